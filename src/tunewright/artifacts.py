@@ -1,0 +1,167 @@
+"""Step outputs: folders that are whole or absent, each with a manifest that says what it was made from.
+
+A step writes into `.<name>.partial` beside its target and renames it when everything is on disk. The partial folder's
+name is fixed by the step's fingerprint, so what an interrupted step left there belongs to the very same work and a
+step that can resume (training, evaluation) may pick it up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+_LIBRARIES = (
+    "numpy", "scikit-learn", "torch", "transformers", "trl", "peft", "bitsandbytes", "tokenizers", "onnxruntime",
+    "onnxruntime-genai",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The provenance of one folder. `content` is the SHA-256 over all its other files, names included."""
+
+    kind: str
+    fingerprint: str
+    spec_sha256: str
+    inputs: dict[str, str]
+    content: str
+    files: dict[str, int]
+    seed: int
+    code_version: str
+    libraries: dict[str, str]
+    wall_seconds: float
+    peak_memory_mb: float
+    created: str
+    schema_version: int = SCHEMA_VERSION
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
+    """SHA-256 over the names and bytes of all files below `folder` (its manifest aside), and each file's size."""
+    sizes, digests = {}, []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST:
+            sizes[name] = path.stat().st_size
+            digests.append((name, sha256_file(path)))
+    return sha256_json(digests), sizes
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if data.get("schema_version") != SCHEMA_VERSION:
+            return None
+        manifest = Manifest(**data)
+        whole = all((folder / name).stat().st_size == size for name, size in manifest.files.items())
+    except (OSError, ValueError, TypeError):
+        return None
+    return manifest if whole else None
+
+
+@dataclass
+class Output:
+    """The folder a step writes into. `path` is the partial folder until the step has succeeded."""
+
+    path: Path
+    target: Path
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str, inputs: dict[str, str], seed: int,
+                  code_version: str, keep: Iterable[str] = ()) -> Iterator[Output]:  # fmt: skip
+    """Write a step's output so that `target` is either whole or absent.
+
+    Args:
+        keep: names inside the partial folder that an interrupted try left and this one may resume from;
+            everything else in it is removed first.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for entry in partial.iterdir():
+        if entry.name not in set(keep):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    started = time.monotonic()
+    output = Output(partial, target)
+    yield output
+    content, files = sha256_tree(partial)
+    manifest = Manifest(
+        kind=kind, fingerprint=fingerprint, spec_sha256=spec_sha256, inputs=inputs, content=content, files=files,
+        seed=seed, code_version=code_version, libraries=library_versions(),
+        wall_seconds=round(time.monotonic() - started, 2), peak_memory_mb=round(peak_memory_mb(), 1),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), result=output.result,
+    )  # fmt: skip
+    write_json(partial / MANIFEST, vars(manifest))
+    _sync(partial)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    _sync(target.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, through a sibling, so that the file is whole or absent."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    sibling.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    sibling.replace(path)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, through a sibling, so that the file is whole or absent."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    with sibling.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    sibling.replace(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def peak_memory_mb() -> float:
+    """The largest resident size of this process so far, in MB (10^6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def library_versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

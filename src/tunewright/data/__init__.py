@@ -1,0 +1,6 @@
+"""From raw files to a dataset: read, check, split. A dataset is frozen, content-hashed and says where each row came from."""
+
+from tunewright.data.dataset import Dataset, load_dataset
+from tunewright.data.findings import Finding
+
+__all__ = ["Dataset", "Finding", "load_dataset"]

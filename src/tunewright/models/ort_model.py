@@ -1,0 +1,42 @@
+"""Running an ONNX model with ONNX Runtime GenAI: no torch, one key-value cache, prefixes run once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.prefix import common_prefix
+
+
+class OrtNextToken:
+    """Next-token logits of an ONNX folder; the longest common prefix with the last call is not run again.
+
+    Args:
+        folder: the output of onnxruntime-genai's model builder.
+        context: tokens the key-value cache holds; it is allocated at once, in fp32.
+        threads: CPU threads; all cores by default.
+    """
+
+    def __init__(self, folder: Path, *, context: int, threads: int | None = None):
+        import onnxruntime_genai as og
+
+        config = og.Config(str(folder))
+        options = {"intra_op_num_threads": threads} if threads else {}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        self._model = og.Model(config)
+        parameters = og.GeneratorParams(self._model)
+        parameters.set_search_options(do_sample=False, max_length=context)
+        self._generator = og.Generator(self._model, parameters)
+        self._ids: list[int] = []
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        common = common_prefix(self._ids, ids)
+        if common < len(self._ids):
+            self._generator.rewind_to(common)
+        self._generator.append_tokens(np.asarray(ids[common:], np.int32))
+        self._ids = list(ids)
+        return np.array(self._generator.get_logits()).reshape(-1)

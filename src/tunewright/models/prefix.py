@@ -1,0 +1,14 @@
+"""How much of a key-value cache the next call can use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading tokens of `right` a cache of `left` can serve: at least one of `right` is left to be run."""
+    limit = min(len(left), len(right) - 1)
+    for position in range(limit):
+        if left[position] != right[position]:
+            return position
+    return limit

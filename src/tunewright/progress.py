@@ -1,0 +1,73 @@
+"""Progress a person can follow: a bar on a terminal, a plain heartbeat line now and then elsewhere.
+
+Everything goes to standard error, so that standard output holds only the answer (or the JSON of `--json`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class Tracker(Protocol):
+    """What a long loop is handed: `update(done, note)` may be called as often as it likes."""
+
+    def update(self, done: float, note: str = "") -> None: ...
+
+
+class _Heartbeat:
+    def __init__(self, name: str, total: float, unit: str):
+        self.name, self.total, self.unit = name, total, unit
+        self.started = self.last = time.monotonic()
+
+    def update(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self.last < HEARTBEAT_SECONDS:
+            return
+        self.last = now
+        left = (now - self.started) / max(done, 1e-9) * (self.total - done)
+        share = f"{done:.0f}/{self.total:.0f} {self.unit} ({100 * done / max(self.total, 1e-9):.0f} %)"
+        say(f"  {self.name}: {share}, {left:.0f} s left{', ' + note if note else ''}")
+
+
+class _Bar:
+    def __init__(self, name: str, total: float, unit: str):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("  {task.description:<22}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.progress.add_task(name, total=total, note="")
+
+    def update(self, done: float, note: str = "") -> None:
+        self.progress.update(self.task, completed=done, note=note)
+
+
+def say(line: str) -> None:
+    """One line for the person watching, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
+    """Follow one long loop of `total` units; closes the bar on any exit."""
+    if not sys.stderr.isatty():
+        yield _Heartbeat(name, total, unit)
+        return
+    bar = _Bar(name, total, unit)
+    with bar.progress:
+        yield bar

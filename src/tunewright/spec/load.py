@@ -1,0 +1,131 @@
+"""Reading a spec: YAML with line numbers, overrides such as `train.lr=1e-4`, and errors that list all that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tunewright.errors import UserError
+from tunewright.spec.schema import SPEC_FILE, Spec
+
+
+def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
+    """Read a spec file, or the `tunewright.yaml` of a folder.
+
+    Args:
+        overrides: `key.subkey=value` strings, the value read as YAML.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / SPEC_FILE
+    try:
+        text = file.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            "There is no spec here.", where=file, fix=f"Type: tunewright init YOUR_DATA.jsonl  (it writes {SPEC_FILE})"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The spec is not UTF-8 text (byte {error.start}).", where=file, fix="Save it as UTF-8."
+        ) from None
+    return parse_spec(text, file, overrides)
+
+
+def parse_spec(text: str, file: Path, overrides: Iterable[str] = ()) -> Spec:
+    """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
+    data = _yaml(text, file)
+    if not isinstance(data, dict):
+        raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        spec = Spec.model_validate(_plain(data))
+    except ValidationError as error:
+        faults = "; ".join(_fault(entry, data) for entry in error.errors())
+        raise UserError(
+            faults if faults.endswith("?") else f"{faults}.", where=file, fix="Type: tunewright spec schema  (it lists every key with its meaning)"
+        ) from None
+    return spec.anchored(file.parent)
+
+
+def _yaml(text: str, file: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UserError(
+            f"The YAML can't be read: {error.problem}.", where=f"{file}:{line}", fix="Mend that line, then run again."
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise UserError(f"The override '{override}' is not of the form key=value.", fix="For example: train.lr=1e-4")
+    from ruamel.yaml import YAML
+
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"The override '{override}' goes below '{parent}', which is a value, not a section.")
+        data = child
+    # 1.1's reading of 1e-4 as text would surprise: numbers are tried first.
+    try:
+        data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
+    except ValueError:
+        data[last] = YAML(typ="safe").load(text)
+
+
+def _fault(entry: Any, data: Any) -> str:
+    location = list(entry["loc"])
+    key = ".".join(str(part) for part in location) or "spec"
+    at = f"line {line}: " if (line := _line_of(location, data)) else ""
+    if entry["type"] == "extra_forbidden":
+        name, options = str(location[-1]), _keys_at(location[:-1])
+        close = difflib.get_close_matches(name, options, n=1)
+        hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
+        return f"{at}unknown key '{key}'{hint}"
+    if entry["type"] == "missing":
+        return f"{at}'{key}' is missing"
+    message = entry["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(entry.get("input"), (dict, list)) else f" (it is {entry.get('input')!r})"
+    return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
+
+
+def _line_of(location: list[Any], data: Any) -> int | None:
+    line = None
+    for part in location:
+        try:
+            line = data.lc.key(part)[0] + 1
+            data = data[part]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    return line
+
+
+def _keys_at(location: list[Any]) -> list[str]:
+    model: type[BaseModel] = Spec
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

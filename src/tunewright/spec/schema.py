@@ -1,0 +1,194 @@
+"""The schema of `tunewright.yaml`. Every key has one meaning, a unit where it needs one, and a working default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from tunewright.artifacts import sha256_json
+
+SPEC_FILE = "tunewright.yaml"
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+def _labels_as_mapping(value: Any) -> Any:
+    return {str(label): "" for label in value} if isinstance(value, list) else value
+
+
+class ClassifySpec(_Section):
+    kind: Literal["classify"]
+    """What the model must do: choose one label of a fixed set."""
+    instruction: str
+    """The system prompt. `{labels}` in it is replaced by the label list, one a line, with the descriptions."""
+    labels: Annotated[dict[str, str], BeforeValidator(_labels_as_mapping)]
+    """The labels: a list, or a mapping from each label to one line that describes it."""
+
+    @field_validator("labels")
+    @classmethod
+    def _at_least_two(cls, labels: dict[str, str]) -> dict[str, str]:
+        if len(labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, this spec has {len(labels)}")
+        blank = [label for label in labels if not label.strip()]
+        if blank:
+            raise ValueError("a label is empty")
+        return labels
+
+
+class DataSpec(_Section):
+    train: Path
+    """The training file (.jsonl or .csv), relative to the spec."""
+    test: dict[str, Path] = {}
+    """Test files by name. Without any, `test_fraction` of the training file is held out."""
+    text: str = "text"
+    """The column that holds the input."""
+    label: str = "label"
+    """The column that holds the answer."""
+    group: str | None = None
+    """A column whose equal values must stay on one side of a split (customer, template, thread)."""
+    test_fraction: Share = 0.2
+    """Share of the rows held out for the test where no test file is given."""
+    validation_fraction: Share = 0.1
+    """Share of the training rows held out for the curve and the confidence threshold."""
+
+
+class LoraSpec(_Section):
+    r: Annotated[int, Field(ge=1, le=512)] = 16
+    """Rank of the update."""
+    alpha: Positive = 32
+    """Scale of the update: it is multiplied by alpha / r."""
+    dropout: Share = 0.0
+    """Dropout on the adapter's input."""
+
+
+class TrainSpec(_Section):
+    method: Literal["lora", "qlora"] = "lora"
+    """lora: the base in `precision`. qlora: the base in 4-bit NF4 with double quantisation."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The compute type. T4 has no bfloat16."""
+    lora: LoraSpec = LoraSpec()
+    lr: Positive = 5e-4
+    """Peak learning rate of AdamW."""
+    epochs: Positive = 2
+    """Passes over the training rows."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    """Examples in one forward pass."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes to one optimizer step."""
+    warmup: Share = 0.1
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_length: Annotated[int, Field(ge=16)] = 1024
+    """Tokens in one example, answer included. Longer ones are refused: a cut answer teaches cut answers."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many optimizer steps, for a trial."""
+    checkpoints: Annotated[int, Field(ge=0)] = 4
+    """How many times a training saves what it needs to resume after an interruption."""
+
+
+class EvaluateSpec(_Section):
+    few_shot: Annotated[int, Field(ge=0)] = 8
+    """Examples shown to the untuned base model; 0 leaves that arm out."""
+    max_examples: Annotated[int, Field(ge=1)] | None = None
+    """At most this many examples of each test split, for a trial."""
+
+
+class ExportSpec(_Section):
+    precision: Literal["int8", "int4", "fp32"] = "int8"
+    """Precision of the ONNX weights. int4 loses too much below about 1 B parameters."""
+    max_disagreement: Share = 0.02
+    """Gate: share of test answers that may change between the adapter and the served bundle."""
+    max_accuracy_drop: Share = 0.01
+    """Gate: accuracy that may be lost between the adapter and the served bundle."""
+
+
+class ApiSpec(_Section):
+    model: str = "gpt-4o"
+    """The API you pay for today, by its name in the price book (`tunewright models prices`)."""
+    answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens in one answer, where the API writes more than the bare answer."""
+
+
+class TrafficSpec(_Section):
+    requests_per_month: Annotated[int, Field(ge=1)] = 1_000_000
+    """Answers needed in a month."""
+    peak_to_average: Annotated[float, Field(ge=1)] = 4.0
+    """Busiest minute over the average one; replicas are sized for it."""
+    machine: str = "Standard_D2s_v5"
+    """The Azure VM size a served model runs on, by its name in the price book."""
+
+
+class GoalSpec(_Section):
+    accuracy: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The share of right answers the job needs, on every test split."""
+    margin: Share = 0.02
+    """How far below `accuracy` the lower end of the 95 % interval may reach."""
+    p95_ms: Positive = 1000.0
+    """The 95th percentile of the latency the job can live with, in milliseconds."""
+
+
+class ServeSpec(_Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """0 takes any free port."""
+
+
+class Spec(_Section):
+    """One job: its task, data, model, training, goal and price."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
+    """Short name of the job; the served model carries it."""
+    task: ClassifySpec
+    data: DataSpec
+    model: str = "smollm2-135m"
+    """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id."""
+    train: TrainSpec = TrainSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+    export: ExportSpec = ExportSpec()
+    api: ApiSpec = ApiSpec()
+    traffic: TrafficSpec = TrafficSpec()
+    goal: GoalSpec = GoalSpec()
+    serve: ServeSpec = ServeSpec()
+    seed: int = 0
+    """Seed of the split, the training and the bootstrap."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @model_validator(mode="after")
+    def _labels_fit_instruction(self) -> Spec:
+        if "{labels}" not in self.task.instruction and not any(label in self.task.instruction for label in self.task.labels):
+            raise ValueError("task.instruction names no label: put {labels} where the label list belongs")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the spec file; relative paths in the spec start here."""
+        return self._folder
+
+    def anchored(self, folder: Path) -> Spec:
+        self._folder = folder.resolve()
+        return self
+
+    def path(self, relative: Path) -> Path:
+        """A path of the spec, made absolute."""
+        return (self.folder / relative.expanduser()).resolve()
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of `tunewright.yaml`, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+
+
+def spec_sha256(spec: Spec, *sections: str) -> str:
+    """SHA-256 of the spec's canonical JSON, or of the named top-level sections only."""
+    data = spec.model_dump(mode="json")
+    return sha256_json({key: data[key] for key in sections} if sections else data)

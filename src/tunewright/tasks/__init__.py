@@ -1,0 +1,11 @@
+"""What a model must do. A task knows its prompt, the form of its answer and its metric, and nothing of other rooms."""
+
+from tunewright.tasks.base import Task
+from tunewright.tasks.classify import ClassifyTask
+from tunewright.tasks.example import Example, Message, Meta
+from tunewright.tasks.label_trie import LabelTrie, NextTokenModel, score_labels
+from tunewright.tasks.registry import task_of
+
+__all__ = [
+    "ClassifyTask", "Example", "LabelTrie", "Message", "Meta", "NextTokenModel", "Task", "score_labels", "task_of",
+]  # fmt: skip
