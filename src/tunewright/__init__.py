@@ -1,0 +1,49 @@
+"""Tunewright: from paying a frontier model for one narrow job to owning a small one that does it, or not.
+
+import tunewright as tw
+
+spec = tw.load_spec("examples/tickets")
+report = tw.run(spec)
+print(report.sentence)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tunewright.version import __version__
+
+if TYPE_CHECKING:
+    from tunewright.api import Report, check, evaluate, export, run, serve, split, train
+    from tunewright.errors import GateFailed, UserError
+    from tunewright.spec import Spec, load_spec
+
+_HOME = {
+    **dict.fromkeys(("Report", "check", "evaluate", "export", "run", "serve", "split", "train"), "tunewright.api"),
+    **dict.fromkeys(("GateFailed", "UserError"), "tunewright.errors"),
+    **dict.fromkeys(("Spec", "load_spec"), "tunewright.spec"),
+}
+
+__all__ = [
+    "GateFailed",
+    "Report",
+    "Spec",
+    "UserError",
+    "__version__",
+    "check",
+    "evaluate",
+    "export",
+    "load_spec",
+    "run",
+    "serve",
+    "split",
+    "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import tunewright` and `tunewright --help` cost nothing.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tunewright' has no attribute '{name}'")

@@ -10,6 +10,9 @@ EXIT_GATE = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 
+ERROR_FILE = "TUNEWRIGHT_ERROR_FILE"
+"""Environment variable: where a step leaves its error for the process that started it, instead of printing it."""
+
 
 class UserError(Exception):
     """Something the user can put right. Printed as one paragraph, never as a trace; exit code 2.

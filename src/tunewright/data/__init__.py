@@ -1,4 +1,4 @@
-"""From raw files to a dataset: read, check, split. A dataset is frozen, content-hashed and says where each row came from."""
+"""From raw files to a dataset: read, check, split. A dataset is frozen, hashed, and knows where each row came from."""
 
 from tunewright.data.dataset import Dataset, load_dataset
 from tunewright.data.findings import Finding

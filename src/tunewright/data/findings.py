@@ -18,7 +18,7 @@ class Finding:
     what: str
     fix: str
     examples: tuple[str, ...] = ()
-    """Ids of the first examples it concerns."""
+    """Where the first examples it concerns come from (file:line)."""
 
 
 def check_splits(splits: Mapping[str, Sequence[Example]], answers: Sequence[str]) -> list[Finding]:
@@ -38,15 +38,19 @@ def check_splits(splits: Mapping[str, Sequence[Example]], answers: Sequence[str]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _ids(examples: Sequence[Example]) -> tuple[str, ...]:
-    return tuple(example.meta.id for example in examples[:5])
+def _places(examples: Sequence[Example]) -> tuple[str, ...]:
+    return tuple(example.meta.source or example.meta.id for example in examples[:5])
 
 
 def _empty_text(name: str, examples: Sequence[Example]) -> list[Finding]:
     empty = [e for e in examples if not e.request.strip()]
     if not empty:
         return []
-    return [Finding("D001", "error", f"{name}: {len(empty)} rows have no text", "Delete or fill these rows.", _ids(empty))]
+    return [
+        Finding(
+            "D001", "error", f"{name}: {len(empty)} rows have no text", "Delete or fill these rows.", _places(empty)
+        )
+    ]
 
 
 def _unknown_answers(name: str, examples: Sequence[Example], answers: Sequence[str]) -> list[Finding]:
@@ -56,7 +60,15 @@ def _unknown_answers(name: str, examples: Sequence[Example], answers: Sequence[s
     counts = Counter(e.answer for e in unknown).most_common(5)
     listing = ", ".join(f"'{label}' ({count})" for label, count in counts)
     fix = "Add them under task.labels, or correct the rows."
-    return [Finding("D002", "error", f"{name}: {len(unknown)} rows have a label the spec lacks: {listing}", fix, _ids(unknown))]
+    return [
+        Finding(
+            "D002",
+            "error",
+            f"{name}: {len(unknown)} rows have a label the spec lacks: {listing}",
+            fix,
+            _places(unknown),
+        )
+    ]
 
 
 def _thin_answers(train: Sequence[Example], answers: Sequence[str]) -> list[Finding]:
@@ -83,7 +95,8 @@ def _normal(text: str) -> str:
 
 def _repeats(name: str, examples: Sequence[Example]) -> list[Finding]:
     first: dict[str, Example] = {}
-    same, conflicting = [], []
+    same: list[Example] = []
+    conflicting: list[Example] = []
     for example in examples:
         earlier = first.setdefault(_normal(example.request), example)
         if earlier is not example:
@@ -91,10 +104,12 @@ def _repeats(name: str, examples: Sequence[Example]) -> list[Finding]:
     found = []
     if conflicting:
         what = f"{name}: {len(conflicting)} rows repeat a text with another label"
-        found.append(Finding("D006", "warning", what, "Decide which label is right.", _ids(conflicting)))
+        found.append(Finding("D006", "warning", what, "Decide which label is right.", _places(conflicting)))
     if same:
         what = f"{name}: {len(same)} rows repeat another row"
-        found.append(Finding("D007", "warning", what, "Repeats count twice in training and in every figure.", _ids(same)))
+        found.append(
+            Finding("D007", "warning", what, "Repeats count twice in training and in every figure.", _places(same))
+        )
     return found
 
 
@@ -105,5 +120,7 @@ def _leaks(splits: Mapping[str, Sequence[Example]]) -> list[Finding]:
         leaked = [e for e in examples if name != "train" and _normal(e.request) in train]
         if leaked:
             what = f"{name}: {len(leaked)} test texts are also in train"
-            found.append(Finding("D008", "warning", what, "Remove them from train: they flatter every figure.", _ids(leaked)))
+            found.append(
+                Finding("D008", "warning", what, "Remove them from train: they flatter every figure.", _places(leaked))
+            )
     return found

@@ -82,4 +82,6 @@ def _example(spec: Spec, where: str, key: str, row: dict[str, Any]) -> Example:
         if not isinstance(row[column], (str, int)) or isinstance(row[column], bool):
             raise UserError(f"The column '{column}' holds {row[column]!r}, not text.", where=where)
     group = str(row[data.group]) if data.group else None
-    return Example.of(str(row[data.text]), str(row[data.label]), Meta(id=key, source=where, group=group))
+    # The file's name without its folder: a dataset's hash must not depend on where it lies.
+    source = Path(where).name
+    return Example.of(str(row[data.text]), str(row[data.label]), Meta(id=key, source=source, group=group))

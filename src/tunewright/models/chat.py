@@ -1,7 +1,7 @@
 """One chat template for training and serving: one file, one hash, one way to turn messages into tokens.
 
-The template marks what the assistant writes with `{% generation %}`. Text outside those marks is the prompt; each marked
-span is encoded on its own, so that the tokens taught are exactly the tokens a server asks for after the prompt.
+The template marks what the assistant writes with `{% generation %}`. Text outside those marks is the prompt; each
+marked span is encoded on its own, so that the tokens taught are exactly those a server asks for after the prompt.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tunewright.errors import UserError
+from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 
 
@@ -34,6 +35,7 @@ def gguf_to_folder(gguf: Path, folder: Path, *, digits_pretokenizer: bool) -> Pa
 
 
 def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
+    quiet_libraries()
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -68,8 +68,10 @@ def identity(model: str, anchor: Path) -> str:
     if entry:
         return sha256_json(entry.model_dump())
     local = (anchor / Path(model).expanduser()).resolve()
-    files = sorted(local.glob("*")) if local.is_dir() else [local] if local.is_file() else []
-    return sha256_json([model, [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]])
+    if not local.exists():
+        return sha256_json(model)
+    files = sorted(f for f in local.glob("*") if f.is_file()) if local.is_dir() else [local]
+    return sha256_json([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def cached_folder(model: str) -> Path | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +20,19 @@ if TYPE_CHECKING:
 
 def quiet_libraries() -> None:
     """Keep the libraries' own banners and bars off the terminal; ours say what matters."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from datasets.utils.logging import disable_progress_bar
-    from transformers.utils import logging
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("bitsandbytes", "transformers", "torchao"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
-def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False, compute_dtype: str | None = None) -> Any:
+def load_torch_model(
+    folder: Path, *, dtype: str = "float32", nf4: bool = False, compute_dtype: str | None = None
+) -> Any:
     """A transformers causal language model on the best device.
 
     Args:

@@ -50,7 +50,9 @@ def parse_spec(text: str, file: Path, overrides: Iterable[str] = ()) -> Spec:
     except ValidationError as error:
         faults = "; ".join(_fault(entry, data) for entry in error.errors())
         raise UserError(
-            faults if faults.endswith("?") else f"{faults}.", where=file, fix="Type: tunewright spec schema  (it lists every key with its meaning)"
+            faults if faults.endswith("?") else f"{faults}.",
+            where=file,
+            fix="Type: tunewright spec schema  (it lists every key with its meaning)",
         ) from None
     return spec.anchored(file.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,12 +137,6 @@ class GoalSpec(_Section):
     """The 95th percentile of the latency the job can live with, in milliseconds."""
 
 
-class ServeSpec(_Section):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    """0 takes any free port."""
-
-
 class Spec(_Section):
     """One job: its task, data, model, training, goal and price."""
 
@@ -157,7 +152,6 @@ class Spec(_Section):
     api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
     goal: GoalSpec = GoalSpec()
-    serve: ServeSpec = ServeSpec()
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
 
@@ -165,7 +159,9 @@ class Spec(_Section):
 
     @model_validator(mode="after")
     def _labels_fit_instruction(self) -> Spec:
-        if "{labels}" not in self.task.instruction and not any(label in self.task.instruction for label in self.task.labels):
+        if "{labels}" not in self.task.instruction and not any(
+            label in self.task.instruction for label in self.task.labels
+        ):
             raise ValueError("task.instruction names no label: put {labels} where the label list belongs")
         return self
 
@@ -178,6 +174,17 @@ class Spec(_Section):
         self._folder = folder.resolve()
         return self
 
+    def save(self, folder: Path) -> Path:
+        """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere."""
+        data = self.model_dump(mode="json")
+        local = self.path(Path(self.model))
+        data["model"] = str(local) if local.exists() else self.model
+        data["data"]["train"] = str(self.path(self.data.train))
+        data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
+        file = folder / SPEC_FILE
+        file.write_text(json.dumps(data), "utf-8")
+        return file
+
     def path(self, relative: Path) -> Path:
         """A path of the spec, made absolute."""
         return (self.folder / relative.expanduser()).resolve()
@@ -189,6 +196,10 @@ def spec_schema() -> dict[str, Any]:
 
 
 def spec_sha256(spec: Spec, *sections: str) -> str:
-    """SHA-256 of the spec's canonical JSON, or of the named top-level sections only."""
-    data = spec.model_dump(mode="json")
-    return sha256_json({key: data[key] for key in sections} if sections else data)
+    """SHA-256 of what the spec says, or of the named top-level sections only.
+
+    Where the data and the model lie is left out: their bytes are hashed by whoever reads them.
+    """
+    data = spec.model_dump(mode="json", exclude={"model": True, "data": {"train"}})
+    data["data"]["test"] = list(data["data"]["test"])
+    return sha256_json({key: data[key] for key in sections if key in data} if sections else data)

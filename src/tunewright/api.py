@@ -1,0 +1,112 @@
+"""The public Python API. Each function brings what it needs up to date and returns where it is."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import GateFailed
+from tunewright.pipeline import PipelineResult, run_pipeline
+from tunewright.places.local import LocalPlace
+from tunewright.spec import Spec
+
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of a run: the verdict, the compared arms and the report's files."""
+
+    pipeline: PipelineResult
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Everything the report shows, as plain JSON values: verdict, comparison, parity."""
+        text = (self.pipeline.folder("verdict") / "verdict.json").read_text("utf-8")
+        return dict(json.loads(text))
+
+    @property
+    def decision(self) -> str:
+        """switch, cascade, keep-api, cheaper-api or classical."""
+        return str(self.data["verdict"]["decision"])
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        return str(self.data["verdict"]["sentence"])
+
+    @property
+    def html(self) -> Path:
+        return self.pipeline.folder("verdict") / "report.html"
+
+    @property
+    def bundle(self) -> Path:
+        """The folder `tunewright serve` takes."""
+        return self.pipeline.folder("export") / "bundle"
+
+    @property
+    def gate_failures(self) -> list[str]:
+        return list(self.data["parity"]["failures"])
+
+    def require_gates(self) -> None:
+        """Raise GateFailed where the served bundle does not keep the spec's parity gates."""
+        if self.gate_failures:
+            raise GateFailed("; ".join(self.gate_failures))
+
+
+def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False) -> Report:
+    """The whole life cycle, from raw data to the verdict; steps that are up to date are reused.
+
+    Args:
+        runs: where outputs go; `runs` beside the spec by default.
+        from_step: run this step and those after it even where they are up to date.
+        force: run every step.
+
+    Raises:
+        UserError: something in the spec, the data or the machine needs the user.
+    """
+    return Report(_up_to(spec, "verdict", runs, from_step, force))
+
+
+def check(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Read and check the raw data. Returns the folder with `findings.json`."""
+    return _up_to(spec, "check", runs, None, force).folder("check")
+
+
+def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Cut the checked data into a dataset. Returns its folder (see `tunewright.data.load_dataset`)."""
+    return _up_to(spec, "split", runs, None, force).folder("split")
+
+
+def train(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Train an adapter. Returns the folder with `adapter/` and `curve.jsonl`."""
+    return _up_to(spec, "train", runs, None, force).folder("train")
+
+
+def export(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Merge and quantise. Returns the folder with `bundle/` and `merged/`."""
+    return _up_to(spec, "export", runs, None, force).folder("export")
+
+
+def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Ask every arm the test examples. Returns the folder with `answers/<arm>.jsonl`."""
+    return _up_to(spec, "evaluate", runs, None, force).folder("evaluate")
+
+
+def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
+    """Answer requests until interrupted; see `tunewright.serve.server.serve`."""
+    from tunewright.serve.server import serve as serve_bundle
+
+    serve_bundle(Path(bundle), host, port)
+
+
+def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool) -> PipelineResult:
+    with tempfile.TemporaryDirectory() as scratch:
+        # Steps run in processes of their own and read the spec, overrides applied, from a file.
+        place = LocalPlace(spec.save(Path(scratch)))
+        folder = runs if runs is not None else spec.folder / RUNS
+        return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)

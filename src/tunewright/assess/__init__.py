@@ -1,0 +1,6 @@
+"""Money: the price book and what each way of answering costs in a month."""
+
+from tunewright.assess.cost import Cost, api_cost, host_cost
+from tunewright.assess.prices import PriceBook, price_book
+
+__all__ = ["Cost", "PriceBook", "api_cost", "host_cost", "price_book"]

@@ -1,0 +1,62 @@
+"""The price book: dated prices of machines and APIs."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import resources
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from tunewright.errors import UserError
+
+
+class MachinePrice(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    usd_per_hour: float
+    cores: int
+
+
+class ApiPrice(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    usd_in: float
+    """USD for a million prompt tokens."""
+    usd_out: float
+    """USD for a million answer tokens."""
+
+
+Priced = TypeVar("Priced", MachinePrice, ApiPrice)
+
+
+class PriceBook(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    as_of: str
+    source: str
+    machines: dict[str, MachinePrice]
+    apis: dict[str, ApiPrice]
+
+    def machine(self, name: str) -> MachinePrice:
+        return _find(name, self.machines, "traffic.machine")
+
+    def api(self, name: str) -> ApiPrice:
+        return _find(name, self.apis, "api.model")
+
+
+def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
+    if name not in prices:
+        close = difflib.get_close_matches(name, prices, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(prices)}."
+        raise UserError(f"The price book has no '{name}' ({key}).", fix=hint)
+    return prices[name]
+
+
+@cache
+def price_book() -> PriceBook:
+    from ruamel.yaml import YAML
+
+    text = (resources.files("tunewright.assess") / "prices.yaml").read_text("utf-8")
+    return PriceBook.model_validate(YAML(typ="safe").load(text))

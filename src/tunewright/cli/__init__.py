@@ -1,0 +1,24 @@
+"""The command line: one thin module for each verb. A verb parses, calls one library function, and prints."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of `tunewright`. Exit codes: 0 done, 1 a gate failed, 2 a user error, 130 interrupted."""
+    from tunewright.cli.app import app
+    from tunewright.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
+    from tunewright.progress import say
+
+    try:
+        app()
+    except UserError as error:
+        say(f"Error: {error.paragraph()}")
+        sys.exit(EXIT_USER)
+    except GateFailed as error:
+        say(f"Gate failed: {error}")
+        sys.exit(EXIT_GATE)
+    except KeyboardInterrupt:
+        say("Interrupted. Whole steps are kept; the same command goes on from there.")
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,41 @@
+"""The table of verbs."""
+
+from __future__ import annotations
+
+import typer
+
+from tunewright.cli import doctor, init, models, run, serve, spec, steps
+from tunewright.version import __version__
+
+app = typer.Typer(
+    name="tunewright",
+    help="From paying a frontier model for one narrow job to owning a small one that does it - or the evidence that "
+    "you should not.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tunewright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
+app.command("run")(run.run)
+for name, verb in steps.VERBS.items():
+    app.command(name)(verb)
+app.command("serve")(serve.serve)
+app.add_typer(spec.app, name="spec")
+app.add_typer(models.app, name="models")

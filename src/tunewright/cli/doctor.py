@@ -1,0 +1,31 @@
+"""`tunewright doctor`: is everything there that a run needs?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.options import JsonOption, print_json
+from tunewright.errors import EXIT_GATE
+
+
+def doctor(
+    project: Annotated[Path | None, typer.Argument(help="A project whose spec and data are checked too.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the machine, the installed extras, the model cache and the spec; each ✗ comes with its remedy."""
+    from tunewright.diagnosis import examine
+
+    checks = examine(project)
+    if json:
+        print_json([asdict(check) for check in checks])
+    else:
+        for number, check in enumerate(checks, 1):
+            typer.echo(f"[{number}/{len(checks)}] {'✓' if check.passed else '✗'} {check.name}: {check.found}")
+            if not check.passed:
+                typer.echo(f"      {check.remedy}")
+    if not all(check.passed for check in checks):
+        raise typer.Exit(EXIT_GATE)

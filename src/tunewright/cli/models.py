@@ -1,0 +1,65 @@
+"""`tunewright models`: the catalogue of base models and the price book."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.options import JsonOption, print_json
+from tunewright.errors import UserError
+
+app = typer.Typer(help="Base models that Tunewright knows by name, and prices.", no_args_is_help=True)
+
+
+@app.command()
+def ls(json: JsonOption = False) -> None:
+    """List the base models."""
+    from tunewright.models.catalogue import catalogue
+
+    entries = catalogue()
+    if json:
+        print_json({name: entry.model_dump() for name, entry in entries.items()})
+        return
+    typer.echo(f"{'name':<14} {'B params':>8} {'context':>8}  {'licence':<20} hub id")
+    for name, e in entries.items():
+        typer.echo(f"{name:<14} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: JsonOption = False) -> None:
+    """Show one base model."""
+    import difflib
+
+    from tunewright.models.catalogue import catalogue
+    from tunewright.models.resolve import cached_folder
+
+    entry = catalogue().get(name)
+    if entry is None:
+        close = difflib.get_close_matches(name, catalogue(), n=1)
+        raise UserError(
+            f"The catalogue has no '{name}'.",
+            fix=f"Did you mean '{close[0]}'?" if close else "See: tunewright models ls",
+        )
+    values = {**entry.model_dump(exclude_none=True), "cached": cached_folder(name)}
+    if json:
+        print_json(values)
+        return
+    for key, value in values.items():
+        typer.echo(f"{key:<12} {value}")
+
+
+@app.command()
+def prices(json: JsonOption = False) -> None:
+    """Show the price book: machines by the hour, APIs by the million tokens."""
+    from tunewright.assess import price_book
+
+    book = price_book()
+    if json:
+        print_json(book.model_dump())
+        return
+    typer.echo(f"USD, {book.as_of}, {book.source}")
+    for name, machine in book.machines.items():
+        typer.echo(f"{name:<26} {machine.usd_per_hour:>8.3f} an hour, {machine.cores} cores")
+    for name, api in book.apis.items():
+        typer.echo(f"{name:<26} {api.usd_in:>8.2f} in, {api.usd_out:.2f} out per million tokens")

@@ -1,0 +1,21 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ProjectArgument = Annotated[Path, typer.Argument(help="The project: a folder with tunewright.yaml, or a spec file.")]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(help="Overrides of the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]...")
+]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. [default: runs/ beside the spec]")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

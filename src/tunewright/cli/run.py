@@ -1,0 +1,38 @@
+"""`tunewright run`: from raw data to the verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.options import (
+    ForceOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    print_json,
+)
+
+FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]
+
+
+def run(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = None,
+    from_step: FromOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """The whole job: check, split, train, export, evaluate, parity, verdict. Unchanged steps are reused."""
+    from tunewright import api, load_spec
+    from tunewright.evaluate.table import print_summary
+
+    report = api.run(load_spec(project, overrides or ()), runs=runs, from_step=from_step, force=force)
+    if json:
+        print_json(report.data | {"report": report.html, "bundle": report.bundle})
+    else:
+        print_summary(report.data, report.html, report.bundle)
+    report.require_gates()

@@ -1,0 +1,22 @@
+"""`tunewright serve`: answer requests from a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose last export is served.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: all cores]")] = None,
+) -> None:
+    """Serve a bundle through an OpenAI-compatible API, on the CPU."""
+    from tunewright.api import RUNS
+    from tunewright.serve.server import serve as serve_bundle
+
+    latest = bundle / RUNS / "latest" / "export" / "bundle"
+    serve_bundle(latest if latest.is_dir() else bundle, host, port, threads)

@@ -1,0 +1,25 @@
+"""`tunewright spec`: the schema, and a spec with every default filled in."""
+
+from __future__ import annotations
+
+import typer
+
+from tunewright.cli.options import OverridesArgument, ProjectArgument, print_json
+
+app = typer.Typer(help="The spec's schema and checked content.", no_args_is_help=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of tunewright.yaml."""
+    from tunewright.spec import spec_schema
+
+    print_json(spec_schema())
+
+
+@app.command()
+def show(project: ProjectArgument, overrides: OverridesArgument = None) -> None:
+    """Check a spec and print it with every default filled in."""
+    from tunewright.spec import load_spec
+
+    print_json(load_spec(project, overrides or ()).model_dump(mode="json"))

@@ -1,0 +1,116 @@
+"""Guessing a spec from a data file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tunewright.data.readers import read_rows
+from tunewright.errors import UserError
+
+MAX_LABELS = 300
+_TEXT_NAMES = (
+    "text",
+    "message",
+    "body",
+    "ticket",
+    "question",
+    "query",
+    "utterance",
+    "content",
+    "input",
+    "prompt",
+    "description",
+)
+_LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
+
+
+@dataclass(frozen=True)
+class Guess:
+    text: str
+    """The spec, as commented YAML."""
+    rows: int
+    text_column: str
+    label_column: str
+    labels: list[str]
+
+
+def guess_spec(path: Path, folder: Path) -> Guess:
+    """Look at a data file and write the spec a user would start from.
+
+    The label column repeats few values; the text column is the longest of the rest. Usual names win ties.
+
+    Args:
+        folder: where the spec will lie; its data path is written relative to it.
+
+    Raises:
+        UserError: no column looks like a label, or none like a text.
+    """
+    rows = [row for _, row in read_rows(path)]
+    columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+    label = _label_column(columns, path)
+    text = _text_column(columns, label, path)
+    labels = [name for name, _ in Counter(str(value) for value in columns[label]).most_common()]
+    template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
+    from jinja2 import Environment
+
+    rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
+    content = rendered.render(
+        name=re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job",
+        labels=[_quoted(name) for name in sorted(labels)],
+        data=_quoted(os.path.relpath(path.resolve(), folder)),
+        text=_quoted(text),
+        label=_quoted(label),
+    )
+    return Guess(content, len(rows), text, label, sorted(labels))
+
+
+def _label_column(columns: dict[str, list[Any]], path: Path) -> str:
+    def score(name: str) -> float | None:
+        values = columns[name]
+        if any(not isinstance(v, (str, int)) or isinstance(v, bool) or str(v).strip() == "" for v in values):
+            return None
+        different = len({str(v) for v in values})
+        if different < 2 or different > MAX_LABELS or different > len(values) / 2:
+            return None
+        return (10.0 if name.lower() in _LABEL_NAMES else 0.0) - different / len(values)
+
+    return _best(columns, score, path, "labels (two or more values that repeat)")
+
+
+def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
+    def score(name: str) -> float | None:
+        values = [v for v in columns[name] if isinstance(v, str)]
+        if name == label or not values:
+            return None
+        length = sum(map(len, values)) / len(columns[name])
+        return length * (3 if name.lower() in _TEXT_NAMES else 1)
+
+    return _best(columns, score, path, "text")
+
+
+def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> str:
+    scored = {name: value for name in columns if (value := score(name)) is not None}
+    if not scored:
+        raise UserError(
+            f"No column looks like {what}.",
+            where=path,
+            why=f"The columns are: {', '.join(columns)}.",
+            fix='A classifier needs rows such as {"text": …, "label": …}; compare examples/tickets/data.',
+        )
+    return max(scored, key=lambda name: float(scored[name]))
+
+
+def _quoted(value: str) -> str:
+    """A YAML scalar: plain where YAML would read the same text back, quoted otherwise."""
+    from ruamel.yaml import YAML
+
+    plain = re.fullmatch(r"[\w./][\w ./-]*", value) is not None
+    if plain and YAML(typ="safe").load(value) == value:
+        return value
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,93 @@
+"""What a run needs of the machine, checked one by one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunewright.data.steps import raw_files
+from tunewright.errors import UserError
+from tunewright.models.fetch import cache_folder
+from tunewright.models.resolve import cached_folder
+from tunewright.spec import Spec, load_spec
+
+GB = 1e9
+NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
+_EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf", "onnx"),
+    "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    passed: bool
+    found: str
+    remedy: str = ""
+
+
+def examine(project: Path | None) -> list[Check]:
+    """All checks, in the order a run would meet their faults."""
+    return [*_machine(), *_extras(), *_project(project)]
+
+
+def _machine() -> Iterator[Check]:
+    version = sys.version.split()[0]
+    yield Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Check("memory", memory >= NEEDED_MEMORY, f"{memory / GB:.1f} GB, {os.cpu_count()} cores",
+                f"Training SmolLM2-135M needs about {NEEDED_MEMORY / GB:.0f} GB.")  # fmt: skip
+    cache = cache_folder()
+    present = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(present).free
+    yield Check("disk", free >= NEEDED_DISK, f"{free / GB:.1f} GB free at {cache}",
+                f"Free {NEEDED_DISK / GB:.0f} GB, or set TUNEWRIGHT_CACHE to another disk.")  # fmt: skip
+    writable = os.access(present, os.W_OK)
+    yield Check("model cache", writable, f"{cache} {'is writable' if writable else 'is not writable'}",
+                "Set TUNEWRIGHT_CACHE to a folder of yours.")  # fmt: skip
+
+
+def _extras() -> Iterator[Check]:
+    for extra, modules in _EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        found = f"missing: {', '.join(missing)}" if missing else _version(modules[1])
+        yield Check(f"extra [{extra}]", not missing, found, f"Type: pip install 'tunewright[{extra}]'")
+
+
+def _version(module: str) -> str:
+    distribution = module.replace("_", "-")
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def _project(project: Path | None) -> Iterator[Check]:
+    if project is None:
+        yield _model("smollm2-135m")
+        return
+    try:
+        spec = load_spec(project)
+    except UserError as error:
+        yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
+        return
+    yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {len(spec.task.labels)} labels")
+    yield _data(spec)
+    yield _model(spec.model)
+
+
+def _data(spec: Spec) -> Check:
+    missing = [path for path in raw_files(spec).values() if not path.is_file()]
+    found = f"missing: {', '.join(map(str, missing))}" if missing else f"{len(raw_files(spec))} files"
+    return Check("data files", not missing, found, "Correct the paths under `data:`; they start at the spec's folder.")
+
+
+def _model(model: str) -> Check:
+    folder = cached_folder(model)
+    if folder:
+        return Check("base model", True, f"{model} in {folder}")
+    return Check("base model", True, f"{model}: not in the cache yet; the first run fetches or loads it")

@@ -1,0 +1,1 @@
+"""Evidence and verdict: every predictor on the same examples, its accuracy with intervals, its latency, its price."""

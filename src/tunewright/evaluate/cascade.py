@@ -1,0 +1,41 @@
+"""The cascade: the small model answers what it is sure of, the API answers the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.evaluate.evidence import Record
+from tunewright.evaluate.statistics import Interval, wilson
+
+MIN_ACCEPTED = 20
+"""Fewer accepted answers than this say nothing about their accuracy."""
+
+
+@dataclass(frozen=True)
+class CascadeResult:
+    """How the small model does where its confidence reaches `threshold`."""
+
+    coverage: float
+    """Share of requests it answers itself."""
+    accuracy: Interval | None
+    """Accuracy of those answers; None where there are none."""
+
+
+def choose_threshold(validation: Sequence[Record], accuracy: float) -> float | None:
+    """The lowest confidence at or above which validation answers reach `accuracy`; None where none does."""
+    ranked = sorted(validation, key=lambda record: -(record.confidence or 0))
+    best = None
+    right = 0
+    for count, record in enumerate(ranked, 1):
+        right += record.right
+        last_of_its_confidence = count == len(ranked) or ranked[count].confidence != record.confidence
+        if last_of_its_confidence and count >= MIN_ACCEPTED and right / count >= accuracy:
+            best = record.confidence
+    return best
+
+
+def apply_threshold(records: Sequence[Record], threshold: float) -> CascadeResult:
+    accepted = [record for record in records if (record.confidence or 0) >= threshold]
+    inside = wilson(sum(record.right for record in accepted), len(accepted)) if accepted else None
+    return CascadeResult(len(accepted) / len(records), inside)

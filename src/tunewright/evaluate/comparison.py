@@ -1,0 +1,94 @@
+"""All arms side by side: accuracy on every test split, latency, and what a month of the declared traffic costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunewright.assess import Cost, PriceBook, api_cost, host_cost
+from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, latency, score
+from tunewright.spec import Spec
+
+SERVED = "served"
+ADAPTER = "adapter"
+SVM = "svm"
+
+ARM_LABELS = {
+    "majority": "always the commonest label",
+    SVM: "TF-IDF + linear SVM",
+    "few_shot": "base model, few-shot",
+    ADAPTER: "tuned: adapter (torch)",
+    "merged": "tuned: merged (torch)",
+    "onnx": "tuned: ONNX",
+    SERVED: "tuned: served bundle",
+}
+"""Every measured arm in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of answering. An API that nobody has measured has a price but no scores."""
+
+    key: str
+    label: str
+    scores: dict[str, Score]
+    latency: Latency | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Comparison:
+    arms: dict[str, Arm]
+    """Measured arms by key."""
+    apis: dict[str, Arm]
+    """API arms by model name, the incumbent first."""
+    splits: tuple[str, ...]
+    prompt_tokens: float
+    answer_tokens: float
+
+
+def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook) -> Comparison:
+    """Score and price every arm.
+
+    The token counts of the API arms are those of the tuned model's own prompt and tokenizer: an estimate, as the
+    API's tokenizer differs by some percent.
+    """
+    machine = prices.machine(spec.traffic.machine)
+    arms = {}
+    for key in (k for k in ARM_LABELS if k in evidence):
+        tests = [record for record in evidence[key] if record.split != VALIDATION]
+        by_split = _by_split(tests)
+        speed = latency(tests)
+        cost = host_cost(
+            machine,
+            seconds_per_answer=speed.mean_ms / 1000,
+            requests=spec.traffic.requests_per_month,
+            peak_to_average=spec.traffic.peak_to_average,
+        )
+        scores = {split: score(records, spec.seed) for split, records in by_split.items()}
+        arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
+    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
+    prompt = sum(record.prompt_tokens for record in served) / len(served)
+    answer = float(spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served))
+    return Comparison(arms, _apis(spec, prices, prompt, answer), tuple(arms[SERVED].scores), prompt, answer)
+
+
+def _apis(spec: Spec, prices: PriceBook, prompt: float, answer: float) -> dict[str, Arm]:
+    prices.api(spec.api.model)
+    names = [spec.api.model, *(name for name in prices.apis if name != spec.api.model)]
+    return {
+        name: Arm(name, f"API {name}", {}, None, api_cost(
+            prices.apis[name], prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month))
+        for name in names
+    }  # fmt: skip
+
+
+def _label(key: str, spec: Spec) -> str:
+    return ARM_LABELS[key] + (f" {spec.export.precision}" if key in ("onnx", SERVED) else "")
+
+
+def _by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        parts.setdefault(record.split, []).append(record)
+    return parts

@@ -1,0 +1,21 @@
+"""The protocol of a predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    confidence: float | None = None
+    """Probability the predictor gives its own answer, 0 to 1; None where it has none."""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+
+class Predictor(Protocol):
+    def answer(self, request: str) -> Answer:
+        """The answer to one request, as it would be given in production: one at a time."""
+        ...

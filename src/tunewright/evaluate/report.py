@@ -1,0 +1,87 @@
+"""The report: one HTML file that needs nothing else, and the same in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import MANIFEST, read_jsonl
+from tunewright.evaluate.comparison import SERVED, Comparison
+from tunewright.evaluate.evidence import VALIDATION, Record
+from tunewright.evaluate.table import arm_rows
+from tunewright.evaluate.verdict import Verdict
+from tunewright.spec import Spec
+
+MISTAKES_SHOWN = 12
+
+
+def write_report(spec: Spec, comparison: Comparison, verdict: Verdict, evidence: Mapping[str, Sequence[Record]],
+                 parity: dict[str, Any], inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
+    """Write `report.html` and `report.md` into `folder`."""
+    from jinja2 import Environment
+
+    data = {"name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity}
+    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
+    texts = _requests(inputs["split"])
+    context = {
+        **data,
+        "rows": arm_rows(data),
+        "spec": spec,
+        "dots": [_dots(split, comparison) for split in comparison.splits],
+        "curve": _curve(read_jsonl(inputs["train"] / "curve.jsonl")),
+        "confusions": {split: _confusions([r for r in served if r.split == split]) for split in comparison.splits},
+        "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
+        "findings": json.loads((inputs["check"] / "findings.json").read_text("utf-8")),
+        "steps": [json.loads((path / MANIFEST).read_text("utf-8")) for path in inputs.values()],
+    }
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"pct": lambda share: f"{100 * share:.1f} %", "usd": lambda amount: f"${amount:,.2f}"}
+    for name, escape in (("report.html", True), ("report.md", False)):
+        environment.autoescape = escape
+        template = (resources.files("tunewright.evaluate") / "templates" / f"{name}.jinja").read_text("utf-8")
+        (folder / name).write_text(environment.from_string(template).render(context), "utf-8")
+
+
+def _requests(dataset: Path) -> dict[str, str]:
+    rows = [row for file in sorted((dataset / "test").glob("*.jsonl")) for row in read_jsonl(file)]
+    return {row["meta"]["id"]: row["messages"][0]["content"] for row in rows}
+
+
+def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
+    """A dot with its interval for each measured arm, in percent."""
+    return {
+        "split": split,
+        "arms": [
+            {"label": arm.label, "key": key, **{k: 100 * v for k, v in asdict(arm.scores[split].accuracy).items()}}
+            for key, arm in comparison.arms.items()
+        ],
+    }
+
+
+def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The training loss as an SVG path in a box of 600 x 160, with the scale's ends."""
+    losses = [row["loss"] for row in rows]
+    top = max(losses)
+    steps = max(len(losses) - 1, 1)
+    points = [f"{600 * i / steps:.1f},{160 - 150 * loss / top:.1f}" for i, loss in enumerate(losses)]
+    return {"path": "M" + " L".join(points), "top": top, "last": losses[-1], "steps": len(losses)}
+
+
+def _confusions(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts of given against right labels."""
+    labels = sorted({r.gold for r in records} | {r.answer for r in records})
+    counts = Counter((r.gold, r.answer) for r in records)
+    return {
+        "labels": labels,
+        "rows": [(gold, [counts[gold, answer] for answer in labels]) for gold in labels],
+        "most": max(counts.values(), default=1),
+    }
+
+
+def _surest_mistakes(records: Sequence[Record]) -> list[Record]:
+    return sorted((r for r in records if not r.right), key=lambda r: -(r.confidence or 0))[:MISTAKES_SHOWN]

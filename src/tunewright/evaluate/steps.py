@@ -1,0 +1,113 @@
+"""The steps `evaluate` and `verdict`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import Output, write_json
+from tunewright.assess import price_book
+from tunewright.data import Dataset, load_dataset
+from tunewright.evaluate.comparison import ADAPTER, SERVED, SVM, Comparison, compare
+from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
+from tunewright.evaluate.predictors import LabelScorer, LinearSvm, Majority
+from tunewright.evaluate.predictors.language_model import shots_of
+from tunewright.evaluate.report import write_report
+from tunewright.evaluate.verdict import decide
+from tunewright.models.resolve import LocalModel, resolve
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.progress import say
+from tunewright.spec import Spec
+from tunewright.tasks import Example, NextTokenModel, task_of
+
+ANSWERS = "answers"
+
+
+def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    """Dataset, adapter and export -> `answers/<arm>.jsonl` of every arm. Whole arms of an interrupted try are kept."""
+    dataset = load_dataset(inputs["split"])
+    tests = _capped(spec, dataset)
+    answers = output.path / ANSWERS
+    found = {
+        "majority": collect("majority", Majority(dataset.train), tests, answers),
+        SVM: collect(SVM, LinearSvm(dataset.train), tests, answers),
+    }
+    _language_models(spec, inputs, dataset, tests, answers, found)
+    output.result = {
+        f"{arm} {split}": round(score([r for r in records if r.split == split], spec.seed).accuracy.value, 4)
+        for arm, records in found.items()
+        for split in tests
+    }
+
+
+def deployed_splits(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+    """What the deployed model is asked: the validation part, for the threshold, and the test splits."""
+    return {VALIDATION: dataset.validation, **_capped(spec, dataset)}
+
+
+def _capped(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+    return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
+
+
+def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
+                     answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
+    from peft import PeftModel
+
+    from tunewright.models.ort_model import OrtNextToken
+    from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
+
+    quiet_libraries()
+    base = resolve(spec.model, spec.folder)
+    task, tokenizer = task_of(spec.task), TextTokenizer(base.folder)
+
+    def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = ()) -> None:
+        found[name] = collect(name, LabelScorer(model, task, base.template, tokenizer, shots), tests, answers)
+
+    qlora = spec.train.method == "qlora"
+    dtype = spec.train.precision
+    weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora, compute_dtype=dtype)
+    if spec.evaluate.few_shot:
+        ask("few_shot", TorchNextToken(weights), shots_of(dataset.train, task.answers, spec.evaluate.few_shot))
+    ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
+    del weights
+    ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
+    ask("onnx", OrtNextToken(inputs["export"] / "bundle" / "onnx", context=_context(spec, base, tokenizer, tests)))
+
+
+def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]]) -> int:
+    """Tokens the cache must hold: no test prompt may be cut."""
+    task = task_of(spec.task)
+    longest = max(
+        len(base.template.encode_prompt(task.prompt(example.request), tokenizer))
+        for examples in tests.values()
+        for example in examples
+    )
+    return max(spec.train.max_length, longest + 64)
+
+
+def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    """Evidence and parity -> `verdict.json`, `report.html` and `report.md`."""
+    evidence = read_evidence(inputs["evaluate"], inputs["parity"])
+    comparison = compare(spec, evidence, price_book())
+    parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
+    write_json(
+        output.path / "verdict.json",
+        {"verdict": asdict(verdict), "comparison": as_json(comparison), "parity": parity, "name": spec.name},
+    )
+    write_report(spec, comparison, verdict, evidence, parity, inputs, output.path)
+    say(f"  {verdict.decision}: {verdict.sentence}")
+    output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:
+    """Every arm's records, the served bundle's included."""
+    files = [*sorted((evaluate / ANSWERS).glob("*.jsonl")), parity / ANSWERS / f"{SERVED}.jsonl"]
+    return {file.stem: load_records(file) for file in files}
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    return asdict(comparison)

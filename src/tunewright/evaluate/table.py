@@ -1,0 +1,85 @@
+"""The end of a run as a person reads it on a terminal: the table of predictors, the parity chain, the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The measured arms, then the API arms, with their figures as text; shared by terminal, Markdown and HTML."""
+    comparison = data["comparison"]
+    rows = []
+    for arm in [*comparison["arms"].values(), *comparison["apis"].values()]:
+        scores, speed, cost = arm["scores"], arm["latency"], arm["cost"]
+        rows.append(
+            {
+                "key": arm["key"],
+                "label": arm["label"],
+                "accuracy": [
+                    _interval(scores[split]["accuracy"]) if scores else "not measured" for split in comparison["splits"]
+                ],
+                "macro_f1": [_interval(scores[split]["macro_f1"]) if scores else "" for split in comparison["splits"]],
+                "p50": _milliseconds(speed["p50_ms"]) if speed else "",
+                "p95": _milliseconds(speed["p95_ms"]) if speed else "",
+                "per_1000": _dollars(cost["usd_per_1000"]),
+                "per_month": _dollars(cost["usd_per_month"]),
+            }
+        )
+    return rows
+
+
+def print_summary(data: dict[str, Any], html: Path, bundle: Path) -> None:
+    """Print the table, the parity chain, the verdict and where the report is, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if _is_terminal() else 150)
+    splits = data["comparison"]["splits"]
+    table = Table(title=f"{data['name']}: predictors on the test examples", title_justify="left", header_style="bold")
+    table.add_column("predictor", no_wrap=True)
+    for split in splits:
+        table.add_column(f"accuracy\n{split}", justify="right")
+    for split in splits:
+        table.add_column(f"macro-F1\n{split}", justify="right")
+    for column in ("P50 ms", "P95 ms", "$ per\n1,000", "$ per\nmonth"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in arm_rows(data):
+        style = "bold" if row["key"] == "served" else None
+        table.add_row(row["label"], *row["accuracy"], *row["macro_f1"], row["p50"], row["p95"], row["per_1000"],
+                      row["per_month"], style=style)  # fmt: skip
+    console.print(table)
+    parity = data["parity"]
+    chain = " → ".join(
+        f"{link['arm']} {link['accuracy']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
+    )
+    console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
+    verdict = data["verdict"]
+    console.print(f"\nVerdict: [bold]{verdict['decision']}[/bold]. {verdict['sentence']}", soft_wrap=True)
+    console.print(f"Report:  {_short(html)}", soft_wrap=True)
+    console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _interval(interval: dict[str, float]) -> str:
+    return f"{100 * interval['value']:.1f} ({100 * interval['low']:.0f}–{100 * interval['high']:.0f})"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.2f}" if amount >= 0.1 else f"{amount:.4f}"

@@ -1,0 +1,191 @@
+"""The verdict: what to do, in one sentence a manager can read, with the figures it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunewright.evaluate.cascade import CascadeResult, apply_threshold, choose_threshold
+from tunewright.evaluate.comparison import SERVED, SVM, Arm, Comparison
+from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
+from tunewright.evaluate.statistics import Interval, Paired, paired
+from tunewright.spec import Spec
+
+Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    decision: Decision
+    sentence: str
+    reasons: list[str]
+    """What was checked and how it came out, a sentence each."""
+    usd_per_month: float
+    """Cost of what the verdict recommends."""
+    usd_per_month_now: float
+    """Cost of the API paid for today."""
+    break_even_requests: float
+    """Requests a month above which one machine of our own costs less than the API."""
+    p95_ms: float
+    """95th percentile of the served model's latency, in milliseconds."""
+    threshold: float | None = None
+    """Confidence from which the small model answers by itself, chosen on validation data."""
+    cascade: dict[str, CascadeResult] = field(default_factory=dict)
+    """By test split: coverage and accuracy at that threshold."""
+    against_svm: dict[str, Paired] = field(default_factory=dict)
+    """By test split: the served model against the linear SVM on the same examples."""
+
+
+def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool) -> Verdict:
+    """Choose among the five decisions.
+
+    An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
+    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. The worst split decides. Where the
+    linear SVM meets the goal nothing larger is recommended; where an arm of our own meets it but costs more than the
+    API, money decides; where none meets it, a cascade is tried at a threshold chosen on validation data.
+    """
+    now = next(iter(comparison.apis.values()))
+    cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
+    served, svm = comparison.arms[SERVED], comparison.arms[SVM]
+    reasons = [_goal_reason(arm, spec) for arm in (served, svm)]
+    if not parity_passed:
+        reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
+    reasons.append(
+        f"The accuracy of {now.key} on these examples has not been measured; the goal of {_pct(spec.goal.accuracy)} is "
+        "the spec's."
+    )
+    own = next((arm for arm in (svm, served) if _meets(arm, spec) and (arm is svm or parity_passed)), None)
+    threshold, cascade = (None, {}) if own else _cascade(spec, evidence[SERVED])
+    decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
+    return Verdict(
+        decision, sentence, reasons, cost, now.cost.usd_per_month,
+        break_even_requests=_break_even(served, now, spec),
+        p95_ms=served.latency.p95_ms if served.latency else 0.0,
+        threshold=threshold, cascade=cascade, against_svm=_against(evidence[SERVED], evidence[SVM], spec.seed),
+    )  # fmt: skip
+
+
+def _conclude(
+    spec: Spec,
+    own: Arm | None,
+    now: Arm,
+    cheapest: Arm,
+    served: Arm,
+    threshold: float | None,
+    cascade: dict[str, CascadeResult],
+    parity_passed: bool,
+) -> tuple[Decision, float, str]:
+    """(decision, its cost in USD a month, the sentence)."""
+    if own:
+        return _own_model_is_good(own, now, cheapest)
+    paid, goal = now.cost.usd_per_month, _pct(spec.goal.accuracy)
+    reached = _pct(_worst(served).value)
+    coverage = min((part.coverage for part in cascade.values()), default=0.0)
+    mixed = served.cost.usd_per_month + (1 - coverage) * paid
+    trusted = threshold is not None and parity_passed and _holds(cascade, spec)
+    if trusted and mixed < paid:
+        return (
+            "cascade",
+            mixed,
+            (
+                f"Run a cascade: on the hardest test split the tuned model alone is right on {reached}, short of the {goal} "
+                f"you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough and answers "
+                f"{_pct(coverage)} of the requests; {now.key} takes the rest, for {_usd(mixed)} instead of {_usd(paid)} a "
+                "month."
+            ),
+        )
+    why_no_cascade = "would not save money" if trusted else "is not accurate enough either"
+    return (
+        "keep-api",
+        paid,
+        (
+            f"Keep {now.key} for now: on the hardest test split the tuned model is right on {reached}, short of the {goal} "
+            f"you need, and letting it answer only what it is sure of {why_no_cascade}."
+        ),
+    )
+
+
+def _own_model_is_good(own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
+    """An arm of our own meets the goal: now money decides."""
+    paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
+    if cost < paid:
+        advice = "Use the linear SVM: it" if own.key == SVM else "Switch: the tuned model"
+        return (
+            "classical" if own.key == SVM else "switch",
+            cost,
+            (
+                f"{advice} is right on {_pct(_worst(own).value)} of the hardest test split and costs {_usd(cost)} a month "
+                f"against {_usd(paid)} for {now.key}."
+            ),
+        )
+    if cheapest is not now:
+        cheap = cheapest.cost.usd_per_month
+        return (
+            "cheaper-api",
+            cheap,
+            (
+                f"Try {cheapest.key} first: at this volume it costs {_usd(cheap)} a month, a machine of your own "
+                f"{_usd(cost)} and {now.key} {_usd(paid)}; measure its accuracy before you move."
+            ),
+        )
+    return (
+        "keep-api",
+        paid,
+        (f"Keep {now.key}: at this volume it costs {_usd(paid)} a month, a machine of your own {_usd(cost)}."),
+    )
+
+
+def _worst(arm: Arm) -> Interval:
+    return min((score.accuracy for score in arm.scores.values()), key=lambda interval: interval.value)
+
+
+def _meets(arm: Arm, spec: Spec) -> bool:
+    floor = spec.goal.accuracy - spec.goal.margin
+    accurate = all(s.accuracy.value >= spec.goal.accuracy and s.accuracy.low >= floor for s in arm.scores.values())
+    return accurate and arm.latency is not None and arm.latency.p95_ms <= spec.goal.p95_ms
+
+
+def _goal_reason(arm: Arm, spec: Spec) -> str:
+    figures = ", ".join(
+        f"{split} {_pct(s.accuracy.value)} ({_pct(s.accuracy.low)}–{_pct(s.accuracy.high)})"
+        for split, s in arm.scores.items()
+    )
+    outcome = "meets" if _meets(arm, spec) else "does not meet"
+    speed = f"{arm.latency.p95_ms:.0f} ms" if arm.latency else "unknown"
+    return f"{arm.label} {outcome} the goal of {_pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
+
+
+def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[str, CascadeResult]]:
+    threshold = choose_threshold([r for r in served if r.split == VALIDATION], spec.goal.accuracy)
+    if threshold is None:
+        return None, {}
+    splits = dict.fromkeys(r.split for r in served if r.split != VALIDATION)
+    return threshold, {s: apply_threshold([r for r in served if r.split == s], threshold) for s in splits}
+
+
+def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
+    """The threshold keeps its promise on every test split, which it was not chosen on."""
+    return all(part.accuracy is not None and part.accuracy.value >= spec.goal.accuracy for part in cascade.values())
+
+
+def _break_even(served: Arm, now: Arm, spec: Spec) -> float:
+    one_machine = served.cost.usd_per_month / (served.cost.replicas or 1)
+    return one_machine / (now.cost.usd_per_month / spec.traffic.requests_per_month)
+
+
+def _against(first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Paired]:
+    other = {record.id: record for record in second}
+    result = {}
+    for split in dict.fromkeys(r.split for r in first if r.split != VALIDATION):
+        part = [record for record in first if record.split == split]
+        result[split] = paired([r.right for r in part], [other[r.id].right for r in part], groups_of(part), seed)
+    return result
+
+
+def _pct(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"

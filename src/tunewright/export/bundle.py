@@ -1,0 +1,117 @@
+"""The bundle: one folder with everything serving needs, and nothing that training needed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunewright.artifacts import write_json
+from tunewright.errors import UserError
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import LocalModel
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.spec import Spec
+from tunewright.spec.schema import ClassifySpec
+from tunewright.tasks import Task, task_of
+
+BUNDLE_FILE = "bundle.json"
+
+
+class BundleInfo(BaseModel):
+    """`bundle.json`."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    schema_version: int = 1
+    name: str
+    base_model: str
+    precision: str
+    task: ClassifySpec
+    context: int
+    """Tokens a request may have, prompt and answer together."""
+    template_sha256: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    folder: Path
+    info: BundleInfo
+    task: Task
+    template: ChatTemplate
+    tokenizer: TextTokenizer
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "onnx"
+
+
+def write_bundle(spec: Spec, base: LocalModel, folder: Path) -> BundleInfo:
+    """Complete a folder that already holds `onnx/` into a bundle."""
+    info = BundleInfo(
+        name=spec.name,
+        base_model=spec.model,
+        precision=spec.export.precision,
+        task=spec.task,
+        context=spec.train.max_length,
+        template_sha256=base.template.sha256,
+    )
+    # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / "onnx" / name).unlink(missing_ok=True)
+    shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
+    (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
+    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
+    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
+    return info
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        UserError: the folder is no bundle, a file is absent, or the chat template is not the one it was trained with.
+    """
+    try:
+        info = BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
+        source = (folder / "chat_template.jinja").read_text("utf-8")
+        tokenizer = TextTokenizer(folder)
+    except FileNotFoundError as error:
+        raise UserError(
+            "This folder is no bundle.", where=folder, why=f"It has no {Path(error.filename).name}.",
+            fix="Make one with: tunewright export YOUR_PROJECT",
+        ) from None  # fmt: skip
+    except ValidationError as error:
+        raise UserError(f"{BUNDLE_FILE} can't be read: {error.errors()[0]['msg']}.", where=folder) from None
+    template = ChatTemplate(source, str(folder / "chat_template.jinja"))
+    if template.sha256 != info.template_sha256:
+        raise UserError(
+            "The chat template is not the one the model was trained with.",
+            where=template.name,
+            why="A model served with another template loses accuracy without a word.",
+            fix="Restore the file, or export again.",
+        )
+    return Bundle(folder, info, task_of(info.task), template, tokenizer)
+
+
+def _model_card(spec: Spec, info: BundleInfo) -> str:
+    train = spec.train
+    card: dict[str, Any] = {
+        "Base model": info.base_model,
+        "Task": f"{info.task.kind}, {len(info.task.labels)} labels: {', '.join(info.task.labels)}",
+        "Training": f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}",
+        "Weights": f"ONNX {info.precision}",
+        "Context": f"{info.context} tokens",
+        "Chat template": f"SHA-256 {info.template_sha256}",
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
+    return (
+        f"# {info.name}\n\nA text classifier made with Tunewright. Its measured accuracy and the parity of these "
+        f"weights with the trained adapter are in the run's report.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"Serve it: `tunewright serve {info.name}/bundle`\n"
+    )

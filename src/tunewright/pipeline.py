@@ -1,0 +1,237 @@
+"""The steps, what each reads and what each depends on, in one table.
+
+    raw files -> check -> split -> train -> export -> evaluate -> parity -> verdict
+
+`export` stands before `evaluate` because the verdict speaks of the quantised model that will really be served, so that
+is one of the models to be evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tunewright.artifacts import Manifest, Output, atomic_folder, read_manifest, sha256_file, sha256_json
+from tunewright.errors import UserError
+from tunewright.progress import say
+from tunewright.spec import Spec, spec_sha256
+from tunewright.version import __version__
+
+StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
+
+ROOMS = ("spec", "tasks", "models", "data", "assess", "train", "evaluate", "export", "serve")
+"""In import order: a room's code may use its own room and those before it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of the pipeline.
+
+    Args:
+        function: `module:name` of the step function; imported only when the step runs.
+        room: the room it lives in. Its code version is a hash of that room's source and of those above it.
+        inputs: the steps whose outputs it reads.
+        sections: the top-level spec keys it depends on.
+        resumes: names in its unfinished output that a later try may go on from.
+    """
+
+    name: str
+    function: str
+    room: str
+    inputs: tuple[str, ...]
+    sections: tuple[str, ...]
+    resumes: tuple[str, ...] = ()
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data")),
+        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("data", "seed")),
+        Step("train", "tunewright.train.trainer:run_train", "train", ("split",),
+             ("task", "model", "train", "seed"), resumes=("checkpoints",)),
+        Step("export", "tunewright.export.steps:run_export", "export", ("train",),
+             ("name", "task", "model", "train", "export")),
+        Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
+             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",)),
+        Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
+             ("task", "evaluate", "export")),
+        Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
+             ("check", "split", "train", "export", "evaluate", "parity"),
+             ("name", "task", "goal", "api", "traffic", "export", "seed")),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    name: str
+    folder: Path
+    reused: bool
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What a run produced: one whole folder for each step."""
+
+    runs: Path
+    steps: dict[str, StepOutcome] = field(default_factory=dict)
+
+    def folder(self, step: str) -> Path:
+        return self.steps[step].folder
+
+
+Place = Callable[[Step, Mapping[str, Path], Path], None]
+"""Runs one step: (step, input folders by name, target folder)."""
+
+
+def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", from_step: str | None = None,
+                 force: bool = False) -> PipelineResult:  # fmt: skip
+    """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
+
+    Args:
+        place: where steps run.
+        runs: the folder of all outputs; each step's folder carries its fingerprint in its name.
+        from_step: run this step and those after it even where they are up to date.
+        force: run every step.
+
+    Raises:
+        UserError: an unknown step, another run in the same folder, or a fault in a step.
+    """
+    names = list(STEPS)
+    for name in filter(None, (to, from_step)):
+        if name not in STEPS:
+            raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
+    wanted = names[: names.index(to) + 1]
+    forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
+    result = PipelineResult(runs)
+    with _lock(runs):
+        for number, name in enumerate(wanted, 1):
+            outcome = _bring_up_to_date(spec, place, STEPS[name], result, forced=name in forced,
+                                        label=f"[{number}/{len(wanted)}] {name}")  # fmt: skip
+            result.steps[name] = outcome
+            _point_latest(runs, outcome)
+    return result
+
+
+def _bring_up_to_date(spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool,
+                      label: str) -> StepOutcome:  # fmt: skip
+    inputs = {name: done.folder(name) for name in step.inputs}
+    provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in step.inputs})
+    target = done.runs / f"{step.name}-{provenance['fingerprint'][:12]}"
+    manifest = read_manifest(target)
+    if manifest and not forced:
+        say(f"{label} ✓ unchanged, reused")
+        return StepOutcome(step.name, target, True, manifest)
+    say(label)
+    place(step, inputs, target)
+    manifest = read_manifest(target)
+    if manifest is None:
+        raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run it again.")
+    say(f"{label} ✓ {manifest.wall_seconds:.1f} s, {manifest.peak_memory_mb:.0f} MB {_summary(manifest)}")
+    return StepOutcome(step.name, target, False, manifest)
+
+
+def _summary(manifest: Manifest) -> str:
+    shown = [
+        f"{k.replace('_', ' ')} {v}"
+        for k, v in manifest.result.items()
+        if isinstance(v, (int, float)) and "sha" not in k
+    ]
+    return "· " + ", ".join(shown[:5]) if shown else ""
+
+
+def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, str]:
+    """What pins a step's output: its inputs' content, its spec sections, the raw files or weights, and the code.
+
+    Args:
+        inputs: content hash of each input folder.
+    """
+    from tunewright.data.steps import raw_files
+    from tunewright.models.resolve import identity
+
+    sources: dict[str, str] = {}
+    if not step.inputs:
+        for name, path in raw_files(spec).items():
+            if not path.is_file():
+                raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.")
+            sources[name] = sha256_file(path)
+    if "model" in step.sections:
+        sources["model"] = identity(spec.model, spec.folder)
+    code = code_version(step.room)
+    section_hash = spec_sha256(spec, *step.sections)
+    whole = sha256_json([step.name, dict(inputs), sources, section_hash, code])
+    return {
+        "fingerprint": whole,
+        "code_version": code,
+        "spec_sha256": spec_sha256(spec),
+        **{f"source.{k}": v for k, v in sources.items()},
+    }
+
+
+@cache
+def code_version(room: str) -> str:
+    """Tunewright's version and a hash of the source that steps of `room` can reach."""
+    package = Path(__file__).parent
+    folders = [package / name for name in ROOMS[: ROOMS.index(room) + 1]]
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return f"{__version__}+{sha256_json([(f.relative_to(package).as_posix(), sha256_file(f)) for f in files])[:12]}"
+
+
+def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Path) -> None:
+    """Run one step in this process and write its folder, whole or not at all.
+
+    Raises:
+        UserError: an input folder is absent or not whole.
+    """
+    manifests = {}
+    for name in step.inputs:
+        if name not in inputs:
+            raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"It reads: {', '.join(step.inputs)}.")
+        manifests[name] = read_manifest(inputs[name])
+        if manifests[name] is None:
+            raise UserError("This input folder is absent or not whole.", where=inputs[name],
+                            fix=f"Make it with the step {name}.")  # fmt: skip
+    contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
+    provenance = fingerprint(spec, step, contents)
+    recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
+    module, _, name = step.function.partition(":")
+    function: StepFunction = getattr(__import__(module, fromlist=[name]), name)
+    with atomic_folder(
+        target, kind=step.name, fingerprint=provenance["fingerprint"], spec_sha256=provenance["spec_sha256"],
+        inputs=recorded, seed=spec.seed, code_version=provenance["code_version"], keep=step.resumes,
+    ) as output:  # fmt: skip
+        function(spec, inputs, output)
+
+
+@contextmanager
+def _lock(runs: Path) -> Iterator[None]:
+    runs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(runs / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            "Another Tunewright run is at work in this folder.", where=runs,
+            fix="Wait for it to end, or give this one another folder with --runs.",
+        ) from None  # fmt: skip
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _point_latest(runs: Path, outcome: StepOutcome) -> None:
+    """`runs/latest/<step>` leads to the output last used, for people; the pipeline itself never reads it."""
+    latest = runs / "latest"
+    latest.mkdir(exist_ok=True)
+    link, fresh = latest / outcome.name, latest / f".{outcome.name}.new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(Path("..") / outcome.folder.name)
+    fresh.replace(link)

@@ -1,0 +1,72 @@
+"""This machine: each step in a process of its own, so that its memory is given back when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
+from tunewright.pipeline import Step
+
+GRACE_SECONDS = 20
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+class LocalPlace:
+    """Runs `python -m tunewright.step` on this machine.
+
+    Args:
+        spec_file: the spec as the steps read it.
+    """
+
+    def __init__(self, spec_file: Path):
+        self.spec_file = spec_file
+
+    def __call__(self, step: Step, inputs: Mapping[str, Path], target: Path) -> None:
+        """Run one step to its end.
+
+        Raises:
+            UserError: the step ended with an error; the message is the step's own.
+            KeyboardInterrupt: it was interrupted.
+        """
+        command = [
+            sys.executable,
+            "-m",
+            "tunewright.step",
+            step.name,
+            "--spec",
+            str(self.spec_file),
+            "--out",
+            str(target),
+        ]
+        command += [part for name, path in inputs.items() for part in ("--in", f"{name}={path}")]
+        said = self.spec_file.with_name("error.txt")
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
+        try:
+            code = process.wait()
+        except BaseException:
+            # Ctrl-C reaches the child as well; where only this process was stopped, pass it on.
+            process.terminate()
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise _failure(step, code, said)
+
+
+def _failure(step: Step, code: int, said: Path) -> UserError:
+    if said.is_file():
+        return UserError(said.read_text("utf-8"))
+    reason = "it was killed, perhaps for want of memory" if code in _KILLED else f"its exit code is {code}"
+    return UserError(
+        f"The step {step.name} ended early: {reason}.",
+        fix="Type the same command again to go on from there; for less memory lower train.batch_size.",
+    )

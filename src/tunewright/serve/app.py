@@ -1,0 +1,148 @@
+"""The HTTP API: OpenAI's chat completions and model list, a plain /v1/classify, and health routes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunewright.serve.engine import Classification, ClassifyEngine, TooLong
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+class ClassifyRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
+    probabilities: bool = False
+    """Whether the answer lists the probability of every label."""
+
+
+class ContentPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's request. Sampling settings are accepted and have no effect: a label is scored, not sampled."""
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    n: Literal[1] = 1
+    stream: Literal[False] = False
+
+
+class ApiError(Exception):
+    """An error in OpenAI's form."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None):
+        self.status, self.code, self.param = status, code, param
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        error = {"message": str(self), "type": "invalid_request_error", "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+def build_app(engine: ClassifyEngine) -> FastAPI:
+    """The application for one loaded bundle."""
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+
+    info = engine.bundle.info
+    app = FastAPI(title=f"Tunewright: {info.name}", docs_url="/docs", redoc_url=None)
+    created = int(time.time())
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body(), error.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"][1:]) or None
+        return JSONResponse(ApiError(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param).body(), 400)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        return {"status": "ready", "model": info.name, "precision": info.precision}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {
+            "object": "list",
+            "data": [{"id": info.name, "object": "model", "created": created, "owned_by": "tunewright"}],
+        }
+
+    # Plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
+    @app.post("/v1/classify")
+    def classify(request: ClassifyRequest) -> dict[str, Any]:
+        result = _classified(engine, request.text)
+        answer: dict[str, Any] = {
+            "label": result.label,
+            "confidence": result.confidence,
+            "usage": _usage(result),
+        }
+        return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
+
+    @app.post("/v1/chat/completions")
+    def chat(request: ChatRequest) -> dict[str, Any]:
+        if request.model != info.name:
+            raise ApiError(404, f"The model '{request.model}' does not exist; this server has '{info.name}'.",
+                           "model_not_found", "model")  # fmt: skip
+        users = [message for message in request.messages if message.role == "user"]
+        if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
+            raise ApiError(400, "A classifier takes exactly one user message; the system prompt is its own.",
+                           "invalid_value", "messages")  # fmt: skip
+        result = _classified(engine, users[0].text)
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": info.name,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": result.label, "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": _usage(result),
+            "confidence": result.confidence,
+        }
+
+    return app
+
+
+def _classified(engine: ClassifyEngine, text: str) -> Classification:
+    try:
+        return engine.classify(text)
+    except TooLong as error:
+        raise ApiError(400, error.paragraph(), "context_length_exceeded", "messages") from None
+
+
+def _usage(result: Classification) -> dict[str, int]:
+    return {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.answer_tokens,
+        "total_tokens": result.prompt_tokens + result.answer_tokens,
+    }

@@ -1,0 +1,118 @@
+"""Running the server: in this process for `tunewright serve`, in a child process for tests and the parity step."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tunewright.errors import EXIT_USER, UserError
+from tunewright.export.bundle import load_bundle
+from tunewright.progress import say
+
+READY_SECONDS = 120.0
+
+
+def serve(folder: Path, host: str, port: int, threads: int | None = None) -> None:
+    """Load a bundle and answer until interrupted.
+
+    Args:
+        port: 0 takes any free port; the address is printed when the server is ready.
+
+    Raises:
+        UserError: the folder is no bundle, or the port is taken.
+    """
+    import uvicorn
+
+    from tunewright.serve.app import build_app
+    from tunewright.serve.engine import ClassifyEngine
+
+    bundle = load_bundle(folder)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"The server can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
+            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
+        ) from None
+    started = time.monotonic()
+    app = build_app(ClassifyEngine(bundle, threads))
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    say(f"{bundle.info.name} ({bundle.info.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[str]:
+    """A server on a free port of this machine, in a process of its own; yields its address.
+
+    Raises:
+        UserError: it did not become ready; its last words are the reason.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        port = _free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tunewright.serve.server", str(folder), "--port", str(port)], stderr=log, stdout=log
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_ready(process, address, log)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_ready(process: subprocess.Popen[bytes], address: str, log: object) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{address}/ready", timeout=2).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    log.seek(0)  # type: ignore[attr-defined]
+    said = log.read().strip().splitlines()[-1:]  # type: ignore[attr-defined]
+    raise UserError(
+        "The server did not become ready.", why=said[0] if said else None, fix="Try: tunewright serve BUNDLE"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tunewright.serve.server")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    options = parser.parse_args()
+    try:
+        serve(options.bundle, options.host, options.port)
+    except UserError as error:
+        say(f"Error: {error.paragraph()}")
+        return EXIT_USER
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""One step as a command line, the same on one machine and as a cloud job.
+
+python -m tunewright.step NAME --spec tunewright.yaml --in split=runs/split-… --out runs/train-…
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
+from tunewright.pipeline import STEPS, execute_step
+from tunewright.progress import say
+from tunewright.spec import load_spec
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tunewright.step", description="Run one step of the pipeline.")
+    parser.add_argument("name", choices=STEPS)
+    parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
+    parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
+    parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        spec = load_spec(options.spec)
+        execute_step(STEPS[options.name], spec, dict(_pair(text) for text in options.inputs), options.out)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (the boundary where faults become messages)
+        return _report(error, options.out)
+    return 0
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, sign, path = text.partition("=")
+    if not sign:
+        raise UserError(f"'--in {text}' is not of the form NAME=PATH.")
+    return name, Path(path)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's contract)
+    raise KeyboardInterrupt
+
+
+def _report(error: Exception, out: Path) -> int:
+    known = as_user_error(error, out)
+    if known is None or os.environ.get("TUNEWRIGHT_TRACE"):
+        say("".join(traceback.format_exception(error)))
+    if known is None:
+        known = UserError(f"Unexpected {type(error).__name__}: {error}.", fix="Please report it with the lines above.")
+    if os.environ.get(ERROR_FILE):
+        Path(os.environ[ERROR_FILE]).write_text(known.paragraph(), "utf-8")
+    else:
+        say(f"Error: {known.paragraph()}")
+    return EXIT_USER
+
+
+if __name__ == "__main__":
+    sys.exit(main())
