@@ -54,12 +54,12 @@ def _capped(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
 
 def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
                      answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
-    from peft import PeftModel
-
     from tunewright.models.ort_model import OrtNextToken
     from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
 
     quiet_libraries()
+    from peft import PeftModel
+
     base = resolve(spec.model, spec.folder)
     task, tokenizer = task_of(spec.task), TextTokenizer(base.folder)
 

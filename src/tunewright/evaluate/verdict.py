@@ -85,55 +85,39 @@ def _conclude(
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
     trusted = threshold is not None and parity_passed and _holds(cascade, spec)
     if trusted and mixed < paid:
-        return (
-            "cascade",
-            mixed,
-            (
-                f"Run a cascade: on the hardest test split the tuned model alone is right on {reached}, short of the {goal} "
-                f"you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough and answers "
-                f"{_pct(coverage)} of the requests; {now.key} takes the rest, for {_usd(mixed)} instead of {_usd(paid)} a "
-                "month."
-            ),
+        sentence = (
+            f"Run a cascade: on the hardest test split the tuned model alone is right on {reached}, short of the "
+            f"{goal} you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it answers "
+            f"{_pct(coverage)} of the requests; {now.key} takes the rest, for {_usd(mixed)} instead of {_usd(paid)} a "
+            "month."
         )
+        return "cascade", mixed, sentence
     why_no_cascade = "would not save money" if trusted else "is not accurate enough either"
-    return (
-        "keep-api",
-        paid,
-        (
-            f"Keep {now.key} for now: on the hardest test split the tuned model is right on {reached}, short of the {goal} "
-            f"you need, and letting it answer only what it is sure of {why_no_cascade}."
-        ),
+    sentence = (
+        f"Keep {now.key} for now: on the hardest test split the tuned model is right on {reached}, short of the {goal} "
+        f"you need, and letting it answer only what it is sure of {why_no_cascade}."
     )
+    return "keep-api", paid, sentence
 
 
 def _own_model_is_good(own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
     """An arm of our own meets the goal: now money decides."""
-    paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
+    paid, cost, cheap = now.cost.usd_per_month, own.cost.usd_per_month, cheapest.cost.usd_per_month
     if cost < paid:
         advice = "Use the linear SVM: it" if own.key == SVM else "Switch: the tuned model"
-        return (
-            "classical" if own.key == SVM else "switch",
-            cost,
-            (
-                f"{advice} is right on {_pct(_worst(own).value)} of the hardest test split and costs {_usd(cost)} a month "
-                f"against {_usd(paid)} for {now.key}."
-            ),
+        sentence = (
+            f"{advice} is right on {_pct(_worst(own).value)} of the hardest test split and costs {_usd(cost)} a month "
+            f"against {_usd(paid)} for {now.key}."
         )
+        return "classical" if own.key == SVM else "switch", cost, sentence
     if cheapest is not now:
-        cheap = cheapest.cost.usd_per_month
-        return (
-            "cheaper-api",
-            cheap,
-            (
-                f"Try {cheapest.key} first: at this volume it costs {_usd(cheap)} a month, a machine of your own "
-                f"{_usd(cost)} and {now.key} {_usd(paid)}; measure its accuracy before you move."
-            ),
+        sentence = (
+            f"Try {cheapest.key} first: at this volume it costs {_usd(cheap)} a month, a machine of your own "
+            f"{_usd(cost)} and {now.key} {_usd(paid)}; measure its accuracy before you move."
         )
-    return (
-        "keep-api",
-        paid,
-        (f"Keep {now.key}: at this volume it costs {_usd(paid)} a month, a machine of your own {_usd(cost)}."),
-    )
+        return "cheaper-api", cheap, sentence
+    sentence = f"Keep {now.key}: at this volume it costs {_usd(paid)} a month, a machine of your own {_usd(cost)}."
+    return "keep-api", paid, sentence
 
 
 def _worst(arm: Arm) -> Interval:

@@ -88,7 +88,7 @@ class TorchNextToken:
         if self._cache is None or common == 0:
             self._cache, common = DynamicCache(), 0
         elif common < len(self._ids):
-            self._cache.crop(common)
+            self._cache.crop(common - len(self._ids))
         new = torch.tensor([ids[common:]], device=self._model.device)
         answer = self._model(new, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         return answer.logits[0, -1]

@@ -1,0 +1,42 @@
+# Tunewright: `make demo` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-fast lint format install clean
+
+demo: $(READY) ## the main job on the shipped example
+	$(BIN)/tunewright run examples/tickets
+
+test: lint ## everything: lint, types, import rules, fast tests, tests on the real model
+	$(BIN)/pytest -m "not model"
+	$(BIN)/pytest -m model
+
+test-fast: $(READY) ## only the tests that need no model
+	$(BIN)/pytest -m "not model"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Tunewright needs Python 3.11 or newer; '$(PYTHON)' is older. Type: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' can't make virtual environments here. Type: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $(READY)
+
+clean: ## remove the environment and all outputs
+	rm -rf $(VENV) examples/*/runs
