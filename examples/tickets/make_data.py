@@ -4,7 +4,7 @@
 
 Eight routes with fourteen phrasings each. Ten phrasings of a route make the training and the `seen` test part, the
 other four only the `unseen_phrasing` test part: the first shows memorising, the second whether the model knows what a
-ticket means. The column `phrasing` names the sentence a ticket was made from, so that a split can keep its tickets together.
+ticket means. The column `phrasing` names the sentence a ticket was made from, so that a split can keep them together.
 Typos, greetings, signatures and sentences that borrow another route's words are mixed in. It is synthetic data.
 """
 

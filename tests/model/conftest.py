@@ -1,0 +1,88 @@
+"""What the tests on real models share: one short run of the ticket example, and tiny random models of each family."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+# Few steps and few examples: the run shows that everything fits together, not how good the model gets.
+SHORT = ["train.max_steps=4", "evaluate.max_examples=8", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5"]
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    project: Path
+    report: dict
+    stderr: str
+
+    @property
+    def runs(self) -> Path:
+        return self.project / "runs"
+
+    def latest(self, step: str) -> Path:
+        return (self.runs / "latest" / step).resolve()
+
+
+def tunewright(*arguments: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a user types it."""
+    command = [str(Path(sys.executable).with_name("tunewright")), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=540
+    )
+
+
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
+    """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long."""
+    project = tmp_path_factory.mktemp("short") / "examples" / "tickets"
+    shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
+    done = tunewright("run", str(project), *SHORT, "--json")
+    assert done.returncode == 0, done.stderr
+    return ShortRun(project, json.loads(done.stdout), done.stderr)
+
+
+FAMILIES = {
+    "llama3": ("LlamaConfig", {}),
+    "mistral": ("MistralConfig", {"sliding_window": 64, "head_dim": 16}),
+    "phi3": ("Phi3Config", {"original_max_position_embeddings": 512}),
+    "chatml": ("Qwen2Config", {}),
+}
+_SPECIAL = [
+    "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
+    "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def tiny_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """(template family, folder): a two-layer random model, its byte-level tokenizer with every family's marks."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp(request.param)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    fast.add_special_tokens({"additional_special_tokens": _SPECIAL[2:]})
+    fast.save_pretrained(folder)
+    name, extra = FAMILIES[request.param]
+    config = getattr(transformers, name)(
+        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, **extra,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
+    return request.param, folder

@@ -1,0 +1,85 @@
+"""Faults in the middle of real steps: kill, Ctrl-C, full disk. The next run goes on; nothing half-written is used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.model.conftest import REPOSITORY, ShortRun, tunewright
+from tunewright.artifacts import read_manifest
+
+pytestmark = pytest.mark.model
+
+STEPS_LONG = ["train.max_steps=6", "train.checkpoints=5", "train.batch_size=4"]
+
+
+def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
+    """Start `tunewright train` in a process group of its own and wait until a checkpoint is on disk."""
+    command = [str(Path(sys.executable).with_name("tunewright")), "train", str(project), *STEPS_LONG]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not list(project.glob(f"runs/.train-*.partial/checkpoints/{checkpoint}/trainer_state.json")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(REPOSITORY / "examples" / "tickets", tmp_path / "tickets", ignore=shutil.ignore_patterns("runs"))
+    return tmp_path / "tickets"
+
+
+def test_a_killed_training_resumes_and_ends_as_if_never_killed(project: Path) -> None:
+    process = start_training(project, checkpoint="checkpoint-2")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(project.glob("runs/train-*")), "a half-written output must not be taken for whole"
+    resumed = tunewright("train", str(project), *STEPS_LONG)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from checkpoint-" in resumed.stderr
+    straight = tunewright("train", str(project), *STEPS_LONG, "--runs", str(project / "straight"))
+    assert straight.returncode == 0, straight.stderr
+    resumed_to, straight_to = (next(project.glob(f"{folder}/train-*")) for folder in ("runs", "straight"))
+    first, second = read_manifest(resumed_to), read_manifest(straight_to)
+    assert first and second
+    assert first.result["last_loss"] == pytest.approx(second.result["last_loss"], abs=1e-3)
+    assert first.result["validation_loss"] == pytest.approx(second.result["validation_loss"], abs=1e-3)
+
+
+def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
+    process = start_training(project, checkpoint="checkpoint-1")
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in stderr
+    assert "Traceback" not in stderr
+    assert not list(project.glob("runs/train-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(short_run: ShortRun, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not allow mounting a tmpfs")
+    try:
+        command = [
+            sys.executable, "-m", "tunewright.step", "export", "--spec", str(short_run.project),
+            "--in", f"train={short_run.latest('train')}", "--out", str(small / "export"),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "The disk is full" in done.stderr
+        assert not (small / "export").exists()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

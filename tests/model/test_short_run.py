@@ -1,0 +1,144 @@
+"""The whole job on the real SmolLM2-135M, a few steps long: outputs, reuse, the served API, golden losses."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+import tunewright as tw
+from tests.model.conftest import SHORT, ShortRun, tunewright
+from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.pipeline import STEPS
+
+pytestmark = pytest.mark.model
+
+# Measured with seed 0, float32, batch 16; the first loss is the untouched base model's.
+GOLDEN_LOSSES = [5.462, 5.514]
+
+
+def test_every_step_left_a_whole_folder_with_its_provenance(short_run: ShortRun) -> None:
+    for name, step in STEPS.items():
+        manifest = read_manifest(short_run.latest(name))
+        assert manifest is not None, name
+        assert manifest.kind == name
+        assert set(step.inputs) <= set(manifest.inputs)
+        for source in step.inputs:
+            upstream = read_manifest(short_run.latest(source))
+            assert upstream and manifest.inputs[source] == upstream.content
+    assert not list(short_run.runs.glob(".*.partial"))
+
+
+def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
+    curve = read_jsonl(short_run.latest("train") / "curve.jsonl")
+    assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
+    assert curve[-1]["loss"] < curve[0]["loss"] - 1
+
+
+def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
+    arms = short_run.report["comparison"]["arms"]
+    assert list(arms) == ["majority", "svm", "few_shot", "adapter", "merged", "onnx", "served"]
+    assert all(set(arm["scores"]) == {"seen", "unseen_phrasing"} for arm in arms.values())
+    assert short_run.report["verdict"]["decision"] in {"switch", "cascade", "keep-api", "cheaper-api", "classical"}
+    html = Path(short_run.report["report"]).read_text("utf-8")
+    assert short_run.report["verdict"]["decision"] in html
+
+
+def test_onnx_and_the_server_answer_alike(short_run: ShortRun) -> None:
+    served = {r["id"]: r for r in read_jsonl(short_run.latest("parity") / "answers" / "served.jsonl")}
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl"):
+        assert served[record["id"]]["answer"] == record["answer"]
+        assert served[record["id"]]["confidence"] == pytest.approx(record["confidence"], abs=1e-3)
+
+
+def test_the_merged_model_keeps_the_adapters_confidence(short_run: ShortRun) -> None:
+    adapter = {r["id"]: r for r in read_jsonl(short_run.latest("evaluate") / "answers" / "adapter.jsonl")}
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl"):
+        assert record["confidence"] == pytest.approx(adapter[record["id"]]["confidence"], abs=0.02)
+
+
+def test_a_second_run_reuses_every_step_in_seconds(short_run: ShortRun) -> None:
+    started = time.monotonic()
+    again = tunewright("run", str(short_run.project), *SHORT, "--json")
+    assert again.returncode == 0
+    assert again.stderr.count("unchanged, reused") == len(STEPS)
+    assert time.monotonic() - started < 15
+    assert json.loads(again.stdout) == short_run.report
+
+
+def test_a_changed_goal_reruns_only_the_verdict(short_run: ShortRun) -> None:
+    again = tunewright("run", str(short_run.project), *SHORT, "goal.accuracy=0.1", "--json")
+    assert again.stderr.count("unchanged, reused") == len(STEPS) - 1
+
+
+def test_from_runs_that_step_and_the_later_ones(short_run: ShortRun) -> None:
+    again = tunewright("run", str(short_run.project), *SHORT, "--from", "verdict", "--json")
+    assert again.returncode == 0
+    assert again.stderr.count("unchanged, reused") == len(STEPS) - 1
+
+
+def test_a_failed_gate_is_exit_code_1_and_keeps_the_outputs(short_run: ShortRun) -> None:
+    strict = [s for s in SHORT if "disagreement" not in s]
+    done = tunewright("run", str(short_run.project), *strict, "export.max_accuracy_drop=0", "goal.accuracy=0.5")
+    gate = json.loads((short_run.latest("parity") / "parity.json").read_text("utf-8"))
+    assert done.returncode == (0 if gate["passed"] else 1)
+    assert "Verdict:" in done.stdout
+    assert (short_run.latest("verdict") / "report.html").is_file()
+
+
+def test_the_python_api_returns_the_same_report(short_run: ShortRun) -> None:
+    spec = tw.load_spec(short_run.project, SHORT)
+    report = tw.run(spec)
+    assert report.data["verdict"] == short_run.report["verdict"]
+    assert report.bundle.is_dir()
+
+
+def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
+    import httpx
+    import openai
+
+    from tunewright.serve.server import running_server
+
+    with running_server(short_run.latest("export") / "bundle") as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused")
+        assert [model.id for model in client.models.list()] == ["tickets"]
+        reply = client.chat.completions.create(
+            model="tickets", messages=[{"role": "user", "content": "where is my parcel?"}], temperature=0
+        )
+        labels = tw.load_spec(short_run.project).task.labels
+        assert reply.choices[0].message.content in labels
+        assert reply.usage and reply.usage.completion_tokens > 0
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(openai.BadRequestError, match="tokens"):
+            client.chat.completions.create(model="tickets", messages=[{"role": "user", "content": "long " * 5000}])
+        probabilities = httpx.post(f"{address}/v1/classify", json={"text": "hello", "probabilities": True}).json()
+        assert sum(probabilities["probabilities"].values()) == pytest.approx(1)
+        assert httpx.get(f"{address}/health").json() == {"status": "ok"}
+
+
+def test_a_changed_chat_template_is_not_served(short_run: ShortRun, tmp_path: Path) -> None:
+    import shutil
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(short_run.latest("export") / "bundle", bundle, ignore=shutil.ignore_patterns("onnx"))
+    template = bundle / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8") + "\n", "utf-8")
+    done = tunewright("serve", str(bundle))
+    assert done.returncode == 2
+    assert "not the one the model was trained with" in done.stderr
+
+
+def test_serving_needs_no_torch(short_run: ShortRun) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from tunewright.export.bundle import load_bundle\n"
+        "from tunewright.serve.engine import ClassifyEngine; import tunewright.serve.app\n"
+        f"ClassifyEngine(load_bundle(Path({str(short_run.latest('export') / 'bundle')!r}))).classify('hi')\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
