@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewright.processes import sole_writer
+
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _LIBRARIES = (
@@ -84,10 +86,9 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 @dataclass
 class Output:
-    """The folder a step writes into. `path` is the partial folder until the step has succeeded."""
+    """What a step writes: files below `path`, and a few figures for its manifest and its summary line."""
 
     path: Path
-    target: Path
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,25 +103,35 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
     """
     partial = target.with_name(f".{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    for entry in partial.iterdir():
-        if entry.name not in set(keep):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    started = time.monotonic()
-    output = Output(partial, target)
-    yield output
-    content, files = sha256_tree(partial)
-    manifest = Manifest(
-        kind=kind, fingerprint=fingerprint, spec_sha256=spec_sha256, inputs=inputs, content=content, files=files,
-        seed=seed, code_version=code_version, libraries=library_versions(),
-        wall_seconds=round(time.monotonic() - started, 2), peak_memory_mb=round(peak_memory_mb(), 1),
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), result=output.result,
-    )  # fmt: skip
-    write_json(partial / MANIFEST, vars(manifest))
-    _sync(partial)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    _sync(target.parent)
+    with sole_writer(partial):
+        for entry in partial.iterdir():
+            if entry.name not in set(keep):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        started = time.monotonic()
+        output = Output(partial)
+        yield output
+        content, files = sha256_tree(partial)
+        manifest = Manifest(
+            kind=kind,
+            fingerprint=fingerprint,
+            spec_sha256=spec_sha256,
+            inputs=inputs,
+            content=content,
+            files=files,
+            seed=seed,
+            code_version=code_version,
+            libraries=library_versions(),
+            wall_seconds=round(time.monotonic() - started, 2),
+            peak_memory_mb=round(peak_memory_mb(), 1),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            result=output.result,
+        )
+        write_json(partial / MANIFEST, vars(manifest))
+        _sync(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _sync(target.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,16 +8,14 @@ is one of the models to be evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tunewright.artifacts import Manifest, Output, atomic_folder, read_manifest, sha256_file, sha256_json
 from tunewright.errors import UserError
+from tunewright.processes import sole_writer
 from tunewright.progress import say
 from tunewright.spec import Spec, spec_sha256
 from tunewright.version import __version__
@@ -111,7 +109,8 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
     wanted = names[: names.index(to) + 1]
     forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
     result = PipelineResult(runs)
-    with _lock(runs):
+    runs.mkdir(parents=True, exist_ok=True)
+    with sole_writer(runs):
         for number, name in enumerate(wanted, 1):
             outcome = _bring_up_to_date(spec, place, STEPS[name], result, forced=name in forced,
                                         label=f"[{number}/{len(wanted)}] {name}")  # fmt: skip
@@ -208,23 +207,6 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
         inputs=recorded, seed=spec.seed, code_version=provenance["code_version"], keep=step.resumes,
     ) as output:  # fmt: skip
         function(spec, inputs, output)
-
-
-@contextmanager
-def _lock(runs: Path) -> Iterator[None]:
-    runs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(runs / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            "Another Tunewright run is at work in this folder.", where=runs,
-            fix="Wait for it to end, or give this one another folder with --runs.",
-        ) from None  # fmt: skip
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _point_latest(runs: Path, outcome: StepOutcome) -> None:

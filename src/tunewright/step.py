@@ -15,6 +15,7 @@ from types import FrameType
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
 from tunewright.pipeline import STEPS, execute_step
+from tunewright.processes import end_with_parent
 from tunewright.progress import say
 from tunewright.spec import load_spec
 
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
     parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
     options = parser.parse_args(arguments)
+    end_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         spec = load_spec(options.spec)

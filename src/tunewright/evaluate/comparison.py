@@ -50,8 +50,8 @@ class Comparison:
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook) -> Comparison:
     """Score and price every arm.
 
-    The token counts of the API arms are those of the tuned model's own prompt and tokenizer: an estimate, as the
-    API's tokenizer differs by some percent.
+    Where the spec does not give the API's token counts they are those of the tuned model's own prompt and tokenizer: a
+    low estimate, as an API needs a longer prompt to do as well.
     """
     machine = prices.machine(spec.traffic.machine)
     arms = {}
@@ -68,7 +68,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
         scores = {split: score(records, spec.seed) for split, records in by_split.items()}
         arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    prompt = sum(record.prompt_tokens for record in served) / len(served)
+    prompt = float(spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served))
     answer = float(spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served))
     return Comparison(arms, _apis(spec, prices, prompt, answer), tuple(arms[SERVED].scores), prompt, answer)
 

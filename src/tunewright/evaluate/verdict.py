@@ -87,9 +87,9 @@ def _conclude(
     if trusted and mixed < paid:
         sentence = (
             f"Run a cascade: on the hardest test split the tuned model alone is right on {reached}, short of the "
-            f"{goal} you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it answers "
-            f"{_pct(coverage)} of the requests; {now.key} takes the rest, for {_usd(mixed)} instead of {_usd(paid)} a "
-            "month."
+            f"{goal} you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it "
+            f"answers {_pct(coverage)} of the requests and {now.key} the rest, for {_usd(mixed)} instead of "
+            f"{_usd(paid)} a month."
         )
         return "cascade", mixed, sentence
     why_no_cascade = "would not save money" if trusted else "is not accurate enough either"

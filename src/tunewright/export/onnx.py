@@ -20,7 +20,7 @@ def build_onnx(source: Path, target: Path, precision: str) -> None:
     Raises:
         UserError: the builder failed; its last line is the reason.
     """
-    options = ["prune_lm_head=true"] if precision == "fp32" else ["block_size=128", "prune_lm_head=true"]
+    options = ["hf_remote=false", "prune_lm_head=true", *([] if precision == "fp32" else ["block_size=128"])]
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as cache:
         command = [
             sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", str(source), "-o", str(target),

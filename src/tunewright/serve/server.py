@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
+from tunewright.processes import end_with_parent
 from tunewright.progress import say
 
 READY_SECONDS = 120.0
@@ -85,7 +87,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_ready(process: subprocess.Popen[bytes], address: str, log: object) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], address: str, log: IO[str]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -93,8 +95,8 @@ def _wait_ready(process: subprocess.Popen[bytes], address: str, log: object) -> 
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    log.seek(0)  # type: ignore[attr-defined]
-    said = log.read().strip().splitlines()[-1:]  # type: ignore[attr-defined]
+    log.seek(0)
+    said = log.read().strip().splitlines()[-1:]
     raise UserError(
         "The server did not become ready.", why=said[0] if said else None, fix="Try: tunewright serve BUNDLE"
     )
@@ -106,6 +108,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     options = parser.parse_args()
+    end_with_parent()
     try:
         serve(options.bundle, options.host, options.port)
     except UserError as error:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 from tunewright.artifacts import sha256_json
 
@@ -28,7 +28,7 @@ class ClassifySpec(_Section):
     kind: Literal["classify"]
     """What the model must do: choose one label of a fixed set."""
     instruction: str
-    """The system prompt. `{labels}` in it is replaced by the label list, one a line, with the descriptions."""
+    """The system prompt. `{labels}` in it is replaced by the labels, one a line, with their descriptions."""
     labels: Annotated[dict[str, str], BeforeValidator(_labels_as_mapping)]
     """The labels: a list, or a mapping from each label to one line that describes it."""
 
@@ -115,6 +115,8 @@ class ExportSpec(_Section):
 class ApiSpec(_Section):
     model: str = "gpt-4o"
     """The API you pay for today, by its name in the price book (`tunewright models prices`)."""
+    prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens in the prompt you send it, ticket included. By default those of the tuned model's own, shorter prompt."""
     answer_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, where the API writes more than the bare answer."""
 
@@ -156,14 +158,6 @@ class Spec(_Section):
     """Seed of the split, the training and the bootstrap."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
-
-    @model_validator(mode="after")
-    def _labels_fit_instruction(self) -> Spec:
-        if "{labels}" not in self.task.instruction and not any(
-            label in self.task.instruction for label in self.task.labels
-        ):
-            raise ValueError("task.instruction names no label: put {labels} where the label list belongs")
-        return self
 
     @property
     def folder(self) -> Path:
