@@ -15,7 +15,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,7 @@ class Output:
 
 @contextmanager
 def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str, inputs: dict[str, str], seed: int,
-                  code_version: str, keep: Iterable[str] = ()) -> Iterator[Output]:  # fmt: skip
+                  code_version: str, keep: Sequence[str] = ()) -> Iterator[Output]:  # fmt: skip
     """Write a step's output so that `target` is either whole or absent.
 
     Args:
@@ -109,7 +109,13 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         started = time.monotonic()
         output = Output(partial)
-        yield output
+        try:
+            yield output
+        except BaseException:
+            # Keep only what the next try can go on from.
+            if not any((partial / name).exists() for name in keep):
+                shutil.rmtree(partial)
+            raise
         content, files = sha256_tree(partial)
         manifest = Manifest(
             kind=kind,

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from tunewright.assess import api_cost, host_cost, price_book
+from tunewright.assess.cost import HOURS_A_MONTH, MAX_UTILISATION, SECONDS_A_MONTH
+from tunewright.assess.prices import MachinePrice
+from tunewright.errors import UserError
+from tunewright.spec.schema import Spec
+
+MACHINE = MachinePrice(usd_per_hour=0.1, cores=2)
+
+
+def test_ten_million_tickets_on_gpt_4o_cost_14_000_usd_a_month() -> None:
+    cost = api_cost(price_book().api("gpt-4o"), prompt_tokens=480, answer_tokens=20, requests=10_000_000)
+    assert cost.usd_per_month == pytest.approx(14_000)
+    assert cost.usd_per_1000 == pytest.approx(1.40)
+
+
+def test_an_api_costs_in_proportion_to_its_requests() -> None:
+    once, twice = (
+        api_cost(price_book().api("gpt-4.1"), prompt_tokens=100, answer_tokens=5, requests=n) for n in (10, 20)
+    )
+    assert twice.usd_per_month == pytest.approx(2 * once.usd_per_month)
+    assert twice.usd_per_1000 == once.usd_per_1000
+
+
+def test_one_machine_stands_ready_even_for_little_traffic() -> None:
+    cost = host_cost(MACHINE, seconds_per_answer=0.01, requests=100, peak_to_average=1)
+    assert cost.replicas == 1
+    assert cost.usd_per_month == pytest.approx(0.1 * HOURS_A_MONTH)
+    assert cost.usd_per_1000 == pytest.approx(cost.usd_per_month * 10)
+
+
+def test_machines_are_sized_for_the_peak_at_the_allowed_utilisation() -> None:
+    # 10 answers a second on average, 40 at the peak, 0.1 s each: 4 busy machines, of which 70 % may be used: 5.7.
+    cost = host_cost(MACHINE, seconds_per_answer=0.1, requests=round(10 * SECONDS_A_MONTH), peak_to_average=4)
+    assert cost.replicas == 6
+    assert cost.usd_per_month == pytest.approx(6 * 0.1 * HOURS_A_MONTH)
+
+
+@pytest.mark.parametrize("requests", [10**6, 10**7, 10**8])
+def test_no_machine_is_busier_at_the_peak_than_allowed(requests: int) -> None:
+    cost = host_cost(MACHINE, seconds_per_answer=0.05, requests=requests, peak_to_average=3)
+    assert cost.replicas
+    assert requests / SECONDS_A_MONTH * 3 * 0.05 / cost.replicas <= MAX_UTILISATION
+
+
+def test_the_names_that_a_spec_has_by_default_have_prices() -> None:
+    defaults = Spec.model_fields
+    assert price_book().api(defaults["api"].default.model)
+    assert price_book().machine(defaults["traffic"].default.machine)
+
+
+def test_the_price_book_says_when_and_where_from() -> None:
+    assert price_book().as_of.startswith("20")
+    assert price_book().source
+
+
+def test_a_misspelt_api_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"no 'gpt-4\.1-mimi' \(api\.model\).*Did you mean 'gpt-4\.1-mini'\?"):
+        price_book().api("gpt-4.1-mimi")
+
+
+def test_an_unknown_machine_is_refused_with_the_known_names() -> None:
+    with pytest.raises(UserError, match=r"traffic\.machine.*Known: Standard_D2s_v5"):
+        price_book().machine("zx81")

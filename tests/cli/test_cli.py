@@ -1,0 +1,228 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import python, write_project
+from tunewright.cli import main
+from tunewright.version import __version__
+
+ENTRY = "from tunewright.cli import main; main()"
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "huggingface_hub")
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tunewright(*arguments: object, **environment: str) -> Done:
+    """The command's entry point, called in this process, where the libraries are loaded already."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["tunewright", *map(str, arguments)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def refused(done: Done) -> str:
+    """The one line a user error prints."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path / "project")
+
+
+def test_help_answers_within_a_second() -> None:
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert python("-c", ENTRY, "--help").returncode == 0
+        took.append(time.perf_counter() - started)
+    # The best of three, as other work may hold the machine.
+    assert min(took) < 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["spec", "schema"], ["models", "ls"]])
+def test_a_quick_answer_loads_no_heavy_library(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom tunewright.cli import main\n"
+        "try: main()\n"
+        f"finally: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    assert python("-c", script, *arguments).stderr.strip() == "[]"
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    script = f"import sys, tunewright as tw; tw.load_spec; print([m for m in {HEAVY} if m in sys.modules])"
+    assert python("-c", script).stdout.strip() == "[]"
+
+
+def test_help_lists_every_verb() -> None:
+    shown = tunewright("--help").stdout
+    for verb in ("init", "doctor", "run", "data", "train", "export", "evaluate", "serve", "spec", "models"):
+        assert f" {verb} " in shown
+
+
+@pytest.mark.parametrize("verb", ["init", "doctor", "run", "data", "train", "export", "evaluate", "serve"])
+def test_every_verb_has_help(verb: str) -> None:
+    done = tunewright(verb, "-h")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_version() -> None:
+    done = tunewright("--version")
+    assert (done.returncode, done.stdout) == (0, f"tunewright {__version__}\n")
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(project: Path) -> None:
+    write_project(project, train={"epoch": 3})
+    assert "unknown key 'train.epoch', did you mean 'epochs'?" in refused(tunewright("run", project))
+
+
+def test_an_unknown_key_in_an_override_is_refused_with_the_nearest(project: Path) -> None:
+    assert "did you mean 'few_shot'?" in refused(tunewright("run", project, "evaluate.fewshot=2"))
+
+
+def test_an_unknown_step_is_refused_before_anything_runs(project: Path) -> None:
+    assert "There is no step 'tain'" in refused(tunewright("run", project, "--from", "tain"))
+    assert not (project / "runs").exists()
+
+
+def test_an_unknown_verb_exits_with_2() -> None:
+    done = tunewright("fly")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_init_writes_a_spec_that_show_reads(project: Path) -> None:
+    (project / "tunewright.yaml").unlink()
+    done = tunewright("init", project / "train.jsonl")
+    assert done.returncode == 0
+    assert "classify 90 rows, text in 'text', 3 labels in 'label'" in done.stdout
+    shown = json.loads(tunewright("spec", "show", project).stdout)
+    assert list(shown["task"]["labels"]) == ["billing", "defect", "refund"]
+    assert shown["train"]["lora"]["r"] == 16
+
+
+def test_init_leaves_a_spec_that_exists_as_it_was(project: Path) -> None:
+    before = (project / "tunewright.yaml").read_text()
+    assert "This file exists" in refused(tunewright("init", project / "train.jsonl"))
+    assert (project / "tunewright.yaml").read_text() == before
+
+
+def test_init_writes_where_it_is_told_with_a_path_that_holds_from_there(project: Path) -> None:
+    (project / "sub").mkdir()
+    assert tunewright("init", project / "train.jsonl", "--out", project / "sub" / "tunewright.yaml").returncode == 0
+    assert json.loads(tunewright("spec", "show", project / "sub").stdout)["data"]["train"] == "../train.jsonl"
+
+
+def test_init_without_the_data_file_is_refused(tmp_path: Path) -> None:
+    assert "There is no such data file" in refused(tunewright("init", tmp_path / "absent.jsonl"))
+
+
+def test_spec_show_takes_overrides(project: Path) -> None:
+    assert json.loads(tunewright("spec", "show", project, "train.lr=1e-4").stdout)["train"]["lr"] == 1e-4
+
+
+def test_spec_schema_is_valid_json() -> None:
+    schema = json.loads(tunewright("spec", "schema").stdout)
+    assert {"name", "task", "data"} <= set(schema["required"])
+
+
+def test_data_checks_and_splits_and_says_where(project: Path) -> None:
+    done = tunewright("data", project, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["train"], answer["validation"], answer["test"]) == (66, 6, 18)
+    assert (Path(answer["folder"]) / "train.jsonl").is_file()
+
+
+def test_data_a_second_time_reuses_both_steps(project: Path) -> None:
+    tunewright("data", project)
+    assert tunewright("data", project).stderr.count("unchanged, reused") == 2
+
+
+def test_an_error_of_a_step_is_the_commands_own(project: Path) -> None:
+    (project / "train.jsonl").write_text('{"text": "x"}\n')
+    done = tunewright("data", project)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert (
+        done.stderr.strip().splitlines()[-1].startswith(f"Error: {project / 'train.jsonl'}:1: This row has no column")
+    )
+
+
+def test_doctors_exit_code_says_whether_every_check_passed(project: Path, tmp_path: Path) -> None:
+    done = tunewright("doctor", project, "--json", TUNEWRIGHT_CACHE=str(tmp_path))
+    checks = json.loads(done.stdout)
+    assert done.returncode == (0 if all(check["passed"] for check in checks) else 1)
+    assert {"Python", "memory", "disk", "spec", "data files", "base model"} <= {check["name"] for check in checks}
+
+
+def test_doctor_gives_a_remedy_for_each_fault(project: Path) -> None:
+    (project / "train.jsonl").unlink()
+    done = tunewright("doctor", project)
+    assert done.returncode == 1
+    assert "✗ data files: missing: " in done.stdout
+    assert "Correct the paths under `data:`" in done.stdout
+
+
+def test_doctor_shows_what_is_wrong_with_a_spec(project: Path) -> None:
+    write_project(project, train={"epoch": 3})
+    done = tunewright("doctor", project, "--json")
+    assert done.returncode == 1
+    (fault,) = [check for check in json.loads(done.stdout) if check["name"] == "spec"]
+    assert not fault["passed"]
+    assert "did you mean 'epochs'?" in fault["found"]
+
+
+@pytest.mark.parametrize("model", ["absent.gguf", "./absent", "nonsense", "phi-3-small"])
+def test_doctor_does_not_pass_a_model_that_no_run_can_load(model: str, project: Path) -> None:
+    # BUG: any name passes as "not in the cache yet; the first run fetches or loads it".
+    write_project(project, model=model)
+    checks = json.loads(tunewright("doctor", project, "--json").stdout)
+    assert [check["passed"] for check in checks if check["name"] == "base model"] == [False]
+
+
+def test_models_ls_lists_the_catalogue() -> None:
+    shown = tunewright("models", "ls").stdout
+    assert "smollm2-135m" in shown
+    assert "microsoft/Phi-3-mini-4k-instruct" in shown
+    assert set(json.loads(tunewright("models", "ls", "--json").stdout)) >= {"smollm2-135m", "phi-3-mini"}
+
+
+def test_models_show_shows_one(tmp_path: Path) -> None:
+    shown = json.loads(tunewright("models", "show", "smollm2-135m", "--json", TUNEWRIGHT_CACHE=str(tmp_path)).stdout)
+    assert (shown["licence"], shown["cached"]) == ("Apache-2.0", None)
+
+
+def test_models_show_of_a_misspelt_name_offers_the_nearest() -> None:
+    assert "Did you mean 'smollm2-135m'?" in refused(tunewright("models", "show", "smollm2-135"))
+
+
+def test_models_prices_shows_the_price_book() -> None:
+    assert "gpt-4o" in tunewright("models", "prices").stdout

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunewright.data.readers import read_rows
+from tunewright.errors import UserError
+
+BAD_INPUTS = Path(__file__).parents[2].parent / "shared" / "data" / "bad_inputs"
+GOOD = '{"text": "Grüße", "label": "a"}\n{"text": "two", "label": "b"}\n'
+
+
+def write(folder: Path, content: str | bytes, name: str = "data.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read_rows(path)
+    return caught.value.paragraph()
+
+
+def test_each_row_comes_with_its_line_number(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path, GOOD)) == [
+        (1, {"text": "Grüße", "label": "a"}),
+        (2, {"text": "two", "label": "b"}),
+    ]
+
+
+def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+    assert [number for number, _ in read_rows(write(tmp_path, '\n{"a": 1}\n  \n{"a": 2}'))] == [2, 4]
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path, GOOD.encode("utf-8-sig")))[0][1] == {"text": "Grüße", "label": "a"}
+
+
+def test_windows_line_ends_leave_no_trace(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path, GOOD.replace("\n", "\r\n"))) == read_rows(write(tmp_path, GOOD, "unix.jsonl"))
+
+
+def test_a_unicode_line_separator_does_not_end_a_row(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path, '{"text": "a\u2028b\x85c"}\n')) == [(1, {"text": "a\u2028b\x85c"})]
+
+
+def test_latin_1_is_refused_with_its_line_and_the_way_out(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, b'{"text": "plain"}\n' + '{"text": "Grüße"}\n'.encode("latin-1")))
+    assert "data.jsonl:2" in message
+    assert "byte 0xfc" in message
+    assert "iconv -f WINDOWS-1252" in message
+
+
+def test_utf_16_is_refused_with_a_way_out_that_works(tmp_path: Path) -> None:
+    # BUG: for a file that begins with a UTF-16 byte order mark the advice is to convert from Windows-1252.
+    assert "iconv -f UTF-16 " in refusal(write(tmp_path, GOOD.encode("utf-16")))
+
+
+def test_a_cut_off_last_line_is_told_as_such(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, GOOD[:-12]))
+    assert "data.jsonl:2: The last line is cut off" in message
+
+
+@pytest.mark.parametrize("line", ["{'text': 'a'}", "text,label", '{"a": 1} {"a": 2}', '{"a": tru}'])
+def test_a_whole_last_line_that_is_not_json_is_not_called_cut_off(line: str, tmp_path: Path) -> None:
+    # BUG: any last line that can't be read is called cut off, in a file of one line even the first.
+    assert "is not JSON" in refusal(write(tmp_path, f'{{"a": 1}}\n{line}\n'))
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, '{"a": 1}\n{"a": \n{"a": 3}\n'))
+    assert "data.jsonl:2: This line is not JSON" in message
+
+
+@pytest.mark.parametrize(("line", "kind"), [('["a", "b"]', "list"), ('"a"', "str"), ("3", "int"), ("null", "NoneType")])
+def test_a_line_that_is_no_object_is_refused(line: str, kind: str, tmp_path: Path) -> None:
+    assert f"data.jsonl:1: This line is a JSON {kind}, not an object" in refusal(write(tmp_path, line))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_a_file_without_rows_is_refused(content: str, tmp_path: Path) -> None:
+    assert "holds no rows" in refusal(write(tmp_path, content))
+
+
+def test_an_absent_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'absent.jsonl'}: There is no such data file" in refusal(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("name", ["data.xlsx", "data.json", "data"])
+def test_another_format_is_refused_with_the_known_ones(name: str, tmp_path: Path) -> None:
+    assert "one of: .jsonl, .csv" in refusal(write(tmp_path, GOOD, name))
+
+
+def test_the_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    assert len(read_rows(write(tmp_path, GOOD, "DATA.JSONL"))) == 2
+
+
+def test_deep_nesting_is_a_user_error(tmp_path: Path) -> None:
+    # BUG: json raises RecursionError, which is no ValueError, so it passes through as a trace.
+    assert "data.jsonl:1" in refusal(write(tmp_path, '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}\n"))
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path) -> None:
+    # BUG: it is read, and the step check then fails with a UnicodeEncodeError while writing.
+    assert "data.jsonl:1" in refusal(write(tmp_path, '{"text": "half a smile: \\ud83d", "label": "a"}\n'))
+
+
+def test_csv_with_quoted_commas_and_line_breaks(tmp_path: Path) -> None:
+    path = write(tmp_path, 'text,label\r\n"one, two\nthree",a\r\n"say ""hi""",b\r\n', "data.csv")
+    assert [row for _, row in read_rows(path)] == [
+        {"text": "one, two\nthree", "label": "a"},
+        {"text": 'say "hi"', "label": "b"},
+    ]
+
+
+def test_csv_with_a_byte_order_mark_keeps_the_first_column_name(tmp_path: Path) -> None:
+    assert list(read_rows(write(tmp_path, "text,label\nx,a\n".encode("utf-8-sig"), "data.csv"))[0][1]) == [
+        "text",
+        "label",
+    ]
+
+
+@pytest.mark.parametrize("row", ["only one", "one,two,three"])
+def test_a_csv_row_with_another_number_of_fields_is_refused_with_its_line(row: str, tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, f"text,label\nx,a\n{row}\n", "data.csv"))
+    assert "data.csv:3: This row has another number of fields than the header's 2" in message
+
+
+def test_an_open_quote_in_csv_is_refused(tmp_path: Path) -> None:
+    assert "The CSV can't be read" in refusal(write(tmp_path, 'text,label\n"never closed,a\n', "data.csv"))
+
+
+def test_a_csv_of_a_header_alone_is_refused(tmp_path: Path) -> None:
+    assert "holds no rows" in refusal(write(tmp_path, "text,label\n", "data.csv"))
+
+
+def _shared(name: str) -> Path:
+    if not BAD_INPUTS.is_dir():
+        pytest.skip(f"the shared malformed files are not here: {BAD_INPUTS}")
+    return BAD_INPUTS / name
+
+
+@pytest.mark.parametrize("name", ["00_good", "01_bom", "02_crlf", "10_no_final_newline"])
+def test_a_shared_file_that_is_well_formed_is_read_like_the_control(name: str) -> None:
+    read, control = (read_rows(_shared(f"{file}.jsonl")) for file in (name, "00_good"))
+    assert len(read) == 6
+    assert json.dumps(read) == json.dumps(control)
+
+
+def test_the_lone_surrogate_in_the_shared_file_is_named() -> None:
+    # BUG: as above.
+    assert "35_unicode.jsonl:" in refusal(_shared("35_unicode.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("03_cr_only", ":1"),
+        ("04_utf16", "not UTF-8"),
+        ("05_invalid_utf8", "05_invalid_utf8.jsonl:2: The file is not UTF-8: byte 0x"),
+        ("06_latin1", "iconv"),
+        ("07_nul", ":2"),
+        ("09_truncated_last", "The last line is cut off"),
+        ("12_empty_file", "holds no rows"),
+        ("13_json_array", ":1: This line is not JSON"),
+        ("14_pretty_printed", ":1: This line is not JSON"),
+        ("15_concatenated", ":1"),
+        ("16_single_quotes", ":1: This line is not JSON"),  # BUG: called cut off, as below
+        ("36_deep_nesting", ":1"),  # BUG: RecursionError, as above
+        ("37_huge_int", ":1"),
+        ("38_not_jsonl", ":1: This line is not JSON"),
+        ("39_gzip", "not UTF-8"),
+    ],
+)
+def test_a_shared_malformed_file_is_refused_with_its_place(name: str, said: str) -> None:
+    assert said in refusal(_shared(f"{name}.jsonl"))

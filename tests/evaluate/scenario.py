@@ -1,0 +1,41 @@
+"""Made-up evidence: arms with a chosen accuracy, confidence and latency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.conftest import LABELS, make_spec
+from tunewright.assess import price_book
+from tunewright.evaluate.comparison import Comparison, compare
+from tunewright.evaluate.evidence import VALIDATION, Record
+from tunewright.evaluate.verdict import Verdict, decide
+from tunewright.spec import Spec
+
+PER_SPLIT = 100
+
+
+def arm(
+    share: float, *, sure: float = 0.0, ms: float = 20.0, splits: tuple[str, ...] = (VALIDATION, "test")
+) -> list[Record]:
+    """Records, the first `share` of them right; the first `sure` of them at a confidence of 0.99, the rest at 0.5."""
+    made = []
+    for split in splits:
+        for n in range(PER_SPLIT):
+            certain, gold = n < sure * PER_SPLIT, LABELS[n % 3]
+            answer = gold if n < share * PER_SPLIT else LABELS[(n + 1) % 3]
+            made.append(Record(f"{split}-{n}", split, gold, answer, 0.99 if certain else 0.5, ms, 480, 20))
+    return made
+
+
+def evidence_of(served: list[Record], svm: list[Record]) -> dict[str, list[Record]]:
+    return {"svm": svm, "adapter": served, "served": served}
+
+
+def compared(spec: Spec, evidence: dict[str, list[Record]]) -> Comparison:
+    return compare(spec, evidence, price_book())
+
+
+def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True, **spec: Any) -> Verdict:
+    changes = {"traffic": {"requests_per_month": 10_000_000}, **spec}
+    made, evidence = make_spec(**changes), evidence_of(served, svm)
+    return decide(made, compared(made, evidence), evidence, parity_passed=parity_passed)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from tunewright.evaluate.cascade import MIN_ACCEPTED, apply_threshold, choose_threshold
+from tunewright.evaluate.evidence import Record
+from tunewright.evaluate.statistics import wilson
+
+
+def records(*parts: tuple[int, bool, float | None]) -> list[Record]:
+    """(how many, right, confidence) each."""
+    flat = [(right, confidence) for count, right, confidence in parts for _ in range(count)]
+    return [Record(str(n), "v", "a", "a" if right else "b", c, 1.0, 10, 2) for n, (right, c) in enumerate(flat)]
+
+
+def test_the_lowest_confidence_that_keeps_the_accuracy_is_chosen() -> None:
+    # 0.9: 50 of 50; 0.8: 95 of 100; 0.7: 95 of 120.
+    validation = records((50, True, 0.9), (45, True, 0.8), (5, False, 0.8), (20, False, 0.7))
+    assert choose_threshold(validation, 0.95) == 0.8
+    assert choose_threshold(validation, 0.96) == 0.9
+    assert choose_threshold(validation, 0.5) == 0.7
+
+
+def test_no_threshold_where_none_keeps_the_accuracy() -> None:
+    assert choose_threshold(records((10, True, 0.9), (30, False, 0.9)), 0.9) is None
+
+
+def test_a_mistake_among_the_surest_does_not_hide_the_right_ones_below() -> None:
+    assert choose_threshold(records((1, False, 0.99), (99, True, 0.9)), 0.95) == 0.9
+
+
+def test_answers_of_equal_confidence_are_accepted_together() -> None:
+    assert choose_threshold(records((30, True, 0.9), (30, False, 0.9)), 0.9) is None
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(MIN_ACCEPTED - 1, None), (MIN_ACCEPTED, 0.9)])
+def test_too_few_accepted_answers_prove_nothing(count: int, threshold: float | None) -> None:
+    assert choose_threshold(records((count, True, 0.9)), 0.9) == threshold
+
+
+def test_without_validation_there_is_no_threshold() -> None:
+    assert choose_threshold([], 0.9) is None
+
+
+def test_the_order_of_the_records_does_not_matter() -> None:
+    validation = records((50, True, 0.9), (45, True, 0.8), (5, False, 0.8), (20, False, 0.7))
+    assert choose_threshold(validation[::-1], 0.95) == 0.8
+
+
+def test_coverage_and_accuracy_are_those_at_or_above_the_threshold() -> None:
+    result = apply_threshold(records((40, True, 0.9), (10, False, 0.8), (50, False, 0.7)), 0.8)
+    assert result.coverage == 0.5
+    assert result.accuracy == wilson(40, 50)
+
+
+def test_nothing_accepted_has_no_accuracy() -> None:
+    result = apply_threshold(records((5, True, 0.3)), 0.8)
+    assert (result.coverage, result.accuracy) == (0, None)
+
+
+def test_an_answer_without_confidence_is_never_trusted() -> None:
+    assert apply_threshold(records((5, True, None)), 0.01).coverage == 0

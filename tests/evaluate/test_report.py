@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_spec
+from tests.evaluate.scenario import arm, compared, evidence_of
+from tunewright.artifacts import atomic_folder, write_json, write_jsonl
+from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.evaluate.report import write_report
+from tunewright.evaluate.verdict import decide
+from tunewright.tasks import Example, Meta
+
+ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
+PARITY = {
+    "passed": True, "failures": [], "template_sha256": "0" * 64, "request": ATTACK, "reply": "refund",
+    "chain": [{"arm": "served", "agreement": 1.0, "accuracy": 0.7, "max_confidence_gap": 0.01}],
+}  # fmt: skip
+
+
+class Tags(HTMLParser):
+    def __init__(self, html: str):
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on data whose texts are HTML."""
+    root = tmp_path_factory.mktemp("report")
+    evidence = evidence_of(arm(0.7), arm(0.6))
+    steps = {}
+    for name in ("check", "split", "train", "export", "evaluate", "parity"):
+        steps[name] = root / name
+        with atomic_folder(
+            steps[name], kind=name, fingerprint="f", spec_sha256="s", inputs={}, seed=0, code_version="1"
+        ) as out:
+            if name == "check":
+                finding = {"code": "D007", "severity": "warning", "what": ATTACK, "fix": "Look.", "examples": []}
+                write_json(out.path / "findings.json", [finding])
+            if name == "split":
+                asked = [r for r in evidence["served"] if r.split == "test"]
+                tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
+                save_dataset(out.path, Dataset([], [], {"test": tests}))
+            if name == "train":
+                write_jsonl(out.path / "curve.jsonl", [{"loss": 2.0}, {"loss": 1.0}, {"loss": 0.5}])
+    spec = make_spec(root, traffic={"requests_per_month": 10_000_000})
+    comparison = compared(spec, evidence)
+    verdict = decide(spec, comparison, evidence, parity_passed=True)
+    target = root / "verdict"
+    target.mkdir()
+    write_report(spec, comparison, verdict, evidence, PARITY, steps, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text("utf-8")
+
+
+def test_the_report_loads_nothing_from_elsewhere(html: str) -> None:
+    tags = Tags(html).seen
+    assert tags
+    assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe", "img", "object", "embed", "base")]
+    assert not [attrs for _, attrs in tags if attrs.keys() & {"src", "href", "srcset", "xlink:href"}]
+    styles = "".join(re.findall(r"<style>.*?</style>", html, re.DOTALL)) + str([a.get("style") for _, a in tags])
+    assert "@import" not in styles
+    assert "url(" not in styles
+
+
+def test_html_in_a_ticket_is_shown_as_text(html: str) -> None:
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;" in html
+    assert not [attrs for _, attrs in Tags(html).seen if any(name.startswith("on") for name in attrs)]
+
+
+def test_the_report_names_the_decision_and_the_sentence(html: str, folder: Path) -> None:
+    assert "<strong>keep-api</strong>" in html
+    assert (folder / "report.md").read_text("utf-8").startswith("# tickets: keep-api\n\nKeep gpt-4o for now")
+
+
+def test_the_tables_show_the_measured_arms_and_every_priced_api(html: str, folder: Path) -> None:
+    for text in (html, (folder / "report.md").read_text("utf-8")):
+        for name in ("TF-IDF + linear SVM", "tuned: served bundle int8", "API gpt-4o", "API gpt-4.1-nano", "14,000"):
+            assert name in text
+
+
+def test_the_validation_part_is_not_reported(html: str) -> None:
+    assert "validation-" not in html
+    assert "<th>accuracy %<br>validation</th>" not in html
+
+
+def test_the_surest_mistakes_are_shown_with_their_text(html: str) -> None:
+    assert html.count('<td class="wrap">') == 12
+
+
+def test_the_confusion_matrix_counts_every_test_answer(html: str) -> None:
+    matrix = re.search(r'<table class="matrix">.*?</table>', html, re.DOTALL)
+    assert matrix
+    assert sum(int(count) for count in re.findall(r">(\d+)</td>", matrix.group())) == 100
+
+
+def test_the_training_curve_is_drawn_to_its_last_step(html: str) -> None:
+    assert "M0.0,10.0 L300.0,85.0 L600.0,122.5" in html
+
+
+def test_each_step_is_listed_with_its_provenance(html: str, folder: Path) -> None:
+    content = json.loads((folder.parent / "split" / "manifest.json").read_text())["content"]
+    assert content[:16] in html

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.evaluate.scenario import arm, verdict
+
+GOOD, POOR = arm(0.97), arm(0.7)
+SURE_IN_PART = arm(0.8, sure=0.6)
+LITTLE = {"requests_per_month": 20_000}
+"""Traffic at which a machine of one's own costs more than the API."""
+
+
+def test_a_good_tuned_model_means_switch() -> None:
+    found = verdict(GOOD, POOR)
+    assert found.decision == "switch"
+    assert found.usd_per_month < found.usd_per_month_now == pytest.approx(14_000)
+
+
+def test_a_good_linear_svm_means_classical_even_where_the_tuned_model_is_better() -> None:
+    found = verdict(arm(0.99), GOOD)
+    assert found.decision == "classical"
+    assert "linear SVM" in found.sentence
+
+
+def test_a_model_that_is_right_where_it_is_sure_means_cascade() -> None:
+    found = verdict(SURE_IN_PART, POOR)
+    assert found.decision == "cascade"
+    assert found.threshold == 0.99
+    assert found.cascade["test"].coverage == pytest.approx(0.6)
+
+
+def test_a_cascade_costs_its_machines_and_the_apis_rest() -> None:
+    found, alone = verdict(SURE_IN_PART, POOR), verdict(GOOD, POOR)
+    assert found.usd_per_month == pytest.approx(alone.usd_per_month + 0.4 * 14_000)
+
+
+def test_a_poor_model_means_keep_the_api() -> None:
+    found = verdict(POOR, POOR)
+    assert found.decision == "keep-api"
+    assert found.usd_per_month == found.usd_per_month_now
+
+
+def test_a_good_model_at_little_traffic_means_try_a_cheaper_api() -> None:
+    found = verdict(GOOD, POOR, traffic=LITTLE)
+    assert found.decision == "cheaper-api"
+    assert "gpt-4.1-nano" in found.sentence
+    assert found.usd_per_month < found.usd_per_month_now
+
+
+def test_a_good_model_at_little_traffic_on_the_cheapest_api_means_keep_it() -> None:
+    assert verdict(GOOD, POOR, traffic=LITTLE, api={"model": "gpt-4.1-nano"}).decision == "keep-api"
+
+
+def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:
+    found = verdict(SURE_IN_PART, POOR, traffic=LITTLE)
+    assert found.decision == "keep-api"
+    assert "would not save money" in found.sentence
+
+
+@pytest.mark.parametrize("served", [GOOD, SURE_IN_PART, POOR], ids=["good", "sure", "poor"])
+@pytest.mark.parametrize("traffic", [LITTLE, {"requests_per_month": 10_000_000}], ids=["little", "much"])
+def test_a_failed_parity_never_means_switch_or_cascade(served: list, traffic: dict) -> None:
+    found = verdict(served, POOR, parity_passed=False, traffic=traffic)
+    assert found.decision == "keep-api"
+    assert any("parity gate failed" in reason for reason in found.reasons)
+
+
+def test_a_failed_parity_does_not_stand_against_the_svm() -> None:
+    assert verdict(POOR, GOOD, parity_passed=False).decision == "classical"
+
+
+def test_the_worst_test_split_decides() -> None:
+    served = [*arm(0.97), *arm(0.6, splits=("unseen",))]
+    found = verdict(served, [*POOR, *arm(0.6, splits=("unseen",))])
+    assert found.decision != "switch"
+    assert "60.0 %" in found.sentence
+
+
+def test_an_interval_that_reaches_too_far_below_the_goal_is_not_good_enough() -> None:
+    just = arm(0.91)
+    assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.1}).decision == "switch"
+    assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.0}).decision != "switch"
+
+
+def test_a_model_that_is_too_slow_is_not_switched_to() -> None:
+    assert verdict(arm(0.97, ms=2000), POOR).decision != "switch"
+
+
+def test_a_model_that_is_too_slow_answers_in_no_cascade() -> None:
+    # BUG: the cascade is not held to goal.p95_ms, and the sentence says that 97 % falls short of 90 %.
+    assert verdict(arm(0.97, sure=0.6, ms=2000), POOR).decision == "keep-api"
+
+
+@pytest.mark.parametrize("parity_passed", [True, False], ids=["slow", "parity"])
+def test_the_sentence_does_not_call_an_accuracy_short_that_is_not(parity_passed: bool) -> None:
+    # BUG: whatever kept the model from being chosen (latency, parity, the interval), accuracy is blamed.
+    found = verdict(arm(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
+    assert "97.0 %, short of the 90.0 %" not in found.sentence
+
+
+def test_a_threshold_that_fails_on_the_test_is_not_trusted() -> None:
+    served = [*arm(0.8, sure=0.6, splits=("validation",)), *arm(0.3, sure=0.6, splits=("test",))]
+    assert verdict(served, POOR).decision == "keep-api"
+
+
+def test_the_threshold_is_chosen_on_validation_data_alone() -> None:
+    served = [*arm(0.3, splits=("validation",)), *arm(0.8, sure=0.6, splits=("test",))]
+    found = verdict(served, POOR)
+    assert (found.threshold, found.decision) == (None, "keep-api")
+
+
+def test_at_the_break_even_one_machine_costs_what_the_api_does() -> None:
+    found = verdict(GOOD, POOR)
+    machine = 0.096 * 730
+    assert found.break_even_requests * 14_000 / 10_000_000 == pytest.approx(machine)
+
+
+def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
+    found = verdict(GOOD, POOR, api={"prompt_tokens": 960, "answer_tokens": 40})
+    assert found.usd_per_month_now == pytest.approx(28_000)
+
+
+def test_the_tuned_model_is_set_against_the_svm_on_the_same_examples() -> None:
+    against = verdict(GOOD, POOR).against_svm["test"]
+    assert against.difference.value == pytest.approx(0.27)
+    assert (against.only_first, against.only_second) == (27, 0)
+
+
+def test_the_validation_part_is_no_result() -> None:
+    assert "validation" not in " ".join(verdict(GOOD, POOR).reasons)
+
+
+def test_the_verdict_says_that_the_api_was_not_measured() -> None:
+    assert any("gpt-4o on these examples has not been measured" in reason for reason in verdict(GOOD, POOR).reasons)

