@@ -44,6 +44,8 @@ class CharTokenizer:
     def encode_text(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
+    encode_verbatim = encode_text
+
 
 def decode(ids: list[int]) -> str:
     return "".join(map(chr, ids))

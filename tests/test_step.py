@@ -94,7 +94,6 @@ def test_a_warning_is_told_and_kept_but_stops_nothing(project: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_one_paragraph(project: Path) -> None:
-    # BUG: UnicodeEncodeError with a trace.
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": "half \\ud83d", "label": "refund"}\n')
     assert "train.jsonl:91" in refused(step("check", "--spec", project, "--out", project / "out"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import GateFailed
+from tunewright.models.resolve import absolute
 from tunewright.pipeline import PipelineResult, run_pipeline
 from tunewright.places.local import LocalPlace
 from tunewright.spec import Spec
@@ -107,6 +108,6 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
 def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool) -> PipelineResult:
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
-        place = LocalPlace(spec.save(Path(scratch)))
+        place = LocalPlace(spec.save(Path(scratch), absolute(spec.model, spec.folder)))
         folder = runs if runs is not None else spec.folder / RUNS
         return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)

@@ -24,6 +24,7 @@ from typing import Any
 from tunewright.processes import sole_writer
 
 MANIFEST = "manifest.json"
+_FINGERPRINT = ".fingerprint"
 SCHEMA_VERSION = 1
 _LIBRARIES = (
     "numpy", "scikit-learn", "torch", "transformers", "trl", "peft", "bitsandbytes", "tokenizers", "onnxruntime",
@@ -75,13 +76,11 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size."""
     try:
         data = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if data.get("schema_version") != SCHEMA_VERSION:
-            return None
         manifest = Manifest(**data)
         whole = all((folder / name).stat().st_size == size for name, size in manifest.files.items())
     except (OSError, ValueError, TypeError):
         return None
-    return manifest if whole else None
+    return manifest if whole and manifest.schema_version == SCHEMA_VERSION else None
 
 
 @dataclass
@@ -104,9 +103,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
     partial = target.with_name(f".{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     with sole_writer(partial):
-        for entry in partial.iterdir():
-            if entry.name not in set(keep):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        _clear(partial, fingerprint, keep)
         started = time.monotonic()
         output = Output(partial)
         try:
@@ -116,6 +113,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
             if not any((partial / name).exists() for name in keep):
                 shutil.rmtree(partial)
             raise
+        (partial / _FINGERPRINT).unlink()
         content, files = sha256_tree(partial)
         manifest = Manifest(
             kind=kind,
@@ -138,6 +136,16 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
             shutil.rmtree(target)
         partial.rename(target)
         _sync(target.parent)
+
+
+def _clear(partial: Path, fingerprint: str, keep: Sequence[str]) -> None:
+    """Empty a partial folder but for what an interrupted try at the very same work may be resumed from."""
+    marker = partial / _FINGERPRINT
+    same = marker.is_file() and marker.read_text("utf-8") == fingerprint
+    for entry in partial.iterdir():
+        if not (same and entry.name in keep):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    marker.write_text(fingerprint, "utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

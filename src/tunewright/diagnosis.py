@@ -14,7 +14,7 @@ from pathlib import Path
 from tunewright.data.steps import raw_files
 from tunewright.errors import UserError
 from tunewright.models.fetch import cache_folder
-from tunewright.models.resolve import cached_folder
+from tunewright.models.resolve import cached_folder, locate
 from tunewright.spec import Spec, load_spec
 
 GB = 1e9
@@ -68,7 +68,7 @@ def _version(module: str) -> str:
 
 def _project(project: Path | None) -> Iterator[Check]:
     if project is None:
-        yield _model("smollm2-135m")
+        yield _model("smollm2-135m", Path.cwd())
         return
     try:
         spec = load_spec(project)
@@ -77,7 +77,7 @@ def _project(project: Path | None) -> Iterator[Check]:
         return
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {len(spec.task.labels)} labels")
     yield _data(spec)
-    yield _model(spec.model)
+    yield _model(spec.model, spec.folder)
 
 
 def _data(spec: Spec) -> Check:
@@ -86,8 +86,11 @@ def _data(spec: Spec) -> Check:
     return Check("data files", not missing, found, "Correct the paths under `data:`; they start at the spec's folder.")
 
 
-def _model(model: str) -> Check:
+def _model(model: str, anchor: Path) -> Check:
     folder = cached_folder(model)
     if folder:
         return Check("base model", True, f"{model} in {folder}")
-    return Check("base model", True, f"{model}: not in the cache yet; the first run fetches or loads it")
+    try:
+        return Check("base model", True, f"{model}: {locate(model, anchor)}")
+    except UserError as error:
+        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))

@@ -202,7 +202,6 @@ def test_doctor_shows_what_is_wrong_with_a_spec(project: Path) -> None:
 
 @pytest.mark.parametrize("model", ["absent.gguf", "./absent", "nonsense", "phi-3-small"])
 def test_doctor_does_not_pass_a_model_that_no_run_can_load(model: str, project: Path) -> None:
-    # BUG: any name passes as "not in the cache yet; the first run fetches or loads it".
     write_project(project, model=model)
     checks = json.loads(tunewright("doctor", project, "--json").stdout)
     assert [check["passed"] for check in checks if check["name"] == "base model"] == [False]

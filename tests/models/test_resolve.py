@@ -83,7 +83,6 @@ def test_a_hub_id_that_is_not_here_offline_says_what_was_tried(tmp_path: Path) -
 
 
 def test_a_half_fetched_snapshot_counts_as_absent(tmp_path: Path) -> None:
-    # BUG: a snapshot with only some files (a tokenizer fetched earlier) is taken, and blamed for pickled weights.
     snapshot = model_folder(hub_snapshot(tmp_path / "hub", "owner", "name"))
     (snapshot / "model.safetensors").unlink()
     assert "HF_HUB_OFFLINE=1 forbids fetching" in refusal("owner/name", tmp_path)
@@ -91,7 +90,6 @@ def test_a_half_fetched_snapshot_counts_as_absent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["data/my model", "models/a--b", "a/b:c"])
 def test_a_path_that_can_be_no_hub_id_is_a_user_error(model: str, tmp_path: Path) -> None:
-    # BUG: the hub's HFValidationError is a ValueError and passes through as a trace.
     assert model in refusal(model, tmp_path)
 
 

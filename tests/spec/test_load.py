@@ -71,7 +71,6 @@ def test_a_spec_that_is_no_mapping_is_refused(text: str) -> None:
 
 
 def test_a_control_character_is_refused_as_a_user_error() -> None:
-    # BUG: ruamel's ReaderError is no MarkedYAMLError, so it passes through as a trace.
     assert "tunewright.yaml" in refusal("name: tick\x07ets\n")
 
 
@@ -130,7 +129,6 @@ def test_an_override_with_an_unknown_key_is_refused_with_the_nearest_key() -> No
 
 @pytest.mark.parametrize("override", ["name=[", "model={a", "name='x", "data.text=a: b: c"])
 def test_an_override_that_is_no_yaml_is_refused_as_a_user_error(override: str) -> None:
-    # BUG: the YAML error of an override's value is not translated.
     assert override in refusal(GOOD, override)
 
 

@@ -78,24 +78,20 @@ def test_a_template_that_also_teaches_the_request_is_refused() -> None:
 
 
 def test_a_template_that_teaches_the_whole_conversation_is_refused() -> None:
-    # BUG: the audit compares the template with itself: here the "answer" it expects is the whole conversation too.
     whole = "{% generation %}" + TURN + "{{ m.role }}: {{ m.content }}.{% endfor %}{% endgeneration %}"
     assert "would teach something else" in refusal(whole)
 
 
 def test_a_template_that_teaches_the_request_instead_of_the_answer_is_refused() -> None:
-    # BUG: as above.
     user = "{% if m.role == 'user' %}{% generation %}{{ m.content }}.{% endgeneration %}"
     assert "would teach something else" in refusal(TURN + user + "{% else %}{{ m.content }}{% endif %}{% endfor %}")
 
 
 def test_a_template_that_teaches_the_answers_end_token_only_is_refused() -> None:
-    # BUG: as above.
     end = "{{ m.content }}{% if m.role == 'assistant' %}{% generation %}<end>{% endgeneration %}{% endif %}"
     assert "would teach something else" in refusal(TURN + end + "{% endfor %}")
 
 
 def test_a_template_whose_marks_are_never_reached_is_refused() -> None:
-    # BUG: IndexError.
     never = "{{ m.content }}{% if m.role == 'nobody' %}{% generation %}x{% endgeneration %}{% endif %}"
     assert "would teach something else" in refusal(TURN + never + "{% endfor %}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -61,7 +62,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
-        name=re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job",
+        name=_quoted(re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job"),
         labels=[_quoted(name) for name in sorted(labels)],
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text),
@@ -107,10 +108,14 @@ def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> s
 
 
 def _quoted(value: str) -> str:
-    """A YAML scalar: plain where YAML would read the same text back, quoted otherwise."""
+    """A YAML scalar: plain where YAML would read the same text back, in double quotes (as in JSON) otherwise."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    plain = re.fullmatch(r"[\w./][\w ./-]*", value) is not None
-    if plain and YAML(typ="safe").load(value) == value:
-        return value
-    return "'" + value.replace("'", "''") + "'"
+    if re.fullmatch(r"[\w./][\w ./-]*", value):
+        try:
+            if YAML(typ="safe").load(value) == value:
+                return value
+        except YAMLError:
+            pass
+    return json.dumps(value, ensure_ascii=False)

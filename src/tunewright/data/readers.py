@@ -42,11 +42,12 @@ def _text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
+        encoding = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
         raise UserError(
             f"The file is not UTF-8: byte 0x{raw[error.start]:02x} can't be decoded.",
             where=f"{path}:{line}",
             why="It was probably saved as Latin-1, Windows-1252 or UTF-16.",
-            fix=f"Type: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}  and name that file in the spec.",
+            fix=f"Type: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}  and name that file in the spec.",
         ) from None
 
 
@@ -57,17 +58,28 @@ def _jsonl(text: str, path: Path) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            last = not any(rest.strip() for rest in lines[number:])
-            raise UserError(
-                "The last line is cut off." if last else f"This line is not JSON: {error}.",
-                where=f"{path}:{number}",
-                why="The export or the copy probably stopped early." if last else "JSONL needs one object a line.",
-                fix="Export the file again, or delete that line.",
-            ) from None
+            # Half a surrogate pair can be escaped in JSON but not written as text.
+            json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise _bad_line(error, line, f"{path}:{number}", last=number == len(lines)) from None
         if not isinstance(row, dict):
             raise UserError(f"This line is a JSON {type(row).__name__}, not an object.", where=f"{path}:{number}")
         yield number, row
+
+
+def _bad_line(error: Exception, line: str, where: str, *, last: bool) -> UserError:
+    fix = "Export the file again, or delete that line."
+    if isinstance(error, UnicodeEncodeError):
+        return UserError("This line holds half of a surrogate pair.", where=where, why="It is no character.", fix=fix)
+    if isinstance(error, RecursionError):
+        return UserError("This line is nested too deeply.", where=where, fix=fix)
+    at_end = isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated")
+    )
+    if last and at_end and line.lstrip().startswith("{"):
+        why = "The export or the copy probably stopped early."
+        return UserError("The last line is cut off.", where=where, why=why, fix=fix)
+    return UserError(f"This line is not JSON: {error}.", where=where, why="JSONL needs one object a line.", fix=fix)
 
 
 def _csv(text: str, path: Path) -> Iterator[Row]:

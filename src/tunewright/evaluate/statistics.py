@@ -52,7 +52,7 @@ def accuracy(right: Sequence[bool], groups: Sequence[str] | None, seed: int) -> 
 def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
     """Mean over the labels of F1 = 2 TP / (2 TP + FP + FN), with a bootstrap percentile interval.
 
-    The mean runs over the labels that occur in `gold`.
+    The mean runs over the labels that occur in `gold`, in a resample over those that occur there.
     """
     labels = sorted(set(gold))
     index = {label: i for i, label in enumerate(labels)}
@@ -66,7 +66,9 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
     def f1(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         true = weights @ (gold_hot * answer_hot)
         total = weights @ (gold_hot + answer_hot)
-        return np.asarray((2 * true / np.maximum(total, 1e-12)).mean(-1))
+        present = weights @ gold_hot > 0
+        scores = np.where(present, 2 * true / np.maximum(total, 1e-12), 0)
+        return np.asarray(scores.sum(-1) / present.sum(-1))
 
     low, high = np.quantile(f1(counts), [0.025, 0.975])
     return Interval(float(f1(np.ones(len(gold)))), float(low), float(high))

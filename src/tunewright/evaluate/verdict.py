@@ -79,25 +79,41 @@ def _conclude(
     """(decision, its cost in USD a month, the sentence)."""
     if own:
         return _own_model_is_good(own, now, cheapest)
-    paid, goal = now.cost.usd_per_month, _pct(spec.goal.accuracy)
-    reached = _pct(_worst(served).value)
+    paid = now.cost.usd_per_month
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
-    trusted = threshold is not None and parity_passed and _holds(cascade, spec)
+    trusted = threshold is not None and parity_passed and _fast(served, spec) and _holds(cascade, spec)
+    shortfall = _shortfall(served, spec, parity_passed)
     if trusted and mixed < paid:
         sentence = (
-            f"Run a cascade: on the hardest test split the tuned model alone is right on {reached}, short of the "
-            f"{goal} you need, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it "
-            f"answers {_pct(coverage)} of the requests and {now.key} the rest, for {_usd(mixed)} instead of "
-            f"{_usd(paid)} a month."
+            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it "
+            f"answers {_pct(coverage)} of the requests and {now.key} the rest, for {_usd(mixed)} "
+            f"instead of {_usd(paid)} a month."
         )
         return "cascade", mixed, sentence
-    why_no_cascade = "would not save money" if trusted else "is not accurate enough either"
-    sentence = (
-        f"Keep {now.key} for now: on the hardest test split the tuned model is right on {reached}, short of the {goal} "
-        f"you need, and letting it answer only what it is sure of {why_no_cascade}."
+    sentence = f"Keep {now.key} for now: {shortfall}"
+    if parity_passed and _fast(served, spec):
+        why = "would not save money" if trusted else "is not accurate enough either"
+        sentence += f", and letting it answer only what it is sure of {why}"
+    return "keep-api", paid, f"{sentence}."
+
+
+def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
+    """Why the served model is not simply switched to."""
+    goal, worst = spec.goal, _worst(served)
+    if worst.value < goal.accuracy:
+        return (
+            f"on the hardest test split the tuned model is right on {_pct(worst.value)}, short of the "
+            f"{_pct(goal.accuracy)} you need"
+        )
+    if not parity_passed:
+        return "what would be served does not answer like what was trained"
+    if not _fast(served, spec) and served.latency:
+        return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
+    return (
+        f"the tuned model is right on {_pct(worst.value)} of the hardest test split, but with so few test examples it "
+        f"could be as little as {_pct(worst.low)}"
     )
-    return "keep-api", paid, sentence
 
 
 def _own_model_is_good(own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
@@ -127,7 +143,11 @@ def _worst(arm: Arm) -> Interval:
 def _meets(arm: Arm, spec: Spec) -> bool:
     floor = spec.goal.accuracy - spec.goal.margin
     accurate = all(s.accuracy.value >= spec.goal.accuracy and s.accuracy.low >= floor for s in arm.scores.values())
-    return accurate and arm.latency is not None and arm.latency.p95_ms <= spec.goal.p95_ms
+    return accurate and _fast(arm, spec)
+
+
+def _fast(arm: Arm, spec: Spec) -> bool:
+    return arm.latency is not None and arm.latency.p95_ms <= spec.goal.p95_ms
 
 
 def _goal_reason(arm: Arm, spec: Spec) -> str:

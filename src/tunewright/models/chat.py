@@ -7,6 +7,7 @@ marked span is encoded on its own, so that the tokens taught are exactly those a
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +24,35 @@ from tunewright.tasks import Message
 
 # Marks that no text can contain: they are Unicode noncharacters, refused in the input.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_QUOTE, _UNQUOTE = "\ufdd2", "\ufdd3"
+_MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_QUOTE}{_UNQUOTE}])")
 _FAMILY_OF_TYPE = {"llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral"}
 
 
 class Tokenizer(Protocol):
-    """What encoding needs of a tokenizer: plain text with special tokens in it to ids, nothing added."""
+    """What encoding needs of a tokenizer; neither method adds anything before or behind."""
 
-    def encode_text(self, text: str) -> list[int]: ...
+    def encode_text(self, text: str) -> list[int]:
+        """The template's own text, in which `<|im_end|>` and its like are control tokens."""
+        ...
+
+    def encode_verbatim(self, text: str) -> list[int]:
+        """A message's text, in which they are just characters: no request can end its turn or speak as another."""
+        ...
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of rendered text by one author."""
+
+    text: str
+    own: bool
+    """Whether the assistant wrote it."""
+    verbatim: bool
+    """Whether it is a message's content rather than the template's own text."""
+
+    def encode(self, tokenizer: Tokenizer) -> list[int]:
+        return tokenizer.encode_verbatim(self.text) if self.verbatim else tokenizer.encode_text(self.text)
 
 
 @dataclass(frozen=True)
@@ -88,46 +111,69 @@ class ChatTemplate:
     def sha256(self) -> str:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
-    def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[tuple[str, bool]]:
-        """The rendered text, cut where the author changes: (text, written by the assistant)."""
+    def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Span]:
+        """The rendered text, cut where its author changes and where a message's content begins and ends."""
+        quoted = []
         for message in messages:
-            if _OPEN in message.content or _CLOSE in message.content:
-                raise UserError("A message holds the Unicode noncharacter U+FDD0 or U+FDD1.", fix="Remove it.")
-        text = self._template.render(
-            messages=[message.model_dump() for message in messages], add_generation_prompt=add_generation_prompt
-        )
+            if _MARKS.search(message.content):
+                raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
+            quoted.append({"role": message.role, "content": f"{_QUOTE}{message.content}{_UNQUOTE}"})
+        text = self._template.render(messages=quoted, add_generation_prompt=add_generation_prompt)
         spans = []
-        for position, piece in enumerate(text.split(_OPEN)):
-            generated, closed, after = piece.partition(_CLOSE)
-            if position:
-                spans.append((generated, True))
-            spans.append((after if closed else generated, False))
-        return [(piece, own) for piece, own in spans if piece]
+        own = verbatim = False
+        for piece in _MARKS.split(text):
+            if piece in (_OPEN, _CLOSE):
+                own = piece == _OPEN
+            elif piece in (_QUOTE, _UNQUOTE):
+                verbatim = piece == _QUOTE
+            elif piece:
+                spans.append(Span(piece, own, verbatim))
+        return spans
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Encoded:
         """A whole conversation, cut after the assistant's last token: nothing behind it is ever asked for."""
         ids: list[int] = []
         supervised: list[bool] = []
         spans = self.spans(messages)
-        while spans and not spans[-1][1]:
+        while spans and not spans[-1].own:
             spans.pop()
-        for text, own in spans:
-            piece = tokenizer.encode_text(text)
+        for span in spans:
+            piece = span.encode(tokenizer)
             ids += piece
-            supervised += [own] * len(piece)
+            supervised += [span.own] * len(piece)
         return Encoded(ids, supervised)
 
     def encode_prompt(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """The tokens a model is given before it answers."""
-        return [token for text, _ in self._prompt_spans(messages) for token in tokenizer.encode_text(text)]
+        spans = self.spans(messages, add_generation_prompt=True)
+        return [token for span in spans for token in span.encode(tokenizer)]
 
     def encode_answer(self, messages: Sequence[Message], answer: str, tokenizer: Tokenizer) -> list[int]:
-        """The tokens of `answer` with its end-of-turn token, as taught after these messages."""
-        spans = self.spans([*messages, Message(role="assistant", content=answer)])
-        return tokenizer.encode_text([text for text, own in spans if own][-1])
+        """The tokens of `answer` with its end-of-turn token, as taught after these messages.
 
-    def _prompt_spans(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
-        return self.spans(messages, add_generation_prompt=True)
+        Raises:
+            UserError: the template does not mark the answer, and more than the answer, as the assistant's own.
+        """
+        conversation = [*messages, Message(role="assistant", content=answer)]
+        encoded = self.encode(conversation, tokenizer)
+        prompt = self.encode_prompt(messages, tokenizer)
+        text = "".join(span.text for span in self._last_turn(conversation))
+        faithful = encoded.ids[: len(prompt)] == prompt and all(encoded.supervised[len(prompt) :])
+        if not faithful or not text.strip().startswith(answer) or text.strip() == answer:
+            raise UserError(
+                "The chat template would teach something else than the answer and its end.",
+                where=self.name,
+                why=f"What it marks as the assistant's own is {text!r} for the answer {answer!r}.",
+                fix="Put {% generation %} … {% endgeneration %} exactly around the assistant's content and end token.",
+            )
+        return encoded.ids[len(prompt) :]
+
+    def _last_turn(self, messages: Sequence[Message]) -> list[Span]:
+        spans = self.spans(messages)
+        while spans and not spans[-1].own:
+            spans.pop()
+        start = next((i for i in range(len(spans), 0, -1) if not spans[i - 1].own), 0)
+        return spans[start:]
 
 
 def family_of(model_type: str) -> str | None:

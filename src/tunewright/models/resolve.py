@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, family_of
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
+
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -33,33 +36,56 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     Raises:
         UserError: it is none of these; the message lists what was tried in order.
     """
+    locate(model, anchor)
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
-    if entry and entry.wheel:
-        return LocalModel(model, _wheel_folder(entry), ChatTemplate.named(entry.template))
+    if entry:
+        folder = _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
+        return LocalModel(model, folder, ChatTemplate.named(entry.template))
+    if local.is_dir():
+        folder = local
+    elif local.suffix == ".gguf":
+        folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
+    else:
+        folder = _hub_folder(model, model)
+    return LocalModel(model, folder, _template_of(folder))
+
+
+def locate(model: str, anchor: Path) -> str:
+    """Say where a base model would come from; nothing is fetched.
+
+    Raises:
+        UserError: it can come from nowhere, or is of a kind that is never loaded.
+    """
+    entry = catalogue().get(model)
+    local = (anchor / Path(model).expanduser()).resolve()
     if entry and entry.remote_code:
         raise UserError(
             f"{model} can only be loaded by running code from its hub folder, which Tunewright never does.",
             fix="Choose another model: tunewright models ls",
         )
     if entry:
-        return LocalModel(model, _hub_folder(entry.hub, model), ChatTemplate.named(entry.template))
+        return "fetched at the first run from the package index" if entry.wheel else f"the hub's {entry.hub}"
     if local.is_dir():
-        return LocalModel(model, _checked(local), _template_of(local))
+        return f"the folder {_checked(local)}"
     if local.suffix == ".gguf":
         if not local.is_file():
             raise UserError("There is no such GGUF file.", where=local, fix="Check `model:` in the spec.")
-        folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
-        return LocalModel(model, folder, _template_of(folder))
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        folder = _hub_folder(model, model)
-        return LocalModel(model, folder, _template_of(folder))
+        return f"the file {local}"
+    if _HUB_ID.fullmatch(model) and "--" not in model and ".." not in model:
+        return f"the hub's {model}"
     raise UserError(
         f"No base model '{model}'.",
         why=f"Tried in order: the catalogue ({len(catalogue())} names), the folder or file {local}, and a hub id, "
         "which has the form owner/name.",
         fix="Type: tunewright models ls",
     )
+
+
+def absolute(model: str, anchor: Path) -> str:
+    """`model` in words that mean the same from any folder."""
+    local = (anchor / Path(model).expanduser()).resolve()
+    return str(local) if model not in catalogue() and local.exists() else model
 
 
 def identity(model: str, anchor: Path) -> str:
@@ -109,7 +135,9 @@ def _hub_folder(hub_id: str, name: str) -> Path:
 
     wanted = ["*.json", "*.safetensors", "*.model", "*.jinja"]
     try:
-        return _checked(Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True)))
+        snapshot = Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True))
+        if (snapshot / "config.json").is_file() and list(snapshot.glob("*.safetensors")):
+            return _checked(snapshot)
     except LocalEntryNotFoundError:
         pass
     tried = "the catalogue, a local folder, the hub's local cache"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class TextTokenizer:
-    """Text with special tokens in it -> ids; nothing is added before or behind."""
+    """Text to ids; nothing is added before or behind. See `tunewright.models.chat.Tokenizer`."""
 
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
@@ -14,6 +14,12 @@ class TextTokenizer:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        # The switch belongs to a tokenizer, not to a call, and serving encodes from several threads: so there are two.
+        self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
+        self._verbatim.encode_special_tokens = True
 
     def encode_text(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_verbatim(self, text: str) -> list[int]:
+        return list(self._verbatim.encode(text, add_special_tokens=False).ids)

@@ -59,14 +59,17 @@ def parse_spec(text: str, file: Path, overrides: Iterable[str] = ()) -> Spec:
 
 def _yaml(text: str, file: Path) -> Any:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import YAMLError
 
     try:
         return YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(
-            f"The YAML can't be read: {error.problem}.", where=f"{file}:{line}", fix="Mend that line, then run again."
+            f"The YAML can't be read: {problem}.",
+            where=f"{file}:{mark.line + 1}" if mark else file,
+            fix="Mend that line, then run again.",
         ) from None
 
 
@@ -83,6 +86,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not sign or not key.strip():
         raise UserError(f"The override '{override}' is not of the form key=value.", fix="For example: train.lr=1e-4")
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     *parents, last = key.strip().split(".")
     for parent in parents:
@@ -94,7 +98,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
     try:
         data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
     except ValueError:
-        data[last] = YAML(typ="safe").load(text)
+        try:
+            data[last] = YAML(typ="safe").load(text)
+        except YAMLError:
+            raise UserError(f"The value of the override '{override}' is not YAML.", fix="Quote it.") from None
 
 
 def _fault(entry: Any, data: Any) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 from tunewright.artifacts import sha256_json
 
@@ -16,8 +17,19 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _split_name(name: str) -> str:
+    if name in ("train", "validation") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError("a test split needs a name of letters, digits, '_', '-', other than train and validation")
+    return name
+
+
+SplitName = Annotated[str, AfterValidator(_split_name)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def _labels_as_mapping(value: Any) -> Any:
@@ -46,7 +58,7 @@ class ClassifySpec(_Section):
 class DataSpec(_Section):
     train: Path
     """The training file (.jsonl or .csv), relative to the spec."""
-    test: dict[str, Path] = {}
+    test: dict[SplitName, Path] = {}
     """Test files by name. Without any, `test_fraction` of the training file is held out."""
     text: str = "text"
     """The column that holds the input."""
@@ -88,6 +100,7 @@ class TrainSpec(_Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decay of the adapter's weights."""
     max_length: Annotated[int, Field(ge=16)] = 1024
     """Tokens in one example, answer included. Longer ones are refused: a cut answer teaches cut answers."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
@@ -168,15 +181,17 @@ class Spec(_Section):
         self._folder = folder.resolve()
         return self
 
-    def save(self, folder: Path) -> Path:
-        """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere."""
-        data = self.model_dump(mode="json")
-        local = self.path(Path(self.model))
-        data["model"] = str(local) if local.exists() else self.model
+    def save(self, folder: Path, model: str | None = None) -> Path:
+        """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
+
+        Args:
+            model: the base model as it is to be found from anywhere; the spec's own words by default.
+        """
+        data = self.model_dump(mode="json") | {"model": model or self.model}
         data["data"]["train"] = str(self.path(self.data.train))
         data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
         file = folder / SPEC_FILE
-        file.write_text(json.dumps(data), "utf-8")
+        file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
         return file
 
     def path(self, relative: Path) -> Path:

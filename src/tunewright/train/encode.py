@@ -27,15 +27,16 @@ def encode_examples(
         if len(encoded.ids) > max_length:
             too_long.append((len(encoded.ids), example))
             continue
-        labels = [token if own else IGNORED for token, own in zip(encoded.ids, encoded.supervised, strict=True)]
-        taught = [label for label in labels if label != IGNORED]
-        if taught != template.encode_answer(conversation[:-1], example.answer, tokenizer):
+        answer = template.encode_answer(conversation[:-1], example.answer, tokenizer)
+        prompt = len(encoded.ids) - len(answer)
+        if any(encoded.supervised[:prompt]):
             raise UserError(
                 "The chat template would teach something else than the answer.",
                 where=template.name,
-                why=f"For example {example.meta.id} the supervised tokens are not those of its answer.",
-                fix="Put {% generation %} … {% endgeneration %} exactly around the assistant's content and end token.",
+                why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's own.",
+                fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
             )
+        labels = [IGNORED] * prompt + answer
         rows.append({"input_ids": encoded.ids, "labels": labels})
     if too_long:
         longest, example = max(too_long, key=lambda pair: pair[0])

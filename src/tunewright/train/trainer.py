@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from tunewright.progress import Tracker, say, track
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 from tunewright.train.encode import encode_examples
+from tunewright.train.loss import answer_loss, collate
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -85,6 +88,7 @@ def build_trainer(spec: Spec, folder: Path, rows: Mapping[str, list[dict[str, li
         nf4=settings.method == "qlora",
         compute_dtype=settings.precision,
     )
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     lora = LoraConfig(
         r=settings.lora.r,
         lora_alpha=settings.lora.alpha,
@@ -96,6 +100,12 @@ def build_trainer(spec: Spec, folder: Path, rows: Mapping[str, list[dict[str, li
     class Trainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
         planned_steps = _planned_steps(spec, len(rows["train"]))
 
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss, outputs = answer_loss(model, inputs, num_items_in_batch)
+            return (loss, outputs) if return_outputs else loss
+
         def validation_loss(self) -> float | None:
             return round(float(self.evaluate()["eval_loss"]), 4) if rows["validation"] else None
 
@@ -104,7 +114,8 @@ def build_trainer(spec: Spec, folder: Path, rows: Mapping[str, list[dict[str, li
         args=_arguments(spec, checkpoints, Trainer.planned_steps),
         train_dataset=Dataset.from_list(rows["train"]),
         eval_dataset=Dataset.from_list(rows["validation"]) if rows["validation"] else None,
-        processing_class=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        processing_class=tokenizer,
+        data_collator=partial(collate, pad_token=tokenizer.pad_token_id or tokenizer.eos_token_id or 0),
         peft_config=lora,
     )
 
@@ -141,6 +152,8 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int) -> SFTConfig:
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         # records
+        prediction_loss_only=True,
+        remove_unused_columns=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps" if saves else "no",
@@ -197,8 +210,6 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def _save(trainer: SFTTrainer, template: ChatTemplate, folder: Path) -> None:
-    import shutil
-
     trainer.model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
     (folder / "adapter" / "README.md").unlink(missing_ok=True)
     (folder / "chat_template.jinja").write_text(template.source, "utf-8")
