@@ -86,9 +86,9 @@ def _conclude(
     shortfall = _shortfall(served, spec, parity_passed)
     if trusted and mixed < paid:
         sentence = (
-            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold or 0)} sure it is right often enough: it "
-            f"answers {_pct(coverage)} of the requests and {now.key} the rest, for {_usd(mixed)} "
-            f"instead of {_usd(paid)} a month."
+            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold or 0)} sure it is right often "
+            f"enough, so it can answer {_pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
+            f"{_usd(mixed)} instead of {_usd(paid)} a month."
         )
         return "cascade", mixed, sentence
     sentence = f"Keep {now.key} for now: {shortfall}"
