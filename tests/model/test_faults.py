@@ -23,7 +23,14 @@ STEPS_LONG = ["train.max_steps=6", "train.checkpoints=5", "train.batch_size=4"]
 def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
     """Start `tunewright train` in a process group of its own and wait until a checkpoint is on disk."""
     command = [str(Path(sys.executable).with_name("tunewright")), "train", str(project), *STEPS_LONG]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A test run started in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 240
     while not list(project.glob(f"runs/.train-*.partial/checkpoints/{checkpoint}/trainer_state.json")):
         assert process.poll() is None, process.stderr and process.stderr.read()
