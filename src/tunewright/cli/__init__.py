@@ -19,6 +19,8 @@ def main() -> None:
     except GateFailed as error:
         say(f"Gate failed: {error}")
         sys.exit(EXIT_GATE)
-    except KeyboardInterrupt:
-        say("Interrupted. Whole steps are kept; the same command goes on from there.")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        # typer has already turned Ctrl-C into this exit code, without a word.
+        if end.code == EXIT_INTERRUPTED:
+            say("Interrupted. Whole steps are kept; the same command goes on from there.")
+        raise

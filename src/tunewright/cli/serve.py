@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,4 +20,5 @@ def serve(
     from tunewright.serve.server import serve as serve_bundle
 
     latest = bundle / RUNS / "latest" / "export" / "bundle"
-    serve_bundle(latest if latest.is_dir() else bundle, host, port, threads)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
+        serve_bundle(latest if latest.is_dir() else bundle, host, port, threads)
