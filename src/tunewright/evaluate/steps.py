@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
-from tunewright.evaluate.comparison import ADAPTER, SERVED, SVM, Comparison, compare
+from tunewright.evaluate.comparison import ADAPTER, SERVED, SVM, compare
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
 from tunewright.evaluate.predictors import LabelScorer, LinearSvm, Majority
 from tunewright.evaluate.predictors.language_model import shots_of
@@ -70,7 +69,7 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
 
     qlora = spec.train.method == "qlora"
     dtype = spec.train.precision
-    weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora, compute_dtype=dtype)
+    weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
     if spec.evaluate.few_shot:
         ask("few_shot", TorchNextToken(weights), shots_of(dataset.train, task.answers, spec.evaluate.few_shot))
     ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
@@ -98,7 +97,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
     write_json(
         output.path / "verdict.json",
-        {"verdict": asdict(verdict), "comparison": as_json(comparison), "parity": parity, "name": spec.name},
+        {"verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity, "name": spec.name},
     )
     write_report(spec, comparison, verdict, evidence, parity, inputs, output.path)
     say(f"  {verdict.decision}: {verdict.sentence}")
@@ -109,7 +108,3 @@ def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:
     """Every arm's records, the served bundle's included."""
     files = [*sorted((evaluate / ANSWERS).glob("*.jsonl")), parity / ANSWERS / f"{SERVED}.jsonl"]
     return {file.stem: load_records(file) for file in files}
-
-
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    return asdict(comparison)

@@ -30,15 +30,13 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def load_torch_model(
-    folder: Path, *, dtype: str = "float32", nf4: bool = False, compute_dtype: str | None = None
-) -> Any:
+def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False) -> Any:
     """A transformers causal language model on the best device.
 
     Args:
         dtype: type of the weights, "float32", "bfloat16" or "float16".
         nf4: load the linear layers as 4-bit NF4 with double quantisation (bitsandbytes); dequantised to
-            `compute_dtype` for each product. Source: QLoRA, Dettmers et al. 2023, section 3.
+            `dtype` for each product. Source: QLoRA, Dettmers et al. 2023, section 3.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -49,7 +47,7 @@ def load_torch_model(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, compute_dtype or dtype),
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return AutoModelForCausalLM.from_pretrained(

@@ -86,7 +86,6 @@ def build_trainer(spec: Spec, folder: Path, rows: Mapping[str, list[dict[str, li
         folder,
         dtype=settings.precision,
         nf4=settings.method == "qlora",
-        compute_dtype=settings.precision,
     )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     lora = LoraConfig(
