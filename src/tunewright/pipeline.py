@@ -58,7 +58,7 @@ STEPS = {
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
              ("task", "model", "train", "evaluate", "seed"), resumes=("answers",)),
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
-             ("task", "evaluate", "export")),
+             ("task", "evaluate", "export", "seed")),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "train", "export", "evaluate", "parity"),
              ("name", "task", "goal", "api", "traffic", "export", "seed")),
@@ -176,10 +176,11 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
 
 @cache
 def code_version(room: str) -> str:
-    """Tunewright's version and a hash of the source that steps of `room` can reach."""
+    """Tunewright's version and a hash of the source that steps of `room` can reach and that shapes what they write."""
     package = Path(__file__).parent
     folders = [package / name for name in ROOMS[: ROOMS.index(room) + 1]]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files.append(package / "artifacts.py")
     return f"{__version__}+{sha256_json([(f.relative_to(package).as_posix(), sha256_file(f)) for f in files])[:12]}"
 
 

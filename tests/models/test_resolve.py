@@ -12,7 +12,7 @@ from tunewright.models.resolve import cached_folder, identity, resolve
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -78,14 +78,19 @@ def test_the_default_model_is_found_in_the_cache(tmp_path: Path) -> None:
 
 def test_a_hub_id_that_is_not_here_offline_says_what_was_tried(tmp_path: Path) -> None:
     message = refusal("owner/name", tmp_path)
-    assert "HF_HUB_OFFLINE=1 forbids fetching" in message
+    assert "HF_HUB_OFFLINE forbids fetching" in message
     assert "Tried in order: the catalogue, a local folder, the hub's local cache" in message
+
+
+def test_a_broken_config_is_a_user_error(tmp_path: Path) -> None:
+    (model_folder(tmp_path / "model") / "config.json").write_text('{"model_type": ')
+    assert "config.json can't be read" in refusal("model", tmp_path)
 
 
 def test_a_half_fetched_snapshot_counts_as_absent(tmp_path: Path) -> None:
     snapshot = model_folder(hub_snapshot(tmp_path / "hub", "owner", "name"))
     (snapshot / "model.safetensors").unlink()
-    assert "HF_HUB_OFFLINE=1 forbids fetching" in refusal("owner/name", tmp_path)
+    assert "HF_HUB_OFFLINE forbids fetching" in refusal("owner/name", tmp_path)
 
 
 @pytest.mark.parametrize("model", ["data/my model", "models/a--b", "a/b:c"])

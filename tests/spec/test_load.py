@@ -57,6 +57,10 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert load_spec(tmp_path).name == "tickets"
 
 
+def test_a_label_that_stands_twice_is_refused() -> None:
+    assert "'refund' stands here twice" in refusal(GOOD.replace("[billing, refund]", "[refund, billing, refund]"))
+
+
 def test_broken_yaml_is_refused_with_its_line() -> None:
     assert "tunewright.yaml:3" in refusal("name: tickets\ntask:\n  a: b: c\n")
 

@@ -18,42 +18,33 @@ from tunewright.cli.options import (
 )
 
 
-def data(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
-         force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
-    """Check the raw data and split it into a dataset."""
-    _show("split", project, overrides, runs, force, json)
+def _verb(name: str, step: str, help_text: str) -> Callable[..., None]:
+    """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
 
-
-def train(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
-          force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
-    """Train an adapter."""
-    _show("train", project, overrides, runs, force, json)
-
-
-def export(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
-           force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
-    """Merge the adapter and build the bundle that is served."""
-    _show("export", project, overrides, runs, force, json)
-
-
-def evaluate(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
+    def verb(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
              force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
-    """Ask every predictor the test examples."""
-    _show("evaluate", project, overrides, runs, force, json)
+        from tunewright import api, load_spec
+        from tunewright.artifacts import MANIFEST
+
+        folder: Path = getattr(api, step)(load_spec(project, overrides or ()), runs=runs, force=force)
+        result = jsonlib.loads((folder / MANIFEST).read_text("utf-8"))["result"]
+        if json:
+            print_json({"folder": folder, **result})
+            return
+        for key, value in result.items():
+            typer.echo(f"{key.replace('_', ' '):<28} {value}")
+        typer.echo(folder)
+
+    verb.__name__, verb.__doc__ = name, help_text
+    return verb
 
 
-VERBS: dict[str, Callable[..., None]] = {"data": data, "train": train, "export": export, "evaluate": evaluate}
-
-
-def _show(step: str, project: Path, overrides: list[str] | None, runs: Path | None, force: bool, json: bool) -> None:
-    from tunewright import api, load_spec
-    from tunewright.artifacts import MANIFEST
-
-    folder: Path = getattr(api, step)(load_spec(project, overrides or ()), runs=runs, force=force)
-    result = jsonlib.loads((folder / MANIFEST).read_text("utf-8"))["result"]
-    if json:
-        print_json({"folder": folder, **result})
-        return
-    for key, value in result.items():
-        typer.echo(f"{key.replace('_', ' '):<28} {value}")
-    typer.echo(folder)
+VERBS = {
+    name: _verb(name, step, help_text)
+    for name, step, help_text in (
+        ("data", "split", "Check the raw data and split it into a dataset."),
+        ("train", "train", "Train an adapter."),
+        ("export", "export", "Merge the adapter and build the bundle that is served."),
+        ("evaluate", "evaluate", "Ask every predictor the test examples."),
+    )
+}

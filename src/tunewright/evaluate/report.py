@@ -20,12 +20,21 @@ from tunewright.spec import Spec
 MISTAKES_SHOWN = 12
 
 
-def write_report(spec: Spec, comparison: Comparison, verdict: Verdict, evidence: Mapping[str, Sequence[Record]],
-                 parity: dict[str, Any], inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
-    """Write `report.html` and `report.md` into `folder`."""
+def verdict_data(spec: Spec, comparison: Comparison, verdict: Verdict, parity: dict[str, Any]) -> dict[str, Any]:
+    """What `verdict.json` holds, and what terminal, Markdown and HTML are made from."""
+    return {"name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity}
+
+
+def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evidence: Mapping[str, Sequence[Record]],
+                 inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
+    """Write `report.html` and `report.md` into `folder`.
+
+    Args:
+        data: what `verdict_data` returns.
+        inputs: the folders of the verdict's input steps, for the curve, the findings and the provenance.
+    """
     from jinja2 import Environment
 
-    data = {"name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity}
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
     texts = _requests(inputs["split"])
     context = {

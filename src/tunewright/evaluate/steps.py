@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
@@ -14,7 +13,7 @@ from tunewright.evaluate.comparison import ADAPTER, SERVED, SVM, compare
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
 from tunewright.evaluate.predictors import LabelScorer, LinearSvm, Majority
 from tunewright.evaluate.predictors.language_model import shots_of
-from tunewright.evaluate.report import write_report
+from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
@@ -95,11 +94,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     comparison = compare(spec, evidence, price_book())
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
-    write_json(
-        output.path / "verdict.json",
-        {"verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity, "name": spec.name},
-    )
-    write_report(spec, comparison, verdict, evidence, parity, inputs, output.path)
+    data = verdict_data(spec, comparison, verdict, parity)
+    write_json(output.path / "verdict.json", data)
+    write_report(spec, data, comparison, evidence, inputs, output.path)
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
 

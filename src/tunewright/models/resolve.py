@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +129,7 @@ def _gguf_key(file: Path) -> str:
 
 
 def _hub_folder(hub_id: str, name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.model", "*.jinja"]
@@ -141,9 +140,9 @@ def _hub_folder(hub_id: str, name: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     tried = "the catalogue, a local folder, the hub's local cache"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
+    if constants.HF_HUB_OFFLINE:
         raise UserError(
-            f"The base model '{name}' is not on this machine and HF_HUB_OFFLINE=1 forbids fetching it.",
+            f"The base model '{name}' is not on this machine and HF_HUB_OFFLINE forbids fetching it.",
             why=f"Tried in order: {tried}.",
             fix=f"Unset HF_HUB_OFFLINE, or copy {hub_id} here and give its folder as `model:`.",
         )
@@ -178,7 +177,12 @@ def _template_of(folder: Path) -> ChatTemplate:
     own = folder / "chat_template.jinja"
     if own.is_file() and "generation %}" in own.read_text("utf-8"):
         return ChatTemplate(own.read_text("utf-8"), str(own))
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"The model's config.json can't be read: {error}.", where=folder, fix="Copy the model again."
+        ) from None
     vocabulary = (folder / "tokenizer.json").read_text("utf-8")
     family = family_of(config.get("model_type", ""))
     if "<|start_header_id|>" in vocabulary:
