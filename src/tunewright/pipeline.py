@@ -51,7 +51,7 @@ STEPS = {
     for step in (
         Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data")),
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("data", "seed")),
-        Step("train", "tunewright.train.trainer:run_train", "train", ("split",),
+        Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",)),
         Step("export", "tunewright.export.steps:run_export", "export", ("train",),
              ("name", "task", "model", "train", "export")),

@@ -51,7 +51,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
 
 FAMILIES = {
     "llama3": ("LlamaConfig", {}),
-    "mistral": ("MistralConfig", {"sliding_window": 64, "head_dim": 16}),
+    "mistral": ("MistralConfig", {"sliding_window": 128, "head_dim": 16}),
     "phi3": ("Phi3Config", {"original_max_position_embeddings": 512}),
     "chatml": ("Qwen2Config", {}),
 }

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tunewright.evaluate.predictors import LabelScorer
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
 from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
-from tunewright.train.encode import encode_examples
+from tunewright.train.encode import Row, encode_examples
 
 pytestmark = pytest.mark.model
 
@@ -32,17 +33,21 @@ def spec_for(folder: Path, **train: object) -> Spec:
     return parse_spec(json.dumps(content), folder / "tunewright.yaml")
 
 
-def rows(family: str, folder: Path) -> list[dict[str, list[int]]]:
-    examples = [Example.of(f"ticket {i}", label, Meta(id=str(i))) for i, label in enumerate(TASK.labels)]
-    return encode_examples(examples, TASK, ChatTemplate.named(family), TextTokenizer(folder), 512)
+EXAMPLES = [
+    Example.of(f"ticket {i}" + " again" * (5 * i % 7), list(TASK.labels)[i % 3], Meta(id=str(i))) for i in range(8)
+]
 
 
-def trainer_for(tiny_model: tuple[str, Path], scratch: Path, **train: object):
+def rows(family: str, folder: Path, loss: str = "tokens") -> list[Row]:
+    return encode_examples(EXAMPLES, TASK, ChatTemplate.named(family), TextTokenizer(folder), 512, loss)
+
+
+def trainer_for(tiny_model: tuple[str, Path], scratch: Path, seed: int = 0, **train: object):
     from tunewright.train.trainer import build_trainer
 
     family, folder = tiny_model
-    encoded = rows(family, folder)
-    return build_trainer(spec_for(folder, **train), folder, {"train": encoded, "validation": []}, scratch)
+    spec = spec_for(folder, **train)
+    return build_trainer(spec, folder, rows(family, folder, spec.train.loss), scratch, seed)
 
 
 def test_every_linear_layer_is_adapted(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
@@ -88,22 +93,78 @@ def test_qlora_holds_the_base_in_doubly_quantised_nf4(tiny_model: tuple[str, Pat
     assert all(m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in layers)
 
 
-def test_the_loss_is_that_of_the_answers_tokens_alone(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
-    """Left-padded and projected at the last positions only, it equals the plain loss, example by example unpadded."""
+@pytest.mark.parametrize("examples", [1, 3, 8])
+def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples_one_by_one(
+    tiny_model: tuple[str, Path], tmp_path: Path, examples: int
+) -> None:
     import torch
 
     trainer = trainer_for(tiny_model, tmp_path)
+    trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
+    torch.manual_seed(0)
+    for _, parameter in trained:
+        torch.nn.init.normal_(parameter, std=0.05)
+    some = [dict(row) for row in trainer.train_dataset][:examples]
+    batch = trainer.data_collator(some)
+    if examples > 1:
+        alone = sum(len(row["input_ids"]) for row in some)
+        assert 1 <= len(batch["input_ids"]) < examples and batch["input_ids"].numel() < alone
+    ours = trainer.compute_loss(trainer.model, batch)
+    ours.backward()
+    packed = {name: parameter.grad.clone() for name, parameter in trained}
+    trainer.model.zero_grad()
+    count = sum(label != -100 for row in some for label in row["labels"])
+    total = 0.0
+    for row in some:
+        logits = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
+        labels = torch.tensor(row["labels"])
+        loss = torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=-100, reduction="sum") / count
+        loss.backward()
+        total += float(loss)
+    assert float(ours) == pytest.approx(total, rel=1e-5)
+    for name, parameter in trained:
+        torch.testing.assert_close(packed[name], parameter.grad, atol=1e-6, rtol=1e-3)
+
+
+def test_the_loss_on_labels_is_minus_the_log_probability_that_is_served(
+    tiny_model: tuple[str, Path], tmp_path: Path
+) -> None:
+    import torch
+
+    family, folder = tiny_model
+    trainer = trainer_for(tiny_model, tmp_path, loss="labels")
     batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
-    assert (batch["attention_mask"] == 0).any(), "the batch must be padded for this test to mean anything"
-    total, count = 0.0, 0
     with torch.no_grad():
-        ours = trainer.compute_loss(trainer.model, batch)
-        for row in trainer.train_dataset:
-            logits = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
-            labels = torch.tensor(row["labels"])
-            total += torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=-100, reduction="sum")
-            count += int((labels != -100).sum())
-    assert torch.allclose(ours, total / count, atol=1e-4)
+        ours = trainer.compute_loss(trainer.model, batch, num_items_in_batch=1)
+    scorer = LabelScorer(TorchNextToken(trainer.model), TASK, ChatTemplate.named(family), TextTokenizer(folder))
+    served = [scorer.probabilities(scorer.prompt_ids(example.request))[example.answer] for example in EXAMPLES]
+    assert float(ours) == pytest.approx(-np.log(served).sum(), abs=1e-4)
+
+
+def test_an_averaged_adapter_is_the_mean_of_its_members_updates(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+
+    from tunewright.train.soup import average_adapters
+
+    members = []
+    for seed in range(3):
+        trainer = trainer_for(tiny_model, tmp_path / str(seed), seed=seed)
+        trainer.train()
+        members.append(tmp_path / str(seed) / "adapter")
+        trainer.model.save_pretrained(str(members[-1]))
+    average_adapters(members, tmp_path / "mean")
+    base = load_torch_model(tiny_model[1])
+
+    def merged(adapter: Path) -> dict[str, torch.Tensor]:
+        model = PeftModel.from_pretrained(load_torch_model(tiny_model[1]), str(adapter)).merge_and_unload()
+        return dict(model.state_dict())
+
+    mean, each = merged(tmp_path / "mean"), [merged(member) for member in members]
+    for name, value in mean.items():
+        expected = torch.stack([member[name] for member in each]).mean(0)
+        torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
+    assert any(not torch.equal(mean[name], value) for name, value in base.state_dict().items())
 
 
 def test_cached_logits_equal_those_of_a_whole_pass(tiny_model: tuple[str, Path]) -> None:
@@ -112,7 +173,7 @@ def test_cached_logits_equal_those_of_a_whole_pass(tiny_model: tuple[str, Path])
     model = load_torch_model(tiny_model[1])
     cached = TorchNextToken(model)
     ids = list(range(2, 150))
-    # Longer than Mistral's window of 64; forward, a branch back, the same again, an unrelated one.
+    # Longer than Mistral's window of 128; forward, a branch back, the same again, an unrelated one.
     for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [*ids[:70], 9, 8], [7, 7, 7]):
         with torch.no_grad():
             whole = model(torch.tensor([sequence])).logits[0, -1].numpy()

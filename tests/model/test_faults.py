@@ -17,11 +17,11 @@ from tunewright.artifacts import read_manifest
 
 pytestmark = pytest.mark.model
 
-STEPS_LONG = ["train.max_steps=6", "train.checkpoints=5", "train.batch_size=4"]
+STEPS_LONG = ["train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4"]
 
 
 def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
-    """Start `tunewright train` in a process group of its own and wait until a checkpoint is on disk."""
+    """Start `tunewright train` in a process group of its own and wait until `checkpoint` is on disk."""
     command = [str(Path(sys.executable).with_name("tunewright")), "train", str(project), *STEPS_LONG]
     process = subprocess.Popen(
         command,
@@ -46,13 +46,13 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_killed_training_resumes_and_ends_as_if_never_killed(project: Path) -> None:
-    process = start_training(project, checkpoint="checkpoint-2")
+    process = start_training(project, checkpoint="member-1/checkpoint-2")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(project.glob("runs/train-*")), "a half-written output must not be taken for whole"
     resumed = tunewright("train", str(project), *STEPS_LONG)
     assert resumed.returncode == 0, resumed.stderr
-    assert "resuming from checkpoint-" in resumed.stderr
+    assert "resuming from member-1/checkpoint-" in resumed.stderr
     straight = tunewright("train", str(project), *STEPS_LONG, "--runs", str(project / "straight"))
     assert straight.returncode == 0, straight.stderr
     resumed_to, straight_to = (next(project.glob(f"{folder}/train-*")) for folder in ("runs", "straight"))
@@ -63,7 +63,7 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(project: Path) ->
 
 
 def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
-    process = start_training(project, checkpoint="checkpoint-1")
+    process = start_training(project, checkpoint="member-0/checkpoint-1")
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -48,8 +48,9 @@ def test_a_whole_chatml_conversation_reads_as_the_family_was_trained() -> None:
 @pytest.mark.parametrize("messages", [PROMPT, SHOWN, PROMPT[1:]], ids=["plain", "shots", "no-system"])
 def test_training_teaches_exactly_what_serving_asks_for(family: str, messages: list[Message]) -> None:
     template, tokenizer = ChatTemplate.named(family), CharTokenizer()
-    taught = template.encode([*messages, Message(role="assistant", content="refund")], tokenizer)
-    asked = template.encode_prompt(messages, tokenizer) + template.encode_answer(messages, "refund", tokenizer)
+    answer = Message(role="assistant", content="refund")
+    taught = template.encode([*messages, answer], tokenizer)
+    asked = template.encode_prompt(messages, tokenizer) + template.encode_answer(messages, answer, tokenizer)
     assert decode(taught.ids) == decode(asked)
 
 

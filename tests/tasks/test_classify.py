@@ -29,10 +29,25 @@ def test_shots_stand_between_system_and_request() -> None:
     assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
 
 
-def test_a_conversation_is_the_prompt_and_the_right_answer() -> None:
-    *prompt, answer = TASK.conversation(example("help", "refund"))
-    assert prompt == TASK.prompt("help")
-    assert (answer.role, answer.content) == ("assistant", "refund")
+def test_an_answer_is_written_by_the_assistant() -> None:
+    assert (TASK.written("refund").role, TASK.written("refund").content) == ("assistant", "refund")
+
+
+def words(text: str) -> list[int]:
+    """A tokenizer that knows each word with the space before it, and else only characters."""
+    return [0] if text.startswith(" ") else [0] * len(text)
+
+
+def test_labels_are_written_behind_a_space_where_the_tokenizer_knows_them_so() -> None:
+    fitted = TASK.fitted(words)
+    assert fitted.written("refund").content == " refund"
+    assert [m.content for m in fitted.prompt("help", [example("a", "refund")])][1:3] == ["a", " refund"]
+    assert (fitted.answers, fitted.system) == (TASK.answers, TASK.system)
+    assert fitted.parse(" refund") == "refund"
+
+
+def test_labels_are_written_bare_where_a_space_gains_nothing() -> None:
+    assert TASK.fitted(lambda text: list(range(len(text)))).lead == ""
 
 
 def test_answers_keep_the_order_of_the_spec() -> None:

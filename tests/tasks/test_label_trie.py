@@ -42,6 +42,12 @@ def test_scores_equal_the_formula_written_out() -> None:
     assert scores == pytest.approx([by_hand(LABELS, label, [7, 8]) for label in LABELS], abs=1e-5)
 
 
+def test_the_choices_along_a_label_are_the_trie_s_branches() -> None:
+    trie = LabelTrie(LABELS)
+    assert trie.choices([1, 2, 4, END]) == [[1, 5], [2, 3], [END, 4], [END]]
+    assert trie.choices([5, END]) == [[1, 5], [END]]
+
+
 def test_one_forward_pass_for_each_branching_node() -> None:
     model = TableModel()
     score_labels(LabelTrie(LABELS), model, [7])

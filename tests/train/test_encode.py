@@ -18,6 +18,18 @@ def encode(
     return encode_examples(examples, TASK, template or ChatTemplate.named("chatml"), CharTokenizer(), max_length)
 
 
+def test_with_the_loss_on_labels_only_decisions_are_learnt_each_among_what_the_trie_allows() -> None:
+    task = ClassifyTask("{labels}", dict.fromkeys(["defect", "delivery", "refund"], ""))
+    (row,) = encode_examples(
+        [example("hello", "delivery")], task, ChatTemplate.named("chatml"), CharTokenizer(), 1000, "labels"
+    )
+    # "d" or "r" first, then "ef" parts from "el" at the third letter.
+    assert decode([label for label in row["labels"] if label != IGNORED]) == "dl"
+    assert [decode(offered) for offered in row["choices"]] == ["dr", "fl"]
+    answer = row["labels"][-len("delivery<|im_end|>") :]
+    assert [place for place, label in enumerate(answer) if label != IGNORED] == [0, 2]
+
+
 def refusal(source: str) -> str:
     with pytest.raises(UserError) as caught:
         encode([example("hello", "refund")], ChatTemplate(source, "mine.jinja"))

@@ -55,19 +55,20 @@ def _capped(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
 def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
                      answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
     from tunewright.models.ort_model import OrtNextToken
-    from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
+    from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries, weights_type
 
     quiet_libraries()
     from peft import PeftModel
 
     base = resolve(spec.model, spec.folder)
-    task, tokenizer = task_of(spec.task), TextTokenizer(base.folder)
+    tokenizer = TextTokenizer(base.folder)
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
 
     def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = ()) -> None:
         found[name] = collect(name, LabelScorer(model, task, base.template, tokenizer, shots), tests, answers)
 
     qlora = spec.train.method == "qlora"
-    dtype = spec.train.precision
+    dtype = weights_type(spec.train.precision)
     weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
     if spec.evaluate.few_shot:
         ask("few_shot", TorchNextToken(weights), shots_of(dataset.train, task.answers, spec.evaluate.few_shot))

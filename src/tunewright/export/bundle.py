@@ -31,6 +31,8 @@ class BundleInfo(BaseModel):
     base_model: str
     precision: str
     task: ClassifySpec
+    answer_lead: str
+    """What stands before an answer in the tokens the model was taught."""
     context: int
     """Tokens a request may have, prompt and answer together."""
     template_sha256: str
@@ -53,11 +55,13 @@ class Bundle:
 
 def write_bundle(spec: Spec, base: LocalModel, folder: Path) -> BundleInfo:
     """Complete a folder that already holds `onnx/` into a bundle."""
+    tokenizer = TextTokenizer(base.folder)
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model,
         precision=spec.export.precision,
         task=spec.task,
+        answer_lead=task_of(spec.task).fitted(tokenizer.encode_verbatim).lead,
         context=spec.train.max_length,
         template_sha256=base.template.sha256,
     )
@@ -96,7 +100,7 @@ def load_bundle(folder: Path) -> Bundle:
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    return Bundle(folder, info, task_of(info.task), template, tokenizer)
+    return Bundle(folder, info, task_of(info.task, info.answer_lead), template, tokenizer)
 
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:

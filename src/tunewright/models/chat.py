@@ -20,7 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunewright.errors import UserError
-from tunewright.tasks import Message
+from tunewright.tasks import Message, Task
 
 # Marks that no text can contain: they are Unicode noncharacters, refused in the input.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
@@ -148,22 +148,23 @@ class ChatTemplate:
         spans = self.spans(messages, add_generation_prompt=True)
         return [token for span in spans for token in span.encode(tokenizer)]
 
-    def encode_answer(self, messages: Sequence[Message], answer: str, tokenizer: Tokenizer) -> list[int]:
-        """The tokens of `answer` with its end-of-turn token, as taught after these messages.
+    def encode_answer(self, messages: Sequence[Message], answer: Message, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of an assistant's message with its end-of-turn token, as taught after these messages.
 
         Raises:
             UserError: the template does not mark the answer, and more than the answer, as the assistant's own.
         """
-        conversation = [*messages, Message(role="assistant", content=answer)]
+        conversation = [*messages, answer]
         encoded = self.encode(conversation, tokenizer)
         prompt = self.encode_prompt(messages, tokenizer)
-        text = "".join(span.text for span in self._last_turn(conversation))
+        text = "".join(span.text for span in self._last_turn(conversation)).strip()
+        words = answer.content.strip()
         faithful = encoded.ids[: len(prompt)] == prompt and all(encoded.supervised[len(prompt) :])
-        if not faithful or not text.strip().startswith(answer) or text.strip() == answer:
+        if not faithful or not text.startswith(words) or text == words:
             raise UserError(
                 "The chat template would teach something else than the answer and its end.",
                 where=self.name,
-                why=f"What it marks as the assistant's own is {text!r} for the answer {answer!r}.",
+                why=f"What it marks as the assistant's own is {text!r} for the answer {words!r}.",
                 fix="Put {% generation %} … {% endgeneration %} exactly around the assistant's content and end token.",
             )
         return encoded.ids[len(prompt) :]
@@ -174,6 +175,12 @@ class ChatTemplate:
             spans.pop()
         start = next((i for i in range(len(spans), 0, -1) if not spans[i - 1].own), 0)
         return spans[start:]
+
+
+def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """For each answer of a fixed set, the tokens that stand for it after any prompt."""
+    prompt = task.prompt("x")
+    return {answer: template.encode_answer(prompt, task.written(answer), tokenizer) for answer in task.answers}
 
 
 def family_of(model_type: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,29 @@ def quiet_libraries() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def compute_type(precision: str) -> str:
+    """The type products are computed in: `precision` itself, or for "auto" the fastest this machine does in hardware.
+
+    That is bfloat16 on a GPU since Ampere and a CPU with AVX-512 BF16 or AMX, float16 on an older GPU, else float32.
+    """
+    import torch
+
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    # An older torch can't tell.
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
+def weights_type(precision: str) -> str:
+    """The type weights are held in: a GPU's compute type; on a CPU float32, where memory is not what is short."""
+    import torch
+
+    return compute_type(precision) if torch.cuda.is_available() else "float32"
 
 
 def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False) -> Any:

@@ -91,8 +91,11 @@ class LoraSpec(_Section):
 class TrainSpec(_Section):
     method: Literal["lora", "qlora"] = "lora"
     """lora: the base in `precision`. qlora: the base in 4-bit NF4 with double quantisation."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The compute type. T4 has no bfloat16."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What products are computed in. auto: bfloat16 where the machine has it in hardware."""
+    loss: Literal["tokens", "labels"] = "tokens"
+    """tokens: every token of the answer is learnt. labels: only what decides between labels, as serving scores them; \
+best for little data, but the model then answers only where its choice is confined to the labels."""
     lora: LoraSpec = LoraSpec()
     lr: Positive = 5e-4
     """Peak learning rate of AdamW."""
@@ -112,8 +115,11 @@ class TrainSpec(_Section):
     """Tokens in one example, answer included. Longer ones are refused: a cut answer teaches cut answers."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many optimizer steps, for a trial."""
+    members: Annotated[int, Field(ge=1, le=32)] = 1
+    """Adapters trained from different seeds, whose average is kept (a model soup): better on inputs unlike the \
+training's, at this many times the training time."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
-    """How many times a training saves what it needs to resume after an interruption."""
+    """How many times the training of an adapter saves what it needs to resume after an interruption."""
 
 
 class EvaluateSpec(_Section):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
 
 from tunewright.tasks.example import Example, Message
 
@@ -12,6 +12,12 @@ class Task(Protocol):
     """A job's prompt, the form of its answer, and how an answer is judged."""
 
     kind: str
+    lead: str
+    """What the assistant writes before an answer, so that the tokenizer finds whole words; a part of the bundle."""
+
+    def fitted(self, encode: Callable[[str], Sequence[int]]) -> Self:
+        """This task with the lead that suits a tokenizer. `encode`: text -> its token ids."""
+        ...
 
     @property
     def answers(self) -> list[str]:
@@ -22,8 +28,8 @@ class Task(Protocol):
         """The messages a model is shown before it answers; `shots` are solved examples to show first."""
         ...
 
-    def conversation(self, example: Example) -> list[Message]:
-        """The prompt followed by the right answer, as it is taught."""
+    def written(self, answer: str) -> Message:
+        """An answer as the assistant is taught to write it."""
         ...
 
     def parse(self, text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tunewright.tasks.example import Example, Message
 
@@ -13,25 +13,41 @@ class ClassifyTask:
     Args:
         instruction: the system prompt; `{labels}` in it stands for the label list.
         labels: each label with a one-line description (may be empty).
+        lead: what the assistant writes before a label; see `fitted`.
     """
 
     kind = "classify"
 
-    def __init__(self, instruction: str, labels: Mapping[str, str]):
-        self.instruction, self.labels = instruction, dict(labels)
+    def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = ""):
+        self.instruction, self.labels, self.lead = instruction, dict(labels), lead
         listing = "\n".join(f"- {label}: {text}" if text else f"- {label}" for label, text in labels.items())
         self.system = instruction.replace("{labels}", listing).strip()
+
+    def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
+        """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
+
+        Most byte-level vocabularies hold a word with the space before it (" refund" is one token of SmolLM2, "refund"
+        is "ref" + "und"), and what a model knows about a word hangs on that token.
+
+        Args:
+            encode: text -> its token ids.
+        """
+
+        def tokens(lead: str) -> int:
+            return sum(len(encode(lead + label)) for label in self.labels)
+
+        return ClassifyTask(self.instruction, self.labels, min("", " ", key=tokens))
 
     @property
     def answers(self) -> list[str]:
         return list(self.labels)
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        shown = [message for shot in shots for message in shot.messages]
+        shown = [message for shot in shots for message in (shot.messages[0], self.written(shot.answer))]
         return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
 
-    def conversation(self, example: Example) -> list[Message]:
-        return [*self.prompt(example.request), Message(role="assistant", content=example.answer)]
+    def written(self, answer: str) -> Message:
+        return Message(role="assistant", content=self.lead + answer)
 
     def parse(self, text: str) -> str | None:
         stripped = text.strip()

@@ -58,6 +58,14 @@ class LabelTrie:
             if node.children or len(node.labels) > 1:
                 raise ValueError(f"label {index} has the tokens of another label, or begins another one")
 
+    def choices(self, sequence: Sequence[int]) -> list[list[int]]:
+        """For each token of a label's sequence, the tokens it is chosen from: one where nothing is decided."""
+        node, found = self.root, []
+        for token in sequence:
+            found.append(list(node.children))
+            node = node.children[token]
+        return found
+
     def branches(self) -> list[tuple[tuple[int, ...], _Node]]:
         """Every branching node with the tokens that lead to it, parents before children, depth first."""
         found: list[tuple[tuple[int, ...], _Node]] = []

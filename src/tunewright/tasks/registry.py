@@ -7,5 +7,6 @@ from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 
 
-def task_of(section: ClassifySpec) -> Task:
-    return ClassifyTask(section.instruction, section.labels)
+def task_of(section: ClassifySpec, lead: str = "") -> Task:
+    """The task, its answers written behind `lead`."""
+    return ClassifyTask(section.instruction, section.labels, lead)

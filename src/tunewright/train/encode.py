@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.models.chat import ChatTemplate, Tokenizer
-from tunewright.tasks import Example, Task
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.tasks import Example, LabelTrie, Task
 
 IGNORED = -100
 """Label of a token that is not learnt from."""
 
+Row = dict[str, Any]
+"""`input_ids` and `labels`, lists of one length; with the loss "labels" also `choices`: for each token that carries a
+label, in order, the tokens it is chosen from."""
+
 
 def encode_examples(
-    examples: Sequence[Example], task: Task, template: ChatTemplate, tokenizer: Tokenizer, max_length: int
-) -> list[dict[str, list[int]]]:
-    """`input_ids` and `labels` of each example; only the tokens of its last assistant turn carry labels.
+    examples: Sequence[Example],
+    task: Task,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    max_length: int,
+    loss: str = "tokens",
+) -> list[Row]:
+    """One row for each example; only tokens of its last assistant turn carry labels.
+
+    Args:
+        loss: "tokens": every token of the answer is learnt, out of the whole vocabulary. "labels": only the tokens
+            that decide between answers are, each out of the tokens that the label trie allows there.
 
     Raises:
         UserError: an example is longer than `max_length`, or would teach anything else than its answer.
     """
-    rows, too_long = [], []
+    known = answer_tokens(task, template, tokenizer) if loss == "labels" else {}
+    trie = LabelTrie(list(known.values())) if known else None
+    rows: list[Row] = []
+    too_long = []
     for example in examples:
-        conversation = task.conversation(example)
-        encoded = template.encode(conversation, tokenizer)
+        prompt, written = task.prompt(example.request), task.written(example.answer)
+        encoded = template.encode([*prompt, written], tokenizer)
         if len(encoded.ids) > max_length:
             too_long.append((len(encoded.ids), example))
             continue
-        answer = template.encode_answer(conversation[:-1], example.answer, tokenizer)
-        prompt = len(encoded.ids) - len(answer)
-        if any(encoded.supervised[:prompt]):
+        answer = template.encode_answer(prompt, written, tokenizer)
+        ignored = len(encoded.ids) - len(answer)
+        if any(encoded.supervised[:ignored]):
             raise UserError(
                 "The chat template would teach something else than the answer.",
                 where=template.name,
                 why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's own.",
                 fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
             )
-        labels = [IGNORED] * prompt + answer
-        rows.append({"input_ids": encoded.ids, "labels": labels})
+        row: Row = {"input_ids": encoded.ids, "labels": [IGNORED] * ignored + answer}
+        rows.append(_only_decisions(row, answer, trie) if trie else row)
     if too_long:
         longest, example = max(too_long, key=lambda pair: pair[0])
         raise UserError(
@@ -47,3 +64,14 @@ def encode_examples(
             fix=f"Type: tunewright run … train.max_length={longest}  (or shorten these inputs).",
         )
     return rows
+
+
+def _only_decisions(row: Row, answer: list[int], trie: LabelTrie) -> Row:
+    """The row with labels only where the trie branches, and what there is to choose from."""
+    choices = trie.choices(answer)
+    decided = [token if len(offered) > 1 else IGNORED for token, offered in zip(answer, choices, strict=True)]
+    return {
+        "input_ids": row["input_ids"],
+        "labels": row["labels"][: -len(answer)] + decided,
+        "choices": [offered for offered in choices if len(offered) > 1],
+    }

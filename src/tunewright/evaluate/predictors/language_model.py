@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunewright.evaluate.predictors.base import Answer
-from tunewright.models.chat import ChatTemplate, Tokenizer
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
 from tunewright.tasks import Example, LabelTrie, NextTokenModel, Task, score_labels
 
 
@@ -22,11 +22,10 @@ class LabelScorer:
                  shots: Sequence[Example] = ()):  # fmt: skip
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots = shots
-        prompt = task.prompt("x")
         self._labels = task.answers
-        sequences = [template.encode_answer(prompt, label, tokenizer) for label in self._labels]
-        self._trie = LabelTrie(sequences)
-        self.token_counts = {label: len(ids) for label, ids in zip(self._labels, sequences, strict=True)}
+        sequences = answer_tokens(task, template, tokenizer)
+        self._trie = LabelTrie(list(sequences.values()))
+        self.token_counts = {label: len(ids) for label, ids in sequences.items()}
 
     def prompt_ids(self, request: str) -> list[int]:
         return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
