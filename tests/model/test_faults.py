@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.model.conftest import REPOSITORY, ShortRun, tunewright
+from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright
 from tunewright.artifacts import read_manifest
+from tunewright.pipeline import STEPS
+from tunewright.spec import load_spec
 
 pytestmark = pytest.mark.model
 
@@ -60,6 +62,35 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(project: Path) ->
     assert first and second
     assert first.result["last_loss"] == pytest.approx(second.result["last_loss"], abs=1e-3)
     assert first.result["validation_loss"] == pytest.approx(second.result["validation_loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("export", "merged"), ("evaluate", "answers/few_shot.jsonl"), ("parity", ".fingerprint")]
+)
+def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
+    short_run: ShortRun, tmp_path: Path, name: str, sign: str
+) -> None:
+    """Killed when `sign` is in the unfinished output; what is whole in there, an arm's answers, is kept."""
+    spec = load_spec(short_run.project, SHORT).save(tmp_path)
+    inputs = [word for source in STEPS[name].inputs for word in ("--in", f"{source}={short_run.latest(source)}")]
+    target, partial = tmp_path / "out", tmp_path / ".out.partial"
+    command = [sys.executable, "-m", "tunewright.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (partial / sign).exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    arms = {file.name: file.stat().st_mtime_ns for file in partial.glob("answers/*.jsonl")}
+    assert (name == "evaluate") == bool(arms)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert read_manifest(target)
+    assert not partial.exists()
+    assert all((target / "answers" / arm).stat().st_mtime_ns == time_ for arm, time_ in arms.items())
 
 
 def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
