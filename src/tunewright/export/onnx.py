@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunewright.errors import UserError, as_user_error
@@ -19,20 +20,22 @@ _QUANTISATION = {
 }
 
 
-def build_onnx(source: Path, target: Path, precision: str) -> None:
+def build_onnx(source: Path, target: Path, precision: str, options: Sequence[str] | None = None) -> None:
     """Build an ONNX folder for the CPU from a Hugging Face folder.
 
     Args:
         precision: "int8", "int4" or "fp32".
+        options: the builder's extra options; by default those that suit the precision.
 
     Raises:
         UserError: the builder failed; its last line is the reason.
     """
-    options = ["hf_remote=false", "prune_lm_head=true", *_QUANTISATION[precision]]
+    chosen = _QUANTISATION[precision] if options is None else options
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as cache:
         command = [
             sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", str(source), "-o", str(target),
-            "-e", "cpu", "-p", precision, "-c", cache, "--extra_options", *options,
+            "-e", "cpu", "-p", precision, "-c", cache,
+            "--extra_options", "hf_remote=false", "prune_lm_head=true", *chosen,
         ]  # fmt: skip
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -131,7 +131,7 @@ class EvaluateSpec(_Section):
 
 class ExportSpec(_Section):
     precision: Literal["int8", "int4", "fp32"] = "int8"
-    """Precision of the ONNX weights. int4 is the smallest, and loses accuracy below about 1 B parameters."""
+    """Precision of the ONNX weights. int4 loses too much below about 1 B parameters."""
     max_disagreement: Share = 0.05
     """Gate: share of test answers that may change between the adapter and the served bundle."""
     max_accuracy_drop: Share = 0.01
