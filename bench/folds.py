@@ -4,8 +4,8 @@
 
 Each label's ten training phrasings are cut, by a seeded shuffle, into folds of 3, 3 and 4. For each fold the product
 trains on the others, with that fold's number as the seed, and its adapter answers the fold. About four minutes a
-fold on 2 cores with the example's own settings. Outputs stay in examples/tickets/runs/folds, so that nothing is computed
-twice.
+fold on 2 cores with the example's own settings. Outputs stay in examples/tickets/runs/folds, so that nothing is
+computed twice.
 """
 
 from __future__ import annotations
