@@ -43,7 +43,11 @@ class ClassifyTask:
         return list(self.labels)
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        shown = [message for shot in shots for message in (shot.messages[0], self.written(shot.answer))]
+        shown = [
+            message
+            for shot in shots
+            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
+        ]
         return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
 
     def written(self, answer: str) -> Message:
