@@ -1,0 +1,154 @@
+"""Readers: files of every known format become canonical examples; what can't is a fault, never lost silently.
+
+files   -> sources.py   a file, a folder or a pattern
+lines   -> lines.py     gzip, encodings, line ends
+rows    -> jsonl.py, array.py (both on strict_json.py), tables.py
+example -> forms.py, chat.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tunewright.data.readers import jsonl, tables
+from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
+from tunewright.data.readers.forms import FORMS, Columns, detect, example
+from tunewright.data.readers.lines import head_of
+from tunewright.data.readers.sources import SourceFile, files, suffix_of
+from tunewright.data.readers.writing import write_chat, write_quarantine
+from tunewright.errors import UserError
+from tunewright.tasks import Example
+
+__all__ = ["FORMS", "Columns", "Fault", "Note", "detect", "read", "read_rows", "write_chat", "write_quarantine"]
+
+_SAMPLE = 20
+"""Rows whose keys decide what form a file has."""
+
+_Reader = Callable[[Path], Iterator[Row | Fault | Note]]
+_READERS: dict[str, _Reader] = {
+    ".jsonl": jsonl.rows,
+    ".csv": tables.csv_rows,
+    ".tsv": tables.csv_rows,
+    ".parquet": tables.parquet_rows,
+    ".ndjson": jsonl.rows,
+}
+
+_ONLY_READ_TAKES = ("array", "cr", "gzip")
+
+
+def read(
+    source: str | Path, *, form: str | None = None, columns: Columns | None = None
+) -> Iterator[Example | Fault | Note]:
+    """Every row of a file, a folder or a pattern, in order: as an example, or as the fault that says why not.
+
+    Notes come before the example they concern; one on other keys is given once a file. Memory is bounded.
+
+    Args:
+        form: a name in FORMS; by default each file's is detected from its first rows.
+        columns: where text, label, group and time stand; given, rows with these columns are read so.
+
+    Raises:
+        UserError: there is no such file, no such form, or a library is missing (at the first item).
+    """
+    if form is not None and form not in FORMS:
+        raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join(FORMS)}")
+    return chain.from_iterable(_examples(file, form, columns) for file in files(source))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a plain file with their line numbers; the first fault is an error.
+
+    Raises:
+        UserError: the file is absent, empty, of another format, or holds a row that can't be read.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(
+            f"Files of the form '{path.suffix or path.name}' can't be read yet.",
+            where=path,
+            fix=f"Export the data as one of: {', '.join(_READERS)}",
+        )
+    rows = []
+    for item in reader(path):
+        if isinstance(item, tuple):
+            rows.append(item)
+        elif isinstance(item, Fault) or item.code in _ONLY_READ_TAKES:
+            raise UserError(item.reason, where=item.where)
+    if not rows:
+        raise UserError("The data file holds no rows.", where=path, fix="Check the export, then run again.")
+    return rows
+
+
+def _examples(file: SourceFile, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
+    path = file.path
+    reader = _reader_of(path)
+    if isinstance(reader, Fault):
+        yield reader
+        return
+    items = reader(path)
+    sample: list[Row | Fault | Note] = []
+    objects: list[dict[str, Any]] = []
+    for item in items:
+        sample.append(item)
+        if isinstance(item, tuple):
+            objects.append(item[1])
+            if len(objects) == _SAMPLE:
+                break
+    if not any(isinstance(item, (tuple, Fault)) for item in sample):
+        yield fault(path, 1, "empty", "The data file holds no rows. Check the export, then run again.")
+    form = form or detect(objects, columns)
+    named = columns or Columns()
+    told: set[str] = set()
+    for item in chain(sample, items):
+        if not isinstance(item, tuple):
+            yield item
+            continue
+        number, row = item
+        remarks: list[tuple[str, str]] = []
+        try:
+            if form is None:
+                raise Refusal("form", _no_form(row))
+            read = example(row, form, named, f"{file.name}:{number}", remarks)
+        except Refusal as refusal:
+            yield fault(path, number, refusal.code, refusal.reason, _text(row))
+            continue
+        for code, reason in remarks:
+            if code != "extra-keys" or reason not in told:
+                yield note(path, number, code, reason)
+                told.add(reason)
+        yield read
+
+
+def _reader_of(path: Path) -> _Reader | Fault:
+    """By the first bytes where they tell, by the name otherwise."""
+    head = head_of(path)
+    if head.startswith(b"PAR1"):
+        return tables.parquet_rows
+    if head.startswith(b"PK\x03\x04"):
+        reason = "This is a zip archive or an Excel file; unpack it, or export the sheet as CSV."
+        return fault(path, 1, "format", reason)
+    suffix = suffix_of(path)
+    if suffix in _READERS:
+        return _READERS[suffix]
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return jsonl.rows
+    reason = (
+        f"Files of the form '{suffix or path.name}' can't be read. Export the data as one of: {', '.join(_READERS)}"
+    )
+    return fault(path, 1, "format", reason, head)
+
+
+def _no_form(row: dict[str, Any]) -> str:
+    names = ", ".join(repr(str(key))[:40] for key in list(row)[:12]) or "none"
+    return (
+        f"The keys of this file's rows fit no known form ({', '.join(FORMS)}); this row has {names}. "
+        "Name the form, or the columns of text and label."
+    )
+
+
+def _text(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False)

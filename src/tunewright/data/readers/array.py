@@ -1,0 +1,127 @@
+"""A file that is one JSON array of objects, read element by element with bounded memory."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunewright.data.readers.base import Fault, Note, Row, fault, note
+from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, remarks_on, unpacked
+from tunewright.data.readers.strict_json import JSON_FAULTS, StrictJson, described
+
+_CHUNK = 1 << 16
+_SPACE = re.compile(r"[ \t\r\n]*")
+_START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?:\{|$)")
+
+
+def begins(head: bytes) -> bool:
+    """Whether a file with these first bytes is one array of objects, rather than lines that hold an array each."""
+    if not _START.match(head):
+        return False
+    line, _, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
+    return not (rest.strip() and line.rstrip().endswith(b"]"))
+
+
+def unfinished(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether JSON failed for want of more text."""
+    return error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+
+
+def rows(path: Path) -> Iterator[Row | Fault | Note]:
+    """(line number, object) of every element. What is broken in the middle ends the file with one fault."""
+    yield from remarks_on(path, head_of(path))
+    yield note(path, 1, "array", "This line is not JSON by itself: the file is one JSON array, not an object a line.")
+    text = _Text(path)
+    parser = StrictJson()
+    try:
+        text.skip("[")
+        while text.skip(",") != "]":
+            start = text.at
+            try:
+                value, end, remarks = parser.read_at(text.buffer, start)
+                if end == len(text.buffer) and not isinstance(value, (dict, list, str)) and text.more():
+                    continue  # a number may go on
+            except json.JSONDecodeError as error:
+                if len(text.buffer) - start < MAX_LINE and text.more():
+                    continue
+                yield _broken(path, text, error)
+                return
+            except JSON_FAULTS as error:
+                refusal = described(error)
+                reason = f"{refusal.reason} What follows in the array is lost."
+                yield fault(path, text.line, refusal.code, reason, text.buffer[start:])
+                return
+            for code, reason in remarks:
+                yield note(path, text.line, code, reason)
+            if isinstance(value, dict):
+                yield text.line, value
+            else:
+                reason = f"This element of the array is a JSON {type(value).__name__}, not an object; delete it."
+                yield fault(path, text.line, "shape", reason, text.buffer[start:end])
+            text.advance(end)
+        if rest := text.buffer[text.at + 1 :].strip():
+            yield fault(path, text.line, "json", "Text follows the end of the JSON array; it was not read.", rest)
+    except UnicodeDecodeError as error:
+        reason = f"{byte_reason(path, error.object[error.start])} What follows in the array is lost."
+        yield fault(path, text.line, "encoding", reason, text.buffer[text.at :])
+    except BROKEN_GZIP:
+        yield fault(path, text.line, "gzip", "The gzip file is cut off or damaged here; copy or export it again.")
+
+
+def _broken(path: Path, text: _Text, error: json.JSONDecodeError) -> Fault:
+    rest = text.buffer[text.at :]
+    if not rest or unfinished(error, text.buffer):
+        reason = "The JSON array is cut off here: the export or the copy probably stopped early. Export it again."
+        return fault(path, text.line, "truncated", reason, rest)
+    reason = f"The JSON array can't be read from here on: {error.msg}. Export it as JSONL, one object a line."
+    return fault(path, text.line, "json", reason, rest)
+
+
+class _Text:
+    """A window on the file's text: `buffer[at:]` is what comes next, `line` the line it begins in."""
+
+    def __init__(self, path: Path):
+        self.buffer, self.at, self.line = "", 0, 1
+        self._chunks = _chunks(path)
+
+    def more(self) -> bool:
+        """Take in more text, as much again as is waiting; False at the end of the file."""
+        waiting = [self.buffer[self.at :]]
+        wanted = max(_CHUNK, len(waiting[0]))
+        while wanted > 0 and (chunk := next(self._chunks, "")):
+            waiting.append(chunk)
+            wanted -= len(chunk)
+        self.buffer, self.at = "".join(waiting), 0
+        return len(waiting) > 1
+
+    def skip(self, mark: str) -> str:
+        """Pass white space and one `mark`, if it stands there; the character that comes next."""
+        passed = False
+        while True:
+            space = _SPACE.match(self.buffer, self.at)
+            self.advance(space.end() if space else self.at)
+            if self.at == len(self.buffer):
+                if not self.more():
+                    return ""
+            elif self.buffer[self.at] == mark and not passed:
+                passed = True
+                self.at += 1
+            else:
+                return self.buffer[self.at]
+
+    def advance(self, to: int) -> None:
+        self.line += self.buffer.count("\n", self.at, to)
+        self.at = to
+
+
+def _chunks(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with unpacked(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            # An incomplete character at a chunk's end gives nothing yet, and "" would read as the end.
+            if text := decoder.decode(chunk):
+                yield text
+        decoder.decode(b"", final=True)

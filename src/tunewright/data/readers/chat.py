@@ -1,0 +1,193 @@
+"""The chat form: a list of messages as OpenAI's API has them, made canonical or refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tunewright.data.readers.base import Refusal
+
+Remarks = list[tuple[str, str]]
+"""(code, reason) of the notes on a row."""
+
+_ROLES = ("system", "user", "assistant", "tool", "function")
+_MEANT = {
+    "human": "user", "customer": "user", "client": "user", "bot": "assistant", "gpt": "assistant", "ai": "assistant",
+    "model": "assistant", "chatbot": "assistant", "agent": "assistant", "observation": "tool",
+}  # fmt: skip
+_JSON_NAMES = {
+    dict: "an object", list: "a list", int: "a number", float: "a number", bool: "true or false", type(None): "null",
+    str: "a text",
+}  # fmt: skip
+_CALLS = ("tool_calls", "function_call")
+_KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight")
+
+
+def messages(value: Any, remarks: Remarks) -> list[dict[str, Any]]:
+    """Messages fit for `Message`, from a list of objects with `role` and `content`.
+
+    Text parts are joined; plain turns of one speaker in a row are merged, with a remark; null values count as absent.
+
+    Raises:
+        Refusal: an unknown role, content that isn't text, a system message that isn't first, no answer at the end.
+    """
+    if not isinstance(value, list):
+        raise Refusal("shape", f"The messages are {_kind(value)}, not a list; each row needs a list of messages.")
+    if not value:
+        raise Refusal("shape", "The list of messages is empty; delete this row.")
+    turns = _merged([_message(each, number, remarks) for number, each in enumerate(value, 1)], remarks)
+    _check_order(turns)
+    return turns
+
+
+def tools(value: Any) -> list[dict[str, Any]] | None:
+    """The tools of a row: a list of objects, or the same as JSON text."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Refusal("tools", "The tools are text that isn't JSON; write a list of tool definitions.") from None
+    if not value:
+        return None
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise Refusal("tools", f"The tools are {_kind(value)}; write a list of tool definitions.")
+    return value
+
+
+def weight(value: Any, of: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
+        raise Refusal(
+            "weight", f"The weight of {of} is {str(value)[:40]!r}; write a number from 0 on, or leave it out."
+        )
+    return float(value)
+
+
+def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refusal("shape", f"Message {number} is {_kind(value)}, not an object with role and content.")
+    given = {key: inner for key, inner in value.items() if inner is not None and inner != []}
+    role = _role(value, number, remarks)
+    message: dict[str, Any] = {"role": role}
+    calls = any(given.get(key) for key in _CALLS)
+    if "content" in given or not (calls and role == "assistant"):
+        message["content"] = _content(value.get("content"), number, role, remarks)
+    else:
+        message["content"] = ""
+    if role == "assistant" and not calls and not message["content"].strip():
+        refused = " The model refused to answer here." if given.get("refusal") else ""
+        raise Refusal("empty-answer", f"Message {number}, the assistant's, is empty.{refused} Delete or fill this row.")
+    for key in ("name", "tool_call_id"):
+        if key in given:
+            if not isinstance(given[key], str):
+                raise Refusal("shape", f"The {key} of message {number} is {_kind(given[key])}, not text.")
+            message[key] = given[key]
+    if "tool_calls" in given:
+        message["tool_calls"] = [_tool_call(call, number, remarks) for call in _listed(given["tool_calls"], number)]
+    if "weight" in given:
+        message["weight"] = weight(given["weight"], f"message {number}")
+    if extra := {key: inner for key, inner in given.items() if key not in _KNOWN}:
+        remarks.append(("extra-keys", f"Messages have other keys, which are kept: {', '.join(sorted(extra))}."))
+        message["extra"] = extra
+    return message
+
+
+def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
+    role = message.get("role")
+    if role in _ROLES:
+        return str(role)
+    if role == "developer":
+        remarks.append(("role", "Messages of the role 'developer' are read as 'system'."))
+        return "system"
+    if "role" not in message:
+        raise Refusal("role", f"Message {number} has no role; write one of: {', '.join(_ROLES)}.")
+    if not isinstance(role, str):
+        raise Refusal("role", f"The role of message {number} is {_kind(role)}, not text.")
+    folded = role.strip().lower()
+    meant = folded if folded in _ROLES else _MEANT.get(folded)
+    fix = f"write '{meant}' instead" if meant else f"write one of: {', '.join(_ROLES)}"
+    raise Refusal("role", f"Message {number} has the role {role[:40]!r}; {fix}.")
+
+
+def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None and role == "assistant":
+        return ""
+    if isinstance(value, list) and value:
+        texts = []
+        for part in value:
+            if not isinstance(part, dict):
+                raise Refusal(
+                    "content-type", f"A content part of message {number} ({role}) is {_kind(part)}, not an object."
+                )
+            if part.get("type") != "text" or not isinstance(part.get("text"), str):
+                kind = repr(str(part.get("type"))[:40])
+                reason = f"Message {number} ({role}) has a content part of type {kind}; only text can be learnt."
+                raise Refusal("content-type", reason)
+            texts.append(part["text"])
+        if len(texts) > 1:
+            remarks.append(("parts", f"The {len(texts)} text parts of message {number} were joined with line breaks."))
+        return "\n".join(texts)
+    raise Refusal(
+        "content-type", f"The content of message {number} ({role}) is {_kind(value)}, not text; write it as text."
+    )
+
+
+def _listed(calls: Any, number: int) -> list[Any]:
+    if not isinstance(calls, list):
+        raise Refusal("tools", f"The tool_calls of message {number} are {_kind(calls)}, not a list.")
+    return calls
+
+
+def _tool_call(call: Any, number: int, remarks: Remarks) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Refusal("tools", f"A tool call of message {number} names no function; it needs function.name.")
+    arguments = function.get("arguments", "")
+    if isinstance(arguments, str):
+        return dict(call)
+    remarks.append(("tool-arguments", f"The tool arguments of message {number} were an object; they became JSON text."))
+    return {**call, "function": {**function, "arguments": json.dumps(arguments, ensure_ascii=False)}}
+
+
+def _merged(turns: list[dict[str, Any]], remarks: Remarks) -> list[dict[str, Any]]:
+    """Turns of one speaker in a row made one, where they are nothing but text of the same weight."""
+    result: list[dict[str, Any]] = []
+    for number, turn in enumerate(turns, 1):
+        earlier = result[-1] if result else None
+        if earlier and earlier["role"] == turn["role"] and turn["role"] in ("user", "assistant"):
+            if set(earlier) | set(turn) <= {"role", "content", "weight"} and earlier.get("weight") == turn.get(
+                "weight"
+            ):
+                earlier["content"] += "\n\n" + turn["content"]
+                remarks.append(
+                    ("merged", f"Message {number} follows one of the same role, {turn['role']}; they were merged.")
+                )
+                continue
+            remarks.append(
+                ("same-role", f"Message {number} follows one of the same role, {turn['role']}; both are kept.")
+            )
+        result.append(turn)
+    return result
+
+
+def _check_order(turns: list[dict[str, Any]]) -> None:
+    roles = [turn["role"] for turn in turns]
+    if "system" in roles[1:]:
+        place = roles.index("system", 1) + 1
+        raise Refusal(
+            "system-order", f"Message {place} is a system message; only the first may be one: move or join them."
+        )
+    if "assistant" not in roles:
+        raise Refusal("no-answer", "No message is the assistant's, so there is nothing to learn; delete this row.")
+    if roles[-1] != "assistant":
+        reason = f"The last message is of the role '{roles[-1]}', not an answer; delete it, or add the assistant's."
+        raise Refusal("ends-with-user", reason)
+    if "user" not in roles:
+        raise Refusal("no-request", "No message is the user's; add what the assistant answers.")
+    if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
+        raise Refusal("weight", "All the assistant's messages have the weight 0, so there is nothing to learn.")
+
+
+def _kind(value: Any) -> str:
+    return _JSON_NAMES.get(type(value), type(value).__name__)

@@ -1,0 +1,221 @@
+"""The forms a row can have. Each is one function from an object to the parts of the canonical example."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunewright.data.readers import chat
+from tunewright.data.readers.base import Refusal
+from tunewright.data.readers.chat import Remarks
+from tunewright.tasks import Example
+
+_SHAREGPT_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
+    "bot": "assistant", "model": "assistant", "system": "system", "tool": "tool", "observation": "tool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The keys (in a table: columns) that hold an example's text and label, and its group and time if there are any."""
+
+    text: str = "text"
+    label: str = "label"
+    group: str | None = None
+    time: str | None = None
+
+
+@dataclass
+class _Parts:
+    messages: Any
+    """As the chat form has them, not yet checked."""
+    used: tuple[str, ...]
+    """The keys of the row that are in the example; all others are kept in `meta.extra`."""
+    tools: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else is to be kept, beside the unused keys."""
+
+
+def example(row: dict[str, Any], form: str, columns: Columns, source: str, remarks: Remarks) -> Example:
+    """The canonical example of a row.
+
+    Args:
+        form: a name in FORMS.
+        source: file and line, which is the example's id as well.
+        remarks: receives what is to be noted about the row.
+
+    Raises:
+        Refusal: the row lacks what the form needs.
+    """
+    parts = FORMS[form].parts(row, columns, remarks)
+    meta: dict[str, Any] = {"id": source, "source": source}
+    used = {*parts.used, "weight"}
+    for name, column in (("group", columns.group), ("time", columns.time)):
+        if column:
+            meta[name] = _scalar(row, column)
+            used.add(column)
+    data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
+    if tools := chat.tools(parts.tools):
+        data["tools"] = tools
+    if row.get("weight") is not None:
+        data["weight"] = chat.weight(row["weight"], "the row")
+    if extra := {key: value for key, value in row.items() if key not in used} | parts.extra:
+        meta["extra"] = extra
+        remarks.append(("extra-keys", f"Rows have other keys, which are kept: {', '.join(sorted(extra))}."))
+    try:
+        return Example.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal("shape", f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> str | None:
+    """The form that most of the rows have by their keys; None where none has a known one.
+
+    Args:
+        columns: named by the user; rows that have them are `labelled`, whatever else they hold.
+    """
+    counts = Counter(form for row in rows if (form := form_of(row, columns)))
+    return max(counts, key=lambda form: (counts[form], form == "chat")) if counts else None
+
+
+def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
+    if columns and columns.text in row and columns.label in row:
+        return "labelled"
+    return next((name for name, form in FORMS.items() if form.fits(row)), None)
+
+
+def _chat(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001 (one signature for all)
+    _need(row, "chat", "messages")
+    return _Parts(row["messages"], ("messages", "tools"), row.get("tools"))
+
+
+def _prompt(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+    _need(row, "prompt", "prompt", "completion")
+    return _Parts(_turns(row["prompt"], row["completion"]), ("prompt", "completion"))
+
+
+def _labelled(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+    _need(row, "labelled", columns.text, columns.label)
+    turns = _turns(_scalar(row, columns.text), _scalar(row, columns.label))
+    return _Parts(turns, (columns.text, columns.label))
+
+
+def _alpaca(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+    """The input, where there is one, follows the instruction behind a blank line."""
+    _need(row, "alpaca", "instruction", "output")
+    given = [row["instruction"], *([row["input"]] if row.get("input") not in (None, "") else [])]
+    for value in given:
+        if not isinstance(value, str):
+            raise Refusal("content-type", f"The instruction or input is a {type(value).__name__}, not text.")
+    turns = _turns("\n\n".join(given), row["output"])
+    if row.get("system"):
+        turns.insert(0, {"role": "system", "content": row["system"]})
+    return _Parts(turns, ("instruction", "input", "output", "system"))
+
+
+def _sharegpt(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+    _need(row, "sharegpt", "conversations")
+    turns = row["conversations"]
+    if not isinstance(turns, list):
+        raise Refusal("shape", "The conversations are not a list of turns with from and value.")
+    messages: list[Any] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, dict) or "value" not in turn or "from" not in turn:
+            raise Refusal("shape", f"Turn {number} is no object with from and value.")
+        speaker = turn["from"]
+        role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+        if role is None:
+            known = ", ".join(_SHAREGPT_ROLES)
+            raise Refusal("role", f"Turn {number} is from {str(speaker)[:40]!r}; write one of: {known}.")
+        rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        messages.append({**rest, "role": role, "content": turn["value"]})
+    return _Parts(messages, ("conversations", "system", "tools"), row.get("tools"))
+
+
+def _stored(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+    """A stored chat completion: the request's messages, in the object or under `request`, and the first choice."""
+    request, response = (row[key] if isinstance(row.get(key), dict) else row for key in ("request", "response"))
+    asked = next((key for key in ("messages", "input") if isinstance(request.get(key), list)), None)
+    if asked is None:
+        reason = "The stored completion lacks the request's messages; export it with them, as messages or input."
+        raise Refusal("shape", reason)
+    choices = response.get("choices")
+    choices = choices if isinstance(choices, list) else []
+    choice = choices[0] if choices else None
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        raise Refusal("no-answer", "The stored completion has no choices[0].message; delete this row.")
+    if choice.get("finish_reason") in ("length", "content_filter"):
+        reason = f"The answer was cut off (finish_reason {choice['finish_reason']}) and would teach cut answers."
+        raise Refusal("cut-answer", f"{reason} Delete this row.")
+    if len(choices) > 1:
+        remarks.append(("choices", f"Of {len(choices)} choices the first was taken."))
+    used = (asked, "choices", "tools")
+    nested = {
+        key: {name: value for name, value in part.items() if name not in used}
+        for key, part in (("request", request), ("response", response))
+        if part is not row
+    }
+    turns = [*request[asked], choice["message"]]
+    return _Parts(turns, (*used, *nested), request.get("tools"), {key: part for key, part in nested.items() if part})
+
+
+def _has(*keys: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda row: all(key in row for key in keys)
+
+
+def _is_stored(row: dict[str, Any]) -> bool:
+    response = row.get("response") if "request" in row else row
+    choices = response.get("choices") if isinstance(response, dict) else None
+    return isinstance(choices, list) and all(isinstance(each, dict) and "message" in each for each in choices)
+
+
+@dataclass(frozen=True)
+class _Form:
+    parts: Callable[[dict[str, Any], Columns, Remarks], _Parts]
+    fits: Callable[[dict[str, Any]], bool]
+    """Whether a row has this form, by its keys."""
+
+
+FORMS: dict[str, _Form] = {
+    "stored": _Form(_stored, _is_stored),
+    "chat": _Form(_chat, _has("messages")),
+    "sharegpt": _Form(_sharegpt, _has("conversations")),
+    "alpaca": _Form(_alpaca, _has("instruction", "output")),
+    "prompt": _Form(_prompt, _has("prompt", "completion")),
+    "labelled": _Form(_labelled, _has("text", "label")),
+}
+"""The forms by name, in the order in which a row is compared with them."""
+
+
+def _need(row: dict[str, Any], form: str, *keys: str) -> None:
+    absent = [key for key in keys if key not in row]
+    if absent:
+        other = form_of(row)
+        hint = (
+            f" It looks like the form '{other}': name that form, or put such rows in a file of their own."
+            if other
+            else ""
+        )
+        names = ", ".join(repr(str(key))[:40] for key in list(row)[:12]) or "none"
+        raise Refusal(
+            "shape", f"This row has no key {absent[0]!r}, which the form '{form}' needs; it has {names}.{hint}"
+        )
+
+
+def _turns(request: Any, answer: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]
+
+
+def _scalar(row: dict[str, Any], column: str) -> str:
+    """A column's value as text; whole numbers count as names."""
+    value = row.get(column)
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)
+    what = "is missing" if value is None else f"holds {str(value)[:40]!r}, not text"
+    raise Refusal("content-type", f"The column {column!r} {what}; fill it, or delete this row.")

@@ -1,0 +1,119 @@
+"""JSON Lines: one object a line. A line that isn't one becomes a fault that says what it seems to be instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tunewright.data.readers import array
+from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Refusal, Row, fault, note
+from tunewright.data.readers.lines import head_of, text_lines
+from tunewright.data.readers.strict_json import JSON_FAULTS, StrictJson, described
+
+_Item = tuple[int, str] | Fault | Note
+_AGAIN = "Export the file again, or delete that line."
+
+
+def rows(path: Path) -> Iterator[Row | Fault | Note]:
+    """(line number, object) of every line; a file that is one JSON array gives its elements, with a note.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if array.begins(head_of(path)):
+        yield from array.rows(path)
+        return
+    source: Iterator[_Item] = text_lines(path)
+    parser = StrictJson()
+    item = next(source, None)
+    first = True
+    while item is not None:
+        if not isinstance(item, tuple):
+            yield item
+            item = next(source, None)
+            continue
+        number, text = item
+        try:
+            value, remarks = parser.read(text)
+        except JSON_FAULTS as error:
+            found, item = _diagnosed(error, path, number, text, source, first=first)
+            yield found
+        else:
+            if isinstance(value, dict):
+                for code, reason in remarks:
+                    yield note(path, number, code, reason)
+                yield number, value
+            else:
+                reason = f"This line is a JSON {type(value).__name__}, not an object. {_AGAIN}"
+                yield fault(path, number, "shape", reason, text)
+            item = next(source, None)
+        first = False
+
+
+def _diagnosed(
+    error: Exception, path: Path, number: int, text: str, source: Iterator[_Item], *, first: bool
+) -> tuple[Fault, _Item | None]:
+    """The fault of a line, and the item to go on with: some faults stand for several lines."""
+    following = next(source, None)
+    if not isinstance(error, json.JSONDecodeError):
+        refusal = described(error)
+        return fault(path, number, refusal.code, refusal.reason, text), following
+    after = following[1] if isinstance(following, tuple) else None
+    if first and not text.lstrip().startswith(("{", "[", '"')) and re.search("[,;\t|]", text):
+        last, kept, following = _swallow(text, number, following, source, lambda line: not line.startswith("{"))
+        reason = (
+            f"This line is not JSON: lines {number} to {last} look like CSV; "
+            "rename the file to .csv, or export it as JSONL."
+        )
+        return fault(path, number, "csv", reason, kept), following
+    if text.startswith("{") and array.unfinished(error, text):
+        if following is None:
+            reason = f"The last line is cut off: the export or the copy probably stopped early. {_AGAIN}"
+            return fault(path, number, "truncated", reason, text), None
+        if after is not None and not after.startswith("{"):
+            last, kept, following = _swallow(text, number, following, source, _is_no_object)
+            reason = (
+                f"This line is not JSON: in lines {number} to {last} objects go over several lines (pretty-printed); "
+                f"write each on one line. Type: jq -c . {path.name} > lines-{path.name}"
+            )
+            return fault(path, number, "pretty-printed", reason, kept), following
+    refusal = _whole_line(error, text)
+    return fault(path, number, refusal.code, refusal.reason, text), following
+
+
+def _whole_line(error: json.JSONDecodeError, text: str) -> Refusal:
+    rest = text[error.pos :]
+    if error.msg == "Extra data" and rest.startswith("{"):
+        return Refusal("json", "This line is not JSON: it holds more than one object; put a line break between them.")
+    if re.match(r"\{\s*'", text) or rest.startswith(("None", "True", "False")):
+        reason = "This line is not JSON but written as Python writes a dict; export it with json.dumps instead of str."
+        return Refusal("python", reason)
+    if error.msg.startswith("Invalid control character"):
+        reason = f"a raw control character (0x{ord(rest[0]):02x}) stands in a string" if rest else "a control character"
+        return Refusal("control", f"This line is not JSON: {reason}, where JSON needs an escape. {_AGAIN}")
+    return Refusal("json", f"This line is not JSON: {error.msg} at character {error.pos + 1}. {_AGAIN}")
+
+
+def _is_no_object(line: str) -> bool:
+    # Inside a pretty-printed object, lines are indented.
+    if not line.startswith("{"):
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _swallow(
+    text: str, number: int, item: _Item | None, source: Iterator[_Item], belongs: Callable[[str], bool]
+) -> tuple[int, str, _Item | None]:
+    """Pass the lines that belong to one fault: (the last's number, about RAW_LIMIT characters, what follows)."""
+    while isinstance(item, tuple) and belongs(item[1]):
+        number = item[0]
+        if len(text) < RAW_LIMIT:
+            text += "\n" + item[1]
+        item = next(source, None)
+    return number, text, item

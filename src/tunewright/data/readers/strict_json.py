@@ -1,0 +1,107 @@
+"""JSON as its standard has it: no NaN, no half surrogates, repeated keys remarked on, nesting limited."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from tunewright.data.readers.base import Refusal
+
+MAX_DEPTH = 100
+"""Levels of nesting. Real rows have ten; serialisers downstream fail somewhere above two hundred."""
+
+JSON_FAULTS = (ValueError, RecursionError, Refusal)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_AGAIN = "Export the file again, or delete that line."
+
+Remark = tuple[str, str]
+"""(code, reason) of a note."""
+
+
+class StrictJson:
+    """A parser to be used for many rows. The usual row costs one call of the standard library's."""
+
+    def __init__(self) -> None:
+        self._repeated: list[str] = []
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=_refuse_constant, parse_float=_finite
+        )
+
+    def read(self, text: str) -> tuple[Any, list[Remark]]:
+        """The value of a whole text.
+
+        Raises:
+            json.JSONDecodeError, ValueError, RecursionError, Refusal: see `described`.
+        """
+        self._repeated.clear()
+        value = self._decoder.decode(text)
+        return value, self._remarks(text, value)
+
+    def read_at(self, text: str, start: int) -> tuple[Any, int, list[Remark]]:
+        """The value that begins at `start`, where it ends, and the remarks. Raises as `read` does."""
+        self._repeated.clear()
+        value, end = self._decoder.raw_decode(text, start)
+        return value, end, self._remarks(text[start:end], value)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            seen: set[str] = set()
+            self._repeated += [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        return result
+
+    def _remarks(self, text: str, value: Any) -> list[Remark]:
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise RecursionError
+        remarks = []
+        if self._repeated:
+            names = ", ".join(repr(key) for key in dict.fromkeys(self._repeated))
+            remarks.append(("repeated-key", f"The key {names} stands twice in an object; the last value counts."))
+        if "\\u" in text:
+            if _SURROGATE.search(text):
+                # Raises UnicodeEncodeError, a ValueError, where half of a pair is left.
+                json.dumps(value, ensure_ascii=False).encode()
+            if "\\u0000" in text:
+                remarks.append(("nul", "The row holds a NUL character (\\u0000), which is kept."))
+        return remarks
+
+
+def described(error: Exception) -> Refusal:
+    """Why `StrictJson` refused a row, for all errors but those of syntax."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, UnicodeEncodeError):
+        half = f"U+{ord(error.object[error.start]):04X}"
+        return Refusal(
+            "surrogate", f"This line holds half of a surrogate pair ({half}), which is no character. {_AGAIN}"
+        )
+    if isinstance(error, RecursionError):
+        return Refusal("nesting", f"This line is nested more than {MAX_DEPTH} levels deep. {_AGAIN}")
+    return Refusal("number", f"This line holds a whole number of thousands of digits; write it as text. {_AGAIN}")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise Refusal("nan", f"This line holds {name}, which JSON has no number for; write null or leave the key out.")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise Refusal("nan", f"This line holds the number {digits[:40]}, which is too large.")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, counted without recursion."""
+    level, depth = [value], 0
+    while level:
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        depth, level = depth + 1, inner
+    return depth - 1

@@ -1,0 +1,170 @@
+"""Tables: CSV and TSV with a header, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import math
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunewright.data.readers.base import Fault, Note, Row, fault
+from tunewright.data.readers.lines import BROKEN_GZIP, byte_reason, raw_lines, unpacked
+from tunewright.errors import UserError
+
+_DELIMITERS = ",\t;|"
+_BATCH = 1024
+
+
+def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
+    """(line the row begins in, its fields by the header's names). The delimiter is the header's most frequent one.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    lines = _Lines(path)
+    header: list[str] | None = None
+    reader: Iterator[list[str]] | None = None
+    while True:
+        begin = lines.begin()
+        try:
+            if reader is None:
+                # What the reader takes is the very iterator, so that `lines.taken` is the text of the current row.
+                first = next(lines, None)
+                if first is None:
+                    yield from lines.aside
+                    return
+                lines.push_back(first)
+                reader = csv.reader(lines, delimiter=_delimiter(first, path), strict=True)
+            fields = next(reader)
+        except StopIteration:
+            yield from lines.aside
+            return
+        except csv.Error as error:
+            until = f" (lines {begin} to {lines.number})" if lines.number > begin else ""
+            reason = (
+                f"The CSV can't be read: {error}{until}. Double every quote inside a quoted field, or export as JSONL."
+            )
+            yield from lines.aside
+            yield fault(path, begin, "csv", reason, lines.taken)
+            continue
+        yield from lines.aside
+        if not fields:
+            continue
+        byte = _foreign_byte(fields)
+        if byte is not None:
+            yield fault(path, begin, "encoding", byte_reason(path, byte), lines.taken)
+        elif header is None:
+            header = fields
+            twice = [name for name, count in Counter(header).items() if count > 1]
+            if twice:
+                reason = f"The header names the column {twice[0]!r} twice; rename one of them."
+                yield fault(path, begin, "header", reason, lines.taken)
+                return
+        elif len(fields) != len(header):
+            reason = (
+                f"This row has another number of fields than the header's {len(header)}: it has {len(fields)}. "
+                "Quote fields that hold commas or line breaks, or export as JSONL."
+            )
+            yield fault(path, begin, "fields", reason, lines.taken)
+        else:
+            yield begin, dict(zip(header, fields, strict=True))
+
+
+class _Lines:
+    """A file's lines as text for `csv.reader`; what is no line waits in `aside`, the current row's text in `taken`."""
+
+    def __init__(self, path: Path):
+        self._source = raw_lines(path)
+        self._pushed: list[str] = []
+        self.number = 0
+        self.begin()
+
+    def begin(self) -> int:
+        """Start a row; the number of the line it begins in."""
+        self.taken = ""
+        self.aside: list[Fault | Note] = []
+        return self.number + 1 - len(self._pushed)
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self._pushed:
+            text = self._pushed.pop()
+        else:
+            item = next(self._source)
+            while not isinstance(item, tuple):
+                self.aside.append(item)
+                item = next(self._source)
+            self.number = item[0]
+            # A byte that isn't UTF-8 travels as half a surrogate pair, so that its row can be refused and no other.
+            text = item[1].decode("utf-8", "surrogateescape")
+        self.taken += text
+        return text
+
+    def push_back(self, text: str) -> None:
+        self._pushed.append(text)
+        self.taken = ""
+
+
+def _delimiter(header: str, path: Path) -> str:
+    bare = re.sub(r'"(?:[^"]|"")*"', "", header)
+    usual = "\t" if ".tsv" in path.suffixes else ","
+    return max(_DELIMITERS, key=lambda mark: (bare.count(mark), mark == usual))
+
+
+def _foreign_byte(fields: list[str]) -> int | None:
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError as error:
+        return ord(error.object[error.start]) - 0xDC00
+    return None
+
+
+def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
+    """(row number, columns by name), read in batches. Dates become ISO text; NaN, which tables write for "none", null.
+
+    Raises:
+        UserError: there is no such file, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise UserError(
+            "Reading Parquet needs the library pyarrow.", where=path, fix="Type: pip install pyarrow"
+        ) from None
+    number = 0
+    with tempfile.TemporaryFile() as copy:
+        try:
+            with unpacked(path) as stream:
+                # Parquet is read from its end, which a gzip stream can't be.
+                shutil.copyfileobj(stream, copy)
+            for batch in pyarrow.parquet.ParquetFile(copy).iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, {name: _plain(value) for name, value in row.items()}
+        except (pyarrow.ArrowException, OSError, *BROKEN_GZIP) as error:
+            reason = f"The Parquet file can't be read: {str(error).splitlines()[0]}. Export it again."
+            yield fault(path, number + 1, "parquet", reason)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON could hold it."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value)
