@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.readers.helpers import lines, read_all, talk, write
+from tunewright.data.readers.sources import files
+from tunewright.errors import UserError
+
+ROW = lines([talk()])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jsonl", "a.jsonl.gz", "sub/c.csv", "sub/deep/d.TSV", "README.md", ".hidden.jsonl", ".git/e.jsonl"):
+        write(tmp_path / "data" / name, ROW)
+    return tmp_path / "data"
+
+
+def names(source: str | Path) -> list[str]:
+    return [file.name for file in files(source)]
+
+
+def test_a_file_is_itself(folder: Path) -> None:
+    assert names(folder / "README.md") == ["README.md"]
+
+
+def test_a_folder_gives_its_data_files_sorted(folder: Path) -> None:
+    assert names(folder) == ["a.jsonl.gz", "b.jsonl", "sub/c.csv", "sub/deep/d.TSV"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jsonl*", ["a.jsonl.gz", "b.jsonl"]),
+        ("**/*.[ct]sv", ["sub/c.csv"]),
+        ("*/c.?sv", ["sub/c.csv"]),
+        ("sub/*", ["c.csv"]),
+        ("*", ["README.md", "a.jsonl.gz", "b.jsonl"]),
+    ],
+)
+def test_a_pattern_gives_what_it_matches(pattern: str, expected: list[str], folder: Path) -> None:
+    assert names(folder / pattern) == expected
+
+
+def test_a_relative_pattern(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert names("*.jsonl") == ["b.jsonl"]
+    assert names("sub/*.csv") == ["c.csv"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_file_if_there_is_one(tmp_path: Path) -> None:
+    assert names(write(tmp_path / "[1] *.jsonl", ROW)) == ["[1] *.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("gone.jsonl", "no such data file"), ("*.none", "No file matches"), ("empty", "No data file")]
+)
+def test_nothing_to_read_is_a_user_error(source: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=said):
+        files(tmp_path / source)
+
+
+def test_where_an_example_comes_from_does_not_depend_on_where_the_data_lies(tmp_path: Path) -> None:
+    read = [read_all(write(tmp_path / place / "sub" / "a.jsonl", ROW).parents[1]) for place in ("here", "there")]
+    assert read[0].examples == read[1].examples
+    assert read[0].example.meta.source == "sub/a.jsonl:1"
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.txt", "d", "d.ndjson", "d.JSONL"])
+def test_json_is_known_by_its_first_character(name: str, tmp_path: Path) -> None:
+    assert len(read_all(write(tmp_path / name, "\n " + ROW)).examples) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("d.xlsx", b"PK\x03\x04rest", "zip archive or an Excel"), ("d.jsonl", b"PK\x03\x04", "Excel"),
+     ("d.md", b"# Title", "one of: .jsonl, .csv"), ("d", b"", "one of: .jsonl, .csv")],
+)  # fmt: skip
+def test_another_format_is_a_fault_with_the_way_out(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / name, content))
+    assert found.placed == [(1, "format")]
+    assert said in found.fault.reason
