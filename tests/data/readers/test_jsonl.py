@@ -32,6 +32,7 @@ def test_what_is_no_number_is_refused(number: str, tmp_path: Path) -> None:
     [
         (ROW + ROW, "json"),
         (ROW + " " + ROW, "json"),
+        (ROW + ",", "json"),
         ("{'a': 1}", "python"),
         ('{"a": None}', "python"),
         ('{"a": [True]}', "python"),
@@ -151,3 +152,20 @@ def test_lines_that_hold_a_list_each_are_no_array(tmp_path: Path) -> None:
 def test_an_array_longer_than_a_line_may_be_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "MAX_LINE", 100)
     assert len(read_all(write(tmp_path / "d.jsonl", json.dumps([talk()] * 20))).examples) == 20
+
+
+def test_quoted_csv_under_a_jsonl_name_is_one_fault(tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / "d.jsonl", '"text","label"\n"a","b"\n"c","d"\n'))
+    assert found.placed == [(1, "csv")]
+    assert "lines 1 to 3" in found.fault.reason
+
+
+def test_a_row_broken_by_a_line_end_in_its_text_is_one_fault(tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / "d.jsonl", ROW + "\n" + ROW.replace("hello", "one\ntwo") + "\n" + ROW + "\n"))
+    assert (len(found.examples), found.placed) == (2, [(2, "pretty-printed")])
+    assert "lines 2 to 3" in found.fault.reason
+
+
+def test_a_last_line_cut_within_a_character_is_called_so(tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / "d.jsonl", f'{ROW}\n{{"a": "ü'.encode()[:-1]))
+    assert found.placed == [(2, "truncated")]

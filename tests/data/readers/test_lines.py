@@ -55,6 +55,13 @@ def test_wide_encodings_are_one_fault_for_the_file(encoding: str, named: str, tm
         assert f"iconv -f {named} " in found.fault.reason
 
 
+@pytest.mark.parametrize(("encoding", "named"), [("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")])
+def test_utf_16_without_its_mark_is_known_too(encoding: str, named: str, tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / "d.jsonl", GOOD.encode(encoding)))
+    assert found.placed == [(1, "encoding")]
+    assert f"iconv -f {named} " in found.fault.reason
+
+
 def test_lines_are_not_cut_at_other_unicode_breaks(tmp_path: Path) -> None:
     path = write(tmp_path / "d", "a\u2028b\x85c\x0bd\x0c\x1ce\r\n\nf")
     assert list(text_lines(path)) == [(1, "a\u2028b\x85c\x0bd\x0c\x1ce"), (3, "f")]

@@ -84,6 +84,12 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     assert read_all(write(tmp_path / "d.csv", "text,label,text\na,b,c\n")).placed == [(1, "header")]
 
 
+def test_weights_and_nul_characters_in_csv(tmp_path: Path) -> None:
+    found = read_all(write(tmp_path / "d.csv", "text,label,weight\na,b,0.5\nc\0,d,\ne,f,much\n"))
+    assert [(e.request, e.weight) for e in found.examples] == [("a", 0.5), ("c\0", 1.0)]
+    assert (found.placed, found.noted) == ([(4, "weight")], [(3, "nul")])
+
+
 def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

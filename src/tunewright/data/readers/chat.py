@@ -10,6 +10,8 @@ from tunewright.data.readers.base import Refusal
 Remarks = list[tuple[str, str]]
 """(code, reason) of the notes on a row."""
 
+MAX_WEIGHT = 1_000_000
+
 _ROLES = ("system", "user", "assistant", "tool", "function")
 _MEANT = {
     "human": "user", "customer": "user", "client": "user", "bot": "assistant", "gpt": "assistant", "ai": "assistant",
@@ -55,11 +57,17 @@ def tools(value: Any) -> list[dict[str, Any]] | None:
 
 
 def weight(value: Any, of: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
+    """A weight as a number; tables hold it as text."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= MAX_WEIGHT:
+        shown = _kind(value) if isinstance(value, (dict, list)) else repr(str(value)[:40])
         raise Refusal(
-            "weight", f"The weight of {of} is {str(value)[:40]!r}; write a number from 0 on, or leave it out."
+            "weight", f"The weight of {of} is {shown}; write a number from 0 to {MAX_WEIGHT}, or leave it out."
         )
-    return float(value)
+    return number
 
 
 def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
@@ -86,7 +94,9 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     if "weight" in given:
         message["weight"] = weight(given["weight"], f"message {number}")
     if extra := {key: inner for key, inner in given.items() if key not in _KNOWN}:
-        remarks.append(("extra-keys", f"Messages have other keys, which are kept: {', '.join(sorted(extra))}."))
+        remarks.append(
+            ("extra-keys", f"Messages have other keys, which are kept: {', '.join(map(repr, sorted(extra)))}.")
+        )
         message["extra"] = extra
     return message
 

@@ -62,11 +62,11 @@ def example(row: dict[str, Any], form: str, columns: Columns, source: str, remar
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
     if tools := chat.tools(parts.tools):
         data["tools"] = tools
-    if row.get("weight") is not None:
+    if row.get("weight") not in (None, ""):
         data["weight"] = chat.weight(row["weight"], "the row")
     if extra := {key: value for key, value in row.items() if key not in used} | parts.extra:
         meta["extra"] = extra
-        remarks.append(("extra-keys", f"Rows have other keys, which are kept: {', '.join(sorted(extra))}."))
+        remarks.append(("extra-keys", f"Rows have other keys, which are kept: {', '.join(map(repr, sorted(extra)))}."))
     try:
         return Example.model_validate(data)
     except ValidationError as error:

@@ -61,7 +61,7 @@ def _diagnosed(
         refusal = described(error)
         return fault(path, number, refusal.code, refusal.reason, text), following
     after = following[1] if isinstance(following, tuple) else None
-    if first and not text.lstrip().startswith(("{", "[", '"')) and re.search("[,;\t|]", text):
+    if first and not text.lstrip().startswith(("{", "[")) and re.search("[,;\t|]", text):
         last, kept, following = _swallow(text, number, following, source, lambda line: not line.startswith("{"))
         reason = (
             f"This line is not JSON: lines {number} to {last} look like CSV; "
@@ -75,8 +75,8 @@ def _diagnosed(
         if after is not None and not after.startswith("{"):
             last, kept, following = _swallow(text, number, following, source, _is_no_object)
             reason = (
-                f"This line is not JSON: in lines {number} to {last} objects go over several lines (pretty-printed); "
-                f"write each on one line. Type: jq -c . {path.name} > lines-{path.name}"
+                f"This line is not JSON: in lines {number} to {last} rows go over several lines (pretty-printed, or "
+                f"broken within a text); write each on one line. Type: jq -c . {path.name} > lines-{path.name}"
             )
             return fault(path, number, "pretty-printed", reason, kept), following
     refusal = _whole_line(error, text)
@@ -87,6 +87,8 @@ def _whole_line(error: json.JSONDecodeError, text: str) -> Refusal:
     rest = text[error.pos :]
     if error.msg == "Extra data" and rest.startswith("{"):
         return Refusal("json", "This line is not JSON: it holds more than one object; put a line break between them.")
+    if error.msg == "Extra data" and rest.strip() == ",":
+        return Refusal("json", "This line is not JSON: a comma follows the object; rows of JSONL stand without one.")
     if re.match(r"\{\s*'", text) or rest.startswith(("None", "True", "False")):
         reason = "This line is not JSON but written as Python writes a dict; export it with json.dumps instead of str."
         return Refusal("python", reason)

@@ -65,8 +65,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes] | Fault | Note]:
     try:
         with unpacked(path) as stream:
             head = stream.peek(_BUFFER)
-            wide = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
-            if wide:
+            if wide := _wide(head):
                 yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
                 return
             yield from remarks_on(path, head)
@@ -102,7 +101,11 @@ def text_lines(path: Path) -> Iterator[tuple[int, str] | Fault | Note]:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            yield fault(path, number, "encoding", byte_reason(path, raw[error.start]), raw)
+            if error.reason == "unexpected end of data" and error.end == len(raw):
+                reason = "The last line is cut off within a character: the export or the copy probably stopped early."
+                yield fault(path, number, "truncated", reason, raw)
+            else:
+                yield fault(path, number, "encoding", byte_reason(path, raw[error.start]), raw)
             continue
         if text := text.rstrip(" \t\r\n"):
             yield number, text
@@ -113,6 +116,14 @@ def byte_reason(path: Path, byte: int) -> str:
         f"The file is not UTF-8: byte 0x{byte:02x} can't be decoded; it was probably saved as Latin-1 or "
         f"Windows-1252. {_convert(path, 'WINDOWS-1252')}"
     )
+
+
+def _wide(head: bytes) -> str | None:
+    marked = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
+    if marked or len(head) < 4:
+        return marked
+    # Text whose first character is ASCII, in UTF-16 without a mark.
+    return {(False, True): "UTF-16LE", (True, False): "UTF-16BE"}.get((head[0] == 0, head[1] == 0))
 
 
 def _wide_reason(path: Path, encoding: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunewright.data.readers.base import Fault, Note, Row, fault
+from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, byte_reason, raw_lines, unpacked
 from tunewright.errors import UserError
 
@@ -73,6 +73,8 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
             )
             yield fault(path, begin, "fields", reason, lines.taken)
         else:
+            if "\0" in lines.taken:
+                yield note(path, begin, "nul", "The row holds a NUL character, which is kept.")
             yield begin, dict(zip(header, fields, strict=True))
 
 
