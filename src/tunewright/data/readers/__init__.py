@@ -38,6 +38,10 @@ _READERS: dict[str, _Reader] = {
 }
 
 _ONLY_READ_TAKES = ("array", "cr", "gzip")
+"""Notes on files that `read` takes as they come and `read_rows` refuses."""
+
+_ONCE = ("extra-keys", "role")
+"""Notes that say the same of every row, and are given for the first."""
 
 
 def read(
@@ -45,7 +49,7 @@ def read(
 ) -> Iterator[Example | Fault | Note]:
     """Every row of a file, a folder or a pattern, in order: as an example, or as the fault that says why not.
 
-    Notes come before the example they concern; one on other keys is given once a file. Memory is bounded.
+    Notes come before the example they concern; what would be noted on every row is noted once a file. Memory is bounded.
 
     Args:
         form: a name in FORMS; by default each file's is detected from its first rows.
@@ -117,7 +121,7 @@ def _examples(file: SourceFile, form: str | None, columns: Columns | None) -> It
             yield fault(path, number, refusal.code, refusal.reason, _text(row))
             continue
         for code, reason in remarks:
-            if code != "extra-keys" or reason not in told:
+            if code not in _ONCE or reason not in told:
                 yield note(path, number, code, reason)
                 told.add(reason)
         yield read

@@ -77,10 +77,9 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     role = _role(value, number, remarks)
     message: dict[str, Any] = {"role": role}
     calls = any(given.get(key) for key in _CALLS)
-    if "content" in given or not (calls and role == "assistant"):
-        message["content"] = _content(value.get("content"), number, role, remarks)
-    else:
-        message["content"] = ""
+    # Content may be null where the assistant only calls a tool; without a call, that is an empty answer.
+    absent = role == "assistant" and "content" not in given
+    message["content"] = "" if absent else _content(value.get("content"), number, role, remarks)
     if role == "assistant" and not calls and not message["content"].strip():
         refused = " The model refused to answer here." if given.get("refusal") else ""
         raise Refusal("empty-answer", f"Message {number}, the assistant's, is empty.{refused} Delete or fill this row.")
@@ -121,8 +120,6 @@ def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
 def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
     if isinstance(value, str):
         return value
-    if value is None and role == "assistant":
-        return ""
     if isinstance(value, list) and value:
         texts = []
         for part in value:
@@ -166,9 +163,8 @@ def _merged(turns: list[dict[str, Any]], remarks: Remarks) -> list[dict[str, Any
     for number, turn in enumerate(turns, 1):
         earlier = result[-1] if result else None
         if earlier and earlier["role"] == turn["role"] and turn["role"] in ("user", "assistant"):
-            if set(earlier) | set(turn) <= {"role", "content", "weight"} and earlier.get("weight") == turn.get(
-                "weight"
-            ):
+            plain = earlier.keys() | turn.keys() <= {"role", "content", "weight"}
+            if plain and earlier.get("weight") == turn.get("weight"):
                 earlier["content"] += "\n\n" + turn["content"]
                 remarks.append(
                     ("merged", f"Message {number} follows one of the same role, {turn['role']}; they were merged.")

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunewright.data.readers.base import Fault, Note, Row, fault, note
-from tunewright.data.readers.lines import BROKEN_GZIP, byte_reason, raw_lines, unpacked
+from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
+from tunewright.data.readers.lines import BROKEN_GZIP, byte_reason, head_of, raw_lines, unpacked
+from tunewright.data.readers.sources import suffix_of
 from tunewright.errors import UserError
 
 _DELIMITERS = ",\t;|"
@@ -28,54 +29,53 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
         UserError: there is no such file.
     """
     lines = _Lines(path)
+    reader = csv.reader(lines, delimiter=_delimiter(head_of(path), path), strict=True)
     header: list[str] | None = None
-    reader: Iterator[list[str]] | None = None
     while True:
         begin = lines.begin()
+        error: csv.Error | None = None
+        fields: list[str] | None = None
         try:
-            if reader is None:
-                # What the reader takes is the very iterator, so that `lines.taken` is the text of the current row.
-                first = next(lines, None)
-                if first is None:
-                    yield from lines.aside
-                    return
-                lines.push_back(first)
-                reader = csv.reader(lines, delimiter=_delimiter(first, path), strict=True)
-            fields = next(reader)
-        except StopIteration:
-            yield from lines.aside
-            return
-        except csv.Error as error:
-            until = f" (lines {begin} to {lines.number})" if lines.number > begin else ""
-            reason = (
-                f"The CSV can't be read: {error}{until}. Double every quote inside a quoted field, or export as JSONL."
-            )
-            yield from lines.aside
-            yield fault(path, begin, "csv", reason, lines.taken)
-            continue
+            fields = next(reader, None)
+        except csv.Error as raised:
+            error = raised
         yield from lines.aside
-        if not fields:
+        if error:
+            until = f" (lines {begin} to {lines.number})" if lines.number > begin else ""
+            reason = f"The CSV can't be read: {error}{until}. Double quotes within a quoted field, or export as JSONL."
+            yield fault(path, begin, "csv", reason, lines.taken)
+        elif fields is None:
+            return
+        elif not fields:
             continue
-        byte = _foreign_byte(fields)
-        if byte is not None:
-            yield fault(path, begin, "encoding", byte_reason(path, byte), lines.taken)
+        elif refusal := _refusal(fields, header, path):
+            yield fault(path, begin, refusal.code, refusal.reason, lines.taken)
+            if header is None:
+                return
         elif header is None:
             header = fields
-            twice = [name for name, count in Counter(header).items() if count > 1]
-            if twice:
-                reason = f"The header names the column {twice[0]!r} twice; rename one of them."
-                yield fault(path, begin, "header", reason, lines.taken)
-                return
-        elif len(fields) != len(header):
-            reason = (
-                f"This row has another number of fields than the header's {len(header)}: it has {len(fields)}. "
-                "Quote fields that hold commas or line breaks, or export as JSONL."
-            )
-            yield fault(path, begin, "fields", reason, lines.taken)
         else:
             if "\0" in lines.taken:
                 yield note(path, begin, "nul", "The row holds a NUL character, which is kept.")
             yield begin, dict(zip(header, fields, strict=True))
+
+
+def _refusal(fields: list[str], header: list[str] | None, path: Path) -> Refusal | None:
+    """What is wrong with a row, or with the header (where `header` is None)."""
+    byte = _foreign_byte(fields)
+    if byte is not None:
+        return Refusal("encoding", byte_reason(path, byte))
+    if header is None:
+        twice = [name for name, count in Counter(fields).items() if count > 1]
+        reason = f"The header names the column {twice[0]!r} twice; rename one of them." if twice else ""
+        return Refusal("header", reason) if twice else None
+    if len(fields) != len(header):
+        reason = (
+            f"This row has another number of fields than the header's {len(header)}: it has {len(fields)}. "
+            "Quote fields that hold commas or line breaks, or export as JSONL."
+        )
+        return Refusal("fields", reason)
+    return None
 
 
 class _Lines:
@@ -83,7 +83,6 @@ class _Lines:
 
     def __init__(self, path: Path):
         self._source = raw_lines(path)
-        self._pushed: list[str] = []
         self.number = 0
         self.begin()
 
@@ -91,33 +90,27 @@ class _Lines:
         """Start a row; the number of the line it begins in."""
         self.taken = ""
         self.aside: list[Fault | Note] = []
-        return self.number + 1 - len(self._pushed)
+        return self.number + 1
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        if self._pushed:
-            text = self._pushed.pop()
-        else:
+        item = next(self._source)
+        while not isinstance(item, tuple):
+            self.aside.append(item)
             item = next(self._source)
-            while not isinstance(item, tuple):
-                self.aside.append(item)
-                item = next(self._source)
-            self.number = item[0]
-            # A byte that isn't UTF-8 travels as half a surrogate pair, so that its row can be refused and no other.
-            text = item[1].decode("utf-8", "surrogateescape")
+        self.number = item[0]
+        # A byte that isn't UTF-8 travels as half a surrogate pair, so that its row can be refused and no other.
+        text = item[1].decode("utf-8", "surrogateescape")
         self.taken += text
         return text
 
-    def push_back(self, text: str) -> None:
-        self._pushed.append(text)
-        self.taken = ""
 
-
-def _delimiter(header: str, path: Path) -> str:
+def _delimiter(head: bytes, path: Path) -> str:
+    header = re.split(r"[\r\n]", head.decode("utf-8", "replace").lstrip("\ufeff\r\n"), maxsplit=1)[0]
     bare = re.sub(r'"(?:[^"]|"")*"', "", header)
-    usual = "\t" if ".tsv" in path.suffixes else ","
+    usual = "\t" if suffix_of(path) == ".tsv" else ","
     return max(_DELIMITERS, key=lambda mark: (bare.count(mark), mark == usual))
 
 
