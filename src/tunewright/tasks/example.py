@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Message(BaseModel):
@@ -20,7 +20,7 @@ class Message(BaseModel):
     """The call that a tool's message answers."""
     weight: float | None = None
     """How much an assistant's message counts in training, if the data says so; 0: it is only read."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default_factory=dict)
     """Other keys the data had."""
 
 
@@ -33,7 +33,7 @@ class Meta(BaseModel):
     time: str | None = None
     group: str | None = None
     """Examples of one group stay on one side of a split, and are resampled together."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default_factory=dict)
     """Other keys the row had."""
 
 

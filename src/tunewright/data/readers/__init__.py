@@ -49,7 +49,7 @@ def read(
 ) -> Iterator[Example | Fault | Note]:
     """Every row of a file, a folder or a pattern, in order: as an example, or as the fault that says why not.
 
-    Notes come before the example they concern; what would be noted on every row is noted once a file. Memory is bounded.
+    Notes come before the example they concern; what holds for every row is noted once a file. Memory is bounded.
 
     Args:
         form: a name in FORMS; by default each file's is detected from its first rows.

@@ -73,6 +73,8 @@ def weight(value: Any, of: str) -> float:
 def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal("shape", f"Message {number} is {_kind(value)}, not an object with role and content.")
+    if _is_plain(value):
+        return value.copy()
     given = {key: inner for key, inner in value.items() if inner is not None and inner != []}
     role = _role(value, number, remarks)
     message: dict[str, Any] = {"role": role}
@@ -98,6 +100,14 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
         )
         message["extra"] = extra
     return message
+
+
+def _is_plain(message: dict[str, Any]) -> bool:
+    """Whether there is nothing to check or change: the usual case, kept quick."""
+    if len(message) != 2:
+        return False
+    role, content = message.get("role"), message.get("content")
+    return role in _ROLES and isinstance(content, str) and (role != "assistant" or bool(content.strip()))
 
 
 def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
