@@ -7,7 +7,9 @@ import pytest
 
 from tests.data.readers.helpers import lines, read_all, talk, write
 from tunewright.data.readers import lines as lines_module
+from tunewright.data.readers import read_rows
 from tunewright.data.readers.lines import raw_lines, text_lines
+from tunewright.errors import UserError
 
 GOOD = lines(talk(f"question {n}", "yes") for n in range(4))
 
@@ -110,3 +112,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("name", ["folder.jsonl", "file.jsonl/inside.jsonl", "absent.csv", "absent.parquet"])
+def test_what_is_no_file_is_a_user_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    write(tmp_path / "file.jsonl", GOOD)
+    with pytest.raises(UserError, match="no such data file"):
+        read_rows(tmp_path / name)

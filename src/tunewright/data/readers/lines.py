@@ -32,7 +32,7 @@ def unpacked(path: Path) -> Iterator[io.BufferedReader[Any]]:
     """
     try:
         file = io.BufferedReader(path.open("rb", buffering=0), _BUFFER)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.") from None
     with file:
         if is_gzip(file):
