@@ -15,8 +15,8 @@ from tunewright.pipeline import STEPS
 
 pytestmark = pytest.mark.model
 
-# Measured with seed 0, float32, batch 16; the first loss is the untouched base model's.
-GOLDEN_LOSSES = [8.471, 8.768]
+# Measured with seed 0, float32, batch 16: of the untouched base model, as the first step has a learning rate of 0.
+GOLDEN_LOSSES = [2.518, 2.758]
 
 
 def test_every_step_left_a_whole_folder_with_its_provenance(short_run: ShortRun) -> None:
@@ -34,7 +34,8 @@ def test_every_step_left_a_whole_folder_with_its_provenance(short_run: ShortRun)
 def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     curve = read_jsonl(short_run.latest("train") / "curve.jsonl")
     assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
-    assert curve[-1]["loss"] < curve[0]["loss"] - 1
+    assert curve[3]["loss"] < curve[0]["loss"] - 0.3
+    assert [row["member"] for row in curve] == [0] * 4 + [1] * 4
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
@@ -47,13 +48,22 @@ def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> No
 
 
 def test_onnx_and_the_server_answer_alike(short_run: ShortRun) -> None:
-    # The key-value cache is cut at other places, and int8 makes a small difference of that.
     served = {r["id"]: r for r in read_jsonl(short_run.latest("parity") / "answers" / "served.jsonl")}
-    records = read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl")
-    for record in records:
-        if served[record["id"]]["answer"] == record["answer"]:
-            assert served[record["id"]]["confidence"] == pytest.approx(record["confidence"], abs=0.02)
-    assert sum(served[r["id"]]["answer"] == r["answer"] for r in records) >= 0.9 * len(records)
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl"):
+        assert served[record["id"]]["answer"] == record["answer"]
+        assert served[record["id"]]["confidence"] == pytest.approx(record["confidence"], abs=1e-6)
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before(short_run: ShortRun) -> None:
+    from tunewright.export.bundle import load_bundle
+    from tunewright.serve.engine import ClassifyEngine
+
+    engine = ClassifyEngine(load_bundle(short_run.latest("export") / "bundle"))
+    text = "Where is my parcel?"
+    first = engine.classify(text)
+    for before in (text, "Where is my parcel", "Where is my parcel??", "Something else altogether."):
+        engine.classify(before)
+        assert engine.classify(text) == first
 
 
 def test_the_merged_model_keeps_the_adapters_confidence(short_run: ShortRun) -> None:

@@ -13,9 +13,10 @@ from tunewright.errors import UserError, as_user_error
 
 _QUANTISATION = {
     "fp32": [],
-    # Blocks of 128 are 8 % faster than 64 and stray three times as far from the original (docs/experiments.md).
+    # Blocks of 128 are a tenth faster than 64 and stray up to three times as far from the original.
     "int8": ["block_size=64"],
-    # Round-to-nearest int4 loses far more than k-quants with the output layer and the touchiest layers in int8.
+    # Round-to-nearest int4 strays five times as far as k-quants with the output layer and the touchiest layers in int8.
+    # Figures: docs/experiments.md, bench/quantise.py.
     "int4": ["block_size=32", "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"],
 }
 

@@ -34,7 +34,9 @@ class OrtNextToken:
         self._ids: list[int] = []
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        common = common_prefix(self._ids, ids)
+        # A single new token takes another kernel, which rounds differently: the same request would not always get the
+        # same confidence. With two or more the logits do not depend on what was asked before.
+        common = min(common_prefix(self._ids, ids), max(len(ids) - 2, 0))
         if common < len(self._ids):
             self._generator.rewind_to(common)
         self._generator.append_tokens(np.asarray(ids[common:], np.int32))

@@ -51,6 +51,8 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None) -> Non
             fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
         ) from None
     started = time.monotonic()
+    # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
+    listener.listen(socket.SOMAXCONN)
     app = build_app(ClassifyEngine(bundle, threads))
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{bundle.info.name} ({bundle.info.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
