@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import python, write_project
 from tunewright.artifacts import read_manifest
 from tunewright.data import load_dataset
+from tunewright.data.dataset import load_examples
 
 
 def step(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,6 +27,16 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     assert last.startswith("Error: ")
     assert not any(line.startswith("Error") for line in before)
     return last
+
+
+def refused_data(project: Path) -> str:
+    """The check writes its findings down; the split refuses the data and names all errors."""
+    check, split = project / "check", project / "split"
+    done = step("check", "--spec", project, "--out", check)
+    assert done.returncode == 0, done.stderr
+    message = refused(step("split", "--spec", project, "--in", f"check={check}", "--out", split))
+    assert not split.exists()
+    return message
 
 
 @pytest.fixture
@@ -56,30 +67,65 @@ def test_the_same_step_gives_the_same_content_again(project: Path, tmp_path: Pat
 def test_a_broken_row_is_one_paragraph_with_its_place(project: Path) -> None:
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": "cut')
-    message = refused(step("check", "--spec", project, "--out", project / "out"))
-    assert f"{project / 'train.jsonl'}:91: The last line is cut off" in message
-    assert not (project / "out").exists()
+    message = refused_data(project)
+    assert message.startswith(f"Error: {project / 'train.jsonl'}:91: The data can't be used: D009")
+    assert "The last line is cut off" in message
+
+
+def test_a_row_that_cannot_be_read_goes_to_quarantine_and_some_can_be_allowed(project: Path) -> None:
+    write_project(project, data={"train": "train.jsonl", "max_unreadable": 0.05})
+    with (project / "train.jsonl").open("a") as stream:
+        stream.write('{"text": "x", "label": null}\n')
+    done = step("check", "--spec", project, "--out", project / "check")
+    assert "! D009 train: 1 of 91 rows can't be read: content-type (1)" in done.stderr
+    (row,) = map(json.loads, (project / "check" / "quarantine" / "train.jsonl").read_text().splitlines())
+    assert row["where"] == f"{project / 'train.jsonl'}:91"
+    assert json.loads(row["raw"]) == {"text": "x", "label": None}
+    split = step("split", "--spec", project, "--in", f"check={project / 'check'}", "--out", project / "split")
+    assert split.returncode == 0, split.stderr
+
+
+def test_a_folder_of_files_in_several_formats_is_one_dataset(project: Path) -> None:
+    rows = [json.loads(line) for line in (project / "train.jsonl").read_text().splitlines()]
+    (project / "parts").mkdir()
+    (project / "parts" / "a.csv").write_text(
+        "text,label,agent\n" + "".join(f"{r['text']},{r['label']},x\n" for r in rows[:45])
+    )
+    chat = [
+        {"messages": [{"role": "user", "content": r["text"]}, {"role": "assistant", "content": r["label"]}]}
+        for r in rows[45:]
+    ]
+    (project / "parts" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
+    write_project(project, data={"train": "parts"})
+    assert step("check", "--spec", project, "--out", project / "check").returncode == 0
+    examples = load_examples(project / "check" / "examples" / "train.jsonl")
+    assert [(e.request, e.answer) for e in examples] == [(r["text"], r["label"]) for r in rows]
+    assert examples[0].meta.id == "train-a.csv:2"
+    assert not examples[0].meta.extra, "columns that the spec does not name are left out"
 
 
 def test_a_missing_column_is_one_paragraph_with_the_columns_there_are(project: Path) -> None:
     write_project(project, data={"train": "train.jsonl", "label": "intent"})
-    message = refused(step("check", "--spec", project, "--out", project / "out"))
-    assert "train.jsonl:1: This row has no column 'intent'. Its columns are: text, label." in message
+    message = refused_data(project)
+    assert f"{project / 'train.jsonl'}:1: " in message
+    assert "This row has no key 'intent', which the form 'labelled' needs; it has 'text', 'label'" in message
 
 
-@pytest.mark.parametrize("value", ["null", "true", "1.5", '["a"]'])
-def test_a_value_that_is_no_text_is_refused_with_its_place(value: str, project: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"), [("null", "is missing"), ("true", "holds 'True'"), ("1.5", "holds '1.5'"), ('["a"]', "holds")]
+)
+def test_a_value_that_is_no_text_is_refused_with_its_place(value: str, said: str, project: Path) -> None:
     with (project / "train.jsonl").open("a") as stream:
         stream.write(f'{{"text": "x", "label": {value}}}\n')
-    assert "train.jsonl:91: The column 'label' holds" in refused(
-        step("check", "--spec", project, "--out", project / "o")
-    )
+    message = refused_data(project)
+    assert "train.jsonl:91: " in message
+    assert f"The column 'label' {said}" in message
 
 
 def test_all_errors_of_the_data_are_listed_at_once(project: Path) -> None:
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": " ", "label": "refund"}\n{"text": "x", "label": "Refund"}\n')
-    message = refused(step("check", "--spec", project, "--out", project / "out"))
+    message = refused_data(project)
     assert "D001" in message
     assert "D002" in message
 
@@ -96,7 +142,7 @@ def test_a_warning_is_told_and_kept_but_stops_nothing(project: Path) -> None:
 def test_half_a_surrogate_pair_is_one_paragraph(project: Path) -> None:
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": "half \\ud83d", "label": "refund"}\n')
-    assert "train.jsonl:91" in refused(step("check", "--spec", project, "--out", project / "out"))
+    assert "train.jsonl:91" in refused_data(project)
 
 
 def test_an_absent_spec_is_one_paragraph(tmp_path: Path) -> None:

@@ -81,9 +81,12 @@ def _project(project: Path | None) -> Iterator[Check]:
 
 
 def _data(spec: Spec) -> Check:
-    missing = [path for path in raw_files(spec).values() if not path.is_file()]
-    found = f"missing: {', '.join(map(str, missing))}" if missing else f"{len(raw_files(spec))} files"
-    return Check("data files", not missing, found, "Correct the paths under `data:`; they start at the spec's folder.")
+    try:
+        count = sum(map(len, raw_files(spec).values()))
+    except UserError as error:
+        fix = "Correct the paths under `data:`; they start at the spec's folder."
+        return Check("data files", False, f"missing: {error.where}", fix)
+    return Check("data files", True, f"{count} files")
 
 
 def _model(model: str, anchor: Path) -> Check:

@@ -157,10 +157,8 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
 
     sources: dict[str, str] = {}
     if not step.inputs:
-        for name, path in raw_files(spec).items():
-            if not path.is_file():
-                raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.")
-            sources[name] = sha256_file(path)
+        for name, files in raw_files(spec).items():
+            sources[name] = sha256_json([(file.name, sha256_file(file.path)) for file in files])
     if "model" in step.sections:
         sources["model"] = identity(spec.model, spec.folder)
     code = code_version(step.room)

@@ -171,9 +171,9 @@ def test_an_error_of_a_step_is_the_commands_own(project: Path) -> None:
     done = tunewright("data", project)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert (
-        done.stderr.strip().splitlines()[-1].startswith(f"Error: {project / 'train.jsonl'}:1: This row has no column")
-    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"Error: {project / 'train.jsonl'}:1: The data can't be used: D009")
+    assert "fit no known form" in last
 
 
 def test_doctors_exit_code_says_whether_every_check_passed(project: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tunewright.data.readers import Fault, Note
 from tunewright.tasks import Example
 
 SEVERITIES = ("error", "warning")
@@ -17,8 +18,46 @@ class Finding:
     severity: str
     what: str
     fix: str
-    examples: tuple[str, ...] = ()
+    examples: Sequence[str] = ()
     """Where the first examples it concerns come from (file:line)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the readers gave for one split."""
+
+    examples: list[Example]
+    faults: list[Fault]
+    notes: list[Note]
+
+
+def check_readings(readings: Mapping[str, Reading], max_unreadable: float) -> list[Finding]:
+    """Findings on what could not be read, and on what was read with a remark.
+
+    Args:
+        max_unreadable: share of a split's rows that may be in quarantine without that being an error.
+    """
+    found = []
+    for name, reading in readings.items():
+        count, rows = len(reading.faults), len(reading.faults) + len(reading.examples)
+        if count:
+            severity = "error" if count > max_unreadable * rows else "warning"
+            kinds = Counter(fault.code for fault in reading.faults).most_common(5)
+            listing = ", ".join(f"{kind} ({times})" for kind, times in kinds)
+            what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {reading.faults[0].reason}"
+            places = tuple(fault.where for fault in reading.faults[:5])
+            fix = "They stand in quarantine/ of this step's output. Mend them, or allow some by data.max_unreadable."
+            found.append(Finding("D009", severity, what.rstrip("."), fix, places))
+        remarks = [note for note in reading.notes if note.code not in _UNREMARKABLE]
+        for code, times in Counter(note.code for note in remarks).items():
+            first = next(note for note in remarks if note.code == code)
+            what = f"{name}: {times} times {code}. The first: {first.reason.rstrip('.')}"
+            found.append(Finding("D010", "warning", what, "The rows are used as they are.", (first.where,)))
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+_UNREMARKABLE = {"extra-keys"}
+"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
 
 
 def check_splits(splits: Mapping[str, Sequence[Example]], answers: Sequence[str]) -> list[Finding]:

@@ -64,15 +64,20 @@ class ClassifySpec(_Section):
 
 class DataSpec(_Section):
     train: Path
-    """The training file (.jsonl or .csv), relative to the spec."""
+    """The training data, relative to the spec: a file, a folder or a pattern such as data/*.csv. JSONL, CSV, TSV and \
+Parquet are read, gzipped or not."""
     test: dict[SplitName, Path] = {}
     """Test files by name. Without any, `test_fraction` of the training file is held out."""
+    form: Literal["chat", "stored", "sharegpt", "alpaca", "prompt", "labelled"] | None = None
+    """What a row looks like; found out for each file by default. stored: stored completions; labelled: text, label."""
     text: str = "text"
     """The column that holds the input."""
     label: str = "label"
     """The column that holds the answer."""
     group: str | None = None
     """A column whose equal values must stay on one side of a split (customer, template, thread)."""
+    max_unreadable: Share = 0.0
+    """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
     test_fraction: Share = 0.2
     """Share of the rows held out for the test where no test file is given."""
     validation_fraction: Share = 0.1
