@@ -175,13 +175,32 @@ def test_a_stand_in_has_the_form_of_its_value(kind: str) -> None:
     assert span.kind == kind
     assert dict(names.mapping) == {value: span.text}
     if kind not in ("EMAIL", "IP"):
-        assert [shape(c) for c in span.text] == [shape(c) for c in value]
+        signs = kind not in ("SECRET", "URL_LOGIN")
+        assert [shape(c, signs) for c in span.text] == [shape(c, signs) for c in value]
 
 
-def shape(character: str) -> str:
+@pytest.mark.parametrize("text", ["https://bob:$$$$$$$$$$@example.com", "password: $$$$$$$$1"])
+def test_the_signs_of_a_password_do_not_stay(text: str) -> None:
+    assert "$" not in Pseudonymiser(KEY).replace(text)
+
+
+def test_a_short_name_never_stands_in_for_itself() -> None:
+    names = Pseudonymiser(KEY)
+    shorts = [f"{first}{second}" for first in "BDFGKLMNPRSTVZ" for second in "aeiou"]
+    assert all(names.replace(f"Mr. {name} wrote") != f"Mr. {name} wrote" for name in shorts)
+
+
+def test_a_private_key_without_a_body_stays() -> None:
+    text = "-----BEGIN " + "PRIVATE KEY-----"
+    assert Pseudonymiser(KEY).replace(text) == text
+
+
+def shape(character: str, signs: bool) -> str:
     if character.isdigit():
         return "9"
-    return ("A" if character.isupper() else "a") if character.isalpha() else character
+    if character.isalpha():
+        return "A" if character.isupper() else "a"
+    return character if signs else "."
 
 
 @pytest.mark.parametrize("number", CARDS)
@@ -256,3 +275,40 @@ def test_no_secret_is_in_a_repr_a_log_or_an_error(caplog: pytest.LogCaptureFixtu
     with pytest.raises(ValueError, match="16 bytes") as caught:
         Pseudonymiser(b"short secret")
     assert "short secret" not in str(caught.value)
+
+
+def test_no_text_makes_it_fail_and_what_stands_between_spans_stays() -> None:
+    draw = random.Random(0)
+    pieces = [
+        *"09 .-+()@:/,=\n²٣x",
+        "١٢٣٤",
+        "card ",
+        "SSN ",
+        "call ",
+        "born ",
+        "Mr. Ñ",
+        "DE89",
+        "://",
+        "eyJ",
+        "\ud800",
+        "😀",
+    ]
+    pieces += [value for _, value in TEXTS.values()]
+    for _ in range(1500):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
+        spans, replaced = find_pii(text), Pseudonymiser(KEY).replace(text)
+        outside = [
+            text[a:b] for a, b in itertools.pairwise([0, *(n for s in spans for n in (s.start, s.end)), len(text)])
+        ]
+        place = 0
+        for part in outside[::2]:
+            assert part in replaced[place:]
+            place = replaced.index(part, place) + len(part)
+        if not spans:
+            assert replaced == text
+
+
+def test_digits_of_other_scripts_are_digits() -> None:
+    text = "card ٤١١١ ١١١١ ١١١١ ١١١١"
+    assert [span.kind for span in find_pii(text)] == ["CARD"]
+    assert is_card(Pseudonymiser(KEY).replace(text).removeprefix("card ").replace(" ", ""))

@@ -1,8 +1,8 @@
 """Rows whose label is probably wrong, by confident learning (Northcutt, Jiang and Chuang 2021, JAIR 70).
 
 Each row is judged by a classifier that has not seen it: out-of-fold probabilities from TF-IDF under a linear support
-vector machine, made honest by one temperature (Guo et al. 2017). A row is suspect where another label is as probable as
-it usually is for its own rows, or much more probable than the given one.
+vector machine, calibrated by a temperature (Guo et al. 2017) and a share of labels given by chance. A row is suspect
+where another label is as probable as it usually is for its own rows, or much more probable than the given one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 FOLDS = 5
-CLEAR_MARGIN = 0.5
-"""From this margin on a row is suspect in any case: thresholds of labels that are easy to tell lie so near 1 that rows
-just below them would be missed (on BANKING77's training part with flipped labels, one in nine of those found)."""
+CLEAR_MARGIN = 0.6
+"""From this margin on a row is suspect in any case. Labels that are easy to tell have thresholds near the highest
+probability there is, and miss wrong rows just below them: on BANKING77's training part with 5 % of the labels flipped,
+this raises recall from 0.85 to 0.90 and lowers precision from 0.59 to 0.55."""
 LEAST_GROUPS = 3
 """A label needs rows in that many groups (or different texts) to be judged."""
 
@@ -128,20 +129,28 @@ def _scores(texts: Sequence[str], given: Indices, folds: Indices, labels: int, s
 
 
 def _probabilities(scores: Floats, given: Indices) -> Floats:
-    """The softmax of scores at the temperature that makes the given labels most likely."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
+    """Probabilities whose temperature, and whose share of labels given by chance, make the given labels most likely.
 
-    judged = np.isfinite(scores[np.arange(len(given)), given])
+    A temperature alone would have to stretch all probabilities for the sake of the few wrong labels.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, softmax
 
-    def loss(log_temperature: float) -> float:
-        logs = log_softmax(scores[judged] / np.exp(log_temperature), axis=1)
-        return -float(np.mean(logs[np.arange(len(logs)), given[judged]]))
+    rows = np.flatnonzero(np.isfinite(scores[np.arange(len(given)), given]))
+    prior = np.bincount(given, minlength=scores.shape[1]) / len(given)
 
-    best = minimize_scalar(loss, bounds=(-5, 3), method="bounded")
-    probabilities: Floats = np.exp(log_softmax(scores / np.exp(best.x), axis=1))
-    # A row whose own label could not be learnt without it says nothing against that label.
-    probabilities[~judged] = 0.0
+    def mixed(values: Floats, parameters: Floats) -> Floats:
+        chance = expit(parameters[1])
+        blend: Floats = (1 - chance) * softmax(values / np.exp(parameters[0]), axis=1) + chance * prior
+        return blend
+
+    def loss(parameters: Floats) -> float:
+        return -float(np.mean(np.log(mixed(scores[rows], parameters)[np.arange(len(rows)), given[rows]])))
+
+    best = minimize(loss, [-1.5, -3.0], method="Nelder-Mead", options={"maxiter": 80, "xatol": 0.01, "fatol": 1e-6})
+    # A row whose own label could not be learnt without it says nothing against that label, and has no probabilities.
+    probabilities = np.zeros_like(scores)
+    probabilities[rows] = mixed(scores[rows], best.x)
     return probabilities
 
 

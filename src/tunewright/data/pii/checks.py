@@ -26,8 +26,8 @@ _IBAN_LENGTHS = {
 
 
 def digits_of(text: str) -> str:
-    """The ASCII digits of a text."""
-    return re.sub(r"[^0-9]", "", text)
+    """The decimal digits of a text, of any script, as ASCII."""
+    return "".join(str(int(character)) for character in text if character.isdecimal())
 
 
 def luhn_digit(body: str) -> str:

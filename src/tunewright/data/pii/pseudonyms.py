@@ -20,7 +20,8 @@ class Pseudonymiser:
 
     A stand-in is drawn from HMAC-SHA256 of the value's kind and canonical form under the key, so whoever has the key
     can repeat the work, and nobody without it can test a guess. Stand-ins are not secret; `mapping` is: keep it apart
-    from the texts. Two values may, very rarely, get the same stand-in.
+    from the texts. Two values may, very rarely, get the same stand-in. A value that only the words before it give away
+    stays in texts that lack those words.
 
     Args:
         key: at least 16 bytes of your own, from a secret store.
@@ -60,7 +61,7 @@ class Pseudonymiser:
             stand_in = form(value, _Draw(self._key, f"{kind}\0{attempt}\0{canonical}"))
             if stand_in != value:
                 return stand_in
-        raise RuntimeError(f"a value of kind {kind} has no stand-in of its form")
+        return value  # A private key of which only the first line is there: nothing to hide.
 
 
 class _Draw:
@@ -165,7 +166,20 @@ def _date(value: str, draw: _Draw) -> str:
 
 def _person(value: str, draw: _Draw) -> str:
     """Each word of a name has its own stand-in, so that a first name alone agrees with the whole name."""
-    return re.sub(r"[^\W\d_]+", lambda match: draw.part(match[0].casefold()).word(match[0]), value)
+
+    def other(match: re.Match[str]) -> str:
+        names = (draw.part(f"{n} {match[0].casefold()}").word(match[0]) for n in itertools.count())
+        return next(name for name in names if name != match[0])
+
+    return re.sub(r"[^\W\d_]+", other, value)
+
+
+def _password(value: str, draw: _Draw) -> str:
+    """Signs are part of a password, so they are drawn too; the colon behind a user's name stays."""
+    return "".join(
+        draw.like(character) if character.isalnum() or character == ":" else "!-._~"[draw.below(5)]
+        for character in value
+    )
 
 
 _PREFIX = re.compile(
@@ -188,7 +202,9 @@ _FORMS: dict[str, Callable[[str, _Draw], str]] = {
     "IP": _ip,
     "PERSON": _person,
     "PHONE": _phone,
+    "SECRET": _password,
     "SSN": _ssn,
+    "URL_LOGIN": _password,
 }
 _CANONICAL: dict[str, Callable[[str], str]] = {
     "CARD": digits_of,
