@@ -104,6 +104,15 @@ def test_cards_and_ibans_are_found_in_a_sentence(number: str) -> None:
     assert [span.text for span in find_pii(f"Please refund {number}, thanks.")] == [number]
 
 
+@pytest.mark.parametrize("behind", ["12/29", "1229 123", "from me", "2024-05-06", "and 12", "- thanks"])
+@pytest.mark.parametrize("before", ["", "12 ", "ref 4411 ", "on 3 May 2024 "])
+@pytest.mark.parametrize(
+    "value", ["4111 1111 1111 1111", "3782-822463-10005", "BE68 5390 0754 7034", "4111111111111111"]
+)
+def test_numbers_beside_a_card_or_an_iban_do_not_hide_it(value: str, before: str, behind: str) -> None:
+    assert value in [span.text for span in find_pii(f"{before}{value} {behind}") if span.kind in ("CARD", "IBAN")]
+
+
 @pytest.mark.parametrize("text", LOOK_ALIKES)
 def test_look_alikes_are_not_found(text: str) -> None:
     assert find_pii(text) == []

@@ -32,14 +32,20 @@ class _Finder:
     kind: str
     score: float
     pattern: re.Pattern[str]
-    """The value is its group "v", or where it has none the whole match."""
+    """The value is its group, or where it has none the whole match; a group "v" stands behind words that name it."""
     check: Callable[[str], bool] = lambda _: True
+    cut: bool = False
+    """Whether words at the end that the check doesn't accept may belong to the next thing in the text."""
 
     def spans(self, text: str) -> Iterator[Span]:
-        group = "v" if "v" in self.pattern.groupindex else 0
         for match in self.pattern.finditer(text):
-            if self.check(match[group]):
-                yield Span(*match.span(group), self.kind, match[group], self.score)
+            start, end = match.span(self.pattern.groups)
+            while not self.check(text[start:end]):
+                end = max(text.rfind(" ", start, end), text.rfind("-", start, end)) if self.cut else -1
+                if end < 0:
+                    break
+            else:
+                yield Span(start, end, self.kind, text[start:end], self.score)
 
 
 def find_pii(text: str) -> list[Span]:
@@ -103,22 +109,25 @@ _SEPARATED = (
     r"|(?:00?1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"  # 905-674-3793
     r"|00?[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,4}"  # 0490 75 40 81
 )
+_CARD = r"\d(?:[ -]?\d){11,18}(?![\w-])"
 _ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
 
 _FINDERS = [
     _Finder("EMAIL", 0.99, re.compile(r"(?<![\w.+-])[\w][\w.+%'-]*@(?:[\w](?:[\w-]*[\w])?\.)+[^\W\d_]{2,24}(?![\w@])")),
-    _Finder("CARD", 0.95, re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w-])"), lambda v: is_card(digits_of(v))),
+    _Finder("CARD", 0.95, re.compile(rf"(?<![\w.+-])(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
     _Finder(
         "CARD",
         0.9,
-        re.compile(_labelled(r"card(?: (?:number|no|nr))?", r"\d(?:[ -]?\d){11,18}(?![\w-])")),
-        lambda v: is_luhn(digits_of(v)),
+        re.compile(_labelled(r"card(?: (?:number|no|nr))?", _CARD)),
+        lambda v: len(number := digits_of(v)) >= 12 and is_luhn(number),
+        cut=True,
     ),
     _Finder(
         "IBAN",
         0.99,
         re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)"),
         lambda v: is_iban(v.replace(" ", "")),
+        cut=True,
     ),
     _Finder("SSN", 0.9, re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-])"), lambda v: is_ssn(digits_of(v))),
     _Finder(
