@@ -115,6 +115,13 @@ def test_lists_of_different_lengths_are_refused() -> None:
         likely_mislabelled(["a", "b"], ["x"])
     with pytest.raises(ValueError):
         likely_mislabelled(["a"], ["x"], groups=["g", "h"])
+    with pytest.raises(ValueError):
+        likely_mislabelled(["a", "b"], ["x"], groups=["g"])
+
+
+@pytest.mark.parametrize("texts", [["?", "!", "…", "😀", "😡", "."], [""] * 6, [" "] * 6])
+def test_texts_without_any_word_do_no_harm(texts: list[str]) -> None:
+    assert likely_mislabelled(texts, ["x", "x", "x", "y", "y", "y"], groups=list(range(6))) == []
 
 
 def test_probabilities_are_as_often_right_as_they_say() -> None:

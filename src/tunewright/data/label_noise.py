@@ -43,7 +43,7 @@ def unjudged_labels(
 ) -> dict[str, int]:
     """The labels with too few rows to judge any of them, and how many rows each has."""
     members: dict[str, set[Hashable]] = defaultdict(set)
-    for label, group in zip(labels, _groups(texts, groups), strict=True):
+    for label, group, _ in zip(labels, _groups(texts, groups), texts, strict=True):
         members[label].add(group)
     return {label: n for label, n in Counter(labels).items() if len(members[label]) < LEAST_GROUPS}
 
@@ -60,7 +60,7 @@ def likely_mislabelled(
         seed: of the folds. The same seed gives the same suspects.
 
     Returns:
-        At most n suspects; none where fewer than two labels can be judged.
+        At most n suspects; none where fewer than two labels can be judged, or where all texts are empty.
 
     Raises:
         ValueError: texts, labels and groups differ in number.
@@ -68,7 +68,7 @@ def likely_mislabelled(
     unjudged = unjudged_labels(texts, labels, groups)
     rows = np.array([index for index, label in enumerate(labels) if label not in unjudged], np.int64)
     names = sorted(set(labels) - set(unjudged))
-    if len(names) < 2:
+    if len(names) < 2 or not any(texts[row].strip() for row in rows.tolist()):
         return []
     number = {name: index for index, name in enumerate(names)}
     given = np.array([number[labels[row]] for row in rows.tolist()])
@@ -112,7 +112,7 @@ def _scores(texts: Sequence[str], given: Indices, folds: Indices, labels: int, s
     scores = np.full((len(texts), labels), -np.inf)
     # The vectoriser sees no labels, so all rows may share it.
     features: Any = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
     ).fit_transform(texts)
     for fold in range(FOLDS):
