@@ -77,7 +77,8 @@ def check_splits(splits: Mapping[str, Sequence[Example]], answers: Sequence[str]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _places(examples: Sequence[Example]) -> tuple[str, ...]:
+def places(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Where the first of some examples come from."""
     return tuple(example.meta.source or example.meta.id for example in examples[:5])
 
 
@@ -86,9 +87,7 @@ def _empty_text(name: str, examples: Sequence[Example]) -> list[Finding]:
     if not empty:
         return []
     return [
-        Finding(
-            "D001", "error", f"{name}: {len(empty)} rows have no text", "Delete or fill these rows.", _places(empty)
-        )
+        Finding("D001", "error", f"{name}: {len(empty)} rows have no text", "Delete or fill these rows.", places(empty))
     ]
 
 
@@ -105,7 +104,7 @@ def _unknown_answers(name: str, examples: Sequence[Example], answers: Sequence[s
             "error",
             f"{name}: {len(unknown)} rows have a label the spec lacks: {listing}",
             fix,
-            _places(unknown),
+            places(unknown),
         )
     ]
 
@@ -128,7 +127,8 @@ def _thin_answers(train: Sequence[Example], answers: Sequence[str]) -> list[Find
     return found
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """A text without the differences of case and spacing that don't make it another one."""
     return " ".join(text.casefold().split())
 
 
@@ -137,29 +137,29 @@ def _repeats(name: str, examples: Sequence[Example]) -> list[Finding]:
     same: list[Example] = []
     conflicting: list[Example] = []
     for example in examples:
-        earlier = first.setdefault(_normal(example.request), example)
+        earlier = first.setdefault(normal(example.request), example)
         if earlier is not example:
             (same if earlier.answer == example.answer else conflicting).append(example)
     found = []
     if conflicting:
         what = f"{name}: {len(conflicting)} rows repeat a text with another label"
-        found.append(Finding("D006", "warning", what, "Decide which label is right.", _places(conflicting)))
+        found.append(Finding("D006", "warning", what, "Decide which label is right.", places(conflicting)))
     if same:
         what = f"{name}: {len(same)} rows repeat another row"
         found.append(
-            Finding("D007", "warning", what, "Repeats count twice in training and in every figure.", _places(same))
+            Finding("D007", "warning", what, "Repeats count twice in training and in every figure.", places(same))
         )
     return found
 
 
 def _leaks(splits: Mapping[str, Sequence[Example]]) -> list[Finding]:
-    train = {_normal(example.request) for example in splits["train"]}
+    train = {normal(example.request) for example in splits["train"]}
     found = []
     for name, examples in splits.items():
-        leaked = [e for e in examples if name != "train" and _normal(e.request) in train]
+        leaked = [e for e in examples if name != "train" and normal(e.request) in train]
         if leaked:
             what = f"{name}: {len(leaked)} test texts are also in train"
             found.append(
-                Finding("D008", "warning", what, "Remove them from train: they flatter every figure.", _places(leaked))
+                Finding("D008", "warning", what, "Remove them from train: they flatter every figure.", places(leaked))
             )
     return found

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
+from tunewright.data.content import check_content
 from tunewright.data.dataset import Dataset, load_examples, save_dataset, save_examples
 from tunewright.data.findings import Finding, Reading, check_readings, check_splits
 from tunewright.data.readers import Columns, Fault, Note, read, write_quarantine
@@ -39,9 +40,9 @@ def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  
     readings = {name: _read(spec, name) for name in raw_files(spec)}
     found = check_readings(readings, spec.data.max_unreadable)
     if not any(finding.severity == "error" for finding in found):
-        found += check_splits(
-            {name: reading.examples for name, reading in readings.items()}, task_of(spec.task).answers
-        )
+        splits = {name: reading.examples for name, reading in readings.items()}
+        answers = task_of(spec.task).answers
+        found += [*check_splits(splits, answers), *check_content(splits, answers)]
     for finding in found:
         say(f"  {'✗' if finding.severity == 'error' else '!'} {finding.code} {finding.what}. {finding.fix}")
     for name, reading in readings.items():

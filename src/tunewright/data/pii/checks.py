@@ -1,0 +1,69 @@
+"""Check digits and issued ranges: what tells a card, an IBAN or a social security number from other digits."""
+
+from __future__ import annotations
+
+import re
+
+_ISSUERS = re.compile(
+    r"4(\d{12}|\d{15}|\d{18})"  # Visa
+    r"|5[1-5]\d{14}|(222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(0[0-5]\d|095|6\d\d|[89]\d\d)\d{10,15}"  # Diners Club
+    r"|35(2[89]|[3-8]\d)\d{12,15}|(2131|1800)\d{11}"  # JCB
+    r"|(6011|64[4-9]\d|65\d\d|62\d\d|81\d\d)\d{12,15}"  # Discover, UnionPay
+    r"|(50|5[6-9]|6\d)\d{10,17}"  # Maestro
+)
+_IBAN_LENGTHS = {
+    country: int(length)
+    for country, length in re.findall(
+        r"([A-Z]{2})(\d\d)",
+        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29 "
+        "ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 "
+        "LB28 LC32 LI21 LT20 LU20 LV21 MC27 MD24 ME22 MK19 MR27 MT31 MU30 NL18 NO15 PK24 PL28 PS29 PT25 QA29 "
+        "RO24 RS22 SA24 SC31 SE24 SI19 SK24 SM27 TN24 TR26 UA29 VA22 VG24 XK20",
+    )
+}
+
+
+def digits_of(text: str) -> str:
+    """The decimal digits of a text, of any script, as ASCII."""
+    return "".join(str(int(character)) for character in text if character.isdecimal())
+
+
+def luhn_digit(body: str) -> str:
+    """The digit that makes `body` and it pass Luhn's check (ISO/IEC 7812-1, annex B)."""
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in body[::-2])
+    return str(-(doubled + sum(map(int, body[-2::-2]))) % 10)
+
+
+def is_luhn(number: str) -> bool:
+    """Whether the last of some digits is Luhn's check digit of the others."""
+    return luhn_digit(number[:-1]) == number[-1]
+
+
+def is_card(number: str) -> bool:
+    """Whether digits are a payment card's: an issuer's prefix and length, and Luhn's check."""
+    return bool(_ISSUERS.fullmatch(number)) and is_luhn(number)
+
+
+def iban_check(country: str, account: str) -> str:
+    """The two check digits of an IBAN (ISO 13616, ISO/IEC 7064 MOD 97-10)."""
+    return f"{98 - _mod97(account + country + '00'):02d}"
+
+
+def is_iban(text: str) -> bool:
+    """Whether a text without spaces is an IBAN: its country's length and check digits."""
+    text = text.upper()
+    if not re.fullmatch(r"[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}", text) or _IBAN_LENGTHS.get(text[:2]) != len(text):
+        return False
+    return _mod97(text[4:] + text[:4]) == 1
+
+
+def _mod97(text: str) -> int:
+    return int("".join(str(int(character, 36)) for character in text)) % 97
+
+
+def is_ssn(number: str) -> bool:
+    """Whether nine digits can be a US social security number: no part is zero, the area is not 666 or 900 to 999."""
+    area, group, serial = number[:3], number[3:5], number[5:]
+    return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tunewright.data.label_noise import _folds, _groups, _probabilities, _scores, likely_mislabelled, unjudged_labels
+
+THEMES = {
+    "refund": ["refund", "money", "back", "return", "paid", "charge", "cancel", "order", "amount", "invoice"],
+    "login": ["password", "account", "sign", "reset", "locked", "code", "phone", "access", "login", "user"],
+    "delivery": ["parcel", "late", "courier", "address", "street", "door", "tracking", "shipped", "week", "box"],
+    "defect": ["broken", "screen", "cracked", "battery", "noise", "button", "dead", "repair", "warranty", "hot"],
+}
+COMMON = ["please", "my", "the", "is", "i", "a", "can", "you", "help", "with", "today", "and", "it", "was"]
+
+
+def tickets(seed: int, per_label: int = 60, labels: int = 4) -> tuple[list[str], list[str]]:
+    draw = random.Random(seed)
+    rows = [
+        (" ".join(draw.choices(THEMES[label], k=4) + draw.choices(COMMON, k=4)), label)
+        for label in list(THEMES)[:labels]
+        for _ in range(per_label)
+    ]
+    draw.shuffle(rows)
+    return [text for text, _ in rows], [label for _, label in rows]
+
+
+def flipped(labels: list[str], seed: int, share: float = 0.05) -> tuple[list[str], dict[int, str]]:
+    """Labels of which a share is wrong, and the right ones of those."""
+    draw, noisy = random.Random(seed), list(labels)
+    rows = draw.sample(range(len(labels)), int(share * len(labels)))
+    for row in rows:
+        noisy[row] = draw.choice(sorted(set(labels) - {labels[row]}))
+    return noisy, {row: labels[row] for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_wrong_labels_are_found_and_mended(seed: int) -> None:
+    texts, labels = tickets(seed)
+    noisy, wrong = flipped(labels, seed)
+    suspects = likely_mislabelled(texts, noisy, seed=seed)
+    found = {s.index: s.suggested for s in suspects}
+    assert len(wrong.keys() & found.keys()) >= 0.9 * len(wrong)
+    assert len(wrong.keys() & found.keys()) >= 0.8 * len(found)
+    assert sum(found.get(row) == label for row, label in wrong.items()) >= 0.9 * len(wrong)
+    assert {s.index for s in suspects[: len(wrong)]} & wrong.keys()
+
+
+def test_clean_labels_give_few_suspects() -> None:
+    texts, labels = tickets(7)
+    assert len(likely_mislabelled(texts, labels)) <= 0.02 * len(texts)
+
+
+def test_suspects_say_what_was_given_and_come_most_probable_first() -> None:
+    texts, labels = tickets(1)
+    noisy, _ = flipped(labels, 1)
+    suspects = likely_mislabelled(texts, noisy)
+    assert suspects
+    assert all(noisy[s.index] == s.given != s.suggested and 0 < s.score <= 1 for s in suspects)
+    assert [s.score for s in suspects] == sorted((s.score for s in suspects), reverse=True)
+
+
+def test_two_labels_do() -> None:
+    texts, labels = tickets(2, labels=2)
+    noisy, wrong = flipped(labels, 2)
+    assert {s.index for s in likely_mislabelled(texts, noisy)} >= set(wrong)
+
+
+def test_the_same_seed_gives_the_same_suspects() -> None:
+    texts, labels = tickets(3)
+    noisy, _ = flipped(labels, 3, 0.1)
+    assert likely_mislabelled(texts, noisy, seed=5) == likely_mislabelled(texts, noisy, seed=5)
+
+
+def test_labels_of_one_or_two_rows_are_left_out_and_named() -> None:
+    texts, labels = tickets(4)
+    texts += ["something rare", "a strange thing", "a stranger thing", "money refund", "Money  refund", "MONEY refund"]
+    labels += ["rare", "odd", "odd", "repeated", "repeated", "repeated"]
+    assert unjudged_labels(texts, labels) == {"rare": 1, "odd": 2, "repeated": 3}
+    suspects = likely_mislabelled(texts, labels)
+    assert not {"rare", "odd", "repeated"} & {name for s in suspects for name in (s.given, s.suggested)}
+
+
+@pytest.mark.parametrize("rows", [[], [("a", "x")], [("a", "x"), ("b", "x"), ("c", "x")], [("a", "x"), ("b", "y")]])
+def test_nothing_to_compare_gives_no_suspects(rows: list[tuple[str, str]]) -> None:
+    assert likely_mislabelled([text for text, _ in rows], [label for _, label in rows]) == []
+
+
+def test_texts_without_letters_can_be_judged() -> None:
+    texts, labels = tickets(5)
+    assert isinstance(likely_mislabelled(["", "?", "😀", *texts], ["refund", "login", "defect", *labels]), list)
+
+
+def test_a_repeated_wrong_label_is_no_witness_for_itself() -> None:
+    texts, labels = tickets(6)
+    repeated = "refund money back please return it"
+    suspects = likely_mislabelled([*texts, *[repeated] * 6], [*labels, *["login"] * 6])
+    assert {s.index for s in suspects} >= set(range(len(texts), len(texts) + 6))
+
+
+def test_a_group_is_in_one_fold_and_each_labels_groups_are_dealt_evenly() -> None:
+    given = np.array([label for label in range(4) for _ in range(50)])
+    groups = [f"{label}/{n // 5}" for label in range(4) for n in range(50)]
+    folds = _folds(given, groups, 0)
+    assert all(len({fold for fold, g in zip(folds, groups, strict=True) if g == group}) == 1 for group in groups)
+    assert all(Counter(folds[given == label].tolist()) == Counter(dict.fromkeys(range(5), 10)) for label in range(4))
+    assert not np.array_equal(folds, _folds(given, groups, 1))
+
+
+def test_lists_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError):
+        likely_mislabelled(["a", "b"], ["x"])
+    with pytest.raises(ValueError):
+        likely_mislabelled(["a"], ["x"], groups=["g", "h"])
+    with pytest.raises(ValueError):
+        likely_mislabelled(["a", "b"], ["x"], groups=["g"])
+
+
+@pytest.mark.parametrize("texts", [["?", "!", "…", "😀", "😡", "."], [""] * 6, [" "] * 6])
+def test_texts_without_any_word_do_no_harm(texts: list[str]) -> None:
+    assert likely_mislabelled(texts, ["x", "x", "x", "y", "y", "y"], groups=list(range(6))) == []
+
+
+def test_probabilities_are_as_often_right_as_they_say() -> None:
+    texts, labels = tickets(8, per_label=200)
+    noisy, _ = flipped(labels, 8, 0.1)
+    given = np.array([sorted(THEMES).index(label) for label in noisy])
+    probabilities = _probabilities(_scores(texts, given, _folds(given, _groups(texts, None), 0), 4, 0), given)
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    right, sure = probabilities.argmax(axis=1) == given, probabilities.max(axis=1)
+    assert abs(right.mean() - sure.mean()) < 0.02
+    assert abs(right[sure > 0.85].mean() - sure[sure > 0.85].mean()) < 0.03

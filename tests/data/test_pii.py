@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+
+import pytest
+
+from tunewright.data.pii import Pseudonymiser, find_pii
+from tunewright.data.pii.checks import iban_check, is_card, is_iban, is_luhn, is_ssn, luhn_digit
+
+KEY = b"a key only for these tests"
+
+# Published test values. Those that look like real credentials are put together here, so that no scanner trips.
+CARDS = [
+    "4111111111111111", "4012888888881881", "4222222222222", "5555555555554444", "2223003122003222", "378282246310005",
+    "6011111111111117", "30569309025904", "3530111333300000", "6200000000000005",
+]  # fmt: skip
+IBANS = [
+    "DE89 3704 0044 0532 0130 00", "GB82 WEST 1234 5698 7654 32", "FR14 2004 1010 0505 0001 3M02 606",
+    "NL91 ABNA 0417 1643 00", "NO93 8601 1117 947", "MT84 MALT 0110 0001 2345 MTLC AST0 01S",
+]  # fmt: skip
+FILL = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+SECRETS = {
+    "AWS_KEY": "AKIA" + "IOSFODNN7EXAMPLE",
+    "OPENAI_KEY": "sk-" + "proj-" + FILL[:40],
+    "ANTHROPIC_KEY": "sk-" + "ant-api03-" + FILL[:40],
+    "GITHUB_TOKEN": "ghp" + "_" + FILL[:36],
+    "SLACK_TOKEN": "xox" + "b-" + "123456789012-" + FILL[:24],
+    "GOOGLE_KEY": "AIza" + FILL[:35],
+    "STRIPE_KEY": "sk_" + "test_" + FILL[:24],
+    "JWT": "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0" + "." + FILL[:43],
+    "PRIVATE_KEY": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIB" + FILL + "\n-----END RSA " + "PRIVATE KEY-----",
+}
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
+TEXTS = {
+    "EMAIL": ("mail jane.doe@example.com today", "jane.doe@example.com"),
+    "PHONE": ("ring +1 415 555 0132 after six", "+1 415 555 0132"),
+    "SSN": ("my SSN 078-05-1120 leaked", "078-05-1120"),
+    "IP": ("blocked at 203.0.113.77 again", "203.0.113.77"),
+    "URL_LOGIN": ("clone https://bob:hunter2@git.example.com/x.git", "bob:hunter2"),
+    "BIRTH_DATE": ("date of birth: 24 March 1984", "24 March 1984"),
+    "PERSON": ("Please call Dr. Ann-Marie O'Neil back", "Ann-Marie O'Neil"),
+    "SECRET": ('password = "hunter2!x"', "hunter2!x"),
+    "AWS_SECRET": ("aws_secret_access_key=" + AWS_SECRET, AWS_SECRET),
+    "AZURE_KEY": ("AccountName=a;AccountKey=" + FILL + FILL[:24] + "==;", FILL + FILL[:24] + "=="),
+    "SLACK_WEBHOOK": ("https://hooks.slack.com/services/T000/B000/" + "X" * 24, "T000/B000/" + "X" * 24),
+    "CARD": ("card 4111-1111-1111-1111.", "4111-1111-1111-1111"),
+    "IBAN": ("to DE89 3704 0044 0532 0130 00, please", "DE89 3704 0044 0532 0130 00"),
+    **{kind: (f"my key {value}", value) for kind, value in SECRETS.items()},
+}  # fmt: skip
+LOOK_ALIKES = [
+    "order 4111111111111112 (fails Luhn) is late",
+    "version 1.2.3.4 of the app",
+    "version 2.10.0.1",
+    "IBAN DE88 3704 0044 0532 0130 00",
+    "000-12-3456 and 666-12-3456 and 912-12-3456 and 123-00-4567",
+    "300.1.2.3",
+    "between 2019-2020 we paid 1,234,567.89 on 2024-05-06 12:30:45",
+    "1700000000000 ms since 1970",
+    "password: please reset it",
+    "follow me @example and ask-me-anything",
+    "the desk-top sk-ating",
+    "Dr. is a title; mr smith",
+    "AKIA is a prefix",
+    "550e8400-e29b-41d4-a716-446655440000",
+]
+
+
+@pytest.mark.parametrize("number", CARDS)
+def test_published_card_numbers_are_cards_and_no_other_last_digit_is(number: str) -> None:
+    assert is_card(number)
+    assert luhn_digit(number[:-1]) == number[-1]
+    assert [d for d in "0123456789" if is_luhn(number[:-1] + d)] == [number[-1]]
+
+
+@pytest.mark.parametrize("text", IBANS)
+def test_published_ibans_are_ibans_and_one_changed_character_is_seen(text: str) -> None:
+    compact = text.replace(" ", "")
+    assert is_iban(compact)
+    assert iban_check(compact[:2], compact[4:]) == compact[2:4]
+    for place in range(4, len(compact)):
+        other = "1" if compact[place] != "1" else "2"
+        assert not is_iban(compact[:place] + other + compact[place + 1 :])
+    assert not is_iban(compact + "0")
+
+
+def test_social_security_numbers_that_were_never_issued_are_none() -> None:
+    assert is_ssn("078051120")
+    assert not any(map(is_ssn, ("000123456", "666123456", "900123456", "123004567", "123450000")))
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_each_kind_is_found_whole_and_alone(kind: str) -> None:
+    text, value = TEXTS[kind]
+    (span,) = find_pii(text)
+    assert (span.kind, span.text) == (kind, value)
+    assert text[span.start : span.end] == value
+
+
+@pytest.mark.parametrize("number", [*CARDS, *IBANS])
+def test_cards_and_ibans_are_found_in_a_sentence(number: str) -> None:
+    assert [span.text for span in find_pii(f"Please refund {number}, thanks.")] == [number]
+
+
+@pytest.mark.parametrize("behind", ["12/29", "1229 123", "from me", "2024-05-06", "and 12", "- thanks"])
+@pytest.mark.parametrize("before", ["", "12 ", "ref 4411 ", "on 3 May 2024 "])
+@pytest.mark.parametrize(
+    "value", ["4111 1111 1111 1111", "3782-822463-10005", "BE68 5390 0754 7034", "4111111111111111"]
+)
+def test_numbers_beside_a_card_or_an_iban_do_not_hide_it(value: str, before: str, behind: str) -> None:
+    assert value in [span.text for span in find_pii(f"{before}{value} {behind}") if span.kind in ("CARD", "IBAN")]
+
+
+@pytest.mark.parametrize("text", LOOK_ALIKES)
+def test_look_alikes_are_not_found(text: str) -> None:
+    assert find_pii(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("phone (72) 754-186", "(72) 754-186"),
+        ("call me on 3660170548", "3660170548"),
+        ("416 60 039 office", "416 60 039"),
+        ("+46 (0)8 928 571 38", "+46 (0)8 928 571 38"),
+        ("fax 0490 75 40 81", "0490 75 40 81"),
+        ("905-674-3793", "905-674-3793"),
+    ],
+)
+def test_phone_numbers_in_many_notations(text: str, value: str) -> None:
+    assert [(span.kind, span.text) for span in find_pii(text)] == [("PHONE", value)]
+
+
+def test_what_a_label_gave_away_is_found_without_the_label_too() -> None:
+    assert [span.text for span in find_pii("Mr. Jensen wrote. Jensen is angry; Jensens are not.")] == [
+        "Jensen",
+        "Jensen",
+    ]
+
+
+def test_a_private_key_that_was_cut_off_is_found_to_the_end() -> None:
+    text = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIB..."
+    assert [span.text for span in find_pii(text)] == [text]
+
+
+def test_spans_are_in_order_and_never_overlap() -> None:
+    text = " ; ".join(text for text, _ in TEXTS.values())
+    spans = find_pii(text)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(spans))
+    assert {span.kind for span in spans} == set(TEXTS)
+
+
+def test_hostile_texts_take_no_longer_than_their_length() -> None:
+    pieces = [
+        "a",
+        "1",
+        "1 ",
+        "a.",
+        "a@",
+        "x@a-",
+        "::",
+        "Mr Aa ",
+        "call me ",
+        "://a:",
+        "eyJaaaaaaaaaa.",
+        "AB12 abcd ",
+        "+1 (0",
+    ]
+    started = time.perf_counter()
+    for piece in pieces:
+        find_pii(piece * (20_000 // len(piece)))
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_stand_in_has_the_form_of_its_value(kind: str) -> None:
+    text, value = TEXTS[kind]
+    names = Pseudonymiser(KEY)
+    replaced = names.replace(text)
+    assert value not in replaced
+    (span,) = find_pii(replaced)
+    assert span.kind == kind
+    assert dict(names.mapping) == {value: span.text}
+    if kind not in ("EMAIL", "IP"):
+        signs = kind not in ("SECRET", "URL_LOGIN")
+        assert [shape(c, signs) for c in span.text] == [shape(c, signs) for c in value]
+
+
+@pytest.mark.parametrize("text", ["https://bob:$$$$$$$$$$@example.com", "password: $$$$$$$$1"])
+def test_the_signs_of_a_password_do_not_stay(text: str) -> None:
+    assert "$" not in Pseudonymiser(KEY).replace(text)
+
+
+def test_a_short_name_never_stands_in_for_itself() -> None:
+    names = Pseudonymiser(KEY)
+    shorts = [f"{first}{second}" for first in "BDFGKLMNPRSTVZ" for second in "aeiou"]
+    assert all(names.replace(f"Mr. {name} wrote") != f"Mr. {name} wrote" for name in shorts)
+
+
+def test_a_private_key_without_a_body_stays() -> None:
+    text = "-----BEGIN " + "PRIVATE KEY-----"
+    assert Pseudonymiser(KEY).replace(text) == text
+
+
+def shape(character: str, signs: bool) -> str:
+    if character.isdigit():
+        return "9"
+    if character.isalpha():
+        return "A" if character.isupper() else "a"
+    return character if signs else "."
+
+
+@pytest.mark.parametrize("number", CARDS)
+def test_a_cards_stand_in_passes_luhn_and_keeps_its_issuer(number: str) -> None:
+    stand_in = Pseudonymiser(KEY).replace(number)
+    assert is_card(stand_in)
+    assert stand_in != number and stand_in[:4] == number[:4]
+
+
+@pytest.mark.parametrize("text", IBANS)
+def test_an_ibans_stand_in_passes_mod_97(text: str) -> None:
+    stand_in = Pseudonymiser(KEY).replace(text)
+    assert is_iban(stand_in.replace(" ", "")) and stand_in != text
+
+
+def test_one_value_has_one_stand_in_however_it_is_written_and_wherever() -> None:
+    one, two = Pseudonymiser(KEY), Pseudonymiser(KEY)
+    plain = one.replace("card 4111111111111111")
+    spaced = two.replace("and 4111 1111 1111 1111 again")
+    assert spaced.replace(" ", "").removeprefix("and").removesuffix("again") == plain.removeprefix("card ")
+    assert one.replace("a@example.com, A@Example.com").count(".example") == 2
+    upper, lower = one.replace("JANE@EXAMPLE.COM"), one.replace("jane@example.com")
+    assert upper != lower and upper.lower() == lower
+
+
+def test_addresses_of_one_domain_and_names_of_one_family_stay_together() -> None:
+    replaced = Pseudonymiser(KEY).replace("x1@acme.example y2@acme.example z3@other.example")
+    first, second, third = (address.split("@")[1] for address in replaced.split())
+    assert first == second != third
+    full, short = Pseudonymiser(KEY).replace("Mrs. Ada Lovelace and Miss Lovelace").split(" and Miss ")
+    assert full.split()[-1] == short
+
+
+def test_stand_ins_are_repeatable_with_the_key_and_different_with_another() -> None:
+    texts = [text for text, _ in TEXTS.values()]
+    shuffled = random.Random(0).sample(texts, len(texts))
+    one, two, other = Pseudonymiser(KEY), Pseudonymiser(KEY), Pseudonymiser(KEY + b"!")
+    assert {t: one.replace(t) for t in texts} == {t: two.replace(t) for t in shuffled}
+    assert all(one.replace(text) != other.replace(text) for text in texts)
+
+
+def test_different_values_get_different_stand_ins() -> None:
+    values = [f"user{n}@example.com" for n in range(500)] + [f"+1 415 555 {n:04d}" for n in range(500)]
+    names = Pseudonymiser(KEY)
+    for value in values:
+        names.replace(value)
+    assert set(names.mapping) == set(values)
+    assert len(set(names.mapping.values())) == 1000
+
+
+@pytest.mark.parametrize("text", ["", "nothing here", "Ünïcödé 😀 \u200b\n\t", "\ud800"])
+def test_a_text_without_any_stays_as_it_is(text: str) -> None:
+    names = Pseudonymiser(KEY)
+    assert names.replace(text) == text
+    assert not names.mapping
+
+
+def test_dates_stay_dates() -> None:
+    for n in range(50):
+        replaced = Pseudonymiser(KEY + bytes([n])).replace("born 29/02/1984").removeprefix("born ")
+        day, month, year = map(int, replaced.split("/"))
+        assert 13 <= day <= 28 and 1 <= month <= 12 and 1979 <= year <= 1989 and year != 1984
+
+
+def test_no_secret_is_in_a_repr_a_log_or_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    names = Pseudonymiser(KEY)
+    for text, value in TEXTS.values():
+        names.replace(text)
+        assert value not in repr(find_pii(text)) + repr(names)
+    assert not caplog.records
+    with pytest.raises(ValueError, match="16 bytes") as caught:
+        Pseudonymiser(b"short secret")
+    assert "short secret" not in str(caught.value)
+
+
+def test_no_text_makes_it_fail_and_what_stands_between_spans_stays() -> None:
+    draw = random.Random(0)
+    pieces = [
+        *"09 .-+()@:/,=\n²٣x",
+        "١٢٣٤",
+        "card ",
+        "SSN ",
+        "call ",
+        "born ",
+        "Mr. Ñ",
+        "DE89",
+        "://",
+        "eyJ",
+        "\ud800",
+        "😀",
+    ]
+    pieces += [value for _, value in TEXTS.values()]
+    for _ in range(1500):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
+        spans, replaced = find_pii(text), Pseudonymiser(KEY).replace(text)
+        outside = [
+            text[a:b] for a, b in itertools.pairwise([0, *(n for s in spans for n in (s.start, s.end)), len(text)])
+        ]
+        place = 0
+        for part in outside[::2]:
+            assert part in replaced[place:]
+            place = replaced.index(part, place) + len(part)
+        if not spans:
+            assert replaced == text
+
+
+def test_digits_of_other_scripts_are_digits() -> None:
+    text = "card ٤١١١ ١١١١ ١١١١ ١١١١"
+    assert [span.kind for span in find_pii(text)] == ["CARD"]
+    assert is_card(Pseudonymiser(KEY).replace(text).removeprefix("card ").replace(" ", ""))
