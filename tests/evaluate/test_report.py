@@ -52,7 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
                 save_dataset(out.path, Dataset([], [], {"test": tests}))
             if name == "train":
-                write_jsonl(out.path / "curve.jsonl", [{"loss": 2.0}, {"loss": 1.0}, {"loss": 0.5}])
+                write_jsonl(
+                    out.path / "curve.jsonl", [{"member": m, "loss": loss} for m in (0, 1) for loss in (2.0, 1.0, 0.5)]
+                )
     spec = make_spec(root, traffic={"requests_per_month": 10_000_000})
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
@@ -111,8 +113,9 @@ def test_the_confusion_matrix_counts_every_test_answer(html: str) -> None:
     assert sum(int(count) for count in re.findall(r">(\d+)</td>", matrix.group())) == 100
 
 
-def test_the_training_curve_is_drawn_to_its_last_step(html: str) -> None:
-    assert "M0.0,10.0 L300.0,85.0 L600.0,122.5" in html
+def test_the_training_curve_is_drawn_to_its_last_step_for_each_member(html: str) -> None:
+    assert html.count("M0.0,10.0 L300.0,85.0 L600.0,122.5") == 2
+    assert "each of the 2 adapters" in html
 
 
 def test_each_step_is_listed_with_its_provenance(html: str, folder: Path) -> None:

@@ -73,12 +73,18 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
 
 
 def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The training loss as an SVG path in a box of 600 x 160, with the scale's ends."""
-    losses = [row["loss"] for row in rows]
-    top = max(losses)
-    steps = max(len(losses) - 1, 1)
-    points = [f"{600 * i / steps:.1f},{160 - 150 * loss / top:.1f}" for i, loss in enumerate(losses)]
-    return {"path": "M" + " L".join(points), "top": top, "last": losses[-1], "steps": len(losses)}
+    """The training loss as an SVG path in a box of 600 x 160, a line for each member, with the scale's ends."""
+    members: dict[int, list[float]] = {}
+    for row in rows:
+        members.setdefault(row["member"], []).append(row["loss"])
+    top = max(row["loss"] for row in rows)
+    steps = max(map(len, members.values()))
+    lines = [
+        "M"
+        + " L".join(f"{600 * i / max(steps - 1, 1):.1f},{160 - 150 * loss / top:.1f}" for i, loss in enumerate(losses))
+        for losses in members.values()
+    ]
+    return {"path": " ".join(lines), "top": top, "last": rows[-1]["loss"], "steps": steps, "members": len(lines)}
 
 
 def _confusions(records: Sequence[Record]) -> dict[str, Any]:
