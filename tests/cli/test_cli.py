@@ -140,6 +140,15 @@ def test_init_writes_where_it_is_told_with_a_path_that_holds_from_there(project:
     assert json.loads(tunewright("spec", "show", project / "sub").stdout)["data"]["train"] == "../train.jsonl"
 
 
+@pytest.mark.parametrize(("name", "typed"), [("tunewright.yaml", "sub"), ("mine.yaml", "sub/mine.yaml")])
+def test_what_init_says_to_type_finds_the_spec_it_wrote(project: Path, name: str, typed: str) -> None:
+    (project / "sub").mkdir()
+    done = tunewright("init", project / "train.jsonl", "--out", project / "sub" / name)
+    said = done.stdout.strip().rsplit("tunewright run ", 1)[1]
+    assert said == str(project / typed)
+    assert tunewright("spec", "show", said).returncode == 0
+
+
 def test_init_without_the_data_file_is_refused(tmp_path: Path) -> None:
     assert "There is no such data file" in refused(tunewright("init", tmp_path / "absent.jsonl"))
 

@@ -9,7 +9,7 @@ import typer
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help="A data file, .jsonl or .csv.")],
+    data: Annotated[Path, typer.Argument(help="A data file: JSONL, CSV, TSV or Parquet.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to write. [default: tunewright.yaml beside the data]")
     ] = None,
@@ -26,4 +26,5 @@ def init(
     target.write_text(guess.text, "utf-8")
     typer.echo(f"Wrote {target}: classify {guess.rows} rows, text in '{guess.text_column}', "
                f"{len(guess.labels)} labels in '{guess.label_column}'.")  # fmt: skip
-    typer.echo(f"Read it, mend the instruction, then type: tunewright run {target.parent}")
+    project = target.parent if target.name == SPEC_FILE else target
+    typer.echo(f"Read it, mend the instruction, then type: tunewright run {project}")
