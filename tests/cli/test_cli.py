@@ -17,6 +17,7 @@ from tunewright.cli import main
 from tunewright.version import __version__
 
 ENTRY = "from tunewright.cli import main; main()"
+VERBS = ("check", "split", "train", "export", "evaluate", "serve", "run")
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "huggingface_hub")
 
 
@@ -78,6 +79,12 @@ def test_a_quick_answer_loads_no_heavy_library(arguments: list[str]) -> None:
 def test_importing_the_package_loads_no_heavy_library() -> None:
     script = f"import sys, tunewright as tw; tw.load_spec; print([m for m in {HEAVY} if m in sys.modules])"
     assert python("-c", script).stdout.strip() == "[]"
+
+
+def test_a_room_never_stands_in_the_place_of_the_function_of_its_name() -> None:
+    rooms = "tunewright.train.encode, tunewright.evaluate.evidence, tunewright.export.bundle, tunewright.serve.app"
+    script = f"import {rooms}; import tunewright as tw; print(*(type(getattr(tw, v)).__name__ for v in {VERBS}))"
+    assert python("-c", script).stdout.split() == ["function"] * len(VERBS)
 
 
 def test_help_lists_every_verb() -> None:
