@@ -45,26 +45,10 @@ def by_tunewright() -> Callable[[str], Spans]:
 
 
 def by_presidio() -> Callable[[str], Spans]:
-    from presidio_analyzer.predefined_recognizers import (
-        CreditCardRecognizer,
-        EmailRecognizer,
-        IbanRecognizer,
-        IpRecognizer,
-        PhoneRecognizer,
-        UsSsnRecognizer,
-    )
+    from presidio_analyzer import predefined_recognizers
 
-    recognisers = [
-        kind()
-        for kind in (
-            CreditCardRecognizer,
-            EmailRecognizer,
-            IbanRecognizer,
-            IpRecognizer,
-            PhoneRecognizer,
-            UsSsnRecognizer,
-        )
-    ]
+    kinds = ("CreditCard", "Email", "Iban", "Ip", "Phone", "UsSsn")
+    recognisers = [getattr(predefined_recognizers, f"{kind}Recognizer")() for kind in kinds]
 
     def find(text: str) -> Spans:
         found = [r for one in recognisers for r in one.analyze(text, one.supported_entities, None) if r.score >= 0.4]

@@ -27,16 +27,16 @@ from tunewright.tasks import NextTokenModel, task_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 TICKETS = 200
-MIXED = ["block_size=32", "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"]
-FORMS = {
-    "fp32": ("fp32", []),
+FORMS: dict[str, tuple[str, list[str] | None]] = {
+    "fp32": ("fp32", None),
     "int8, blocks of 32": ("int8", ["block_size=32"]),
-    "int8, blocks of 64": ("int8", ["block_size=64"]),
+    "int8, blocks of 64": ("int8", None),
     "int8, blocks of 128": ("int8", ["block_size=128"]),
-    "int4, mixed k-quants": ("int4", MIXED),
+    "int4, mixed k-quants": ("int4", None),
     "int4, blocks of 32": ("int4", ["block_size=32"]),
     "int4, blocks of 128": ("int4", ["block_size=128"]),
 }
+"""Precision and the builder's options; None: those the product exports with."""
 
 
 def main() -> None:

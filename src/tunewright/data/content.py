@@ -9,10 +9,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from tunewright.data.findings import Finding, normal, places
+from tunewright.data.findings import Finding, places
 from tunewright.data.label_noise import likely_mislabelled
 from tunewright.data.near import near_copies, near_duplicates
 from tunewright.data.pii import find_pii
+from tunewright.data.text import normal
 from tunewright.tasks import Example
 
 THRESHOLD = 0.8

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunewright.data.readers import Fault, Note
+from tunewright.data.text import normal
 from tunewright.tasks import Example
 
 SEVERITIES = ("error", "warning")
+_UNREMARKABLE = {"extra-keys"}
+"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,15 @@ def check_readings(readings: Mapping[str, Reading], max_unreadable: float) -> li
             kinds = Counter(fault.code for fault in reading.faults).most_common(5)
             listing = ", ".join(f"{kind} ({times})" for kind, times in kinds)
             what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {reading.faults[0].reason}"
-            places = tuple(fault.where for fault in reading.faults[:5])
+            first_places = tuple(fault.where for fault in reading.faults[:5])
             fix = "They stand in quarantine/ of this step's output. Mend them, or allow some by data.max_unreadable."
-            found.append(Finding("D009", severity, what.rstrip("."), fix, places))
+            found.append(Finding("D009", severity, what.rstrip("."), fix, first_places))
         remarks = [note for note in reading.notes if note.code not in _UNREMARKABLE]
         for code, times in Counter(note.code for note in remarks).items():
             first = next(note for note in remarks if note.code == code)
             what = f"{name}: {times} times {code}. The first: {first.reason.rstrip('.')}"
             found.append(Finding("D010", "warning", what, "The rows are used as they are.", (first.where,)))
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-_UNREMARKABLE = {"extra-keys"}
-"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
 
 
 def check_splits(splits: Mapping[str, Sequence[Example]], answers: Sequence[str]) -> list[Finding]:
@@ -125,11 +124,6 @@ def _thin_answers(train: Sequence[Example], answers: Sequence[str]) -> list[Find
         what = f"train: fewer than 20 examples of {', '.join(thin[:8])}"
         found.append(Finding("D005", "warning", what, "Expect low accuracy on these labels; collect more."))
     return found
-
-
-def normal(text: str) -> str:
-    """A text without the differences of case and spacing that don't make it another one."""
-    return " ".join(text.casefold().split())
 
 
 def _repeats(name: str, examples: Sequence[Example]) -> list[Finding]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.data.text import normal
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -85,7 +87,7 @@ def likely_mislabelled(
 
 
 def _groups(texts: Sequence[str], groups: Sequence[Hashable] | None) -> list[Hashable]:
-    return list(groups) if groups is not None else [" ".join(text.casefold().split()) for text in texts]
+    return list(groups) if groups is not None else [normal(text) for text in texts]
 
 
 def _folds(given: Indices, groups: Sequence[Hashable], seed: int) -> Indices:

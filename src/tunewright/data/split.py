@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from tunewright.data.text import normal
 from tunewright.tasks import Example
 
 
@@ -19,7 +20,7 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
         return list(examples), []
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[example.meta.group or " ".join(example.request.casefold().split())].append(example)
+        groups[example.meta.group or normal(example.request)].append(example)
     by_answer: dict[str, list[str]] = defaultdict(list)
     for group, members in groups.items():
         by_answer[Counter(member.answer for member in members).most_common(1)[0][0]].append(group)

@@ -29,7 +29,12 @@ def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
     Raises:
         UserError: a file, folder or pattern gives none.
     """
-    return {name: files(spec.path(path)) for name, path in {"train": spec.data.train, **spec.data.test}.items()}
+    return {name: files(source) for name, source in _sources(spec).items()}
+
+
+def _sources(spec: Spec) -> dict[str, Path]:
+    """What the spec names, made absolute: a file, a folder or a pattern for "train" and each test split."""
+    return {"train": spec.path(spec.data.train), **{name: spec.path(path) for name, path in spec.data.test.items()}}
 
 
 def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
@@ -37,7 +42,7 @@ def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  
 
     Findings are written down, whatever their severity; the step `split` refuses data with errors.
     """
-    readings = {name: _read(spec, name) for name in raw_files(spec)}
+    readings = {name: _read(spec, name, source) for name, source in _sources(spec).items()}
     found = check_readings(readings, spec.data.max_unreadable)
     if not any(finding.severity == "error" for finding in found):
         splits = {name: reading.examples for name, reading in readings.items()}
@@ -93,10 +98,9 @@ def _refuse_errors(spec: Spec, check: Path) -> None:
         )
 
 
-def _read(spec: Spec, name: str) -> Reading:
+def _read(spec: Spec, name: str, source: Path) -> Reading:
     """All rows of one split: as examples, or as faults."""
     data = spec.data
-    source = spec.path(data.train if name == "train" else data.test[name])
     columns = Columns(data.text, data.label, data.group)
     alone = source.is_file()
     reading = Reading([], [], [])

@@ -90,23 +90,23 @@ def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
     return next((name for name, form in FORMS.items() if form.fits(row)), None)
 
 
-def _chat(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001 (one signature for all)
+def _chat(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "chat", "messages")
     return _Parts(row["messages"], ("messages", "tools"), row.get("tools"))
 
 
-def _prompt(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+def _prompt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "prompt", "prompt", "completion")
     return _Parts(_turns(row["prompt"], row["completion"]), ("prompt", "completion"))
 
 
-def _labelled(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "labelled", columns.text, columns.label)
     turns = _turns(_scalar(row, columns.text), _scalar(row, columns.label))
     return _Parts(turns, (columns.text, columns.label))
 
 
-def _alpaca(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     """The input, where there is one, follows the instruction behind a blank line."""
     _need(row, "alpaca", "instruction", "output")
     given = [row["instruction"], *([row["input"]] if row.get("input") not in (None, "") else [])]
@@ -119,7 +119,7 @@ def _alpaca(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts: 
     return _Parts(turns, ("instruction", "input", "output", "system"))
 
 
-def _sharegpt(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "sharegpt", "conversations")
     turns = row["conversations"]
     if not isinstance(turns, list):
@@ -138,7 +138,7 @@ def _sharegpt(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts
     return _Parts(messages, ("conversations", "system", "tools"), row.get("tools"))
 
 
-def _stored(row: dict[str, Any], columns: Columns, remarks: Remarks) -> _Parts:  # noqa: ARG001
+def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
     """A stored chat completion: the request's messages, in the object or under `request`, and the first choice."""
     request, response = (row[key] if isinstance(row.get(key), dict) else row for key in ("request", "response"))
     asked = next((key for key in ("messages", "input") if isinstance(request.get(key), list)), None)

@@ -49,7 +49,10 @@ class StrictJson:
         result = dict(pairs)
         if len(result) != len(pairs):
             seen: set[str] = set()
-            self._repeated += [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+            for key, _ in pairs:
+                if key in seen:
+                    self._repeated.append(key)
+                seen.add(key)
         return result
 
     def _remarks(self, text: str, value: Any) -> list[Remark]:
