@@ -6,19 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunewright.spec import Spec, parse_spec
-from tunewright.tasks import Example, Meta
+from tunewright.data.checks import Finding, judge
+from tunewright.data.checks.survey import Scanner, Split, Survey
+from tunewright.data.job import Job
+from tunewright.spec import DataSpec, Spec, parse_spec
+from tunewright.tasks import ClassifyTask, Example, Meta
 
 LABELS = ["billing", "defect", "refund"]
+TOKENIZER = Path(__file__).parent / "tokenizer"
+"""A tokenizer without a model: one token a byte."""
 
 
 def spec_data(**changes: Any) -> dict[str, Any]:
     """The smallest spec as plain data; `changes` are top-level keys."""
     task = {"kind": "classify", "instruction": "Route the ticket:\n{labels}", "labels": LABELS}
-    return {"name": "tickets", "task": task, "data": {"train": "train.jsonl"}, **changes}
+    return {"name": "tickets", "task": task, "data": {"train": "train.jsonl"}, "model": str(TOKENIZER), **changes}
 
 
 def make_spec(folder: Path = Path("/nowhere"), **changes: Any) -> Spec:
@@ -27,6 +33,28 @@ def make_spec(folder: Path = Path("/nowhere"), **changes: Any) -> Spec:
 
 def example(request: str, answer: str = "billing", group: str | None = None, source: str | None = None) -> Example:
     return Example.of(request, answer, Meta(id=f"id-{request}", group=group, source=source))
+
+
+def findings_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Sequence[str] = LABELS,
+                data: Mapping[str, Any] | None = None) -> list[Finding]:  # fmt: skip
+    """All findings over examples that were read without fault; "train" first."""
+    return judge(survey_in(folder, splits, labels, data))[0]
+
+
+def survey_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Sequence[str] = LABELS,
+              data: Mapping[str, Any] | None = None) -> Survey:  # fmt: skip
+    """What one pass over some examples leaves behind. Without labels there is no task either."""
+    task = ClassifyTask("Route the ticket.", dict.fromkeys(labels, "")) if labels else None
+    job = Job(DataSpec(**{"train": Path("train.jsonl"), **(data or {})}), dict.fromkeys(splits, Path("x.jsonl")), task)
+    surveyed = {}
+    for name, examples in splits.items():
+        file = folder / f"{name}.examples"
+        scanner = Scanner(job)
+        with file.open("wb") as stream:
+            for each in examples:
+                scanner.add(each, stream)
+        surveyed[name] = Split([scanner.scan()], [file.stat().st_size], file)
+    return Survey(job, surveyed)
 
 
 def write_project(folder: Path, **changes: Any) -> Path:

@@ -49,7 +49,7 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data")),
+        Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data", "model", "train", "goal")),
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("data", "seed")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",)),

@@ -170,7 +170,7 @@ def test_spec_schema_is_valid_json() -> None:
 
 
 def test_data_checks_and_splits_and_says_where(project: Path) -> None:
-    done = tunewright("data", project, "--json")
+    done = tunewright("data", "split", project, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["train"], answer["validation"], answer["test"]) == (66, 6, 18)
@@ -178,13 +178,13 @@ def test_data_checks_and_splits_and_says_where(project: Path) -> None:
 
 
 def test_data_a_second_time_reuses_both_steps(project: Path) -> None:
-    tunewright("data", project)
-    assert tunewright("data", project).stderr.count("unchanged, reused") == 2
+    tunewright("data", "split", project)
+    assert tunewright("data", "split", project).stderr.count("unchanged, reused") == 2
 
 
 def test_an_error_of_a_step_is_the_commands_own(project: Path) -> None:
     (project / "train.jsonl").write_text('{"text": "x"}\n')
-    done = tunewright("data", project)
+    done = tunewright("data", "split", project)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""`tunewright data|train|export|evaluate`: bring a project up to date as far as one room."""
+"""`tunewright train|export|evaluate` (and `data split`): bring a project up to date as far as one room."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tunewright.cli.options import (
 )
 
 
-def _verb(name: str, step: str, help_text: str) -> Callable[..., None]:
+def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
     """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
 
-    def verb(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
+    def command(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
              force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
         from tunewright import api, load_spec
         from tunewright.artifacts import MANIFEST
@@ -35,14 +35,13 @@ def _verb(name: str, step: str, help_text: str) -> Callable[..., None]:
             typer.echo(f"{key.replace('_', ' '):<28} {value}")
         typer.echo(folder)
 
-    verb.__name__, verb.__doc__ = name, help_text
-    return verb
+    command.__name__, command.__doc__ = name, help_text
+    return command
 
 
 VERBS = {
-    name: _verb(name, step, help_text)
+    name: verb(name, step, help_text)
     for name, step, help_text in (
-        ("data", "split", "Check the raw data and split it into a dataset."),
         ("train", "train", "Train an adapter."),
         ("export", "export", "Merge the adapter and build the bundle that is served."),
         ("evaluate", "evaluate", "Ask every predictor the test examples."),

@@ -3,6 +3,8 @@
 A text is the set of its shingles; two texts are near copies when the Jaccard similarity of their sets reaches a
 threshold. MinHash proposes pairs (`tunewright.data.minhash`), and each is checked on the shingles themselves: what is
 reported is exact, and what is missed is at most about 2 % of the pairs just at the threshold, fewer above it.
+
+Sketching needs each text once and can be done in parts; matching needs the sketches, and the texts of proposed pairs.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ LONG = 40
 """Words from which a text is long. A quarter more than that is compared both ways, so that no pair falls between."""
 _CHUNK = 1 << 20
 
+TextOf = Callable[[int], str]
+"""From a text's index to the text."""
+
 
 @dataclass(frozen=True)
 class NearPair:
@@ -35,6 +40,83 @@ class NearPair:
     first: int
     second: int
     jaccard: float
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """What near copies among n texts are found by; about 160 bytes a text."""
+
+    digests: Hashes
+    """Of each text's normal form, (n,); 0 where that is empty."""
+    words: Indices
+    """Words of each normal form, (n,)."""
+    keys: tuple[Hashes, Hashes]
+    """Band keys by characters, of the texts that aren't long, and by words, of those that are: (texts, bands) each."""
+
+    def rows(self) -> tuple[Indices, Indices]:
+        """The texts that either set of keys belongs to."""
+        return np.flatnonzero((self.words > 0) & (self.words < 1.25 * LONG)), np.flatnonzero(self.words >= LONG)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sketches]) -> Sketches:
+        """The sketches of all parts' texts, one part after the other."""
+        return cls(
+            np.concatenate([part.digests for part in parts]),
+            np.concatenate([part.words for part in parts]),
+            (np.concatenate([part.keys[0] for part in parts]), np.concatenate([part.keys[1] for part in parts])),
+        )
+
+
+class Sketcher:
+    """Sketches texts as they come, a million characters at a time.
+
+    Args:
+        threshold: least Jaccard similarity of two near copies, from 0.3 to 1.
+
+    Raises:
+        ValueError: the threshold is out of range.
+    """
+
+    def __init__(self, threshold: float):
+        self._bands = bands_for(threshold)
+        self._digests = bytearray()
+        self._words: list[int] = []
+        self._waiting: tuple[list[str], list[str]] = ([], [])
+        self._sizes = [0, 0]
+        self._keys: tuple[list[Hashes], list[Hashes]] = ([], [])
+
+    def add(self, text: str) -> None:
+        normal = _normal(text)
+        words = normal.count(" ") + 1 if normal else 0
+        self._digests += (
+            hashlib.blake2b(normal.encode("utf-8", "surrogatepass"), digest_size=8).digest() if words else bytes(8)
+        )
+        self._words.append(words)
+        for kind, belongs in enumerate((0 < words < 1.25 * LONG, words >= LONG)):
+            if belongs:
+                self._waiting[kind].append(normal)
+                self._sizes[kind] += len(normal)
+                if self._sizes[kind] >= _CHUNK:
+                    self._flush(kind)
+
+    def sketches(self) -> Sketches:
+        """The sketches of all texts added so far."""
+        for kind in (0, 1):
+            self._flush(kind)
+        empty = np.empty((0, self._bands[0]), np.uint64)
+        return Sketches(
+            np.frombuffer(bytes(self._digests), np.uint64),
+            np.array(self._words, np.int64),
+            (np.concatenate([empty, *self._keys[0]]), np.concatenate([empty, *self._keys[1]])),
+        )
+
+    def _flush(self, kind: int) -> None:
+        if self._waiting[kind]:
+            width = WORDS if kind else CHARACTERS
+            hashes, offsets = shingle_hashes(self._waiting[kind], width, by_words=kind == 1)
+            self._keys[kind].append(band_keys(hashes, offsets, self._bands))
+            self._waiting[kind].clear()
+            self._sizes[kind] = 0
 
 
 def near_duplicates(texts: Iterable[str], threshold: float = 0.8) -> list[NearPair]:
@@ -54,14 +136,20 @@ def near_duplicates(texts: Iterable[str], threshold: float = 0.8) -> list[NearPa
     Raises:
         ValueError: the threshold is out of range.
     """
-    bands = bands_for(threshold)
     texts = list(texts)
-    firsts, words = _distinct(texts)
-    found = [NearPair(first, index, 1.0) for index, first in enumerate(firsts.tolist()) if 0 <= first < index]
+    return pairs_within(_sketched(texts, threshold), texts.__getitem__, threshold)
+
+
+def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[NearPair]:
+    """`near_duplicates` of texts that were sketched before, with the same threshold."""
+    firsts = _firsts(sketches.digests)
+    repeats = np.flatnonzero((firsts != np.arange(len(firsts))) & (sketches.words > 0))
+    found = [NearPair(int(firsts[index]), index, 1.0) for index in repeats.tolist()]
     owner: dict[int, int] = {}
-    for shingles, rows in _by_length(firsts, words):
-        keys = _keys(texts, rows, shingles, bands)
-        jaccard = _jaccard_of(texts, shingles)
+    for width, rows, keys in zip((0, WORDS), sketches.rows(), sketches.keys, strict=True):
+        distinct = firsts[rows] == rows
+        rows, keys = rows[distinct], keys[distinct]
+        jaccard = _jaccard_of(text_of, width)
         for rights, lefts in candidates(keys, keys):
             earlier = lefts < rights
             for first, second in zip(rows[lefts[earlier]].tolist(), rows[rights[earlier]].tolist(), strict=True):
@@ -92,36 +180,52 @@ def near_copies(left: Iterable[str], right: Iterable[str], threshold: float = 0.
     Raises:
         ValueError: the threshold is out of range.
     """
-    bands = bands_for(threshold)
-    texts = list(left)
-    size = len(texts)
-    texts += right
-    firsts, words = _distinct(texts)
-    best: dict[int, tuple[float, int]] = {}
-    for shingles, rows in _by_length(firsts, words):
-        keys = _keys(texts, rows, shingles, bands)
-        jaccard = _jaccard_of(texts, shingles)
-        cut = int(np.searchsorted(rows, size))
-        for rights, lefts in candidates(keys[:cut], keys[cut:]):
-            for first, second in zip(rows[lefts].tolist(), rows[cut + rights].tolist(), strict=True):
-                similarity = jaccard(first, second)
-                if similarity >= threshold and similarity > best.get(second, (0.0, 0))[0]:
+    lefts, rights = list(left), list(right)
+    sketched = _sketched(lefts, threshold), _sketched(rights, threshold)
+    return pairs_between(*sketched, lefts.__getitem__, rights.__getitem__, threshold)
+
+
+def pairs_between(
+    left: Sketches, right: Sketches, left_text: TextOf, right_text: TextOf, threshold: float
+) -> list[NearPair]:
+    """`near_copies` of texts that were sketched before, with the same threshold."""
+    size = len(left.words)
+    equal = _firsts(np.concatenate([left.digests, right.digests]))[size:]
+    equal[right.words == 0] = size
+    best = {index: (1.0, first) for index, first in enumerate(equal.tolist()) if first < size}
+    firsts = _firsts(left.digests)
+    for width, rows, keys, other_rows, other_keys in zip(
+        (0, WORDS), left.rows(), left.keys, right.rows(), right.keys, strict=True
+    ):
+        distinct = firsts[rows] == rows
+        rows, keys = rows[distinct], keys[distinct]
+        jaccard = _jaccard_of(lambda index: left_text(index) if index < size else right_text(index - size), width)
+        for rights, lefts in candidates(keys, other_keys):
+            for first, second in zip(rows[lefts].tolist(), other_rows[rights].tolist(), strict=True):
+                known = best.get(second, (0.0, 0))[0]
+                if known < 1 and (similarity := jaccard(first, size + second)) >= threshold and similarity > known:
                     best[second] = (similarity, first)
-    pairs = []
-    for index in range(size, len(texts)):
-        equal = int(firsts[index])
-        if 0 <= equal < size:
-            pairs.append(NearPair(equal, index - size, 1.0))
-        elif equal in best:
-            similarity, first = best[equal]
-            pairs.append(NearPair(first, index - size, similarity))
-    return pairs
+    return [NearPair(first, second, similarity) for second, (similarity, first) in sorted(best.items())]
 
 
 def similarity(first: str, second: str) -> float:
     """The Jaccard similarity that near copies are judged by: of words' shingles where both texts are long."""
     texts = [first, second]
-    return _jaccard_of(texts, WORDS if _distinct(texts)[1].min() >= LONG else 0)(0, 1)
+    long = all(len(_normal(text).split()) >= LONG for text in texts)
+    return _jaccard_of(texts.__getitem__, WORDS if long else 0)(0, 1)
+
+
+def _sketched(texts: Sequence[str], threshold: float) -> Sketches:
+    sketcher = Sketcher(threshold)
+    for text in texts:
+        sketcher.add(text)
+    return sketcher.sketches()
+
+
+def _firsts(digests: Hashes) -> Indices:
+    """For each text the index of the first one with its normal form."""
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    return first[inverse]
 
 
 def _root(owner: dict[int, int], index: int) -> int:
@@ -143,29 +247,10 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text.casefold()).translate(_dropped()).split())
 
 
-def _distinct(texts: Sequence[str]) -> tuple[Indices, Indices]:
-    """For each text the index of the first one with its normal form (-1 where that is empty), and its words."""
-    digests = bytearray()
-    words = np.zeros(len(texts), np.int64)
-    for index, text in enumerate(texts):
-        normal = _normal(text)
-        words[index] = normal.count(" ") + 1 if normal else 0
-        digests += hashlib.blake2b(normal.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    _, first, inverse = np.unique(np.frombuffer(digests, "V16"), return_index=True, return_inverse=True)
-    return np.where(words > 0, first[inverse], -1), words
-
-
-def _by_length(firsts: Indices, words: Indices) -> list[tuple[int, Indices]]:
-    """(words in a shingle, 0 for characters; the distinct texts to compare by such shingles), short texts first."""
-    distinct = firsts == np.arange(len(firsts))
-    short, long = distinct & (words < 1.25 * LONG), distinct & (words >= LONG)
-    return [(shingles, np.flatnonzero(rows)) for shingles, rows in ((0, short), (WORDS, long)) if rows.any()]
-
-
-def _jaccard_of(texts: Sequence[str], words: int) -> Callable[[int, int], float]:
+def _jaccard_of(text_of: TextOf, words: int) -> Callable[[int, int], float]:
     @lru_cache(maxsize=4096)
     def shingles(index: int) -> frozenset[str]:
-        normal = _normal(texts[index])
+        normal = _normal(text_of(index))
         if not words:
             return frozenset(normal[i : i + CHARACTERS] for i in range(max(len(normal) - CHARACTERS + 1, 1)))
         parts = normal.split()
@@ -177,18 +262,3 @@ def _jaccard_of(texts: Sequence[str], words: int) -> Callable[[int, int], float]
         return both / (len(a) + len(b) - both)
 
     return jaccard
-
-
-def _keys(texts: Sequence[str], rows: Indices, words: int, bands: tuple[int, int]) -> Hashes:
-    """The band keys of rows, (rows, bands), computed for about a million characters at a time."""
-    keys = np.empty((len(rows), bands[0]), np.uint64)
-    normals: list[str] = []
-    characters = 0
-    for number, row in enumerate(rows.tolist(), 1):
-        normals.append(_normal(texts[row]))
-        characters += len(normals[-1])
-        if characters >= _CHUNK or number == len(rows):
-            hashes, offsets = shingle_hashes(normals, words or CHARACTERS, by_words=words > 0)
-            keys[number - len(normals) : number] = band_keys(hashes, offsets, bands)
-            normals, characters = [], 0
-    return keys

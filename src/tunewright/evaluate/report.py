@@ -6,15 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import MANIFEST, read_jsonl
+from tunewright.data.examine import load_examination
 from tunewright.evaluate.comparison import SERVED, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record
 from tunewright.evaluate.table import arm_rows
 from tunewright.evaluate.verdict import Verdict
+from tunewright.page import render
 from tunewright.spec import Spec
 
 MISTAKES_SHOWN = 12
@@ -33,8 +34,6 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         data: what `verdict_data` returns.
         inputs: the folders of the verdict's input steps, for the curve, the findings and the provenance.
     """
-    from jinja2 import Environment
-
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
     texts = _requests(inputs["split"])
     context = {
@@ -45,15 +44,11 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "curve": _curve(read_jsonl(inputs["train"] / "curve.jsonl")),
         "confusions": {split: _confusions([r for r in served if r.split == split]) for split in comparison.splits},
         "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
-        "findings": json.loads((inputs["check"] / "findings.json").read_text("utf-8")),
+        "findings": load_examination(inputs["check"]).findings,
         "steps": [json.loads((path / MANIFEST).read_text("utf-8")) for path in inputs.values()],
     }
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"pct": lambda share: f"{100 * share:.1f} %", "usd": lambda amount: f"${amount:,.2f}"}
-    for name, escape in (("report.html", True), ("report.md", False)):
-        environment.autoescape = escape
-        template = (resources.files("tunewright.evaluate") / "templates" / f"{name}.jinja").read_text("utf-8")
-        (folder / name).write_text(environment.from_string(template).render(context), "utf-8")
+    for name in ("report.html", "report.md"):
+        (folder / name).write_text(render("tunewright.evaluate", f"{name}.jinja", context), "utf-8")
 
 
 def _requests(dataset: Path) -> dict[str, str]:

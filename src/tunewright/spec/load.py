@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from tunewright.errors import UserError
-from tunewright.spec.schema import SPEC_FILE, Spec
+from tunewright.spec.schema import SPEC_FILE, FileSpec, Spec
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
@@ -43,18 +45,30 @@ def parse_spec(text: str, file: Path, overrides: Iterable[str] = ()) -> Spec:
     data = _yaml(text, file)
     if not isinstance(data, dict):
         raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    return _validated(Spec, data, overrides, file).anchored(file.parent)
+
+
+def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:
+    """The spec of a bare data source: a file, a folder or a pattern; `overrides` as in `load_spec`.
+
+    Raises:
+        UserError: an override does not fit the schema.
+    """
+    return _validated(FileSpec, {"data": {"train": str(train)}}, overrides, train)
+
+
+def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[str], file: Path) -> _Schema:
     for override in overrides:
         _apply(data, override)
     try:
-        spec = Spec.model_validate(_plain(data))
+        return schema.model_validate(_plain(data))
     except ValidationError as error:
-        faults = "; ".join(_fault(entry, data) for entry in error.errors())
+        faults = "; ".join(_fault(entry, data, schema) for entry in error.errors())
         raise UserError(
             faults if faults.endswith("?") else f"{faults}.",
             where=file,
             fix="Type: tunewright spec schema  (it lists every key with its meaning)",
         ) from None
-    return spec.anchored(file.parent)
 
 
 def _yaml(text: str, file: Path) -> Any:
@@ -104,12 +118,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise UserError(f"The value of the override '{override}' is not YAML.", fix="Quote it.") from None
 
 
-def _fault(entry: Any, data: Any) -> str:
+def _fault(entry: Any, data: Any, schema: type[BaseModel]) -> str:
     location = list(entry["loc"])
     key = ".".join(str(part) for part in location) or "spec"
     at = f"line {line}: " if (line := _line_of(location, data)) else ""
     if entry["type"] == "extra_forbidden":
-        name, options = str(location[-1]), _keys_at(location[:-1])
+        name, options = str(location[-1]), _keys_at(location[:-1], schema)
         close = difflib.get_close_matches(name, options, n=1)
         hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
         return f"{at}unknown key '{key}'{hint}"
@@ -131,8 +145,8 @@ def _line_of(location: list[Any], data: Any) -> int | None:
     return line
 
 
-def _keys_at(location: list[Any]) -> list[str]:
-    model: type[BaseModel] = Spec
+def _keys_at(location: list[Any], schema: type[BaseModel]) -> list[str]:
+    model = schema
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         candidates = [annotation, *get_args(annotation)]

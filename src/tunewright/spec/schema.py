@@ -74,6 +74,8 @@ Parquet are read, gzipped or not."""
     """The column that holds the input."""
     label: str = "label"
     """The column that holds the answer."""
+    time: str | None = None
+    """A column with the time a row is from."""
     group: str | None = None
     """A column whose equal values must stay on one side of a split (customer, template, thread)."""
     max_unreadable: Share = 0.0
@@ -215,6 +217,16 @@ class Spec(_Section):
     def path(self, relative: Path) -> Path:
         """A path of the spec, made absolute."""
         return (self.folder / relative.expanduser()).resolve()
+
+
+class FileSpec(_Section):
+    """What the data checks need of a spec, where there is none but the files themselves."""
+
+    data: DataSpec
+    model: str | None = None
+    """Base model whose tokenizer counts; without one, lengths are not checked."""
+    train: TrainSpec = TrainSpec()
+    goal: GoalSpec = GoalSpec()
 
 
 def spec_schema() -> dict[str, Any]:

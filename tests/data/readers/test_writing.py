@@ -68,7 +68,7 @@ examples = st.builds(
 @quick
 @given(written=st.lists(examples, min_size=1, max_size=4))
 def test_what_was_written_reads_back_the_same(written: list[Example], tmp_path: Path) -> None:
-    write_chat(tmp_path / "d.jsonl", written)
+    write_chat(tmp_path / "d.jsonl", written, Columns("text", "label", "group", "time"))
     found = read_all(tmp_path / "d.jsonl", "chat", Columns(group="group", time="time"))
     assert not found.faults
     for number, example in enumerate(written, 1):
@@ -88,7 +88,7 @@ def test_what_is_written_is_what_openai_takes(tmp_path: Path) -> None:
             {"role": "tool", "content": "3", "tool_call_id": "c"},
             {"role": "assistant", "content": "a", "weight": 1}]  # fmt: skip
     row = {"messages": said, "tools": [{"type": "function"}], "parallel_tool_calls": False}
-    write_chat(tmp_path / "out.jsonl", read_all(write(tmp_path / "in.jsonl", lines([row]))).examples)
+    write_chat(tmp_path / "out.jsonl", read_all(write(tmp_path / "in.jsonl", lines([row]))).examples, Columns())
     content = (tmp_path / "out.jsonl").read_text("utf-8")
     assert json.loads(content) == row
     assert '"weight": 1}' in content

@@ -18,12 +18,15 @@ from tunewright.data.readers import jsonl, tables
 from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example
 from tunewright.data.readers.lines import head_of
-from tunewright.data.readers.sources import SourceFile, files, suffix_of
+from tunewright.data.readers.parts import Piece
+from tunewright.data.readers.sources import files, suffix_of
 from tunewright.data.readers.writing import write_chat, write_quarantine
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
-__all__ = ["FORMS", "Columns", "Fault", "Note", "detect", "read", "read_rows", "write_chat", "write_quarantine"]
+__all__ = [
+    "FORMS", "Columns", "Fault", "Note", "detect", "read", "read_piece", "read_rows", "write_chat", "write_quarantine",
+]  # fmt: skip
 
 _SAMPLE = 20
 """Rows whose keys decide what form a file has."""
@@ -60,7 +63,7 @@ def read(
     """
     if form is not None and form not in FORMS:
         raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join(FORMS)}")
-    return chain.from_iterable(_examples(file, form, columns) for file in files(source))
+    return chain.from_iterable(read_piece(Piece(file), form, columns) for file in files(source))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -87,22 +90,17 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _examples(file: SourceFile, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
-    path = file.path
+def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
+    """`read` for one piece of a source; a span of a file has the form of its file."""
+    file, path = piece.file, piece.file.path
     reader = _reader_of(path)
     if isinstance(reader, Fault):
         yield reader
         return
-    items = reader(path)
-    sample: list[Row | Fault | Note] = []
-    objects: list[dict[str, Any]] = []
-    for item in items:
-        sample.append(item)
-        if isinstance(item, tuple):
-            objects.append(item[1])
-            if len(objects) == _SAMPLE:
-                break
-    if not any(isinstance(item, (tuple, Fault)) for item in sample):
+    sample, objects, items = _sampled(reader(path))
+    if piece.span:
+        sample, items = [], jsonl.rows(path, piece.span)
+    elif not any(isinstance(item, (tuple, Fault)) for item in sample):
         yield fault(path, 1, "empty", "The data file holds no rows. Check the export, then run again.")
     form = form or detect(objects, columns)
     named = columns or Columns()
@@ -125,6 +123,21 @@ def _examples(file: SourceFile, form: str | None, columns: Columns | None) -> It
                 yield note(path, number, code, reason)
                 told.add(reason)
         yield read
+
+
+def _sampled(
+    items: Iterator[Row | Fault | Note],
+) -> tuple[list[Row | Fault | Note], list[dict[str, Any]], Iterator[Row | Fault | Note]]:
+    """(the items as far as the sample goes, the objects among them, the rest)."""
+    sample: list[Row | Fault | Note] = []
+    objects: list[dict[str, Any]] = []
+    for item in items:
+        sample.append(item)
+        if isinstance(item, tuple):
+            objects.append(item[1])
+            if len(objects) == _SAMPLE:
+                break
+    return sample, objects, items
 
 
 def _reader_of(path: Path) -> _Reader | Fault:

@@ -9,26 +9,27 @@ from pathlib import Path
 
 from tunewright.data.readers import array
 from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Refusal, Row, fault, note
-from tunewright.data.readers.lines import head_of, text_lines
+from tunewright.data.readers.lines import Span, head_of, text_lines
 from tunewright.data.readers.strict_json import JSON_FAULTS, StrictJson, described
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."
 
 
-def rows(path: Path) -> Iterator[Row | Fault | Note]:
-    """(line number, object) of every line; a file that is one JSON array gives its elements, with a note.
+def rows(path: Path, span: Span | None = None) -> Iterator[Row | Fault | Note]:
+    """(line number, object) of every line, or of those within a span; a file that is one JSON array gives its \
+elements, with a note.
 
     Raises:
         UserError: there is no such file.
     """
-    if array.begins(head_of(path)):
+    if span is None and array.begins(head_of(path)):
         yield from array.rows(path)
         return
-    source: Iterator[_Item] = text_lines(path)
+    source: Iterator[_Item] = text_lines(path, span)
     parser = StrictJson()
     item = next(source, None)
-    first = True
+    first = span is None or span.start == 0
     while item is not None:
         if not isinstance(item, tuple):
             yield item

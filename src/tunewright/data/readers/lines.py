@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,48 @@ _BOM = b"\xef\xbb\xbf"
 _WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
+@dataclass(frozen=True)
+class Span:
+    """Some whole lines of a plain file (see `is_plain_lines`)."""
+
+    start: int
+    """Where the first line begins, in bytes."""
+    stop: int
+    """Where the last one ends."""
+    line: int
+    """Number of the first line."""
+
+
+class _Slice(io.RawIOBase):
+    """A file's bytes within a span, as a stream of its own."""
+
+    def __init__(self, file: io.FileIO, span: Span):
+        self._file, self._left = file, span.stop - span.start
+        file.seek(span.start)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @contextmanager
-def unpacked(path: Path) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of a file, unpacked where its first bytes are gzip's, whatever its name.
+def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader[Any]]:
+    """The bytes of a file, unpacked where its first bytes are gzip's, whatever its name; or those within a span.
 
     Raises:
         UserError: there is no such file.
     """
     try:
-        file = io.BufferedReader(path.open("rb", buffering=0), _BUFFER)
+        raw = path.open("rb", buffering=0)
+        file = io.BufferedReader(_Slice(raw, span) if span else raw, _BUFFER)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.") from None
     with file:
@@ -55,15 +89,22 @@ def head_of(path: Path) -> bytes:
         return b""
 
 
-def raw_lines(path: Path) -> Iterator[tuple[int, bytes] | Fault | Note]:
-    """(line number, bytes with their line end) of every line, blank ones too.
+def is_plain_lines(path: Path) -> bool:
+    """Whether a file is read as it lies on disk, line by line at LF: not gzip, not UTF-16, not ended by CR alone."""
+    with path.open("rb") as file:
+        head = file.peek(_BUFFER)
+        return not is_gzip(file) and _wide(head) is None and b"\n" in head
+
+
+def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes] | Fault | Note]:
+    """(line number, bytes with their line end) of every line, blank ones too; all, or those of a span.
 
     A line ends at LF; in a file without any LF, at CR. One fault stands for a whole UTF-16 file, for a line above
     MAX_LINE, and for what is lost behind the place where a gzip file is damaged.
     """
-    number = 0
+    number = span.line - 1 if span else 0
     try:
-        with unpacked(path) as stream:
+        with unpacked(path, span) as stream:
             head = stream.peek(_BUFFER)
             if wide := _wide(head):
                 yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
@@ -88,12 +129,13 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes] | Fault | Note]:
         yield fault(path, number + 1, "gzip", reason)
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str] | Fault | Note]:
-    """(line number, text) of every line that isn't blank. U+2028 and its like are text, not line ends.
+def text_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str] | Fault | Note]:
+    """(line number, text) of every line that isn't blank, or of those within a span.
 
-    A line that isn't UTF-8 is a fault that names the byte; the other lines are yielded as usual.
+    U+2028 and its like are text, not line ends. A line that isn't UTF-8 is a fault that names the byte; the other
+    lines are yielded as usual.
     """
-    for item in raw_lines(path):
+    for item in raw_lines(path, span):
         if not isinstance(item, tuple):
             yield item
             continue

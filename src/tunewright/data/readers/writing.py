@@ -9,16 +9,17 @@ from typing import Any
 
 from tunewright.artifacts import write_jsonl
 from tunewright.data.readers.base import Fault
+from tunewright.data.readers.forms import Columns
 from tunewright.tasks import Example, Message
 
 
-def write_chat(path: Path, examples: Iterable[Example]) -> None:
+def write_chat(path: Path, examples: Iterable[Example], columns: Columns) -> None:
     """One example a line: messages, tools and weight as OpenAI has them, then the keys of `meta.extra`.
 
-    Reading the file gives the same examples, but for id and source, which say where a row was read. Group and time are
-    written under these names: read them with `Columns(group="group", time="time")`.
+    Reading the file with the same columns gives the same examples, but for id and source, which say where a row was
+    read. A group or time whose column has no name is left out.
     """
-    write_jsonl(path, (_chat_row(example) for example in examples))
+    write_jsonl(path, (_chat_row(example, columns) for example in examples))
 
 
 def write_quarantine(path: Path, faults: Iterable[Fault]) -> None:
@@ -26,15 +27,15 @@ def write_quarantine(path: Path, faults: Iterable[Fault]) -> None:
     write_jsonl(path, (asdict(fault) for fault in faults))
 
 
-def _chat_row(example: Example) -> dict[str, Any]:
+def _chat_row(example: Example, columns: Columns) -> dict[str, Any]:
     row: dict[str, Any] = {"messages": [_chat_message(message) for message in example.messages]}
     if example.tools:
         row["tools"] = example.tools
     if example.weight != 1.0:
         row["weight"] = example.weight
-    for key in ("group", "time"):
-        if (value := getattr(example.meta, key)) is not None:
-            row[key] = value
+    for column, value in ((columns.group, example.meta.group), (columns.time, example.meta.time)):
+        if column and value is not None:
+            row[column] = value
     return row | example.meta.extra
 
 

@@ -1,8 +1,13 @@
+"""Findings on near copies, spellings, wrong labels and personal data."""
+
 from __future__ import annotations
 
-from tests.conftest import LABELS, example
-from tunewright.data.content import check_content
-from tunewright.data.findings import Finding
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LABELS, example, findings_in
+from tunewright.data.checks import Finding
 from tunewright.tasks import Example
 
 WORDS = {
@@ -26,52 +31,62 @@ def rows(label: str, count: int) -> list[Example]:
 TRAIN = [row for label in LABELS for row in rows(label, 40)]
 
 
-def found(code: str, train: list[Example], test: list[Example] | None = None) -> list[Finding]:
-    findings = check_content({"train": train, "test": test or [example("quite another thing")]}, LABELS)
-    return [finding for finding in findings if finding.code == code]
+class Found:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, code: str, train: list[Example], test: list[Example] | None = None) -> list[Finding]:
+        splits = {"train": train, "test": test or [example("quite another thing")]}
+        return [finding for finding in findings_in(self.folder, splits) if finding.code == code]
 
 
-def test_clean_data_has_no_finding() -> None:
-    assert check_content({"train": TRAIN, "test": [example("quite another thing")]}, LABELS) == []
+@pytest.fixture
+def found(tmp_path: Path) -> Found:
+    return Found(tmp_path)
 
 
-def test_near_repeats_are_found_but_not_within_a_group() -> None:
+def test_clean_data_has_no_finding(tmp_path: Path) -> None:
+    findings = findings_in(tmp_path, {"train": TRAIN, "test": [example("quite another thing")]})
+    assert [finding.code for finding in findings] == ["D023"]
+
+
+def test_near_repeats_are_found_but_not_within_a_group(found: Found) -> None:
     text = "my parcel with the blue kettle never arrived at the old house"
     copies = [example(text, group="a", source="t:1"), example(text + " now", group="a", source="t:2")]
     other = example(text + ", ok", group="b", source="t:3")
     assert found("D011", copies) == []
     (finding,) = found("D011", [*copies, other])
-    assert (finding.what, finding.examples) == ("train: 1 rows nearly repeat another row", ("t:3",))
+    assert (finding.what, finding.examples[0].where) == ("train: 1 rows nearly repeat another row", "t:3")
 
 
-def test_near_copies_of_train_in_a_test_are_found_and_shared_groups_too() -> None:
+def test_near_copies_of_train_in_a_test_are_found_and_shared_groups_too(found: Found) -> None:
     text = "my parcel with the blue kettle never arrived at the old house"
     test = [example(text + " now", source="s:1"), example("wholly different", group="g", source="s:2")]
     (finding,) = found("D012", [*TRAIN, example(text), example("in the group", group="g")], test)
     assert "1 test texts have a near copy in train, 1 share a group" in finding.what
-    assert finding.examples == ("s:1",)
+    assert [place.where for place in finding.examples] == ["s:1"]
 
 
-def test_spellings_of_one_label_are_found() -> None:
+def test_spellings_of_one_label_are_found(found: Found) -> None:
     (finding,) = found("D013", [*TRAIN, example("one", "Refunds", source="t:9"), example("two", " re-fund")])
     assert "'refund', 'Refunds', ' re-fund'" in finding.what
 
 
-def test_a_flipped_label_is_found_with_the_right_one() -> None:
+def test_a_flipped_label_is_found_with_the_right_one(found: Found) -> None:
     flipped = TRAIN[5].model_copy(update={"messages": example(TRAIN[5].request, "refund").messages})
     (finding,) = found("D014", [*TRAIN[:5], flipped, *TRAIN[6:]])
     assert "refund to billing (1)" in finding.what
-    assert finding.examples == ("t.jsonl:5",)
+    assert finding.examples[0].where == "t.jsonl:5"
 
 
-def test_labels_that_nothing_can_be_told_about_are_not_called_wrong() -> None:
+def test_labels_that_nothing_can_be_told_about_are_not_called_wrong(found: Found) -> None:
     noise = [example(f"thing{n * 7919} stuff{n * 104729}", LABELS[n % 3]) for n in range(90)]
     assert found("D014", noise) == []
 
 
-def test_personal_data_is_counted_by_kind_and_never_shown() -> None:
+def test_personal_data_is_counted_by_kind_and_never_shown(found: Found) -> None:
     secret = "jane.doe@example.org"
     (finding,) = found("D015", [*TRAIN, example(f"write to {secret} please", source="t:7")])
     assert finding.what == "train: 1 rows hold personal data or secrets: EMAIL (1)"
-    assert finding.examples == ("t:7",)
+    assert finding.examples[0].where == "t:7"
     assert secret not in repr(finding)

@@ -1,0 +1,158 @@
+"""`tunewright data`: check, fix and split the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli.options import ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
+from tunewright.cli.steps import verb
+from tunewright.errors import GateFailed, UserError
+
+if TYPE_CHECKING:
+    from tunewright.data.job import Job
+    from tunewright.data.pii import Pseudonymiser
+
+app = typer.Typer(help="Check, fix and split the data.", no_args_is_help=True)
+
+TargetArgument = Annotated[
+    Path, typer.Argument(help="A project (a folder with tunewright.yaml, or a spec file), or data: a file, a folder, a "
+                              "pattern.", metavar="PROJECT|DATA")
+]  # fmt: skip
+_FILE_OVERRIDES = "For data without a spec, say what it holds: data.text=body data.label=queue model=phi-3.5-mini"
+
+
+class FailOn(StrEnum):
+    error = "error"
+    warning = "warning"
+    note = "note"
+    never = "never"
+
+
+@app.command(epilog=_FILE_OVERRIDES)
+def check(
+    target: TargetArgument,
+    overrides: OverridesArgument = None,
+    fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a finding is at least so grave.")] = FailOn.error,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the output of bare data goes. [default: data-check/]")
+    ] = None,
+    runs: RunsOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Look for everything in the data that would hurt: a table here, and report.html with examples."""
+    from tunewright.data.checks import SEVERITIES
+    from tunewright.data.examine import REPORT, load_examination
+
+    folder = _checked_project(target, overrides, runs, force) if _is_project(target) else _checked_data(
+        target, overrides, out or Path("data-check"))  # fmt: skip
+    examination = load_examination(folder)
+    if json:
+        print_json({"folder": folder, "report": folder / REPORT, **asdict(examination)})
+    else:
+        from rich.console import Console
+
+        from tunewright.data.printing import print_examination
+
+        print_examination(examination, str(target), Console())
+        typer.echo(f"report: {folder / REPORT}")
+    grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
+    failing = [finding for finding in examination.findings if finding.severity in grave]
+    if failing:
+        raise GateFailed(f"{len(failing)} findings at or above --fail-on {fail_on}")
+
+
+@app.command(epilog=_FILE_OVERRIDES)
+def fix(
+    target: TargetArgument,
+    overrides: OverridesArgument = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A finding's code; again for more. [required]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder. [default: fixed/ beside the spec]")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="For D015: a file of your own with at least 16 random bytes.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="For D015: also write who is who, readable by you alone. Keep it apart.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Mend findings in new files, with a log of every changed row. The originals stay as they are."""
+    from tunewright.data.fix import LOG
+    from tunewright.data.fix import fix as fix_data
+
+    folder = out or ((target if target.is_dir() else target.parent) if _is_project(target) else Path()) / "fixed"
+    pseudonymiser = _pseudonymiser(key_file, mapping)
+    codes = [code for given in only or () for code in given.split(",")]
+    fixed = fix_data(_job(target, overrides), codes, folder, pseudonymiser)
+    if mapping and pseudonymiser:
+        pseudonymiser.save_mapping(mapping)
+    if json:
+        print_json({"files": fixed.files, "changes": fixed.changes, "log": folder / LOG})
+        return
+    for code, count in sorted(fixed.changes.items()):
+        typer.echo(f"{code}  {count} rows")
+    typer.echo(f"{'every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
+    names = " ".join(
+        f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()
+    )
+    typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {names}")
+
+
+app.command("split")(verb("split", "split", "Cut the checked data into train, validation and test."))
+
+
+def _is_project(target: Path) -> bool:
+    from tunewright.spec import SPEC_FILE
+
+    return (target / SPEC_FILE).is_file() or target.suffix.lower() in (".yaml", ".yml")
+
+
+def _job(target: Path, overrides: list[str] | None) -> Job:
+    from tunewright.data.job import job_of, job_of_files
+    from tunewright.spec import file_spec, load_spec
+
+    if _is_project(target):
+        return job_of(load_spec(target, overrides or ()))
+    return job_of_files(file_spec(target, overrides or ()))
+
+
+def _checked_project(target: Path, overrides: list[str] | None, runs: Path | None, force: bool) -> Path:
+    from tunewright import api, load_spec
+
+    return api.check(load_spec(target, overrides or ()), runs=runs, force=force)
+
+
+def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
+    from tunewright.data.examine import FINDINGS, examine
+
+    if out.exists() and any(out.iterdir()) and not (out / FINDINGS).is_file():
+        raise UserError("This folder holds something else; it was left as it is.", where=out,
+                        fix="Name another with --out.")  # fmt: skip
+    job = _job(target, overrides)
+    job.files()
+    out.mkdir(parents=True, exist_ok=True)
+    examine(job, out)
+    return out
+
+
+def _pseudonymiser(key_file: Path | None, mapping: Path | None) -> Pseudonymiser | None:
+    from tunewright.data.pii import Pseudonymiser
+
+    if key_file is None:
+        return None
+    if mapping and mapping.exists():
+        raise UserError("This file exists; it was left as it is.", where=mapping, fix="Name another with --mapping.")
+    try:
+        return Pseudonymiser(key_file.read_bytes())
+    except OSError as error:
+        raise UserError(f"The key can't be read: {error.strerror}.", where=key_file) from None
+    except ValueError as error:
+        raise UserError(f"This key won't do: {error}.", where=key_file,
+                        fix=f"Type: head -c 32 /dev/urandom > {key_file}") from None  # fmt: skip

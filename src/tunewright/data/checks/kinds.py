@@ -1,0 +1,179 @@
+"""The kinds of findings: a code that never changes its meaning, why it hurts, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SEVERITIES = ("error", "warning", "note")
+"""In order. An error: the data can't be used as it is. A warning: it makes a worse model or a false figure. A note:
+worth knowing."""
+
+DIMENSIONS = {
+    "readable": "Every row can be read, and says what it was meant to say.",
+    "labels": "Every label is one the job knows, and has enough examples.",
+    "agreement": "The same text has the same label everywhere, and the right one.",
+    "unique": "No row counts twice.",
+    "separate": "Nothing of the test is in train.",
+    "private": "No personal data, no secrets.",
+    "served": "What is learnt is what will be served: prompt, length, language.",
+    "enough": "The test is large enough to tell a good model from a bad one.",
+}
+"""What a data set is scored by, from 0 to 100."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    title: str
+    dimension: str
+    why: str
+    fix: str
+    """What to do, as a sentence."""
+    mends: str = ""
+    """What `tunewright data fix --only CODE` does about it; empty where only a person can tell."""
+
+
+KINDS = {
+    "D001": Kind(
+        "no text", "readable", "There is nothing to answer.", "Delete or fill these rows.", "deletes these rows"
+    ),
+    "D002": Kind(
+        "unknown label", "labels", "A classifier can only answer what the spec lists.",
+        "Add them under task.labels, or correct the rows.",
+    ),
+    "D003": Kind(
+        "one label only", "labels", "There is nothing to tell apart.",
+        "A classifier needs examples of at least two labels.",
+    ),
+    "D004": Kind(
+        "label without examples", "labels", "The model can't learn it.", "Add examples, or remove the labels."
+    ),
+    "D005": Kind(
+        "starved label", "labels", "With so few examples a label is learnt badly, and its accuracy can't be measured.",
+        "Expect low accuracy on these labels; collect more.",
+    ),
+    "D006": Kind(
+        "same text, different labels", "agreement", "One of them teaches a mistake, and no model can be right on both.",
+        "Decide which label is right.",
+        "keeps each text's most frequent label, and deletes the text where there is none",
+    ),
+    "D007": Kind(
+        "repeated row", "unique", "It counts twice, in training and in every figure.", "Keep one of each.",
+        "keeps the first of each",
+    ),
+    "D008": Kind(
+        "test text in train", "separate", "What is measured on it is memory, and flatters every figure.",
+        "Remove them from train.", "deletes them from train",
+    ),
+    "D009": Kind(
+        "unreadable row", "readable", "It is lost to training.",
+        "They stand in quarantine/ of this check's output. Mend them, or allow some by data.max_unreadable.",
+        "leaves them out of the new file, and lists them",
+    ),
+    "D010": Kind(
+        "read with a remark", "readable", "The file may not say what you mean.", "The rows are used as they are."
+    ),
+    "D011": Kind(
+        "near repeat", "unique", "It counts nearly twice, and a random split puts the two on both sides.",
+        "Keep one of each, or give them a group so that they stay together.", "keeps the first of each",
+    ),
+    "D012": Kind(
+        "near copy of a test text in train", "separate", "What is measured on it is half memory.",
+        "What is measured on them is memory; name a test of new groups beside it.",
+        "deletes from train what is near a test text or shares its group",
+    ),
+    "D013": Kind(
+        "spellings of one label", "labels", "One label is learnt as two, and each is measured wrong.",
+        "Choose one spelling of each.", "writes the spec's spelling, or the most frequent one",
+    ),
+    "D014": Kind(
+        "probably wrong label", "agreement", "A few per cent of wrong labels cap what any model can reach.",
+        "Look at them, the most probable first (suspects.jsonl); a hard row is suspected too.",
+    ),
+    "D015": Kind(
+        "personal data or secret", "private", "A model may repeat what it was trained on, to anyone.",
+        "Put stand-ins in their place before training.",
+        "puts in stand-ins: the same for the same person everywhere, of the same form",
+    ),
+    "D016": Kind(
+        "template tokens in a text", "readable",
+        "Many trainers and servers take them for the end of a turn; here they are plain text, which the model "
+        "learns to write.",
+        "Remove them.", "removes them",
+    ),
+    "D017": Kind(
+        "another prompt than the one served", "served", "A model answers best to the prompt it was trained with.",
+        "The data's own system prompts are not used: make sure that the spec's instruction says the same.",
+        "removes the data's system prompts",
+    ),
+    "D018": Kind(
+        "dominating label", "labels", "Always answering it looks like a good model: accuracy hides the rest.",
+        "Look at the figures of each label, not at accuracy alone; collect more of the others.",
+    ),
+    "D019": Kind(
+        "answer beyond the token limit", "served", "A cut answer teaches cut answers, so training refuses the row.",
+        "Raise train.max_length, or shorten these rows.", "deletes these rows",
+    ),
+    "D020": Kind(
+        "prompt beyond the token limit", "served", "There is no room for any answer.",
+        "Raise train.max_length, or shorten these inputs.", "deletes these rows",
+    ),
+    "D021": Kind(
+        "another language", "served", "The model sees too little of it to learn it, and a test hides that.",
+        "Collect more of each language you will serve, or route the others elsewhere.",
+    ),
+    "D022": Kind(
+        "answers longer than needed", "served", "Every token of an answer costs time and money at each request.",
+        "Shorten what the model is taught to write.",
+    ),
+    "D023": Kind(
+        "small test", "enough", "The difference that you look for is smaller than the error of the measurement.",
+        "Add test examples.",
+    ),
+    "D024": Kind(
+        "damaged characters", "readable", "The model learns the damage: UTF-8 was read as another encoding.",
+        "Export again as UTF-8.", "restores what can be restored",
+    ),
+    "D025": Kind(
+        "not checked", "served", "What isn't checked may be wrong.", "Mend the cause, then check again with --force."
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """An example of what a finding concerns."""
+
+    where: str
+    """file:line"""
+    text: str = ""
+    """The beginning of what stands there, personal data masked."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    code: str
+    severity: str
+    what: str
+    """What was found and how often, as a sentence without its full stop."""
+    fix: str
+    examples: Sequence[Place] = ()
+    """The first it concerns."""
+    count: int = 0
+    """How many rows (or, of D004 and D005, labels) it concerns."""
+    share: float = 0.0
+    """The same as a share of all, from 0 to 1."""
+    split: str = ""
+    """The part of the data it concerns; empty for all."""
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.code]
+
+
+def scores(findings: Sequence[Finding]) -> dict[str, int]:
+    """For each of DIMENSIONS 100 less the per cent that its gravest finding concerns, rounded down."""
+    worst = dict.fromkeys(DIMENSIONS, 0.0)
+    for finding in findings:
+        worst[finding.kind.dimension] = max(worst[finding.kind.dimension], min(finding.share, 1.0))
+    return {name: int(100 * (1 - share)) for name, share in worst.items()}

@@ -1,0 +1,82 @@
+"""Findings on the labels: which there are, how many rows each has, and how they are written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from tunewright.data.checks.kinds import KINDS, Finding
+from tunewright.data.checks.places import places
+from tunewright.data.checks.survey import FIRST, Split, Survey, hash_of
+
+STARVED = 20
+"""Rows below which a label is starved."""
+
+
+def balance(survey: Survey) -> Iterator[Finding]:
+    """Labels without rows, with few, and one with most of them."""
+    labels, counts = survey.labels, survey.train.answers
+    present = [label for label in labels if counts[label]]
+    if not labels:
+        return
+    if len(present) < 2:
+        what = f"train: all rows have the label '{present[0]}'" if present else "train: no row has a label of the spec"
+        yield Finding("D003", "error", what, KINDS["D003"].fix, count=len(survey.train.table), share=1, split="train")
+        return
+    absent = [label for label in labels if not counts[label]]
+    if absent:
+        what = f"train: no example of {', '.join(absent[:8])}"
+        share = len(absent) / len(labels)
+        yield Finding("D004", "warning", what, KINDS["D004"].fix, (), len(absent), share, "train")
+    thin = [label for label in present if counts[label] < STARVED]
+    if thin:
+        what = f"train: fewer than {STARVED} examples of {', '.join(thin[:8])}"
+        what += f" and {len(thin) - 8} more" if len(thin) > 8 else ""
+        share = len(thin) / len(labels)
+        yield Finding("D005", "warning", what, KINDS["D005"].fix, (), len(thin), share, "train")
+    largest = max(present, key=lambda label: counts[label])
+    share = counts[largest] / sum(counts[label] for label in present)
+    if share > 0.5 + 0.5 / len(present):
+        what = f"train: {100 * share:.0f} % of the rows have the label '{largest}'"
+        yield Finding("D018", "warning", what, KINDS["D018"].fix, (), counts[largest], share, "train")
+
+
+def spellings(survey: Survey) -> Iterator[Finding]:
+    """Labels that differ only in case, spacing, signs or a plural s."""
+    alike = {name: best for name, best in preferred_spellings(survey).items() if name != best}
+    if not alike:
+        return
+    together: dict[str, list[str]] = defaultdict(list)
+    for name, best in alike.items():
+        together[best].append(name)
+    listing = "; ".join(", ".join(map(repr, [best, *names])) for best, names in list(together.items())[:FIRST])
+    count = sum(split.answers[name] for split in survey.splits.values() for name in alike)
+    rows = sum(len(split.table) for split in survey.splits.values())
+    shown = [place for split in survey.splits.values() for place in places(split, _rows_of(split, alike))]
+    what = f"labels that may be one: {listing}"
+    yield Finding("D013", "warning", what, KINDS["D013"].fix, tuple(shown[:FIRST]), count, count / rows)
+
+
+def preferred_spellings(survey: Survey) -> dict[str, str]:
+    """For each label that others resemble the spelling to keep: the spec's, or else the most frequent one."""
+    if not survey.labels and not survey.job.task:
+        counted = survey.train.answers
+        if len(counted) > len(survey.train.table) / 2:
+            return {}
+    counts = sum((split.answers for split in survey.splits.values()), Counter())
+    allowed = set(survey.job.task.answers) if survey.job.task else set()
+    bare: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        bare[re.sub(r"[\W_]+", "", name.casefold()).removesuffix("s")].append(name)
+    best: dict[str, str] = {}
+    for names in bare.values():
+        if len(names) > 1 and sum(name in allowed for name in names) < 2:
+            kept = max(names, key=lambda name: (name in allowed, counts[name], name))
+            best |= dict.fromkeys(names, kept)
+    return best
+
+
+def _rows_of(split: Split, names: dict[str, str]) -> list[int]:
+    hashes = {hash_of(name) for name in names}
+    return [row for row, answer in enumerate(split.table.answer.tolist()) if answer in hashes][:FIRST]

@@ -1,0 +1,34 @@
+"""Findings on what could not be read, and on what was read with a remark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.survey import FIRST, Survey
+
+_UNREMARKABLE = {"extra-keys"}
+"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
+
+
+def unreadable(survey: Survey) -> Iterator[Finding]:
+    for name, split in survey.splits.items():
+        count, rows = split.quarantined, split.quarantined + len(split.table)
+        if not count:
+            continue
+        severity = "error" if count > survey.job.data.max_unreadable * rows else "warning"
+        listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
+        what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
+        places = tuple(Place(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
+        yield Finding("D009", severity, what.rstrip("."), KINDS["D009"].fix, places, count, count / rows, name)
+
+
+def remarks(survey: Survey) -> Iterator[Finding]:
+    for name, split in survey.splits.items():
+        for code, times in split.notes.codes.items():
+            if code not in _UNREMARKABLE:
+                noted = [note for note in split.notes.first if note.code == code]
+                what = f"{name}: {times} times {code}. The first: {noted[0].reason.rstrip('.')}"
+                share = times / max(len(split.table), times)
+                places = tuple(Place(note.where, note.reason) for note in noted)
+                yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)

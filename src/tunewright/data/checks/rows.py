@@ -1,0 +1,97 @@
+"""What can be told of one row alone. Each check gives the kinds of what it found in the row, none where all is well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from tunewright.data.job import Job, Limit
+from tunewright.data.pii import find_pii
+from tunewright.models.chat import ChatTemplate, Tokenizer
+from tunewright.tasks import Example
+
+RowCheck = Callable[[Example], Iterable[str]]
+
+LENGTH_STEP = 64
+"""Token counts are told rounded up to a multiple of this."""
+_TEMPLATE_TOKENS = re.compile(
+    r"<\|[A-Za-z][\w ]{1,30}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+)
+"""Of the model families in the catalogue, and what has their form."""
+
+
+def row_checks(job: Job) -> dict[str, RowCheck]:
+    """The checks that a job allows, by the code of their finding."""
+    checks: dict[str, RowCheck] = {
+        "D001": lambda example: () if example.request.strip() else ("no text",),
+        "D015": personal_data,
+        "D016": template_tokens,
+    }
+    if job.task and job.task.answers:
+        allowed = frozenset(job.task.answers)
+        checks["D002"] = lambda example: () if example.answer in allowed else (example.answer[:60],)
+    if job.limit:
+        lengths = _Lengths(job, job.limit)
+        checks["D019"] = lambda example: lengths.of(example)[0]
+        checks["D020"] = lambda example: lengths.of(example)[1]
+    return checks
+
+
+def personal_data(example: Example) -> list[str]:
+    return [span.kind for message in example.messages for span in find_pii(message.content)]
+
+
+def template_tokens(example: Example) -> list[str]:
+    return [token for message in example.messages for token in _TEMPLATE_TOKENS.findall(message.content)]
+
+
+def without_template_tokens(text: str) -> str:
+    return _TEMPLATE_TOKENS.sub("", text)
+
+
+class _Lengths:
+    """Which rows are too long, counted as training counts: (too long with the answer, too long without it)."""
+
+    def __init__(self, job: Job, limit: Limit):
+        self._task, self._limit, self._template = job.task, limit, ChatTemplate(limit.template)
+        # A byte is at most one token; the template's own tokens and the prompt come to each row's.
+        self._spare = limit.max_length - _OVERHEAD
+        if job.task:
+            self._spare -= sum(len(m.content.encode()) for m in job.task.prompt(""))
+        self._last: tuple[Example | None, tuple[tuple[str, ...], tuple[str, ...]]] = (None, ((), ()))
+
+    def of(self, example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self._last[0] is not example:
+            self._last = (example, self._judged(example))
+        return self._last[1]
+
+    def _judged(self, example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if sum(len(message.content.encode("utf-8", "surrogatepass")) for message in example.messages) <= self._spare:
+            return (), ()
+        prompt, whole = self._tokens(example)
+        kinds = (str(-(-whole // LENGTH_STEP) * LENGTH_STEP),)
+        limit = self._limit.max_length
+        return (kinds, ()) if prompt < limit < whole else ((), kinds) if prompt >= limit else ((), ())
+
+    def _tokens(self, example: Example) -> tuple[int, int]:
+        """(tokens of the prompt, tokens of prompt and answer)."""
+        tokenizer, template = _tokenizer(self._limit.folder), self._template
+        if self._task:
+            asked = self._task.prompt(example.request)
+            whole = [*asked, self._task.written(example.answer)]
+        else:
+            asked, whole = example.messages[:-1], example.messages
+        return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
+
+
+_OVERHEAD = 64
+"""Tokens that a template puts around a conversation's texts, at most."""
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> Tokenizer:
+    from tunewright.models.tokenizer import TextTokenizer
+
+    return TextTokenizer(folder)

@@ -1,0 +1,76 @@
+"""Findings on what is taught beside what will be served: prompts, lengths of answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from tunewright.data.checks.kinds import KINDS, Finding
+from tunewright.data.checks.places import places
+from tunewright.data.checks.survey import Survey, hash_of
+
+_SAMPLE = 300
+"""Answers that are looked at for words all begin with."""
+_LEAST_LEAD = 8
+"""Characters from which such words are worth a finding."""
+
+
+def prompts(survey: Survey) -> Iterator[Finding]:
+    """D017: system prompts that differ from the task's, or without a spec from the most frequent one."""
+    if survey.job.task:
+        expected = hash_of(survey.job.task.prompt("")[0].content)
+    else:
+        systems = survey.train.table.system
+        if not len(systems) or not systems.any():
+            return
+        values, counts = np.unique(systems, return_counts=True)
+        expected = int(values[counts.argmax()])
+    for name, split in survey.splits.items():
+        systems = split.table.system
+        other = np.flatnonzero((systems != expected) & ((systems > 0) | (survey.job.task is None)))
+        if len(other):
+            different = len(np.unique(systems[other]))
+            than = "the spec's" if survey.job.task else "train's most frequent one"
+            what = f"{name}: {len(other)} rows have another system prompt than {than} ({different} different)"
+            shown = places(split, other[:5].tolist())
+            yield Finding(
+                "D017", "warning", what, KINDS["D017"].fix, shown, len(other), len(other) / len(systems), name
+            )
+
+
+def long_answers(survey: Survey) -> Iterator[Finding]:
+    """D022: answers that all begin alike, or are far longer than most."""
+    train = survey.train
+    lengths = train.table.answer_words
+    if not len(lengths):
+        return
+    rows = np.linspace(0, len(lengths) - 1, min(_SAMPLE, len(lengths))).astype(int)
+    lead = _common_lead([train.example(int(row)).answer for row in rows])
+    if len(lead) >= _LEAST_LEAD:
+        what = f"train: nearly all answers begin with {lead!r}, which says nothing"
+        fix = "Leave it out of the answers, and let the program that reads them add it."
+        yield Finding("D022", "warning", what, fix, places(train, rows[:3].tolist()), len(lengths), 1.0, "train")
+    usual = float(np.median(lengths))
+    far = np.flatnonzero(lengths > max(4 * usual, usual + 50))
+    if len(far) and not survey.labels:
+        what = (
+            f"train: {len(far)} answers are more than four times as long as most: up to {lengths.max()} words, "
+            f"the median has {usual:.0f}"
+        )
+        shown = places(train, far[:5].tolist())
+        yield Finding("D022", "note", what, KINDS["D022"].fix, shown, len(far), len(far) / len(lengths), "train")
+
+
+def _common_lead(answers: list[str]) -> str:
+    """The words that nine of ten answers begin with, where answers differ behind them."""
+    if len(set(answers)) < 3:
+        return ""
+    beginning = Counter(answer[:_LEAST_LEAD] for answer in answers).most_common(1)[0][0]
+    alike = [answer for answer in answers if answer.startswith(beginning)]
+    if len(alike) < 0.9 * len(answers) or len(set(alike)) < 3:
+        return ""
+    first, last = min(alike), max(alike)  # what these two share, all between them do
+    lead = first[: next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    return lead[: max((place + 1 for place, c in enumerate(lead) if not c.isalnum()), default=0)]

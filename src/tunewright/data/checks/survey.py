@@ -1,0 +1,337 @@
+"""What one pass over the data leaves behind: a few numbers a row, and counts of what single rows show.
+
+A part of the data is scanned on its own, in any process; the scans of a split, joined in order, are its survey. The
+texts themselves go to a file of examples, from which one can be read again by its offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.data.checks.rows import row_checks
+from tunewright.data.job import Job
+from tunewright.data.near import NearPair, Sketcher, Sketches, pairs_within
+from tunewright.data.pii import find_pii
+from tunewright.data.readers import Fault, Note, read_piece, write_quarantine
+from tunewright.data.readers.parts import Piece
+from tunewright.data.text import asked, normal, system_prompt
+from tunewright.tasks import Example, Meta
+
+Hashes = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
+
+NEAR = 0.8
+"""Jaccard similarity from which two texts are near copies."""
+FIRST = 5
+"""Examples that a finding shows."""
+_KINDS = 1000
+"""Kinds that are counted apart, at most."""
+_ONCE = ("extra-keys", "role", "bom", "gzip", "cr", "array")
+"""Remarks on a file, which the reader of each of its pieces makes."""
+
+
+@dataclass
+class Hits:
+    """The rows a check found something in."""
+
+    rows: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    first: dict[str, list[int]] = field(default_factory=dict)
+    """The first rows of each kind."""
+
+    def add(self, row: int, kinds: Iterable[str]) -> None:
+        self.rows += 1
+        for kind in kinds:
+            if kind in self.kinds or len(self.kinds) < _KINDS:
+                self.kinds[kind] += 1
+                rows = self.first.setdefault(kind, [])
+                if len(rows) < FIRST and row not in rows:
+                    rows.append(row)
+
+    def join(self, later: Hits, offset: int) -> None:
+        """Add the hits of a later part, whose rows begin at `offset`."""
+        self.rows += later.rows
+        for kind, count in later.kinds.items():
+            if kind in self.kinds or len(self.kinds) < _KINDS:
+                self.kinds[kind] += count
+                rows = self.first.setdefault(kind, [])
+                rows += [row + offset for row in later.first[kind]][: FIRST - len(rows)]
+
+    def first_rows(self) -> list[int]:
+        return sorted({row for rows in self.first.values() for row in rows})[:FIRST]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of n rows. Texts are known by 64-bit hashes."""
+
+    text: Hashes
+    """Of what is asked, in its normal form, (n,)."""
+    answer: Hashes
+    group: Hashes
+    """0: no group."""
+    system: Hashes
+    """Of the data's system prompt; 0: none."""
+    words: Indices
+    """Words of what is asked."""
+    answer_words: Indices
+    offsets: Indices
+    """Where each row begins in the file of examples, in bytes."""
+    sketches: Sketches
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Table], shifts: Sequence[int]) -> Table:
+        """One table of all parts' rows; `shifts` is added to each part's offsets."""
+
+        def column(name: str) -> npt.NDArray[np.uint64]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        return cls(
+            column("text"), column("answer"), column("group"), column("system"),
+            column("words").astype(np.int64), column("answer_words").astype(np.int64),
+            np.concatenate([part.offsets + shift for part, shift in zip(parts, shifts, strict=True)]),
+            Sketches.joined([part.sketches for part in parts]),
+        )  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """Faults or notes: how many of each code, and the first."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    first: list[Fault | Note] = field(default_factory=list)
+    told: set[tuple[str, str, str]] = field(default_factory=set)
+    """What is told once a file: (file, code, reason)."""
+
+    def add(self, item: Fault | Note) -> None:
+        if isinstance(item, Note) and item.code in _ONCE:
+            if (key := _key(item)) in self.told:
+                return
+            self.told.add(key)
+        self.codes[item.code] += 1
+        self._show(item)
+
+    def join(self, later: Tally) -> None:
+        self.codes += later.codes - Counter(code for _, code, _ in later.told & self.told)
+        for item in later.first:
+            if _key(item) not in self.told:
+                self._show(item)
+        self.told |= later.told
+
+    def _show(self, item: Fault | Note) -> None:
+        if sum(item.code == other.code for other in self.first) < FIRST:
+            self.first.append(item)
+
+
+def _key(item: Fault | Note) -> tuple[str, str, str]:
+    return item.where.rsplit(":", 1)[0], item.code, item.reason
+
+
+@dataclass
+class Scan:
+    """What is known of some rows of one split."""
+
+    table: Table
+    hits: dict[str, Hits]
+    faults: Tally
+    notes: Tally
+    answers: Counter[str]
+    """How often each answer stands; of more than a few thousand, the first ones."""
+    systems: dict[int, str]
+    """Some system prompts by their hash."""
+
+
+ANSWERS = 5000
+"""Different answers that are counted; a job with more has no fixed set of them."""
+
+
+def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Path) -> Scan:
+    """Read some pieces: examples go to `folder`/examples.jsonl, rows that can't be read to quarantine.jsonl.
+
+    Args:
+        alone: whether the split is one file, whose rows need no file name in their ids.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scanner = Scanner(job)
+    faults: list[Fault] = []
+    with (folder / "examples.jsonl").open("wb") as stream:
+        for piece in pieces:
+            for item in read_piece(piece, job.data.form, job.columns):
+                if isinstance(item, Example):
+                    scanner.add(_named(item, split, alone=alone), stream)
+                elif isinstance(item, Fault):
+                    scanner.faults.add(item)
+                    faults.append(item)
+                else:
+                    scanner.notes.add(item)
+    if faults:
+        write_quarantine(folder / "quarantine.jsonl", faults)
+    return scanner.scan()
+
+
+class Scanner:
+    """Scans examples as they come."""
+
+    def __init__(self, job: Job):
+        self._checks = row_checks(job)
+        self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
+        self._numbers = {name: array("q") for name in ("words", "answer_words", "offsets")}
+        self._sketcher = Sketcher(NEAR)
+        self._hits = {code: Hits() for code in self._checks}
+        self._answers: Counter[str] = Counter()
+        self._systems: dict[int, str] = {}
+        self._rows = self._offset = 0
+        self.faults, self.notes = Tally(), Tally()
+
+    def add(self, example: Example, stream: IO[bytes]) -> None:
+        line = example.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        stream.write(line)
+        question, answer, system = asked(example), example.answer, system_prompt(example)
+        system_hash = hash_of(system) if system else 0
+        columns, numbers = self._columns, self._numbers
+        columns["text"].append(hash_of(normal(question)))
+        columns["answer"].append(hash_of(answer))
+        columns["group"].append(hash_of(example.meta.group) if example.meta.group is not None else 0)
+        columns["system"].append(system_hash)
+        numbers["words"].append(question.count(" ") + 1)
+        numbers["answer_words"].append(len(answer.split()))
+        numbers["offsets"].append(self._offset)
+        self._sketcher.add(question)
+        if answer in self._answers or len(self._answers) <= ANSWERS:
+            self._answers[answer] += 1
+        if system and len(self._systems) < FIRST:
+            self._systems.setdefault(system_hash, system)
+        for code, check in self._checks.items():
+            if kinds := check(example):
+                self._hits[code].add(self._rows, kinds)
+        self._rows += 1
+        self._offset += len(line)
+
+    def scan(self) -> Scan:
+        text, answer, group, system = (np.frombuffer(values.tobytes(), np.uint64) for values in self._columns.values())
+        words, answer_words, offsets = (np.frombuffer(values.tobytes(), np.int64) for values in self._numbers.values())
+        sketches = self._sketcher.sketches()
+        table = Table(text, answer, group, system, words, answer_words, offsets, sketches)
+        return Scan(table, self._hits, self.faults, self.notes, self._answers, self._systems)
+
+
+def hash_of(text: str) -> int:
+    """64 bits of a text, never 0; among a million texts two share them once in 40 million data sets."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+
+
+def _named(example: Example, split: str, *, alone: bool) -> Example:
+    """The example under a short id, without the columns that the spec does not name."""
+    place = str(example.meta.source)
+    key = place.rsplit(":", 1)[1] if alone else place
+    meta = Meta(id=f"{split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
+    return example.model_copy(update={"meta": meta})
+
+
+class Split:
+    """All that is known of "train" or of one test."""
+
+    def __init__(self, scans: Sequence[Scan], sizes: Sequence[int], examples: Path):
+        """`sizes`: bytes of each scan's examples, which `examples` holds one after the other."""
+        self._file = examples
+        self.table = Table.joined([part.table for part in scans], [sum(sizes[:number]) for number in range(len(sizes))])
+        self.hits: dict[str, Hits] = {}
+        self.faults, self.notes = Tally(), Tally()
+        self.answers: Counter[str] = Counter()
+        self.systems: dict[int, str] = {}
+        row = 0
+        for part in scans:
+            for code, hits in part.hits.items():
+                self.hits.setdefault(code, Hits()).join(hits, row)
+            self.faults.join(part.faults)
+            self.notes.join(part.notes)
+            self.answers += part.answers
+            self.systems = part.systems | self.systems
+            row += len(part.table)
+
+    @property
+    def quarantined(self) -> int:
+        return self.faults.codes.total()
+
+    @cached_property
+    def _stream(self) -> IO[bytes]:
+        return self._file.open("rb")
+
+    def example(self, row: int) -> Example:
+        self._stream.seek(int(self.table.offsets[row]))
+        return Example.model_validate_json(self._stream.readline())
+
+    def text(self, row: int) -> str:
+        """What row `row` asks."""
+        return asked(self.example(row))
+
+    def examples(self) -> Iterator[Example]:
+        with self._file.open("rb") as stream:
+            for line in stream:
+                yield Example.model_validate_json(line)
+
+    @cached_property
+    def near_pairs(self) -> list[NearPair]:
+        """Near copies within the split."""
+        return pairs_within(self.table.sketches, self.text, NEAR)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of all the data."""
+
+    job: Job
+    splits: dict[str, Split]
+    """"train" first, then the tests."""
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+    @property
+    def tests(self) -> dict[str, Split]:
+        return {name: split for name, split in self.splits.items() if name != "train"}
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels: the spec's, or without a spec the answers of train where they repeat; empty where they don't."""
+        if self.job.task:
+            return self.job.task.answers
+        answers = self.train.answers
+        few = 2 <= len(answers) <= LABELS and len(answers) <= len(self.train.table) / 2
+        return sorted(answers) if few else []
+
+
+LABELS = 300
+"""Labels that answers can be taken for without a spec."""
+
+
+def excerpt(example: Example) -> str:
+    """The beginning of what an example asks and answers, on one line, personal data masked."""
+    return f"{_masked(asked(example), 160)} → {_masked(example.answer, 60)}"
+
+
+def _masked(text: str, limit: int) -> str:
+    cut = text[: 2 * limit]
+    for span in reversed(find_pii(cut)):
+        cut = f"{cut[: span.start]}⟨{span.kind}⟩{cut[span.end :]}"
+    return shortened(cut, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text on one line, its end cut off where it has more characters than that."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

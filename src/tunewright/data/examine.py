@@ -1,0 +1,130 @@
+"""The data's examination: every part is read and scanned once, then all is judged together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tunewright.artifacts import write_json, write_jsonl
+from tunewright.data.checks import Finding, Place, judge, scores
+from tunewright.data.checks.survey import Scan, Split, Survey, scan
+from tunewright.data.job import Job
+from tunewright.data.readers.parts import PART, Piece, parts
+from tunewright.data.report import write_report
+from tunewright.data.workers import each
+from tunewright.progress import say, track
+
+FINDINGS = "findings.json"
+REPORT = "report.html"
+SUSPECTS = "suspects.jsonl"
+EXAMPLES = "examples"
+QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `findings.json` holds."""
+
+    rows: dict[str, int]
+    """Readable rows of each split."""
+    quarantined: int
+    """Rows that can't be read."""
+    scores: dict[str, int]
+    """From 0 to 100, by dimension."""
+    findings: list[Finding]
+
+
+def examine(job: Job, output: Path) -> Examination:
+    """Check the data, and write what was found.
+
+    Writes `examples/<split>.jsonl`, `quarantine/<split>.jsonl` of rows that can't be read, `findings.json`,
+    `suspects.jsonl` of rows that look mislabelled, and `report.html`. Memory is about 400 bytes a row and what the
+    workers hold of a part each.
+
+    Raises:
+        UserError: a source gives no files.
+    """
+    with survey(job, output) as surveyed:
+        findings, suspects = judge(surveyed)
+        examination = Examination(
+            {name: len(split.table) for name, split in surveyed.splits.items()},
+            sum(split.quarantined for split in surveyed.splits.values()),
+            scores(findings),
+            findings,
+        )
+        write_json(output / FINDINGS, asdict(examination))
+        if suspects:
+            write_jsonl(output / SUSPECTS, (suspect.row() for suspect in suspects))
+        write_report(output / REPORT, surveyed, findings)
+        return examination
+
+
+def load_examination(folder: Path) -> Examination:
+    """What `examine` wrote into a folder."""
+    data = json.loads((folder / FINDINGS).read_text("utf-8"))
+    findings = [Finding(**row | {"examples": tuple(Place(**place) for place in row["examples"])})
+                for row in data.pop("findings")]  # fmt: skip
+    return Examination(**data, findings=findings)
+
+
+@contextmanager
+def survey(job: Job, output: Path) -> Iterator[Survey]:
+    """One pass over the data; examples and quarantine are written below `output`."""
+    tasks = [
+        (name, pieces, len(files) == 1 and job.sources[name].is_file())
+        for name, files in job.files().items()
+        for pieces in parts(files)
+    ]
+    small = sum(file.path.stat().st_size for files in job.files().values() for file in files) < PART
+    # Beside the output, so that a cluster that sees one sees the other.
+    with tempfile.TemporaryDirectory(dir=output, prefix=".parts-") as scratch:
+        folders = [Path(scratch) / f"{number:06d}" for number in range(len(tasks))]
+        scans: list[Scan] = []
+        with track("read", len(tasks), "parts") as tracker:
+            calls = [
+                (pieces, name, alone, job, folder) for (name, pieces, alone), folder in zip(tasks, folders, strict=True)
+            ]
+            for number, scanned in enumerate(each(scan, calls, small=small), 1):
+                scans.append(scanned)
+                tracker.update(number)
+        splits = {}
+        for name in job.sources:
+            mine = [number for number, task in enumerate(tasks) if task[0] == name]
+            sizes = [(folders[number] / "examples.jsonl").stat().st_size for number in mine]
+            examples = _gathered([folders[number] / "examples.jsonl" for number in mine],
+                                 output / EXAMPLES / f"{name}.jsonl")  # fmt: skip
+            _gathered([folders[number] / "quarantine.jsonl" for number in mine], output / QUARANTINE / f"{name}.jsonl")
+            splits[name] = Split([scans[number] for number in mine], sizes, examples)
+        scans.clear()
+    yield Survey(job, splits)
+
+
+def _gathered(files: list[Path], target: Path) -> Path:
+    """The content of those files that exist, one after the other; the target stays absent where none does."""
+    present = [file for file in files if file.exists()]
+    if present:
+        target.parent.mkdir(exist_ok=True)
+        present[0].replace(target)
+        with target.open("ab") as stream:
+            for file in present[1:]:
+                with file.open("rb") as more:
+                    shutil.copyfileobj(more, stream, 1 << 20)
+                file.unlink()
+    return target
+
+
+def pieces_of(job: Job, split: str) -> Iterator[Piece]:
+    """All pieces of one split, in order."""
+    for part in parts(job.files()[split]):
+        yield from part
+
+
+def tell(findings: list[Finding]) -> None:
+    """The findings, a line each, for the person watching a run."""
+    for finding in findings:
+        say(f"  {'✗' if finding.severity == 'error' else '!'} {finding.code} {finding.what}. {finding.fix}")

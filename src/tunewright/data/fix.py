@@ -1,0 +1,246 @@
+"""Mending data: fixes go to new files, with a log of every row they changed. The originals are never written to.
+
+What to delete is decided on the data as it is, before anything is changed; rows that no fix names come out as they
+were read, in their order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.artifacts import write_jsonl
+from tunewright.data.checks import KINDS
+from tunewright.data.checks.copies import nearly_repeated_pairs, related_rows
+from tunewright.data.checks.labels import preferred_spellings
+from tunewright.data.checks.rows import personal_data, row_checks, template_tokens, without_template_tokens
+from tunewright.data.checks.survey import NEAR, Split, Survey, excerpt
+from tunewright.data.examine import QUARANTINE, pieces_of, survey
+from tunewright.data.job import Job
+from tunewright.data.near import near_groups, pairs_between
+from tunewright.data.pii import Pseudonymiser
+from tunewright.data.readers import Fault, read_piece, write_chat
+from tunewright.data.text import system_prompt
+from tunewright.errors import UserError
+from tunewright.tasks import Example
+
+LOG = "fixes.jsonl"
+
+Edit = Callable[[Example], tuple[Example, dict[str, Any]] | None]
+"""From an example to the mended one and what to log; None where there is nothing to mend."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    files: dict[str, Path]
+    """The new file of each split."""
+    changes: Counter[str]
+    """Rows that were deleted or changed, by code."""
+
+
+def fixable() -> dict[str, str]:
+    """The codes that can be mended, and what is done."""
+    return {code: kind.mends for code, kind in KINDS.items() if kind.mends}
+
+
+def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymiser | None = None) -> Fixed:
+    """Write every split anew, as chat JSONL, with the fixes of some codes; `fixes.jsonl` lists each change.
+
+    Rows that can't be read are in no new file: they are listed as D009, and kept in `quarantine/`.
+
+    Args:
+        output: a folder that is absent or empty.
+        pseudonymiser: for D015.
+
+    Raises:
+        UserError: a code can't be mended, or the folder holds something.
+    """
+    wanted = _checked(codes, pseudonymiser)
+    if output.exists() and any(output.iterdir()):
+        raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
+    output.mkdir(parents=True, exist_ok=True)
+    changes: Counter[str] = Counter()
+    log: list[dict[str, Any]] = []
+    files = {}
+    with tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
+        with survey(job, Path(scratch)) as surveyed:
+            edits = _edits(surveyed, wanted, pseudonymiser)
+            for name in surveyed.splits:
+                deleted = _deleted(surveyed, name, wanted)
+                files[name] = output / f"{name}.jsonl"
+                write_chat(files[name], _mended(job, name, deleted, edits, log), job.columns)
+        quarantine = Path(scratch) / QUARANTINE
+        if quarantine.exists():
+            quarantine.rename(output / QUARANTINE)
+    write_jsonl(output / LOG, log)
+    changes.update(entry["code"] for entry in log)
+    return Fixed(files, changes)
+
+
+def _checked(codes: Iterable[str], pseudonymiser: Pseudonymiser | None) -> set[str]:
+    wanted = {code.strip().upper() for code in codes if code.strip()}
+    unknown = sorted(wanted - fixable().keys())
+    if unknown or not wanted:
+        what = f"'{unknown[0]}' can't be mended by a program." if unknown else "Say what to mend."
+        why = KINDS[unknown[0]].fix if unknown and unknown[0] in KINDS else None
+        fixes = "; ".join(f"{code} {mends}" for code, mends in fixable().items())
+        raise UserError(what, why=why, fix=f"--only takes: {fixes}.")
+    if "D015" in wanted and pseudonymiser is None:
+        raise UserError(
+            "Stand-ins for personal data need a key of your own.",
+            why="With the same key the same person gets the same stand-in in every file and every month.",
+            fix="Type: head -c 32 /dev/urandom > pii.key && chmod 600 pii.key  and give it with --key-file pii.key",
+        )
+    return wanted
+
+
+def _mended(
+    job: Job, name: str, deleted: Mapping[int, str], edits: Mapping[str, Edit], log: list[dict[str, Any]]
+) -> Iterator[Example]:
+    """The examples of a split that stay, mended; every change is added to the log."""
+    row = -1
+    for piece in pieces_of(job, name):
+        for item in read_piece(piece, job.data.form, job.columns):
+            if isinstance(item, Fault):
+                log.append(_row("D009", "left out", name, item.where, {"reason": item.reason}))
+            if not isinstance(item, Example):
+                continue
+            row += 1
+            example, where = item, str(item.meta.source)
+            if row in deleted:
+                log.append(_row(deleted[row], "deleted", name, where, {"text": excerpt(example)}))
+                continue
+            for code, edit in edits.items():
+                if (edited := edit(example)) is not None:
+                    example, details = edited
+                    log.append(_row(code, "changed", name, where, details))
+            yield example
+
+
+def _row(code: str, action: str, split: str, where: str, details: dict[str, Any]) -> dict[str, Any]:
+    return {"code": code, "action": action, "split": split, "where": where, **details}
+
+
+def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
+    """The rows of a split that go, and the code that says why.
+
+    What may be deleted for its own sake goes first; of the copies among the rest, the first stays.
+    """
+    split = surveyed.splits[name]
+    deleted: dict[int, str] = {}
+    for code in sorted(wanted & {"D001", "D019", "D020"}):
+        check = row_checks(surveyed.job).get(code)
+        if check and split.hits[code].rows:
+            rows = [row for row, example in enumerate(split.examples()) if check(example)]
+            deleted |= dict.fromkeys(rows, code)
+    if "D006" in wanted:
+        deleted |= dict.fromkeys(_outvoted(split), "D006")
+    if name == "train":
+        for test in surveyed.tests.values():
+            if "D008" in wanted:
+                known = np.flatnonzero(np.isin(split.table.text, test.table.text))
+                deleted |= dict.fromkeys(known.tolist(), "D008")
+            if "D012" in wanted:
+                near = pairs_between(test.table.sketches, split.table.sketches, test.text, split.text, NEAR)
+                rows = [pair.second for pair in near] + related_rows(test, split).tolist()
+                deleted |= dict.fromkeys(rows, "D012")
+    for code, copies in (("D007", _equal_rows), ("D011", _near_rows)):
+        if code in wanted:
+            for rows in copies(split):
+                stay = [row for row in rows if row not in deleted]
+                deleted |= dict.fromkeys(stay[1:], code)
+    return deleted
+
+
+def _outvoted(split: Split) -> list[int]:
+    """Rows of a text with several answers, but for those with its one most frequent answer."""
+    rows_of: dict[int, list[int]] = {}
+    for row, text in enumerate(split.table.text.tolist()):
+        rows_of.setdefault(text, []).append(row)
+    answers = split.table.answer
+    outvoted: list[int] = []
+    for rows in rows_of.values():
+        (best, most), *others = Counter(answers[rows].tolist()).most_common()
+        if others:
+            tied = others[0][1] == most
+            outvoted += [row for row in rows if tied or answers[row] != best]
+    return outvoted
+
+
+def _equal_rows(split: Split) -> Iterable[list[int]]:
+    """Groups of rows with the same text and the same answer."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, key in enumerate(zip(split.table.text.tolist(), split.table.answer.tolist(), strict=True)):
+        groups.setdefault(key, []).append(row)
+    return (rows for rows in groups.values() if len(rows) > 1)
+
+
+def _near_rows(split: Split) -> Iterable[list[int]]:
+    """Groups of near copies with the same answer. Those that differ in their answers are a person's to decide."""
+    answers = split.table.answer
+    for rows in near_groups(nearly_repeated_pairs(split)):
+        for answer in dict.fromkeys(answers[rows].tolist()):
+            yield [row for row in rows if answers[row] == answer]
+
+
+def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | None) -> dict[str, Edit]:
+    edits: dict[str, Edit] = {}
+    if "D013" in wanted:
+        spellings = preferred_spellings(surveyed)
+        edits["D013"] = lambda example: _respelled(example, spellings)
+    if "D016" in wanted:
+        edits["D016"] = _without_tokens
+    if "D017" in wanted:
+        edits["D017"] = _without_system
+    if "D015" in wanted:
+        assert pseudonymiser
+        edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser)
+    return edits
+
+
+def _respelled(example: Example, spellings: Mapping[str, str]) -> tuple[Example, dict[str, Any]] | None:
+    best = spellings.get(example.answer, example.answer)
+    if best == example.answer:
+        return None
+    last = len(example.messages) - 1
+    messages = [m.model_copy(update={"content": best}) if n == last else m for n, m in enumerate(example.messages)]
+    return example.model_copy(update={"messages": messages}), {"before": example.answer, "after": best}
+
+
+def _without_tokens(example: Example) -> tuple[Example, dict[str, Any]] | None:
+    if not (removed := template_tokens(example)):
+        return None
+    messages = [m.model_copy(update={"content": without_template_tokens(m.content)}) for m in example.messages]
+    return example.model_copy(update={"messages": messages}), {"removed": removed}
+
+
+def _without_system(example: Example) -> tuple[Example, dict[str, Any]] | None:
+    if not (system := system_prompt(example)):
+        return None
+    return example.model_copy(update={"messages": example.messages[1:]}), {"removed": system}
+
+
+def _pseudonymised(example: Example, pseudonymiser: Pseudonymiser) -> tuple[Example, dict[str, Any]] | None:
+    """The log names the kinds alone: it must not hold what was taken out."""
+    kinds = personal_data(example)
+    plain = example.model_dump()
+    changed = _replaced(plain, pseudonymiser.replace)
+    for key in ("id", "source", "time"):
+        changed["meta"][key] = plain["meta"][key]
+    if changed == plain:
+        return None
+    return Example.model_validate(changed), {"replaced": kinds}
+
+
+def _replaced(value: Any, replace: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return replace(value)
+    if isinstance(value, dict):
+        return {key: _replaced(inner, replace) for key, inner in value.items()}
+    return [_replaced(inner, replace) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,77 @@
+"""What the checks know of a job: where its data lie, what its task allows, how long an example may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunewright.data.readers import Columns
+from tunewright.data.readers.sources import SourceFile, files
+from tunewright.errors import UserError
+from tunewright.spec import DataSpec, FileSpec, GoalSpec, Spec
+from tunewright.tasks import Task, task_of
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many tokens an example may have, and what counts them."""
+
+    folder: Path
+    """Of the base model's tokenizer."""
+    template: str
+    """The chat template's source."""
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the data is for. Workers get a copy, so it holds plain values only."""
+
+    data: DataSpec
+    sources: Mapping[str, Path]
+    """File, folder or pattern of "train" and of each named test."""
+    task: Task | None = None
+    """None: there is no spec, and the labels are what the data says."""
+    limit: Limit | None = None
+    limit_unknown: str = ""
+    """Why there is no limit, where one was asked for."""
+    goal: GoalSpec = field(default_factory=GoalSpec)
+    seed: int = 0
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.data.text, self.data.label, self.data.group, self.data.time)
+
+    def files(self) -> dict[str, list[SourceFile]]:
+        """The files of each source.
+
+        Raises:
+            UserError: a file, folder or pattern gives none.
+        """
+        return {name: files(source) for name, source in self.sources.items()}
+
+
+def job_of(spec: Spec) -> Job:
+    """The job of a whole spec. Its tokenizer is fetched where it isn't on this machine."""
+    sources = {"train": spec.path(spec.data.train), **{n: spec.path(p) for n, p in spec.data.test.items()}}
+    limit, unknown = _limit(spec.model, spec.folder, spec.train.max_length)
+    return Job(spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed)
+
+
+def job_of_files(spec: FileSpec) -> Job:
+    """The job of bare files, relative to the current folder."""
+    sources = {"train": spec.data.train, **spec.data.test}
+    limit, unknown = _limit(spec.model, Path.cwd(), spec.train.max_length) if spec.model else (None, "")
+    return Job(spec.data, sources, None, limit, unknown, spec.goal)
+
+
+def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str]:
+    """The limit, or why it is unknown: the data can be looked at on a machine that can't get the model."""
+    from tunewright.models.resolve import resolve_tokenizer
+
+    try:
+        folder, template = resolve_tokenizer(model, anchor)
+    except UserError as error:
+        return None, str(error)
+    return Limit(folder, template.source, max_length), ""

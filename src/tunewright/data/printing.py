@@ -1,0 +1,47 @@
+"""Findings as a person reads them in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tunewright.data.checks import SEVERITIES
+from tunewright.data.checks.survey import shortened
+from tunewright.data.examine import Examination
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+_SHOWN = 90
+"""Characters of an example."""
+
+
+def print_examination(examination: Examination, target: str, console: Console) -> None:
+    """A table of the findings, each with its reason and the command that mends it, and the scores.
+
+    Args:
+        target: what the user typed to name the data.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    findings = examination.findings
+    console.print(Text(", ".join(f"{name} {count:,} rows" for name, count in examination.rows.items()), style="bold"))
+    table = Table(show_lines=True)
+    for heading in ("code", "what was found", "why it hurts, what to do"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        found = Text(finding.what)
+        for place in finding.examples[:3]:
+            found.append(f"\n{place.where} {shortened(place.text, _SHOWN)}", style="dim")
+        advice = Text(f"{finding.kind.why} {finding.fix}")
+        if finding.kind.mends:
+            advice.append(f"\ntunewright data fix {target} --only {finding.code}", style="bold")
+        table.add_row(Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), found, advice)
+    console.print(table if findings else "Nothing was found.")
+    counts = Counter(finding.severity for finding in findings)
+    told = (f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}" for severity in SEVERITIES)
+    console.print(Text(", ".join(told)))
+    marks = (f"{dimension} {score}" for dimension, score in examination.scores.items())
+    console.print(Text("scores of 100: " + ", ".join(marks)))

@@ -1,0 +1,72 @@
+"""The data's report: scores, findings with examples, and how labels and lengths are spread, in one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.data.checks import DIMENSIONS, Finding, scores
+from tunewright.data.checks.survey import Indices, Survey
+from tunewright.page import render
+
+_LABELS = 40
+"""Labels that are drawn."""
+_BINS = 24
+
+
+def write_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> None:
+    context = {
+        "name": survey.job.sources["train"].name,
+        "sentence": sentence(survey, findings),
+        "scores": [(name, score, DIMENSIONS[name]) for name, score in scores(findings).items()],
+        "findings": findings,
+        "splits": {name: len(split.table) for name, split in survey.splits.items()},
+        "labels": _labels(survey),
+        "histograms": [
+            (title, name, _histogram(values))
+            for name, split in survey.splits.items()
+            for title, values in (("Words asked", split.table.words), ("Words answered", split.table.answer_words))
+            if len(values)
+        ],
+    }
+    path.write_text(render("tunewright.data", "report.html.jinja", context), "utf-8")
+
+
+def sentence(survey: Survey, findings: Sequence[Finding]) -> str:
+    """The state of the data in a sentence."""
+    rows = sum(len(split.table) for split in survey.splits.values())
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in ("error", "warning")}
+    if counts["error"]:
+        return f"{rows:,} rows, which can't be trained on yet: {counts['error']} of the findings are errors."
+    if counts["warning"]:
+        return f"{rows:,} rows that can be trained on, with {counts['warning']} warnings to look at first."
+    return f"{rows:,} rows, and nothing in them that would hurt."
+
+
+def _labels(survey: Survey) -> dict[str, Any]:
+    """The rows of each label in train and in all tests together, most frequent first."""
+    train = survey.train.answers
+    tests = {label: sum(split.answers[label] for split in survey.tests.values()) for label in survey.labels}
+    shown = sorted(survey.labels, key=lambda label: -train[label])
+    return {
+        "rows": [(label, train[label], tests[label]) for label in shown[:_LABELS]],
+        "more": max(0, len(shown) - _LABELS),
+        "most": max([*train.values(), *tests.values(), 1]),
+    }
+
+
+def _histogram(values: Indices) -> dict[str, Any]:
+    """Counts in equal bins up to the 99.5 % quantile; what is longer counts in the last one."""
+    top = max(int(np.quantile(values, 0.995)), 1)
+    bins = min(_BINS, top)
+    counts, edges = np.histogram(np.minimum(values, top), bins=bins, range=(0.5, top + 0.5))
+    return {
+        "bars": list(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)),
+        "most": int(max(counts.max(), 1)),
+        "top": top,
+        "median": float(np.median(values)),
+        "longest": int(values.max()),
+    }
