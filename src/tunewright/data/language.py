@@ -8,7 +8,8 @@ English function word, and its words in small letters alone point to the same la
 and products keep their spelling in any.
 
 The constants were chosen on BANKING77's training part, Presidio's synthetic sentences and part A of
-tests/data/foreign_sentences.json; `python bench/language.py` reports what they do elsewhere.
+tests/data/foreign_sentences.json (`python bench/language_settings.py`); `python bench/language.py` reports what they do
+elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 READ = 100
 """Characters that are read: the time grows with them."""
 WORDS = 5
-"""Words below which no language is told: of English questions cut to four, 1.2 in 1,000 pass for another language."""
+"""Words below which no language is told. Of English questions cut to as many, 0.1 in 1,000 pass for another language."""
 SIGNS = 6
 """The same in signs, for scripts without spaces and for Korean, which sets few."""
 CONFIDENCE = 0.4
