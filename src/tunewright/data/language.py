@@ -2,10 +2,9 @@
 
 py3langid (BSD-3-Clause; Lui and Baldwin 2012, "langid.py: An Off-the-shelf Language Identification Tool") gives each
 language a probability from the byte n-grams of a text. It always has a best one, for "ok thx" too. So a language is
-told only of a text that is long enough, with enough confidence. English is the language of most data and its short
-texts are what other languages are mistaken in, so two more things must hold before a text is called another: it has no
-English function word, and its words in small letters alone point to the same language, for names of people, streets
-and products keep their spelling in any.
+told only of a text that is long enough, with enough confidence. Short English texts must not pass for another language,
+so two more things must hold before a text is called other than English: it has no English function word, and its words
+in small letters alone point to the same language, for names of people, streets and products are spelt alike in all.
 
 The constants were chosen on BANKING77's training part, Presidio's synthetic sentences and part A of
 tests/data/foreign_sentences.json (`python bench/language_settings.py`); `python bench/language.py` reports what they do
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 READ = 100
 """Characters that are read: the time grows with them."""
 WORDS = 5
-"""Words below which no language is told. Of English questions cut to as many, 0.1 in 1,000 pass for another language."""
+"""Words below which no language is told; 0.1 in 1,000 English questions cut to so many pass for another language."""
 SIGNS = 6
 """The same in signs, for scripts without spaces and for Korean, which sets few."""
 CONFIDENCE = 0.4
