@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "check":
                 finding = {"code": "D007", "severity": "warning", "what": ATTACK, "fix": "Look.", "examples": []}
                 examined = {"rows": {}, "quarantined": 0, "scores": {}, "findings": [finding]}
-                    write_json(out.path / "findings.json", examined)
+                write_json(out.path / "findings.json", examined)
             if name == "split":
                 asked = [r for r in evidence["served"] if r.split == "test"]
                 tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
