@@ -17,13 +17,14 @@ import numpy as np
 
 from tunewright.artifacts import write_jsonl
 from tunewright.data.checks import KINDS
-from tunewright.data.checks.copies import nearly_repeated_pairs, related_rows
+from tunewright.data.checks.copies import nearly_known, nearly_repeated_pairs, related_rows
 from tunewright.data.checks.labels import preferred_spellings
 from tunewright.data.checks.rows import personal_data, row_checks, template_tokens, without_template_tokens
-from tunewright.data.checks.survey import NEAR, Split, Survey, excerpt
+from tunewright.data.checks.survey import Split, Survey, excerpt
 from tunewright.data.examine import QUARANTINE, pieces_of, survey
 from tunewright.data.job import Job
-from tunewright.data.near import near_groups, pairs_between
+from tunewright.data.mojibake import mojibake
+from tunewright.data.near import near_groups
 from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Fault, read_piece, write_chat
 from tunewright.data.text import system_prompt
@@ -134,27 +135,26 @@ def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
     """
     split = surveyed.splits[name]
     deleted: dict[int, str] = {}
+
+    def delete(rows: Iterable[int], code: str) -> None:
+        for row in rows:
+            deleted.setdefault(row, code)
+
     for code in sorted(wanted & {"D001", "D019", "D020"}):
         check = row_checks(surveyed.job).get(code)
         if check and split.hits[code].rows:
-            rows = [row for row, example in enumerate(split.examples()) if check(example)]
-            deleted |= dict.fromkeys(rows, code)
+            delete((row for row, example in enumerate(split.examples()) if check(example)), code)
     if "D006" in wanted:
-        deleted |= dict.fromkeys(_outvoted(split), "D006")
-    if name == "train":
-        for test in surveyed.tests.values():
-            if "D008" in wanted:
-                known = np.flatnonzero(np.isin(split.table.text, test.table.text))
-                deleted |= dict.fromkeys(known.tolist(), "D008")
-            if "D012" in wanted:
-                near = pairs_between(test.table.sketches, split.table.sketches, test.text, split.text, NEAR)
-                rows = [pair.second for pair in near] + related_rows(test, split).tolist()
-                deleted |= dict.fromkeys(rows, "D012")
+        delete(_outvoted(split), "D006")
+    for test in surveyed.tests.values() if name == "train" else ():
+        if "D008" in wanted:
+            delete(np.flatnonzero(np.isin(split.table.text, test.table.text)).tolist(), "D008")
+        if "D012" in wanted:
+            delete([*nearly_known(test, split).tolist(), *related_rows(test, split).tolist()], "D012")
     for code, copies in (("D007", _equal_rows), ("D011", _near_rows)):
         if code in wanted:
             for rows in copies(split):
-                stay = [row for row in rows if row not in deleted]
-                deleted |= dict.fromkeys(stay[1:], code)
+                delete([row for row in rows if row not in deleted][1:], code)
     return deleted
 
 
@@ -196,6 +196,8 @@ def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | No
         edits["D013"] = lambda example: _respelled(example, spellings)
     if "D016" in wanted:
         edits["D016"] = _without_tokens
+    if "D024" in wanted:
+        edits["D024"] = _restored
     if "D017" in wanted:
         edits["D017"] = _without_system
     if "D015" in wanted:
@@ -218,6 +220,19 @@ def _without_tokens(example: Example) -> tuple[Example, dict[str, Any]] | None:
         return None
     messages = [m.model_copy(update={"content": without_template_tokens(m.content)}) for m in example.messages]
     return example.model_copy(update={"messages": messages}), {"removed": removed}
+
+
+def _restored(example: Example) -> tuple[Example, dict[str, Any]] | None:
+    restored = [mojibake(message.content) for message in example.messages]
+    if not any(restored):
+        return None
+    pairs = [(m.content, text) for m, text in zip(example.messages, restored, strict=True) if text is not None]
+    messages = [
+        message.model_copy(update={"content": text}) if text is not None else message
+        for message, text in zip(example.messages, restored, strict=True)
+    ]
+    before, after = zip(*pairs, strict=True)
+    return example.model_copy(update={"messages": messages}), {"before": before, "after": after}
 
 
 def _without_system(example: Example) -> tuple[Example, dict[str, Any]] | None:

@@ -29,6 +29,9 @@ SIGNS = 6
 CONFIDENCE = 0.4
 """Probability below which no language is told; py3langid tempers it by the text's length."""
 
+CLEARLY = 2
+"""Different English function words from which a text is English without a question to the model."""
+
 # Words that few other languages write ("my" is Polish and Afrikaans too, where it costs some recall).
 _ENGLISH = frozenset([
     "the", "and", "my", "your", "you", "what", "how", "why", "when", "where", "which", "this", "that", "with", "have",
@@ -45,6 +48,8 @@ def language_of(text: str) -> str | None:
     words = _WORD.findall(beginning)
     if len(words) < WORDS and len(_SIGN.findall(beginning)) < SIGNS:
         return None
+    if len(_ENGLISH.intersection(word.lower() for word in words)) >= CLEARLY:
+        return "en"
     language, confidence = _identifier().classify(beginning)
     if language == _NO_LANGUAGE or confidence < CONFIDENCE:
         return None

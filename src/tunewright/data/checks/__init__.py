@@ -23,7 +23,8 @@ __all__ = ["DIMENSIONS", "KINDS", "SEVERITIES", "Finding", "Kind", "Place", "Sus
 
 _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     reading.unreadable, reading.remarks, single.single_rows, labels.balance, labels.spellings, copies.repeats,
-    copies.leaks, copies.near_repeats, copies.near_leaks, served.prompts, served.long_answers, size.small_tests,
+    copies.leaks, copies.near_repeats, copies.near_leaks, served.prompts, served.languages, served.long_answers,
+    size.small_tests,
 )  # fmt: skip
 
 

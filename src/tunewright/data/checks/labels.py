@@ -44,7 +44,8 @@ def balance(survey: Survey) -> Iterator[Finding]:
 
 def spellings(survey: Survey) -> Iterator[Finding]:
     """Labels that differ only in case, spacing, signs or a plural s."""
-    alike = {name: best for name, best in preferred_spellings(survey).items() if name != best}
+    present = {name for split in survey.splits.values() for name in split.answers}
+    alike = {name: best for name, best in preferred_spellings(survey).items() if name != best and name in present}
     if not alike:
         return
     together: dict[str, list[str]] = defaultdict(list)
@@ -60,14 +61,12 @@ def spellings(survey: Survey) -> Iterator[Finding]:
 
 def preferred_spellings(survey: Survey) -> dict[str, str]:
     """For each label that others resemble the spelling to keep: the spec's, or else the most frequent one."""
-    if not survey.labels and not survey.job.task:
-        counted = survey.train.answers
-        if len(counted) > len(survey.train.table) / 2:
-            return {}
+    if not survey.labels:
+        return {}
     counts = sum((split.answers for split in survey.splits.values()), Counter())
     allowed = set(survey.job.task.answers) if survey.job.task else set()
     bare: dict[str, list[str]] = defaultdict(list)
-    for name in counts:
+    for name in sorted(counts.keys() | allowed):
         bare[re.sub(r"[\W_]+", "", name.casefold()).removesuffix("s")].append(name)
     best: dict[str, str] = {}
     for names in bare.values():

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunewright.data.job import Job, Limit
+from tunewright.data.language import language_of
+from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.data.pii import find_pii
 from tunewright.models.chat import ChatTemplate, Tokenizer
 from tunewright.tasks import Example
@@ -28,6 +30,8 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D001": lambda example: () if example.request.strip() else ("no text",),
         "D015": personal_data,
         "D016": template_tokens,
+        "D021": language,
+        "D024": damage,
     }
     if job.task and job.task.answers:
         allowed = frozenset(job.task.answers)
@@ -45,6 +49,24 @@ def personal_data(example: Example) -> list[str]:
 
 def template_tokens(example: Example) -> list[str]:
     return [token for message in example.messages for token in _TEMPLATE_TOKENS.findall(message.content)]
+
+
+def language(example: Example) -> tuple[str, ...]:
+    """The language of the last question, where it can be told: of interest is which rows differ from the others."""
+    told = language_of(example.request)
+    return (told,) if told else ()
+
+
+def damage(example: Example) -> list[str]:
+    """Texts whose characters were read as another encoding, or lost."""
+    found = []
+    for message in example.messages:
+        if not message.content.isascii():
+            if mojibake(message.content) is not None:
+                found.append("misread UTF-8")
+            elif lost_characters(message.content):
+                found.append("lost characters")
+    return found
 
 
 def without_template_tokens(text: str) -> str:

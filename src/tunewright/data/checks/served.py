@@ -9,8 +9,11 @@ import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
+from tunewright.data.checks.single import listed
 from tunewright.data.checks.survey import Survey, hash_of
 
+FEW_FOREIGN = 0.01
+"""Share of rows up to which another language is but a note."""
 _SAMPLE = 300
 """Answers that are looked at for words all begin with."""
 _LEAST_LEAD = 8
@@ -38,6 +41,25 @@ def prompts(survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 "D017", "warning", what, KINDS["D017"].fix, shown, len(other), len(other) / len(systems), name
             )
+
+
+def languages(survey: Survey) -> Iterator[Finding]:
+    """D021: rows in another language than most of train."""
+    told = survey.train.hits["D021"].kinds
+    if not told:
+        return
+    main = max(told, key=lambda language: told[language])
+    for name, split in survey.splits.items():
+        hits = split.hits["D021"]
+        others = Counter({language: count for language, count in hits.kinds.items() if language != main})
+        if others:
+            count = others.total()
+            what = f"{name}: {count} rows are in another language than most ({main}): {listed(others)}"
+            rows = sorted(row for language in others for row in hits.first[language])
+            # A few in a thousand are names and titles that only look foreign.
+            severity = "warning" if count > FEW_FOREIGN * hits.rows else "note"
+            share = count / len(split.table)
+            yield Finding("D021", severity, what, KINDS["D021"].fix, places(split, rows), count, share, name)
 
 
 def long_answers(survey: Survey) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ def single_rows(survey: Survey) -> Iterator[Finding]:
     """One finding for each split and code that a row check found anything for."""
     for name, split in survey.splits.items():
         for code, hits in split.hits.items():
-            if hits.rows:
+            if hits.rows and code in _TOLD:
                 told = _TOLD[code]
                 yield Finding(
                     code,
@@ -69,6 +69,7 @@ _TOLD = {
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
     ),
     "D016": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows hold template tokens: {listed(h.kinds)}"),
+    "D024": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows have damaged characters: {listed(h.kinds)}"),
     "D019": _Told("error", _too_long("would lose their answer's end: with it they are longer than"), _raise_limit),
     "D020": _Told("error", _too_long("have no room for an answer: their prompt alone reaches"), _raise_limit),
 }  # fmt: skip

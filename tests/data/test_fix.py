@@ -1,0 +1,219 @@
+"""Fixes go to new files, list every row they change, and change no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import LABELS, TOKENIZER
+from tunewright.artifacts import read_jsonl
+from tunewright.data.fix import LOG, Fixed, fix, fixable
+from tunewright.data.job import Job, job_of_files
+from tunewright.data.pii import Pseudonymiser, find_pii
+from tunewright.data.readers import Columns, read
+from tunewright.errors import UserError
+from tunewright.spec import file_spec
+from tunewright.tasks import ClassifyTask, Example
+
+KEY = b"0123456789abcdef"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def job(train: Path, *overrides: str, labels: list[str] | None = None) -> Job:
+    made = job_of_files(file_spec(train, overrides))
+    task = ClassifyTask("Route it.", dict.fromkeys(labels, "")) if labels else None
+    return Job(made.data, made.sources, task, made.limit, "", made.goal)
+
+
+def mended(fixed: Fixed, split: str = "train") -> list[tuple[str, str]]:
+    rows = read_jsonl(fixed.files[split])
+    return [(row["messages"][-2]["content"], row["messages"][-1]["content"]) for row in rows]
+
+
+def log(fixed: Fixed) -> list[dict[str, Any]]:
+    return read_jsonl(fixed.files["train"].parent / LOG)
+
+
+LONG = "my parcel with the blue kettle and the green ladder never arrived at the old house by the river"
+
+
+def test_of_repeats_the_first_stays(tmp_path: Path) -> None:
+    rows = [{"text": t, "label": "refund"} for t in ("one", "two", " ONE ", "one", "three")]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D007"], tmp_path / "out")
+    assert mended(fixed) == [("one", "refund"), ("two", "refund"), ("three", "refund")]
+    assert [(entry["code"], entry["where"], entry["action"]) for entry in log(fixed)] == [
+        ("D007", "d.jsonl:3", "deleted"), ("D007", "d.jsonl:4", "deleted"),
+    ]  # fmt: skip
+
+
+def test_near_copies_go_but_not_those_with_another_answer_or_of_one_group(tmp_path: Path) -> None:
+    rows = [
+        {"text": LONG, "label": "refund", "c": "a"},
+        {"text": LONG + " now", "label": "refund", "c": "b"},
+        {"text": LONG + " please", "label": "billing", "c": "c"},
+        {"text": LONG + "!", "label": "refund", "c": "d"},
+        {"text": "the invoice of may was charged to the wrong card of the two we have on file", "label": "b", "c": "e"},
+        {
+            "text": "the invoice of june was charged to the wrong card of the two we have on file",
+            "label": "b",
+            "c": "e",
+        },
+    ]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows), "data.group=c"), ["D011"], tmp_path / "out")
+    assert [entry["where"] for entry in log(fixed)] == ["d.jsonl:2", "d.jsonl:4"]
+    assert [row["c"] for row in read_jsonl(fixed.files["train"])] == ["a", "c", "e", "e"]
+
+
+def test_what_the_test_knows_is_deleted_from_train_and_the_test_stays(tmp_path: Path) -> None:
+    test = write(tmp_path / "t.jsonl", [{"text": LONG, "label": "refund"}, {"text": "same", "label": "b"}])
+    rows = [{"text": LONG + " now", "label": "refund"}, {"text": "Same ", "label": "b"}, {"text": "new", "label": "b"}]
+    train = write(tmp_path / "d.jsonl", rows)
+    fixed = fix(job(train, f"data.test.seen={test}"), ["D008", "D012"], tmp_path / "out")
+    assert mended(fixed) == [("new", "b")]
+    assert mended(fixed, "seen") == [(LONG, "refund"), ("same", "b")]
+    assert sorted((entry["code"], entry["where"]) for entry in log(fixed)) == [
+        ("D008", "d.jsonl:2"), ("D012", "d.jsonl:1"),
+    ]  # fmt: skip
+
+
+def test_the_most_frequent_label_wins_and_a_tie_deletes_the_text(tmp_path: Path) -> None:
+    rows = [("a", "x"), ("a", "y"), ("a", "x"), ("b", "x"), ("b", "y"), ("c", "x")]
+    train = write(tmp_path / "d.jsonl", [{"text": text, "label": label} for text, label in rows])
+    assert mended(fix(job(train), ["D006"], tmp_path / "out")) == [("a", "x"), ("a", "x"), ("c", "x")]
+
+
+def test_spellings_become_the_specs(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": label} for n, label in enumerate(["Refunds", "Refunds", " refund", "billing"])]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows), labels=LABELS), ["D013"], tmp_path / "out")
+    assert [label for _, label in mended(fixed)] == ["refund", "refund", "refund", "billing"]
+    assert log(fixed)[0] == {"code": "D013", "action": "changed", "split": "train", "where": "d.jsonl:1",
+                             "before": "Refunds", "after": "refund"}  # fmt: skip
+
+
+def test_without_a_spec_the_most_frequent_spelling_is_kept(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"t{n}", "label": label} for n, label in enumerate(["Refunds", "Refunds", "refund", "b", "b", "b"])
+    ]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D013"], tmp_path / "out")
+    assert [label for _, label in mended(fixed)] == ["Refunds", "Refunds", "Refunds", "b", "b", "b"]
+
+
+def test_personal_data_becomes_the_same_stand_in_everywhere_and_is_in_no_log(tmp_path: Path) -> None:
+    mail = "jane.doe@corp.test"
+    rows = [{"text": f"write to {mail}", "label": "a", "agent": mail}, {"text": f"again {mail.upper()}", "label": "b"},
+            {"text": "nothing here", "label": "b"}]  # fmt: skip
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    text = fixed.files["train"].read_text("utf-8") + (tmp_path / "out" / LOG).read_text("utf-8")
+    assert "doe" not in text.casefold()
+    first, second = (
+        row["messages"][0]["content"].split()[-1].casefold() for row in read_jsonl(fixed.files["train"])[:2]
+    )
+    assert first == second
+    assert read_jsonl(fixed.files["train"])[0]["agent"].casefold() == first
+    assert [span.kind for span in find_pii(first)] == ["EMAIL"]
+    assert [entry["replaced"] for entry in log(fixed)] == [["EMAIL"], ["EMAIL"]]
+
+
+def test_template_tokens_system_prompts_and_damage_are_mended(tmp_path: Path) -> None:
+    def chat(text: str, system: str = "") -> dict[str, Any]:
+        turns = [{"role": "system", "content": system}] if system else []
+        return {"messages": [*turns, {"role": "user", "content": text}, {"role": "assistant", "content": "b"}]}
+
+    train = write(
+        tmp_path / "d.jsonl", [chat("hi <|im_end|>there", "Be nice."), chat("the cafÃ© is closed"), chat("x")]
+    )
+    fixed = fix(job(train), ["D016", "D017", "d024"], tmp_path / "out")
+    assert mended(fixed) == [("hi there", "b"), ("the café is closed", "b"), ("x", "b")]
+    assert [len(row["messages"]) for row in read_jsonl(fixed.files["train"])] == [2, 2, 2]
+    assert [entry["code"] for entry in log(fixed)] == ["D016", "D017", "D024"]
+
+
+def test_rows_beyond_the_limit_and_without_text_are_deleted(tmp_path: Path) -> None:
+    rows = [{"text": "x" * 300, "label": "a"}, {"text": " ", "label": "a"}, {"text": "short", "label": "a" * 250},
+            {"text": "fine", "label": "a"}]  # fmt: skip
+    train = write(tmp_path / "d.jsonl", rows)
+    fixed = fix(job(train, f"model={TOKENIZER}", "train.max_length=200"), ["D001", "D019", "D020"], tmp_path / "out")
+    assert mended(fixed) == [("fine", "a")]
+    assert [entry["code"] for entry in log(fixed)] == ["D020", "D001", "D019"]
+
+
+def test_rows_that_cannot_be_read_are_listed_and_kept_apart(tmp_path: Path) -> None:
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}, {"text": "two"}, {"text": "one", "label": "a"}])
+    fixed = fix(job(train), ["D007"], tmp_path / "out")
+    assert [(entry["code"], entry["action"]) for entry in log(fixed)] == [("D009", "left out"), ("D007", "deleted")]
+    (kept,) = read_jsonl(tmp_path / "out" / "quarantine" / "train.jsonl")
+    assert json.loads(kept["raw"]) == {"text": "two"}
+
+
+def test_the_originals_and_a_full_folder_are_never_touched(tmp_path: Path) -> None:
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}] * 2)
+    before = train.read_bytes()
+    fix(job(train), ["D007"], tmp_path / "out")
+    with pytest.raises(UserError, match="isn't empty"):
+        fix(job(train), ["D007"], tmp_path / "out")
+    assert train.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"), [([], "Say what to mend"), (["D014"], "suspects.jsonl"), (["D999"], "D999")]
+)
+def test_what_no_program_can_mend_is_refused_with_what_it_can(codes: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        fix(job(write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}])), codes, tmp_path / "out")
+    assert "D007 keeps the first of each" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_personal_data_needs_a_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="need a key"):
+        fix(job(write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}])), ["D015"], tmp_path / "out")
+
+
+words = st.sampled_from(
+    [
+        "refund",
+        "the",
+        "parcel",
+        "<|im_end|>",
+        "cafÃ©",
+        "4111 1111 1111 1111",
+        "a@b.example",
+        "Refund",
+        "kettle",
+        "\u200b",
+    ]
+)
+texts = st.lists(words, max_size=6).map(" ".join)
+rows = st.fixed_dictionaries(
+    {"text": texts, "label": st.sampled_from(["refund", "Refund", "refunds ", "billing"])},
+    optional={"group": st.sampled_from(["g", "h"]), "agent": texts, "score": st.integers() | st.none()},
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_rows=st.lists(rows, max_size=12), codes=st.sets(st.sampled_from(sorted(fixable())), min_size=1))
+def test_a_fix_changes_no_row_that_it_does_not_list(
+    given_rows: list[dict[str, Any]], codes: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("fix")
+    train = write(folder / "d.jsonl", given_rows)
+    if not given_rows:
+        return
+    fixed = fix(job(train, labels=["refund", "billing"]), codes, folder / "out", Pseudonymiser(KEY))
+    listed = {entry["where"]: entry["action"] for entry in log(fixed)}
+    originals = [item for item in read(train) if isinstance(item, Example)]
+    stay = [example for example in originals if listed.get(str(example.meta.source)) not in ("deleted", "left out")]
+    results = [item for item in read(fixed.files["train"], columns=Columns()) if isinstance(item, Example)]
+    assert len(results) == len(stay)
+    for before, after in zip(stay, results, strict=True):
+        same = (before.messages, before.meta.extra, before.weight) == (after.messages, after.meta.extra, after.weight)
+        assert same == (str(before.meta.source) not in listed), (before, after)
