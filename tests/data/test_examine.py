@@ -1,0 +1,143 @@
+"""One pass over parts: whatever reads them, and wherever they are cut, the same is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import TOKENIZER
+from tunewright.artifacts import read_jsonl
+from tunewright.data import workers
+from tunewright.data.examine import EXAMPLES, FINDINGS, QUARANTINE, REPORT, SUSPECTS, Examination, examine
+from tunewright.data.job import Job, job_of_files
+from tunewright.data.readers import Note, read, read_piece
+from tunewright.data.readers import parts as parts_module
+from tunewright.data.readers.parts import parts
+from tunewright.data.readers.sources import files
+from tunewright.errors import UserError
+from tunewright.spec import file_spec
+
+WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]
+
+
+def rows(count: int) -> list[str]:
+    """Lines of labelled rows with repeats, near repeats, conflicts, personal data, and some that can't be read."""
+    made = []
+    for n in range(count):
+        m = n - 20 if n % 20 == 7 and n > 20 else n
+        text = " ".join(WORDS[(m * k + k) % 10] for k in range(1, 9)) + f" {m // 2}"
+        label = ["billing", "refund", "Refunds"][n % 3 if n % 11 else 2]
+        line = json.dumps({"text": text + (f" a{n}@b.example" if n % 13 == 0 else ""), "label": label, "agent": "x"})
+        made.append(line[:-9] if n % 17 == 3 else "" if n % 19 == 5 else line)
+    return made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(rows(400)) + "\n", "utf-8")
+    return path
+
+
+def job(data: Path, *overrides: str) -> Job:
+    return job_of_files(file_spec(data, [f"model={TOKENIZER}", "train.max_length=90", *overrides]))
+
+
+def examined(data: Path, out: Path) -> Examination:
+    out.mkdir()
+    return examine(job(data), out)
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_everything_is_written_and_nothing_is_left_over(data: Path, tmp_path: Path) -> None:
+    found = examined(data, tmp_path / "out")
+    names = {FINDINGS, REPORT, f"{EXAMPLES}/train.jsonl", f"{QUARANTINE}/train.jsonl"}
+    assert set(written(tmp_path / "out")) - {SUSPECTS} == names
+    assert found.rows["train"] == len(read_jsonl(tmp_path / "out" / EXAMPLES / "train.jsonl"))
+    assert found.rows["train"] + found.quarantined == sum(line != "" for line in rows(400))
+    codes = {finding.code for finding in found.findings}
+    assert {"D006", "D007", "D009", "D013", "D015", "D019", "D023"} <= codes
+
+
+def test_the_parts_do_not_depend_on_who_reads_them(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = examined(data, tmp_path / "whole")
+    monkeypatch.setattr(parts_module, "PART", 4000)
+    monkeypatch.setattr("tunewright.data.examine.PART", 0)  # so that nothing is too small for processes
+    assert len(parts(files(data))) > 5
+    assert examined(data, tmp_path / "cores") == whole
+    monkeypatch.setattr(workers, "cores", lambda: 1)
+    assert examined(data, tmp_path / "alone") == whole
+    assert written(tmp_path / "whole") == written(tmp_path / "cores") == written(tmp_path / "alone")
+
+
+def test_the_same_is_found_on_a_ray_cluster(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = examined(data, tmp_path / "whole")
+    monkeypatch.setattr(parts_module, "PART", 4000)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert examined(data, tmp_path / "ray") == whole
+    assert written(tmp_path / "whole") == written(tmp_path / "ray")
+
+
+def test_ray_that_is_wanted_and_absent_is_one_paragraph(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(UserError, match="Ray is not installed"):
+        examined(data, tmp_path / "out")
+
+
+lines = st.lists(
+    st.sampled_from(
+        ['{"text": "a", "label": "b"}', '{"text": "é\u2028x", "label": "b"}', '{"text": "cut', "", "  ", "[1]", "null",
+         '{"text": "a", "label": "b"}\r', '{"messages": []}', '{"text": "a", "text": "b", "label": "c"}']
+    ),
+    min_size=1, max_size=30,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=lines, part=st.integers(1, 200), final=st.booleans())
+def test_a_file_read_in_parts_gives_what_it_gives_whole(
+    lines: list[str], part: int, final: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are cut over several lines are told once for the lot, so in parts they may be told twice."""
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(("\n".join(['{"text": "first", "label": "b"}', *lines]) + "\n" * final).encode())
+    monkeypatch.setattr(parts_module, "PART", part)
+    whole: list[Any] = [item for item in read(path) if not isinstance(item, Note)]
+    cut: list[Any] = [
+        item
+        for pieces in parts(files(path))
+        for piece in pieces
+        for item in read_piece(piece, None, None)
+        if not isinstance(item, Note)
+    ]
+    if '{"text": "cut' in lines:
+        whole, cut = ([item for item in items if not hasattr(item, "raw")] for items in (whole, cut))
+    assert cut == whole
+
+
+def test_many_small_files_are_read_together(tmp_path: Path) -> None:
+    for n in range(50):
+        (tmp_path / f"{n:02d}.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    (pieces,) = parts(files(tmp_path))
+    assert [piece.file.name for piece in pieces] == [f"{n:02d}.jsonl" for n in range(50)]
+
+
+def test_a_note_on_a_whole_file_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "d.jsonl"
+    made = [json.dumps({"text": f"a{n}", "label": "b", "z": 1}) for n in range(99)]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(made).encode())
+    monkeypatch.setattr(parts_module, "PART", 500)
+    (tmp_path / "out").mkdir()
+    found = examine(job(path), tmp_path / "out").findings
+    assert [f.count for f in found if f.code == "D010"] == [1]
