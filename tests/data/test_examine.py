@@ -29,7 +29,7 @@ def rows(count: int) -> list[str]:
     """Lines of labelled rows with repeats, near repeats, conflicts, personal data, and some that can't be read."""
     made = []
     for n in range(count):
-        m = n - 20 if n % 20 == 7 and n > 20 else n
+        m = n - 30 if n % 20 == 7 and n > 30 else n - 20 if n % 20 == 8 and n > 20 else n
         text = " ".join(WORDS[(m * k + k) % 10] for k in range(1, 9)) + f" {m // 2}"
         label = ["billing", "refund", "Refunds"][n % 3 if n % 11 else 2]
         line = json.dumps({"text": text + (f" a{n}@b.example" if n % 13 == 0 else ""), "label": label, "agent": "x"})
