@@ -150,7 +150,7 @@ def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
         if "D008" in wanted:
             delete(np.flatnonzero(np.isin(split.table.text, test.table.text)).tolist(), "D008")
         if "D012" in wanted:
-            delete([*nearly_known(test, split).tolist(), *related_rows(test, split).tolist()], "D012")
+            delete([*nearly_known(test, split).rows.tolist(), *related_rows(test, split).tolist()], "D012")
     for code, copies in (("D007", _equal_rows), ("D011", _near_rows)):
         if code in wanted:
             for rows in copies(split):

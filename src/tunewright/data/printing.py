@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from tunewright.data.checks import SEVERITIES
+from tunewright.data.checks import SEVERITIES, sentence
 from tunewright.data.checks.survey import shortened
 from tunewright.data.examine import Examination
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-_SHOWN = 90
+_EXAMPLES = 3
+_SHOWN = 110
 """Characters of an example."""
 
 
@@ -23,21 +25,26 @@ def print_examination(examination: Examination, target: str, console: Console) -
     Args:
         target: what the user typed to name the data.
     """
+    from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
     findings = examination.findings
-    console.print(Text(", ".join(f"{name} {count:,} rows" for name, count in examination.rows.items()), style="bold"))
-    table = Table(show_lines=True)
-    for heading in ("code", "what was found", "why it hurts, what to do"):
-        table.add_column(heading, overflow="fold")
+    console.print(Text(sentence(examination.rows, findings), style="bold"))
+    console.print(Text(", ".join(f"{name} {count:,} rows" for name, count in examination.rows.items())))
+    table = Table(show_lines=True, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("code", min_width=7)
+    table.add_column("what was found", overflow="fold", ratio=3)
+    table.add_column("why it hurts, what to do", overflow="fold", ratio=2)
     for finding in findings:
         found = Text(finding.what)
-        for place in finding.examples[:3]:
-            found.append(f"\n{place.where} {shortened(place.text, _SHOWN)}", style="dim")
+        for place in finding.examples[:_EXAMPLES]:
+            if place.text.rstrip(".") not in finding.what:
+                where = place.where.rsplit("/", 1)[-1]
+                found.append(f"\n{where} {shortened(place.text, _SHOWN)}", style="dim")
         advice = Text(f"{finding.kind.why} {finding.fix}")
         if finding.kind.mends:
-            advice.append(f"\ntunewright data fix {target} --only {finding.code}", style="bold")
+            advice.append(f"\nMended by: tunewright data fix {quote(target)} --only {finding.code}", style="bold")
         table.add_row(Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), found, advice)
     console.print(table if findings else "Nothing was found.")
     counts = Counter(finding.severity for finding in findings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.data.checks import DIMENSIONS, Finding, scores
+from tunewright.data.checks import DIMENSIONS, Finding, scores, sentence
 from tunewright.data.checks.survey import Indices, Survey
 from tunewright.page import render
 
@@ -20,7 +20,7 @@ _BINS = 24
 def write_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> None:
     context = {
         "name": survey.job.sources["train"].name,
-        "sentence": sentence(survey, findings),
+        "sentence": sentence({name: len(split.table) for name, split in survey.splits.items()}, findings),
         "scores": [(name, score, DIMENSIONS[name]) for name, score in scores(findings).items()],
         "findings": findings,
         "splits": {name: len(split.table) for name, split in survey.splits.items()},
@@ -33,17 +33,6 @@ def write_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> Non
         ],
     }
     path.write_text(render("tunewright.data", "report.html.jinja", context), "utf-8")
-
-
-def sentence(survey: Survey, findings: Sequence[Finding]) -> str:
-    """The state of the data in a sentence."""
-    rows = sum(len(split.table) for split in survey.splits.values())
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in ("error", "warning")}
-    if counts["error"]:
-        return f"{rows:,} rows, which can't be trained on yet: {counts['error']} of the findings are errors."
-    if counts["warning"]:
-        return f"{rows:,} rows that can be trained on, with {counts['warning']} warnings to look at first."
-    return f"{rows:,} rows, and nothing in them that would hurt."
 
 
 def _labels(survey: Survey) -> dict[str, Any]:

@@ -2,66 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tunewright.data.checks.kinds import KINDS, Finding
-from tunewright.data.checks.places import places
-from tunewright.data.checks.survey import NEAR, Indices, Split, Survey, Table
+from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.places import pair_places, places
+from tunewright.data.checks.survey import NEAR, Hashes, Indices, Split, Survey, Table
 from tunewright.data.near import NearPair, pairs_between
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """Rows of a split, each with a row of another (or the same) that it is a copy of."""
+
+    rows: Indices
+    originals: Indices
+    of: Split
+
+
 def repeats(survey: Survey) -> Iterator[Finding]:
-    """D006 and D007: rows that repeat an earlier row's text, with its label or another."""
+    """D006 and D007: rows that repeat an earlier row's text, with another label or with its own."""
+    label = "label" if survey.labels else "answer"
     for name, split in survey.splits.items():
-        rows = len(split.table)
-        same, conflicting = repeated(split.table)
-        if len(conflicting) and survey.labels:
-            what = f"{name}: {len(conflicting)} rows repeat a text with another label"
-            yield _finding("D006", what, split, name, conflicting, rows)
-        elif len(conflicting):
-            what = f"{name}: {len(conflicting)} rows repeat a text with another answer"
-            yield _finding("D006", what, split, name, conflicting, rows, severity="note")
-        if len(same):
-            yield _finding("D007", f"{name}: {len(same)} rows repeat another row", split, name, same, rows)
+        for code, rows in zip(("D007", "D006"), repeated(split.table), strict=True):
+            copies = _Copies(rows, _first_rows(split.table.text)[rows], split)
+            again = "another row" if code == "D007" else f"a text with another {label}"
+            yield from _finding(code, f"{len(rows)} rows repeat {again}", name, split, copies,
+                                severity="note" if code == "D006" and not survey.labels else "warning")  # fmt: skip
 
 
 def leaks(survey: Survey) -> Iterator[Finding]:
     """D008: tests' texts that are in train."""
+    train = survey.train.table.text
+    order = np.argsort(train, kind="stable")
     for name, split in survey.tests.items():
-        leaked = np.flatnonzero(np.isin(split.table.text, survey.train.table.text))
-        if len(leaked):
-            what = f"{name}: {len(leaked)} test texts are also in train"
-            yield _finding("D008", what, split, name, leaked, len(split.table))
+        leaked = np.flatnonzero(np.isin(split.table.text, train))
+        originals = order[np.searchsorted(train, split.table.text[leaked], sorter=order)]
+        copies = _Copies(leaked, originals, survey.train)
+        yield from _finding("D008", f"{len(leaked)} test texts are also in train", name, split, copies)
 
 
 def near_repeats(survey: Survey) -> Iterator[Finding]:
     """D011."""
     for name, split in survey.splits.items():
-        near = nearly_repeated(split)
-        if len(near):
-            what = f"{name}: {len(near)} rows nearly repeat another row"
-            yield _finding("D011", what, split, name, near, len(split.table))
+        copies = nearly_repeated(split)
+        yield from _finding("D011", f"{len(copies.rows)} rows nearly repeat another row", name, split, copies)
 
 
 def near_leaks(survey: Survey) -> Iterator[Finding]:
     """D012: tests' texts with a near copy in train, or of a group that is in train."""
     for name, split in survey.tests.items():
         near, related = nearly_known(survey.train, split), related_rows(survey.train, split)
-        both = np.union1d(near, related)
-        if len(both):
-            what = f"{name}: {len(near)} test texts have a near copy in train, {len(related)} share a group with it"
-            yield _finding("D012", what, split, name, near if len(near) else related, len(split.table), count=len(both))
+        count = len(np.union1d(near.rows, related))
+        what = f"{len(near.rows)} test texts have a near copy in train, {len(related)} share a group with it"
+        yield from _finding("D012", what, name, split, near, count, places(split, related.tolist()))
 
 
 def repeated(table: Table) -> tuple[Indices, Indices]:
     """The rows whose text an earlier row has: (with its answer, with another)."""
-    _, first, inverse = np.unique(table.text, return_index=True, return_inverse=True)
-    firsts = first[inverse]
+    firsts = _first_rows(table.text)
     again = firsts != np.arange(len(table))
     alike = table.answer == table.answer[firsts]
     return np.flatnonzero(again & alike), np.flatnonzero(again & ~alike)
+
+
+def _first_rows(hashes: Hashes) -> Indices:
+    """For each row the first one with its hash."""
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[inverse]
 
 
 def nearly_repeated_pairs(split: Split) -> list[NearPair]:
@@ -74,16 +84,20 @@ def nearly_repeated_pairs(split: Split) -> list[NearPair]:
     ]
 
 
-def nearly_repeated(split: Split) -> Indices:
+def nearly_repeated(split: Split) -> _Copies:
     """The rows that nearly repeat an earlier one."""
-    return np.array([pair.second for pair in nearly_repeated_pairs(split)], np.int64)
+    earlier = {pair.second: pair.first for pair in reversed(nearly_repeated_pairs(split))}
+    rows = sorted(earlier)
+    return _Copies(np.array(rows, np.int64), np.array([earlier[row] for row in rows], np.int64), split)
 
 
-def nearly_known(known: Split, other: Split) -> Indices:
+def nearly_known(known: Split, other: Split) -> _Copies:
     """The rows of `other` that have a near copy in `known`, equal texts aside."""
     pairs = pairs_between(known.table.sketches, other.table.sketches, known.text, other.text, NEAR)
-    near = np.array([pair.second for pair in pairs], np.int64)
-    return near[~np.isin(other.table.text[near], known.table.text)]
+    rows = np.array([pair.second for pair in pairs], np.int64)
+    originals = np.array([pair.first for pair in pairs], np.int64)
+    unequal = ~np.isin(other.table.text[rows], known.table.text)
+    return _Copies(rows[unequal], originals[unequal], known)
 
 
 def related_rows(known: Split, other: Split) -> Indices:
@@ -92,8 +106,16 @@ def related_rows(known: Split, other: Split) -> Indices:
     return np.flatnonzero(np.isin(other.table.group, groups))
 
 
-def _finding(
-    code: str, what: str, split: Split, name: str, rows: Indices, of: int, severity: str = "warning", count: int = 0
-) -> Finding:
-    count = count or len(rows)
-    return Finding(code, severity, what, KINDS[code].fix, places(split, rows[:5].tolist()), count, count / of, name)
+def _finding(code: str, what: str, name: str, split: Split, copies: _Copies, count: int | None = None,
+             otherwise: Sequence[Place] = (), severity: str = "warning") -> Iterator[Finding]:  # fmt: skip
+    """A finding, where there is anything.
+
+    Args:
+        count: rows it concerns, where those aren't the copies alone.
+        otherwise: what to show where there is no copy.
+    """
+    count = len(copies.rows) if count is None else count
+    if count:
+        shown = pair_places(split, copies.rows.tolist(), copies.of, copies.originals.tolist()) or otherwise
+        yield Finding(code, severity, f"{name}: {what}", KINDS[code].fix, tuple(shown), count,
+                      count / len(split.table), name)  # fmt: skip

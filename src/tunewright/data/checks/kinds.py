@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SEVERITIES = ("error", "warning", "note")
@@ -79,7 +79,7 @@ KINDS = {
     ),
     "D012": Kind(
         "near copy of a test text in train", "separate", "What is measured on it is half memory.",
-        "What is measured on them is memory; name a test of new groups beside it.",
+        "Name a test of new groups beside it, or delete these from train.",
         "deletes from train what is near a test text or shares its group",
     ),
     "D013": Kind(
@@ -177,3 +177,19 @@ def scores(findings: Sequence[Finding]) -> dict[str, int]:
     for finding in findings:
         worst[finding.kind.dimension] = max(worst[finding.kind.dimension], min(finding.share, 1.0))
     return {name: int(100 * (1 - share)) for name, share in worst.items()}
+
+
+def sentence(rows: Mapping[str, int], findings: Sequence[Finding]) -> str:
+    """The state of the data in a sentence.
+
+    Args:
+        rows: readable rows of each split.
+    """
+    total = sum(rows.values())
+    errors, warnings = (sum(finding.severity == severity for finding in findings) for severity in SEVERITIES[:2])
+    if errors:
+        return f"{total:,} rows, which can't be trained on yet: {errors} of the findings stop{'s' * (errors == 1)} it."
+    if warnings:
+        plural = "s" * (warnings > 1)
+        return f"{total:,} rows that can be trained on, with {warnings} warning{plural} to look at first."
+    return f"{total:,} rows, and nothing in them that would hurt."

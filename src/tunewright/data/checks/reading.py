@@ -28,7 +28,7 @@ def remarks(survey: Survey) -> Iterator[Finding]:
         for code, times in split.notes.codes.items():
             if code not in _UNREMARKABLE:
                 noted = [note for note in split.notes.first if note.code == code]
-                what = f"{name}: {times} times {code}. The first: {noted[0].reason.rstrip('.')}"
+                what = f"{name}: {noted[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
                 share = times / max(len(split.table), times)
                 places = tuple(Place(note.where, note.reason) for note in noted)
                 yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)
