@@ -49,7 +49,7 @@ def survey_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Seq
     surveyed = {}
     for name, examples in splits.items():
         file = folder / f"{name}.examples"
-        scanner = Scanner(job)
+        scanner = Scanner(job, name, alone=False)
         with file.open("wb") as stream:
             for each in examples:
                 scanner.add(each, stream)

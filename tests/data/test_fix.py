@@ -121,6 +121,14 @@ def test_personal_data_becomes_the_same_stand_in_everywhere_and_is_in_no_log(tmp
     assert read_jsonl(fixed.files["train"])[0]["agent"].casefold() == first
     assert [span.kind for span in find_pii(first)] == ["EMAIL"]
     assert [entry["replaced"] for entry in log(fixed)] == [["EMAIL"], ["EMAIL"]]
+    again = fix(job(fixed.files["train"]), ["D015"], tmp_path / "again", Pseudonymiser(KEY))
+    assert not again.changes, "a stand-in needs no stand-in"
+    with fixed.files["train"].open("a", encoding="utf-8") as stream:
+        row = read_jsonl(again.files["train"])[0]
+        row["messages"][0]["content"] += " or john.roe@corp.test"
+        stream.write(json.dumps(row) + "\n")
+    more = fix(job(fixed.files["train"]), ["D015"], tmp_path / "more", Pseudonymiser(KEY))
+    assert more.changes == {"D015": 1}, "what was added since is found"
 
 
 def test_template_tokens_system_prompts_and_damage_are_mended(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tunewright.artifacts import write_jsonl
 from tunewright.data.checks import KINDS
 from tunewright.data.checks.copies import nearly_known, nearly_repeated_pairs, related_rows
 from tunewright.data.checks.labels import preferred_spellings
-from tunewright.data.checks.rows import personal_data, row_checks, template_tokens, without_template_tokens
+from tunewright.data.checks.rows import STAND_INS, personal_data, row_checks, template_tokens, without_template_tokens
 from tunewright.data.checks.survey import Split, Survey, excerpt
 from tunewright.data.examine import QUARANTINE, pieces_of, survey
 from tunewright.data.job import Job
@@ -242,14 +242,19 @@ def _without_system(example: Example) -> tuple[Example, dict[str, Any]] | None:
 
 
 def _pseudonymised(example: Example, pseudonymiser: Pseudonymiser) -> tuple[Example, dict[str, Any]] | None:
-    """The log names the kinds alone: it must not hold what was taken out."""
-    kinds = personal_data(example)
+    """The log names the kinds alone: it must not hold what was taken out. The row names them too, see STAND_INS."""
+    known = example.meta.extra.get(STAND_INS)
+    if known and not personal_data(example):
+        return None
     plain = example.model_dump()
     changed = _replaced(plain, pseudonymiser.replace)
     for key in ("id", "source", "time"):
         changed["meta"][key] = plain["meta"][key]
     if changed == plain:
         return None
+    changed["meta"]["extra"].pop(STAND_INS, None)
+    kinds = personal_data(Example.model_validate(changed))
+    changed["meta"]["extra"][STAND_INS] = kinds
     return Example.model_validate(changed), {"replaced": kinds}
 
 

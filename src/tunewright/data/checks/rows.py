@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -43,8 +44,17 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
     return checks
 
 
+STAND_INS = "stand_ins"
+"""The key of a row that names the kinds of its stand-ins for personal data, which have the form of such data."""
+
+
 def personal_data(example: Example) -> list[str]:
-    return [span.kind for message in example.messages for span in find_pii(message.content)]
+    """The kinds of personal data in a row's texts, its stand-ins aside."""
+    kinds = Counter(span.kind for message in example.messages for span in find_pii(message.content))
+    known = example.meta.extra.get(STAND_INS)
+    if isinstance(known, list):
+        kinds -= Counter(kind for kind in known if isinstance(kind, str))
+    return list(kinds.elements())
 
 
 def template_tokens(example: Example) -> list[str]:

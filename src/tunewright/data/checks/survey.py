@@ -165,13 +165,13 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
         alone: whether the split is one file, whose rows need no file name in their ids.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    scanner = Scanner(job)
+    scanner = Scanner(job, split, alone=alone)
     faults: list[Fault] = []
     with (folder / "examples.jsonl").open("wb") as stream:
         for piece in pieces:
             for item in read_piece(piece, job.data.form, job.columns):
                 if isinstance(item, Example):
-                    scanner.add(_named(item, split, alone=alone), stream)
+                    scanner.add(item, stream)
                 elif isinstance(item, Fault):
                     scanner.faults.add(item)
                     faults.append(item)
@@ -183,9 +183,14 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
 
 
 class Scanner:
-    """Scans examples as they come."""
+    """Scans examples as they come, and writes them down.
 
-    def __init__(self, job: Job):
+    Args:
+        alone: whether the split is one file, whose rows need no file name in their ids.
+    """
+
+    def __init__(self, job: Job, split: str, *, alone: bool):
+        self._split, self._alone = split, alone
         self._checks = row_checks(job)
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "answer_words", "offsets")}
@@ -197,7 +202,8 @@ class Scanner:
         self.faults, self.notes = Tally(), Tally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
-        line = example.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        named = _named(example, self._split, alone=self._alone)
+        line = named.model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
         question, answer, system = asked(example), example.answer, system_prompt(example)
         system_hash = hash_of(system) if system else 0

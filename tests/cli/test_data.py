@@ -1,0 +1,110 @@
+"""`tunewright data check|fix`, with a project and with bare files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import Done, refused, tunewright
+from tests.conftest import write_project
+
+ROWS = [
+    {"body": "where is my parcel", "queue": "delivery"},
+    {"body": "where is my parcel", "queue": "delivery"},
+    {"body": "write to jane.doe@corp.test please", "queue": "Delivery"},
+    {"body": "the invoice is wrong", "queue": "billing"},
+    {"body": "I was charged twice in may", "queue": "billing"},
+    {"body": "cancel my plan", "queue": "billing"},
+]
+COLUMNS = ("data.text=body", "data.label=queue")
+
+
+@pytest.fixture
+def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "export.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
+    return path
+
+
+def codes(done: Done) -> list[str]:
+    return [finding["code"] for finding in json.loads(done.stdout)["findings"]]
+
+
+def test_a_bare_file_is_checked_with_columns_named_on_the_line(export: Path) -> None:
+    done = tunewright("data", "check", export, *COLUMNS)
+    assert done.returncode == 0, done.stderr
+    for said in ("6 rows that can be trained on", "D007", "export.jsonl:2", "scores of 100", "--only D007"):
+        assert said in done.stdout
+    assert "jane.doe" not in done.stdout + (export.parent / "data-check" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("error", 0), ("warning", 1), ("note", 1), ("never", 0)])
+def test_the_exit_code_follows_fail_on(fail_on: str, code: int, export: Path) -> None:
+    done = tunewright("data", "check", export, *COLUMNS, "--fail-on", fail_on)
+    assert done.returncode == code
+    assert ("Gate failed" in done.stderr) == bool(code)
+
+
+def test_json_holds_every_finding_with_its_examples(export: Path) -> None:
+    done = tunewright("data", "check", export, *COLUMNS, "--json")
+    data = json.loads(done.stdout)
+    assert data["rows"] == {"train": 6}
+    (repeat,) = (finding for finding in data["findings"] if finding["code"] == "D007")
+    assert repeat["count"] == 1
+    assert repeat["examples"][0]["where"] == "export.jsonl:2"
+    assert Path(data["report"]).is_file()
+
+
+def test_a_second_check_replaces_the_first_but_nothing_else(export: Path) -> None:
+    assert tunewright("data", "check", export, *COLUMNS).returncode == 0
+    assert tunewright("data", "check", export, *COLUMNS).returncode == 0
+    (export.parent / "mine").mkdir()
+    (export.parent / "mine" / "letter.txt").write_text("dear")
+    assert "holds something else" in refused(tunewright("data", "check", export, *COLUMNS, "--out", "mine"))
+
+
+def test_wrong_words_are_one_paragraph(export: Path) -> None:
+    assert "no such data file" in refused(tunewright("data", "check", "nothere.jsonl"))
+    assert "did you mean 'label'" in refused(tunewright("data", "check", export, "data.lable=x"))
+    assert not (export.parent / "data-check").exists()
+
+
+def test_a_project_is_checked_by_its_spec(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    with (project / "train.jsonl").open("a") as stream:
+        stream.write('{"text": "x", "label": "Refund"}\n')
+    done = tunewright("data", "check", project, "--json")
+    assert done.returncode == 1
+    assert codes(done)[0] == "D002"
+    assert tunewright("data", "check", project, "--json", "--fail-on", "never").returncode == 0
+
+
+def test_fix_writes_new_files_and_says_what_to_type_next(export: Path) -> None:
+    before = export.read_bytes()
+    done = tunewright("data", "fix", export, *COLUMNS, "--only", "D007,D013")
+    assert done.returncode == 0, done.stderr
+    assert "D007  1 rows" in done.stdout
+    assert "D013  1 rows" in done.stdout
+    assert export.read_bytes() == before
+    again = tunewright("data", "check", "fixed/train.jsonl", "--json")
+    assert {"D007", "D013"}.isdisjoint(codes(again))
+
+
+def test_stand_ins_need_a_key_and_the_mapping_is_for_its_owner_alone(export: Path) -> None:
+    assert "need a key" in refused(tunewright("data", "fix", export, *COLUMNS, "--only", "D015"))
+    (export.parent / "short.key").write_bytes(b"short")
+    assert "at least 16 bytes" in refused(
+        tunewright("data", "fix", export, *COLUMNS, "--only", "D015", "--key-file", "short.key")
+    )
+    (export.parent / "pii.key").write_bytes(bytes(range(32)))
+    line = ("data", "fix", export, *COLUMNS, "--only", "D015", "--key-file", "pii.key", "--mapping", "who.json")
+    done = tunewright(*line, "--out", "clean")
+    assert done.returncode == 0, done.stderr
+    assert "jane.doe" not in (export.parent / "clean" / "train.jsonl").read_text("utf-8") + done.stdout
+    assert "jane.doe@corp.test" in json.loads((export.parent / "who.json").read_text("utf-8"))
+    assert (export.parent / "who.json").stat().st_mode & 0o777 == 0o600
+    assert "This file exists" in refused(tunewright(*line, "--out", "other"))
+    assert not (export.parent / "other").exists()

@@ -1,0 +1,99 @@
+"""docs/findings.md: what an example shows before has the finding, what it shows after has not; a fix leads there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TOKENIZER
+from tunewright.artifacts import read_jsonl
+from tunewright.data.checks import KINDS, SEVERITIES
+from tunewright.data.examine import examine
+from tunewright.data.fix import fix
+from tunewright.data.job import Job, job_of_files
+from tunewright.data.pii import Pseudonymiser
+from tunewright.data.readers import Columns, read
+from tunewright.spec import file_spec
+from tunewright.tasks import ClassifyTask, Example
+
+PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
+SECTION = re.compile(r"^### (D\d+) (.+?) \((.+?)\)\n(.*?)(?=^### |\Z)", re.M | re.S)
+SECTIONS = {match[1]: match for match in SECTION.finditer(PAGE.read_text("utf-8"))}
+SHOWN = {code: match[4] for code, match in SECTIONS.items() if "```diff" in match[4]}
+
+
+@dataclass
+class Sample:
+    """One example of the page, before or after."""
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def job(self, folder: Path) -> Job:
+        folder.mkdir()
+        for name, lines in self.files.items():
+            (folder / name).write_text("".join(line + "\n" for line in lines), "utf-8")
+        overrides = [f"{key}={value}" for key, value in self.settings.items() if key.startswith("train.")]
+        tests = [f"data.test.test={folder / 'test.jsonl'}"] if "test.jsonl" in self.files else []
+        limit = [f"model={TOKENIZER}"] if overrides else []
+        made = job_of_files(file_spec(folder / "train.jsonl", [*overrides, *tests, *limit]))
+        labels = self.settings.get("labels")
+        task = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
+        return Job(made.data, made.sources, task, made.limit, made.limit_unknown, made.goal)
+
+
+def samples(code: str) -> tuple[Sample, Sample]:
+    before, after = Sample(), Sample()
+    name = ""
+    (block,) = re.findall(r"```diff\n(.*?)```", SHOWN[code], re.S)
+    for line in block.splitlines():
+        if line.startswith("# ") and line.endswith(".jsonl"):
+            name = line[2:]
+        elif line.startswith("# "):
+            key, _, value = line[2:].partition(": ")
+            before.settings[key] = after.settings[key] = value
+        else:
+            for sample, marks in ((before, " -"), (after, " +")):
+                lines = sample.files.setdefault(name, [])
+                if line[0] in marks:
+                    lines.append(line[2:])
+    return before, after
+
+
+def codes(job: Job, out: Path) -> list[str]:
+    out.mkdir()
+    return [finding.code for finding in examine(job, out).findings]
+
+
+def said(path: Path) -> list[tuple[str, str]]:
+    return [(e.request, e.answer) for e in read(path, columns=Columns()) if isinstance(e, Example)]
+
+
+@pytest.mark.parametrize("code", [code for code in SHOWN if "# differs" not in SHOWN[code]])
+def test_the_finding_is_there_before_and_gone_after(code: str, tmp_path: Path) -> None:
+    before, after = samples(code)
+    assert code in codes(before.job(tmp_path / "before"), tmp_path / "found-before")
+    assert code not in codes(after.job(tmp_path / "after"), tmp_path / "found-after")
+
+
+@pytest.mark.parametrize("code", [code for code in SHOWN if "mended by a program" in SECTIONS[code][3]])
+def test_the_fix_leads_from_the_one_to_the_other(code: str, tmp_path: Path) -> None:
+    before, after = samples(code)
+    after.job(tmp_path / "after")
+    fixed = fix(before.job(tmp_path / "before"), [code], tmp_path / "out", Pseudonymiser(b"0123456789abcdef"))
+    assert fixed.changes.keys() == {code}
+    assert code not in codes(job_of_files(file_spec(fixed.files["train"])), tmp_path / "found")
+    for name, path in fixed.files.items():
+        same = said(path) == said(tmp_path / "after" / f"{name}.jsonl")
+        assert same != ("differs" in before.settings), read_jsonl(path)
+
+
+def test_the_page_has_every_kind_of_finding_with_its_title() -> None:
+    assert list(SECTIONS) == list(KINDS)
+    for code, match in SECTIONS.items():
+        assert match[2] == KINDS[code].title
+        assert match[3].startswith(SEVERITIES)
+        assert ("mended by a program" in match[3]) == bool(KINDS[code].mends and code != "D009"), code
