@@ -57,6 +57,22 @@ def test_a_label_with_a_line_break_or_tab_comes_back_as_it_was(name: str, tmp_pa
     assert set(guessed(write(tmp_path / "d.jsonl", labelled(name, "other"))).task.labels) == {name, "other"}
 
 
+def chat(text: str, answer: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
+
+
+def test_chat_rows_whose_answers_repeat_are_a_classifiers(tmp_path: Path) -> None:
+    rows = [chat(text, ("refund", "billing")[n % 2]) for n, text in enumerate(TEXTS)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert list(spec.task.labels) == ["billing", "refund"]
+
+
+def test_chat_rows_with_free_answers_are_refused_and_pointed_at_the_check(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", [chat(text, text) for text in TEXTS])
+    with pytest.raises(UserError, match="8 answers of these chat rows are 8 different ones.*tunewright data check"):
+        guess_spec(path, tmp_path)
+
+
 def test_numbers_as_labels_become_text(tmp_path: Path) -> None:
     assert set(guessed(write(tmp_path / "d.jsonl", labelled(1, 2))).task.labels) == {"1", "2"}
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tunewright.data.readers import read_rows
+from tunewright.data.readers import detect, read, read_rows
 from tunewright.errors import UserError
+from tunewright.tasks import Example
 
 MAX_LABELS = 300
+_SAMPLE = 20
+"""Rows whose keys show what form the data has."""
 _TEXT_NAMES = (
     "text",
     "message",
@@ -37,6 +39,7 @@ class Guess:
     """The spec, as commented YAML."""
     rows: int
     text_column: str
+    """Empty, as the next, where the rows have a form that says where text and label are."""
     label_column: str
     labels: list[str]
 
@@ -53,22 +56,35 @@ def guess_spec(path: Path, folder: Path) -> Guess:
         UserError: no column looks like a label, or none like a text.
     """
     rows = [row for _, row in read_rows(path)]
-    columns = {name: [row.get(name) for row in rows] for name in rows[0]}
-    label = _label_column(columns, path)
-    text = _text_column(columns, label, path)
-    labels = [name for name, _ in Counter(str(value) for value in columns[label]).most_common()]
+    form = detect(rows[:_SAMPLE])
+    if form in (None, "labelled"):
+        columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+        label = _label_column(columns, path)
+        text = _text_column(columns, label, path)
+        answers = [str(value) for value in columns[label]]
+    else:
+        text = label = ""
+        answers = [item.answer for item in read(path) if isinstance(item, Example)]
+        if not 2 <= len(set(answers)) <= min(MAX_LABELS, len(answers) / 2):
+            raise UserError(
+                f"The {len(answers)} answers of these {form} rows are {len(set(answers))} different ones.",
+                where=path,
+                why="Only jobs with a fixed set of labels can be trained so far, whose answers repeat.",
+                fix="The data can be checked all the same: tunewright data check " + str(path),
+            )
+    labels = sorted(set(answers))
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
         name=_quoted(re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job"),
-        labels=[_quoted(name) for name in sorted(labels)],
+        labels=[_quoted(name) for name in labels],
         data=_quoted(os.path.relpath(path.resolve(), folder)),
-        text=_quoted(text),
-        label=_quoted(label),
+        text=_quoted(text) if text else "",
+        label=_quoted(label) if label else "",
     )
-    return Guess(content, len(rows), text, label, sorted(labels))
+    return Guess(content, len(answers), text, label, labels)
 
 
 def _label_column(columns: dict[str, list[Any]], path: Path) -> str:

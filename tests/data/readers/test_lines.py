@@ -114,9 +114,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak < 2_000_000
 
 
-@pytest.mark.parametrize("name", ["folder.jsonl", "file.jsonl/inside.jsonl", "absent.csv", "absent.parquet"])
+@pytest.mark.parametrize("name", ["file.jsonl/inside.jsonl", "absent.csv", "absent.parquet"])
 def test_what_is_no_file_is_a_user_error(name: str, tmp_path: Path) -> None:
-    (tmp_path / "folder.jsonl").mkdir()
     write(tmp_path / "file.jsonl", GOOD)
     with pytest.raises(UserError, match="no such data file"):
         read_rows(tmp_path / name)

@@ -50,7 +50,10 @@ STAND_INS = "stand_ins"
 
 def personal_data(example: Example) -> list[str]:
     """The kinds of personal data in a row's texts, its stand-ins aside."""
-    kinds = Counter(span.kind for message in example.messages for span in find_pii(message.content))
+    found = [span.kind for message in example.messages for span in find_pii(message.content)]
+    if not found:
+        return []
+    kinds = Counter(found)
     known = example.meta.extra.get(STAND_INS)
     if isinstance(known, list):
         kinds -= Counter(kind for kind in known if isinstance(kind, str))

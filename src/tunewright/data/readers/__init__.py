@@ -40,9 +40,6 @@ _READERS: dict[str, _Reader] = {
     ".ndjson": jsonl.rows,
 }
 
-_ONLY_READ_TAKES = ("array", "cr", "gzip")
-"""Notes on files that `read` takes as they come and `read_rows` refuses."""
-
 _ONCE = ("extra-keys", "role")
 """Notes that say the same of every row, and are given for the first."""
 
@@ -66,27 +63,22 @@ def read(
     return chain.from_iterable(read_piece(Piece(file), form, columns) for file in files(source))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of a plain file with their line numbers; the first fault is an error.
+def read_rows(source: str | Path) -> list[Row]:
+    """All rows of a file, a folder or a pattern as they stand there, with their line numbers; notes are passed over.
 
     Raises:
-        UserError: the file is absent, empty, of another format, or holds a row that can't be read.
+        UserError: there is no such file, it holds no rows, or the first that can't be read.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(
-            f"Files of the form '{path.suffix or path.name}' can't be read yet.",
-            where=path,
-            fix=f"Export the data as one of: {', '.join(_READERS)}",
-        )
-    rows = []
-    for item in reader(path):
-        if isinstance(item, tuple):
-            rows.append(item)
-        elif isinstance(item, Fault) or item.code in _ONLY_READ_TAKES:
-            raise UserError(item.reason, where=item.where)
+    rows: list[Row] = []
+    for file in files(source):
+        reader = _reader_of(file.path)
+        for item in [reader] if isinstance(reader, Fault) else reader(file.path):
+            if isinstance(item, Fault):
+                raise UserError(item.reason, where=item.where)
+            if isinstance(item, tuple):
+                rows.append(item)
     if not rows:
-        raise UserError("The data file holds no rows.", where=path, fix="Check the export, then run again.")
+        raise UserError("The data file holds no rows.", where=source, fix="Check the export, then run again.")
     return rows
 
 
