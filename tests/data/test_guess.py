@@ -69,7 +69,7 @@ def test_chat_rows_whose_answers_repeat_are_a_classifiers(tmp_path: Path) -> Non
 
 def test_chat_rows_with_free_answers_are_refused_and_pointed_at_the_check(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", [chat(text, text) for text in TEXTS])
-    with pytest.raises(UserError, match="8 answers of these chat rows are 8 different ones.*tunewright data check"):
+    with pytest.raises(UserError, match=r"8 answers of these chat rows are 8 different ones.*tunewright data check"):
         guess_spec(path, tmp_path)
 
 
