@@ -29,6 +29,7 @@ _WORD = r"(?:[A-ZÀ-ÞĀ-Ž][\w'’.-]{0,30}|\d{1,3}(?:st|nd|rd|th|ST|ND|RD|TH))
 _WORDS = (
     rf"{_WORD}(?: (?:{_WORD}|de|del|della|dei|des|do|da|dos|du|la|le|les|of|van|der|den|the|und|y|i|[NSEW]\.?)){{0,4}}"
 )
+_OF = r"(?:(?:de|del|della|dei|des|do|da|dos|du|la|le|les|l') ?){0,2}"
 _NUMBER = r"\d{1,6}(?:[-/]\d{1,5})?[A-Za-z]?"
 _NAMED_UNIT = (
     r"(?i:apt|apartment|suite|ste|unit|flat|room|rm|floor|fl|bldg|building|lot|trlr|space|spc)\b\.? ?#?[A-Za-z]?\d*"
@@ -74,10 +75,29 @@ _JOINED_ENDS = tuple(
 )
 _SPACE_AND_DIGIT = re.compile(r" \d")
 
-_AT_START = re.compile(r"\W{0,6}\d")
+# These begin with a set of characters, or one character, because such patterns are searched for several times faster.
+_CUED = re.compile(r"[\dA-ZÀ-ÞĀ-Ž](?<=(?i:[esgd] at|[esgd] on|[trdp] to|s is|ss :|ess:)\s.)")
+_LINE = r"\W{0,6}\d[\w/-]{0,12} [\dA-ZÀ-ÞĀ-Ž]"
+_FRONT_MARKS = (
+    *(mark.removesuffix("\\.?").replace("\\", "") for mark in _FRONT.split("|") if "[" not in mark),
+    *("Ul.", "ul.", "Al.", "al."),
+)
+_FRONT_WORDS = frozenset(mark.lower().rstrip(".") for mark in _FRONT_MARKS)
+_FIRST_LINE, _OTHER_LINE = re.compile(_LINE), re.compile(rf"\n{_LINE}")
 _STATE_AND_ZIP = re.compile(rf", (?:{_STATE})\b,? \d")
 _TOWN_WORD = r"[A-Z][\w'’.-]{1,30}"
+
 _UNIT_WORDS = "apt apartment suite ste unit flat room rm floor fl bldg building lot trlr space spc"
+KEPT_ENDINGS = tuple(end.rstrip(".") for end in _JOINED_ENDS)
+KEPT_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        f"{_BEHIND} {_FRONT} {_UNIT_WORDS} po box north south east west fpo apo dpo straße strasse".lower().replace(
+            "?", " "
+        ),
+    )
+) | set(KEPT_ENDINGS)
+"""What says that something is an address, and nothing of where."""
 
 ADDRESSES: list[tuple[Gate, list[Finder]]] = [
     (
@@ -89,15 +109,19 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         ),
     ),
     (
-        says(
-            re.sub(r"\\.|\?|\[Uu\]|\[Aa\]", "", _FRONT).lower().replace("|", " ") + " ul al place route highway",
-            has_digit,
-        ),
+        Gate(_FRONT_WORDS, lambda facts: facts.has_digit and any(mark in facts.text for mark in _FRONT_MARKS)),
+        # 20 Rue Hsine Eloued; ul. Miła 53
         _address(
-            # 20 Rue Hsine Eloued; ul. Miła 53
-            rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}|Place|Route|Highway) {_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
-            rf"(?<!\w)(?:{_FRONT}) {_WORDS},? {_NUMBER}\b{_TAIL}",
+            rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
+            rf"(?<!\w)(?:{_FRONT}) {_OF}{_WORDS},? {_NUMBER}\b{_TAIL}",
         ),
+    ),
+    (
+        says(
+            "place route highway",
+            lambda facts: facts.has_digit and any(mark in facts.text for mark in ("Place", "Route", "Highway")),
+        ),
+        _address(rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:Place|Route|Highway) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}"),
     ),
     (
         Gate(test=_holds_joined),
@@ -126,7 +150,9 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(rf"(?<!\w){_TOWN_WORD}(?: {_TOWN_WORD}){{0,2}}, (?:{_STATE})\b,? {_ZIP}(?!\w)"),
     ),
     (
-        Gate(test=lambda facts: facts.has_digit and ("\n" in facts.text or bool(_AT_START.match(facts.text)))),
+        Gate(
+            test=lambda facts: facts.has_digit and bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))
+        ),
         _address(rf"(?m)^\W{{0,6}}({_NUMBER} {_WORDS} {_NUMBER})$"),  # a line of its own
     ),
     (
@@ -136,11 +162,11 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
     (
         says(
             "address lives live living located reside resides resided sent send deliver delivered ship shipped",
-            has_digit,
+            lambda facts: facts.has_digit and bool(_CUED.search(facts.text)),
         ),
         _address(
             r"(?i:\b(?:address(?: is| ?:)|(?:lives?|living|located|reside[sd]?) (?:at|on)"
-            r"|(?:sent|send it|deliver(?:ed)?|ship(?:ped)?) to))\s{1,3}"
+            r"|(?:sent|send it|deliver(?:ed)?|ship(?:ped)?) to))\s"
             rf"((?:{_NUMBER} ){{1,2}}{_WORDS}(?: {_NUMBER}\.?(?!\w))?{_TAIL}|{_WORDS} {_NUMBER}(?!\w){_TAIL})"
         ),
     ),

@@ -48,8 +48,7 @@ _ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
 
 _PHONE_WORDS = "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
 _CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
-_IP_START = re.compile(r"\d\.\d{1,3}\.\d")
-_IBAN_START = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d)")
+_IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
 
 
 PATTERNS: list[tuple[Gate, list[Finder]]] = [
@@ -85,18 +84,6 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: facts.has_digit and bool(_IBAN_START.search(facts.text))),
-        [
-            Finder(
-                "IBAN",
-                0.99,
-                re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)"),
-                lambda v: is_iban(v.replace(" ", "")),
-                cut=True,
-            )
-        ],
-    ),
-    (
         says("ssn social", has_number),
         [
             Finder(
@@ -125,8 +112,15 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: facts.has_digit and bool(_IP_START.search(facts.text))),
+        Gate(test=lambda facts: facts.has_digit and bool(_IBAN_OR_IP.search(facts.text))),
         [
+            Finder(
+                "IBAN",
+                0.99,
+                re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)"),
+                lambda v: is_iban(v.replace(" ", "")),
+                cut=True,
+            ),
             Finder(
                 "IP",
                 0.9,
@@ -135,7 +129,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
                     r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
                 ),
                 _is_ip,
-            )
+            ),
         ],
     ),
     (

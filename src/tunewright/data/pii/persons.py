@@ -24,6 +24,7 @@ _LINK = rf" (?:{_CAPITAL}\.? ){{0,2}}(?:{_PARTICLE} ){{0,2}}"
 _FULL = rf"{_NAME}(?:{_LINK}{_NAME}){{0,3}}"
 _RUN = re.compile(rf"(?<![\w@#&/'’-])(?<!\w\.){_FULL}(?![@/_-]\w|['’](?!s\b)\w)")
 _WORD = re.compile(_NAME)
+_ALL_CAPITALS = re.compile(rf"(?<![\w@#&/'’-])({_CAPITAL}{{3,}})(?: {_CAPITAL}\.?)? ({_CAPITAL}{{3,}})(?![\w@/'’-])")
 _MIDDLE_INITIAL = re.compile(rf" {_CAPITAL}\.? (?={_CAPITAL}|{_PARTICLE} )")
 
 # Endings that family names have and few other words with a capital.
@@ -35,15 +36,15 @@ _ENDINGS_TEXT = """
 _ENDINGS = tuple(_ENDINGS_TEXT.split())
 _WITH_CAPITAL = re.compile(rf"{_CAPITAL}\w+")
 _ASCII_CAPITALS = re.compile(r"[A-Z]\w+", re.ASCII)
-_NOT_PERSONS_TEXT = """
+_NOT_PERSONS_WORDS = """
     Inc Ltd LLC LLP PLC Corp Corporation Co GmbH AG SA BV AB Group Bank Company Holding Holdings Partners Sons Bros
     Service Services University College School Hospital Institute Foundation Orchestra Hotel Airport Station Museum
     Theatre Theatres Restaurant Stadium Center Centre Street St Road Rd Avenue Ave Av Lane Ln Drive Dr Court Ct
     Square Way Boulevard Blvd Place Pl Crescent Terrace Pass Rue Via Calle Strasse Straße Apt Suite Flat Box City
     County Island Valley Beach River Lake Bridge Day Card Pay Prize Award Edition Pro Plus
 """
-_NOT_PERSONS = frozenset(_NOT_PERSONS_TEXT.split())
-_FOLLOWED = re.compile(rf"(?:,? (?:{'|'.join(sorted(_NOT_PERSONS))})\b| & |,? ?\d)")
+NOT_PERSONS = frozenset(_NOT_PERSONS_WORDS.split())
+_FOLLOWED = re.compile(rf"(?:,? (?:{'|'.join(sorted(NOT_PERSONS))})\b| & |,? ?\d)")
 _FIRM = re.compile(rf"{_NAME}(?:, {_NAME})+,? and {_NAME}")
 _PLACED = re.compile(r"(?:\b(?:in|near|a|an) |\d ?)\Z", re.IGNORECASE)
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;\n\"“”(…-])\s*\Z")
@@ -69,6 +70,7 @@ def _introduced(capital: str, small: str) -> re.Pattern[str]:
     return re.compile(rf"{capital}['’{small[1:-1]}](?:{cues})")
 
 
+_NAME_IS = re.compile(r"name(?: is|'s| ?[:?-])")
 _GREETS = re.compile(r"\W{0,3}(?:dear|hi|hello|hey|good)", re.IGNORECASE)
 _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-Z]", "[a-z]")
 
@@ -78,7 +80,7 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         [_said(0.8, rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})")],
     ),
     (
-        says("name surname"),
+        says("name surname", lambda facts: bool(_NAME_IS.search(facts.lower))),
         [_said(0.75, rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
     ),
     (
@@ -150,6 +152,9 @@ class KnownNames:
 
     @staticmethod
     def spans(text: str) -> Iterator[Span]:
+        for run in _ALL_CAPITALS.finditer(text):
+            if run[1].title() in gazetteer().given and run[2] in gazetteer().parts:
+                yield Span(*run.span(), "PERSON", run[0], 0.6)
         firms = [range(*match.span()) for match in _FIRM.finditer(text)]
         for run in _RUN.finditer(text):
             words = list(_WORD.finditer(text, *run.span()))
@@ -157,7 +162,7 @@ class KnownNames:
                 words.pop(0)
             while words and words[-1][0] in gazetteer().words and not _MIDDLE_INITIAL.search(run[0]):
                 words.pop()
-            if not words or not _NOT_PERSONS.isdisjoint(word[0] for word in words):
+            if not words or not NOT_PERSONS.isdisjoint(word[0] for word in words):
                 continue
             start, end = words[0].start(), words[-1].end()
             if _FOLLOWED.match(text, end) or any(start in firm for firm in firms):
@@ -167,11 +172,12 @@ class KnownNames:
 
 
 def further_mentions(text: str, names: Iterable[str]) -> Iterator[Span]:
-    """Each word of some names wherever else it stands in the text."""
+    """Each word of some names wherever else it stands in the text, also all in capitals."""
     words = {word for name in names for word in _WORD.findall(name)} - gazetteer().words
-    for word in _WORD.finditer(text) if words else ():
-        if word[0] in words:
-            yield Span(*word.span(), "PERSON", word[0], 0.5)
+    if words:
+        forms = sorted(words | {word.upper() for word in words})
+        for match in re.finditer(rf"(?<![\w@])(?:{'|'.join(map(re.escape, forms))})(?![\w@])", text):
+            yield Span(*match.span(), "PERSON", match[0], 0.5)
 
 
 def _begins(words: list[re.Match[str]]) -> bool:
