@@ -52,7 +52,8 @@ _TAIL = rf"{_UNITS}(?:{_TOWN}|{_GAP}{_ZIP}|{_PLACES})?(?!\w)"
 # Kinds of street that mean little else in small letters.
 _PLAIN = "street|st|avenue|ave|road|rd|lane|ln|drive|dr|boulevard|blvd|parkway|pkwy|highway|hwy|court|ct|circle|cir"
 _PLAIN_WORD = (
-    r"(?!(?:a|an|the|on|in|at|to|of|for|by|my|your|and|or|is|was|days?|hours?|weeks?|times?|more|off|per)\b)[\w'’]+"
+    r"(?!(?:a|an|the|on|in|at|to|of|for|by|my|your|and|or|is|was|days?|hours?|weeks?|times?|stars?|more|off|per)\b)"
+    r"[\w'’]+"
 )
 _COMPASS = r"(?:(?:[NSEWnsew]{1,2}\b\.?|(?i:north|south|east|west)) )?"
 _BESIDE = r"(?: (?:[NSEW]{1,2}\b\.?|(?i:north|south|east|west)\b))?"

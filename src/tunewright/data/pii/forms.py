@@ -170,7 +170,7 @@ def _person(value: str, draw: Draw) -> str:
         name = draw.name("given" if word.title() in gazetteer().given else "family", word)
         return name.upper() if word.isupper() else name
 
-    return re.sub(r"[^\W\d_]+", other, value)
+    return re.sub(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?", other, value)
 
 
 def _address(value: str, draw: Draw) -> str:

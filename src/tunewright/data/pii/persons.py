@@ -17,7 +17,7 @@ _CAPITAL = "[" + "".join(character for character in _LATIN if character.isupper(
 _SMALL = "[" + "".join(character for character in _LATIN if character.islower()) + "]"
 _NAME = (
     rf"(?:{_CAPITAL}['’](?={_CAPITAL})|Mc(?={_CAPITAL})|Mac(?={_CAPITAL}))?"
-    rf"{_CAPITAL}{_SMALL}+(?:[-'’]{_CAPITAL}{_SMALL}+)*(?!\w)"
+    rf"{_CAPITAL}{_SMALL}+(?:[-'’]{_CAPITAL}{_SMALL}+){{0,3}}(?!\w)"
 )
 _PARTICLE = r"(?:van|von|de|del|della|der|den|di|da|dos|du|la|le|ter|ten|zu|bin|al|el)"
 _LINK = rf" (?:{_CAPITAL}\.? ){{0,2}}(?:{_PARTICLE} ){{0,2}}"
@@ -29,9 +29,9 @@ _MIDDLE_INITIAL = re.compile(rf" {_CAPITAL}\.? (?={_CAPITAL}|{_PARTICLE} )")
 
 # Endings that family names have and few other words with a capital.
 _ENDINGS_TEXT = """
-    ov ova ovna ev eva evna ský ská ski ska sky cki cka ová sson dóttir dottir ić vich czyk czak enko shvili adze
-    yama mura moto kawa gawa saki zaki guchi shima jima yan oğlu oglu escu poulos idis akis nsen lsen rsen dsen tsen
-    ksen gsen ssen qvist quist ström strom inen nnen etti ucci elli wicz zadeh
+    ov ova ovna ev eva evna ský ská ski ska sky skaya skoy cki cka ová sson dóttir dottir ić vich czyk czak enko
+    shvili adze yama mura moto kawa gawa saki zaki guchi shima jima yan oğlu oglu escu poulos idis akis nsen lsen
+    rsen dsen tsen ksen gsen ssen qvist quist ström strom inen nnen etti ucci elli wicz zadeh
 """
 _ENDINGS = tuple(_ENDINGS_TEXT.split())
 _WITH_CAPITAL = re.compile(rf"{_CAPITAL}\w+")
@@ -45,23 +45,25 @@ _NOT_PERSONS_WORDS = """
 """
 NOT_PERSONS = frozenset(_NOT_PERSONS_WORDS.split())
 _FOLLOWED = re.compile(rf"(?:,? (?:{'|'.join(sorted(NOT_PERSONS))})\b| & |,? ?\d)")
-_FIRM = re.compile(rf"{_NAME}(?:, {_NAME})+,? and {_NAME}")
+_FIRM = re.compile(rf"{_NAME}(?:, {_NAME}){{1,9}},? and {_NAME}")
 _PLACED = re.compile(r"(?:\b(?:in|near|a|an) |\d ?)\Z", re.IGNORECASE)
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;\n\"“”(…-])\s*\Z")
 _RELATION = (
-    r"kid|child|son|daughter|wife|husband|spouse|partner|fiancé|fiancée|mother|father|mum|mom|dad|brother|sister|friend|aunt|uncle"
-    r"|colleague|boss|manager|assistant|doctor|lawyer|landlord|tenant|neighbor|neighbour"
+    r"kid|child|son|daughter|wife|husband|spouse|partner|fiancé|fiancée|mother|father|mum|mom|dad|brother|sister"
+    r"|friend|aunt|uncle|colleague|boss|manager|assistant|doctor|lawyer|landlord|tenant|neighbor|neighbour"
 )
 
 
 def _is_name(value: str) -> bool:
-    """Whether what stands where a name would is no ordinary word ("Dear Customer")."""
-    first = _WORD.findall(value)[0]
-    return first not in gazetteer().words or first in gazetteer().given
+    """Whether what stands where a name would is no ordinary word ("Dear Customer", "I am Italian")."""
+    known, first = gazetteer(), _WORD.findall(value)[0]
+    if first in known.given or (first in known.family and first not in known.words):
+        return True
+    return first not in known.words and not first.endswith(("ian", "ish", "ese"))
 
 
-def _said(score: float, pattern: str) -> Finder:
-    return Finder("PERSON", score, re.compile(pattern), _is_name)
+def _said(pattern: str) -> Finder:
+    return Finder("PERSON", 0.75, re.compile(pattern), _is_name)
 
 
 def _introduced(capital: str, small: str) -> re.Pattern[str]:
@@ -77,17 +79,16 @@ _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-
 SAID: list[tuple[Gate, list[Finder]]] = [
     (
         says("mr mrs ms miss mx dr prof herr frau"),
-        [_said(0.8, rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})")],
+        [Finder("PERSON", 0.8, re.compile(rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})"))],
     ),
     (
         says("name surname", lambda facts: bool(_NAME_IS.search(facts.lower))),
-        [_said(0.75, rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
+        [_said(rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
     ),
     (
         says("dear hi hello hey good", lambda facts: "\n" in facts.text or bool(_GREETS.match(facts.text))),
         [
             _said(
-                0.75,
                 r"(?m)^\W{0,3}(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)),? "
                 rf"(?P<v>{_FULL})\s{{0,3}}(?:[,!.:]|$)",
             )
@@ -100,7 +101,6 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         ),
         [
             _said(
-                0.75,
                 r"(?i:\b(?:regards|sincerely|faithfully|truly|thanks|thank you|cheers|best|wishes|greetings)"
                 rf"[,.!]?[ \t]{{0,3}}\n\s{{0,3}})(?P<v>{_FULL})[ \t]{{0,3}}(?:\Z|[,\n])",
             )
@@ -110,7 +110,6 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         Gate(test=lambda facts: bool((_ASCII_INTRODUCED if facts.is_ascii else _INTRODUCED).search(facts.text))),
         [
             _said(
-                0.75,
                 rf"(?:\b(?i:this is|i am|it's)|\b[Ii]['’]m) (?P<v>{_FULL})"
                 r"(?= (?:here|speaking|from|and|calling|writing)\b|,|\.?\s*\Z)",
             )
@@ -118,13 +117,12 @@ SAID: list[tuple[Gate, list[Finder]]] = [
     ),
     (
         holds("@", "@"),
-        [_said(0.75, rf"(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}}) ?[<(][^\s<>@]{{1,64}}@[^\s<>@]{{1,99}}[>)]")],
+        [_said(rf"(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}}) ?[<(][^\s<>@]{{1,64}}@[^\s<>@]{{1,99}}[>)]")],
     ),
     (
         says(_RELATION.replace("|", " ") + " spoke talked chatted"),
         [
             _said(
-                0.75,
                 rf"\b(?i:(?:my|his|her|their|our) (?:{_RELATION}),?|(?:spoke|talked|chatted) (?:to|with)) "
                 rf"(?P<v>{_FULL})",
             )
@@ -133,8 +131,8 @@ SAID: list[tuple[Gate, list[Finder]]] = [
     (
         says("named called calls behalf lives"),
         [
-            _said(0.75, rf"\b(?i:named|called|calls|on behalf of) (?:(?:me|him|her) )?(?P<v>{_FULL})"),
-            _said(0.75, rf"(?<!\w)(?P<v>{_FULL}) lives (?:at|in|on)\b"),
+            _said(rf"\b(?i:named|called|calls|on behalf of) (?:(?:me|him|her) )?(?P<v>{_FULL})"),
+            _said(rf"(?<!\w)(?P<v>{_FULL}) lives (?:at|in|on)\b"),
         ],
     ),
 ]
