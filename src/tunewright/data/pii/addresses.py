@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from tunewright.data.pii.spans import Facts, Finder, Gate, has_digit, holds, says
+from tunewright.data.pii.spans import Facts, Finder, Gate, holds, says
 
 _BEHIND = (
     "Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Square|Sq|Way|Boulevard|Blvd|Place|Pl|Plaza|Plz|Crescent"
@@ -66,9 +66,8 @@ def _address(*patterns: str) -> list[Finder]:
 
 
 def _holds_joined(facts: Facts) -> bool:
-    return facts.has_digit and any(
-        facts.lower.endswith(_JOINED_ENDS, 0, match.start()) for match in _SPACE_AND_DIGIT.finditer(facts.lower)
-    )
+    ends = (match.start() for match in _SPACE_AND_DIGIT.finditer(facts.lower))
+    return any(facts.lower.endswith(_JOINED_ENDS, 0, end) for end in ends)
 
 
 _JOINED_ENDS = tuple(
@@ -102,7 +101,7 @@ KEPT_WORDS = frozenset(
 
 ADDRESSES: list[tuple[Gate, list[Finder]]] = [
     (
-        says(_BEHIND.lower().replace("extensions?", "extension|extensions").replace("|", " "), has_digit),
+        says(_BEHIND.lower().replace("extensions?", "extension|extensions").replace("|", " "), digit=True),
         _address(
             # 18500 N. Allied Way, Phoenix, AZ 85054
             rf"(?<![\w#.-]){_NUMBER} (?:{_NUMBER} )?{_COMPASS}{_WORDS} (?i:{_BEHIND})\b\.?{_BESIDE}{_TAIL}",
@@ -110,7 +109,7 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         ),
     ),
     (
-        Gate(_FRONT_WORDS, lambda facts: facts.has_digit and any(mark in facts.text for mark in _FRONT_MARKS)),
+        Gate(_FRONT_WORDS, digit=True, test=lambda facts: any(mark in facts.text for mark in _FRONT_MARKS)),
         # 20 Rue Hsine Eloued; ul. Miła 53
         _address(
             rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
@@ -120,12 +119,13 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
     (
         says(
             "place route highway",
-            lambda facts: facts.has_digit and any(mark in facts.text for mark in ("Place", "Route", "Highway")),
+            digit=True,
+            test=lambda facts: any(mark in facts.text for mark in ("Place", "Route", "Highway")),
         ),
         _address(rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:Place|Route|Highway) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}"),
     ),
     (
-        Gate(test=_holds_joined),
+        Gate(digit=True, test=_holds_joined),
         _address(
             # Villacher Strasse 89
             rf"(?<![\w.])(?:{_NUMBER},? )?(?:(?:{_WORDS}[ -])?[A-ZÀ-ÞĀ-Ž][\w-]{{0,40}}{_JOINED}"
@@ -133,12 +133,12 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         ),
     ),
     (
-        says(_UNIT_WORDS, has_digit),
+        says(_UNIT_WORDS, digit=True),
         # 27534 Spinatsch 94, Apt. 615: whatever stands between a number and a unit
         _address(rf"(?<![\w.-]){_NUMBER} {_WORDS}\.?(?: {_NUMBER}\.?)?{_GAP}{_NAMED_UNIT}{_TAIL}"),
     ),
     (
-        says("box pobox obox", has_digit),
+        says("box pobox obox", digit=True),
         _address(rf"(?:(?<!\w){_NUMBER} )?\b(?i:p\.? ?o\.? ?box) \d{{1,6}}\b{_TAIL}"),
     ),
     (
@@ -146,24 +146,23 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(r"(?:(?:[A-Z]\w{1,30} ){1,2}[A-Z]\w{1,30}\n|\b)[FAD]PO,? A[AEP] \d{5}\b"),
     ),
     (
-        Gate(test=lambda facts: facts.has_digit and bool(_STATE_AND_ZIP.search(facts.text))),
+        Gate(digit=True, test=lambda facts: bool(_STATE_AND_ZIP.search(facts.text))),
         # Phoenix, AZ 85054
         _address(rf"(?<!\w){_TOWN_WORD}(?: {_TOWN_WORD}){{0,2}}, (?:{_STATE})\b,? {_ZIP}(?!\w)"),
     ),
     (
-        Gate(
-            test=lambda facts: facts.has_digit and bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))
-        ),
+        Gate(digit=True, test=lambda facts: bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))),
         _address(rf"(?m)^\W{{0,6}}({_NUMBER} {_WORDS} {_NUMBER})$"),  # a line of its own
     ),
     (
-        says("zip zipcode postal postcode post postalcode", has_digit),
+        says("zip zipcode postal postcode post postalcode", digit=True),
         _address(rf"(?i:\b(?:zip(?:[ -]?code)?|post(?:al)?[ -]?code)(?: is| ?:)?) ({_CODE})"),
     ),
     (
         says(
             "address lives live living located reside resides resided sent send deliver delivered ship shipped",
-            lambda facts: facts.has_digit and bool(_CUED.search(facts.text)),
+            digit=True,
+            test=lambda facts: bool(_CUED.search(facts.text)),
         ),
         _address(
             r"(?i:\b(?:address(?: is| ?:)|(?:lives?|living|located|reside[sd]?) (?:at|on)"

@@ -14,17 +14,15 @@ from tunewright.data.pii.patterns import PATTERNS
 from tunewright.data.pii.persons import SAID, KnownNames, further_mentions
 from tunewright.data.pii.spans import Facts, Finder, Gate, Span
 
-_GROUPS: list[tuple[Gate, Sequence[Finder | type[KnownNames]]]] = [
-    *PATTERNS,
-    *ADDRESSES,
-    *SAID,
-    (Gate(test=KnownNames.may_find), [KnownNames]),
-]
-_ALWAYS = [group for group in _GROUPS if not group[0].words]
-_BY_WORD: dict[str, list[tuple[Gate, Sequence[Finder | type[KnownNames]]]]] = {}
+_Group = tuple[Gate, Sequence[Finder | type[KnownNames]]]
+_GROUPS: list[_Group] = [*PATTERNS, *ADDRESSES, *SAID, (Gate(test=KnownNames.may_find), [KnownNames])]
+_BY_WORD: dict[str, list[_Group]] = {}
 for _group in _GROUPS:
     for _word in _group[0].words:
         _BY_WORD.setdefault(_word, []).append(_group)
+# Laid out flat, because every text passes here.
+_WITH_DIGIT = [(gate.piece, gate.test, finders) for gate, finders in _GROUPS if not gate.words]
+_WITHOUT_DIGIT = [(gate.piece, gate.test, finders) for gate, finders in _GROUPS if not gate.words and not gate.digit]
 # Letters that are an ASCII letter to a pattern that ignores case, and not to str.lower().
 _ODD_LETTERS = re.compile("[ıİſ\N{KELVIN SIGN}]")
 
@@ -38,8 +36,15 @@ def find_pii(text: str) -> list[Span]:
     if not text.isascii() and _ODD_LETTERS.search(text):
         return find_without_gates(text)
     facts = Facts(text)
-    groups = [*_ALWAYS, *{id(g): g for word in _BY_WORD.keys() & facts.tokens() for g in _BY_WORD[word]}.values()]
-    return _find(text, [finder for gate, finders in groups if gate.test(facts) for finder in finders])
+    finders: list[Finder | type[KnownNames]] = []
+    for piece, test, some in _WITH_DIGIT if facts.has_digit else _WITHOUT_DIGIT:
+        if piece in text and test(facts):
+            finders += some
+    words = _BY_WORD.keys() & facts.tokens()
+    for gate, some in {id(group): group for word in words for group in _BY_WORD[word]}.values():
+        if gate.lets(facts):
+            finders += some
+    return _find(text, finders)
 
 
 def find_without_gates(text: str) -> list[Span]:

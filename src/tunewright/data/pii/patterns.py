@@ -10,7 +10,7 @@ import ipaddress
 import re
 
 from tunewright.data.pii.checks import digits_of, is_card, is_iban, is_luhn, is_ssn
-from tunewright.data.pii.spans import Finder, Gate, has_digit, has_number, holds, says
+from tunewright.data.pii.spans import Finder, Gate, has_number, holds, says
 
 
 def _is_ip(text: str) -> bool:
@@ -53,7 +53,7 @@ _IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
 
 PATTERNS: list[tuple[Gate, list[Finder]]] = [
     (
-        holds("@", "@"),
+        Gate(piece="@"),
         [
             Finder(
                 "EMAIL",
@@ -64,7 +64,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=has_number),
+        Gate(digit=True, test=has_number),
         [
             Finder("CARD", 0.95, re.compile(rf"(?<![\w.+-])(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
             Finder("SSN", 0.9, re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-])"), lambda v: is_ssn(digits_of(v))),
@@ -72,7 +72,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        says("card", has_number),
+        says("card", digit=True, test=has_number),
         [
             Finder(
                 "CARD",
@@ -84,7 +84,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        says("ssn social", has_number),
+        says("ssn social", digit=True, test=has_number),
         [
             Finder(
                 "SSN",
@@ -95,11 +95,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        says(_PHONE_WORDS.replace("messages?", "message|messages").replace("|", " "), has_number),
+        says(_PHONE_WORDS.replace("messages?", "message|messages").replace("|", " "), digit=True, test=has_number),
         [Finder("PHONE", 0.8, re.compile(_labelled(_PHONE_WORDS, _ANY_PHONE + r"(?![\w])")), _is_phone)],
     ),
     (
-        says("phone mobile cell fax office home work", has_number),
+        says("phone mobile cell fax office home work", digit=True, test=has_number),
         [
             Finder(
                 "PHONE",
@@ -112,7 +112,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: facts.has_digit and bool(_IBAN_OR_IP.search(facts.text))),
+        Gate(digit=True, test=lambda facts: bool(_IBAN_OR_IP.search(facts.text))),
         [
             Finder(
                 "IBAN",
@@ -133,11 +133,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: facts.text.count(":") >= 3),
+        Gate(piece=":", test=lambda facts: facts.text.count(":") >= 3),
         [Finder("IP", 0.95, re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"), _is_ip)],
     ),
     (
-        says("birth birthdate birthday dob born geburtsdatum geboren b ob", has_digit),
+        says("birth birthdate birthday dob born geburtsdatum geboren b ob", digit=True),
         [
             Finder(
                 "BIRTH_DATE",
@@ -149,7 +149,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
+        Gate(piece="A", test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
         [
             Finder("AWS_KEY", 0.99, re.compile(rf"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{{16}}{_END}")),
             Finder("GOOGLE_KEY", 0.99, re.compile(rf"\bAIza[A-Za-z0-9_-]{{35}}{_END}")),
@@ -164,11 +164,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: "=" in facts.text and "key=" in facts.lower),
+        Gate(piece="=", test=lambda facts: "key=" in facts.lower),
         [Finder("AZURE_KEY", 0.99, re.compile(r"(?i:(?:account|sharedaccess)key=)(?P<v>[A-Za-z0-9+/]{40,}={0,2})"))],
     ),
     (
-        holds("-", "sk-"),
+        Gate(piece="sk-"),
         [
             Finder("OPENAI_KEY", 0.95, re.compile(rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}")),
             Finder("ANTHROPIC_KEY", 0.99, re.compile(rf"\bsk-ant-[A-Za-z0-9_-]{{20,}}{_END}")),
@@ -179,11 +179,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         [Finder("GITHUB_TOKEN", 0.99, re.compile(rf"\b(?:gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_\w{{36,}}){_END}"))],
     ),
     (
-        holds("-", "xox"),
+        Gate(piece="xox"),
         [Finder("SLACK_TOKEN", 0.99, re.compile(rf"\bxox[abeoprs]-[A-Za-z0-9-]{{10,}}{_END}"))],
     ),
     (
-        holds("/", "hooks.slack.com/services/"),
+        Gate(piece="hooks.slack.com/services/"),
         [Finder("SLACK_WEBHOOK", 0.99, re.compile(r"(?<=hooks\.slack\.com/services/)T\w+/B\w+/\w+"))],
     ),
     (
@@ -191,11 +191,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         [Finder("STRIPE_KEY", 0.99, re.compile(rf"\b[rs]k_(?:live|test)_[A-Za-z0-9]{{16,}}{_END}"))],
     ),
     (
-        holds("J", ".eyJ"),
+        Gate(piece=".eyJ"),
         [Finder("JWT", 0.99, re.compile(rf"\beyJ[A-Za-z0-9_-]{{8,}}\.eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]*{_END}"))],
     ),
     (
-        holds("-", "-----BEGIN "),
+        Gate(piece="-----BEGIN "),
         [
             Finder(
                 "PRIVATE_KEY",

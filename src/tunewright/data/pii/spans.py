@@ -77,26 +77,26 @@ class Gate:
 
     words: frozenset[str] = frozenset()
     """Words in small letters of which one must be there, unless there are none here."""
+    piece: str = ""
+    """What must be there."""
+    digit: bool = False
+    """Whether a digit must be there."""
     test: Callable[[Facts], bool] = lambda _: True
 
-
-def has_digit(facts: Facts) -> bool:
-    return facts.has_digit
+    def lets(self, facts: Facts) -> bool:
+        """Whether a text passes that has one of the words."""
+        return self.piece in facts.text and (facts.has_digit or not self.digit) and self.test(facts)
 
 
 def has_number(facts: Facts) -> bool:
     return facts.has_number
 
 
-def says(words: str, test: Callable[[Facts], bool] = lambda _: True) -> Gate:
+def says(words: str, *, digit: bool = False, test: Callable[[Facts], bool] = lambda _: True) -> Gate:
     """A gate for texts that have one of some words (spaces between) and pass a test."""
-    return Gate(frozenset(words.split()), test)
+    return Gate(frozenset(words.split()), digit=digit, test=test)
 
 
 def holds(character: str, *marks: str) -> Gate:
     """A gate for texts that have one of some pieces, all of which have a (rare) character in common."""
-
-    def test(facts: Facts) -> bool:
-        return character in facts.text and any(mark in facts.text for mark in marks)
-
-    return Gate(test=test)
+    return Gate(piece=character, test=lambda facts: any(mark in facts.text for mark in marks))
