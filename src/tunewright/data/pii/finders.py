@@ -64,8 +64,9 @@ def _find(text: str, finders: list[Finder | type[KnownNames]]) -> list[Span]:
     for value, span in labelled.items():
         for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text):
             found.append(Span(*match.span(), span.kind, value, span.score))
-    found += further_mentions(text, [span.text for span in found if span.kind == "PERSON"])
-    return _apart(found, len(text))
+    kept = _apart(found, len(text))
+    mentions = further_mentions(text, [span.text for span in kept if span.kind == "PERSON"])
+    return _apart([*kept, *mentions], len(text))
 
 
 def _apart(spans: Iterable[Span], length: int) -> list[Span]:

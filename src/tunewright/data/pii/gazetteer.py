@@ -15,32 +15,32 @@ _WORDS_TOO = """
     About Account Ace After Afternoon Again Agent Al Ale Ali All Alta Amber Amen America An And Angel Angeles Apple
     April Arch Are Art As Ash Asia Ask At Atlanta Attention Attn August Austin Autumn Avis Bank Banks Bass Bay Bell
     Bent Best Bill Bills Bird Bishop Black Block Blue Boss Boston Both Boy Bridge Brook Brooklyn Brown Buck Bud
-    Burger But Butcher By Call Can Cannot Cant Case Cash Cc Chad Chance Charity Chase Cherry China Chip Christian
-    Church City Clay Client Cliff Close Cloud Cole Columbia Columbus Comment Con Contact Cook Cooper Costa Crane
-    Cross Crystal Cuba Customer Customers Dale Dallas Dash Date Dawn Day Days Dean Dear Deb Debit December Delta
-    Denver Destiny Diamond Die Diego Do Dom Don Door Drew Duke Eagle Earl East Easter Eden Edge Edit El Ella Email
-    England English Era Euro Eve Evening Ever Every Everybody Everyone Fair Faith Farmer February Fee Field Fields
-    Finish Fish Fisher Fit Flora Florence Florida For Ford Forest Fox France Frank French Fresh Friday Friend From
-    Gay Gene Genesis Gentlemen Georgia German Gift Gold Golden Good Grace Grand Grant Gray Green Guy Guys Hall
-    Harbor Hardy Harmony Harp Have Haven Hazel He Heath Heaven Heck Hello Her Hey Hi Hill Him His Hope House Houston
-    How Hunter Hurt I If In India Indie Invoice Ireland Irish Is Israel It Its Ivory Ivy Jan January Jersey Jet
-    Jewel Joker Jordan Journey Joy July June Just Justice Karma Kenya Kind King Kings Kit Lake Lane Lark Law Lee
-    Legend Let Liberty Lies Light Like Lily Link Little Lo London Long Lord Lot Love Luck Lucky Lung Mac Madam Made
-    Mai Mail Major Mall Man Many Mar March Mark Marks Mars Marshall Mart Mason Master May Me Melody Melon Merchant
-    Mercy Message Mile Miles Mill Miller Min Mine Mint Misty Mo Monday Moon More Morning Moss Most My Myself Native
-    Nevada New Ni No Noble Nobody North Not Note November Now Oak Ocean October Of Oh Okay Olive Olympia Oman Or
-    Order Orlando Owe Pa Page Palmer Pandora Paris Park Parker Parks Parsons Pat Pay Payne Pearl Penny Pepper
-    Phoenix Pin Ping Pink Piper Please Pope Poppy Porter Post Precious Price Prince Princess Promise Queen Quick
-    Rain Raven Ray Reach Read Reed Refund Regards Reno Rice Rich Ridge Ring River Rob Robin Rock Rod Roll Roman Rome
-    Rose Royal Ruby Rush Saga Sage Said Sailor Saint Salem Same Sand Sandy Santa Saturday Say Sea See Self Sep
-    September Serenity Sharp She Shepherd Short Silver Sincerely Singer Sir Siri Skip Sky Small Smart Smile Smooth
-    Snow So Sorry South Spain Sparks Spring St Star Stark State Steel Sterling Stone Storm Stormy Street Strong Such
-    Summer Sun Sunday Sunny Support Sur Swift Tailor Tank Taylor Tea Team Tell Texas Than Thanks The Them Then There
-    These They Those Thursday Ticket Till Time To Today Tomorrow Tone Tonight Topaz Tory Trace Treasure Trinidad
-    Trinity True Tuesday Union Unique Unity Unknown Unlike Valentine Valid Van Via Victory Virginia Visa Walker Wall
-    Ward Wash Washington Waters We Weaver Wednesday Weeks Well Wells Were West What Wheeler When Where Which White
-    Who Why Wild Will Willow Win Windy Wing Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You
-    Young Your Zero Zip
+    Burger But Butcher By Call Can Cannot Cant Captain Cardholder Case Cash Cc Chad Chance Charity Chase Cherry
+    China Chip Christian Church City Clay Client Cliff Close Cloud Cole Columbia Columbus Comment Con Contact Cook
+    Cooper Costa Crane Cross Crystal Cuba Customer Customers Dale Dallas Dash Date Dawn Day Days Dean Dear Deb Debit
+    December Delta Denver Destiny Diamond Die Diego Do Doctor Dom Don Door Drew Duke Eagle Earl East Easter Eden
+    Edge Edit El Ella Email England English Era Euro Eve Evening Ever Every Everybody Everyone Fair Faith Farmer
+    February Fee Field Fields Finish Fish Fisher Fit Flora Florence Florida For Ford Forest Fox France Frank French
+    Fresh Friday Friend From Gay Gene Genesis Gentlemen Georgia German Gift Gold Golden Good Grace Grand Grant Gray
+    Green Guy Guys Hall Harbor Hardy Harmony Harp Have Haven Hazel He Heath Heaven Heck Hello Her Hey Hi Hill Him
+    His Hope House Houston How Hunter Hurt I If In India Indie Invoice Ireland Irish Is Israel It Its Ivory Ivy Jan
+    January Jersey Jet Jewel Joker Jordan Journey Joy Judge July June Just Justice Karma Kenya Kind King Kings Kit
+    Lady Lake Lane Lark Law Lee Legend Let Liberty Lies Light Like Lily Link Little Lo London Long Lord Lot Love
+    Luck Lucky Lung Mac Madam Made Mai Mail Major Mall Man Many Mar March Mark Marks Mars Marshall Mart Mason Master
+    May Me Melody Melon Merchant Mercy Message Mile Miles Mill Miller Min Mine Mint Misty Mo Monday Moon More
+    Morning Moss Most My Myself Native Nevada New Ni No Noble Nobody North Not Note November Now Oak Ocean October
+    Of Officer Oh Okay Olive Olympia Oman Or Order Orlando Owe Pa Page Palmer Pandora Paris Park Parker Parks
+    Parsons Pat Pay Payne Pearl Penny Pepper Phoenix Pin Ping Pink Piper Please Pope Poppy Porter Post Precious
+    President Price Prince Princess Professor Promise Queen Quick Rain Raven Ray Reach Read Reed Refund Regards Reno
+    Rice Rich Ridge Ring River Rob Robin Rock Rod Roll Roman Rome Rose Royal Ruby Rush Saga Sage Said Sailor Saint
+    Salem Same Sand Sandy Santa Saturday Say Sea See Self Senator Sep September Serenity Sharp She Shepherd Short
+    Silver Sincerely Singer Sir Siri Skip Sky Small Smart Smile Smooth Snow So Sorry South Spain Sparks Spring St
+    Star Stark State Steel Sterling Stone Storm Stormy Street Strong Such Summer Sun Sunday Sunny Support Sur Swift
+    Tailor Tank Taylor Tea Team Tell Texas Than Thanks The Them Then There These They Those Thursday Ticket Till
+    Time To Today Tomorrow Tone Tonight Topaz Tory Trace Treasure Trinidad Trinity True Tuesday Union Unique Unity
+    Unknown Unlike Valentine Valid Van Via Victory Virginia Visa Walker Wall Ward Wash Washington Waters We Weaver
+    Wednesday Weeks Well Wells Were West What Wheeler When Where Which White Who Why Wild Will Willow Win Windy Wing
+    Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You Young Your Zero Zip
 """
 
 

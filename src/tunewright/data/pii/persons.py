@@ -48,6 +48,14 @@ _FOLLOWED = re.compile(rf"(?:,? (?:{'|'.join(sorted(NOT_PERSONS))})\b| & |,? ?\d
 _FIRM = re.compile(rf"{_NAME}(?:, {_NAME}){{1,9}},? and {_NAME}")
 _PLACED = re.compile(r"(?:\b(?:in|near|a|an) |\d ?)\Z", re.IGNORECASE)
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;\n\"“”(…-])\s*\Z")
+_ROLE = (
+    "customer|client|(?:card|account)? ?holder|contact(?: person)?|patient|passenger|guest|recipient|sender|attention"
+    "|employee|owner|applicant|beneficiary|payee|author"
+)
+_ROLE_WORDS = (
+    "customer client holder cardholder accountholder contact person patient passenger guest recipient sender attention"
+    " employee owner applicant beneficiary payee author attn"
+)
 _RELATION = (
     r"kid|child|son|daughter|wife|husband|spouse|partner|fiancé|fiancée|mother|father|mum|mom|dad|brother|sister"
     r"|friend|aunt|uncle|colleague|boss|manager|assistant|doctor|lawyer|landlord|tenant|neighbor|neighbour"
@@ -73,7 +81,10 @@ def _introduced(capital: str, small: str) -> re.Pattern[str]:
 
 
 _NAME_IS = re.compile(r"name(?: is|'s| ?[:?-])")
-_GREETS = re.compile(r"\W{0,3}(?:dear|hi|hello|hey|good)", re.IGNORECASE)
+_GREETINGS = ("dear", "hi", "hello", "hey", "good morning", "good afternoon", "good evening")
+_GREETS = re.compile(
+    _CAPITAL + "(?:" + "|".join(f"(?<=(?i:{cue}{comma} ).)" for cue in _GREETINGS for comma in ("", ",")) + ")"
+)
 _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-Z]", "[a-z]")
 
 SAID: list[tuple[Gate, list[Finder]]] = [
@@ -82,14 +93,29 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         [Finder("PERSON", 0.8, re.compile(rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})"))],
     ),
     (
+        says(
+            "mme mlle monsieur madame signor signora señor señora rev capt sgt officer judge president senator sir lady"
+        ),
+        [
+            _said(
+                r"\b(?:Mme|Mlle|Monsieur|Madame|Signora?|Señora?|Rev|Capt|Sgt|Officer|Judge|President|Senator|Sir|Lady)\b"
+                rf"\.? (?P<v>{_FULL})"
+            )
+        ],
+    ),
+    (
+        says(_ROLE_WORDS, test=lambda facts: ":" in facts.text),
+        [_said(rf"\b(?i:{_ROLE}|attn) ?: ?(?P<v>{_FULL})(?=\s*(?:$|[\n,;.(]))")],
+    ),
+    (
         says("name surname", test=lambda facts: bool(_NAME_IS.search(facts.lower))),
         [_said(rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
     ),
     (
-        says("dear hi hello hey good", test=lambda facts: "\n" in facts.text or bool(_GREETS.match(facts.text))),
+        says("dear hi hello hey good", test=lambda facts: bool(_GREETS.search(facts.text))),
         [
             _said(
-                r"(?m)^\W{0,3}(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)),? "
+                r"(?m)(?:^|[.!?:\"“] )\W{0,3}(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)),? "
                 rf"(?P<v>{_FULL})\s{{0,3}}(?:[,!.:]|$)",
             )
         ],
