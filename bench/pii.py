@@ -8,11 +8,12 @@
 
 The sentences are the training part of presidio-research's, made from templates. Sentences of one template, or of
 templates that differ in a fifth of their letters at most, are one family; half of the families (seed 0) are for
-development, the other half is held out. A found span is right when it overlaps a true span of its kind. A true span is
-found whole when one span covers it, and in part when some span touches it. Street addresses and postal codes are one
-kind, ADDRESS. Organisations, titles, ages, nationalities, cities, countries, web domains and driving licences are
-neither looked for nor counted; a date counts where the text speaks of a birth. The lists of names come from Faker, the
-names in the sentences from fakenamegenerator.com. Real addresses are usaddress's, in a sentence of our own.
+development, the other half is held out. A found span is right when it overlaps a true span of its kind; recall counts
+true spans that one span covers whole, recall in part those that one of their kind touches. Street addresses and postal
+codes are one kind, ADDRESS. Organisations, titles, ages, nationalities, cities, countries, web domains and driving
+licences are neither looked for nor counted; a date counts where the text speaks of a birth. The lists of names come
+from Faker, the names in the sentences from fakenamegenerator.com. Real addresses are usaddress's, in a sentence of our
+own.
 """
 
 from __future__ import annotations
@@ -103,8 +104,7 @@ def renamed(rows: list[Row]) -> Iterator[Row]:
     codes = ("EN", "DE", "FR", "ES", "PL", "SV", "IT", "NL", "CS", "TR", "PT", "DA", "FI")
     people = [Person(Locale[code], seed=number) for number, code in enumerate(codes)]
     for number, row in enumerate(rows):
-        person, text, spans = people[number % len(people)], row["text"], []
-        shift = 0
+        person, text, spans, shift = people[number % len(people)], row["text"], [], 0
         for span in sorted(row["spans"], key=lambda span: span["start"]):
             start, end = span["start"] + shift, span["end"] + shift
             if span["type"] == "PERSON":
@@ -153,27 +153,26 @@ def table(rows: list[Row], find: Find, errors: bool) -> None:
             true_count[kind] += 1
             covered = any(k == kind and s <= start and end <= e for s, e, k in found)
             whole[kind] += covered
-            touched[kind] += any(s < end and start < e for s, e, _ in found)
+            touched[kind] += any(k == kind and s < end and start < e for s, e, k in found)
             if not covered:
                 remarks.append(f"missed {kind}: {text[start:end]!r} in {text[max(0, start - 30) : end + 20]!r}")
     print(
         "| kind | true | found | right | precision | recall | F1 | recall in part |\n|---|---|---|---|---|---|---|---|"
     )
     for kind in sorted(set(TRUE_KINDS.values()) | set(right) | set(wrong)):
-        precision = _share(right[kind], right[kind] + wrong[kind])
+        found_count = right[kind] + wrong[kind]
+        precision = _share(right[kind], found_count)
         recall, in_part = _share(whole[kind], true_count[kind]), _share(touched[kind], true_count[kind])
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else float("nan")
-        print(
-            f"| {kind} | {true_count[kind]} | {right[kind] + wrong[kind]} | {right[kind]} "
-            f"| {precision:.3f} | {recall:.3f} | {f1:.3f} | {in_part:.3f} |"
-        )
+        f1 = 2 * precision * recall / (precision + recall) if precision and recall else None
+        figures = " | ".join("-" if share is None else f"{share:.3f}" for share in (precision, recall, f1, in_part))
+        print(f"| {kind} | {true_count[kind]} | {found_count} | {right[kind]} | {figures} |")
     print()
     if errors:
         print("\n".join(remarks), end="\n\n")
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def false_alarms(find: Find) -> None:
@@ -200,19 +199,16 @@ def real_addresses(find: Find) -> None:
     """usaddress's test strings with a house number and a street: whether one span covers both."""
     found = count = 0
     for row in rows_of("pkg_usaddress", "test"):
-        number, street = (_first(row["entities"].get(key)) for key in ("AddressNumber", "StreetName"))
-        if not number or not street:
+        if not row["entities"].keys() >= {"AddressNumber", "StreetName"}:
             continue
+        values = (row["entities"][key] for key in ("AddressNumber", "StreetName"))
+        number, street = (value[0] if isinstance(value, list) else value for value in values)
         text = f"Please send it to {row['text']} as soon as possible."
         start = text.find(number, len("Please send it to "))
         end = text.find(street, start) + len(street)
         count += 1
         found += any(k == "ADDRESS" and s <= start and end <= e for s, e, k in find(text))
     print(f"usaddress test: {found} of {count} with house number and street found ({found / count:.3f}).\n")
-
-
-def _first(value: str | list[str] | None) -> str | None:
-    return value[0] if isinstance(value, list) else value
 
 
 def speed(find: Find) -> None:

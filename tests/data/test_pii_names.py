@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import runpy
 import stat
 import string
 from pathlib import Path
@@ -57,6 +58,8 @@ ADDRESSES = [
     "20 Rue Hsine Eloued",
     "Villacher Strasse 89",
     "Kärntner Straße 12",
+    "Parkstr. 5",
+    "2274 Via delle Coste 41",
     "ul. Miła 53",
     "P.O. Box 104",
     "Minneapolis, MN 55401",
@@ -150,6 +153,18 @@ def test_texts_without_personal_data_raise_few_alarms(name: str, part: str) -> N
         pytest.skip(f"{name} is not at ../shared/data")
     texts = [json.loads(line)["text"] for line in path.open(encoding="utf-8")]
     assert sum(bool(find_pii(text)) for text in texts) <= 0.002 * len(texts)
+
+
+def test_no_template_is_on_both_sides_of_the_benchmarks_split() -> None:
+    if not SHARED.exists():
+        pytest.skip("the data sets are not at ../shared/data")
+    bench = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "pii.py"))
+    rows = bench["rows_of"]("presidio_pii")
+    parts, again = bench["parts"](rows), bench["parts"](rows)
+    ours, theirs = parts["develop"], parts["held-out"]
+    assert parts == again and len(ours) + len(theirs) == len(rows) and min(len(ours), len(theirs)) > 400
+    assert {row["template_id"] for row in ours}.isdisjoint(row["template_id"] for row in theirs)
+    assert set(map(bench["masked"], ours)).isdisjoint(map(bench["masked"], theirs))
 
 
 def names_in(text: str) -> list[str]:

@@ -25,11 +25,10 @@ _JOINED = (
     r"(?:stra(?:ß|ss)e|str\.|gasse|weg|platz|allee|ufer|damm|gata|gatan|götu|vägen|vegur|vej|vejen|gade|stræti|straeti"
     r"|veien|katu|kuja|polku|laan|straat|plein|gracht|kade|dijk|utca)"
 )
+_PARTICLES = "de|del|della|delle|dei|degli|des|do|da|dos|du|la|le|les|of|van|der|den|the|und|y|i"
 _WORD = r"(?:[A-ZÀ-ÞĀ-Ž][\w'’.-]{0,30}|\d{1,3}(?:st|nd|rd|th|ST|ND|RD|TH))"
-_WORDS = (
-    rf"{_WORD}(?: (?:{_WORD}|de|del|della|dei|des|do|da|dos|du|la|le|les|of|van|der|den|the|und|y|i|[NSEW]\.?)){{0,4}}"
-)
-_OF = r"(?:(?:de|del|della|dei|des|do|da|dos|du|la|le|les|l') ?){0,2}"
+_WORDS = rf"{_WORD}(?: (?:{_WORD}|{_PARTICLES}|[NSEW]\.?)){{0,4}}"
+_OF = rf"(?:(?:{_PARTICLES}) |l'){{0,2}}"
 _NUMBER = r"\d{1,6}(?:[-/]\d{1,5})?[A-Za-z]?"
 _NAMED_UNIT = (
     r"(?i:apt|apartment|suite|ste|unit|flat|room|rm|floor|fl|bldg|building|lot|trlr|space|spc)\b\.? ?#?[A-Za-z]?\d*"
@@ -61,8 +60,8 @@ _BESIDE = r"(?: (?:[NSEW]{1,2}\b\.?|(?i:north|south|east|west)\b))?"
 _CODE = r"(?=[A-Z\d -]*\d)(?:[A-Z\d]{1,4} [A-Z\d]{3}|[A-Z\d]{3,5}(?:[ -][A-Z\d]{2,4})?)(?![\w-])"
 
 
-def _address(*patterns: str) -> list[Finder]:
-    return [Finder("ADDRESS", 0.75, re.compile(pattern)) for pattern in patterns]
+def _address(*patterns: str, score: float = 0.85) -> list[Finder]:
+    return [Finder("ADDRESS", score, re.compile(pattern)) for pattern in patterns]
 
 
 def _holds_joined(facts: Facts) -> bool:
@@ -70,9 +69,7 @@ def _holds_joined(facts: Facts) -> bool:
     return any(facts.lower.endswith(_JOINED_ENDS, 0, end) for end in ends)
 
 
-_JOINED_ENDS = tuple(
-    _JOINED.removeprefix("(?:").removesuffix(")").replace("stra(?:ß|ss)e", "straße|strasse").split("|")
-)
+_JOINED_ENDS = tuple(_JOINED[3:-1].replace("stra(?:ß|ss)e", "straße|strasse").replace("\\", "").split("|"))
 _SPACE_AND_DIGIT = re.compile(r" \d")
 
 # These begin with a set of characters, or one character, because such patterns are searched for several times faster.
@@ -89,14 +86,8 @@ _TOWN_WORD = r"[A-Z][\w'’.-]{1,30}"
 
 _UNIT_WORDS = "apt apartment suite ste unit flat room rm floor fl bldg building lot trlr space spc"
 KEPT_ENDINGS = tuple(end.rstrip(".") for end in _JOINED_ENDS)
-KEPT_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        f"{_BEHIND} {_FRONT} {_UNIT_WORDS} po box north south east west fpo apo dpo straße strasse".lower().replace(
-            "?", " "
-        ),
-    )
-) | set(KEPT_ENDINGS)
+_KEPT = f"{_BEHIND} {_FRONT} {_UNIT_WORDS} {_PARTICLES} po box north south east west fpo apo dpo strasse straße"
+KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
 """What says that something is an address, and nothing of where."""
 
 ADDRESSES: list[tuple[Gate, list[Finder]]] = [
@@ -167,7 +158,8 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(
             r"(?i:\b(?:address(?: is| ?:)|(?:lives?|living|located|reside[sd]?) (?:at|on)"
             r"|(?:sent|send it|deliver(?:ed)?|ship(?:ped)?) to))\s"
-            rf"((?:{_NUMBER} ){{1,2}}{_WORDS}(?: {_NUMBER}\.?(?!\w))?{_TAIL}|{_WORDS} {_NUMBER}(?!\w){_TAIL})"
+            rf"((?:{_NUMBER} ){{1,2}}{_WORDS}(?: {_NUMBER}\.?(?!\w))?{_TAIL}|{_WORDS} {_NUMBER}(?!\w){_TAIL})",
+            score=0.7,
         ),
     ),
 ]

@@ -51,7 +51,7 @@ class Gazetteer:
     given: frozenset[str]
     family: frozenset[str]
     parts: frozenset[str]
-    """The names that are no ordinary words; of O'Brien, that and Brien; and family names all in capitals."""
+    """The names that are no ordinary words; of O'Brien, that and Brien; and all of them in capitals."""
     alone: frozenset[str]
     """Names of two locales or more, which may begin a sentence."""
     words: frozenset[str]
@@ -75,7 +75,7 @@ def gazetteer() -> Gazetteer:
         family=frozenset(name for name in family if family[name] > given[name]),
         parts=frozenset(names)
         | {re.split("['’]", name)[-1] for name in names}
-        | {name.upper() for name in names if family[name] and len(name) > 2},
+        | {name.upper() for name in names if len(name) > 2},
         alone=frozenset(name for counts in (given, family) for name, locales in counts.items() if locales > 1),
         words=frozenset(words),
     )
