@@ -203,8 +203,8 @@ def real_addresses(find: Find) -> None:
             continue
         values = (row["entities"][key] for key in ("AddressNumber", "StreetName"))
         number, street = (value[0] if isinstance(value, list) else value for value in values)
-        text = f"Please send it to {row['text']} as soon as possible."
-        start = text.find(number, len("Please send it to "))
+        text = f"My parcel for {row['text']} is late."
+        start = text.find(number, len("My parcel for "))
         end = text.find(street, start) + len(street)
         count += 1
         found += any(k == "ADDRESS" and s <= start and end <= e for s, e, k in find(text))

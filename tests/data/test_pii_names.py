@@ -63,6 +63,9 @@ ADDRESSES = [
     "ul. Miła 53",
     "P.O. Box 104",
     "Minneapolis, MN 55401",
+    "305 Main, Fort Cobb, OK 73038",
+    "504 seville d ste 201 denton tx 76205",
+    "1341 State Road 75",
 ]
 NO_ADDRESSES = [
     "I waited 20 days on the road and 3 times on the way",
@@ -70,6 +73,8 @@ NO_ADDRESSES = [
     "in Spring 2024 and Fall 2023 via Email 24 hours a day",
     "Please place 2 orders; Place Order 5 of 7",
     "post 2 letters, zip 3 files",
+    "I paid 20 dollars in 12345 parts, 3 cards or 54321 points",
+    "Loop 3 runs on 2 Google roads",
     "Room for 2 in a flat",
     "sent to 3 people, delivered on 5 May",
     "Highway to Hell, Route planning takes 3 minutes",

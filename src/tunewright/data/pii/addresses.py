@@ -15,7 +15,7 @@ _BEHIND = (
     "Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Square|Sq|Way|Boulevard|Blvd|Place|Pl|Plaza|Plz|Crescent"
     "|Cres|Terrace|Ter|Terr|Close|Parkway|Pkwy|Highway|Hwy|Circle|Cir|Trail|Trl|Alley|Row|Walk|Mews|Gardens|Grove|Hill"
     "|Loop|Pike|Turnpike|Expressway|Expy|Freeway|Fwy|Crossing|Landing|Point|Pass|Path|Ridge|Run|Broadway|Quay|Parade"
-    "|Esplanade|Extensions?|Route|Rte"
+    "|Esplanade|Extensions?|Route|Rte|Cove|Cv|View|Hollow|Bend|Heights|Hts|Causeway|Cswy|Trace|Vista|Glen|Knoll|Manor"
 )
 _FRONT = (
     r"Rue|Via|Viale|Vicolo|Corso|Piazza|Calle|Avenida|Avda\.?|Paseo|Plaza|Rua|Travessa|Largo|Praça|Avenue|Av\.?"
@@ -60,8 +60,8 @@ _BESIDE = r"(?: (?:[NSEW]{1,2}\b\.?|(?i:north|south|east|west)\b))?"
 _CODE = r"(?=[A-Z\d -]*\d)(?:[A-Z\d]{1,4} [A-Z\d]{3}|[A-Z\d]{3,5}(?:[ -][A-Z\d]{2,4})?)(?![\w-])"
 
 
-def _address(*patterns: str, score: float = 0.85) -> list[Finder]:
-    return [Finder("ADDRESS", score, re.compile(pattern)) for pattern in patterns]
+def _address(*patterns: str) -> list[Finder]:
+    return [Finder("ADDRESS", 0.85, re.compile(pattern)) for pattern in patterns]
 
 
 def _holds_joined(facts: Facts) -> bool:
@@ -82,11 +82,12 @@ _FRONT_MARKS = (
 _FRONT_WORDS = frozenset(mark.lower().rstrip(".") for mark in _FRONT_MARKS)
 _FIRST_LINE, _OTHER_LINE = re.compile(_LINE), re.compile(rf"\n{_LINE}")
 _STATE_AND_ZIP = re.compile(rf", (?:{_STATE})\b,? \d")
+_ENDS_IN_ZIP = re.compile(rf"\d{{5}}(?:(?<=\W(?i:{_STATE}) \d{{5}})|(?<=\W(?i:{_STATE}), \d{{5}}))")
 _TOWN_WORD = r"[A-Z][\w'’.-]{1,30}"
 
 _UNIT_WORDS = "apt apartment suite ste unit flat room rm floor fl bldg building lot trlr space spc"
 KEPT_ENDINGS = tuple(end.rstrip(".") for end in _JOINED_ENDS)
-_KEPT = f"{_BEHIND} {_FRONT} {_UNIT_WORDS} {_PARTICLES} po box north south east west fpo apo dpo strasse straße"
+_KEPT = f"{_BEHIND} {_FRONT} {_UNIT_WORDS} {_PARTICLES} po box north south east west fpo apo dpo state county strasse straße"
 KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
 """What says that something is an address, and nothing of where."""
 
@@ -129,6 +130,22 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(rf"(?<![\w.-]){_NUMBER} {_WORDS}\.?(?: {_NUMBER}\.?)?{_GAP}{_NAMED_UNIT}{_TAIL}"),
     ),
     (
+        Gate(digit=True, test=lambda facts: bool(_ENDS_IN_ZIP.search(facts.text))),
+        # 305 Main, Fort Cobb, OK 73038: whatever stands between a number and a state with its code
+        _address(
+            rf"(?<![\w#.-]){_NUMBER} (?:[\w.#&'’/-]{{1,30}},? ){{1,9}}?"
+            rf"(?:{_STATE}|(?!(?i:in|or|me|hi|ok|oh|de|la)\b)(?i:{_STATE})),? {_ZIP}(?!\w)"
+        ),
+    ),
+    (
+        says("road rd route rte highway hwy loop", digit=True),
+        # 1341 State Road 75
+        _address(
+            rf"(?<![\w#.-]){_NUMBER} {_COMPASS}(?:(?:[A-Z][\w.]{{0,20}}|state|county) ){{0,3}}"
+            rf"(?i:road|rd|route|rte|highway|hwy|loop) (?i:no\.? )?\d{{1,4}}[A-Z]?\b{_BESIDE}{_TAIL}"
+        ),
+    ),
+    (
         says("box pobox obox", digit=True),
         _address(rf"(?:(?<!\w){_NUMBER} )?\b(?i:p\.? ?o\.? ?box) \d{{1,6}}\b{_TAIL}"),
     ),
@@ -159,7 +176,6 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
             r"(?i:\b(?:address(?: is| ?:)|(?:lives?|living|located|reside[sd]?) (?:at|on)"
             r"|(?:sent|send it|deliver(?:ed)?|ship(?:ped)?) to))\s"
             rf"((?:{_NUMBER} ){{1,2}}{_WORDS}(?: {_NUMBER}\.?(?!\w))?{_TAIL}|{_WORDS} {_NUMBER}(?!\w){_TAIL})",
-            score=0.7,
         ),
     ),
 ]
