@@ -87,7 +87,10 @@ _TOWN_WORD = r"[A-Z][\w'’.-]{1,30}"
 
 _UNIT_WORDS = "apt apartment suite ste unit flat room rm floor fl bldg building lot trlr space spc"
 KEPT_ENDINGS = tuple(end.rstrip(".") for end in _JOINED_ENDS)
-_KEPT = f"{_BEHIND} {_FRONT} {_UNIT_WORDS} {_PARTICLES} po box north south east west fpo apo dpo state county strasse straße"
+_KEPT = (
+    f"{_BEHIND} {_FRONT} {_UNIT_WORDS} {_PARTICLES} po box north south east west fpo apo dpo state county"
+    " strasse straße"
+)
 KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
 """What says that something is an address, and nothing of where."""
 
