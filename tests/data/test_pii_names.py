@@ -30,6 +30,9 @@ PERSONS = [
     ("Hi, this is Xyloqua calling about my card", "Xyloqua"),
     ("My name is Xyloqua van den Zzyzx", "Xyloqua van den Zzyzx"),
     ("Name: Xyloqua Zzyzx\nPhone: none", "Xyloqua Zzyzx"),
+    ("Cardholder: Xyloqua Zzyzx\nCard: none", "Xyloqua Zzyzx"),
+    ("Good morning, Xyloqua, how are you?", "Xyloqua"),
+    ("Señora Xyloqua Zzyzx rang", "Xyloqua Zzyzx"),
     ("from Xyloqua Zzyzx <x@example.com>", "Xyloqua Zzyzx"),
     ("remove my daughter Xyloqua from the plan", "Xyloqua"),
     ("I spoke with Giorgos yesterday", "Giorgos"),
@@ -121,7 +124,8 @@ PIECES = st.sampled_from(
         "phone +1 415 555 0132", "SSN 078-05-1120", "born 24 March 1984", "10.0.0.1", "::1", "fe80::1:2:3:4",
         "a@b.example", "pin: 1234",
         "https://u:p1@h", "xoxb-1234567890", "AKIA" + "A" * 16, "ghp_" + "a" * 36, "sk-" + "a" * 24,
-        "zip code is 53650", "Apt. 4", "12", "Elm Street", "FPO AA 85844", "d.o.b 1/2/1990", "lives at", "Am Markt 3",
+        "zip code is 53650", "Apt. 4", "12", "Elm Street", "FPO AA 85844", "d.o.b 1/2/1990", "lives at",
+        "client :", "road",
         "eyJaaaaaaaaa.eyJaaaaaaaaa.", "AccountKey=" + "a" * 40, "-----BEGIN PRIVATE KEY-----", "card", "call",
     ]
 )  # fmt: skip

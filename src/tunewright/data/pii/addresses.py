@@ -83,6 +83,8 @@ _FRONT_WORDS = frozenset(mark.lower().rstrip(".") for mark in _FRONT_MARKS)
 _FIRST_LINE, _OTHER_LINE = re.compile(_LINE), re.compile(rf"\n{_LINE}")
 _STATE_AND_ZIP = re.compile(rf", (?:{_STATE})\b,? \d")
 _ENDS_IN_ZIP = re.compile(rf"\d{{5}}(?:(?<=\W(?i:{_STATE}) \d{{5}})|(?<=\W(?i:{_STATE}), \d{{5}}))")
+_BEHIND_WORDS = _BEHIND.lower().replace("extensions?", "extension|extensions").replace("|", " ")
+_NUMBER_AND_WORD = re.compile(r"\d[\w/-]{0,12} [\w']")
 _TOWN_WORD = r"[A-Z][\w'’.-]{1,30}"
 
 _UNIT_WORDS = "apt apartment suite ste unit flat room rm floor fl bldg building lot trlr space spc"
@@ -96,7 +98,7 @@ KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
 
 ADDRESSES: list[tuple[Gate, list[Finder]]] = [
     (
-        says(_BEHIND.lower().replace("extensions?", "extension|extensions").replace("|", " "), digit=True),
+        says(_BEHIND_WORDS, digit=True, test=lambda facts: bool(_NUMBER_AND_WORD.search(facts.text))),
         _address(
             # 18500 N. Allied Way, Phoenix, AZ 85054
             rf"(?<![\w#.-]){_NUMBER} (?:{_NUMBER} )?{_COMPASS}{_WORDS} (?i:{_BEHIND})\b\.?{_BESIDE}{_TAIL}",
@@ -141,7 +143,11 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         ),
     ),
     (
-        says("road rd route rte highway hwy loop", digit=True),
+        says(
+            "road rd route rte highway hwy loop",
+            digit=True,
+            test=lambda facts: bool(_NUMBER_AND_WORD.search(facts.text)),
+        ),
         # 1341 State Road 75
         _address(
             rf"(?<![\w#.-]){_NUMBER} {_COMPASS}(?:(?:[A-Z][\w.]{{0,20}}|state|county) ){{0,3}}"

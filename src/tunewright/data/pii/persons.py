@@ -80,6 +80,7 @@ def _introduced(capital: str, small: str) -> re.Pattern[str]:
     return re.compile(rf"{capital}['’{small[1:-1]}](?:{cues})")
 
 
+_ROLE_IS = re.compile(rf":(?:(?<=(?i:er|nt|ct|on|st|ee|ry|or|tn):)|(?<=(?i:er|nt|ct|on|st|ee|ry|or|tn) :)) ?{_CAPITAL}")
 _NAME_IS = re.compile(r"name(?: is|'s| ?[:?-])")
 _GREETINGS = ("dear", "hi", "hello", "hey", "good morning", "good afternoon", "good evening")
 _GREETS = re.compile(
@@ -104,7 +105,7 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        says(_ROLE_WORDS, test=lambda facts: ":" in facts.text),
+        says(_ROLE_WORDS, test=lambda facts: bool(_ROLE_IS.search(facts.text))),
         [_said(rf"\b(?i:{_ROLE}|attn) ?: ?(?P<v>{_FULL})(?=\s*(?:$|[\n,;.(]))")],
     ),
     (
