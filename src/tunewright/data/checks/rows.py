@@ -50,7 +50,11 @@ STAND_INS = "stand_ins"
 
 def personal_data(example: Example) -> list[str]:
     """The kinds of personal data in a row's texts, its stand-ins aside."""
-    found = [span.kind for message in example.messages for span in find_pii(message.content)]
+    found = [
+        kind
+        for message in example.messages
+        for kind in (_kinds if message.role == "user" else _often_asked_kinds)(message.content)
+    ]
     if not found:
         return []
     kinds = Counter(found)
@@ -58,6 +62,14 @@ def personal_data(example: Example) -> list[str]:
     if isinstance(known, list):
         kinds -= Counter(kind for kind in known if isinstance(kind, str))
     return list(kinds.elements())
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(span.kind for span in find_pii(text))
+
+
+_often_asked_kinds = lru_cache(maxsize=512)(_kinds)
+"""The same for what is said in many rows: system prompts and labels."""
 
 
 def template_tokens(example: Example) -> list[str]:
