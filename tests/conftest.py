@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import Example, Meta
 
+SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 LABELS = ["billing", "defect", "refund"]
 
 
@@ -29,10 +31,16 @@ def example(request: str, answer: str = "billing", group: str | None = None, sou
     return Example.of(request, answer, Meta(id=f"id-{request}", group=group, source=source))
 
 
+def unalike(key: str) -> str:
+    """Four made-up words that no other key shares, so that texts of them are nobody's near copies."""
+    draw = random.Random(key)
+    return " ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(4))
+
+
 def write_project(folder: Path, **changes: Any) -> Path:
     """A project whose data the steps check and split can use."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"text": f"{label} question number {n}", "label": label} for n in range(30) for label in LABELS]
+    rows = [{"text": f"{label} {unalike(f'{label} {n}')}", "label": label} for n in range(30) for label in LABELS]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "tunewright.yaml").write_text(json.dumps(spec_data(**changes)), "utf-8")
     return folder

@@ -131,13 +131,13 @@ def test_all_errors_of_the_data_are_listed_at_once(project: Path) -> None:
 
 
 def test_a_warning_is_told_and_kept_but_stops_nothing(project: Path) -> None:
-    with (project / "train.jsonl").open("a") as stream:
-        stream.write('{"text": "refund question number 1", "label": "refund"}\n')
+    with (project / "train.jsonl").open("r+") as stream:
+        stream.write(list(stream)[-1])
     done = step("check", "--spec", project, "--out", project / "out")
     assert done.returncode == 0
     assert "! D007" in done.stderr
     found = json.loads((project / "out" / "findings.json").read_text())
-    assert [f["code"] for f in found] == ["D007", "D011"]
+    assert [f["code"] for f in found] == ["D007"]
     assert {f["severity"] for f in found} == {"warning"}
 
 

@@ -4,15 +4,17 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import LABELS, example
+from tests.conftest import LABELS, example, unalike
 from tunewright.data.split import hold_out
 from tunewright.tasks import Example
 
 PLAIN = [
-    example(f"{label} {n}", label) for label, count in zip(LABELS, (200, 100, 20), strict=True) for n in range(count)
+    example(unalike(f"{label} {n}"), label)
+    for label, count in zip(LABELS, (200, 100, 20), strict=True)
+    for n in range(count)
 ]
 GROUPED = [
-    example(f"{label} {g} {n}", label, group=f"{label}/{g}")
+    example(unalike(f"{label} {g} {n}"), label, group=f"{label}/{g}")
     for label in LABELS
     for g in range(12)
     for n in range(g + 1)
@@ -50,14 +52,16 @@ def test_with_groups_each_answers_share_is_right_to_half_a_group(seed: int) -> N
 
 
 def test_a_group_of_several_answers_stays_whole() -> None:
-    mixed = [example(f"{g} {n}", LABELS[n % 3], group=str(g)) for g in range(30) for n in range(4)]
+    mixed = [example(unalike(f"{g} {n}"), LABELS[n % 3], group=str(g)) for g in range(30) for n in range(4)]
     kept, held = hold_out(mixed, 0.2, 0)
     assert held
     assert {e.meta.group for e in kept}.isdisjoint(e.meta.group for e in held)
 
 
 def test_repeats_of_a_text_stay_together_without_groups() -> None:
-    repeated = [example(text, "billing") for n in range(50) for text in (f"text {n}", f" TEXT  {n}")]
+    repeated = [
+        example(text, "billing") for n in range(50) for text in (unalike(str(n)), f" {unalike(str(n)).upper()}  ")
+    ]
     kept, held = hold_out(repeated, 0.2, 0)
     assert held
     normal = [{" ".join(e.request.casefold().split()) for e in part} for part in (kept, held)]
@@ -66,7 +70,7 @@ def test_repeats_of_a_text_stay_together_without_groups() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_each_answer_keeps_a_group(seed: int) -> None:
-    few = [example(f"{label} {n}", label) for label in LABELS for n in range(2)]
+    few = [example(unalike(f"{label} {n}"), label) for label in LABELS for n in range(2)]
     kept, _ = hold_out(few, 0.9, seed)
     assert {e.answer for e in kept} == set(LABELS)
 

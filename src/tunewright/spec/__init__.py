@@ -1,6 +1,6 @@
 """The spec: everything a user declares, in one file, `tunewright.yaml`."""
 
 from tunewright.spec.load import load_spec, parse_spec
-from tunewright.spec.schema import SPEC_FILE, Spec, spec_schema, spec_sha256
+from tunewright.spec.schema import FROZEN, SPEC_FILE, Spec, spec_schema, spec_sha256
 
-__all__ = ["SPEC_FILE", "Spec", "load_spec", "parse_spec", "spec_schema", "spec_sha256"]
+__all__ = ["FROZEN", "SPEC_FILE", "Spec", "load_spec", "parse_spec", "spec_schema", "spec_sha256"]
