@@ -8,7 +8,7 @@ from pathlib import Path
 from tunewright.data.blocks import blocks_of, members
 from tunewright.data.dataset import load_dataset
 from tunewright.data.frozen import NOTHING, Frozen, digest, read_frozen, write_version
-from tunewright.data.partition import HELD_OUT, cut_blocks
+from tunewright.data.partition import HELD_OUT, cut_as_told
 from tunewright.data.withholding import NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.errors import UserError
 from tunewright.spec import FROZEN, Spec
@@ -85,7 +85,7 @@ def _additions(
                 named.setdefault(row.part, []).append(row.example)
         return named
     new = [block for block in blocks_of(pool) if not any(digest(example) in frozen.kept for example in block)]
-    return {HELD_OUT: members(cut_blocks(spec, new, spec.data.test_fraction, spec.seed).held)}
+    return {HELD_OUT: members(cut_as_told(spec, new, spec.data.test_fraction, spec.seed).held)}
 
 
 def _freezing(folder: Path, frozen: Frozen, added: dict[str, int], withheld: int) -> Freezing:

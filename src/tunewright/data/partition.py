@@ -10,7 +10,7 @@ from typing import Any
 from tunewright.data.blocks import Block, blocks_of, members
 from tunewright.data.dataset import Dataset
 from tunewright.data.frozen import Frozen
-from tunewright.data.split import Cut, cut_newest, cut_stratified
+from tunewright.data.split import Cut, cut_blocks
 from tunewright.data.times import instants_of
 from tunewright.data.withholding import NEWER, Withheld, keep_out
 from tunewright.errors import UserError
@@ -48,11 +48,11 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
     blocks = blocks_of(rows)
     kept, asked = blocks, 0.0
     if not tests:
-        cut = cut_blocks(spec, blocks, spec.data.test_fraction, spec.seed)
+        cut = cut_as_told(spec, blocks, spec.data.test_fraction, spec.seed)
         tests, kept, asked = {HELD_OUT: members(cut.held)}, cut.kept, spec.data.test_fraction
         withheld += [Withheld(example, NEWER, "train") for example in cut.newer]
     # A validation part is no test: the newer rows of a block too large for it stay in train.
-    validation = cut_blocks(spec, kept, spec.data.validation_fraction, spec.seed + 1)
+    validation = cut_as_told(spec, kept, spec.data.validation_fraction, spec.seed + 1)
     train = [*members(validation.kept), *validation.newer] if asked or validation.held else rows
     largest = max(map(len, blocks), default=0)
     if not all(tests.values()) or not train:
@@ -77,13 +77,11 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
     return Partition(dataset, withheld, result)
 
 
-def cut_blocks(spec: Spec, blocks: Sequence[Block], share: float, seed: int) -> Cut:
-    """The newest, where the spec names a column of times; stratified otherwise."""
+def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) -> Cut:
+    """The newest held out, where the spec names a column of times; stratified otherwise."""
     if share <= 0 or not blocks:
         return Cut(list(blocks), [])
-    if spec.data.time:
-        return cut_newest(blocks, share, seed, instants_of(members(blocks)))
-    return cut_stratified(blocks, share, seed)
+    return cut_blocks(blocks, share, seed, instants_of(members(blocks)) if spec.data.time else None)
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunewright.data.blocks import Block, blocks_of, key_of, members
+from tunewright.data.blocks import Block, blocks_of, key_of, members, rejoined
 from tunewright.tasks import Example
 
 
@@ -22,11 +22,27 @@ class Cut:
 
 
 def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split into (kept, held out), stratified by answer; see `cut_stratified`."""
+    """Split into (kept, held out), stratified by answer; see `cut_blocks`."""
     if share <= 0:
         return list(examples), []
-    cut = cut_stratified(blocks_of(examples), share, seed)
+    cut = cut_blocks(blocks_of(examples), share, seed)
     return members(cut.kept), members(cut.held)
+
+
+def cut_blocks(
+    blocks: Sequence[Block], share: float, seed: int, instants: Mapping[str, float] | None = None
+) -> Cut:  # fmt: skip
+    """Hold out about `share` of the examples: stratified by answer, or the newest where `instants` are given.
+
+    Where the cut has parted near copies that were not yet known to be, their blocks are made one and it is done again.
+    """
+    blocks = list(blocks)
+    while True:
+        cut = cut_newest(blocks, share, seed, instants) if instants else cut_stratified(blocks, share, seed)
+        joined = rejoined(blocks, cut.kept, cut.held)
+        if len(joined) == len(blocks):
+            return cut
+        blocks = joined
 
 
 def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:

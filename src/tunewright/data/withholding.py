@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.artifacts import read_jsonl, write_jsonl
-from tunewright.data.blocks import THRESHOLD
+from tunewright.data.blocks import SEARCH, THRESHOLD
 from tunewright.data.frozen import Frozen, digest
 from tunewright.data.near import near_copies
 from tunewright.data.text import normal
@@ -21,10 +21,6 @@ NOT_FROZEN = "not-frozen-yet"
 """A row of a named test file that joins the test when it is frozen again."""
 NEWER = "newer-than-test"
 """A row that hangs together with training rows but was written in the test's time."""
-
-_SEARCH = 0.7
-"""Near copies are searched for at this similarity: the search misses 1.4 % of the pairs just at its threshold (for
-`THRESHOLD` itself), but of those 0.1 above it 0.005 %."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def _relations(rows: Sequence[Example], frozen: Frozen, lent: Mapping[str, str])
             found[index] = (REPEAT, text_of)
         elif group_of := groups.get(example.meta.group or ""):
             found[index] = (GROUP, group_of)
-    copies = near_copies([e.request for e in frozen.examples], [e.request for e in rows], _SEARCH)
+    copies = near_copies([e.request for e in frozen.examples], [e.request for e in rows], SEARCH)
     for pair in copies:
         if pair.jaccard >= THRESHOLD:
             found.setdefault(pair.second, (NEAR_COPY, frozen.examples[pair.first].meta.id))
