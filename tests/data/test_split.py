@@ -213,3 +213,31 @@ def test_the_tickets_are_cut_as_their_published_figures_say() -> None:
     assert sorted({str(e.meta.group) for e in held}) == HELD_PHRASINGS
     by_group = list(dict.fromkeys(e.meta.group for e in kept))
     assert by_group == [group for group in dict.fromkeys(e.meta.group for e in rows) if group not in HELD_PHRASINGS]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_block_larger_than_the_share_is_not_taken_where_others_meet_it(seed: int) -> None:
+    large = [row(n, unalike(f"large {n}"), group="template") for n in range(30)]
+    rest = [row(100 + n, unalike(f"rest {n}")) for n in range(70)]
+    kept, held = hold_out([*large, *rest], 0.2, seed)
+    assert set(ids(large)) <= set(ids(kept))
+    assert len(held) == 20
+
+
+def test_a_block_that_does_not_fit_ends_the_newest_part() -> None:
+    """To skip it and take older ones would leave what is newer than the test in train."""
+    rows = [row(n, unalike(str(n)), group="A" if 85 <= n < 93 else None, time=n) for n in range(100)]
+    cut = cut_newest(blocks_of(rows), 0.1, 0, instants_of(rows))
+    assert (ids(members(cut.held)), cut.newer) == (ids(rows[93:]), [])
+
+
+def test_the_oldest_is_kept_whatever_the_share() -> None:
+    rows = [row(n, unalike(str(n)), time=n) for n in range(2)]
+    assert ids(members(cut_newest(blocks_of(rows), 0.9, 0, instants_of(rows)).kept)) == ["train-0"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=lists_of_rows(), share=st.sampled_from([0.1, 0.2, 0.5, 0.9]), seed=st.integers(0, 9))
+def test_every_answer_keeps_an_example(rows: list[Example], share: float, seed: int) -> None:
+    kept, _ = hold_out(rows, share, seed)
+    assert {e.answer for e in kept} == {e.answer for e in rows}

@@ -48,10 +48,10 @@ def cut_blocks(
 def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:
     """Hold out about `share` of each answer's examples.
 
-    A block counts for its most frequent answer. Each answer keeps at least one block, so one of a single block is not
-    held out. Blocks larger than what is wanted of their answer come last, and none is taken that would overshoot by
-    more than it now falls short: a block that swallowed much of the data stays, and the share is met from the others
-    as far as they go.
+    A block counts for its most frequent answer. Each answer keeps at least one of its blocks, and no block is taken
+    that holds the last examples of any answer: what can't be learnt can't be tested either. Blocks larger than what is
+    wanted of their answer come last, and none is taken that would overshoot by more than it now falls short: a block
+    that swallowed much of the data stays, and the share is met from the others as far as they go.
     """
     by_answer: dict[str, list[int]] = defaultdict(list)
     keys = [key_of(block) for block in blocks]
@@ -59,6 +59,7 @@ def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:
         counts = Counter(example.answer for example in block)
         by_answer[min(counts, key=lambda answer: (-counts[answer], answer))].append(index)
     held: set[int] = set()
+    left = Counter(example.answer for block in blocks for example in block)
     shuffler = random.Random(seed)
     for answer in sorted(by_answer):
         indices = sorted(by_answer[answer], key=keys.__getitem__)
@@ -67,9 +68,11 @@ def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:
         indices.sort(key=lambda index: len(blocks[index]) > wanted)
         taken = 0
         for index in indices[:-1]:
-            if taken + len(blocks[index]) / 2 <= wanted:
+            counts = Counter(example.answer for example in blocks[index])
+            if taken + len(blocks[index]) / 2 <= wanted and all(counts[each] < left[each] for each in counts):
                 held.add(index)
                 taken += len(blocks[index])
+                left.subtract(counts)
     return _cut(blocks, held)
 
 
