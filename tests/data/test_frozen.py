@@ -235,6 +235,11 @@ def rewrite(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Pa
     return edit
 
 
+def no_version(root: Path) -> None:
+    version = json.loads((root / "2" / "version.json").read_text("utf-8"))
+    (root / "2" / "version.json").write_text(json.dumps(version | {"examples": None}), "utf-8")
+
+
 def other_version(root: Path) -> None:
     version = json.loads((root / "1" / "version.json").read_text("utf-8"))
     (root / "1" / "version.json").write_text(json.dumps(version | {"group": None}), "utf-8")
@@ -264,6 +269,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
     "kept rows removed": (rewrite("1/kept.txt", lambda lines: lines[1:]), r"1/kept\.txt: This file .* was edited"),
     "a version removed": (lambda root: shutil.rmtree(root / "1"), r"Version 1 of the frozen test is gone"),
     "a version rewritten": (other_version, r"1/version\.json: Version 2 .* does not follow version 1, which was"),
+    "a version of other things": (no_version, r"2/version\.json: .* was edited"),
     "a version broken": (rewrite("2/version.json", lambda lines: lines[:-1]), r"2/version\.json: .* was edited"),
 }  # fmt: skip
 
@@ -288,6 +294,13 @@ def test_a_version_that_was_not_written_to_its_end_is_not_there(project: Project
         write_version(project.folder / "frozen_test", frozen, after, "customer")
     assert read_frozen(project.folder / "frozen_test") == frozen
     assert [path.name for path in (project.folder / "frozen_test").iterdir()] == ["1"]
+
+
+def test_what_a_kill_left_of_the_first_freezing_is_no_frozen_test(project: Project) -> None:
+    (project.folder / "frozen_test" / ".killed").mkdir(parents=True)
+    assert project.spec.frozen_folder is None
+    assert project.freeze(ROWS).version == 1
+    assert len(project.dataset(ROWS)[0].test["test"]) == 24
 
 
 def test_the_chain_is_of_the_files_that_say_so(project: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunewright.data.blocks import blocks_of, members
 from tunewright.data.dataset import load_dataset
-from tunewright.data.frozen import NOTHING, Frozen, digest, read_frozen, write_version
+from tunewright.data.frozen import NOTHING, Frozen, digest, read_frozen, versions_in, write_version
 from tunewright.data.partition import HELD_OUT, cut_as_told
 from tunewright.data.withholding import NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.errors import UserError
@@ -34,7 +34,7 @@ class Freezing:
 def before_freezing(spec: Spec) -> Spec:
     """The spec to split by: one that names a frozen test which is yet to be made splits without it."""
     folder = spec.frozen_folder
-    if folder is None or folder.exists():
+    if folder is None or versions_in(folder):
         return spec
     return spec.model_copy(update={"data": spec.data.model_copy(update={"frozen": None})})
 
@@ -56,7 +56,7 @@ def freeze(spec: Spec, split: Path) -> Freezing:
     dataset = load_dataset(split)
     pool = [*dataset.train, *dataset.validation]
     folder = spec.frozen_folder or spec.path(Path(FROZEN))
-    before = read_frozen(folder) if folder.exists() else NOTHING
+    before = read_frozen(folder) if versions_in(folder) else NOTHING
     additions = _additions(spec, pool, load_withheld(split), before) if before.number else dataset.test
     added = {name: len(examples) for name, examples in additions.items() if examples}
     if not added:

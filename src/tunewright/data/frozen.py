@@ -12,12 +12,13 @@ the next one's back; who notes the last one's has pinned them all.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from tunewright.artifacts import sha256_file, sha256_json, write_json
 from tunewright.data.dataset import load_examples, save_examples
@@ -114,13 +115,18 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
     return replace(after, sha256=sha256)
 
 
+def versions_in(folder: Path) -> list[int]:
+    """The numbers of the versions there are; none where there is no such folder."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*"))
+
+
 def read_frozen(folder: Path) -> Frozen:
     """A frozen test, every file and example of which is as it was frozen.
 
     Raises:
         UserError: there is none, or something in it was edited, removed or added by hand.
     """
-    numbers = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+    numbers = versions_in(folder)
     if not numbers:
         raise UserError(
             "There is no frozen test here.", where=folder,
@@ -141,10 +147,10 @@ def read_frozen(folder: Path) -> Frozen:
 
 def _read_version(folder: Path, number: int, previous: str | None) -> Version:
     try:
-        version = Version(**json.loads((folder / VERSION).read_text("utf-8")))
+        version = TypeAdapter(Version).validate_json((folder / VERSION).read_bytes())
     except FileNotFoundError:
         raise UserError(f"Version {number} of the frozen test is gone.", where=folder, fix=_MEND) from None
-    except (ValueError, TypeError):
+    except ValidationError:
         raise UserError("This file of the frozen test was edited.", where=folder / VERSION, fix=_MEND) from None
     if (version.number, version.previous) != (number, previous):
         what = f"Version {number} of the frozen test does not follow version {number - 1}, which was edited."

@@ -213,7 +213,7 @@ class Spec(_Section):
         if self.data.frozen is not None:
             return self.path(self.data.frozen)
         usual = self.path(Path(FROZEN))
-        return usual if usual.exists() else None
+        return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
 
     def save(self, folder: Path, model: str | None = None) -> Path:
         """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
