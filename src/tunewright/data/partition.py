@@ -54,17 +54,9 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
     # A validation part is no test: the newer rows of a block too large for it stay in train.
     validation = cut_as_told(spec, kept, spec.data.validation_fraction, spec.seed + 1)
     train = [*members(validation.kept), *validation.newer] if asked or validation.held else rows
-    largest = max(map(len, blocks), default=0)
-    if not all(tests.values()) or not train:
-        raise UserError(
-            f"{len(rows)} rows are too few to hold out a test part.",
-            where=spec.path(spec.data.train),
-            why=f"The largest block that stays together (groups, repeats, near copies) has {largest} rows."
-            if largest > 1
-            else None,
-            fix="Add rows, raise data.test_fraction, or name a test file under data.test.",
-        )
     dataset = Dataset(train, members(validation.held), tests)
+    largest = max(map(len, blocks), default=0)
+    _require_parts(spec, dataset, len(rows), largest)
     result = _counts(dataset) | {"blocks": {"count": len(blocks), "largest": largest}}
     if withheld:
         result["withheld"] = dict(sorted(Counter(row.reason for row in withheld).items()))
@@ -113,6 +105,18 @@ def _require_rest(rest: int, rows: int) -> None:
             f"All {rows} training rows are in the frozen test, nearly repeat it, or share a group with it.",
             fix="Add rows of other groups, or freeze a test that shares none with train.",
         )
+
+
+def _require_parts(spec: Spec, dataset: Dataset, rows: int, largest: int) -> None:
+    if all(dataset.test.values()) and dataset.train:
+        return
+    together = f"The largest block that stays together (groups, repeats, near copies) has {largest} rows."
+    raise UserError(
+        f"{rows} rows are too few to hold out a test part.",
+        where=spec.path(spec.data.train),
+        why=together if largest > 1 else None,
+        fix="Add rows, raise data.test_fraction, or name a test file under data.test.",
+    )
 
 
 def _counts(dataset: Dataset) -> dict[str, Any]:
