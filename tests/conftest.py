@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from tunewright.data.job import Job
 from tunewright.spec import DataSpec, Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
 
+SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 LABELS = ["billing", "defect", "refund"]
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
@@ -57,10 +59,16 @@ def survey_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Seq
     return Survey(job, surveyed)
 
 
+def unalike(key: str) -> str:
+    """Four made-up words that no other key shares, so that texts of them are nobody's near copies."""
+    draw = random.Random(key)
+    return " ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(4))
+
+
 def write_project(folder: Path, **changes: Any) -> Path:
     """A project whose data the steps check and split can use."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"text": f"{label} question number {n}", "label": label} for n in range(30) for label in LABELS]
+    rows = [{"text": f"{label} {unalike(f'{label} {n}')}", "label": label} for n in range(30) for label in LABELS]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "tunewright.yaml").write_text(json.dumps(spec_data(**changes)), "utf-8")
     return folder

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tunewright.artifacts import Manifest, Output, atomic_folder, read_manifest, sha256_file, sha256_json
+from tunewright.artifacts import (
+    Manifest,
+    Output,
+    atomic_folder,
+    read_manifest,
+    sha256_file,
+    sha256_json,
+    sha256_tree,
+)
 from tunewright.errors import UserError
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -50,7 +58,7 @@ STEPS = {
     step.name: step
     for step in (
         Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data", "model", "train", "goal")),
-        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("data", "seed")),
+        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",)),
         Step("export", "tunewright.export.steps:run_export", "export", ("train",),
@@ -147,7 +155,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, str]:
-    """What pins a step's output: its inputs' content, its spec sections, the raw files or weights, and the code.
+    """What pins a step's output: its inputs' content, its spec sections, raw files, frozen test or weights, the code.
 
     Args:
         inputs: content hash of each input folder.
@@ -159,6 +167,8 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
     if not step.inputs:
         for name, files in raw_files(spec).items():
             sources[name] = sha256_json([(file.name, sha256_file(file.path)) for file in files])
+    if step.name == "split" and (frozen := spec.frozen_folder):
+        sources["frozen"] = sha256_tree(frozen)[0]
     if "model" in step.sections:
         sources["model"] = identity(spec.model, spec.folder)
     code = code_version(step.room)

@@ -1,4 +1,4 @@
-"""`tunewright data`: check, fix and split the data."""
+"""`tunewright data`: check, fix, split and freeze the data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunewright.cli.freeze import freeze
 from tunewright.cli.options import ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
 from tunewright.cli.steps import verb
 from tunewright.errors import GateFailed, UserError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tunewright.data.job import Job
     from tunewright.data.pii import Pseudonymiser
 
-app = typer.Typer(help="Check, fix and split the data.", no_args_is_help=True)
+app = typer.Typer(help="Check, fix, split and freeze the data.", no_args_is_help=True)
 
 TargetArgument = Annotated[
     Path, typer.Argument(help="A project (a folder with tunewright.yaml, or a spec file), or data: a file, a folder, a "
@@ -105,6 +106,7 @@ def fix(
     typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {names}")
 
 
+app.command("freeze")(freeze)
 app.command("split")(verb("split", "split", "Cut the checked data into train, validation and test."))
 
 

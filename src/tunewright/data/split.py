@@ -1,41 +1,126 @@
-"""Cutting a part off: stratified by answer, whole groups only, the same cut for the same seed."""
+"""Cutting a part off: by whole blocks, stratified by answer or the newest, the same cut for the same seed."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from tunewright.data.text import normal
+from tunewright.data.blocks import Block, blocks_of, key_of, members, rejoined
 from tunewright.tasks import Example
 
 
-def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split into (kept, held out); about `share` of each answer's examples are held out, by whole groups.
+@dataclass(frozen=True)
+class Cut:
+    """Blocks on one side and on the other, in the order they had."""
 
-    A group is `meta.group`, or where that is absent the text itself, so that repeats of a text never part. A group
-    counts for its most frequent answer. Each answer keeps at least one group.
-    """
+    kept: list[Block]
+    held: list[Block]
+    newer: list[Example] = field(default_factory=list)
+    """Taken out of a kept block that is too large to hold out, because they are newer than a held one."""
+
+
+def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Split into (kept, held out), stratified by answer; see `cut_blocks`."""
     if share <= 0:
         return list(examples), []
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[example.meta.group or normal(example.request)].append(example)
-    by_answer: dict[str, list[str]] = defaultdict(list)
-    for group, members in groups.items():
-        by_answer[Counter(member.answer for member in members).most_common(1)[0][0]].append(group)
-    held: set[str] = set()
+    cut = cut_blocks(blocks_of(examples), share, seed)
+    return members(cut.kept), members(cut.held)
+
+
+def cut_blocks(
+    blocks: Sequence[Block], share: float, seed: int, instants: Mapping[str, float] | None = None
+) -> Cut:  # fmt: skip
+    """Hold out about `share` of the examples: stratified by answer, or the newest where `instants` are given.
+
+    Where the cut has parted near copies that were not yet known to be, their blocks are made one and it is done again.
+    """
+    blocks = list(blocks)
+    while True:
+        cut = cut_newest(blocks, share, seed, instants) if instants else cut_stratified(blocks, share, seed)
+        joined = rejoined(blocks, cut.kept, cut.held)
+        if len(joined) == len(blocks):
+            return cut
+        blocks = joined
+
+
+def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:
+    """Hold out about `share` of each answer's examples.
+
+    A block counts for its most frequent answer. Each answer keeps at least one of its blocks, and no block is taken
+    that holds the last examples of any answer: what can't be learnt can't be tested either. Blocks larger than what is
+    wanted of their answer come last, and none is taken that would overshoot by more than it now falls short: a block
+    that swallowed much of the data stays, and the share is met from the others as far as they go.
+    """
+    by_answer: dict[str, list[int]] = defaultdict(list)
+    keys = [key_of(block) for block in blocks]
+    for index, block in enumerate(blocks):
+        counts = Counter(example.answer for example in block)
+        by_answer[min(counts, key=lambda answer: (-counts[answer], answer))].append(index)
+    held: set[int] = set()
+    left = Counter(example.answer for block in blocks for example in block)
     shuffler = random.Random(seed)
     for answer in sorted(by_answer):
-        names = sorted(by_answer[answer])
-        shuffler.shuffle(names)
-        wanted = share * sum(len(groups[name]) for name in names)
+        indices = sorted(by_answer[answer], key=keys.__getitem__)
+        shuffler.shuffle(indices)
+        wanted = share * sum(len(blocks[index]) for index in indices)
+        indices.sort(key=lambda index: len(blocks[index]) > wanted)
         taken = 0
-        for name in names[:-1]:
-            # Stop where one more group would overshoot by more than it now falls short.
-            if taken + len(groups[name]) / 2 > wanted:
-                break
-            held.add(name)
-            taken += len(groups[name])
-    kept = [e for name, members in groups.items() if name not in held for e in members]
-    return kept, [e for name, members in groups.items() if name in held for e in members]
+        for index in indices[:-1]:
+            counts = Counter(example.answer for example in blocks[index])
+            if taken + len(blocks[index]) / 2 <= wanted and all(counts[each] < left[each] for each in counts):
+                held.add(index)
+                taken += len(blocks[index])
+                left.subtract(counts)
+    return _cut(blocks, held)
+
+
+def cut_newest(blocks: Sequence[Block], share: float, seed: int, instants: Mapping[str, float]) -> Cut:
+    """Hold out about `share` of the examples, the newest.
+
+    A block is as new as its newest example. So nothing that is kept is newer than any block that is held out, and a
+    model trained on the kept ones knows nothing that was said only later. The other choice, a block's oldest example,
+    would keep the newest rows of a block that reaches over the boundary, and with them the period of the test. What it
+    costs: such a block brings its older rows into the test.
+
+    A block so large that holding it out would miss the share by more than leaving it is kept, and the share is one of
+    the other rows; its rows that are newer than a held block are on neither side (`Cut.newer`). Blocks of one instant
+    are in seeded random order. The oldest block is kept.
+
+    Args:
+        instants: seconds for every `meta.time` of the examples.
+    """
+    rest = sum(map(len, blocks))
+    for size in sorted(map(len, blocks), reverse=True):
+        if size / 2 <= share * rest:
+            break
+        rest -= size
+    ages = [max(instants[example.meta.time or ""] for example in block) for block in blocks]
+    order = sorted(range(len(blocks)), key=lambda index: key_of(blocks[index]))
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda index: -ages[index])
+    held: set[int] = set()
+    taken = 0
+    for index in order[:-1]:
+        size = len(blocks[index])
+        if size / 2 > share * rest:
+            continue
+        if taken + size / 2 > share * rest:
+            break  # To take older ones instead would leave a newer one behind.
+        held.add(index)
+        taken += size
+    cut = _cut(blocks, held)
+    if not held:
+        return cut
+    boundary = min(ages[index] for index in held)
+    newer = [e for block in cut.kept for e in block if instants[e.meta.time or ""] > boundary]
+    kept = [[e for e in block if instants[e.meta.time or ""] <= boundary] for block in cut.kept]
+    return Cut([block for block in kept if block], cut.held, newer)
+
+
+def _cut(blocks: Sequence[Block], held: set[int]) -> Cut:
+    return Cut(
+        [block for index, block in enumerate(blocks) if index not in held],
+        [block for index, block in enumerate(blocks) if index in held],
+    )

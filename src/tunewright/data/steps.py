@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunewright.artifacts import Output
-from tunewright.data.dataset import Dataset, load_examples, save_dataset
+from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
+from tunewright.data.frozen import read_frozen
 from tunewright.data.job import job_of
+from tunewright.data.partition import partition
 from tunewright.data.readers.sources import SourceFile, files
-from tunewright.data.split import hold_out
+from tunewright.data.withholding import save_withheld
 from tunewright.errors import UserError
 from tunewright.spec import Spec
 
@@ -40,26 +42,18 @@ def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  
 
 
 def run_split(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Checked examples -> a dataset with train, validation and test parts.
+    """Checked examples -> a dataset with train, validation and test parts, and `withheld.jsonl` of what is in none.
 
     Raises:
-        UserError: the check found errors, all of which are listed, or there are too few rows to hold a test part out.
+        UserError: the check found errors, all of which are listed; there are too few rows to hold a test part out; or
+            the frozen test was edited or does not fit.
     """
     _refuse_errors(spec, inputs["check"])
-    parts = {path.stem: load_examples(path) for path in sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))}
-    rows = parts.pop("train")
-    if not parts:
-        rows, test = hold_out(rows, spec.data.test_fraction, spec.seed)
-        parts = {"test": test}
-    train, validation = hold_out(rows, spec.data.validation_fraction, spec.seed + 1)
-    if not all(parts.values()) or not train:
-        raise UserError(
-            f"{len(rows)} rows are too few to hold out a test part.",
-            where=spec.path(spec.data.train),
-            fix="Add rows, raise data.test_fraction, or name a test file under data.test.",
-        )
-    save_dataset(output.path, Dataset(train, validation, parts))
-    output.result = {"train": len(train), "validation": len(validation), **{k: len(v) for k, v in parts.items()}}
+    splits = {path.stem: load_examples(path) for path in sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))}
+    made = partition(spec, splits, read_frozen(spec.frozen_folder) if spec.frozen_folder else None)
+    save_dataset(output.path, made.dataset)
+    save_withheld(output.path, made.withheld)
+    output.result = made.result
 
 
 def _refuse_errors(spec: Spec, check: Path) -> None:

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tunewright.artifacts import sha256_json
 
 SPEC_FILE = "tunewright.yaml"
+FROZEN = "frozen_test"
+"""Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -74,10 +76,14 @@ Parquet are read, gzipped or not."""
     """The column that holds the input."""
     label: str = "label"
     """The column that holds the answer."""
-    time: str | None = None
-    """A column with the time a row is from."""
     group: str | None = None
     """A column whose equal values must stay on one side of a split (customer, template, thread)."""
+    time: str | None = None
+    """A column that says when a row was written (ISO 8601, or epoch seconds or milliseconds). Test and validation are \
+then the newest rows, and labels are not balanced."""
+    frozen: Path | None = None
+    """The folder of the frozen test, which must be there. By default `frozen_test` beside the spec, where \
+`tunewright data freeze` made one."""
     max_unreadable: Share = 0.0
     """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
     test_fraction: Share = 0.2
@@ -201,6 +207,14 @@ class Spec(_Section):
         self._folder = folder.resolve()
         return self
 
+    @property
+    def frozen_folder(self) -> Path | None:
+        """The folder of the frozen test; None where the spec names none and there is none beside it."""
+        if self.data.frozen is not None:
+            return self.path(self.data.frozen)
+        usual = self.path(Path(FROZEN))
+        return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
+
     def save(self, folder: Path, model: str | None = None) -> Path:
         """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
 
@@ -210,6 +224,7 @@ class Spec(_Section):
         data = self.model_dump(mode="json") | {"model": model or self.model}
         data["data"]["train"] = str(self.path(self.data.train))
         data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
+        data["data"]["frozen"] = str(self.frozen_folder) if self.frozen_folder else None
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
         return file
@@ -237,8 +252,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named top-level sections only.
 
-    Where the data and the model lie is left out: their bytes are hashed by whoever reads them.
+    Where the data, the frozen test and the model lie is left out: their bytes are hashed by whoever reads them.
     """
-    data = spec.model_dump(mode="json", exclude={"model": True, "data": {"train"}})
+    data = spec.model_dump(mode="json", exclude={"model": True, "data": {"train", "frozen"}})
     data["data"]["test"] = list(data["data"]["test"])
     return sha256_json({key: data[key] for key in sections if key in data} if sections else data)

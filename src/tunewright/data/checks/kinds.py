@@ -74,8 +74,8 @@ KINDS = {
         "read with a remark", "readable", "The file may not say what you mean.", "The rows are used as they are."
     ),
     "D011": Kind(
-        "near repeat", "unique", "It counts nearly twice, and a random split puts the two on both sides.",
-        "Keep one of each, or give them a group so that they stay together.", "keeps the first of each",
+        "near repeat", "unique", "It counts nearly twice, and a random split would put the two on both sides.",
+        "Keep one of each. The split keeps near copies together.", "keeps the first of each",
     ),
     "D012": Kind(
         "near copy of a test text in train", "separate", "What is measured on it is half memory.",

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import LABELS, unalike
+from tests.data.rows import assert_apart, ids, lists_of_rows, row, spec_of, split_rows
+from tunewright.data.dataset import load_dataset
+from tunewright.data.near import near_copies
+from tunewright.data.partition import partition
+from tunewright.data.readers import read
+from tunewright.data.withholding import load_withheld
+from tunewright.errors import UserError
+from tunewright.tasks import Example
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def shared(name: str) -> list[Example]:
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared data sets are not at {SHARED}")
+    rows = (item for item in read(SHARED / name) if isinstance(item, Example))
+    return [e.model_copy(update={"meta": e.meta.model_copy(update={"extra": {}})}) for e in rows]
+
+
+def ages(examples: list[Example]) -> list[int]:
+    return sorted(int(str(e.meta.time)) - 1_700_000_000 for e in examples)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=lists_of_rows(texts=60), time=st.booleans(), seed=st.integers(0, 9))
+def test_parts_are_apart_and_nothing_is_lost(rows: list[Example], time: bool, seed: int) -> None:
+    spec = spec_of(time="at" if time else None)
+    try:
+        made = partition(spec, {"train": rows}, None)
+    except UserError as error:
+        assert "too few" in str(error)
+        return
+    train, validation, test = made.dataset.train, made.dataset.validation, made.dataset.test["test"]
+    withheld = [w.example for w in made.withheld]
+    assert ids([*train, *validation, *test, *withheld]) == ids(rows)
+    assert_apart([*train, *validation], test)
+    assert_apart(train, validation)
+    again = partition(spec, {"train": random.Random(seed).sample(rows, len(rows))}, None)
+    assert [ids(part) for part in (again.dataset.validation, again.dataset.test["test"])] == [
+        ids(validation),
+        ids(test),
+    ]
+
+
+def test_with_times_the_test_is_the_newest_and_the_validation_the_newest_of_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [row(n, unalike(str(n)), LABELS[n // 40], time=n) for n in range(120)]
+    made = partition(spec_of(time="at"), {"train": rows}, None)
+    assert ages(made.dataset.test["test"]) == list(range(96, 120))
+    assert ages(made.dataset.validation) == list(range(86, 96))
+    assert ages(made.dataset.train) == list(range(86))
+    assert made.result["absent_from_test"] == ["billing", "defect"]
+    assert "The newest rows lack 2 labels, which the test says nothing of: billing, defect." in capsys.readouterr().err
+
+
+def test_with_named_tests_only_the_validation_is_cut_by_time() -> None:
+    rows = [row(n, unalike(str(n)), time=n) for n in range(100)]
+    named = [row(n, unalike(f"named {n}"), part="later") for n in range(5)]
+    dataset = partition(spec_of(time="at", test={"later": "t.jsonl"}), {"train": rows, "later": named}, None).dataset
+    assert dataset.test == {"later": named}
+    assert ages(dataset.validation) == list(range(90, 100))
+
+
+def test_a_time_that_cannot_be_read_stops_the_split(tmp_path: Path) -> None:
+    rows = [row(n, unalike(str(n))) for n in range(20)]
+    rows[7].meta.time = "soon"
+    with pytest.raises(UserError, match=r"train\.jsonl:7: 1 of 20 times can't be read"):
+        split_rows(tmp_path, spec_of(time="at"), {"train": rows})
+    assert split_rows(tmp_path / "untimed", spec_of(), {"train": rows}).result["test"] == 4
+
+
+def test_what_joined_much_of_the_data_is_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(n, unalike(str(n)), group="template" if n < 60 else None) for n in range(100)]
+    made = partition(spec_of(), {"train": rows}, None)
+    assert made.result["blocks"] == {"count": 41, "largest": 60}
+    assert "join 60 of 100 rows (60 %)" in capsys.readouterr().err
+    assert set(ids(rows[:60])) <= set(ids([*made.dataset.train, *made.dataset.validation]))
+
+
+def test_what_is_newer_than_the_test_but_of_a_block_too_large_for_it_is_withheld(tmp_path: Path) -> None:
+    large = [row(n, unalike(str(n)), group="template", time=n) for n in range(100)]
+    rest = [row(100 + n, unalike(str(100 + n)), time=n) for n in range(100)]
+    made = split_rows(tmp_path, spec_of(time="at"), {"train": [*large, *rest]}).result
+    assert made["withheld"] == {"newer-than-test": 19}
+    withheld = load_withheld(tmp_path / "split")
+    assert ages([w.example for w in withheld]) == list(range(81, 100))
+    dataset = load_dataset(tmp_path / "split")
+    assert max(ages([*dataset.train, *dataset.validation])) <= min(ages(dataset.test["test"])) + 1
+
+
+def test_too_few_rows_are_told_with_what_hangs_together() -> None:
+    rows = [row(n, unalike(str(n)), group="one") for n in range(50)]
+    with pytest.raises(UserError, match=r"50 rows are too few to hold out a test part\. The largest block .* 50 rows"):
+        partition(spec_of(), {"train": rows}, None)
+    with pytest.raises(UserError, match=r"0 rows are too few to hold out a test part\. Add rows"):
+        partition(spec_of(), {"train": []}, None)
+
+
+def test_without_a_cut_rows_stay_as_they_stood() -> None:
+    rows = [row(n, unalike(str(n % 5)), group=str(n % 3)) for n in range(30)]
+    named = [row(0, unalike("named"), part="t")]
+    spec = spec_of(test={"t": "t.jsonl"}, validation_fraction=0)
+    assert partition(spec, {"train": rows, "t": named}, None).dataset.train == rows
+
+
+def test_one_class_and_classes_of_one_row_are_split() -> None:
+    rows = shared("bad_inputs/31_one_class_and_singletons.jsonl")
+    dataset = partition(spec_of(), {"train": rows}, None).dataset
+    alone = {answer for answer in {e.answer for e in rows} if sum(e.answer == answer for e in rows) == 1}
+    assert len(alone) == 4
+    assert alone <= {e.answer for e in dataset.train}
+
+
+def test_no_question_of_banking77_has_a_near_copy_on_another_side() -> None:
+    rows = shared("banking77/train.jsonl")
+    dataset = partition(spec_of(), {"train": rows}, None).dataset
+    train, validation, test = ([e.request for e in part] for part in
+                               (dataset.train, dataset.validation, dataset.test["test"]))  # fmt: skip
+    assert len(test) == pytest.approx(0.2 * len(rows), rel=0.02)
+    for left, right in ((train, test), (validation, test), (train, validation)):
+        assert [pair for pair in near_copies(left, right, 0.6) if pair.jaccard >= 0.8] == []
