@@ -72,7 +72,8 @@ def split_rows(folder: Path, spec: Spec, splits: Mapping[str, Sequence[Example]]
     check = folder / "check"
     for name, examples in splits.items():
         save_examples(check / "examples" / f"{name}.jsonl", examples)
-    (check / FINDINGS).write_text(json.dumps([]))
+    examined = {"rows": {}, "quarantined": 0, "scores": {}, "findings": []}
+    (check / FINDINGS).write_text(json.dumps(examined))
     output = Output(folder / "split")
     output.path.mkdir()
     run_split(spec, {"check": check}, output)
