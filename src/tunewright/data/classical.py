@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +35,11 @@ class LinearSvmClassifier:
                 TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
                 TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
             )
-            self._model = make_pipeline(features, LinearSVC(random_state=0)).fit(list(texts), list(labels))
+            self._model = make_pipeline(features, LinearSVC(random_state=0))
+            with warnings.catch_warnings():
+                # Labels of one or two rows are no sign of a regression.
+                warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+                self._model.fit(list(texts), list(labels))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""

@@ -2,11 +2,15 @@
 
     error(n) = level * (rest + (1 - rest) * ((n + onset) / (top + onset)) ** -exponent)
 
-`top` is the largest measured size, `level` the error there, `rest` the share of it that no data removes, `onset` how many
-rows it takes to leave chance behind. That is a + b (n + d)^-c; without d it is the form that Hestness et al. 2017 (arXiv:1712.00409) found for deep and Figueroa et al. 2012 (BMC Medical
-Informatics and Decision Making 12:8) for classical models; Viering and Loog 2022 (IEEE TPAMI) review where it fails.
+`top` is the largest measured size, `level` the error there, `rest` the share of it that no data removes, `onset` how
+many rows it takes to leave chance behind. That is a + b (n + d)^-c; without d it is the form that Hestness et al. 2017
+(arXiv:1712.00409) found for deep and Figueroa et al. 2012 (BMC Medical Informatics and Decision Making 12:8) for
+classical models; Viering and Loog 2022 (IEEE TPAMI) review both, and where they fail. Without d the curve of many
+labels with few rows each bends the wrong way.
+
 A few noisy points do not tell `rest` from `exponent`, so that one best fit is sure of what it can't know. Hence no best
-fit is used: all curves of a grid count, by their likelihood, and the interval holds what they say together.
+fit is used: all curves of a grid count, by their likelihood, and the interval holds what they say together. Source of
+STRAY, LUCK and ONSETS: `python bench/curve.py banking77 snips`.
 """
 
 from __future__ import annotations
@@ -83,7 +87,8 @@ def fit(sizes: Floats, errors: Floats, covariance: Floats, group: float, seed: i
     weights = np.exp(loss.min() - loss)
     draw = np.random.default_rng(seed)
     chosen = draw.choice(len(weights), DRAWS, p=weights / weights.sum())
-    return Curves(top, group, *grid[:, chosen], draw.standard_normal((DRAWS, 2)))
+    level, rest, exponent, onset = grid[:, chosen]
+    return Curves(top, group, level, rest, exponent, onset, draw.standard_normal((DRAWS, 2)))
 
 
 def _shape(size: Floats | float, rest: Floats, exponent: Floats, onset: Floats) -> Floats:
