@@ -24,7 +24,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.data.classical import LinearSvmClassifier
-from tunewright.data.curve import Range, _range
+from tunewright.data.curve import Range, range_of
 from tunewright.data.curve_points import group_of, measure
 from tunewright.data.power_law import fit
 from tunewright.tasks import Example, Meta
@@ -98,7 +98,7 @@ def trials(name: str) -> list[dict[str, Any]]:
                 now, then = curves.now(len(start)), curves.later(more)
                 found.append({
                     "rows": len(start), "share": share, "target": target, "more": more,
-                    "seconds": seconds, "gain": _range(now - then), "accuracy": _range(1 - then),
+                    "seconds": seconds, "gain": range_of(now - then), "accuracy": range_of(1 - then),
                     "real gain": truth[end] - truth[share], "real accuracy": truth[end],
                 })  # fmt: skip
     return found

@@ -61,7 +61,10 @@ def _print(forecast: FitForecast) -> None:
     table.add_column("evidence")
     for reason in forecast.reasons:
         table.add_row(reason.what, reason.evidence)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
     typer.echo(f"\n{forecast.sentence}")
     if forecast.changes:
         typer.echo("What would change this:")

@@ -58,4 +58,7 @@ def print_curve(curve: LearningCurve) -> None:
             "█" * low + "░" * max(high - low, 1),
             kind,
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    console.print(table)

@@ -116,7 +116,7 @@ def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:
         shape=shape,
         sentence=_sentence(shape, forecasts),
         points=_measured(points),
-        now=_range(1 - curves.now(len(examples))),
+        now=range_of(1 - curves.now(len(examples))),
         macro_f1=points.macro_f1,
         forecasts=forecasts,
     )
@@ -162,10 +162,11 @@ def _measured(points: Points) -> tuple[CurvePoint, ...]:
 
 def _forecast(curves: Curves, rows: int, factor: int) -> CurveForecast:
     now, then = curves.now(rows), curves.later(factor * rows)
-    return CurveForecast(factor, factor * rows, _range(1 - then), _range(now - then))
+    return CurveForecast(factor, factor * rows, range_of(1 - then), range_of(now - then))
 
 
-def _range(draws: Floats) -> Range:
+def range_of(draws: Floats) -> Range:
+    """The median of draws and the ends between which NOMINAL of them lie."""
     from tunewright.data.power_law import NOMINAL
 
     low, value, high = np.quantile(draws, [(1 - NOMINAL) / 2, 0.5, (1 + NOMINAL) / 2])
@@ -187,8 +188,8 @@ def _sentence(shape: str, forecasts: Sequence[CurveForecast]) -> str:
         )
     if shape == "unclear":
         return (
-            f"It can't be said whether more data would help: twice the data would change this cheap model by "
-            f"{_points(twice.low)} to {_points(twice.high)} points."
+            f"Twice the data would change this cheap model by {_points(twice.low)} to {_points(twice.high)} points: "
+            "too wide a range to promise a gain."
         )
     return (
         f"Twice the data would gain about {_points(twice.value)} points ({_points(twice.low)} to "
