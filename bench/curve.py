@@ -25,7 +25,8 @@ from typing import Any
 
 from tunewright.data.classical import LinearSvmClassifier
 from tunewright.data.curve import Range, range_of
-from tunewright.data.curve_points import group_of, measure
+from tunewright.data.curve_points import measure
+from tunewright.data.folds import group_of
 from tunewright.data.power_law import fit
 from tunewright.tasks import Example, Meta
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from tunewright.data.curve import LearningCurve, is_classification, learning_curve
+from tunewright.data.folds import group_of
 from tunewright.data.text import normal
 from tunewright.tasks import Example
 
@@ -66,14 +67,14 @@ def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
     """
     members: dict[str, set[str]] = defaultdict(set)
     for example in examples:
-        members[example.answer].add(_group(example))
+        members[example.answer].add(group_of(example))
     classification = len(members) >= 2 and is_classification(len(examples), len(members))
     curve = learning_curve(examples, seed) if classification else None
     return Facts(
         rows=len(examples),
         answers=len(members),
         classification=classification,
-        groups=len({_group(example) for example in examples}),
+        groups=len({group_of(example) for example in examples}),
         grouped=any(example.meta.group for example in examples),
         median_a_label=median(len(groups) for groups in members.values()),
         test_rows=test_rows,
@@ -84,10 +85,6 @@ def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
         suspects=_suspects(examples, seed) if curve and curve.now else None,
         curve=curve,
     )
-
-
-def _group(example: Example) -> str:
-    return example.meta.group or normal(example.request)
 
 
 def _lengths(texts: Sequence[str]) -> Lengths:
@@ -117,9 +114,9 @@ def _contradicting(examples: Sequence[Example]) -> float:
 def _suspects(examples: Sequence[Example], seed: int) -> float | None:
     from tunewright.data.label_noise import likely_mislabelled
 
-    rows = sorted(examples, key=lambda example: (_group(example), example.request, example.answer))
+    rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     found = likely_mislabelled(
-        [row.request for row in rows], [row.answer for row in rows], [_group(row) for row in rows], seed
+        [row.request for row in rows], [row.answer for row in rows], [group_of(row) for row in rows], seed
     )
     share = len(found) / len(rows)
     return share if share <= WEAK_JUDGE else None

@@ -15,7 +15,7 @@ from typing import Literal
 
 from tunewright.assess.evidence import Tuned, error_ratios, evidence_book
 from tunewright.assess.facts import Facts, gather
-from tunewright.data.curve import Range
+from tunewright.data.curve import LearningCurve, Range
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -79,22 +79,11 @@ def _classification(facts: Facts, goal: float) -> FitForecast:
     assert facts.curve
     now = facts.curve.now
     blockers = _too_little(facts, goal)
-    reasons = [*blockers, *_agreement(facts)]
     if now is None:
-        return _forecast("too little data", goal, None, None, reasons, facts)
+        return _forecast("too little data", goal, None, None, [*blockers, *_agreement(facts)], facts)
     rows = evidence_book().near(facts.groups / facts.answers)
     low, high = expected_range(now, rows, facts.ceiling)
-    reasons.insert(len(blockers), Reason(
-        f"a linear SVM is right on {_percent(now.value)} ({_percent(now.low)} to {_percent(now.high)}) of held-out "
-        f"rows, macro-F1 {facts.curve.macro_f1:.2f}",
-        "cross-validation by whole groups on your rows",
-    ))  # fmt: skip
-    ratios = error_ratios(rows)
-    reasons.insert(len(blockers) + 1, Reason(
-        f"tuned models made {ratios[0]:.2f} to {ratios[1]:.2f} times the SVM's errors",
-        "; ".join(dict.fromkeys(f"{row.data} ({row.source})" for row in rows)),
-    ))  # fmt: skip
-    reasons.append(Reason(facts.curve.sentence.rstrip("."), "learning curve of the SVM on your rows"))
+    reasons = [*blockers, *_cheap_model(facts.curve, now, rows), *_agreement(facts)]
     answer: Answer
     if now.low >= goal:
         answer = "classical"
@@ -103,6 +92,22 @@ def _classification(facts: Facts, goal: float) -> FitForecast:
     else:
         answer = "good fit" if low >= goal else "worth a try" if high >= goal else "poor fit"
     return _forecast(answer, goal, low, high, reasons, facts)
+
+
+def _cheap_model(curve: LearningCurve, now: Range, rows: list[Tuned]) -> list[Reason]:
+    least, most = error_ratios(rows)
+    return [
+        Reason(
+            f"a linear SVM is right on {_percent(now.value)} ({_percent(now.low)} to {_percent(now.high)}) of held-out "
+            f"rows, macro-F1 {curve.macro_f1:.2f}",
+            "cross-validation by whole groups on your rows",
+        ),
+        Reason(
+            f"tuned models made {least:.2f} to {most:.2f} times the SVM's errors",
+            "; ".join(dict.fromkeys(f"{row.data} ({row.source})" for row in rows)),
+        ),
+        Reason(curve.sentence.rstrip("."), "learning curve of the SVM on your rows"),
+    ]
 
 
 def expected_range(svm: Range, rows: list[Tuned], ceiling: float) -> tuple[float, float]:

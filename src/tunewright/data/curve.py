@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from tunewright.data.curve_points import Points, measure
+from tunewright.data.folds import group_of
+from tunewright.data.power_law import NOMINAL, Curves, Floats, fit
 from tunewright.errors import UserError
 from tunewright.tasks import Example
-
-if TYPE_CHECKING:
-    from tunewright.data.curve_points import Points
-    from tunewright.data.power_law import Curves, Floats
 
 FACTORS = (2, 5)
 """How many times the data the curve is extrapolated to."""
@@ -92,9 +91,6 @@ def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:
     Raises:
         UserError: the answers are no fixed set of labels, or there is one label only.
     """
-    from tunewright.data.curve_points import group_of, measure
-    from tunewright.data.power_law import fit
-
     labels = len({example.answer for example in examples})
     groups = len({group_of(example) for example in examples})
     _require_labels(len(examples), labels)
@@ -167,8 +163,6 @@ def _forecast(curves: Curves, rows: int, factor: int) -> CurveForecast:
 
 def range_of(draws: Floats) -> Range:
     """The median of draws and the ends between which NOMINAL of them lie."""
-    from tunewright.data.power_law import NOMINAL
-
     low, value, high = np.quantile(draws, [(1 - NOMINAL) / 2, 0.5, (1 + NOMINAL) / 2])
     return Range(float(value), float(low), float(high))
 

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.data.classical import LinearSvmClassifier
-from tunewright.data.folds import Indices, group_folds
-from tunewright.data.text import normal
+from tunewright.data.folds import Indices, group_folds, group_of
 from tunewright.tasks import Example
 
 Floats = npt.NDArray[np.float64]
@@ -64,11 +63,6 @@ class Points:
         count = len(np.unique(self.groups))
         product: Floats = sums.T @ sums / len(self.wrong) ** 2 * count / max(count - 1, 1)
         return product
-
-
-def group_of(example: Example) -> str:
-    """What must not be split: the example's group, or where it has none, its text."""
-    return example.meta.group or normal(example.request)
 
 
 def measure(examples: Sequence[Example], seed: int) -> Points:

@@ -1,4 +1,4 @@
-"""Folds for cross-validation that keep groups whole."""
+"""Groups of examples, and folds for cross-validation that keep them whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.data.text import normal
+from tunewright.tasks import Example
+
 Indices = npt.NDArray[np.int64]
+
+
+def group_of(example: Example) -> str:
+    """What must not be split: the example's group, or where it has none, its text."""
+    return example.meta.group or normal(example.request)
 
 
 def group_folds(labels: Indices, groups: Sequence[Hashable], folds: int, seed: int) -> Indices:

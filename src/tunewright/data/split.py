@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tunewright.data.text import normal
+from tunewright.data.folds import group_of
 from tunewright.tasks import Example
 
 
@@ -20,7 +20,7 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
         return list(examples), []
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[example.meta.group or normal(example.request)].append(example)
+        groups[group_of(example)].append(example)
     by_answer: dict[str, list[str]] = defaultdict(list)
     for group, members in groups.items():
         by_answer[Counter(member.answer for member in members).most_common(1)[0][0]].append(group)
