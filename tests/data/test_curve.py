@@ -10,7 +10,7 @@ from tests.data.test_label_noise import tickets
 from tunewright.data import curve_points
 from tunewright.data.classical import LinearSvmClassifier
 from tunewright.data.curve import LEAST_ROWS, LearningCurve, learning_curve
-from tunewright.data.curve_points import BUDGET, VECTORISING, _stratified, measure, plan
+from tunewright.data.curve_points import BUDGET, VECTORISING, _shuffled, measure, plan
 from tunewright.errors import UserError
 from tunewright.tasks import Example, Meta
 
@@ -112,14 +112,34 @@ def test_a_group_is_never_on_both_sides() -> None:
     assert len(np.unique(points.groups)) == 40
 
 
-def test_smaller_parts_lie_in_larger_ones_and_keep_the_labels_shares() -> None:
-    labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
-    order, ends = _stratified(np.arange(100), labels, np.arange(100), 0)
+def test_parts_are_made_of_whole_groups() -> None:
+    groups = np.repeat(np.arange(20), 5)
+    order, ends = _shuffled(np.arange(100), groups, 0)
     assert sorted(order.tolist()) == list(range(100))
-    assert ends.tolist() == list(range(1, 101))
-    for size in (20, 50):
-        shares = np.bincount(labels[order[:size]], minlength=3) / size
-        assert np.abs(shares - [0.6, 0.3, 0.1]).max() < 0.06
+    assert ends.tolist() == list(range(5, 101, 5))
+    for end in ends:
+        assert len(set(groups[order[:end]].tolist())) == end // 5
+    assert not np.array_equal(order, _shuffled(np.arange(100), groups, 1)[0])
+
+
+def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
+    """Unbiased where labels have few rows each: there, folds dealt by label would hide a part of the error."""
+    draw = random.Random(3)
+
+    def sample(rows: int) -> list[Example]:
+        labels = [draw.randrange(40) for _ in range(rows)]
+        return [Example.of(f"w{label} c{draw.randrange(9999)}", str(label), Meta(id=str(n))) for n, label in
+                enumerate(labels)]  # fmt: skip
+
+    test, measured, real = sample(500), [], []
+    for seed in range(16):
+        rows = sample(75)
+        measured.append(measure(rows, seed).errors[-1])
+        part = rows[:60]
+        model = LinearSvmClassifier([e.request for e in part], [e.answer for e in part])
+        given = model.predict([e.request for e in test])
+        real.append(np.mean([a != e.answer for a, e in zip(given, test, strict=True)]))
+    assert np.mean(measured) == pytest.approx(np.mean(real), abs=0.03)
 
 
 def test_labels_of_one_row_do_no_harm() -> None:

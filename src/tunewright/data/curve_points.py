@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +66,11 @@ class Points:
 
 
 def measure(examples: Sequence[Example], seed: int) -> Points:
-    """Train the cheap model on nested, stratified parts of the data and count its errors on held-out folds.
+    """Train the cheap model on nested parts of the data and count its errors on held-out folds.
 
+    Folds and parts are drawn at random, by whole groups, and not by label. That is what makes the errors unbiased for
+    data that came as a sample: dealt out by label, a held-out row's label always has its share in training, also where
+    chance alone brought the row; on CLINC150 with 10 rows a label that hides 2.7 points of a true error of 19.7.
     The order of the examples does not matter.
 
     Args:
@@ -77,13 +80,13 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     texts, answers = [row.request for row in rows], [row.answer for row in rows]
     number = {name: index for index, name in enumerate(sorted(set(answers)))}
-    labels = np.array([number[answer] for answer in answers])
+    unstratified = np.zeros(len(rows), np.int64)
     group_number = {name: index for index, name in enumerate(dict.fromkeys(map(group_of, rows)))}
     groups = np.array([group_number[group_of(row)] for row in rows])
     rounds = [
         (repeat, fold, dealt)
         for repeat in range(REPEATS)
-        for dealt in [group_folds(labels, groups.tolist(), FOLDS, seed + 1000 * repeat)]
+        for dealt in [group_folds(unstratified, groups.tolist(), FOLDS, seed + 1000 * repeat)]
         for fold in range(FOLDS)
         if 0 < (dealt == fold).sum() < len(rows)
     ]
@@ -94,7 +97,7 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
     rounds = rounds[:affordable]
     for repeat, fold, dealt in rounds:
         held = np.flatnonzero(dealt == fold)
-        order, ends = _stratified(np.flatnonzero(dealt != fold), labels, groups, seed + 1000 * repeat + fold)
+        order, ends = _shuffled(np.flatnonzero(dealt != fold), groups, seed + 1000 * repeat + fold)
         seen[held] += 1
         for place, size in enumerate(sizes):
             # Whole groups only; the first always.
@@ -125,25 +128,15 @@ def plan(pool: int, labels: int, texts: Sequence[str]) -> tuple[Indices, int]:
     return sizes, min(FOLDS * REPEATS, max(LEAST_ROUNDS, int(BUDGET / (work_a_row * sizes.sum()))))
 
 
-def _stratified(pool: Indices, labels: Indices, groups: Indices, seed: int) -> tuple[Indices, Indices]:
-    """The pool's rows in an order whose every beginning has about the labels' shares, and where groups end in it."""
-    draw = np.random.default_rng(seed)
+def _shuffled(pool: Indices, groups: Indices, seed: int) -> tuple[Indices, Indices]:
+    """The pool's rows, whole groups in an order drawn at random, and where groups end in it."""
     members: dict[int, list[int]] = defaultdict(list)
     for row in pool.tolist():
         members[int(groups[row])].append(row)
-    by_label: dict[int, list[int]] = defaultdict(list)
-    for group, own in members.items():
-        by_label[Counter(labels[own].tolist()).most_common(1)[0][0]].append(group)
-    places: dict[int, float] = {}
-    for label in sorted(by_label):
-        names = by_label[label]
-        draw.shuffle(names)
-        # An offset of its own for each label, so that rare labels are neither all early nor all late.
-        offset = draw.random()
-        places.update({name: (rank + offset) / len(names) for rank, name in enumerate(names)})
-    ordered = sorted(members, key=lambda name: places[name])
-    ends = np.cumsum([len(members[name]) for name in ordered])
-    return np.array([row for name in ordered for row in members[name]], np.int64), ends
+    names = list(members)
+    np.random.default_rng(seed).shuffle(names)
+    ends = np.cumsum([len(members[name]) for name in names])
+    return np.array([row for name in names for row in members[name]], np.int64), ends
 
 
 def _macro_f1(truth: Sequence[str], given: Sequence[str]) -> float:
