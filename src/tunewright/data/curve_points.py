@@ -79,7 +79,6 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
     """
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     texts, answers = [row.request for row in rows], [row.answer for row in rows]
-    number = {name: index for index, name in enumerate(sorted(set(answers)))}
     unstratified = np.zeros(len(rows), np.int64)
     group_number = {name: index for index, name in enumerate(dict.fromkeys(map(group_of, rows)))}
     groups = np.array([group_number[group_of(row)] for row in rows])
@@ -90,7 +89,7 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
         for fold in range(FOLDS)
         if 0 < (dealt == fold).sum() < len(rows)
     ]
-    sizes, affordable = plan(min(int((dealt != fold).sum()) for _, fold, dealt in rounds), len(number), texts)
+    sizes, affordable = plan(min(int((dealt != fold).sum()) for _, fold, dealt in rounds), len(set(answers)), texts)
     wrong, seen, trained = np.zeros((len(rows), len(sizes))), np.zeros(len(rows)), np.zeros(len(sizes))
     truth: list[str] = []
     given: list[str] = []
