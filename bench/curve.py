@@ -1,7 +1,7 @@
 """Is the learning curve's interval honest? Start from a part of the data, forecast, then really train on more.
 
     python bench/curve.py banking77 snips bitext   # on these the settings were chosen
-    python bench/curve.py clinc150 domains tickets # these were left alone until then
+    python bench/curve.py clinc150 domains tickets # on these none was
 
 The data lie at <repository>/../shared/data. For each seed a quarter of the training part is held out, by whole groups;
 nested starts of the rest forecast the accuracy and the gain at twice their size, at five times, and with all the rest.

@@ -10,7 +10,7 @@ labels with few rows each bends the wrong way.
 
 A few noisy points do not tell `rest` from `exponent`, so that one best fit is sure of what it can't know. Hence no best
 fit is used: all curves of a grid count, by their likelihood, and the interval holds what they say together. All
-settings were chosen by `python bench/curve.py banking77 snips bitext`.
+settings were chosen on BANKING77, SNIPS and Bitext; `python bench/curve.py` measures what they are worth.
 """
 
 from __future__ import annotations
