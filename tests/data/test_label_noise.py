@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tunewright.data.label_noise import _folds, _groups, _probabilities, _scores, likely_mislabelled, unjudged_labels
+from tunewright.data.folds import group_folds
+from tunewright.data.label_noise import FOLDS, _groups, _probabilities, _scores, likely_mislabelled, unjudged_labels
 
 THEMES = {
     "refund": ["refund", "money", "back", "return", "paid", "charge", "cancel", "order", "amount", "invoice"],
@@ -104,10 +105,10 @@ def test_a_repeated_wrong_label_is_no_witness_for_itself() -> None:
 def test_a_group_is_in_one_fold_and_each_labels_groups_are_dealt_evenly() -> None:
     given = np.array([label for label in range(4) for _ in range(50)])
     groups = [f"{label}/{n // 5}" for label in range(4) for n in range(50)]
-    folds = _folds(given, groups, 0)
+    folds = group_folds(given, groups, FOLDS, 0)
     assert all(len({fold for fold, g in zip(folds, groups, strict=True) if g == group}) == 1 for group in groups)
     assert all(Counter(folds[given == label].tolist()) == Counter(dict.fromkeys(range(5), 10)) for label in range(4))
-    assert not np.array_equal(folds, _folds(given, groups, 1))
+    assert not np.array_equal(folds, group_folds(given, groups, FOLDS, 1))
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
@@ -128,7 +129,8 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
     texts, labels = tickets(8, per_label=200)
     noisy, _ = flipped(labels, 8, 0.1)
     given = np.array([sorted(THEMES).index(label) for label in noisy])
-    probabilities = _probabilities(_scores(texts, given, _folds(given, _groups(texts, None), 0), 4, 0), given)
+    folds = group_folds(given, _groups(texts, None), FOLDS, 0)
+    probabilities = _probabilities(_scores(texts, given, folds, 4, 0), given)
     assert np.allclose(probabilities.sum(axis=1), 1)
     right, sure = probabilities.argmax(axis=1) == given, probabilities.max(axis=1)
     assert abs(right.mean() - sure.mean()) < 0.02

@@ -1,4 +1,4 @@
-"""Money: the price book and what each way of answering costs in a month."""
+"""Before paying: the price book, what each way of answering costs in a month, and the fit forecast (`assess.fit`)."""
 
 from tunewright.assess.cost import Cost, api_cost, host_cost
 from tunewright.assess.prices import PriceBook, price_book

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli import data, doctor, init, models, run, serve, spec, steps
+from tunewright.cli import assess, data, doctor, init, models, run, serve, spec, steps
 from tunewright.version import __version__
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ def _root(
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
+app.add_typer(assess.app, name="assess")
 app.add_typer(data.app, name="data")
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)

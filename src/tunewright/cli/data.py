@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
 from tunewright.cli.options import ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
 from tunewright.cli.steps import verb
@@ -106,6 +107,7 @@ def fix(
     typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {names}")
 
 
+app.command("curve")(curve)
 app.command("freeze")(freeze)
 app.command("split")(verb("split", "split", "Cut the checked data into train, validation and test."))
 

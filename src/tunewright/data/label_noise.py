@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.data.folds import group_folds
 from tunewright.data.text import normal
 
 Floats = npt.NDArray[np.float64]
@@ -75,7 +76,7 @@ def likely_mislabelled(
     number = {name: index for index, name in enumerate(names)}
     given = np.array([number[labels[row]] for row in rows.tolist()])
     all_groups = _groups(texts, groups)
-    folds = _folds(given, [all_groups[row] for row in rows.tolist()], seed)
+    folds = group_folds(given, [all_groups[row] for row in rows.tolist()], FOLDS, seed)
     scores = _scores([texts[row] for row in rows.tolist()], given, folds, len(names), seed)
     probabilities = _probabilities(scores, given)
     suggested, margin = _confident(probabilities, given)
@@ -88,21 +89,6 @@ def likely_mislabelled(
 
 def _groups(texts: Sequence[str], groups: Sequence[Hashable] | None) -> list[Hashable]:
     return list(groups) if groups is not None else [normal(text) for text in texts]
-
-
-def _folds(given: Indices, groups: Sequence[Hashable], seed: int) -> Indices:
-    """A fold for each row: whole groups, and each label's groups dealt out evenly."""
-    members: dict[Hashable, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[group].append(row)
-    names = list(members)
-    np.random.default_rng(seed).shuffle(names)
-    # Dealing label after label, without starting anew, keeps the folds of one size.
-    names.sort(key=lambda name: Counter(given[members[name]].tolist()).most_common(1)[0][0])
-    folds = np.empty(len(given), np.int64)
-    for place, name in enumerate(names):
-        folds[members[name]] = place % FOLDS
-    return folds
 
 
 def _scores(texts: Sequence[str], given: Indices, folds: Indices, labels: int, seed: int) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from tunewright.data.classical import LinearSvmClassifier
 from tunewright.evaluate.predictors.base import Answer
 from tunewright.tasks import Example
 
@@ -21,19 +22,10 @@ class Majority:
 
 
 class LinearSvm:
-    """TF-IDF of words (1-2) and characters (2-4) under a linear support vector machine."""
+    """TF-IDF under a linear support vector machine; see `tunewright.data.classical`."""
 
     def __init__(self, train: Sequence[Example]):
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.pipeline import make_pipeline, make_union
-        from sklearn.svm import LinearSVC
-
-        features = make_union(
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
-        )
-        self._model = make_pipeline(features, LinearSVC())
-        self._model.fit([example.request for example in train], [example.answer for example in train])
+        self._model = LinearSvmClassifier([example.request for example in train], [example.answer for example in train])
 
     def answer(self, request: str) -> Answer:
-        return Answer(str(self._model.predict([request])[0]))
+        return Answer(self._model.predict([request])[0])
