@@ -4,8 +4,8 @@
     python bench/data.py --rows 100000 --peers  # and near copies alone beside datasketch and rensa, where installed
     RAY_ADDRESS=local python bench/data.py --rows 100000 --same  # the parts on Ray's workers, then on processes
 
-A request is nine questions of BANKING77's training part in a row (seeded; ../shared/data), the answer one of eight
-routes. Planted: one row in a hundred repeats another exactly, one in fifty nearly (one to six words replaced), one in a
+A request is nine questions of one intent of BANKING77's training part in a row (seeded; ../shared/data), the answer that
+intent. Planted: one row in a hundred repeats another exactly, one in fifty nearly (one to six words replaced), one in a
 hundred holds an e-mail address, one in a thousand is cut off. Memory is the sum over all processes, each page counted
 once (PSS), looked at every half second.
 """
@@ -21,18 +21,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
-from near import questions
-
-ROUTES = ["account", "billing", "card", "exchange", "identity", "limits", "top_up", "transfer"]
+from near import DATA
 
 
 def generate(path: Path, rows: int) -> Counter[str]:
     """Write the examples; returns how many of each kind were planted."""
-    draw, sentences = random.Random(1), questions("train")
-    words = sorted({word for sentence in sentences for word in sentence.split()})
+    draw, intents = random.Random(1), defaultdict[str, list[str]](list)
+    for line in (DATA / "train.jsonl").open(encoding="utf-8"):
+        question = json.loads(line)
+        intents[question["label"]].append(question["text"])
+    names = sorted(intents)
+    words = sorted({word for texts in intents.values() for text in texts for word in text.split()})
     planted: Counter[str] = Counter()
     earlier: list[tuple[str, str]] = []
     with path.open("w", encoding="utf-8") as stream:
@@ -40,7 +42,8 @@ def generate(path: Path, rows: int) -> Counter[str]:
             kind = "new" if number < 1000 else draw.choices(
                 ["repeat", "near", "email", "cut", "new"], [10, 20, 10, 1, 959])[0]  # fmt: skip
             planted[kind] += 1
-            text, route = " ".join(draw.choices(sentences, k=9)), draw.choice(ROUTES)
+            route = draw.choice(names)
+            text = " ".join(draw.choices(intents[route], k=9))
             if kind in ("repeat", "near"):
                 text, route = draw.choice(earlier)
             if kind == "near":

@@ -57,7 +57,8 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("check", "tunewright.data.steps:run_check", "data", (), ("task", "data", "model", "train", "goal")),
+        Step("check", "tunewright.data.steps:run_check", "data", (),
+             ("task", "data", "model", "train.max_length", "goal")),
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",)),

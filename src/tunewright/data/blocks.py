@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunewright.data.folds import group_of
 from tunewright.data.near import near_copies, near_duplicates
 from tunewright.data.text import normal
 from tunewright.tasks import Example
@@ -58,7 +59,7 @@ def rejoined(blocks: Sequence[Block], kept: Sequence[Block], held: Sequence[Bloc
 
 def key_of(block: Block) -> tuple[str, str]:
     """What names a block, whatever the order of its members: no other block has the same."""
-    return min((example.meta.group or normal(example.request), normal(example.request)) for example in block)
+    return min((group_of(example), normal(example.request)) for example in block)
 
 
 def members(blocks: Sequence[Block]) -> list[Example]:

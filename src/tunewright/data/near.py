@@ -10,11 +10,10 @@ Sketching needs each text once and can be done in parts; matching needs the sket
 from __future__ import annotations
 
 import hashlib
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -236,15 +235,20 @@ def _root(owner: dict[int, int], index: int) -> int:
     return index
 
 
-@cache
-def _dropped() -> dict[int, str]:
-    """What happens to the characters that don't count: punctuation parts words, invisible ones (Cf) vanish."""
-    kinds = ((code, unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1))
-    return {code: "" if kind == "Cf" else " " for code, kind in kinds if kind[0] == "P" or kind == "Cf"}
+class _Counting(dict[int, int | str]):
+    """What becomes of a character: punctuation parts words, invisible ones (Cf) vanish, the others count."""
+
+    def __missing__(self, code: int) -> int | str:
+        kind = unicodedata.category(chr(code))
+        self[code] = "" if kind == "Cf" else " " if kind[0] == "P" else code
+        return self[code]
+
+
+_COUNTING = _Counting()
 
 
 def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text.casefold()).translate(_dropped()).split())
+    return " ".join(unicodedata.normalize("NFKC", text.casefold()).translate(_COUNTING).split())
 
 
 def _jaccard_of(text_of: TextOf, words: int) -> Callable[[int, int], float]:

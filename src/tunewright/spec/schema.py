@@ -250,10 +250,15 @@ def spec_schema() -> dict[str, Any]:
 
 
 def spec_sha256(spec: Spec, *sections: str) -> str:
-    """SHA-256 of what the spec says, or of the named top-level sections only.
+    """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
     Where the data, the frozen test and the model lie is left out: their bytes are hashed by whoever reads them.
     """
     data = spec.model_dump(mode="json", exclude={"model": True, "data": {"train", "frozen"}})
     data["data"]["test"] = list(data["data"]["test"])
-    return sha256_json({key: data[key] for key in sections if key in data} if sections else data)
+    if not sections:
+        return sha256_json(data)
+    named: dict[str, Any] = {}
+    for section, _, key in (name.partition(".") for name in sections if name in data or "." in name):
+        named[f"{section}.{key}" if key else section] = data[section][key] if key else data[section]
+    return sha256_json(named)

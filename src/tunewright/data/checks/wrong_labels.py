@@ -11,11 +11,17 @@ from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.places import places
 from tunewright.data.checks.survey import FIRST, Split, Survey
 from tunewright.data.label_noise import likely_mislabelled
+from tunewright.data.text import asked
 
 MOST_WRONG = 0.2
 """Share of suspected labels above which it is the classifier that is weak, and nothing is said about the labels."""
+LEAST = 100
+"""Rows below which nothing is said: a classifier of so few is wrong too often itself."""
 LOOKED_AT = 30_000
 """Rows that are looked at; of more, a sample."""
+CHARACTERS = 3_000_000
+"""Characters that are looked at, about: time and memory go with them."""
+_CHARACTERS_A_WORD = 6
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,18 @@ class SuspectRow:
 
 def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
     """The rows of train whose label is probably wrong, most probable first, and how many rows were looked at."""
-    if not survey.labels:
-        return [], 0
     train = survey.train
+    if not survey.labels or len(train.table) < LEAST:
+        return [], 0
     rows: list[int] = list(range(len(train.table)))
-    if len(rows) > LOOKED_AT:
-        rows = sorted(random.Random(survey.job.seed).sample(rows, LOOKED_AT))
-    chosen = set(rows)
-    examples = [example for row, example in enumerate(train.examples()) if row in chosen]
+    characters = _CHARACTERS_A_WORD * int(train.table.words.sum())
+    most = min(LOOKED_AT, len(rows) * CHARACTERS // max(characters, 1))
+    if len(rows) > most:
+        rows = sorted(random.Random(survey.job.seed).sample(rows, most))
+    examples = [train.example(row) for row in rows]
     groups = [example.meta.group for example in examples]
     found = likely_mislabelled(
-        [train.text(row) for row in rows],
+        [asked(example) for example in examples],
         [example.answer for example in examples],
         None if None in groups else groups,
     )

@@ -171,7 +171,7 @@ class KnownNames:
     @staticmethod
     def may_find(facts: Facts) -> bool:
         words = (_ASCII_CAPITALS if facts.is_ascii else _WITH_CAPITAL).findall(facts.text)
-        if not gazetteer().parts.isdisjoint(words) or _MIDDLE_INITIAL.search(facts.text):
+        if (words and not gazetteer().parts.isdisjoint(words)) or _MIDDLE_INITIAL.search(facts.text):
             return True
         for word in words:  # noqa: SIM110 - any() takes twice as long here, and every text comes here
             if word.endswith(_ENDINGS):
