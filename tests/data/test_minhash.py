@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.data.test_near import edited, sentence
-from tunewright.data.minhash import SIGNATURE, WINDOW, band_keys, bands_for, candidates, shingle_hashes
+from tunewright.data.minhash import SIGNATURE, WINDOW, bands_for, candidates, shingle_hashes, sign, similarities
 from tunewright.data.near import similarity
 
 
@@ -22,7 +22,7 @@ def test_a_shingle_has_one_hash_wherever_it_stands(width: int, by_words: bool) -
 def test_signatures_agree_as_often_as_sets_are_similar() -> None:
     draw = random.Random(4)
     texts = [text for _ in range(200) for first in [sentence(draw, 80)] for text in (first, edited(first, draw, 8))]
-    keys = band_keys(*shingle_hashes(texts, 2, by_words=True), (SIGNATURE, 1)) >> np.uint64(24)
+    keys = sign(*shingle_hashes(texts, 2, by_words=True), (SIGNATURE, 1))[0] >> np.uint64(24)
     agreeing = (keys[::2] == keys[1::2]).mean(axis=1)
     true = np.array([similarity(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True)])
     assert abs(float(np.mean(agreeing - true))) < 0.01
@@ -60,3 +60,19 @@ def test_a_texts_candidates_are_bounded_however_many_agree() -> None:
     for rights, _ in candidates(keys, keys):
         np.add.at(counts, rights, 1)
     assert counts.min() >= 1 and counts.max() <= 2 * (2 * WINDOW + 1)
+
+
+def test_the_bytes_of_a_signature_tell_the_jaccard_similarity() -> None:
+    draw = np.random.default_rng(0)
+    words = [f"w{n}" for n in range(4000)]
+    off = []
+    for shared in (0, 40, 100, 160, 200):
+        for _ in range(20):
+            picked = draw.permutation(words)
+            common, left, right = picked[:shared], picked[shared:200], picked[200 : 400 - shared]
+            texts = [" ".join([*common, *left]), " ".join([*common, *right])]
+            hashes, offsets = shingle_hashes(texts, 1, by_words=True)
+            _, signs = sign(hashes, offsets, bands_for(0.8))
+            off.append(similarities(signs[:1], signs[1:])[0] - shared / (400 - shared))
+    assert abs(float(np.mean(off))) < 0.02
+    assert float(np.abs(off).max()) < 0.2

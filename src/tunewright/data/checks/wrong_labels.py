@@ -19,7 +19,7 @@ LEAST = 100
 """Rows below which nothing is said: a classifier of so few is wrong too often itself."""
 LOOKED_AT = 30_000
 """Rows that are looked at; of more, a sample."""
-CHARACTERS = 3_000_000
+CHARACTERS = 1_500_000
 """Characters that are looked at, about: time and memory go with them."""
 _CHARACTERS_A_WORD = 6
 
