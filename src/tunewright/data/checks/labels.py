@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
-from tunewright.data.checks.survey import FIRST, Split, Survey, hash_of
+from tunewright.data.checks.survey import FIRST, Split, Survey, bare, hash_of
 
 STARVED = 20
 """Rows below which a label is starved."""
@@ -65,11 +64,11 @@ def preferred_spellings(survey: Survey) -> dict[str, str]:
         return {}
     counts = sum((split.answers for split in survey.splits.values()), Counter())
     allowed = set(survey.job.task.answers) if survey.job.task else set()
-    bare: dict[str, list[str]] = defaultdict(list)
+    spelled: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts.keys() | allowed):
-        bare[re.sub(r"[\W_]+", "", name.casefold()).removesuffix("s")].append(name)
+        spelled[bare(name)].append(name)
     best: dict[str, str] = {}
-    for names in bare.values():
+    for names in spelled.values():
         if len(names) > 1 and sum(name in allowed for name in names) < 2:
             kept = max(names, key=lambda name: (name in allowed, counts[name], name))
             best |= dict.fromkeys(names, kept)

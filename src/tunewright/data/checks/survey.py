@@ -7,6 +7,7 @@ texts themselves go to a file of examples, from which one can be read again by i
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -317,12 +318,17 @@ class Survey:
         if self.job.task:
             return self.job.task.answers
         answers = self.train.answers
-        few = 2 <= len(answers) <= LABELS and len(answers) <= len(self.train.table) / 2
-        return sorted(answers) if few else []
+        kinds = len({bare(answer) for answer in answers})
+        return sorted(answers) if 0 < kinds <= min(LABELS, len(self.train.table) / 2) else []
 
 
 LABELS = 300
 """Labels that answers can be taken for without a spec."""
+
+
+def bare(label: str) -> str:
+    """A label without what spellings of one label differ in: case, spacing, signs, a plural s."""
+    return re.sub(r"[\W_]+", "", label.casefold()).removesuffix("s")
 
 
 def excerpt(example: Example) -> str:

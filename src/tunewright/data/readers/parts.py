@@ -30,7 +30,7 @@ def parts(files: Sequence[SourceFile]) -> list[list[Piece]]:
     cut: list[list[Piece]] = []
     room = 0
     for piece, size in (sized for file in files for sized in _pieces(file)):
-        if size > room:
+        if not cut or size > room:
             cut.append([])
             room = max(PART, size)
         cut[-1].append(piece)
