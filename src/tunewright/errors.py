@@ -77,6 +77,9 @@ def as_user_error(error: BaseException, folder: Path) -> UserError | None:
         return UserError(
             "Permission denied.", where=error.filename or folder, fix="Check who owns the folder, then run again."
         )
+    if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)):
+        what = f"{error.strerror or type(error).__name__}."
+        return UserError(what, where=error.filename or folder, fix="Check the path, then run again.")
     return None
 
 

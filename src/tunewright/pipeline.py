@@ -189,7 +189,7 @@ def code_version(room: str) -> str:
     package = Path(__file__).parent
     folders = [package / name for name in ROOMS[: ROOMS.index(room) + 1]]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    files.append(package / "artifacts.py")
+    files += [package / "artifacts.py", *sorted((package / "page").glob("*.*"))]
     return f"{__version__}+{sha256_json([(f.relative_to(package).as_posix(), sha256_file(f)) for f in files])[:12]}"
 
 

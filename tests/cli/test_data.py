@@ -66,6 +66,11 @@ def test_a_second_check_replaces_the_first_but_nothing_else(export: Path) -> Non
     assert "holds something else" in refused(tunewright("data", "check", export, *COLUMNS, "--out", "mine"))
 
 
+def test_a_file_where_a_folder_should_be_is_one_paragraph(export: Path) -> None:
+    refused(tunewright("data", "check", export, *COLUMNS, "--out", export))
+    refused(tunewright("data", "fix", export, *COLUMNS, "--only", "D007", "--out", export))
+
+
 def test_wrong_words_are_one_paragraph(export: Path) -> None:
     assert "no such data file" in refused(tunewright("data", "check", "nothere.jsonl"))
     assert "did you mean 'label'" in refused(tunewright("data", "check", export, "data.lable=x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tunewright.data.readers.parts import parts
 from tunewright.data.readers.sources import files
 from tunewright.errors import UserError
 from tunewright.spec import file_spec
+from tunewright.tasks import Example
 
 WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]
 
@@ -141,3 +143,51 @@ def test_a_note_on_a_whole_file_is_told_once(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "out").mkdir()
     found = examine(job(path), tmp_path / "out").findings
     assert [f.count for f in found if f.code == "D010"] == [1]
+
+
+def test_a_line_that_looks_like_another_format_costs_no_other_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = json.dumps({"text": "a" * 60, "label": "b"}).encode()
+    for odd in (b"\x00x", b"\x1f\x8bxx", b"\xef\xbb\xbf" + good, b"PAR1"):
+        path = tmp_path / "d.jsonl"
+        path.write_bytes(b"\n".join([*[good] * 40, odd, *[good] * 40]) + b"\n")
+        for part in range(len(good) * 39, len(good) * 43, 7):
+            monkeypatch.setattr(parts_module, "PART", part)
+            items = [
+                item for pieces in parts(files(path)) for piece in pieces for item in read_piece(piece, None, None)
+            ]
+            assert sum(isinstance(item, Example) for item in items) == 80
+
+
+def test_rows_of_an_array_in_one_line_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps([{"text": f"text {n}", "label": "b"} for n in range(5)]))
+    (tmp_path / "out").mkdir()
+    examine(job(path), tmp_path / "out")
+    ids = [row["meta"]["id"] for row in read_jsonl(tmp_path / "out" / EXAMPLES / "train.jsonl")]
+    assert ids == ["train-1", "train-1.1", "train-1.2", "train-1.3", "train-1.4"]
+
+
+def test_what_a_check_wrote_is_no_source(data: Path) -> None:
+    folder = data.parent
+    first = examined(folder, folder / "data-check")
+    again = examine(job(folder), folder / "data-check")
+    assert first.rows == again.rows
+
+
+def test_nothing_of_an_earlier_check_is_left(data: Path, tmp_path: Path) -> None:
+    examined(data, tmp_path / "out")
+    clean = tmp_path / "clean.jsonl"
+    clean.write_text('{"text": "a", "label": "b"}\n')
+    found = examine(job(clean), tmp_path / "out")
+    assert found.quarantined == 0
+    assert set(written(tmp_path / "out")) == {FINDINGS, REPORT, f"{EXAMPLES}/train.jsonl"}
+
+
+def test_a_loss_of_unknown_size_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(line for line in rows(400) if line).encode())[:-400])
+    (tmp_path / "out").mkdir()
+    found = examine(job(path, "data.max_unreadable=0.9"), tmp_path / "out")
+    assert [finding.severity for finding in found.findings if finding.code == "D009"] == ["error"]

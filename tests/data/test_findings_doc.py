@@ -85,7 +85,8 @@ def test_the_fix_leads_from_the_one_to_the_other(code: str, tmp_path: Path) -> N
     after.job(tmp_path / "after")
     fixed = fix(before.job(tmp_path / "before"), [code], tmp_path / "out", Pseudonymiser(b"0123456789abcdef"))
     assert fixed.changes.keys() == {code}
-    assert code not in codes(job_of_files(file_spec(fixed.files["train"])), tmp_path / "found")
+    again = Sample({path.name: path.read_text("utf-8").splitlines() for path in fixed.files.values()}, before.settings)
+    assert code not in codes(again.job(tmp_path / "again"), tmp_path / "found")
     for name, path in fixed.files.items():
         same = said(path) == said(tmp_path / "after" / f"{name}.jsonl")
         assert same != ("differs" in before.settings), read_jsonl(path)

@@ -14,6 +14,7 @@ from tests.conftest import LABELS, TOKENIZER
 from tunewright.artifacts import read_jsonl
 from tunewright.data.fix import LOG, Fixed, fix, fixable
 from tunewright.data.job import Job, job_of_files
+from tunewright.data.near import similarity
 from tunewright.data.pii import Pseudonymiser, find_pii
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError
@@ -186,6 +187,50 @@ def test_personal_data_needs_a_key(tmp_path: Path) -> None:
         fix(job(write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}])), ["D015"], tmp_path / "out")
 
 
+def test_a_chain_of_near_copies_ends_where_none_is_near_what_stays(tmp_path: Path) -> None:
+    a = "my parcel with the blue kettle and the green ladder never arrived at the old house"
+    b = a.replace("blue kettle", "blue cattle")
+    c = b.replace("green ladder", "grey ladders")
+    assert similarity(a, b) >= 0.8
+    assert similarity(b, c) >= 0.8 > similarity(a, c)
+    rows = [{"text": text, "label": "x"} for text in (a, b, c)]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D011"], tmp_path / "out")
+    assert [text for text, _ in mended(fixed)] == [a, c]
+
+
+def test_a_column_named_as_a_chat_row_has_it_does_not_replace_the_row(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("text,label,messages,tools\nwhere is it,delivery,3,hammer\n")
+    fixed = fix(job(tmp_path / "d.csv"), ["D007"], tmp_path / "out")
+    assert mended(fixed) == [("where is it", "delivery")]
+    (row,) = read_jsonl(fixed.files["train"])
+    assert (row["column_messages"], row["column_tools"]) == ("3", "hammer")
+
+
+def test_the_log_quotes_no_personal_data(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "Answer for jane.doe@corp.test."}
+    turns = [{"role": "user", "content": "the cafÃ© of jane.doe@corp.test"}, {"role": "assistant", "content": "b"}]
+    train = write(tmp_path / "d.jsonl", [{"messages": [system, *turns]}])
+    fixed = fix(job(train, labels=["b", "c"]), ["D017", "D024"], tmp_path / "out")
+    assert len(log(fixed)) == 2
+    assert "jane" not in (tmp_path / "out" / LOG).read_text("utf-8")
+
+
+def test_labels_are_no_personal_data(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"write to jane.doe@corp.test {n}", "label": label} for n in range(9) for label in ("a@b.test", "c")
+    ]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    assert {label for _, label in mended(fixed)} == {"a@b.test", "c"}
+
+
+def test_new_files_inside_the_source_are_no_source(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "d.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
+    test = f"data.test.same={tmp_path / 'data'}"
+    fixed = fix(job(tmp_path / "data", test), ["D007"], tmp_path / "data" / "fixed")
+    assert len(mended(fixed, "same")) == len(mended(fixed)) == 2
+
+
 words = st.sampled_from(
     [
         "refund",
@@ -202,9 +247,12 @@ words = st.sampled_from(
 )
 texts = st.lists(words, max_size=6).map(" ".join)
 rows = st.fixed_dictionaries(
-    {"text": texts, "label": st.sampled_from(["refund", "Refund", "refunds ", "billing"])},
-    optional={"group": st.sampled_from(["g", "h"]), "agent": texts, "score": st.integers() | st.none()},
-)
+    {
+        "text": texts, "label": st.sampled_from(["refund", "Refund", "refunds ", "billing"]),
+        "group": st.sampled_from(["g", "h", ""]),
+    },
+    optional={"messages": texts, "agent": texts, "score": st.integers() | st.none()},
+)  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -216,12 +264,21 @@ def test_a_fix_changes_no_row_that_it_does_not_list(
     train = write(folder / "d.jsonl", given_rows)
     if not given_rows:
         return
-    fixed = fix(job(train, labels=["refund", "billing"]), codes, folder / "out", Pseudonymiser(KEY))
+    fixed = fix(
+        job(train, "data.group=group", "data.form=labelled", labels=["refund", "billing"]),
+        codes,
+        folder / "out",
+        Pseudonymiser(KEY),
+    )
     listed = {entry["where"]: entry["action"] for entry in log(fixed)}
-    originals = [item for item in read(train) if isinstance(item, Example)]
+    given_columns = Columns(group="group")
+    originals = [item for item in read(train, form="labelled", columns=given_columns) if isinstance(item, Example)]
     stay = [example for example in originals if listed.get(str(example.meta.source)) not in ("deleted", "left out")]
-    results = [item for item in read(fixed.files["train"], columns=Columns()) if isinstance(item, Example)]
+    results = [
+        item for item in read(fixed.files["train"], form="chat", columns=given_columns) if isinstance(item, Example)
+    ]
     assert len(results) == len(stay)
     for before, after in zip(stay, results, strict=True):
-        same = (before.messages, before.meta.extra, before.weight) == (after.messages, after.meta.extra, after.weight)
+        extra = {"column_messages" if key == "messages" else key: value for key, value in before.meta.extra.items()}
+        same = (before.messages, extra, before.weight) == (after.messages, after.meta.extra, after.weight)
         assert same == (str(before.meta.source) not in listed), (before, after)

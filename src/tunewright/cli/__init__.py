@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Entry point of `tunewright`. Exit codes: 0 done, 1 a gate failed, 2 a user error, 130 interrupted."""
     from tunewright.cli.app import app
-    from tunewright.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
+    from tunewright.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
     from tunewright.progress import say
 
     try:
@@ -19,6 +21,12 @@ def main() -> None:
     except GateFailed as error:
         say(f"Gate failed: {error}")
         sys.exit(EXIT_GATE)
+    except OSError as error:
+        known = as_user_error(error, Path.cwd())
+        if known is None or os.environ.get("TUNEWRIGHT_TRACE"):
+            raise
+        say(f"Error: {known.paragraph()}")
+        sys.exit(EXIT_USER)
     except SystemExit as end:
         # typer has already turned Ctrl-C into this exit code, without a word.
         if end.code == EXIT_INTERRUPTED:

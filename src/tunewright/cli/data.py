@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -41,7 +42,7 @@ def check(
     overrides: OverridesArgument = None,
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a finding is at least so grave.")] = FailOn.error,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where the output of bare data goes. [default: data-check/]")
+        Path | None, typer.Option("--out", help="Where the output of bare data goes. (default: data-check/)")
     ] = None,
     runs: RunsOption = None,
     force: ForceOption = False,
@@ -51,6 +52,8 @@ def check(
     from tunewright.data.checks import SEVERITIES
     from tunewright.data.examine import REPORT, load_examination
 
+    if _is_project(target) and out:
+        raise UserError("--out is for data without a spec.", fix="A project's output goes below --runs.")
     folder = _checked_project(target, overrides, runs, force) if _is_project(target) else _checked_data(
         target, overrides, out or Path("data-check"))  # fmt: skip
     examination = load_examination(folder)
@@ -61,7 +64,7 @@ def check(
 
         from tunewright.data.printing import print_examination
 
-        print_examination(examination, str(target), Console())
+        print_examination(examination, [str(target), *(overrides or ())], Console())
         typer.echo(f"report: {folder / REPORT}")
     grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
     failing = [finding for finding in examination.findings if finding.severity in grave]
@@ -73,10 +76,8 @@ def check(
 def fix(
     target: TargetArgument,
     overrides: OverridesArgument = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="A finding's code; again for more. [required]")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="A new folder. [default: fixed/ beside the spec]")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="A finding's code; again for more.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder. (default: fixed/ beside the spec)")] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="For D015: a file of your own with at least 16 random bytes.")
     ] = None,
@@ -101,10 +102,9 @@ def fix(
     for code, count in sorted(fixed.changes.items()):
         typer.echo(f"{code}  {count} rows")
     typer.echo(f"{'every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
-    names = " ".join(
-        f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()
-    )
-    typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {names}")
+    told = [override for override in overrides or () if not override.startswith(("data.train=", "data.test."))]
+    told += [f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()]
+    typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {' '.join(told)}")
 
 
 app.command("curve")(curve)
@@ -134,9 +134,10 @@ def _checked_project(target: Path, overrides: list[str] | None, runs: Path | Non
 
 
 def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
-    from tunewright.data.examine import FINDINGS, examine
+    from tunewright.data.examine import FINDINGS, PARTS, examine
 
-    if out.exists() and any(out.iterdir()) and not (out / FINDINGS).is_file():
+    foreign = [path for path in out.iterdir() if not path.name.startswith(PARTS)] if out.exists() else []
+    if foreign and not (out / FINDINGS).is_file():
         raise UserError("This folder holds something else; it was left as it is.", where=out,
                         fix="Name another with --out.")  # fmt: skip
     job = _job(target, overrides)
@@ -151,12 +152,11 @@ def _pseudonymiser(key_file: Path | None, mapping: Path | None) -> Pseudonymiser
 
     if key_file is None:
         return None
+    if mapping and not os.access(mapping.parent, os.W_OK):
+        raise UserError("The mapping can't be written into this folder.", where=mapping.parent, fix="Name another.")
     if mapping and mapping.exists():
         raise UserError("This file exists; it was left as it is.", where=mapping, fix="Name another with --mapping.")
     try:
         return Pseudonymiser(key_file.read_bytes())
     except OSError as error:
         raise UserError(f"The key can't be read: {error.strerror}.", where=key_file) from None
-    except ValueError as error:
-        raise UserError(f"This key won't do: {error}.", where=key_file,
-                        fix=f"Type: head -c 32 /dev/urandom > {key_file}") from None  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 def init(
     data: Annotated[Path, typer.Argument(help="A data file: JSONL, CSV, TSV or Parquet.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write. [default: tunewright.yaml beside the data]")
+        Path | None, typer.Option("--out", help="Where to write. (default: tunewright.yaml beside the data)")
     ] = None,
 ) -> None:
     """Write a commented tunewright.yaml from a data file it looks at."""

@@ -12,7 +12,7 @@ ProjectArgument = Annotated[Path, typer.Argument(help="The project: a folder wit
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Overrides of the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]...")
 ]
-RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. [default: runs/ beside the spec]")]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. (default: runs/ beside the spec)")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 

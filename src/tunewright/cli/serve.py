@@ -13,7 +13,7 @@ def serve(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose last export is served.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU."""
     from tunewright.api import RUNS

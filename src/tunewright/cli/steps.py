@@ -32,11 +32,17 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
             print_json({"folder": folder, **result})
             return
         for key, value in result.items():
-            typer.echo(f"{key.replace('_', ' '):<28} {value}")
+            typer.echo(f"{key.replace('_', ' '):<28} {_told(value)}")
         typer.echo(folder)
 
     command.__name__, command.__doc__ = name, help_text
     return command
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items()) or "none"
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 VERBS = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.data.folds import group_of
-from tunewright.data.near import near_copies, near_duplicates
+from tunewright.data.near import THRESHOLD, near_copies, near_duplicates
 from tunewright.data.text import normal
 from tunewright.tasks import Example
 
-THRESHOLD = 0.8
-"""Jaccard similarity from which two texts are near copies."""
 SEARCH = 0.7
 """Where none may be missed, near copies are searched for at this similarity: the search misses 1.4 % of the pairs just
 at its threshold, but of those 0.1 above it 0.005 %."""

@@ -24,6 +24,8 @@ REPORT = "report.html"
 SUSPECTS = "suspects.jsonl"
 EXAMPLES = "examples"
 QUARANTINE = "quarantine"
+PARTS = ".parts-"
+"""What the folder of unfinished work begins with; one that was left by a kill is cleared away."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Examination:
     """Readable rows of each split."""
     quarantined: int
     """Rows that can't be read."""
-    scores: dict[str, int]
-    """From 0 to 100, by dimension."""
+    scores: dict[str, int | None]
+    """From 0 to 100, by dimension; None where it could not be measured."""
     findings: list[Finding]
 
 
@@ -49,12 +51,14 @@ def examine(job: Job, output: Path) -> Examination:
     Raises:
         UserError: a source gives no files.
     """
+    for path in [*output.glob(f"{PARTS}*"), *(output / n for n in (EXAMPLES, QUARANTINE, FINDINGS, SUSPECTS, REPORT))]:
+        _remove(path)  # of an earlier check
     with survey(job, output) as surveyed:
         findings, suspects = judge(surveyed)
         examination = Examination(
             {name: len(split.table) for name, split in surveyed.splits.items()},
             sum(split.quarantined for split in surveyed.splits.values()),
-            scores(findings),
+            scores(len(surveyed.train.table), findings),
             findings,
         )
         write_json(output / FINDINGS, asdict(examination))
@@ -62,6 +66,10 @@ def examine(job: Job, output: Path) -> Examination:
             write_jsonl(output / SUSPECTS, (suspect.row() for suspect in suspects))
         write_report(output / REPORT, surveyed, findings)
         return examination
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def load_examination(folder: Path) -> Examination:
@@ -82,7 +90,7 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
     ]
     small = sum(file.path.stat().st_size for files in job.files().values() for file in files) < PART
     # Beside the output, so that a cluster that sees one sees the other.
-    with tempfile.TemporaryDirectory(dir=output, prefix=".parts-") as scratch:
+    with tempfile.TemporaryDirectory(dir=output, prefix=PARTS) as scratch:
         folders = [Path(scratch) / f"{number:06d}" for number in range(len(tasks))]
         scans: list[Scan] = []
         with track("read", len(tasks), "parts") as tracker:
@@ -99,14 +107,14 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
             examples = _gathered([folders[number] / "examples.jsonl" for number in mine],
                                  output / EXAMPLES / f"{name}.jsonl")  # fmt: skip
             _gathered([folders[number] / "quarantine.jsonl" for number in mine], output / QUARANTINE / f"{name}.jsonl")
-            splits[name] = Split([scans[number] for number in mine], sizes, examples)
+            splits[name] = Split(job, [scans[number] for number in mine], sizes, examples)
         scans.clear()
     yield Survey(job, splits)
 
 
 def _gathered(files: list[Path], target: Path) -> Path:
-    """The content of those files that exist, one after the other; the target stays absent where none does."""
-    present = [file for file in files if file.exists()]
+    """The files' content, one after the other; the target stays absent where they are empty, but for examples."""
+    present = [file for file in files if file.stat().st_size or target.parent.name == EXAMPLES]
     if present:
         target.parent.mkdir(exist_ok=True)
         present[0].replace(target)

@@ -20,18 +20,21 @@ from tunewright.data.checks import KINDS
 from tunewright.data.checks.copies import nearly_known, nearly_repeated_pairs, related_rows
 from tunewright.data.checks.labels import preferred_spellings
 from tunewright.data.checks.rows import STAND_INS, personal_data, row_checks, template_tokens, without_template_tokens
-from tunewright.data.checks.survey import Split, Survey, excerpt
+from tunewright.data.checks.served import expected_prompt
+from tunewright.data.checks.survey import Split, Survey, excerpt, hash_of
 from tunewright.data.examine import QUARANTINE, pieces_of, survey
 from tunewright.data.job import Job
 from tunewright.data.mojibake import mojibake
-from tunewright.data.near import near_groups
 from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Fault, read_piece, write_chat
+from tunewright.data.shown import shown
 from tunewright.data.text import system_prompt
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 LOG = "fixes.jsonl"
+_LOGGED = 200
+"""Characters of a text that the log quotes, personal data masked."""
 
 Edit = Callable[[Example], tuple[Example, dict[str, Any]] | None]
 """From an example to the mended one and what to log; None where there is nothing to mend."""
@@ -66,11 +69,13 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
     output.mkdir(parents=True, exist_ok=True)
+    write_jsonl(output / LOG, ())  # tells the folder from a source, should it lie in one
     changes: Counter[str] = Counter()
     log: list[dict[str, Any]] = []
     files = {}
     with tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
         with survey(job, Path(scratch)) as surveyed:
+            _require_rows(job, surveyed)
             edits = _edits(surveyed, wanted, pseudonymiser)
             for name in surveyed.splits:
                 deleted = _deleted(surveyed, name, wanted)
@@ -82,6 +87,17 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     write_jsonl(output / LOG, log)
     changes.update(entry["code"] for entry in log)
     return Fixed(files, changes)
+
+
+def _require_rows(job: Job, surveyed: Survey) -> None:
+    if not len(surveyed.train.table):
+        reasons = surveyed.train.faults.first
+        raise UserError(
+            "No row of the training data can be read, so there is nothing to mend.",
+            where=job.sources["train"],
+            why=reasons[0].reason if reasons else None,
+            fix="Look at: tunewright data check, with the same words.",
+        )
 
 
 def _checked(codes: Iterable[str], pseudonymiser: Pseudonymiser | None) -> set[str]:
@@ -151,10 +167,11 @@ def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
             delete(np.flatnonzero(np.isin(split.table.text, test.table.text)).tolist(), "D008")
         if "D012" in wanted:
             delete([*nearly_known(test, split).rows.tolist(), *related_rows(test, split).tolist()], "D012")
-    for code, copies in (("D007", _equal_rows), ("D011", _near_rows)):
-        if code in wanted:
-            for rows in copies(split):
-                delete([row for row in rows if row not in deleted][1:], code)
+    if "D007" in wanted:
+        for rows in _equal_rows(split):
+            delete([row for row in rows if row not in deleted][1:], "D007")
+    if "D011" in wanted:
+        delete(_near_rows(split, deleted), "D011")
     return deleted
 
 
@@ -181,12 +198,13 @@ def _equal_rows(split: Split) -> Iterable[list[int]]:
     return (rows for rows in groups.values() if len(rows) > 1)
 
 
-def _near_rows(split: Split) -> Iterable[list[int]]:
-    """Groups of near copies with the same answer. Those that differ in their answers are a person's to decide."""
-    answers = split.table.answer
-    for rows in near_groups(nearly_repeated_pairs(split)):
-        for answer in dict.fromkeys(answers[rows].tolist()):
-            yield [row for row in rows if answers[row] == answer]
+def _near_rows(split: Split, deleted: Mapping[int, str]) -> list[int]:
+    """Near copies of a row that stays, with its answer. Those that differ in their answers are a person's to decide."""
+    gone, answers = set(deleted), split.table.answer
+    for pair in nearly_repeated_pairs(split):
+        if answers[pair.first] == answers[pair.second] and gone.isdisjoint((pair.first, pair.second)):
+            gone.add(pair.second)
+    return sorted(gone - deleted.keys())
 
 
 def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | None) -> dict[str, Edit]:
@@ -199,10 +217,12 @@ def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | No
     if "D024" in wanted:
         edits["D024"] = _restored
     if "D017" in wanted:
-        edits["D017"] = _without_system
+        expected = expected_prompt(surveyed)
+        edits["D017"] = lambda example: _without_system(example, expected)
     if "D015" in wanted:
         assert pseudonymiser
-        edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser)
+        labels = frozenset(surveyed.labels)
+        edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser, labels)
     return edits
 
 
@@ -212,7 +232,7 @@ def _respelled(example: Example, spellings: Mapping[str, str]) -> tuple[Example,
         return None
     last = len(example.messages) - 1
     messages = [m.model_copy(update={"content": best}) if n == last else m for n, m in enumerate(example.messages)]
-    return example.model_copy(update={"messages": messages}), {"before": example.answer, "after": best}
+    return example.model_copy(update={"messages": messages}), {"before": shown(example.answer, _LOGGED), "after": best}
 
 
 def _without_tokens(example: Example) -> tuple[Example, dict[str, Any]] | None:
@@ -231,18 +251,24 @@ def _restored(example: Example) -> tuple[Example, dict[str, Any]] | None:
         message.model_copy(update={"content": text}) if text is not None else message
         for message, text in zip(example.messages, restored, strict=True)
     ]
-    before, after = zip(*pairs, strict=True)
+    before, after = ([shown(text, _LOGGED) for text in texts] for texts in zip(*pairs, strict=True))
     return example.model_copy(update={"messages": messages}), {"before": before, "after": after}
 
 
-def _without_system(example: Example) -> tuple[Example, dict[str, Any]] | None:
-    if not (system := system_prompt(example)):
+def _without_system(example: Example, expected: int | None) -> tuple[Example, dict[str, Any]] | None:
+    system = system_prompt(example)
+    if not system or hash_of(system) == expected:
         return None
-    return example.model_copy(update={"messages": example.messages[1:]}), {"removed": system}
+    return example.model_copy(update={"messages": example.messages[1:]}), {"removed": shown(system, _LOGGED)}
 
 
-def _pseudonymised(example: Example, pseudonymiser: Pseudonymiser) -> tuple[Example, dict[str, Any]] | None:
-    """The log names the kinds alone: it must not hold what was taken out. The row names them too, see STAND_INS."""
+def _pseudonymised(
+    example: Example, pseudonymiser: Pseudonymiser, labels: frozenset[str]
+) -> tuple[Example, dict[str, Any]] | None:
+    """The log names the kinds alone: it must not hold what was taken out. The row names them too, see STAND_INS.
+
+    Labels stay: they are names that the spec knows.
+    """
     known = example.meta.extra.get(STAND_INS)
     if known and not personal_data(example):
         return None
@@ -250,6 +276,8 @@ def _pseudonymised(example: Example, pseudonymiser: Pseudonymiser) -> tuple[Exam
     changed = _replaced(plain, pseudonymiser.replace)
     for key in ("id", "source", "time"):
         changed["meta"][key] = plain["meta"][key]
+    if example.answer in labels:
+        changed["messages"][-1] = plain["messages"][-1]
     if changed == plain:
         return None
     changed["meta"]["extra"].pop(STAND_INS, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunewright.data.blocks import blocks_of, members
 from tunewright.data.dataset import load_dataset
-from tunewright.data.frozen import NOTHING, Frozen, digest, read_frozen, versions_in, write_version
+from tunewright.data.frozen import NOTHING, Frozen, read_frozen, trace, versions_in, write_version
 from tunewright.data.partition import HELD_OUT, cut_as_told
 from tunewright.data.withholding import NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.errors import UserError
@@ -84,7 +84,7 @@ def _additions(
             if row.reason == NOT_FROZEN:
                 named.setdefault(row.part, []).append(row.example)
         return named
-    new = [block for block in blocks_of(pool) if not any(digest(example) in frozen.kept for example in block)]
+    new = [block for block in blocks_of(pool) if not any(trace(example) in frozen.kept for example in block)]
     return {HELD_OUT: members(cut_as_told(spec, new, spec.data.test_fraction, spec.seed).held)}
 
 

@@ -2,7 +2,7 @@
 
     frozen_test/1/version.json       what this version holds: a SHA-256 for each file and each example
     frozen_test/1/test/<part>.jsonl  the examples it adds to each test part, whole, one a line
-    frozen_test/1/kept.txt           digests of the rows that were for training then, and never may join the test
+    frozen_test/1/kept.txt           traces of the rows that were for training then, and never may join the test
     frozen_test/2/...
 
 A version is a folder that is written once. Each names the SHA-256 of the one before, so that none can be changed behind
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunewright.artifacts import sha256_file, sha256_json, write_json
 from tunewright.data.dataset import load_examples, save_examples
+from tunewright.data.text import normal
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -54,7 +55,7 @@ class Frozen:
 
     parts: dict[str, list[Example]]
     kept: frozenset[str]
-    """Digests (`digest`) of the rows that were for training when a version was frozen."""
+    """Traces (`trace`) of the rows that were for training when a version was frozen."""
     groups: frozenset[str | None]
     """The columns that groups were read from."""
     number: int = 0
@@ -77,11 +78,16 @@ class Frozen:
         for name, examples in additions.items():
             added = [_named(example, self.number + 1) for example in examples]
             parts[name] = [*parts.get(name, []), *added]
-        digests = self.kept.union(map(digest, kept))
+        digests = self.kept.union(map(trace, kept))
         return replace(self, parts=parts, kept=digests, groups=self.groups | {group}, number=self.number + 1)
 
 
 NOTHING = Frozen({}, frozenset(), frozenset())
+
+
+def trace(example: Example) -> str:
+    """64 bits in hexadecimal of what a row asks, whatever became of its label, its group or its spacing since."""
+    return sha256_json(normal(example.request))[:16]
 
 
 def digest(example: Example) -> str:
@@ -117,7 +123,7 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
 
 def versions_in(folder: Path) -> list[int]:
     """The numbers of the versions there are; none where there is no such folder."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*"))
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
 
 
 def read_frozen(folder: Path) -> Frozen:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
+from tunewright.data.text import asked
 from tunewright.errors import UserError
 from tunewright.spec import DataSpec, FileSpec, GoalSpec, Spec
-from tunewright.tasks import Task, task_of
+from tunewright.tasks import Example, Task, task_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Job:
     @property
     def columns(self) -> Columns:
         return Columns(self.data.text, self.data.label, self.data.group, self.data.time)
+
+    def asked(self, example: Example) -> str:
+        """What a model is to answer: the last question, where a task puts it behind its own prompt; else all turns."""
+        return example.request if self.task else asked(example)
 
     def files(self) -> dict[str, list[SourceFile]]:
         """The files of each source.

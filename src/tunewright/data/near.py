@@ -33,6 +33,8 @@ CHARACTERS = 3
 few pairs of different labels (3 %); sets of words find more still, but three times as many such pairs."""
 WORDS = 2
 """Words in a shingle of a long text. With two, near copies at 0.8 may differ in a word of twenty, with three hardly."""
+THRESHOLD = 0.8
+"""Jaccard similarity from which two texts are near copies, unless another is asked for."""
 LONG = 40
 """Words from which a text is long. A quarter more than that is compared both ways, so that no pair falls between."""
 DOUBT = 0.2
@@ -138,7 +140,7 @@ class Sketcher:
             self._sizes[kind] = 0
 
 
-def near_duplicates(texts: Iterable[str], threshold: float = 0.8) -> list[NearPair]:
+def near_duplicates(texts: Iterable[str], threshold: float = THRESHOLD) -> list[NearPair]:
     """The texts that nearly repeat another one.
 
     Case, punctuation and spacing don't count, and a text without anything else is nobody's copy. Memory is about 500
@@ -161,7 +163,7 @@ def near_duplicates(texts: Iterable[str], threshold: float = 0.8) -> list[NearPa
 
 def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[NearPair]:
     """`near_duplicates` of texts that were sketched before, with the same threshold."""
-    firsts = _firsts(sketches.digests)
+    firsts = first_rows(sketches.digests)
     repeats = np.flatnonzero((firsts != np.arange(len(firsts))) & (sketches.words > 0))
     found = [NearPair(int(firsts[index]), index, 1.0) for index in repeats.tolist()]
     owner: dict[int, int] = {}
@@ -191,7 +193,7 @@ def near_groups(pairs: Iterable[NearPair]) -> list[list[int]]:
     return list(groups.values())
 
 
-def near_copies(left: Iterable[str], right: Iterable[str], threshold: float = 0.8) -> list[NearPair]:
+def near_copies(left: Iterable[str], right: Iterable[str], threshold: float = THRESHOLD) -> list[NearPair]:
     """For each text of `right` its nearest text in `left`, where one reaches the threshold: what leaks from train.
 
     Returns:
@@ -210,10 +212,10 @@ def pairs_between(
 ) -> list[NearPair]:
     """`near_copies` of texts that were sketched before, with the same threshold."""
     size = len(left.words)
-    equal = _firsts(np.concatenate([left.digests, right.digests]))[size:]
+    equal = first_rows(np.concatenate([left.digests, right.digests]))[size:]
     equal[right.words == 0] = size
     best = {index: (1.0, first) for index, first in enumerate(equal.tolist()) if first < size}
-    firsts = _firsts(left.digests)
+    firsts = first_rows(left.digests)
     for width, rows, keys, signs, other_rows, other_keys, other_signs in zip(
         (0, WORDS), left.rows(), left.keys, left.signs, right.rows(), right.keys, right.signs, strict=True
     ):
@@ -244,7 +246,7 @@ def _sketched(texts: Sequence[str], threshold: float) -> Sketches:
     return sketcher.sketches()
 
 
-def _firsts(digests: Hashes) -> Indices:
+def first_rows(digests: Hashes) -> Indices:
     """For each text the index of the first one with its normal form."""
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     return first[inverse]

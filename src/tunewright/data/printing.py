@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from shlex import quote
+from collections.abc import Sequence
+from shlex import join
 from typing import TYPE_CHECKING
 
 from tunewright.data.checks import SEVERITIES, sentence
-from tunewright.data.checks.survey import shortened
 from tunewright.data.examine import Examination
+from tunewright.data.shown import shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,11 +20,11 @@ _SHOWN = 110
 """Characters of an example."""
 
 
-def print_examination(examination: Examination, target: str, console: Console) -> None:
+def print_examination(examination: Examination, target: Sequence[str], console: Console) -> None:
     """A table of the findings, each with its reason and the command that mends it, and the scores.
 
     Args:
-        target: what the user typed to name the data.
+        target: what the user typed to name the data, overrides included.
     """
     from rich.box import SIMPLE
     from rich.table import Table
@@ -44,11 +45,11 @@ def print_examination(examination: Examination, target: str, console: Console) -
                 found.append(f"\n{where} {shortened(place.text, _SHOWN)}", style="dim")
         advice = Text(f"{finding.kind.why} {finding.fix}")
         if finding.kind.mends:
-            advice.append(f"\nMended by: tunewright data fix {quote(target)} --only {finding.code}", style="bold")
+            advice.append(f"\nMended by: tunewright data fix {join(target)} --only {finding.code}", style="bold")
         table.add_row(Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), found, advice)
     console.print(table if findings else "Nothing was found.")
     counts = Counter(finding.severity for finding in findings)
     told = (f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}" for severity in SEVERITIES)
     console.print(Text(", ".join(told)))
-    marks = (f"{dimension} {score}" for dimension, score in examination.scores.items())
+    marks = (f"{name} {'not measured' if score is None else score}" for name, score in examination.scores.items())
     console.print(Text("scores of 100: " + ", ".join(marks)))

@@ -18,10 +18,11 @@ _BINS = 24
 
 
 def write_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> None:
+    given = scores(len(survey.train.table), findings)
     context = {
         "name": survey.job.sources["train"].name,
         "sentence": sentence({name: len(split.table) for name, split in survey.splits.items()}, findings),
-        "scores": [(name, score, DIMENSIONS[name]) for name, score in scores(findings).items()],
+        "scores": [(name, score, DIMENSIONS[name]) for name, score in given.items()],
         "findings": findings,
         "splits": {name: len(split.table) for name, split in survey.splits.items()},
         "labels": _labels(survey),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.artifacts import read_jsonl, write_jsonl
-from tunewright.data.blocks import SEARCH, THRESHOLD
+from tunewright.data.blocks import SEARCH
 from tunewright.data.frozen import Frozen, digest
-from tunewright.data.near import near_copies
+from tunewright.data.near import THRESHOLD, near_copies
 from tunewright.data.text import normal
 from tunewright.tasks import Example
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from tunewright.errors import UserError
@@ -44,13 +46,27 @@ def cores() -> int:
 def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:
     # Spawned, not forked: the parent may hold threads of numerical libraries.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), len(parts)), context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(min(cores(), len(parts)), context, initializer=_begin) as pool:
         futures = [pool.submit(function, *part) for part in parts]
         try:
             for future in futures:
                 yield future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "A process that was reading the data was killed.",
+                why="Most often memory has run out.",
+                fix="Free some memory, then type the same command again.",
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # where all is done this changes nothing; after Ctrl-C nobody waits for a part
+
+
+def _begin() -> None:
+    """Ctrl-C reaches all processes of a terminal; the one that was started by the user answers it."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:

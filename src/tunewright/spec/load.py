@@ -27,6 +27,8 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     file = Path(path).expanduser()
     if file.is_dir():
         file = file / SPEC_FILE
+    if file.suffix.lower() in (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz") and file.is_file():
+        raise UserError("This is data, not a spec.", where=file, fix=f"For a first spec, type: tunewright init {file}")
     try:
         text = file.read_text("utf-8-sig")
     except FileNotFoundError:

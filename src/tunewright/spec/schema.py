@@ -21,8 +21,8 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 def _split_name(name: str) -> str:
-    if name in ("train", "validation") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ValueError("a test split needs a name of letters, digits, '_', '-', other than train and validation")
+    if name in ("train", "validation") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", name):
+        raise ValueError("a test split needs a name of at most 60 letters, digits, '_', '-', not train or validation")
     return name
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import LABELS, example, findings_in
 from tests.data.checks.conftest import Checks, where
 from tunewright.data.checks import DIMENSIONS, KINDS, scores
@@ -80,12 +82,14 @@ def test_each_repeat_after_the_first_counts(checks: Checks) -> None:
     assert (finding.what, finding.count) == ("train: 3 rows repeat another row", 3)
 
 
-def test_turns_before_the_last_question_are_part_of_what_is_asked(checks: Checks) -> None:
+def test_turns_before_the_last_question_count_where_no_task_leaves_them_out(checks: Checks) -> None:
     def talk(first: str) -> Example:
         turns = [("user", first), ("assistant", "Which one?"), ("user", "the blue one"), ("assistant", "refund")]
         return Example(messages=[Message(role=role, content=text) for role, text in turns], meta=Meta(id=first))  # type: ignore[arg-type]
 
-    assert "D007" not in checks.codes([*ENOUGH, talk("My kettle is broken."), talk("My ladder never arrived.")])
+    rows = [*ENOUGH, talk("My kettle is broken."), talk("My ladder never arrived.")]
+    assert "D007" in checks.codes(rows), "a classifier is shown the last question only"
+    assert "D007" not in [finding.code for finding in checks.all(rows, labels=[])]
 
 
 def test_a_test_text_that_is_in_train_is_a_leak(checks: Checks) -> None:
@@ -119,10 +123,11 @@ def test_a_small_test_is_a_note_with_the_number_needed(checks: Checks) -> None:
 
 def test_scores_take_the_gravest_finding_of_each_dimension(checks: Checks) -> None:
     found = checks.all([*ENOUGH[:-1], *[example(REFUND, "refund")] * 5])
-    given = scores(found)
+    given = scores(64, found)
     assert given.keys() == DIMENSIONS.keys()
     assert given["unique"] == int(100 * (1 - 5 / 64))
     assert given["private"] == 100
+    assert set(scores(0, []).values()) == {None, 100}, "of no rows, only that they can't be read is known"
 
 
 def test_every_kind_says_why_it_hurts_and_what_to_do_and_belongs_somewhere() -> None:
@@ -130,3 +135,37 @@ def test_every_kind_says_why_it_hurts_and_what_to_do_and_belongs_somewhere() -> 
         assert kind.why.endswith("."), code
         assert kind.fix.endswith("."), code
         assert kind.dimension in DIMENSIONS, code
+
+
+def test_of_three_rows_of_one_text_one_conflicts_and_one_repeats(checks: Checks) -> None:
+    same = [example("just the same", label, source=f"t:{n}") for n, label in enumerate(["billing", "refund", "refund"])]
+    found = checks.all([*ENOUGH, *same])
+    assert [(finding.code, where(finding)) for finding in found] == [("D006", ["t:1"]), ("D007", ["t:2"])]
+
+
+def test_an_empty_group_is_none(checks: Checks) -> None:
+    train = [*ENOUGH, example("in no group", "refund", group="")]
+    assert "D012" not in checks.codes(train, test=[example("quite another thing", "refund", group="")])
+
+
+def test_labels_that_differ_in_a_sign_or_a_number_are_different(checks: Checks) -> None:
+    names = ["A+", "A-", "A", "C++", "C#", "C", "1", "-1", "10", "1.0", "p1", "p 1"]
+    rows = [example(f"{THINGS[n % 10]} {n * 7919} text", names[n % len(names)]) for n in range(120)]
+    assert [f for f in findings_in(checks.folder, {"train": rows}, labels=[]) if f.code == "D013"] == []
+
+
+def test_the_specs_labels_are_counted_however_many_others_there_are(
+    checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunewright.data.checks.survey.ANSWERS", 3)
+    junk = [example(f"{THINGS[n % 10]} {n * 104729} junk", f"junk{n}") for n in range(9)]
+    assert "D003" not in checks.codes([*junk, *ENOUGH])
+
+
+def test_what_is_quoted_is_masked_short_and_on_one_line(checks: Checks) -> None:
+    label = "Dear Jane Doe, card 4111 1111 1111 1111 \x1b[31m\nINJECTED " + "x" * 5000
+    told = checks.only("D002", [*ENOUGH, example("a text", label)]).what
+    assert "4111" not in told
+    assert "Jane" not in told
+    assert len(told) < 200
+    assert told.isprintable()

@@ -74,7 +74,7 @@ def test_named_columns_count_before_the_form(tmp_path: Path) -> None:
 def test_columns_of_group_and_time_hold_for_every_form(tmp_path: Path) -> None:
     found = given(tmp_path, {**talk(), "customer": 12}, talk(), columns=Columns(group="customer"))
     assert found.example.meta.group == "12"
-    assert found.placed == [(2, "content-type")]
+    assert found.placed == [(2, "column")]
 
 
 def test_an_unknown_form_is_refused_at_once(tmp_path: Path) -> None:

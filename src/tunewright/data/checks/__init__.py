@@ -35,6 +35,7 @@ def judge(survey: Survey) -> tuple[list[Finding], list[SuspectRow]]:
     if survey.job.limit_unknown:
         what = f"token lengths were not checked: {survey.job.limit_unknown.rstrip('.')}"
         found.append(Finding("D025", "note", what, KINDS["D025"].fix))
-    doubtful, looked_at = suspects(survey)
-    found += wrong_labels(doubtful, looked_at, len(survey.train.table))
+    doubtful, judged = suspects(survey)
+    if survey.labels:
+        found += wrong_labels(doubtful, judged, len(survey.train.table))
     return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.code)), doubtful

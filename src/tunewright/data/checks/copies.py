@@ -9,8 +9,8 @@ import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.places import pair_places, places
-from tunewright.data.checks.survey import NEAR, Hashes, Indices, Split, Survey, Table
-from tunewright.data.near import NearPair, pairs_between
+from tunewright.data.checks.survey import Indices, Split, Survey, Table
+from tunewright.data.near import THRESHOLD, NearPair, first_rows, pairs_between
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def repeats(survey: Survey) -> Iterator[Finding]:
     label = "label" if survey.labels else "answer"
     for name, split in survey.splits.items():
         for code, rows in zip(("D007", "D006"), repeated(split.table), strict=True):
-            copies = _Copies(rows, _first_rows(split.table.text)[rows], split)
+            copies = _Copies(rows, first_rows(split.table.text)[rows], split)
             again = "another row" if code == "D007" else f"a text with another {label}"
             yield from _finding(code, f"{len(rows)} rows repeat {again}", name, split, copies,
                                 severity="note" if code == "D006" and not survey.labels else "warning")  # fmt: skip
@@ -61,17 +61,12 @@ def near_leaks(survey: Survey) -> Iterator[Finding]:
 
 
 def repeated(table: Table) -> tuple[Indices, Indices]:
-    """The rows whose text an earlier row has: (with its answer, with another)."""
-    firsts = _first_rows(table.text)
-    again = firsts != np.arange(len(table))
-    alike = table.answer == table.answer[firsts]
-    return np.flatnonzero(again & alike), np.flatnonzero(again & ~alike)
-
-
-def _first_rows(hashes: Hashes) -> Indices:
-    """For each row the first one with its hash."""
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    return first[inverse]
+    """(rows whose text and answer an earlier row has, other rows whose text stands earlier with another answer)."""
+    both = table.text * np.uint64(0x9E3779B97F4A7C15) ^ table.answer
+    again = first_rows(both) != np.arange(len(table))
+    firsts = first_rows(table.text)
+    differs = (firsts != np.arange(len(table))) & (table.answer != table.answer[firsts])
+    return np.flatnonzero(again), np.flatnonzero(differs & ~again)
 
 
 def nearly_repeated_pairs(split: Split) -> list[NearPair]:
@@ -93,7 +88,7 @@ def nearly_repeated(split: Split) -> _Copies:
 
 def nearly_known(known: Split, other: Split) -> _Copies:
     """The rows of `other` that have a near copy in `known`, equal texts aside."""
-    pairs = pairs_between(known.table.sketches, other.table.sketches, known.text, other.text, NEAR)
+    pairs = pairs_between(known.table.sketches, other.table.sketches, known.text, other.text, THRESHOLD)
     rows = np.array([pair.second for pair in pairs], np.int64)
     originals = np.array([pair.first for pair in pairs], np.int64)
     unequal = ~np.isin(other.table.text[rows], known.table.text)

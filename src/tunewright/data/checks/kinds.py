@@ -68,7 +68,6 @@ KINDS = {
     "D009": Kind(
         "unreadable row", "readable", "It is lost to training.",
         "They stand in quarantine/ of this check's output. Mend them, or allow some by data.max_unreadable.",
-        "leaves them out of the new file, and lists them",
     ),
     "D010": Kind(
         "read with a remark", "readable", "The file may not say what you mean.", "The rows are used as they are."
@@ -171,12 +170,16 @@ class Finding:
         return KINDS[self.code]
 
 
-def scores(findings: Sequence[Finding]) -> dict[str, int]:
-    """For each of DIMENSIONS 100 less the per cent that its gravest finding concerns, rounded down."""
+def scores(rows: int, findings: Sequence[Finding]) -> dict[str, int | None]:
+    """For each of DIMENSIONS 100 less the per cent that its gravest finding concerns, rounded down.
+
+    Args:
+        rows: readable training rows; without any, nothing but "readable" is measured.
+    """
     worst = dict.fromkeys(DIMENSIONS, 0.0)
     for finding in findings:
         worst[finding.kind.dimension] = max(worst[finding.kind.dimension], min(finding.share, 1.0))
-    return {name: int(100 * (1 - share)) for name, share in worst.items()}
+    return {name: int(100 * (1 - share)) if rows or name == "readable" else None for name, share in worst.items()}
 
 
 def sentence(rows: Mapping[str, int], findings: Sequence[Finding]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
 from tunewright.data.checks.survey import FIRST, Split, Survey, bare, hash_of
+from tunewright.data.shown import shown
 
 STARVED = 20
 """Rows below which a label is starved."""
@@ -20,24 +21,28 @@ def balance(survey: Survey) -> Iterator[Finding]:
     if not labels:
         return
     if len(present) < 2:
-        what = f"train: all rows have the label '{present[0]}'" if present else "train: no row has a label of the spec"
+        what = (
+            f"train: all rows have the label '{shown(present[0])}'"
+            if present
+            else "train: no row has a label of the spec"
+        )
         yield Finding("D003", "error", what, KINDS["D003"].fix, count=len(survey.train.table), share=1, split="train")
         return
     absent = [label for label in labels if not counts[label]]
     if absent:
-        what = f"train: no example of {', '.join(absent[:8])}"
+        what = f"train: no example of {', '.join(map(shown, absent[:8]))}"
         share = len(absent) / len(labels)
         yield Finding("D004", "warning", what, KINDS["D004"].fix, (), len(absent), share, "train")
     thin = [label for label in present if counts[label] < STARVED]
     if thin:
-        what = f"train: fewer than {STARVED} examples of {', '.join(thin[:8])}"
+        what = f"train: fewer than {STARVED} examples of {', '.join(map(shown, thin[:8]))}"
         what += f" and {len(thin) - 8} more" if len(thin) > 8 else ""
         share = len(thin) / len(labels)
         yield Finding("D005", "warning", what, KINDS["D005"].fix, (), len(thin), share, "train")
     largest = max(present, key=lambda label: counts[label])
     share = counts[largest] / sum(counts[label] for label in present)
     if share > 0.5 + 0.5 / len(present):
-        what = f"train: {100 * share:.0f} % of the rows have the label '{largest}'"
+        what = f"train: {100 * share:.0f} % of the rows have the label '{shown(largest)}'"
         yield Finding("D018", "warning", what, KINDS["D018"].fix, (), counts[largest], share, "train")
 
 
@@ -50,12 +55,14 @@ def spellings(survey: Survey) -> Iterator[Finding]:
     together: dict[str, list[str]] = defaultdict(list)
     for name, best in alike.items():
         together[best].append(name)
-    listing = "; ".join(", ".join(map(repr, [best, *names])) for best, names in list(together.items())[:FIRST])
+    listing = "; ".join(
+        ", ".join(f"'{shown(name)}'" for name in [best, *names]) for best, names in list(together.items())[:FIRST]
+    )
     count = sum(split.answers[name] for split in survey.splits.values() for name in alike)
     rows = sum(len(split.table) for split in survey.splits.values())
-    shown = [place for split in survey.splits.values() for place in places(split, _rows_of(split, alike))]
+    first = [place for split in survey.splits.values() for place in places(split, _rows_of(split, alike))]
     what = f"labels that may be one: {listing}"
-    yield Finding("D013", "warning", what, KINDS["D013"].fix, tuple(shown[:FIRST]), count, count / rows)
+    yield Finding("D013", "warning", what, KINDS["D013"].fix, tuple(first[:FIRST]), count, count / rows)
 
 
 def preferred_spellings(survey: Survey) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.survey import FIRST, Survey
 
+_FOR_MANY = ("array", "csv", "empty", "encoding", "format", "gzip", "header", "long", "parquet", "pretty-printed")
+"""Faults that may stand for more than a row, so that a share of rows says nothing about them."""
 _UNREMARKABLE = {"extra-keys"}
 """Notes that are no finding: other columns than those the spec names are usual, and left out."""
 
@@ -16,7 +18,8 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
         count, rows = split.quarantined, split.quarantined + len(split.table)
         if not count:
             continue
-        severity = "error" if count > survey.job.data.max_unreadable * rows else "warning"
+        many = any(split.faults.codes[code] for code in _FOR_MANY)
+        severity = "error" if many or count > survey.job.data.max_unreadable * rows else "warning"
         listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
         what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
         places = tuple(Place(fault.where, fault.reason) for fault in split.faults.first[:FIRST])

@@ -95,7 +95,9 @@ def damage(example: Example) -> list[str]:
 
 
 def without_template_tokens(text: str) -> str:
-    return _TEMPLATE_TOKENS.sub("", text)
+    while (less := _TEMPLATE_TOKENS.sub("", text)) != text:
+        text = less  # what was around a token may make another
+    return text
 
 
 class _Lengths:
@@ -104,9 +106,9 @@ class _Lengths:
     def __init__(self, job: Job, limit: Limit):
         self._task, self._limit, self._template = job.task, limit, ChatTemplate(limit.template)
         # A byte is at most one token; the template's own tokens and the prompt come to each row's.
-        self._spare = limit.max_length - _OVERHEAD
+        self._spare = limit.max_length
         if job.task:
-            self._spare -= sum(len(m.content.encode()) for m in job.task.prompt(""))
+            self._spare -= sum(len(m.content.encode()) + _OVERHEAD for m in job.task.prompt(""))
         self._last: tuple[Example | None, tuple[tuple[str, ...], tuple[str, ...]]] = (None, ((), ()))
 
     def of(self, example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -115,7 +117,8 @@ class _Lengths:
         return self._last[1]
 
     def _judged(self, example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if sum(len(message.content.encode("utf-8", "surrogatepass")) for message in example.messages) <= self._spare:
+        bytes_of = (len(message.content.encode("utf-8", "surrogatepass")) + _OVERHEAD for message in example.messages)
+        if sum(bytes_of) <= self._spare:
             return (), ()
         prompt, whole = self._tokens(example)
         kinds = (str(-(-whole // LENGTH_STEP) * LENGTH_STEP),)
@@ -134,7 +137,7 @@ class _Lengths:
 
 
 _OVERHEAD = 64
-"""Tokens that a template puts around a conversation's texts, at most."""
+"""Tokens that a template puts around a message, at most; a default system prompt is one more."""
 
 
 @lru_cache(maxsize=1)

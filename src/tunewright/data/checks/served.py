@@ -11,6 +11,7 @@ from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
 from tunewright.data.checks.single import listed
 from tunewright.data.checks.survey import Survey, hash_of
+from tunewright.data.shown import shown
 
 FEW_FOREIGN = 0.01
 """Share of rows up to which another language is but a note."""
@@ -22,14 +23,9 @@ _LEAST_LEAD = 8
 
 def prompts(survey: Survey) -> Iterator[Finding]:
     """D017: system prompts that differ from the task's, or without a spec from the most frequent one."""
-    if survey.job.task:
-        expected = hash_of(survey.job.task.prompt("")[0].content)
-    else:
-        systems = survey.train.table.system
-        if not len(systems) or not systems.any():
-            return
-        values, counts = np.unique(systems, return_counts=True)
-        expected = int(values[counts.argmax()])
+    expected = expected_prompt(survey)
+    if expected is None:
+        return
     for name, split in survey.splits.items():
         systems = split.table.system
         other = np.flatnonzero((systems != expected) & ((systems > 0) | (survey.job.task is None)))
@@ -41,6 +37,14 @@ def prompts(survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 "D017", "warning", what, KINDS["D017"].fix, shown, len(other), len(other) / len(systems), name
             )
+
+
+def expected_prompt(survey: Survey) -> int | None:
+    """The hash of the system prompt that rows should have: the task's, or train's most frequent one, if any has one."""
+    if survey.job.task:
+        return hash_of(survey.job.task.prompt("")[0].content)
+    values, counts = np.unique(survey.train.table.system, return_counts=True)
+    return int(values[counts.argmax()]) if values.any() else None
 
 
 def languages(survey: Survey) -> Iterator[Finding]:
@@ -71,7 +75,7 @@ def long_answers(survey: Survey) -> Iterator[Finding]:
     rows = np.linspace(0, len(lengths) - 1, min(_SAMPLE, len(lengths))).astype(int)
     lead = _common_lead([train.example(int(row)).answer for row in rows])
     if len(lead) >= _LEAST_LEAD:
-        what = f"train: nearly all answers begin with {lead!r}, which says nothing"
+        what = f"train: nearly all answers begin with '{shown(lead)}', which says nothing"
         fix = "Leave it out of the answers, and let the program that reads them add it."
         yield Finding("D022", "warning", what, fix, places(train, rows[:3].tolist()), len(lengths), 1.0, "train")
     usual = float(np.median(lengths))
@@ -81,8 +85,8 @@ def long_answers(survey: Survey) -> Iterator[Finding]:
             f"train: {len(far)} answers are more than four times as long as most: up to {lengths.max()} words, "
             f"the median has {usual:.0f}"
         )
-        shown = places(train, far[:5].tolist())
-        yield Finding("D022", "note", what, KINDS["D022"].fix, shown, len(far), len(far) / len(lengths), "train")
+        first = places(train, far[:5].tolist())
+        yield Finding("D022", "note", what, KINDS["D022"].fix, first, len(far), len(far) / len(lengths), "train")
 
 
 def _common_lead(answers: list[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
 from tunewright.data.checks.survey import FIRST, Hits, Survey
+from tunewright.data.shown import shown
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ def single_rows(survey: Survey) -> Iterator[Finding]:
 
 
 def listed(kinds: Counter[str]) -> str:
-    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(FIRST))
+    return ", ".join(f"{shown(kind)} ({count})" for kind, count in kinds.most_common(FIRST))
 
 
 def quoted(kinds: Counter[str]) -> str:
-    return ", ".join(f"'{kind}' ({count})" for kind, count in kinds.most_common(FIRST))
+    return ", ".join(f"'{shown(kind)}' ({count})" for kind, count in kinds.most_common(FIRST))
 
 
 def _longest(hits: Hits) -> int:

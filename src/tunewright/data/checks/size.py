@@ -10,6 +10,7 @@ import numpy as np
 from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.survey import Survey
 
+_LEAST_MARGIN = 1e-4
 _Z95 = 1.959964
 """The normal distribution's 97.5 % quantile."""
 
@@ -22,7 +23,7 @@ def needed(accuracy: float, margin: float) -> int:
 def small_tests(survey: Survey) -> Iterator[Finding]:
     """D023."""
     goal = survey.job.goal
-    if not goal.margin or goal.accuracy >= 1:
+    if goal.margin < _LEAST_MARGIN or goal.accuracy >= 1:
         return
     least = needed(goal.accuracy, goal.margin)
     if survey.tests:

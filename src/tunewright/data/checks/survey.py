@@ -7,11 +7,12 @@ texts themselves go to a file of examples, from which one can be read again by i
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -21,24 +22,24 @@ import numpy.typing as npt
 
 from tunewright.data.checks.rows import row_checks
 from tunewright.data.job import Job
-from tunewright.data.near import NearPair, Sketcher, Sketches, pairs_within
-from tunewright.data.pii import find_pii
-from tunewright.data.readers import Fault, Note, read_piece, write_quarantine
+from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
+from tunewright.data.readers import Fault, Note, read_piece
 from tunewright.data.readers.parts import Piece
+from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
 from tunewright.tasks import Example, Meta
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 
-NEAR = 0.8
-"""Jaccard similarity from which two texts are near copies."""
 FIRST = 5
 """Examples that a finding shows."""
 _KINDS = 1000
 """Kinds that are counted apart, at most."""
-_ONCE = ("extra-keys", "role", "bom", "gzip", "cr", "array")
+_OF_A_FILE = ("extra-keys", "role", "bom", "gzip", "cr", "array")
 """Remarks on a file, which the reader of each of its pieces makes."""
+_TOLD = 1000
+"""Remarks that are remembered as told, at most."""
 
 
 @dataclass
@@ -85,6 +86,7 @@ class Table:
     """Of the data's system prompt; 0: none."""
     words: Indices
     """Words of what is asked."""
+    characters: Indices
     answer_words: Indices
     offsets: Indices
     """Where each row begins in the file of examples, in bytes."""
@@ -101,8 +103,8 @@ class Table:
             return np.concatenate([getattr(part, name) for part in parts])
 
         return cls(
-            column("text"), column("answer"), column("group"), column("system"),
-            column("words").astype(np.int64), column("answer_words").astype(np.int64),
+            column("text"), column("answer"), column("group"), column("system"), column("words").astype(np.int64),
+            column("characters").astype(np.int64), column("answer_words").astype(np.int64),
             np.concatenate([part.offsets + shift for part, shift in zip(parts, shifts, strict=True)]),
             Sketches.joined([part.sketches for part in parts]),
         )  # fmt: skip
@@ -118,7 +120,7 @@ class Tally:
     """What is told once a file: (file, code, reason)."""
 
     def add(self, item: Fault | Note) -> None:
-        if isinstance(item, Note) and item.code in _ONCE:
+        if isinstance(item, Note) and item.code in _OF_A_FILE and len(self.told) < _TOLD:
             if (key := _key(item)) in self.told:
                 return
             self.told.add(key)
@@ -151,8 +153,6 @@ class Scan:
     notes: Tally
     answers: Counter[str]
     """How often each answer stands; of more than a few thousand, the first ones."""
-    systems: dict[int, str]
-    """Some system prompts by their hash."""
 
 
 ANSWERS = 5000
@@ -167,19 +167,17 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     scanner = Scanner(job, split, alone=alone)
-    faults: list[Fault] = []
-    with (folder / "examples.jsonl").open("wb") as stream:
+    examples, quarantine = folder / "examples.jsonl", folder / "quarantine.jsonl"
+    with examples.open("wb") as stream, quarantine.open("w", encoding="utf-8") as aside:
         for piece in pieces:
             for item in read_piece(piece, job.data.form, job.columns):
                 if isinstance(item, Example):
                     scanner.add(item, stream)
                 elif isinstance(item, Fault):
                     scanner.faults.add(item)
-                    faults.append(item)
+                    aside.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
                 else:
                     scanner.notes.add(item)
-    if faults:
-        write_quarantine(folder / "quarantine.jsonl", faults)
     return scanner.scan()
 
 
@@ -191,48 +189,59 @@ class Scanner:
     """
 
     def __init__(self, job: Job, split: str, *, alone: bool):
-        self._split, self._alone = split, alone
+        self._job, self._split, self._alone = job, split, alone
+        self._last, self._alike = "", 0
         self._checks = row_checks(job)
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
-        self._numbers = {name: array("q") for name in ("words", "answer_words", "offsets")}
-        self._sketcher = Sketcher(NEAR)
+        self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
+        self._sketcher = Sketcher(THRESHOLD)
         self._hits = {code: Hits() for code in self._checks}
         self._answers: Counter[str] = Counter()
-        self._systems: dict[int, str] = {}
+        self._allowed = frozenset(job.task.answers if job.task else ())
         self._rows = self._offset = 0
         self.faults, self.notes = Tally(), Tally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
-        named = _named(example, self._split, alone=self._alone)
+        named = self._named(example)
         line = named.model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
-        question, answer, system = asked(example), example.answer, system_prompt(example)
+        question, answer, system = self._job.asked(example), example.answer, system_prompt(example)
         system_hash = hash_of(system) if system else 0
         columns, numbers = self._columns, self._numbers
         columns["text"].append(hash_of(normal(question)))
         columns["answer"].append(hash_of(answer))
-        columns["group"].append(hash_of(example.meta.group) if example.meta.group is not None else 0)
+        columns["group"].append(hash_of(example.meta.group) if example.meta.group else 0)
         columns["system"].append(system_hash)
         numbers["words"].append(question.count(" ") + 1)
+        numbers["characters"].append(len(question))
         numbers["answer_words"].append(len(answer.split()))
         numbers["offsets"].append(self._offset)
         self._sketcher.add(question)
-        if answer in self._answers or len(self._answers) <= ANSWERS:
+        if answer in self._answers or len(self._answers) < ANSWERS or answer in self._allowed:
             self._answers[answer] += 1
-        if system and len(self._systems) < FIRST:
-            self._systems.setdefault(system_hash, system)
         for code, check in self._checks.items():
             if kinds := check(example):
                 self._hits[code].add(self._rows, kinds)
         self._rows += 1
         self._offset += len(line)
 
+    def _named(self, example: Example) -> Example:
+        """The example under a short id of its own, without the columns that the spec does not name."""
+        place = str(example.meta.source)
+        self._alike = self._alike + 1 if place == self._last else 0
+        self._last = place
+        # The elements of a JSON array may all stand in one line.
+        key = (place.rsplit(":", 1)[1] if self._alone else place) + (f".{self._alike}" if self._alike else "")
+        meta = Meta(id=f"{self._split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
+        return example.model_copy(update={"meta": meta})
+
     def scan(self) -> Scan:
         text, answer, group, system = (np.frombuffer(values.tobytes(), np.uint64) for values in self._columns.values())
-        words, answer_words, offsets = (np.frombuffer(values.tobytes(), np.int64) for values in self._numbers.values())
+        numbers = [np.frombuffer(values.tobytes(), np.int64) for values in self._numbers.values()]
+        words, characters, answer_words, offsets = numbers
         sketches = self._sketcher.sketches()
-        table = Table(text, answer, group, system, words, answer_words, offsets, sketches)
-        return Scan(table, self._hits, self.faults, self.notes, self._answers, self._systems)
+        table = Table(text, answer, group, system, words, characters, answer_words, offsets, sketches)
+        return Scan(table, self._hits, self.faults, self.notes, self._answers)
 
 
 def hash_of(text: str) -> int:
@@ -240,25 +249,16 @@ def hash_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
 
 
-def _named(example: Example, split: str, *, alone: bool) -> Example:
-    """The example under a short id, without the columns that the spec does not name."""
-    place = str(example.meta.source)
-    key = place.rsplit(":", 1)[1] if alone else place
-    meta = Meta(id=f"{split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
-    return example.model_copy(update={"meta": meta})
-
-
 class Split:
     """All that is known of "train" or of one test."""
 
-    def __init__(self, scans: Sequence[Scan], sizes: Sequence[int], examples: Path):
+    def __init__(self, job: Job, scans: Sequence[Scan], sizes: Sequence[int], examples: Path):
         """`sizes`: bytes of each scan's examples, which `examples` holds one after the other."""
-        self._file = examples
+        self._job, self._file = job, examples
         self.table = Table.joined([part.table for part in scans], [sum(sizes[:number]) for number in range(len(sizes))])
         self.hits: dict[str, Hits] = {}
         self.faults, self.notes = Tally(), Tally()
         self.answers: Counter[str] = Counter()
-        self.systems: dict[int, str] = {}
         row = 0
         for part in scans:
             for code, hits in part.hits.items():
@@ -266,7 +266,6 @@ class Split:
             self.faults.join(part.faults)
             self.notes.join(part.notes)
             self.answers += part.answers
-            self.systems = part.systems | self.systems
             row += len(part.table)
 
     @property
@@ -283,7 +282,7 @@ class Split:
 
     def text(self, row: int) -> str:
         """What row `row` asks."""
-        return asked(self.example(row))
+        return self._job.asked(self.example(row))
 
     def examples(self) -> Iterator[Example]:
         with self._file.open("rb") as stream:
@@ -293,7 +292,7 @@ class Split:
     @cached_property
     def near_pairs(self) -> list[NearPair]:
         """Near copies within the split."""
-        return pairs_within(self.table.sketches, self.text, NEAR)
+        return pairs_within(self.table.sketches, self.text, THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -327,23 +326,14 @@ LABELS = 300
 
 
 def bare(label: str) -> str:
-    """A label without what spellings of one label differ in: case, spacing, signs, a plural s."""
-    return re.sub(r"[\W_]+", "", label.casefold()).removesuffix("s")
+    """A label without what spellings of one label differ in: case, spaces, quotes, a full stop, a plural s.
+
+    Signs and numbers count: A+ is not A-, -1 is not 1, C++ is not C.
+    """
+    text = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", label.casefold().strip(" \t\r\n\"'`.,:;!"))
+    return text.removesuffix("s") if len(text) > 3 else text
 
 
 def excerpt(example: Example) -> str:
-    """The beginning of what an example asks and answers, on one line, personal data masked."""
-    return f"{_masked(asked(example), 160)} → {_masked(example.answer, 60)}"
-
-
-def _masked(text: str, limit: int) -> str:
-    cut = text[: 2 * limit]
-    for span in reversed(find_pii(cut)):
-        cut = f"{cut[: span.start]}⟨{span.kind}⟩{cut[span.end :]}"
-    return shortened(cut, limit)
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text on one line, its end cut off where it has more characters than that."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """The beginning of what an example asks and answers."""
+    return f"{shown(asked(example), 160)} → {shown(example.answer)}"

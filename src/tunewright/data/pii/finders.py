@@ -23,6 +23,7 @@ for _group in _GROUPS:
 # Laid out flat, because every text passes here.
 _WITH_DIGIT = [(gate.piece, gate.test, finders) for gate, finders in _GROUPS if not gate.words]
 _WITHOUT_DIGIT = [(gate.piece, gate.test, finders) for gate, finders in _GROUPS if not gate.words and not gate.digit]
+_ORDER = {id(finder): number for number, finder in enumerate(f for _, finders in _GROUPS for f in finders)}
 # Letters that are an ASCII letter to a pattern that ignores case, and not to str.lower().
 _ODD_LETTERS = re.compile("[ıİſ\N{KELVIN SIGN}]")
 
@@ -44,6 +45,7 @@ def find_pii(text: str) -> list[Span]:
     for gate, some in {id(group): group for word in words for group in _BY_WORD[word]}.values():
         if gate.lets(facts):
             finders += some
+    finders.sort(key=lambda finder: _ORDER[id(finder)])  # sets have another order in every process
     return _find(text, finders)
 
 
@@ -73,7 +75,7 @@ def _apart(spans: Iterable[Span], length: int) -> list[Span]:
     """The spans, best first, that overlap none before them; in the order of the text."""
     kept: list[Span] = []
     taken = bytearray(length)
-    for span in sorted(spans, key=lambda span: (-span.score, span.start - span.end, span.start)):
+    for span in sorted(spans, key=lambda span: (-span.score, span.start - span.end, span.start, span.kind)):
         if not any(taken[span.start : span.end]):
             taken[span.start : span.end] = b"\1" * (span.end - span.start)
             kept.append(span)

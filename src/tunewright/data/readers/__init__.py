@@ -21,6 +21,7 @@ from tunewright.data.readers.lines import head_of
 from tunewright.data.readers.parts import Piece
 from tunewright.data.readers.sources import files, suffix_of
 from tunewright.data.readers.writing import write_chat, write_quarantine
+from tunewright.data.shown import shown
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -152,7 +153,7 @@ def _reader_of(path: Path) -> _Reader | Fault:
 
 
 def _no_form(row: dict[str, Any]) -> str:
-    names = ", ".join(repr(str(key))[:40] for key in list(row)[:12]) or "none"
+    names = ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
     return (
         f"The keys of this file's rows fit no known form ({', '.join(FORMS)}); this row has {names}. "
         "Name the form, or the columns of text and label."

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tunewright.data.readers.base import Refusal
+from tunewright.data.shown import shown
 
 Remarks = list[tuple[str, str]]
 """(code, reason) of the notes on a row."""
@@ -63,9 +64,9 @@ def weight(value: Any, of: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= MAX_WEIGHT:
-        shown = _kind(value) if isinstance(value, (dict, list)) else repr(str(value)[:40])
+        what = _kind(value) if isinstance(value, (dict, list)) else f"'{shown(value, 40)}'"
         raise Refusal(
-            "weight", f"The weight of {of} is {shown}; write a number from 0 to {MAX_WEIGHT}, or leave it out."
+            "weight", f"The weight of {of} is {what}; write a number from 0 to {MAX_WEIGHT}, or leave it out."
         )
     return number
 
@@ -124,7 +125,7 @@ def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
     folded = role.strip().lower()
     meant = folded if folded in _ROLES else _MEANT.get(folded)
     fix = f"write '{meant}' instead" if meant else f"write one of: {', '.join(_ROLES)}"
-    raise Refusal("role", f"Message {number} has the role {role[:40]!r}; {fix}.")
+    raise Refusal("role", f"Message {number} has the role '{shown(role, 40)}'; {fix}.")
 
 
 def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
@@ -138,7 +139,7 @@ def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
                     "content-type", f"A content part of message {number} ({role}) is {_kind(part)}, not an object."
                 )
             if part.get("type") != "text" or not isinstance(part.get("text"), str):
-                kind = repr(str(part.get("type"))[:40])
+                kind = f"'{shown(part.get('type'), 40)}'"
                 reason = f"Message {number} ({role}) has a content part of type {kind}; only text can be learnt."
                 raise Refusal("content-type", reason)
             texts.append(part["text"])

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tunewright.data.readers import chat
 from tunewright.data.readers.base import Refusal
 from tunewright.data.readers.chat import Remarks
+from tunewright.data.shown import shown
 from tunewright.tasks import Example
 
 _SHAREGPT_ROLES = {
@@ -57,6 +58,8 @@ def example(row: dict[str, Any], form: str, columns: Columns, source: str, remar
     used = {*parts.used, "weight"}
     for name, column in (("group", columns.group), ("time", columns.time)):
         if column:
+            if column not in row:
+                raise Refusal("column", f"There is no {name} column {column!r}; this row has {_names(row)}.")
             meta[name] = _scalar(row, column)
             used.add(column)
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
@@ -132,7 +135,7 @@ def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Par
         role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             known = ", ".join(_SHAREGPT_ROLES)
-            raise Refusal("role", f"Turn {number} is from {str(speaker)[:40]!r}; write one of: {known}.")
+            raise Refusal("role", f"Turn {number} is from '{shown(speaker, 40)}'; write one of: {known}.")
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
         messages.append({**rest, "role": role, "content": turn["value"]})
     return _Parts(messages, ("conversations", "system", "tools"), row.get("tools"))
@@ -202,10 +205,13 @@ def _need(row: dict[str, Any], form: str, *keys: str) -> None:
             if other
             else ""
         )
-        names = ", ".join(repr(str(key))[:40] for key in list(row)[:12]) or "none"
         raise Refusal(
-            "shape", f"This row has no key {absent[0]!r}, which the form '{form}' needs; it has {names}.{hint}"
+            "shape", f"This row has no key {absent[0]!r}, which the form '{form}' needs; it has {_names(row)}.{hint}"
         )
+
+
+def _names(row: dict[str, Any]) -> str:
+    return ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
 
 
 def _turns(request: Any, answer: Any) -> list[dict[str, Any]]:
@@ -217,5 +223,5 @@ def _scalar(row: dict[str, Any], column: str) -> str:
     value = row.get(column)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
-    what = "is missing" if value is None else f"holds {str(value)[:40]!r}, not text"
+    what = "is missing" if value is None else f"holds '{shown(value, 40)}', not text"
     raise Refusal("content-type", f"The column {column!r} {what}; fill it, or delete this row.")

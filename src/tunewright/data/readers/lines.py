@@ -69,7 +69,7 @@ def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.") from None
     with file:
-        if is_gzip(file):
+        if span is None and is_gzip(file):
             with gzip.GzipFile(fileobj=file) as plain, io.BufferedReader(plain, _BUFFER) as stream:
                 yield stream
         else:
@@ -105,14 +105,15 @@ def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes
     number = span.line - 1 if span else 0
     try:
         with unpacked(path, span) as stream:
-            head = stream.peek(_BUFFER)
-            if wide := _wide(head):
+            # A span is of a plain file, so it is not looked at as one; only the first begins with the file's mark.
+            head = stream.peek(_BUFFER) if span is None or span.start == 0 else b"\n"
+            if span is None and (wide := _wide(head)):
                 yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
                 return
             yield from remarks_on(path, head)
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
-            end, readline = _line_reader(stream, head)
+            end, readline = _line_reader(stream, head if span is None else b"\n")
             while raw := readline(MAX_LINE):
                 number += 1
                 if len(raw) == MAX_LINE and not raw.endswith(end):
@@ -155,9 +156,10 @@ def text_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str]
 
 def byte_reason(path: Path, byte: int) -> str:
     return (
-        f"The file is not UTF-8: byte 0x{byte:02x} can't be decoded; it was probably saved as Latin-1 or "
-        f"Windows-1252. {_convert(path, 'WINDOWS-1252')}"
-    )
+        f"The file is not UTF-8: byte 0x{byte:02x} can't be decoded; it was probably saved as Latin-1 or Windows-1252. "
+        "Where it is but this line, mend the line; where it is the whole file, type: "
+        + _convert(path, "WINDOWS-1252")
+    )  # fmt: skip
 
 
 def _wide(head: bytes) -> str | None:
@@ -169,11 +171,11 @@ def _wide(head: bytes) -> str | None:
 
 
 def _wide_reason(path: Path, encoding: str) -> str:
-    return f"The file is not UTF-8 but {encoding}. {_convert(path, encoding)}"
+    return f"The file is not UTF-8 but {encoding}. Type: {_convert(path, encoding)}"
 
 
 def _convert(path: Path, encoding: str) -> str:
-    return f"Type: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}  and name that file in the spec."
+    return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}  and name that file instead."
 
 
 def remarks_on(path: Path, head: bytes) -> Iterator[Note]:

@@ -17,6 +17,9 @@ PART = 32 << 20
 """Bytes in a part: enough for a worker to be busy for seconds, few enough to hold what is found in one."""
 
 
+_STRETCH = 1 << 20
+
+
 @dataclass(frozen=True)
 class Piece:
     """A file, or a span of one."""
@@ -47,10 +50,13 @@ def _pieces(file: SourceFile) -> Iterator[tuple[Piece, int]]:
     with file.path.open("rb") as stream:
         start, line = 0, 1
         while chunk := stream.read(PART):
-            chunk += stream.readline()
-            yield Piece(file, Span(start, start + len(chunk), line)), len(chunk)
-            start += len(chunk)
-            line += chunk.count(b"\n")
+            length, lines = len(chunk), chunk.count(b"\n")
+            while not chunk.endswith(b"\n") and (chunk := stream.readline(_STRETCH)):
+                length += len(chunk)
+                lines += chunk.count(b"\n")
+            yield Piece(file, Span(start, start + length, line)), length
+            start += length
+            line += lines
 
 
 def _is_one_object_a_line(path: Path) -> bool:

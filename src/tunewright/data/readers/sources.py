@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tunewright.errors import UserError
 
+OUTPUTS = ("findings.json", "fixes.jsonl")
+"""What tells a folder that a check or a fix wrote, which is no source."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -26,8 +28,8 @@ def suffix_of(path: Path) -> str:
 def files(source: str | Path) -> list[SourceFile]:
     """The files of a source, sorted by name.
 
-    A folder gives all files below it with one of SUFFIXES (gzipped too), hidden ones aside. A pattern (`*`, `?`, `[…]`,
-    `**`) gives what it matches, whatever the suffix.
+    A folder gives all files below it with one of SUFFIXES (gzipped too), but for hidden ones and what a check or a fix
+    wrote. A pattern (`*`, `?`, `[…]`, `**`) gives what it matches, whatever the suffix.
 
     Raises:
         UserError: there is no such file, or none in the folder, or none that matches.
@@ -36,6 +38,8 @@ def files(source: str | Path) -> list[SourceFile]:
     if path.is_dir():
         inside = [p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file()]
         found = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        ours = {marker.parent for name in OUTPUTS for marker in path.rglob(name)} - {path}
+        found = [p for p in found if ours.isdisjoint(p.parents)]
         if not found:
             raise UserError(
                 "No data file is in this folder.",

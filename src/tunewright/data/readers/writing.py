@@ -12,6 +12,8 @@ from tunewright.data.readers.base import Fault
 from tunewright.data.readers.forms import Columns
 from tunewright.tasks import Example, Message
 
+_TAKEN = ("messages", "tools", "weight")
+
 
 def write_chat(path: Path, examples: Iterable[Example], columns: Columns) -> None:
     """One example a line: messages, tools and weight as OpenAI has them, then the keys of `meta.extra`.
@@ -36,7 +38,8 @@ def _chat_row(example: Example, columns: Columns) -> dict[str, Any]:
     for column, value in ((columns.group, example.meta.group), (columns.time, example.meta.time)):
         if column and value is not None:
             row[column] = value
-    return row | example.meta.extra
+    # A column under a name that OpenAI's rows have is kept under another, so that the row says what it said.
+    return row | {f"column_{key}" if key in _TAKEN or key in row else key: v for key, v in example.meta.extra.items()}
 
 
 def _chat_message(message: Message) -> dict[str, Any]:
