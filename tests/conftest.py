@@ -55,7 +55,7 @@ def survey_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Seq
         with file.open("wb") as stream:
             for each in examples:
                 scanner.add(each, stream)
-        surveyed[name] = Split(job, [scanner.scan()], [file.stat().st_size], file)
+        surveyed[name] = Split(job, [scanner.scan()], [scanner.table()], [file.stat().st_size], file)
     return Survey(job, surveyed)
 
 

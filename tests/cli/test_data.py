@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +118,22 @@ def test_stand_ins_need_a_key_and_the_mapping_is_for_its_owner_alone(export: Pat
     assert (export.parent / "who.json").stat().st_mode & 0o777 == 0o600
     assert "This file exists" in refused(tunewright(*line, "--out", "other"))
     assert not (export.parent / "other").exists()
+
+
+def test_ctrl_c_ends_all_at_once_and_leaves_nothing(export: Path) -> None:
+    folder = export.parent
+    row = json.dumps({"text": "my parcel with the blue kettle never arrived at the old house " * 5, "label": "x"})
+    with (folder / "big.jsonl").open("w") as stream:
+        for number in range(250_000):
+            stream.write(f'{row[:-1]}, "n": {number}}}\n')
+    line = [sys.executable, "-c", "from tunewright.cli import main; main()", "data", "check", "big.jsonl"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(folder.glob("data-check/.parts-*/*/examples.jsonl")):
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Interrupted" in told
+    assert "Traceback" not in told
+    assert list((folder / "data-check").iterdir()) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tunewright.artifacts import write_json, write_jsonl
 from tunewright.data.checks import Finding, Place, judge, scores
-from tunewright.data.checks.survey import Scan, Split, Survey, scan
+from tunewright.data.checks.survey import Scan, Split, Survey, Table, scan
 from tunewright.data.job import Job
 from tunewright.data.readers.parts import PART, Piece, parts
 from tunewright.data.report import write_report
@@ -107,7 +107,8 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
             examples = _gathered([folders[number] / "examples.jsonl" for number in mine],
                                  output / EXAMPLES / f"{name}.jsonl")  # fmt: skip
             _gathered([folders[number] / "quarantine.jsonl" for number in mine], output / QUARANTINE / f"{name}.jsonl")
-            splits[name] = Split(job, [scans[number] for number in mine], sizes, examples)
+            tables = [Table.load(folders[number] / "table.npz") for number in mine]
+            splits[name] = Split(job, [scans[number] for number in mine], tables, sizes, examples)
         scans.clear()
     yield Survey(job, splits)
 

@@ -12,7 +12,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -95,6 +95,21 @@ class Table:
     def __len__(self) -> int:
         return len(self.text)
 
+    def save(self, path: Path) -> None:
+        """Write the table as an .npz file."""
+        own = {column.name: getattr(self, column.name) for column in fields(self) if column.name != "sketches"}
+        near = self.sketches
+        np.savez(path, **own, sketch_digests=near.digests, sketch_words=near.words, short_keys=near.keys[0],
+                 long_keys=near.keys[1], short_signs=near.signs[0], long_signs=near.signs[1])  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """The table that `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            own = {column.name: file[column.name] for column in fields(cls) if column.name != "sketches"}
+            keys, signs = (file["short_keys"], file["long_keys"]), (file["short_signs"], file["long_signs"])
+            return cls(**own, sketches=Sketches(file["sketch_digests"], file["sketch_words"], keys, signs))
+
     @classmethod
     def joined(cls, parts: Sequence[Table], shifts: Sequence[int]) -> Table:
         """One table of all parts' rows; `shifts` is added to each part's offsets."""
@@ -145,9 +160,8 @@ def _key(item: Fault | Note) -> tuple[str, str, str]:
 
 @dataclass
 class Scan:
-    """What is known of some rows of one split."""
+    """What is counted over some rows of one split. Small: it goes from process to process."""
 
-    table: Table
     hits: dict[str, Hits]
     faults: Tally
     notes: Tally
@@ -167,6 +181,7 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     scanner = Scanner(job, split, alone=alone)
+    # Large results go by file: a process that is ended while it sends one would leave the receiver waiting.
     examples, quarantine = folder / "examples.jsonl", folder / "quarantine.jsonl"
     with examples.open("wb") as stream, quarantine.open("w", encoding="utf-8") as aside:
         for piece in pieces:
@@ -178,6 +193,7 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                     aside.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
                 else:
                     scanner.notes.add(item)
+    scanner.table().save(folder / "table.npz")
     return scanner.scan()
 
 
@@ -236,12 +252,16 @@ class Scanner:
         return example.model_copy(update={"meta": meta})
 
     def scan(self) -> Scan:
+        """What was counted so far."""
+        return Scan(self._hits, self.faults, self.notes, self._answers)
+
+    def table(self) -> Table:
+        """The numbers of all rows so far."""
         text, answer, group, system = (np.frombuffer(values.tobytes(), np.uint64) for values in self._columns.values())
         numbers = [np.frombuffer(values.tobytes(), np.int64) for values in self._numbers.values()]
         words, characters, answer_words, offsets = numbers
         sketches = self._sketcher.sketches()
-        table = Table(text, answer, group, system, words, characters, answer_words, offsets, sketches)
-        return Scan(table, self._hits, self.faults, self.notes, self._answers)
+        return Table(text, answer, group, system, words, characters, answer_words, offsets, sketches)
 
 
 def hash_of(text: str) -> int:
@@ -252,21 +272,21 @@ def hash_of(text: str) -> int:
 class Split:
     """All that is known of "train" or of one test."""
 
-    def __init__(self, job: Job, scans: Sequence[Scan], sizes: Sequence[int], examples: Path):
+    def __init__(self, job: Job, scans: Sequence[Scan], tables: Sequence[Table], sizes: Sequence[int], examples: Path):
         """`sizes`: bytes of each scan's examples, which `examples` holds one after the other."""
         self._job, self._file = job, examples
-        self.table = Table.joined([part.table for part in scans], [sum(sizes[:number]) for number in range(len(sizes))])
+        self.table = Table.joined(tables, [sum(sizes[:number]) for number in range(len(sizes))])
         self.hits: dict[str, Hits] = {}
         self.faults, self.notes = Tally(), Tally()
         self.answers: Counter[str] = Counter()
         row = 0
-        for part in scans:
+        for part, table in zip(scans, tables, strict=True):
             for code, hits in part.hits.items():
                 self.hits.setdefault(code, Hits()).join(hits, row)
             self.faults.join(part.faults)
             self.notes.join(part.notes)
             self.answers += part.answers
-            row += len(part.table)
+            row += len(table)
 
     @property
     def quarantined(self) -> int:
