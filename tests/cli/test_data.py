@@ -124,9 +124,11 @@ def test_ctrl_c_ends_all_at_once_and_leaves_nothing(export: Path) -> None:
     folder = export.parent
     row = json.dumps({"text": "my parcel with the blue kettle never arrived at the old house " * 5, "label": "x"})
     with (folder / "big.jsonl").open("w") as stream:
-        for number in range(250_000):
+        for number in range(120_000):
             stream.write(f'{row[:-1]}, "n": {number}}}\n')
-    line = [sys.executable, "-c", "from tunewright.cli import main; main()", "data", "check", "big.jsonl"]
+    # What starts the tests may have told its children to ignore Ctrl-C.
+    entry = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    line = [sys.executable, "-c", f"{entry}; from tunewright.cli import main; main()", "data", "check", "big.jsonl"]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list(folder.glob("data-check/.parts-*/*/examples.jsonl")):
         time.sleep(0.05)

@@ -48,7 +48,7 @@ def curve() -> LearningCurve:
 
 
 def test_a_curve_says_what_it_measured_and_what_more_would_bring(curve: LearningCurve) -> None:
-    assert (curve.rows, curve.labels, curve.shape) == (120, 4, curve.shape)
+    assert (curve.rows, curve.labels, curve.shape) == (120, 4, "flat")
     assert [point.rows for point in curve.points] == sorted(point.rows for point in curve.points)
     assert curve.points[-1].rows == 96
     assert curve.now and curve.now.low <= curve.now.value <= curve.now.high

@@ -133,6 +133,11 @@ def test_a_csv_of_a_header_alone_is_refused(tmp_path: Path) -> None:
     assert "holds no rows" in refusal(write(tmp_path, "text,label\n", "data.csv"))
 
 
+def test_a_csv_field_may_be_as_long_as_a_line(tmp_path: Path) -> None:
+    long = "x" * 300_000
+    assert read_rows(write(tmp_path, f"text,label\n{long},a\n", "data.csv"))[0][1]["text"] == long
+
+
 def _shared(name: str) -> Path:
     if not BAD_INPUTS.is_dir():
         pytest.skip(f"the shared malformed files are not here: {BAD_INPUTS}")

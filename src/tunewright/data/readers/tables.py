@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
-from tunewright.data.readers.lines import BROKEN_GZIP, byte_reason, head_of, raw_lines, unpacked
+from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, raw_lines, unpacked
 from tunewright.data.readers.sources import suffix_of
 from tunewright.errors import UserError
 
@@ -29,6 +29,7 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
         UserError: there is no such file.
     """
     lines = _Lines(path)
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     reader = csv.reader(lines, delimiter=_delimiter(head_of(path), path), strict=True)
     header: list[str] | None = None
     while True:
