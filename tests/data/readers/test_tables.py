@@ -52,7 +52,13 @@ def test_csv_with_bare_carriage_returns_and_a_byte_order_mark(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("row", "code"),
-    [("one", "fields"), ("one,two,three", "fields"), ('"a"b,c', "csv"), ("a,", "empty-answer"), ("x" * 200_000, "csv")],
+    [
+        ("one", "fields"),
+        ("one,two,three", "fields"),
+        ('"a"b,c', "csv"),
+        ("a,", "empty-answer"),
+        ("x" * 200_000, "fields"),
+    ],
 )
 def test_a_bad_csv_row_is_named_and_its_neighbours_are_read(row: str, code: str, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.csv", f"text,label\na,b\n{row}\nc,d\n"))
