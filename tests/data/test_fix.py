@@ -223,6 +223,12 @@ def test_labels_are_no_personal_data(tmp_path: Path) -> None:
     assert {label for _, label in mended(fixed)} == {"a@b.test", "c"}
 
 
+def test_a_fix_that_would_leave_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
+    with pytest.raises(UserError, match="Nothing would be left to train on: D008 2 rows"):
+        fix(job(train, f"data.test.same={train}"), ["D008"], tmp_path / "out")
+
+
 def test_new_files_inside_the_source_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "d.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
@@ -264,12 +270,12 @@ def test_a_fix_changes_no_row_that_it_does_not_list(
     train = write(folder / "d.jsonl", given_rows)
     if not given_rows:
         return
-    fixed = fix(
-        job(train, "data.group=group", "data.form=labelled", labels=["refund", "billing"]),
-        codes,
-        folder / "out",
-        Pseudonymiser(KEY),
-    )
+    made = job(train, "data.group=group", "data.form=labelled", labels=["refund", "billing"])
+    try:
+        fixed = fix(made, codes, folder / "out", Pseudonymiser(KEY))
+    except UserError as error:
+        assert "Nothing would be left" in str(error)
+        return
     listed = {entry["where"]: entry["action"] for entry in log(fixed)}
     given_columns = Columns(group="group")
     originals = [item for item in read(train, form="labelled", columns=given_columns) if isinstance(item, Example)]

@@ -45,7 +45,7 @@ def examine(job: Job, output: Path) -> Examination:
     """Check the data, and write what was found.
 
     Writes `examples/<split>.jsonl`, `quarantine/<split>.jsonl` of rows that can't be read, `findings.json`,
-    `suspects.jsonl` of rows that look mislabelled, and `report.html`. Memory is about 700 bytes a row at the peak, and
+    `suspects.jsonl` of rows that look mislabelled, and `report.html`. Memory is about 1 kB a row at the peak, and
     what the workers hold of a part each.
 
     Raises:

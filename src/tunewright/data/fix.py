@@ -69,7 +69,6 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
     output.mkdir(parents=True, exist_ok=True)
-    write_jsonl(output / LOG, ())  # tells the folder from a source, should it lie in one
     changes: Counter[str] = Counter()
     log: list[dict[str, Any]] = []
     files = {}
@@ -77,8 +76,10 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
         with survey(job, Path(scratch)) as surveyed:
             _require_rows(job, surveyed)
             edits = _edits(surveyed, wanted, pseudonymiser)
-            for name in surveyed.splits:
-                deleted = _deleted(surveyed, name, wanted)
+            deletions = {name: _deleted(surveyed, name, wanted) for name in surveyed.splits}
+            _require_rest(surveyed, deletions["train"])
+            write_jsonl(output / LOG, ())  # tells the folder from a source, should it lie in one
+            for name, deleted in deletions.items():
                 files[name] = output / f"{name}.jsonl"
                 write_chat(files[name], _mended(job, name, deleted, edits, log), job.columns)
         quarantine = Path(scratch) / QUARANTINE
@@ -97,6 +98,15 @@ def _require_rows(job: Job, surveyed: Survey) -> None:
             where=job.sources["train"],
             why=reasons[0].reason if reasons else None,
             fix="Look at: tunewright data check, with the same words.",
+        )
+
+
+def _require_rest(surveyed: Survey, deleted: Mapping[int, str]) -> None:
+    if len(deleted) == len(surveyed.train.table):
+        codes = ", ".join(f"{code} {count} rows" for code, count in Counter(deleted.values()).items())
+        raise UserError(
+            f"Nothing would be left to train on: {codes}.",
+            fix="Mend fewer kinds at once, or name another test, of other groups, under data.test.",
         )
 
 
