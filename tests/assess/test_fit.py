@@ -38,7 +38,7 @@ def facts(svm: float = 0.85, **changes: object) -> Facts:
         rows=10_000, answers=77, classification=True, groups=10_000, grouped=True, median_a_label=130, test_rows=3000,
         request=short, answer=Lengths(1, 1), copied=0.1, contradicting=0.0, suspects=0.0, curve=curve(svm),
     )  # fmt: skip
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return replace(usual, **changes)
 
 
 def whats(forecast: FitForecast) -> str:

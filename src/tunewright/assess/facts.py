@@ -15,8 +15,6 @@ from tunewright.tasks import Example
 
 SUSPECTS_WRONG = 0.55
 """Share of suspected labels that are wrong: the precision `bench/label_noise.py` measures."""
-WEAK_JUDGE = 0.2
-"""Where more rows than this share are suspected, the classifier is too weak to be believed."""
 _WORD = re.compile(r"\w+")
 
 
@@ -112,11 +110,11 @@ def _contradicting(examples: Sequence[Example]) -> float:
 
 
 def _suspects(examples: Sequence[Example], seed: int) -> float | None:
-    from tunewright.data.label_noise import likely_mislabelled
+    from tunewright.data.label_noise import MOST_WRONG, likely_mislabelled
 
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     found = likely_mislabelled(
         [row.request for row in rows], [row.answer for row in rows], [group_of(row) for row in rows], seed
     )
     share = len(found) / len(rows)
-    return share if share <= WEAK_JUDGE else None
+    return share if share <= MOST_WRONG else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tunewright.data.folds import group_of
 from tunewright.data.near import THRESHOLD, near_copies, near_duplicates
 from tunewright.data.text import normal
+from tunewright.data.union import DisjointSets
 from tunewright.tasks import Example
 
 SEARCH = 0.7
@@ -25,17 +26,17 @@ def blocks_of(examples: Sequence[Example]) -> list[Block]:
     The joins chain: two customers who sent the same greeting are one block. So a block may grow large; whoever cuts
     the data says what becomes of such a one.
     """
-    owner = list(range(len(examples)))
+    sets = DisjointSets()
     firsts: dict[tuple[str, str], int] = {}
     for index, example in enumerate(examples):
-        _join(owner, firsts.setdefault(("text", normal(example.request)), index), index)
+        sets.join(firsts.setdefault(("text", normal(example.request)), index), index)
         if example.meta.group:
-            _join(owner, firsts.setdefault(("group", example.meta.group), index), index)
+            sets.join(firsts.setdefault(("group", example.meta.group), index), index)
     # The search compares only some where very many texts are alike, so it is given them in an order of their own.
     order = sorted(range(len(examples)), key=lambda index: examples[index].request)
     for pair in near_duplicates([examples[index].request for index in order], THRESHOLD):
-        _join(owner, order[pair.first], order[pair.second])
-    return _merged([[example] for example in examples], owner)
+        sets.join(order[pair.first], order[pair.second])
+    return _merged([[example] for example in examples], sets)
 
 
 def rejoined(blocks: Sequence[Block], kept: Sequence[Block], held: Sequence[Block]) -> list[Block]:
@@ -48,11 +49,11 @@ def rejoined(blocks: Sequence[Block], kept: Sequence[Block], held: Sequence[Bloc
     """
     place = {id(example): index for index, block in enumerate(blocks) for example in block}
     left, right = (sorted(members(side), key=lambda example: example.request) for side in (kept, held))
-    owner = list(range(len(blocks)))
+    sets = DisjointSets()
     for pair in near_copies([e.request for e in left], [e.request for e in right], SEARCH):
         if pair.jaccard >= THRESHOLD:
-            _join(owner, place[id(left[pair.first])], place[id(right[pair.second])])
-    return _merged(blocks, owner)
+            sets.join(place[id(left[pair.first])], place[id(right[pair.second])])
+    return _merged(blocks, sets)
 
 
 def key_of(block: Block) -> tuple[str, str]:
@@ -64,22 +65,8 @@ def members(blocks: Sequence[Block]) -> list[Example]:
     return [example for block in blocks for example in block]
 
 
-def _merged(blocks: Sequence[Block], owner: list[int]) -> list[Block]:
+def _merged(blocks: Sequence[Block], sets: DisjointSets) -> list[Block]:
     merged: dict[int, Block] = {}
     for index, block in enumerate(blocks):
-        merged.setdefault(_root(owner, index), []).extend(block)
+        merged.setdefault(sets.head(index), []).extend(block)
     return list(merged.values())
-
-
-def _root(owner: list[int], index: int) -> int:
-    """The head of a tree of a union-find forest (Galler and Fischer 1964), with its path halved."""
-    while owner[index] != index:
-        owner[index] = owner[owner[index]]
-        index = owner[index]
-    return index
-
-
-def _join(owner: list[int], first: int, second: int) -> None:
-    """The earlier head leads, so that a block's head is its first member."""
-    heads = sorted((_root(owner, first), _root(owner, second)))
-    owner[heads[1]] = heads[0]

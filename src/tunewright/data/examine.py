@@ -14,7 +14,7 @@ from tunewright.artifacts import write_json, write_jsonl
 from tunewright.data.checks import Finding, Place, judge, scores
 from tunewright.data.checks.survey import Scan, Split, Survey, Table, scan
 from tunewright.data.job import Job
-from tunewright.data.readers.parts import PART, Piece, parts
+from tunewright.data.readers.parts import PART, parts
 from tunewright.data.report import write_report
 from tunewright.data.workers import each
 from tunewright.progress import say, track
@@ -83,12 +83,13 @@ def load_examination(folder: Path) -> Examination:
 @contextmanager
 def survey(job: Job, output: Path) -> Iterator[Survey]:
     """One pass over the data; examples and quarantine are written below `output`."""
+    sources = job.files()
     tasks = [
         (name, pieces, len(files) == 1 and job.sources[name].is_file())
-        for name, files in job.files().items()
+        for name, files in sources.items()
         for pieces in parts(files)
     ]
-    small = sum(file.path.stat().st_size for files in job.files().values() for file in files) < PART
+    small = sum(file.path.stat().st_size for files in sources.values() for file in files) < PART
     # Beside the output, so that a cluster that sees one sees the other.
     with tempfile.TemporaryDirectory(dir=output, prefix=PARTS) as scratch:
         folders = [Path(scratch) / f"{number:06d}" for number in range(len(tasks))]
@@ -110,7 +111,7 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
             tables = [Table.load(folders[number] / "table.npz") for number in mine]
             splits[name] = Split(job, [scans[number] for number in mine], tables, sizes, examples)
         scans.clear()
-    yield Survey(job, splits)
+    yield Survey(job, splits, {name: [p for of, pieces, _ in tasks if of == name for p in pieces] for name in sources})
 
 
 def _gathered(files: list[Path], target: Path) -> Path:
@@ -125,12 +126,6 @@ def _gathered(files: list[Path], target: Path) -> Path:
                     shutil.copyfileobj(more, stream, 1 << 20)
                 file.unlink()
     return target
-
-
-def pieces_of(job: Job, split: str) -> Iterator[Piece]:
-    """All pieces of one split, in order."""
-    for part in parts(job.files()[split]):
-        yield from part
 
 
 def tell(findings: list[Finding]) -> None:

@@ -22,7 +22,7 @@ from tunewright.data.checks.labels import preferred_spellings
 from tunewright.data.checks.rows import STAND_INS, personal_data, row_checks, template_tokens, without_template_tokens
 from tunewright.data.checks.served import expected_prompt
 from tunewright.data.checks.survey import Split, Survey, excerpt, hash_of
-from tunewright.data.examine import QUARANTINE, pieces_of, survey
+from tunewright.data.examine import QUARANTINE, survey
 from tunewright.data.job import Job
 from tunewright.data.mojibake import mojibake
 from tunewright.data.pii import Pseudonymiser
@@ -69,7 +69,6 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
     output.mkdir(parents=True, exist_ok=True)
-    changes: Counter[str] = Counter()
     log: list[dict[str, Any]] = []
     files = {}
     with tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
@@ -81,13 +80,12 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
             write_jsonl(output / LOG, ())  # tells the folder from a source, should it lie in one
             for name, deleted in deletions.items():
                 files[name] = output / f"{name}.jsonl"
-                write_chat(files[name], _mended(job, name, deleted, edits, log), job.columns)
+                write_chat(files[name], _mended(surveyed, name, deleted, edits, log), job.columns)
         quarantine = Path(scratch) / QUARANTINE
         if quarantine.exists():
             quarantine.rename(output / QUARANTINE)
     write_jsonl(output / LOG, log)
-    changes.update(entry["code"] for entry in log)
-    return Fixed(files, changes)
+    return Fixed(files, Counter(entry["code"] for entry in log))
 
 
 def _require_rows(job: Job, surveyed: Survey) -> None:
@@ -128,11 +126,12 @@ def _checked(codes: Iterable[str], pseudonymiser: Pseudonymiser | None) -> set[s
 
 
 def _mended(
-    job: Job, name: str, deleted: Mapping[int, str], edits: Mapping[str, Edit], log: list[dict[str, Any]]
+    surveyed: Survey, name: str, deleted: Mapping[int, str], edits: Mapping[str, Edit], log: list[dict[str, Any]]
 ) -> Iterator[Example]:
     """The examples of a split that stay, mended; every change is added to the log."""
     row = -1
-    for piece in pieces_of(job, name):
+    job = surveyed.job
+    for piece in surveyed.pieces[name]:
         for item in read_piece(piece, job.data.form, job.columns):
             if isinstance(item, Fault):
                 log.append(_row("D009", "left out", name, item.where, {"reason": item.reason}))
@@ -166,8 +165,9 @@ def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
         for row in rows:
             deleted.setdefault(row, code)
 
+    checks = row_checks(surveyed.job)
     for code in sorted(wanted & {"D001", "D019", "D020"}):
-        check = row_checks(surveyed.job).get(code)
+        check = checks.get(code)
         if check and split.hits[code].rows:
             delete((row for row, example in enumerate(split.examples()) if check(example)), code)
     if "D006" in wanted:

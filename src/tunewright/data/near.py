@@ -27,6 +27,7 @@ from tunewright.data.minhash import (
     sign,
     similarities,
 )  # fmt: skip
+from tunewright.data.union import DisjointSets
 
 CHARACTERS = 3
 """Characters in a shingle of a short text. On BANKING77's training part three find twice what four or five do, with as
@@ -166,7 +167,7 @@ def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[
     firsts = first_rows(sketches.digests)
     repeats = np.flatnonzero((firsts != np.arange(len(firsts))) & (sketches.words > 0))
     found = [NearPair(int(firsts[index]), index, 1.0) for index in repeats.tolist()]
-    owner: dict[int, int] = {}
+    sets = DisjointSets()
     for width, rows, keys, signs in zip((0, WORDS), sketches.rows(), sketches.keys, sketches.signs, strict=True):
         distinct = firsts[rows] == rows
         rows, keys, signs = rows[distinct], keys[distinct], signs[distinct]
@@ -175,21 +176,21 @@ def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[
             earlier = lefts < rights
             earlier[earlier] = similarities(signs[lefts[earlier]], signs[rights[earlier]]) >= threshold - DOUBT
             for first, second in zip(rows[lefts[earlier]].tolist(), rows[rights[earlier]].tolist(), strict=True):
-                if _root(owner, first) != _root(owner, second) and (similarity := jaccard(first, second)) >= threshold:
-                    owner[_root(owner, second)] = _root(owner, first)
+                if sets.head(first) != sets.head(second) and (similarity := jaccard(first, second)) >= threshold:
+                    sets.join(first, second)
                     found.append(NearPair(first, second, similarity))
     return sorted(found, key=lambda pair: (pair.second, pair.first))
 
 
 def near_groups(pairs: Iterable[NearPair]) -> list[list[int]]:
     """The groups that pairs join, each of two members or more and sorted, in the order of their first members."""
-    owner: dict[int, int] = {}
+    sets = DisjointSets()
     pairs = list(pairs)
     for pair in pairs:
-        owner[_root(owner, pair.second)] = _root(owner, pair.first)
+        sets.join(pair.first, pair.second)
     groups: dict[int, list[int]] = {}
     for index in sorted({index for pair in pairs for index in (pair.first, pair.second)}):
-        groups.setdefault(_root(owner, index), []).append(index)
+        groups.setdefault(sets.head(index), []).append(index)
     return list(groups.values())
 
 
@@ -247,17 +248,9 @@ def _sketched(texts: Sequence[str], threshold: float) -> Sketches:
 
 
 def first_rows(digests: Hashes) -> Indices:
-    """For each text the index of the first one with its normal form."""
+    """For each hash the index of the first one that equals it."""
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     return first[inverse]
-
-
-def _root(owner: dict[int, int], index: int) -> int:
-    """The head of a group in a union-find forest; who isn't in it is alone."""
-    while (above := owner.get(index, index)) != index:
-        owner[index] = owner.get(above, above)
-        index = above
-    return index
 
 
 class _Counting(dict[int, int | str]):

@@ -85,7 +85,7 @@ def test_each_repeat_after_the_first_counts(checks: Checks) -> None:
 def test_turns_before_the_last_question_count_where_no_task_leaves_them_out(checks: Checks) -> None:
     def talk(first: str) -> Example:
         turns = [("user", first), ("assistant", "Which one?"), ("user", "the blue one"), ("assistant", "refund")]
-        return Example(messages=[Message(role=role, content=text) for role, text in turns], meta=Meta(id=first))  # type: ignore[arg-type]
+        return Example(messages=[Message(role=role, content=text) for role, text in turns], meta=Meta(id=first))
 
     rows = [*ENOUGH, talk("My kettle is broken."), talk("My ladder never arrived.")]
     assert "D007" in checks.codes(rows), "a classifier is shown the last question only"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.readers.helpers import SHARED, Read, read_all
-from tunewright.data.readers import Columns, write_chat, write_quarantine
+from tunewright.data.readers import Columns, quarantine_line, write_chat
 
 # file: (examples, faults as (line, code), notes as (line, code))
 CASES: dict[str, tuple[int, list[tuple[int, str]], list[tuple[int, str]]]] = {
@@ -72,7 +72,7 @@ def test_a_shared_case_gives_its_examples_faults_and_notes(name: str) -> None:
 def test_all_that_a_shared_case_gives_can_be_written(name: str, tmp_path: Path) -> None:
     found = case(name)
     write_chat(tmp_path / "kept.jsonl", found.examples, Columns())
-    write_quarantine(tmp_path / "refused.jsonl", found.faults)
+    (tmp_path / "refused.jsonl").write_text("".join(map(quarantine_line, found.faults)), "utf-8")
     refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text("utf-8").split("\n")[:-1]]
     assert [row["reason"] for row in refused] == [fault.reason for fault in found.faults]
     if found.examples:

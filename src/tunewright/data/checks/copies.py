@@ -26,8 +26,9 @@ def repeats(survey: Survey) -> Iterator[Finding]:
     """D006 and D007: rows that repeat an earlier row's text, with another label or with its own."""
     label = "label" if survey.labels else "answer"
     for name, split in survey.splits.items():
-        for code, rows in zip(("D007", "D006"), repeated(split.table), strict=True):
-            copies = _Copies(rows, first_rows(split.table.text)[rows], split)
+        firsts = first_rows(split.table.text)
+        for code, rows in zip(("D007", "D006"), repeated(split.table, firsts), strict=True):
+            copies = _Copies(rows, firsts[rows], split)
             again = "another row" if code == "D007" else f"a text with another {label}"
             yield from _finding(code, f"{len(rows)} rows repeat {again}", name, split, copies,
                                 severity="note" if code == "D006" and not survey.labels else "warning")  # fmt: skip
@@ -60,11 +61,14 @@ def near_leaks(survey: Survey) -> Iterator[Finding]:
         yield from _finding("D012", what, name, split, near, count, places(split, related.tolist()))
 
 
-def repeated(table: Table) -> tuple[Indices, Indices]:
-    """(rows whose text and answer an earlier row has, other rows whose text stands earlier with another answer)."""
+def repeated(table: Table, firsts: Indices) -> tuple[Indices, Indices]:
+    """(rows whose text and answer an earlier row has, other rows whose text stands earlier with another answer).
+
+    Args:
+        firsts: for each row the first one with its text.
+    """
     both = table.text * np.uint64(0x9E3779B97F4A7C15) ^ table.answer
     again = first_rows(both) != np.arange(len(table))
-    firsts = first_rows(table.text)
     differs = (firsts != np.arange(len(table))) & (table.answer != table.answer[firsts])
     return np.flatnonzero(again), np.flatnonzero(differs & ~again)
 

@@ -47,7 +47,7 @@ def balance(survey: Survey) -> Iterator[Finding]:
 
 
 def spellings(survey: Survey) -> Iterator[Finding]:
-    """Labels that differ only in case, spacing, signs or a plural s."""
+    """Labels that differ only in what `bare` leaves out."""
     present = {name for split in survey.splits.values() for name in split.answers}
     alike = {name: best for name, best in preferred_spellings(survey).items() if name != best and name in present}
     if not alike:

@@ -33,9 +33,9 @@ def prompts(survey: Survey) -> Iterator[Finding]:
             different = len(np.unique(systems[other]))
             than = "the spec's" if survey.job.task else "train's most frequent one"
             what = f"{name}: {len(other)} rows have another system prompt than {than} ({different} different)"
-            shown = places(split, other[:5].tolist())
+            first = places(split, other[:5].tolist())
             yield Finding(
-                "D017", "warning", what, KINDS["D017"].fix, shown, len(other), len(other) / len(systems), name
+                "D017", "warning", what, KINDS["D017"].fix, first, len(other), len(other) / len(systems), name
             )
 
 

@@ -7,12 +7,11 @@ texts themselves go to a file of examples, from which one can be read again by i
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from tunewright.data.checks.rows import row_checks
 from tunewright.data.job import Job
 from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
-from tunewright.data.readers import Fault, Note, read_piece
+from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
 from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
@@ -97,7 +96,7 @@ class Table:
 
     def save(self, path: Path) -> None:
         """Write the table as an .npz file."""
-        own = {column.name: getattr(self, column.name) for column in fields(self) if column.name != "sketches"}
+        own = {name: getattr(self, name) for name in self._columns()}
         near = self.sketches
         np.savez(path, **own, sketch_digests=near.digests, sketch_words=near.words, short_keys=near.keys[0],
                  long_keys=near.keys[1], short_signs=near.signs[0], long_signs=near.signs[1])  # fmt: skip
@@ -106,7 +105,7 @@ class Table:
     def load(cls, path: Path) -> Table:
         """The table that `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            own = {column.name: file[column.name] for column in fields(cls) if column.name != "sketches"}
+            own = {name: file[name] for name in cls._columns()}
             keys, signs = (file["short_keys"], file["long_keys"]), (file["short_signs"], file["long_signs"])
             return cls(**own, sketches=Sketches(file["sketch_digests"], file["sketch_words"], keys, signs))
 
@@ -114,15 +113,13 @@ class Table:
     def joined(cls, parts: Sequence[Table], shifts: Sequence[int]) -> Table:
         """One table of all parts' rows; `shifts` is added to each part's offsets."""
 
-        def column(name: str) -> npt.NDArray[np.uint64]:
-            return np.concatenate([getattr(part, name) for part in parts])
+        own = {name: np.concatenate([getattr(part, name) for part in parts]) for name in cls._columns()}
+        own["offsets"] += np.repeat(np.array(shifts, np.int64), [len(part) for part in parts])
+        return cls(**own, sketches=Sketches.joined([part.sketches for part in parts]))
 
-        return cls(
-            column("text"), column("answer"), column("group"), column("system"), column("words").astype(np.int64),
-            column("characters").astype(np.int64), column("answer_words").astype(np.int64),
-            np.concatenate([part.offsets + shift for part, shift in zip(parts, shifts, strict=True)]),
-            Sketches.joined([part.sketches for part in parts]),
-        )  # fmt: skip
+    @classmethod
+    def _columns(cls) -> list[str]:
+        return [column.name for column in fields(cls) if column.name != "sketches"]
 
 
 @dataclass
@@ -190,7 +187,7 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                     scanner.add(item, stream)
                 elif isinstance(item, Fault):
                     scanner.faults.add(item)
-                    aside.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                    aside.write(quarantine_line(item))
                 else:
                     scanner.notes.add(item)
     scanner.table().save(folder / "table.npz")
@@ -322,6 +319,8 @@ class Survey:
     job: Job
     splits: dict[str, Split]
     """"train" first, then the tests."""
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)
+    """What each split was read from, in order."""
 
     @property
     def train(self) -> Split:

@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
-from tunewright.data.label_noise import likely_mislabelled
+from tunewright.data.label_noise import MOST_WRONG, likely_mislabelled
 from tunewright.data.shown import shown
 
-MOST_WRONG = 0.2
-"""Share of suspected labels above which it is the classifier that is weak, and nothing is said about the labels."""
 LEAST = 100
 """Rows below which nothing is said: a classifier of so few is wrong too often itself."""
 LOOKED_AT = 30_000

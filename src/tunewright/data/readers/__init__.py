@@ -20,13 +20,13 @@ from tunewright.data.readers.forms import FORMS, Columns, detect, example
 from tunewright.data.readers.lines import head_of
 from tunewright.data.readers.parts import Piece
 from tunewright.data.readers.sources import files, suffix_of
-from tunewright.data.readers.writing import write_chat, write_quarantine
+from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 __all__ = [
-    "FORMS", "Columns", "Fault", "Note", "detect", "read", "read_piece", "read_rows", "write_chat", "write_quarantine",
+    "FORMS", "Columns", "Fault", "Note", "detect", "quarantine_line", "read", "read_piece", "read_rows", "write_chat",
 ]  # fmt: skip
 
 _SAMPLE = 20

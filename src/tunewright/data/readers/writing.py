@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +25,9 @@ def write_chat(path: Path, examples: Iterable[Example], columns: Columns) -> Non
     write_jsonl(path, (_chat_row(example, columns) for example in examples))
 
 
-def write_quarantine(path: Path, faults: Iterable[Fault]) -> None:
-    """One refused row a line: where, code, reason and the raw text."""
-    write_jsonl(path, (asdict(fault) for fault in faults))
+def quarantine_line(fault: Fault) -> str:
+    """A refused row as a line of a quarantine file: where, code, reason and the raw text."""
+    return json.dumps(asdict(fault), ensure_ascii=False) + "\n"
 
 
 def _chat_row(example: Example, columns: Columns) -> dict[str, Any]:
