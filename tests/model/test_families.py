@@ -28,7 +28,7 @@ def spec_for(folder: Path, **train: object) -> Spec:
         "task": {"kind": "classify", "instruction": TASK.instruction, "labels": list(TASK.labels)},
         "data": {"train": "none.jsonl"},
         "model": str(folder),
-        "train": {"batch_size": 2, "max_steps": 2, "checkpoints": 0, "lr": 0.01, **train},
+        "train": {"batch_size": 2, "max_steps": 2, "checkpoints": 0, "lr": 0.01, "precision": "float32", **train},
     }
     return parse_spec(json.dumps(content), folder / "tunewright.yaml")
 

@@ -73,7 +73,7 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
             bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         quantization_config=quantization,
@@ -83,6 +83,11 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
         trust_remote_code=False,
         local_files_only=True,
     )
+    for module in model.modules() if nf4 else ():
+        # With AVX-512 BF16, bitsandbytes repacks a layer at its first answer, and training can't go on from there.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 class TorchNextToken:

@@ -18,7 +18,9 @@ from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.progress import Tracker, say, track
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
+from tunewright.train.answering import AT_ONCE
 from tunewright.train.encode import Row, encode_examples
+from tunewright.train.engine import fit_engine
 from tunewright.train.soup import average_adapters
 from tunewright.train.trainer import adapted_modules, build_trainer, load_adapter, mean_loss, planned_steps
 
@@ -53,12 +55,13 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_jsonl(output.path / CURVE, curve)
     shutil.rmtree(checkpoints)
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
+    engine = fit_engine(tuned, train)
     write_json(output.path / "adapted.json", adapted_modules(tuned))
     output.result = {
         "steps": len(curve),
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
-        "validation_loss": mean_loss(spec, tuned, validation) if validation else None,
+        "validation_loss": mean_loss(tuned, engine, validation, AT_ONCE) if validation else None,
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(settings.precision),
         "tokens": sum(len(row["input_ids"]) for row in train),

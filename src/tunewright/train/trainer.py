@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
-from tunewright.models.torch_model import compute_type, load_torch_model, weights_type
+from tunewright.models.torch_model import compute_type, load_torch_model
 from tunewright.spec import Spec
 from tunewright.train.encode import IGNORED, Row
-from tunewright.train.loss import answer_loss, collate
+from tunewright.train.engine import Engine, Wanted, fit_engine, supervised_loss, to_device
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -23,24 +23,33 @@ def planned_steps(spec: Spec, rows: int) -> int:
     return min(steps, spec.train.max_steps or steps)
 
 
-def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int) -> Any:
-    """TRL's trainer on the encoded rows, not yet started.
+def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int,
+                  wanted: Wanted | None = None) -> Any:  # fmt: skip
+    """TRL's trainer on the encoded rows, not yet started. Its `engine` says which fast paths the model is on.
 
     Args:
         folder: the base model's.
         seed: of the adapter's first values and of the order of the rows.
+        wanted: the fast paths to try; all by default.
     """
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoTokenizer, PrinterCallback, set_seed
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
+        engine: Engine
+
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            loss, outputs = answer_loss(model, inputs, num_items_in_batch)
-            return (loss, outputs) if return_outputs else loss
+            count = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = supervised_loss(model, inputs) / count
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                # The count is that of all processes, and DDP takes the mean of their gradients.
+                loss = loss * self.accelerator.num_processes
+            return (loss, None) if return_outputs else loss
 
     # The adapter's first values are drawn when it is attached, so the seed is set before that.
     set_seed(seed)
@@ -50,7 +59,7 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
         args=_arguments(spec, checkpoints, planned_steps(spec, len(rows)), seed),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=AutoTokenizer.from_pretrained(folder, local_files_only=True),
-        data_collator=collate,
+        data_collator=lambda _: {},
         peft_config=LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -61,32 +70,45 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
     )
     trainer.remove_callback(PrinterCallback)
     adapted_modules(trainer.model)
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
+            parameter.data = parameter.data.to(torch.float32)
+    trainer.engine = fit_engine(trainer.model, rows, wanted)
+    trainer.data_collator = trainer.engine.collate
     return trainer
 
 
 def _base_model(spec: Spec, folder: Path) -> Any:
-    return load_torch_model(folder, dtype=weights_type(spec.train.precision), nf4=spec.train.method == "qlora")
+    return load_torch_model(folder, dtype=compute_type(spec.train.precision), nf4=spec.train.method == "qlora")
 
 
 def load_adapter(spec: Spec, folder: Path, adapter: Path) -> Any:
-    """The base model with a trained adapter, ready to answer."""
+    """The base model with a trained adapter, in the type it was trained in, ready to answer."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(_base_model(spec, folder), str(adapter)).eval()
 
 
-def mean_loss(spec: Spec, model: Any, rows: Sequence[Row]) -> float:
-    """Mean cross-entropy of the rows' supervised tokens."""
+def mean_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> float:
+    """Mean cross-entropy of the rows' labelled tokens.
+
+    Args:
+        model: prepared by `fit_engine`, which gave `engine`.
+        at_once: rows in one pass.
+    """
     import torch
 
-    size = spec.train.batch_size
     total = tokens = 0.0
-    with torch.inference_mode():
-        for start in range(0, len(rows), size):
-            batch = {name: value.to(model.device) for name, value in collate(rows[start : start + size]).items()}
-            total += float(answer_loss(model, batch, token_count=1)[0])
+    with torch.no_grad():
+        for start in range(0, len(rows), at_once):
+            batch = to_device(engine.collate(rows[start : start + at_once]), model.device)
+            total += float(supervised_loss(model, batch))
             tokens += int((batch["labels"] != IGNORED).sum())
     return round(total / tokens, 4)
+
+
+_OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw": "paged_adamw_32bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfig:
@@ -111,9 +133,12 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         weight_decay=settings.weight_decay,
         max_length=None,
         # precision and memory
-        bf16=precision == "bfloat16",
+        # The base is held in its compute type and the adapter in float32, which peft keeps apart; only float16 needs
+        # the loss scaled.
+        bf16=False,
         fp16=precision == "float16",
-        gradient_checkpointing=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        optim=_OPTIMIZERS[settings.optimizer],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         # records

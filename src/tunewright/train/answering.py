@@ -1,0 +1,93 @@
+"""Answering many examples at once with the model in training: its real answers, not what teacher forcing suggests.
+
+The answer is the label of the highest probability, as in serving (`tunewright.tasks.score_labels`), found without
+scoring every label: the likeliest open branch is followed first, and once a label is likelier than any open branch, no
+other can overtake it. Most examples are settled after as many passes as their answer has decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunewright.tasks import LabelTrie
+from tunewright.train.encode import IGNORED, Row
+
+AT_ONCE = 64
+"""Examples in one pass."""
+
+
+@dataclass
+class _Search:
+    prompt: list[int]
+    open: list[tuple[float, tuple[int, ...], Any]] = field(default_factory=list)
+    """Branches not yet asked: log-probability, the tokens that lead there, the trie's node."""
+    best: tuple[float, int] = (-math.inf, -1)
+
+    @property
+    def settled(self) -> bool:
+        return not self.open or self.best[0] >= max(self.open, key=lambda branch: branch[0])[0]
+
+    def reach(self, log_probability: float, path: tuple[int, ...], node: Any) -> None:
+        """Go on to the next decision or to the end of a label."""
+        while len(node.children) == 1:
+            ((token, node),) = node.children.items()
+            path = (*path, token)
+        if node.children:
+            self.open.append((log_probability, path, node))
+        elif log_probability > self.best[0]:
+            self.best = (log_probability, node.labels[0])
+
+
+def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, Any]], prompts: Sequence[list[int]],
+                     trie: LabelTrie) -> list[tuple[int, float]]:  # fmt: skip
+    """For each prompt the index of its likeliest label, and its probability.
+
+    Args:
+        model: prepared by `tunewright.train.engine.fit_engine`, whose `collate` this is.
+    """
+    import torch
+
+    found: list[tuple[int, float]] = [(-1, 0.0)] * len(prompts)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    with torch.no_grad():
+        for start in range(0, len(prompts), AT_ONCE):
+            numbers = by_length[start : start + AT_ONCE]
+            for number, search in zip(
+                numbers, _search(model, collate, [prompts[i] for i in numbers], trie), strict=True
+            ):
+                found[number] = search.best[1], math.exp(search.best[0])
+    return found
+
+
+def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelTrie) -> list[_Search]:
+    from tunewright.train.engine import to_device
+
+    searches = [_Search(prompt) for prompt in prompts]
+    for search in searches:
+        search.reach(0.0, (), trie.root)
+    while unsettled := [search for search in searches if not search.settled]:
+        asked = []
+        for search in unsettled:
+            likeliest = max(search.open, key=lambda branch: branch[0])
+            search.open.remove(likeliest)
+            asked.append(likeliest)
+        # A row's number stands where its labelled token would, so that each is found again in the batch.
+        rows = [_row([*search.prompt, *path], number)
+                for number, (search, (_, path, _)) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
+        batch = to_device(collate(rows), model.device)
+        numbers = batch.pop("labels")
+        logits = model(**batch, asked=numbers != IGNORED).logits.double()
+        for row, number in zip(logits, numbers[numbers != IGNORED].tolist(), strict=True):
+            log_probability, path, node = asked[number]
+            tokens = list(node.children)
+            steps = row[tokens].log_softmax(0).tolist()
+            for token, step in zip(tokens, steps, strict=True):
+                unsettled[number].reach(log_probability + step, (*path, token), node.children[token])
+    return searches
+
+
+def _row(ids: list[int], number: int) -> Row:
+    return {"input_ids": [*ids, 0], "labels": [IGNORED] * len(ids) + [number]}

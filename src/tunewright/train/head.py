@@ -1,0 +1,122 @@
+"""The loss, computed where it is asked for and nowhere else.
+
+The vocabulary is the widest layer of a small model. It is projected only at positions that predict a labelled token,
+and only onto the tokens in question: the whole vocabulary, or where rows have `choices`, those alone, as in serving. In
+the latter case the sum over an answer is -log P(label) of `tunewright.tasks.score_labels`, and nothing is spent on
+learning what the trie already rules out.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+from tunewright.train.encode import IGNORED
+from tunewright.train.packing import NO_CHOICE
+
+_LOGITS = 2**25
+"""Logits held at once."""
+
+
+def add_supervision(model: Any) -> None:
+    """Teach a transformers causal model two more ways to be called; other calls stay as they were.
+
+    `model(**batch, supervised=labels, choices=None)` returns an output whose `loss` is the *sum* of the cross-entropies
+    of the labelled tokens; `labels` and `choices` are those of `tunewright.train.packing.pack`.
+    `model(**batch, asked=places)` returns an output whose `logits` are those at the places, [places, vocabulary];
+    `places` is a bool tensor like `input_ids`.
+
+    It happens inside the model's forward, so that wrappers (DDP, FSDP, peft) see one call. While `model.fused_head` is
+    false, the model's own logits are used, of all positions.
+    """
+    from transformers.modeling_outputs import CausalLMOutput
+
+    original = model.forward
+    model.fused_head = False
+
+    # generate() reads the signature
+    @functools.wraps(type(model).forward)
+    def forward(self: Any, *args: Any, supervised: Any = None, choices: Any = None, asked: Any = None,
+                **kwargs: Any) -> Any:  # fmt: skip
+        if supervised is None and asked is None:
+            return original(*args, **kwargs)
+        places = asked if supervised is None else supervised != IGNORED
+        if not self.fused_head:
+            logits = original(*args, **kwargs, use_cache=False).logits[places]
+            if supervised is None:
+                return CausalLMOutput(logits=logits)
+            return CausalLMOutput(loss=_loss_of(logits.float(), supervised[places], choices))
+        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[places]
+        # The head is looked up at each call: wrappers may have replaced it.
+        weight = self.get_output_embeddings().weight
+        if supervised is None:
+            return CausalLMOutput(logits=hidden.to(weight.dtype) @ weight.t())
+        return CausalLMOutput(loss=_fused_loss(hidden, weight, supervised[places], choices))
+
+    model.forward = types.MethodType(forward, model)
+
+
+def is_linear(head: Any) -> bool:
+    """Whether a head is a plain, frozen matrix."""
+    from torch import nn
+
+    return type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad
+
+
+def _loss_of(logits: Any, wanted: Any, choices: Any) -> Any:
+    """Summed cross-entropy of logits [tokens, vocabulary], float32."""
+    from torch.nn.functional import cross_entropy
+
+    if choices is not None:
+        logits = logits.gather(1, choices.clamp(min=0)).masked_fill(choices == NO_CHOICE, float("-inf"))
+        wanted = (choices == wanted[:, None]).int().argmax(1)
+    return cross_entropy(logits, wanted, reduction="sum")
+
+
+def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any) -> Any:
+    """Summed cross-entropy of `hidden` [tokens, width] under a head [vocabulary, width]."""
+    import torch
+
+    if choices is None:
+        return _vocabulary_loss().apply(hidden, weight, wanted)
+    offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
+    among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
+    target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
+    logits = hidden.to(weight.dtype) @ weight.index_select(0, offered).t()
+    return _loss_of(logits.float(), target, among)
+
+
+@functools.cache
+def _vocabulary_loss() -> Any:
+    import torch
+
+    class VocabularyLoss(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+        """Cross-entropy over the whole vocabulary, a slice of tokens at a time; the gradient of the hidden states is
+        found on the way, so no logits are kept."""
+
+        @staticmethod
+        def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any) -> Any:
+            loss = hidden.new_zeros((), dtype=torch.float32)
+            gradient = torch.empty(hidden.shape, dtype=torch.float32, device=hidden.device)
+            step = max(1, _LOGITS // weight.shape[0])
+            for start in range(0, len(wanted), step):
+                part = slice(start, start + step)
+                logits = hidden[part].to(weight.dtype) @ weight.t()
+                normaliser = torch.logsumexp(logits, 1, keepdim=True).float()
+                own = logits.gather(1, wanted[part, None])
+                loss += (normaliser - own.float()).sum()
+                # softmax - one-hot, in place
+                logits.sub_(normaliser.to(logits.dtype)).exp_()
+                logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
+                gradient[part] = logits @ weight
+            ctx.save_for_backward(gradient)
+            ctx.type = hidden.dtype
+            return loss
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> tuple[Any, None, None]:
+            (gradient,) = ctx.saved_tensors
+            return (gradient * upstream).to(ctx.type), None, None
+
+    return VocabularyLoss

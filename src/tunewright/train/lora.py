@@ -1,0 +1,110 @@
+"""LoRA layers in one step: the same update as peft's, without its copies between types and its intermediate sums.
+
+    y = x W^T + s (drop(x) A^T) B^T
+
+The forward pass keeps x and drop(x) A^T alone; the backward pass adds the adapter's part of the gradient into the
+base's product. Where the base is 4-bit NF4, it is dequantised once in each direction and never kept. The adapter's
+master weights stay in float32; products are computed in the base's type.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+
+def fuse_lora(model: Any) -> int:
+    """Give every plain LoRA layer of a peft model the fused forward pass; others keep their own.
+
+    Returns:
+        How many layers were changed.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and _is_plain(module)]
+    for layer in layers:
+        layer.forward = types.MethodType(_forward_of(layer), layer)  # type: ignore[method-assign, unused-ignore]
+    return len(layers)
+
+
+def _is_plain(layer: Any) -> bool:
+    """One adapter of the original kind, without bias, on a linear layer or an NF4 one."""
+    from torch import nn
+
+    names = list(layer.lora_A)
+    if len(names) != 1 or layer.lora_variant or layer.lora_A[names[0]].bias is not None:
+        return False
+    if layer.lora_B[names[0]].bias is not None or not isinstance(layer.lora_A[names[0]], nn.Linear):
+        return False
+    return type(layer.base_layer) is nn.Linear or hasattr(layer.base_layer.weight, "quant_state")
+
+
+def _forward_of(layer: Any) -> Any:
+    (name,) = layer.lora_A
+    original = layer.forward
+
+    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.disable_adapters or self.merged or args or kwargs:
+            return original(x, *args, **kwargs)
+        drop = self.lora_dropout[name]
+        rate = drop.p if self.training and hasattr(drop, "p") else 0.0
+        base = self.base_layer
+        state = getattr(base.weight, "quant_state", None)
+        dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
+        return _fused_lora().apply(
+            x, base.weight, state, dtype, base.bias,
+            self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name], rate,
+        )  # fmt: skip
+
+    return forward
+
+
+def _dense(weight: Any, state: Any, dtype: Any) -> Any:
+    """The base's weight [out, in] in `dtype`; `state` is what NF4 needs to be read."""
+    if state is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state).to(dtype)
+
+
+@functools.cache
+def _fused_lora() -> Any:
+    import torch
+
+    class FusedLora(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+        @staticmethod
+        def forward(ctx: Any, x: Any, weight: Any, state: Any, dtype: Any, bias: Any, down: Any, up: Any,
+                    scale: float, rate: float) -> Any:  # fmt: skip
+            flat = x.reshape(-1, x.shape[-1]).to(dtype)
+            down, up = down.to(dtype), up.to(dtype)
+            y = flat @ _dense(weight, state, dtype).t()
+            if bias is not None:
+                y += bias
+            kept = torch.rand_like(flat) >= rate if rate else None
+            dropped = flat if kept is None else (flat * kept).div_(1 - rate)
+            inner = dropped @ down.t()
+            y.addmm_(inner, up.t(), alpha=scale)
+            ctx.save_for_backward(dropped, inner, kept, weight, down, up)
+            ctx.state, ctx.scale, ctx.rate, ctx.shape, ctx.type = state, scale, rate, x.shape, x.dtype
+            return y.view(*x.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
+            dropped, inner, kept, weight, down, up = ctx.saved_tensors
+            flat = upstream.reshape(-1, upstream.shape[-1])
+            of_inner = (flat @ up).mul_(ctx.scale)
+            of_up = (flat.t() @ inner).float().mul_(ctx.scale)
+            of_down = (of_inner.t() @ dropped).float()
+            of_x = None
+            if ctx.needs_input_grad[0]:
+                of_x = flat @ _dense(weight, ctx.state, flat.dtype)
+                if kept is None:
+                    of_x.addmm_(of_inner, down)
+                else:
+                    of_x.add_((of_inner @ down).mul_(kept).div_(1 - ctx.rate))
+                of_x = of_x.view(ctx.shape).to(ctx.type)
+            return of_x, None, None, None, None, of_down, of_up, None, None
+
+    return FusedLora
