@@ -22,6 +22,11 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def is_leader() -> bool:
+    """Whether this is the only process of a step, or the first of those that accelerate or torchrun started for it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the kernel lets go when the process ends, however it ends.

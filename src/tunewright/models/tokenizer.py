@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -20,6 +21,10 @@ class TextTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens included."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     def encode_verbatim(self, text: str) -> list[int]:
         return list(self._verbatim.encode(text, add_special_tokens=False).ids)

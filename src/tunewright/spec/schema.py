@@ -135,6 +135,11 @@ best for little data, but the model then answers only where its choice is confin
     members: Annotated[int, Field(ge=1, le=32)] = 1
     """Adapters trained from different seeds, whose average is kept (a model soup): better on inputs unlike the \
 training's, at this many times the training time."""
+    evaluations: Annotated[int, Field(ge=0)] = 4
+    """How many times the training of an adapter stops to answer the validation part. The latest adapter is kept that \
+is not worse, beyond chance, than the best. 0: the last one is."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many of these without a better adapter."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
     """How many times the training of an adapter saves what it needs to resume after an interruption."""
 

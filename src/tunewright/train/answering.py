@@ -14,6 +14,7 @@ from typing import Any
 
 from tunewright.tasks import LabelTrie
 from tunewright.train.encode import IGNORED, Row
+from tunewright.train.engine import on_device_of
 
 AT_ONCE = 64
 """Examples in one pass."""
@@ -63,8 +64,6 @@ def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, An
 
 
 def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelTrie) -> list[_Search]:
-    from tunewright.train.engine import to_device
-
     searches = [_Search(prompt) for prompt in prompts]
     for search in searches:
         search.reach(0.0, (), trie.root)
@@ -77,7 +76,7 @@ def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelT
         # A row's number stands where its labelled token would, so that each is found again in the batch.
         rows = [_row([*search.prompt, *path], number)
                 for number, (search, (_, path, _)) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
-        batch = to_device(collate(rows), model.device)
+        batch = on_device_of(model, collate(rows))
         numbers = batch.pop("labels")
         logits = model(**batch, asked=numbers != IGNORED).logits.double()
         for row, number in zip(logits, numbers[numbers != IGNORED].tolist(), strict=True):

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.train.attention import NAME, register_attention
-from tunewright.train.encode import Row
+from tunewright.train.encode import IGNORED, Row
 from tunewright.train.head import add_supervision, is_linear
 from tunewright.train.lora import fuse_lora
 from tunewright.train.packing import pack, pad
 
 _TRIED = 3
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
-"""Relative difference of the loss that rounding alone explains, by the type products are computed in."""
+"""Difference of the loss that rounding alone explains, by the type products are computed in: of the loss, and where
+the loss is small, of one nat a token."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) ->
     add_supervision(base)
     expected = sum(_loss(model, pad([row])) for row in tried)
 
+    labelled = sum(label != IGNORED for row in tried for label in row["labels"])
+
     def equal(found: float) -> bool:
-        return math.isclose(found, expected, rel_tol=_TOLERANCE[str(base.dtype).removeprefix("torch.")])
+        tolerance = _TOLERANCE[str(base.dtype).removeprefix("torch.")]
+        return math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance * labelled)
 
     if not wanted.fused_head:
         engine.reasons["fused_head"] = "not asked for"
@@ -107,7 +111,7 @@ def _loss(model: Any, batch: dict[str, Any]) -> float:
     training = model.training
     model.eval()
     with torch.no_grad():
-        loss = supervised_loss(model, to_device(batch, model.device))
+        loss = supervised_loss(model, on_device_of(model, batch))
     model.train(training)
     return float(loss)
 
@@ -118,10 +122,9 @@ def supervised_loss(model: Any, batch: dict[str, Any]) -> Any:
     return model(**inputs, supervised=batch["labels"]).loss
 
 
-def to_device(batch: Any, device: Any) -> Any:
-    """A batch with its tensors on `device`."""
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    if isinstance(batch, list):
-        return [to_device(value, device) for value in batch]
-    return batch.to(device) if hasattr(batch, "to") else batch
+def on_device_of(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch with its tensors where the model is."""
+    from accelerate.utils import send_to_device
+
+    moved: dict[str, Any] = send_to_device(batch, next(model.parameters()).device)
+    return moved

@@ -11,7 +11,7 @@ from tunewright.errors import UserError
 from tunewright.models.torch_model import compute_type, load_torch_model
 from tunewright.spec import Spec
 from tunewright.train.encode import IGNORED, Row
-from tunewright.train.engine import Engine, Wanted, fit_engine, supervised_loss, to_device
+from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -102,7 +102,7 @@ def mean_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> 
     total = tokens = 0.0
     with torch.no_grad():
         for start in range(0, len(rows), at_once):
-            batch = to_device(engine.collate(rows[start : start + at_once]), model.device)
+            batch = on_device_of(model, engine.collate(rows[start : start + at_once]))
             total += float(supervised_loss(model, batch))
             tokens += int((batch["labels"] != IGNORED).sum())
     return round(total / tokens, 4)

@@ -1,0 +1,113 @@
+"""Training one adapter to its end, through interruptions: from its last checkpoint, or kept where it is whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import write_jsonl
+from tunewright.processes import is_leader
+from tunewright.progress import Tracker, say
+from tunewright.spec import Spec
+from tunewright.train.encode import Row
+from tunewright.train.trainer import build_trainer, planned_steps
+from tunewright.train.validation import ValidationPart
+
+ADAPTER = "adapter"
+CURVE = "curve.jsonl"
+_SEED_STRIDE = 1000
+"""Between the seeds of one soup's members, so that runs with neighbouring seeds share none."""
+_LOGGED = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+    "validation_loss": "validation_loss",
+    "accuracy": "accuracy",
+}
+"""The trainer's names of what is recorded, and the curve's."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """What all adapters of one training have in common.
+
+    Args:
+        folder: the base model's.
+        validation: None where nothing is held out.
+        home: a folder for each member's checkpoints, best adapter, final adapter and curve lies in it.
+    """
+
+    spec: Spec
+    folder: Path
+    rows: Sequence[Row]
+    validation: ValidationPart | None
+    home: Path
+
+    def train(self, number: int, tracker: Tracker) -> Path:
+        """Train adapter `number`; returns its folder, with `adapter/` and `curve.jsonl`.
+
+        Raises:
+            UserError: the loss stopped being a number.
+            KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
+        """
+        from tunewright.train.watch import KEPT, Eviction, Follower, Validation
+
+        home = self.home / f"member-{number}"
+        if (home / ADAPTER).exists():
+            return home
+        settings = self.spec.train
+        trainer = build_trainer(self.spec, self.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE)
+        if number == 0:
+            _tell_engine(trainer.engine)
+        trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
+        if self.validation and settings.evaluations:
+            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, settings.patience))
+        eviction = Eviction()
+        trainer.add_callback(eviction)
+        resume = _last_checkpoint(home)
+        if resume:
+            say(f"  resuming from {resume.relative_to(self.home)}")
+        with eviction.expected():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        save_adapter(trainer, home / f".{ADAPTER}")
+        if is_leader():
+            write_jsonl(home / CURVE, _curve(trainer.state.log_history, number))
+            kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
+            # Renamed when it is all there, so that an adapter in this place is always a whole one.
+            kept.rename(home / ADAPTER)
+        return home
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """Write the adapter as it stands; every process of a distributed training has to call this."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if is_leader():
+        shutil.rmtree(folder, ignore_errors=True)
+        trainer.model.save_pretrained(str(folder), state_dict=state, safe_serialization=True)
+
+
+def _tell_engine(engine: Any) -> None:
+    for path, reason in engine.reasons.items():
+        say(f"  without {path.replace('_', ' ')}: {reason}")
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the trainer's state is the last file it writes."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _curve(history: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
+    """A row for each optimizer step and each measurement, in order."""
+    return [
+        {
+            "member": member,
+            "step": entry["step"],
+            **{short: float(entry[key]) for key, short in _LOGGED.items() if key in entry},
+        }
+        for entry in history
+        if "loss" in entry or "accuracy" in entry
+    ]

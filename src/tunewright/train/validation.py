@@ -1,0 +1,71 @@
+"""How good the adapter is while it is being trained, by its real answers to the validation part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.tasks import Example, LabelTrie, Task
+from tunewright.train.answering import AT_ONCE, likeliest_labels
+from tunewright.train.encode import Row
+from tunewright.train.engine import Engine
+from tunewright.train.trainer import mean_loss
+
+MOST = 512
+"""Validation examples that are answered during training; more would cost more than they tell."""
+
+
+_BEYOND_CHANCE = 1.645
+"""One-sided 5 % of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Score:
+    right: str
+    """For each example "1" where its answer, the likeliest label as in serving, was right, else "0"."""
+    loss: float
+    """Mean cross-entropy of the labelled tokens."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return round(self.right.count("1") / len(self.right), 4)
+
+    def worse_than(self, other: Score) -> bool:
+        """Whether it answers the same examples worse, beyond chance (McNemar's test, one-sided, 5 %)."""
+        lost = sum(a > b for a, b in zip(other.right, self.right, strict=True))
+        won = sum(a < b for a, b in zip(other.right, self.right, strict=True))
+        return lost - won > _BEYOND_CHANCE * math.sqrt(lost + won)
+
+
+class ValidationPart:
+    """The examples an adapter is measured on: all of a small part, `MOST` evenly spaced ones of a large one.
+
+    Args:
+        rows: the examples, encoded.
+    """
+
+    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, template: ChatTemplate,
+                 tokenizer: Tokenizer):  # fmt: skip
+        stride = max(1, len(examples) / MOST)
+        chosen = [int(stride * i) for i in range(min(MOST, len(examples)))]
+        self._rows = [rows[i] for i in chosen]
+        self._prompts = [template.encode_prompt(task.prompt(examples[i].request), tokenizer) for i in chosen]
+        self._wanted = [task.answers.index(examples[i].answer) for i in chosen]
+        self._trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def score(self, model: Any, engine: Engine) -> Score:
+        """Measure a model that `fit_engine` prepared; it is left as it was."""
+        training = model.training
+        model.eval()
+        answers = likeliest_labels(model, engine.collate, self._prompts, self._trie)
+        loss = mean_loss(model, engine, self._rows, AT_ONCE)
+        model.train(training)
+        right = "".join(str(int(a == wanted)) for (a, _), wanted in zip(answers, self._wanted, strict=True))
+        return Score(right, loss)

@@ -1,0 +1,128 @@
+"""What watches a training: progress, the validation part, the best adapter so far, and a machine that is taken away."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tunewright.artifacts import read_jsonl
+from tunewright.errors import UserError
+from tunewright.processes import is_leader
+from tunewright.progress import Tracker, say
+from tunewright.train.member import save_adapter
+from tunewright.train.validation import Score, ValidationPart
+
+KEPT = "kept"
+_SCORES = "scores.jsonl"
+
+
+class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Moves the progress bar on; `before` steps were made by earlier members."""
+
+    def __init__(self, tracker: Tracker, before: int):
+        self._tracker, self._before = tracker, before
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        if logs and "loss" in logs:
+            if not math.isfinite(float(logs["loss"])):
+                raise UserError(
+                    f"The training loss became {float(logs['loss'])} at step {state.global_step}.",
+                    why="The learning rate is too high for this model and precision.",
+                    fix=f"Type: tunewright run … train.lr={args.learning_rate / 4:g}",
+                )
+            self._tracker.update(self._before + state.global_step, f"loss {float(logs['loss']):.3f}")
+
+
+class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
+
+    That is the latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one
+    that has learnt longer, and with a falling learning rate, is the safer choice.
+
+    Args:
+        patience: stop after so many measurements without a better one; None: never.
+    """
+
+    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int, patience: int | None):
+        self._trainer, self._part, self._home = trainer, part, home
+        self._times, self._patience = times, patience
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.global_step not in measured_steps(state.max_steps, self._times):
+            return
+        score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
+        log_too = control.should_log
+        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy})
+        control.should_log = log_too  # the step's own loss is still to be logged
+        say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
+        scores = [*self._earlier(state.global_step), score]
+        best = max(scores, key=lambda score: (score.accuracy, -score.loss))
+        if not score.worse_than(best):
+            _keep(self._trainer, self._home / KEPT)
+        if is_leader():
+            with (self._home / _SCORES).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": state.global_step, **vars(score)}) + "\n")
+        if self._patience and len(scores) - 1 - scores.index(best) >= self._patience:
+            say(f"  no better adapter in the last {self._patience} measurements: stopping at step {state.global_step}")
+            control.should_training_stop = True
+
+    def _earlier(self, step: int) -> list[Score]:
+        """The scores of the steps before this one, those before an interruption among them."""
+        file = self._home / _SCORES
+        rows = {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
+        return [Score(row["right"], row["loss"]) for at, row in sorted(rows.items()) if at < step]
+
+
+def measured_steps(steps: int, times: int) -> set[int]:
+    """The steps after which the validation part is answered."""
+    return {math.ceil(steps * k / times) for k in range(1, times + 1)} if times else set()
+
+
+def _keep(trainer: Any, kept: Path) -> None:
+    """Put the adapter in the place of the one kept. What a kill in between loses, a resumed training makes again."""
+    fresh = kept.with_name(f".{kept.name}")
+    save_adapter(trainer, fresh)
+    if is_leader():
+        shutil.rmtree(kept, ignore_errors=True)
+        fresh.rename(kept)
+
+
+class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """On SIGTERM, which announces that a spot machine is taken away, ends after the current step with a checkpoint."""
+
+    def __init__(self) -> None:
+        self.announced = False
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Listen for SIGTERM; a second one is handled as before.
+
+        Raises:
+            KeyboardInterrupt: on the way out, where one came.
+        """
+        before = signal.getsignal(signal.SIGTERM)
+
+        def announce(*_: Any) -> None:
+            say("  SIGTERM: saving a checkpoint after this step")
+            self.announced = True
+            signal.signal(signal.SIGTERM, before)
+
+        signal.signal(signal.SIGTERM, announce)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if self.announced:
+            raise KeyboardInterrupt
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if self.announced:
+            control.should_save = control.should_training_stop = True
