@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,14 +67,23 @@ _SPECIAL = [
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
-def tiny_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """(template family, folder): a two-layer random model, its byte-level tokenizer with every family's marks."""
+def tiny_model(request: pytest.FixtureRequest, make_tiny_model: Callable[[str], tuple[str, Path]]) -> tuple[str, Path]:
+    """(template family, folder) of each architecture in turn; see `make_tiny_model`."""
+    return make_tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
+    """Template family -> (family, folder): a two-layer random model, a byte-level tokenizer that has every mark."""
+    return cache(lambda family: (family, _tiny_model(family, tmp_path_factory.mktemp(family))))
+
+
+def _tiny_model(family: str, folder: Path) -> Path:
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp(request.param)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -80,7 +91,7 @@ def tiny_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     fast.add_special_tokens({"additional_special_tokens": _SPECIAL[2:]})
     fast.save_pretrained(folder)
-    name, extra = FAMILIES[request.param]
+    name, extra = FAMILIES[family]
     config = getattr(transformers, name)(
         vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, bos_token_id=fast.bos_token_id,
@@ -88,4 +99,4 @@ def tiny_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
-    return request.param, folder
+    return folder

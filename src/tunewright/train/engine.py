@@ -18,7 +18,7 @@ from tunewright.train.lora import fuse_lora
 from tunewright.train.packing import pack, pad
 
 _TRIED = 3
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+_TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
 """Difference of the loss that rounding alone explains, by the type products are computed in: of the loss, and where
 the loss is small, of one nat a token."""
 
