@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from tunewright.version import __version__
 
 if TYPE_CHECKING:
-    from tunewright.api import Report, check, evaluate, export, run, serve, split, train
+    from tunewright.api import Report, check, evaluate, export, run, serve, split, sweep, train
     from tunewright.errors import GateFailed, UserError
     from tunewright.spec import Spec, load_spec
 
 _HOME = {
-    **dict.fromkeys(("Report", "check", "evaluate", "export", "run", "serve", "split", "train"), "tunewright.api"),
+    **dict.fromkeys(
+        ("Report", "check", "evaluate", "export", "run", "serve", "split", "sweep", "train"), "tunewright.api"
+    ),
     **dict.fromkeys(("GateFailed", "UserError"), "tunewright.errors"),
     **dict.fromkeys(("Spec", "load_spec"), "tunewright.spec"),
 }
@@ -40,6 +42,7 @@ __all__ = [
     "run",
     "serve",
     "split",
+    "sweep",
     "train",
 ]  # fmt: skip
 

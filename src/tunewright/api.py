@@ -7,13 +7,17 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import GateFailed
 from tunewright.models.resolve import absolute
-from tunewright.pipeline import PipelineResult, run_pipeline
+from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
+from tunewright.processes import sole_writer
 from tunewright.spec import Spec
+
+if TYPE_CHECKING:
+    from tunewright.train.sweep import Sweep
 
 RUNS = "runs"
 
@@ -86,6 +90,19 @@ def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
     """Train an adapter. Returns the folder with `adapter/` and `curve.jsonl`."""
     return _up_to(spec, "train", runs, None, force).folder("train")
+
+
+def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
+    """Search for better training settings; see `tunewright.train.sweep.run_sweep`. Earlier trials on the same data and
+    settings count, and interrupted ones go on."""
+    from tunewright.models.torch_model import quiet_libraries
+    from tunewright.train.sweep import run_sweep
+
+    quiet_libraries()
+    result = _up_to(spec, "split", runs, None, False)
+    pinned = fingerprint(spec, STEPS["train"], {"split": result.steps["split"].manifest.content})["fingerprint"]
+    with sole_writer(result.runs):
+        return run_sweep(spec, result.folder("split"), result.runs / f"sweep-{pinned[:12]}", trials)
 
 
 def export(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:

@@ -91,6 +91,11 @@ class Output:
     result: dict[str, Any] = field(default_factory=dict)
 
 
+def partial_of(target: Path) -> Path:
+    """Where a step's output is written before it is whole."""
+    return target.with_name(f".{target.name}.partial")
+
+
 @contextmanager
 def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str, inputs: dict[str, str], seed: int,
                   code_version: str, keep: Sequence[str] = ()) -> Iterator[Output]:  # fmt: skip
@@ -100,7 +105,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
         keep: names inside the partial folder that an interrupted try left and this one may resume from;
             everything else in it is removed first.
     """
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_of(target)
     partial.mkdir(parents=True, exist_ok=True)
     with sole_writer(partial):
         _clear(partial, fingerprint, keep)

@@ -17,13 +17,14 @@ from tunewright.artifacts import (
     Manifest,
     Output,
     atomic_folder,
+    partial_of,
     read_manifest,
     sha256_file,
     sha256_json,
     sha256_tree,
 )
 from tunewright.errors import UserError
-from tunewright.processes import sole_writer
+from tunewright.processes import is_leader, sole_writer
 from tunewright.progress import say
 from tunewright.spec import Spec, spec_sha256
 from tunewright.version import __version__
@@ -210,13 +211,23 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
     contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
     provenance = fingerprint(spec, step, contents)
     recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
-    module, _, name = step.function.partition(":")
-    function: StepFunction = getattr(__import__(module, fromlist=[name]), name)
+    if not is_leader():
+        # The leader of a distributed training owns the folder; the others work in it and finish nothing.
+        partial = partial_of(target)
+        partial.mkdir(parents=True, exist_ok=True)
+        _function(step)(spec, inputs, Output(partial))
+        return
     with atomic_folder(
         target, kind=step.name, fingerprint=provenance["fingerprint"], spec_sha256=provenance["spec_sha256"],
         inputs=recorded, seed=spec.seed, code_version=provenance["code_version"], keep=step.resumes,
     ) as output:  # fmt: skip
-        function(spec, inputs, output)
+        _function(step)(spec, inputs, output)
+
+
+def _function(step: Step) -> StepFunction:
+    module, _, name = step.function.partition(":")
+    function: StepFunction = getattr(__import__(module, fromlist=[name]), name)
+    return function
 
 
 def _point_latest(runs: Path, outcome: StepOutcome) -> None:

@@ -27,6 +27,11 @@ def is_leader() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """How many processes work on a step together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the kernel lets go when the process ends, however it ends.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.errors import UserError
-from tunewright.train.steps import _check_window
+from tunewright.train.prepare import _check_window
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`tunewright train|export|evaluate` (and `data split`): bring a project up to date as far as one room."""
+"""`tunewright export|evaluate` (and `data split`): bring a project up to date as far as one room."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
     def command(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
              force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
         from tunewright import api, load_spec
-        from tunewright.artifacts import MANIFEST
 
-        folder: Path = getattr(api, step)(load_spec(project, overrides or ()), runs=runs, force=force)
-        result = jsonlib.loads((folder / MANIFEST).read_text("utf-8"))["result"]
-        if json:
-            print_json({"folder": folder, **result})
-            return
-        for key, value in result.items():
-            typer.echo(f"{key.replace('_', ' '):<28} {_told(value)}")
-        typer.echo(folder)
+        print_result(getattr(api, step)(load_spec(project, overrides or ()), runs=runs, force=force), json)
 
     command.__name__, command.__doc__ = name, help_text
     return command
+
+
+def print_result(folder: Path, json: bool) -> None:
+    """Print a step's figures, from its output folder."""
+    from tunewright.artifacts import MANIFEST
+
+    result = jsonlib.loads((folder / MANIFEST).read_text("utf-8"))["result"]
+    if json:
+        print_json({"folder": folder, **result})
+        return
+    for key, value in result.items():
+        typer.echo(f"{key.replace('_', ' '):<28} {_told(value)}")
+    typer.echo(folder)
 
 
 def _told(value: object) -> str:
@@ -48,7 +53,6 @@ def _told(value: object) -> str:
 VERBS = {
     name: verb(name, step, help_text)
     for name, step, help_text in (
-        ("train", "train", "Train an adapter."),
         ("export", "export", "Merge the adapter and build the bundle that is served."),
         ("evaluate", "evaluate", "Ask every predictor the test examples."),
     )

@@ -53,6 +53,15 @@ def weights_type(precision: str) -> str:
     return compute_type(precision) if torch.cuda.is_available() else "float32"
 
 
+def attention_kind(dtype: str) -> str:
+    """FlashAttention 2 in 16 bits on an Ampere GPU or later, where the package is installed; else torch's SDPA."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) and is_flash_attn_2_available()
+    return "flash_attention_2" if able and dtype != "float32" else "sdpa"
+
+
 def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False) -> Any:
     """A transformers causal language model on the best device.
 
@@ -78,7 +87,7 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
         dtype=getattr(torch, dtype),
         quantization_config=quantization,
         device_map={"": device},
-        attn_implementation="sdpa",
+        attn_implementation=attention_kind(dtype),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,

@@ -122,8 +122,9 @@ best for little data, but the model then answers only where its choice is confin
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
-    optimizer: Literal["adamw", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """paged_adamw: on a GPU, its states move to main memory when they are in the way; _8bit: and take a quarter."""
+    optimizer: Literal["auto", "adamw", "paged_adamw", "paged_adamw_8bit"] = "auto"
+    """paged_adamw: on a GPU, its states move to main memory when they are in the way; _8bit: and take a quarter. \
+auto: paged for qlora on a GPU, else adamw."""
     gradient_checkpointing: bool = False
     """Keep one activation a layer and compute the others again in the backward pass: a third slower, far smaller."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

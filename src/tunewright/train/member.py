@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import write_jsonl
-from tunewright.processes import is_leader
+from tunewright.models.resolve import LocalModel
+from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
 from tunewright.train.encode import Row
@@ -35,19 +37,21 @@ class Members:
     """What all adapters of one training have in common.
 
     Args:
-        folder: the base model's.
         validation: None where nothing is held out.
         home: a folder for each member's checkpoints, best adapter, final adapter and curve lies in it.
     """
 
     spec: Spec
-    folder: Path
+    base: LocalModel
     rows: Sequence[Row]
     validation: ValidationPart | None
     home: Path
 
-    def train(self, number: int, tracker: Tracker) -> Path:
+    def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
         """Train adapter `number`; returns its folder, with `adapter/` and `curve.jsonl`.
+
+        Args:
+            callbacks: further ones for the trainer.
 
         Raises:
             UserError: the loss stopped being a number.
@@ -56,18 +60,21 @@ class Members:
         from tunewright.train.watch import KEPT, Eviction, Follower, Validation
 
         home = self.home / f"member-{number}"
-        if (home / ADAPTER).exists():
+        if _agreed((home / ADAPTER).exists()):
             return home
         settings = self.spec.train
-        trainer = build_trainer(self.spec, self.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE)
+        trainer = build_trainer(
+            self.spec, self.base.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE
+        )
         if number == 0:
             _tell_engine(trainer.engine)
         trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
         if self.validation and settings.evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, settings.patience))
         eviction = Eviction()
-        trainer.add_callback(eviction)
-        resume = _last_checkpoint(home)
+        for callback in (eviction, *callbacks):
+            trainer.add_callback(callback)
+        resume = _agreed(_last_checkpoint(home))
         if resume:
             say(f"  resuming from {resume.relative_to(self.home)}")
         with eviction.expected():
@@ -79,6 +86,22 @@ class Members:
             # Renamed when it is all there, so that an adapter in this place is always a whole one.
             kept.rename(home / ADAPTER)
         return home
+
+
+def _agreed(found: Any) -> Any:
+    """What the leader found: the processes of a distributed training must take the same way."""
+    if process_count() == 1:
+        return found
+    import torch
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    said = [found]
+    distributed.broadcast_object_list(said)
+    return said[0]
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
-from tunewright.data import load_dataset
-from tunewright.errors import UserError
-from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.processes import is_leader
 from tunewright.progress import say, track
 from tunewright.spec import Spec
-from tunewright.tasks import task_of
 from tunewright.train.audit import shown
-from tunewright.train.encode import IGNORED, encode_examples
+from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
-from tunewright.train.member import ADAPTER, CURVE, Members
+from tunewright.train.member import ADAPTER, CURVE
+from tunewright.train.prepare import prepare
 from tunewright.train.soup import average_adapters
 from tunewright.train.trainer import adapted_modules, load_adapter, planned_steps
-from tunewright.train.validation import ValidationPart
 
 CHECKPOINTS = "checkpoints"
 
@@ -34,22 +29,13 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     In a distributed training every process runs this; the leader alone writes.
     """
     quiet_libraries()
-    base, settings = resolve(spec.model, spec.folder), spec.train
-    _check_window(base.folder, settings.max_length)
-    dataset = load_dataset(inputs["split"])
-    tokenizer = TextTokenizer(base.folder)
-    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
-    train, validation = (
-        encode_examples(examples, task, base.template, tokenizer, settings.max_length, settings.loss)
-        for examples in (dataset.train, dataset.validation)
-    )
-    audit = shown(train, tokenizer)
+    training = prepare(spec, inputs["split"], output.path / CHECKPOINTS)
+    base, train, part = training.base, training.rows, training.validation
+    audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
-    part = ValidationPart(dataset.validation, validation, task, base.template, tokenizer) if validation else None
-    training = Members(spec, base.folder, train, part, output.path / CHECKPOINTS)
-    with track("train", planned_steps(spec, len(train)) * settings.members, "steps") as tracker:
-        members = [training.train(number, tracker) for number in range(settings.members)]
+    with track("train", planned_steps(spec, len(train)) * spec.train.members, "steps") as tracker:
+        members = [training.train(number, tracker) for number in range(spec.train.members)]
     if not is_leader():
         return
     average_adapters([member / ADAPTER for member in members], output.path / ADAPTER)
@@ -70,22 +56,9 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "validation_accuracy": score.accuracy if score else None,
         "validation_loss": score.loss if score else None,
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
-        "precision": compute_type(settings.precision),
+        "precision": compute_type(spec.train.precision),
         "left_out": engine.reasons,
         "tokens": sum(len(row["input_ids"]) for row in train),
         "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
         "template_sha256": base.template.sha256,
     }
-
-
-def _check_window(folder: Path, max_length: int) -> None:
-    """Refuse examples that could be longer than a sliding window: packed training and ONNX serving see every token."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < max_length:
-        raise UserError(
-            f"train.max_length = {max_length} is longer than this model's attention window of {window} tokens.",
-            where=folder,
-            why="It would be served with another view of long requests than it was trained with.",
-            fix=f"Type: tunewright run … train.max_length={window}",
-        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
 from tunewright.models.torch_model import compute_type, load_torch_model
+from tunewright.processes import process_count
 from tunewright.spec import Spec
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
@@ -108,7 +109,16 @@ def mean_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> 
     return round(total / tokens, 4)
 
 
-_OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw": "paged_adamw_32bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+def _optimizer(spec: Spec) -> str:
+    """transformers' name of the optimizer. Paging is between a GPU's memory and the machine's, so a CPU has none."""
+    import torch
+
+    named = spec.train.optimizer
+    if named == "auto":
+        named = "paged_adamw" if spec.train.method == "qlora" else "adamw"
+    if not torch.cuda.is_available() or named == "adamw":
+        return "adamw_torch_fused"
+    return "paged_adamw_32bit" if named == "paged_adamw" else named
 
 
 def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfig:
@@ -138,8 +148,9 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         bf16=False,
         fp16=precision == "float16",
         gradient_checkpointing=settings.gradient_checkpointing,
-        optim=_OPTIMIZERS[settings.optimizer],
+        optim=_optimizer(spec),
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend="gloo" if process_count() > 1 and not torch.cuda.is_available() else None,
         dataloader_pin_memory=torch.cuda.is_available(),
         # records
         prediction_loss_only=True,

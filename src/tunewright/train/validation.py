@@ -14,6 +14,7 @@ from tunewright.train.encode import Row
 from tunewright.train.engine import Engine
 from tunewright.train.trainer import mean_loss
 
+SCORES = "scores.jsonl"
 MOST = 512
 """Validation examples that are answered during training; more would cost more than they tell."""
 
@@ -39,6 +40,16 @@ class Score:
         lost = sum(a > b for a, b in zip(other.right, self.right, strict=True))
         won = sum(a < b for a, b in zip(other.right, self.right, strict=True))
         return lost - won > _BEYOND_CHANCE * math.sqrt(lost + won)
+
+
+def chosen(scores: Sequence[Score]) -> int:
+    """Which of an adapter's measurements, in order, is that of the one to keep.
+
+    The latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one that has
+    learnt longer, and with a falling learning rate, is the safer choice.
+    """
+    best = max(scores, key=lambda score: (score.accuracy, -score.loss))
+    return max(place for place, score in enumerate(scores) if not score.worse_than(best))
 
 
 class ValidationPart:

@@ -18,10 +18,9 @@ from tunewright.errors import UserError
 from tunewright.processes import is_leader
 from tunewright.progress import Tracker, say
 from tunewright.train.member import save_adapter
-from tunewright.train.validation import Score, ValidationPart
+from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
 KEPT = "kept"
-_SCORES = "scores.jsonl"
 
 
 class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -44,9 +43,6 @@ class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
 
-    That is the latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one
-    that has learnt longer, and with a falling learning rate, is the safer choice.
-
     Args:
         patience: stop after so many measurements without a better one; None: never.
     """
@@ -64,19 +60,19 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         control.should_log = log_too  # the step's own loss is still to be logged
         say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
         scores = [*self._earlier(state.global_step), score]
-        best = max(scores, key=lambda score: (score.accuracy, -score.loss))
-        if not score.worse_than(best):
+        if chosen(scores) == len(scores) - 1:
             _keep(self._trainer, self._home / KEPT)
         if is_leader():
-            with (self._home / _SCORES).open("a", encoding="utf-8") as stream:
+            with (self._home / SCORES).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": state.global_step, **vars(score)}) + "\n")
-        if self._patience and len(scores) - 1 - scores.index(best) >= self._patience:
+        best = max(range(len(scores)), key=lambda place: (scores[place].accuracy, -scores[place].loss))
+        if self._patience and len(scores) - 1 - best >= self._patience:
             say(f"  no better adapter in the last {self._patience} measurements: stopping at step {state.global_step}")
             control.should_training_stop = True
 
     def _earlier(self, step: int) -> list[Score]:
         """The scores of the steps before this one, those before an interruption among them."""
-        file = self._home / _SCORES
+        file = self._home / SCORES
         rows = {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
         return [Score(row["right"], row["loss"]) for at, row in sorted(rows.items()) if at < step]
 

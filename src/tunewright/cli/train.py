@@ -1,0 +1,71 @@
+"""`tunewright train`: train an adapter, or search for the settings to train it with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli.options import (
+    ForceOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    print_json,
+)
+from tunewright.cli.steps import print_result
+from tunewright.errors import UserError
+
+if TYPE_CHECKING:
+    from tunewright.train.sweep import Sweep
+
+SweepOption = Annotated[bool, typer.Option("--sweep", help="Search over rank, scale, learning rate and epochs.")]
+TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Trials of the sweep, earlier ones counted.")]
+
+
+def train(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = None,
+    force: ForceOption = False,
+    sweep: SweepOption = False,
+    trials: TrialsOption = 12,
+    json: JsonOption = False,
+) -> None:
+    """Train an adapter. After an interruption the same command goes on from the last checkpoint."""
+    from tunewright import api, load_spec
+
+    spec = load_spec(project, overrides or ())
+    if not sweep:
+        print_result(api.train(spec, runs=runs, force=force), json)
+        return
+    if force:
+        raise UserError("--force and --sweep don't go together.", fix="Delete the sweep's folder to start it anew.")
+    found = api.sweep(spec, trials=trials, runs=runs)
+    if json:
+        print_json({"noise": found.noise, "trials": [vars(trial) for trial in found.trials]})
+    else:
+        _print(found)
+
+
+def _print(found: Sweep) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tunewright.train.sweep import written
+
+    table = Table(header_style="bold")
+    for name in (*(key.rpartition(".")[2] for key in found.trials[0].overrides), "accuracy %", "loss"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for trial in found.trials:
+        accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f}"
+        loss = "-" if trial.loss is None else f"{trial.loss:.3f}"
+        settings = [f"{value:g}" for value in trial.overrides.values()]
+        table.add_row(*settings, accuracy, loss, "" if trial.state == "complete" else trial.state)
+    Console().print(table)
+    typer.echo(
+        f"Measured on {found.examples} validation examples: differences below {200 * found.noise:.1f} points may be "
+        f"chance.\nThe best: tunewright train … {written(found.trials[0].overrides)}"
+    )

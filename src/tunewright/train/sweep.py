@@ -1,0 +1,191 @@
+"""A search over the settings that matter most: rank, scale, learning rate, epochs.
+
+Optuna proposes settings (tree-structured Parzen estimators) and stops trials that fall behind the median of the others
+at the same share of their training; each trial is one adapter, judged by its real answers to the validation part. The
+journal on disk makes it resumable: a trial that was interrupted goes on from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import read_jsonl, sha256_json, write_json
+from tunewright.errors import UserError
+from tunewright.progress import say, track
+from tunewright.spec import Spec
+from tunewright.train.member import Members
+from tunewright.train.prepare import prepare
+from tunewright.train.trainer import planned_steps
+from tunewright.train.validation import SCORES, Score, chosen
+
+_JOURNAL = "journal.log"
+_WITHOUT_PRUNING = 4
+"""Trials that are run to their end before any is compared with them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    overrides: dict[str, Any]
+    """What to type: spec keys and their values."""
+    state: str
+    """complete, or pruned: it fell behind and was stopped."""
+    accuracy: float | None
+    """Share of right answers on the validation part, of the adapter that was kept, or when the trial was stopped; None
+    where its loss was no number."""
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    trials: list[Trial]
+    """The best first."""
+    examples: int
+    """Validation examples each was judged on."""
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the best accuracy: trials closer than that can hardly be told apart."""
+        best = self.trials[0].accuracy or 0.0
+        return math.sqrt(best * (1 - best) / self.examples)
+
+
+def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
+    """Run `trials` trials, those of earlier calls in the same folder counted, and write `sweep.json`.
+
+    Args:
+        split: a dataset.
+        folder: the journal and the trials' checkpoints go there.
+
+    Raises:
+        UserError: there is no validation part to judge by.
+    """
+    import optuna
+
+    everything = prepare(spec, split, folder / "trials")
+    if everything.validation is None or not spec.train.evaluations:
+        raise UserError(
+            "A sweep needs a validation part to judge by.",
+            fix="Type: tunewright train … --sweep data.validation_fraction=0.1 train.evaluations=4",
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(spec, folder)
+    for number in range(len(_ended(study)) + 1, trials + 1):
+        trial = study.ask()
+        overrides = _proposed(trial, spec)
+        say(f"[{number}/{trials}] {written(overrides)}")
+        try:
+            accuracy = _run(everything, overrides, trial)
+        except optuna.TrialPruned:
+            say("  stopped: it is behind the median of the others")
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        except UserError as error:
+            # A loss that is no number is a result too: not there.
+            say(f"  failed: {error.what}")
+            study.tell(trial, 0.0)
+        else:
+            study.tell(trial, accuracy)
+    result = _result(study, spec, folder, len(everything.validation))
+    write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
+    return result
+
+
+def _study(spec: Spec, folder: Path) -> Any:
+    """The study in the folder's journal; a trial that a kill left unfinished is asked for again."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
+        study_name=spec.name,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=spec.seed, n_startup_trials=_WITHOUT_PRUNING),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_WITHOUT_PRUNING),
+        load_if_exists=True,
+    )
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _ended(study: Any) -> list[Any]:
+    """The trials that were run; those that were interrupted are run again and don't count."""
+    import optuna
+
+    states = optuna.trial.TrialState
+    return list(study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
+
+
+def written(overrides: dict[str, Any]) -> str:
+    """Settings as they are typed."""
+    return " ".join(f"{key}={value:g}" for key, value in overrides.items())
+
+
+def _proposed(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Settings around the spec's own."""
+    settings = spec.train
+    rank = settings.lora.r
+    r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
+    scale = trial.suggest_categorical("scale", [1.0, 2.0, 4.0])
+    lr = trial.suggest_float("lr", settings.lr / 4, settings.lr * 4, log=True)
+    times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
+    return {
+        "train.lora.r": r,
+        "train.lora.alpha": scale * r,
+        "train.lr": float(f"{lr:.2g}"),
+        "train.epochs": settings.epochs * times,
+    }
+
+
+def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
+    """Train one trial's adapter; its accuracy on the validation part."""
+    import optuna
+    from transformers import TrainerCallback
+
+    class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            if logs and "accuracy" in logs:
+                # By share of the training, so that trials of different length are compared at the same place.
+                trial.report(logs["accuracy"], round(100 * state.global_step / state.max_steps))
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+    spec = _with(everything.spec, overrides)
+    home = everything.home / sha256_json(overrides)[:12]
+    members = Members(spec, everything.base, everything.rows, everything.validation, home)
+    with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
+        members.train(0, tracker, [Pruning()])
+    return _score(home).accuracy
+
+
+def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
+    lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
+    changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "members": 1}
+    return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+
+def _score(home: Path) -> Score:
+    """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
+    rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
+    scores = [Score(row["right"], row["loss"]) for _, row in sorted(rows.items())]
+    return scores[chosen(scores)]
+
+
+def _result(study: Any, spec: Spec, folder: Path, examples: int) -> Sweep:
+    from optuna.trial import FixedTrial
+
+    trials = []
+    for trial in _ended(study):
+        overrides = _proposed(FixedTrial(trial.params), spec)
+        home = folder / "trials" / sha256_json(overrides)[:12]
+        score = _score(home) if (home / "member-0" / SCORES).exists() else None
+        trials.append(
+            Trial(overrides, trial.state.name.lower(), score.accuracy if score else None, score.loss if score else None)
+        )
+    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.accuracy or 0), trial.loss or math.inf))
+    return Sweep(trials, examples)

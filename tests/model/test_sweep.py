@@ -1,0 +1,70 @@
+"""The sweep on a tiny model: what is tried, what is told, and that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tunewright as tw
+from tests.conftest import write_project
+from tests.model.conftest import tunewright
+from tunewright.errors import UserError
+from tunewright.train.validation import ValidationPart
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture
+def project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> Path:
+    _, model = make_tiny_model("llama3")
+    train = {"batch_size": 16, "epochs": 1, "lr": 0.003, "max_length": 512, "evaluations": 2, "checkpoints": 1}
+    return write_project(tmp_path / "project", model=str(model), train=train)
+
+
+def test_a_sweep_prints_its_trials_and_the_settings_to_type(project: Path) -> None:
+    done = tunewright("train", str(project), "--sweep", "--trials", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["trials"]) == 2
+    assert told["trials"][0]["accuracy"] >= told["trials"][1]["accuracy"]
+    (folder,) = project.glob("runs/sweep-*")
+    assert json.loads((folder / "sweep.json").read_text("utf-8")) == told
+    again = tunewright("train", str(project), "--sweep", "--trials", "2")
+    assert again.returncode == 0, again.stderr
+    assert "[1/2] train." not in again.stderr, "trials that were run are not run again"
+    settings = " ".join(f"{key}={value:g}" for key, value in told["trials"][0]["overrides"].items())
+    assert f"The best: tunewright train … {settings}" in again.stdout
+    assert tw.load_spec(project, settings.split()).train.lr == told["trials"][0]["overrides"]["train.lr"]
+
+
+def test_an_interrupted_trial_goes_on_with_the_same_settings(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, calls = ValidationPart.score, []
+
+    def interrupted(self: ValidationPart, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(ValidationPart, "score", interrupted)
+    spec = tw.load_spec(project)
+    with pytest.raises(KeyboardInterrupt):
+        tw.sweep(spec, trials=2)
+    (started,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[2/2] train.")]
+    monkeypatch.undo()
+    found = tw.sweep(spec, trials=2)
+    told = capsys.readouterr().err.splitlines()
+    assert started in told
+    assert not any(line.startswith("[1/2] train.") for line in told)
+    assert any("resuming from" in line for line in told)
+    assert [trial.state for trial in found.trials] == ["complete"] * 2
+
+
+def test_a_sweep_without_a_validation_part_is_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="validation part"):
+        tw.sweep(tw.load_spec(project, ["data.validation_fraction=0"]), trials=1)
