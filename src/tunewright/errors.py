@@ -47,6 +47,7 @@ def missing_extra(extra: str, module: str) -> UserError:
 
 _EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
+    "sweep": ("optuna",),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 

@@ -17,7 +17,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
-    "train.members=2", "train.max_steps=4", "train.precision=float32", "evaluate.max_examples=8",
+    "train.members=2", "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
     "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
 ]  # fmt: skip
 

@@ -41,7 +41,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "rows": arm_rows(data),
         "spec": spec,
         "dots": [_dots(split, comparison) for split in comparison.splits],
-        "curve": _curve(read_jsonl(inputs["train"] / "curve.jsonl")),
+        "curve": _curve([row for row in read_jsonl(inputs["train"] / "curve.jsonl") if "loss" in row]),
         "confusions": {split: _confusions([r for r in served if r.split == split]) for split in comparison.splits},
         "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
         "findings": load_examination(inputs["check"]).findings,
