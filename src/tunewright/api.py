@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.errors import GateFailed
+from tunewright.artifacts import partial_of
+from tunewright.errors import GateFailed, UserError
 from tunewright.models.resolve import absolute
 from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
@@ -87,8 +88,25 @@ def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
     return _up_to(spec, "split", runs, None, force).folder("split")
 
 
-def train(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
-    """Train an adapter. Returns the folder with `adapter/` and `curve.jsonl`."""
+def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False) -> Path:
+    """Train an adapter; one that was interrupted goes on. Returns the folder with `adapter/` and `curve.jsonl`.
+
+    Args:
+        resume: only go on; nothing is begun.
+
+    Raises:
+        UserError: `resume`, and no training with these data and settings was begun.
+    """
+    if resume:
+        begun = _trainings_folder(spec, _up_to(spec, "split", runs, None, False), "train")
+        left = [partial_of(begun) / name for name in STEPS["train"].resumes]
+        if not begun.exists() and not any(path.exists() for path in left):
+            raise UserError(
+                "There is no training to go on with.",
+                where=begun.parent,
+                why="None was begun with these data and settings, or none was interrupted after a checkpoint.",
+                fix="Type the command without --resume to begin one.",
+            )
     return _up_to(spec, "train", runs, None, force).folder("train")
 
 
@@ -100,9 +118,8 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
 
     quiet_libraries()
     result = _up_to(spec, "split", runs, None, False)
-    pinned = fingerprint(spec, STEPS["train"], {"split": result.steps["split"].manifest.content})["fingerprint"]
     with sole_writer(result.runs):
-        return run_sweep(spec, result.folder("split"), result.runs / f"sweep-{pinned[:12]}", trials)
+        return run_sweep(spec, result.folder("split"), _trainings_folder(spec, result, "sweep"), trials)
 
 
 def export(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
@@ -120,6 +137,12 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
     from tunewright.serve.server import serve as serve_bundle
 
     serve_bundle(Path(bundle), host, port)
+
+
+def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
+    """Where a training on a brought-up-to-date split belongs, or a sweep around it."""
+    pinned = fingerprint(spec, STEPS["train"], {"split": split.steps["split"].manifest.content})["fingerprint"]
+    return split.runs / f"{kind}-{pinned[:12]}"
 
 
 def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool) -> PipelineResult:

@@ -192,6 +192,13 @@ def test_an_error_of_a_step_is_the_commands_own(project: Path) -> None:
     assert "fit no known form" in last
 
 
+def test_there_is_nothing_to_resume_before_anything_was_begun(project: Path) -> None:
+    done = tunewright("train", str(project), "--resume")
+    assert done.returncode == 2
+    assert "There is no training to go on with." in done.stderr
+    assert not list(project.glob("runs/train-*"))
+
+
 def test_doctors_exit_code_says_whether_every_check_passed(project: Path, tmp_path: Path) -> None:
     done = tunewright("doctor", project, "--json", TUNEWRIGHT_CACHE=str(tmp_path))
     checks = json.loads(done.stdout)

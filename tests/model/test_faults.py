@@ -54,7 +54,7 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(project: Path) ->
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(project.glob("runs/train-*")), "a half-written output must not be taken for whole"
-    resumed = tunewright("train", str(project), *STEPS_LONG)
+    resumed = tunewright("train", str(project), *STEPS_LONG, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from member-1/checkpoint-" in resumed.stderr
     straight = tunewright("train", str(project), *STEPS_LONG, "--runs", str(project / "straight"))

@@ -20,6 +20,7 @@ from tunewright.errors import UserError
 if TYPE_CHECKING:
     from tunewright.train.sweep import Sweep
 
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Only go on with one that was interrupted.")]
 SweepOption = Annotated[bool, typer.Option("--sweep", help="Search over rank, scale, learning rate and epochs.")]
 TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Trials of the sweep, earlier ones counted.")]
 
@@ -29,6 +30,7 @@ def train(
     overrides: OverridesArgument = None,
     runs: RunsOption = None,
     force: ForceOption = False,
+    resume: ResumeOption = False,
     sweep: SweepOption = False,
     trials: TrialsOption = 12,
     json: JsonOption = False,
@@ -38,7 +40,7 @@ def train(
 
     spec = load_spec(project, overrides or ())
     if not sweep:
-        print_result(api.train(spec, runs=runs, force=force), json)
+        print_result(api.train(spec, runs=runs, force=force, resume=resume), json)
         return
     if force:
         raise UserError("--force and --sweep don't go together.", fix="Delete the sweep's folder to start it anew.")

@@ -77,6 +77,9 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
             parameter.data = parameter.data.to(torch.float32)
     trainer.engine = fit_engine(trainer.model, rows, wanted)
     trainer.data_collator = trainer.engine.collate
+    if not trainer.engine.shared_prefix:
+        # Padded batches waste least when their examples are of one length; packed ones have no padding.
+        trainer.args.train_sampling_strategy = "group_by_length"
     return trainer
 
 
