@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunewright.data import load_dataset
@@ -10,10 +11,37 @@ from tunewright.errors import UserError
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import task_of
-from tunewright.train.encode import encode_examples
+from tunewright.tasks import Example, task_of
+from tunewright.train.encode import Row, encode_examples
 from tunewright.train.member import Members
-from tunewright.train.validation import ValidationPart
+from tunewright.train.validation import MOST, ValidationPart
+
+
+class Encoder:
+    """What examples become for one spec's base model.
+
+    Raises:
+        UserError: the base model can't be found, or is served with another view of long requests.
+    """
+
+    def __init__(self, spec: Spec):
+        self._settings = spec.train
+        self.base = resolve(spec.model, spec.folder)
+        _check_window(self.base.folder, spec.train.max_length)
+        self._tokenizer = TextTokenizer(self.base.folder)
+        self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
+
+    def rows(self, examples: Sequence[Example]) -> list[Row]:
+        """Encoded and audited; see `tunewright.train.encode.encode_examples`."""
+        return encode_examples(
+            examples, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
+        )
+
+    def part(self, examples: Sequence[Example], most: int = MOST) -> ValidationPart:
+        """Examples to measure adapters on; of more than `most`, evenly spaced ones."""
+        stride = max(1, len(examples) / most)
+        some = [examples[int(stride * i)] for i in range(min(most, len(examples)))]
+        return ValidationPart(some, self.rows(some), self._task, self.base.template, self._tokenizer)
 
 
 def prepare(spec: Spec, split: Path, home: Path) -> Members:
@@ -25,17 +53,10 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     Raises:
         UserError: an example is too long or would teach something else than its answer.
     """
-    base, settings = resolve(spec.model, spec.folder), spec.train
-    _check_window(base.folder, settings.max_length)
     dataset = load_dataset(split)
-    tokenizer = TextTokenizer(base.folder)
-    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
-    train, validation = (
-        encode_examples(examples, task, base.template, tokenizer, settings.max_length, settings.loss)
-        for examples in (dataset.train, dataset.validation)
-    )
-    part = ValidationPart(dataset.validation, validation, task, base.template, tokenizer) if validation else None
-    return Members(spec, base, train, part, home)
+    encoder = Encoder(spec)
+    part = encoder.part(dataset.validation) if dataset.validation else None
+    return Members(spec, encoder.base, encoder.rows(dataset.train), part, home)
 
 
 def _check_window(folder: Path, max_length: int) -> None:

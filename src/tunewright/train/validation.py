@@ -53,7 +53,7 @@ def chosen(scores: Sequence[Score]) -> int:
 
 
 class ValidationPart:
-    """The examples an adapter is measured on: all of a small part, `MOST` evenly spaced ones of a large one.
+    """The examples an adapter is measured on.
 
     Args:
         rows: the examples, encoded.
@@ -61,11 +61,9 @@ class ValidationPart:
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, template: ChatTemplate,
                  tokenizer: Tokenizer):  # fmt: skip
-        stride = max(1, len(examples) / MOST)
-        chosen = [int(stride * i) for i in range(min(MOST, len(examples)))]
-        self._rows = [rows[i] for i in chosen]
-        self._prompts = [template.encode_prompt(task.prompt(examples[i].request), tokenizer) for i in chosen]
-        self._wanted = [task.answers.index(examples[i].answer) for i in chosen]
+        self._rows = rows
+        self._prompts = [template.encode_prompt(task.prompt(example.request), tokenizer) for example in examples]
+        self._wanted = [task.answers.index(example.answer) for example in examples]
         self._trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
 
     def __len__(self) -> int:
