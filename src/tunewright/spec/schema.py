@@ -138,9 +138,7 @@ auto: paged for qlora on a GPU, else adamw."""
 training's, at this many times the training time."""
     evaluations: Annotated[int, Field(ge=0)] = 4
     """How many times the training of an adapter stops to answer the validation part. The latest adapter is kept that \
-is not worse, beyond chance, than the best. 0: the last one is."""
-    patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many of these without a better adapter."""
+is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
     """How many times the training of an adapter saves what it needs to resume after an interruption."""
 

@@ -70,7 +70,7 @@ class Members:
             _tell_engine(trainer.engine)
         trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
         if self.validation and settings.evaluations:
-            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, settings.patience))
+            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations))
         eviction = Eviction()
         for callback in (eviction, *callbacks):
             trainer.add_callback(callback)

@@ -21,6 +21,8 @@ from tunewright.train.member import save_adapter
 from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
 KEPT = "kept"
+_PATIENCE = 2
+"""Measurements on end that must be worse than the best for the training to stop."""
 
 
 class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -43,13 +45,11 @@ class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
 
-    Args:
-        patience: stop after so many measurements without a better one; None: never.
+    Once it has been worse than the best, beyond chance, in two measurements on end, the training stops.
     """
 
-    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int, patience: int | None):
-        self._trainer, self._part, self._home = trainer, part, home
-        self._times, self._patience = times, patience
+    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int):
+        self._trainer, self._part, self._home, self._times = trainer, part, home, times
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         if state.global_step not in measured_steps(state.max_steps, self._times):
@@ -65,9 +65,8 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if is_leader():
             with (self._home / SCORES).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": state.global_step, **vars(score)}) + "\n")
-        best = max(range(len(scores)), key=lambda place: (scores[place].accuracy, -scores[place].loss))
-        if self._patience and len(scores) - 1 - best >= self._patience:
-            say(f"  no better adapter in the last {self._patience} measurements: stopping at step {state.global_step}")
+        if len(scores) - 1 - chosen(scores) >= _PATIENCE:
+            say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")
             control.should_training_stop = True
 
     def _earlier(self, step: int) -> list[Score]:
