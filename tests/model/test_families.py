@@ -93,6 +93,21 @@ def test_qlora_holds_the_base_in_doubly_quantised_nf4(tiny_model: tuple[str, Pat
     assert all(m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in layers)
 
 
+def test_accumulated_batches_take_the_steps_of_large_ones(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+    """The examples' answers differ in length, so a mean of the batches' means would be another loss."""
+    import torch
+
+    trained = []
+    for size, accumulation in ((8, 1), (3, 3)):
+        trainer = trainer_for(tiny_model, tmp_path / str(size), batch_size=size, accumulation=accumulation, max_steps=3)
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        trained.append((losses, {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}))
+    assert trained[1][0] == pytest.approx(trained[0][0], rel=1e-5)
+    for name, value in trained[0][1].items():
+        torch.testing.assert_close(trained[1][1][name], value, atol=1e-4, rtol=1e-2)
+
+
 @pytest.mark.parametrize("examples", [1, 3, 8])
 def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples_one_by_one(
     tiny_model: tuple[str, Path], tmp_path: Path, examples: int
