@@ -168,15 +168,17 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
     rounding moves nothing over the threshold."""
     import torch
 
-    def drawn(values: Any) -> Any:
-        return (values.detach().double() * 7919.17).frac().abs()
+    from tunewright.train import lora
+
+    def drawn(values: Any, rate: float) -> Any:
+        return (values.detach().double() * 7919.17).frac().abs() >= rate
 
     def dropped(self: Any, values: Any) -> Any:
-        return values * (drawn(values) >= self.p) / (1 - self.p) if self.training else values
+        return values * drawn(values, self.p) / (1 - self.p) if self.training else values
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG])
-    monkeypatch.setattr(torch, "rand_like", drawn)
+    monkeypatch.setattr(lora, "drawn", drawn)
     monkeypatch.setattr(torch.nn.Dropout, "forward", dropped)
     without = plain(peft_model(folder, dtype="float64"), some)
     ours = packed(peft_model(folder, dtype="float64", dropout=0.3), some)
