@@ -1,6 +1,8 @@
 """How well SmolLM2-135M answers BANKING77 and CLINC150 (in scope) when tuned on one CPU machine.
 
     python bench/quality.py choose banking77 train.lr=1e-3      # a setting, scored on held-out training rows
+    python bench/quality.py choose banking77 twice              # each question written twice, so that its first words
+                                                                # are read by a model that knows its last
     python bench/quality.py final banking77 seed=0              # the setting of the docs, scored on the official test
 
 `choose` never reads the test: BANKING77's score is that of a tenth of its training rows, which the split holds
@@ -38,16 +40,20 @@ SETTINGS = {
 """Chosen with `choose`; docs/experiments.md says how."""
 
 
-def project(name: str, final: bool) -> Path:
+def project(name: str, final: bool, twice: bool) -> Path:
     """A folder with the data and a spec for one of the two."""
-    folder = RUNS / f"{name}-{'final' if final else 'choose'}"
+    folder = RUNS / f"{name}-{'final' if final else 'choose'}{'-twice' if twice else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"banking77": ("banking77", None), "clinc150": ("clinc150_oos", "valid")}
     source, validation = parts[name]
     asked = "test" if final else validation
     for part in filter(None, ("train", asked)):
         rows = [row for row in read_jsonl(SHARED / source / f"{part}.jsonl") if row["label"] != "oos"]
-        write_jsonl(folder / f"{part}.jsonl", [{"text": row["text"], "label": row["label"]} for row in rows])
+        written = [f"{row['text']}\n{row['text']}" if twice else row["text"] for row in rows]
+        write_jsonl(
+            folder / f"{part}.jsonl",
+            [{"text": text, "label": row["label"]} for text, row in zip(written, rows, strict=True)],
+        )
     labels = sorted({row["label"] for row in read_jsonl(folder / "train.jsonl")})
     spec = {
         "name": name,
@@ -66,7 +72,8 @@ def project(name: str, final: bool) -> Path:
 
 def main(mode: str, name: str, overrides: list[str]) -> None:
     quiet_libraries()
-    spec = tw.load_spec(project(name, mode == "final"), overrides)
+    twice = "twice" in overrides
+    spec = tw.load_spec(project(name, mode == "final", twice), [text for text in overrides if text != "twice"])
     run = tw.train(spec)
     manifest = read_manifest(run)
     assert manifest

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from tunewright.processes import is_leader
+
 HEARTBEAT_SECONDS = 10.0
 
 
@@ -58,14 +60,15 @@ class _Bar:
 
 
 def say(line: str) -> None:
-    """One line for the person watching, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the person watching, on standard error; of a distributed training's processes the leader speaks."""
+    if is_leader():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
     """Follow one long loop of `total` units; closes the bar on any exit."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_leader()):
         yield _Heartbeat(name, total, unit)
         return
     bar = _Bar(name, total, unit)
