@@ -52,7 +52,8 @@ def project(name: str, final: bool, twice: bool) -> Path:
         written = [f"{row['text']}\n{row['text']}" if twice else row["text"] for row in rows]
         write_jsonl(
             folder / f"{part}.jsonl",
-            [{"text": text, "label": row["label"]} for text, row in zip(written, rows, strict=True)],
+            # In words: "card arrival" is what a language model knows something about.
+            [{"text": text, "label": row["label"].replace("_", " ")} for text, row in zip(written, rows, strict=True)],
         )
     labels = sorted({row["label"] for row in read_jsonl(folder / "train.jsonl")})
     spec = {
