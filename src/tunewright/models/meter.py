@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -17,13 +15,14 @@ from torch.utils.flop_counter import flop_registry
 
 @dataclass
 class Work:
-    """What was asked of the device: for each operation that touches memory its FLOPs and the bytes it reads and writes."""
+    """What was asked of the device."""
 
-    flops: list[float] = field(default_factory=list)
-    moved: list[float] = field(default_factory=list)
-
-    def arrays(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return np.array(self.flops), np.array(self.moved)
+    flops: float = 0.0
+    moved: float = 0.0
+    """Bytes that operations read and wrote, those of dequantising apart."""
+    dequantised: float = 0.0
+    """Weights made dense from NF4."""
+    operations: int = 0
 
 
 class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
@@ -62,7 +61,9 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         fresh = [self._hold(tensor) for tensor in written]
         packet = func._overloadpacket
         name = packet.__name__
-        if any(fresh) and not name.startswith("empty") or name.endswith("_"):
+        if name == "dequantize_4bit":
+            self.work.dequantised += result.numel()
+        elif any(fresh) and not name.startswith("empty") or name.endswith("_"):
             counted = flop_registry.get(packet)
             read = [leaf for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "untyped_storage")]
             self.note(counted(*args, **kwargs, out_val=result) if counted else 0, [*read, *written])
@@ -70,8 +71,9 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 
     def note(self, flops: float, touched: Iterable[Any]) -> None:
         """Add an operation that reads or writes each of these tensors once."""
-        self.work.flops.append(float(flops))
-        self.work.moved.append(float(sum(tensor.numel() * tensor.element_size() for tensor in touched)))
+        self.work.flops += flops
+        self.work.moved += sum(tensor.numel() * tensor.element_size() for tensor in touched)
+        self.work.operations += 1
 
 
 class GpuAttention(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
