@@ -90,7 +90,9 @@ def counted(case: Case, length: int) -> tuple[int, Any]:
     seen = torch.ones(1, 1, 1, 1, dtype=torch.bool, device="meta")  # of a size that counts for nothing
     with meter:
         with attention:
-            hidden = base.base_model(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state.flatten(0, 1)
+            hidden = base.base_model(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state.flatten(
+                0, 1
+            )
             logits = [base.lm_head(part) for part in hidden.chunk(case.chunks)]
             loss = sum(_entropy(meter).apply(part) for part in logits)
             del logits, hidden
@@ -176,7 +178,8 @@ def main() -> None:
             if not case.nf4 and "Phi" not in case.name:
                 shares.append(share_of_peak(case, work))
         step = took(case, work)
-        print(f"{case.name + ', ' + case.card:34}{peak / 2**30:12.2f}{case.peak / 2**30:11.2f}{peak / case.peak - 1:+7.0%}"
+        name = f"{case.name}, {case.card}"
+        print(f"{name:34}{peak / 2**30:12.2f}{case.peak / 2**30:11.2f}{peak / case.peak - 1:+7.0%}"
               f"{step:12.3f}{case.seconds:11.3f}{step / case.seconds - 1:+7.0%}", flush=True)  # fmt: skip
     print("share of the peak of products, litgpt's LoRA but for Phi-3:", " ".join(f"{share:.2f}" for share in shares),
           f"median {statistics.median(shares):.2f}, in use {PRODUCTS}")  # fmt: skip

@@ -14,7 +14,8 @@ OverridesArgument = Annotated[
 ]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. (default: runs/ beside the spec)")]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", help="Settings that lie over the spec's: tunewright recipes ls", metavar="NAME")
+    str | None,
+    typer.Option("--recipe", help="Settings that lie over the spec's: tunewright recipes ls", metavar="NAME"),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

@@ -65,7 +65,8 @@ def _print(plan: Plan) -> None:
     held = plan.footprint
     parts = {
         "weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer,
-        "activations": held.activations, "logits": held.logits, "backward pass": held.backward,
+        "gradients": held.gradients, "activations": held.activations, "logits": held.logits,
+        "backward pass": held.backward,
     }  # fmt: skip
     typer.echo(
         f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {plan.batches.tokens:,.0f} tokens "
@@ -76,13 +77,17 @@ def _print(plan: Plan) -> None:
     )
     table = Table(header_style="bold")
     for name in ("size", "GPUs", "GiB", "peak", "", "hours", "USD", ""):
-        table.add_column(name, justify="right" if name in ("GiB", "peak", "hours", "USD") else "left", no_wrap=bool(name))
+        table.add_column(
+            name, justify="right" if name in ("GiB", "peak", "hours", "USD") else "left", no_wrap=bool(name)
+        )
     for option in plan.options:
         table.add_row(*_row(option))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
     console.print(table)
+    if any(option.fits and option.precision == "float16" for option in plan.options):
+        typer.echo("float16: the loss is scaled, and a step in which it overflows is skipped; look at the curve.")
     typer.echo(f"{plan.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md")
 
 
@@ -90,4 +95,12 @@ def _row(option: Option) -> tuple[str, ...]:
     gpus = f"{option.gpus} x {option.card}" if option.gpus > 1 else option.card
     time = (f"{option.hours:.2f}", f"{option.usd:.2f}") if option.fits else ("", "")
     name = option.machine.removeprefix("Standard_")
-    return (name, gpus, f"{option.usable_gib:.1f}", f"{option.peak_gib:.1f}", "✓" if option.fits else "✗", *time, option.why)
+    return (
+        name,
+        gpus,
+        f"{option.usable_gib:.1f}",
+        f"{option.peak_gib:.1f}",
+        "✓" if option.fits else "✗",
+        *time,
+        option.why,
+    )

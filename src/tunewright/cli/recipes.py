@@ -31,3 +31,11 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
     from tunewright.spec.recipes import recipe_text
 
     typer.echo(recipe_text(name), nl=False)
+
+
+@app.command()
+def launch(name: Annotated[str, typer.Argument(help="fsdp, multi-gpu or multi-node.")]) -> None:
+    """Show a file for `accelerate launch --config_file`, for trainings in several processes."""
+    from tunewright.spec.recipes import launch_text
+
+    typer.echo(launch_text(name), nl=False)

@@ -54,7 +54,7 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     def _drop(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         written = [leaf for leaf in tree_leaves(result) if hasattr(leaf, "untyped_storage")]
@@ -63,7 +63,7 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         name = packet.__name__
         if name == "dequantize_4bit":
             self.work.dequantised += result.numel()
-        elif any(fresh) and not name.startswith("empty") or name.endswith("_"):
+        elif (any(fresh) and not name.startswith("empty")) or name.endswith("_"):
             counted = flop_registry.get(packet)
             read = [leaf for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "untyped_storage")]
             self.note(counted(*args, **kwargs, out_val=result) if counted else 0, [*read, *written])
@@ -77,8 +77,8 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 
 
 class GpuAttention(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """While it is on, attention keeps and does what the kernels of a GPU do: on the meta device torch takes the plain way,
-    which holds all scores.
+    """While it is on, attention keeps and does what the kernels of a GPU do: on the meta device torch takes the plain
+    way, which holds all scores.
 
     FlashAttention and the memory-efficient kernel keep queries, keys, values, the output and one number a row, and the
     mask as numbers (Dao et al. 2022; Rabe and Staats 2021); the backward pass does 2.5 times the work.
@@ -88,7 +88,7 @@ class GpuAttention(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self._function = _attention_of(meter)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from torch.nn.functional import scaled_dot_product_attention
 
         kwargs = kwargs or {}
@@ -123,8 +123,8 @@ def _attention_of(meter: Meter) -> Any:
 
 
 class Filtered(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """While it is on, answers for tensors without numbers what depends on numbers: how many places a mask keeps, and how
-    many different values there are.
+    """While it is on, answers for tensors without numbers what depends on numbers: how many places a mask keeps, and
+    how many different values there are.
 
     Args:
         kept: places that any mask keeps.
@@ -135,7 +135,7 @@ class Filtered(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self._kept, self._different = kept, different
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         import torch
 
         kwargs = kwargs or {}

@@ -37,6 +37,8 @@ class Footprint:
     adapter: int
     optimizer: int
     """AdamW's moments; on a GPU a paged optimizer may move them to main memory."""
+    gradients: int
+    """Those that accumulated passes leave for the next ones."""
     activations: int
     """What the decoder's forward pass keeps for the backward pass."""
     logits: int
@@ -55,14 +57,16 @@ class Footprint:
 
     @property
     def peak(self) -> int:
-        return self.fixed + self.activations + max(self.logits, self.backward)
+        return self.fixed + self.gradients + self.activations + max(self.logits, self.backward)
 
     def sharded(self, over: int) -> int:
         """Peak bytes on each of `over` GPUs among which FSDP divides the model, the adapter and the optimizer.
 
-        Two layers are gathered at a time: the one at work, and the one that is fetched ahead.
+        Two layers are gathered at a time: the one at work, and the one that is fetched ahead. Before the model is
+        divided, every GPU loads all of it.
         """
-        return self.peak - self.fixed + self.fixed // over + 2 * self.layer
+        divided = self.peak - self.fixed + self.fixed // over + 2 * self.layer
+        return max(divided, self.weights + self.adapter)
 
 
 def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = None) -> Any:
@@ -142,9 +146,10 @@ def footprint(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str,
         trained=numbers,
         adapter=adapter,
         optimizer=numbers * (_MOMENTS_8BIT if settings.optimizer == "paged_adamw_8bit" else _MOMENTS),
+        gradients=before,
         activations=kept - static - before,
-        logits=logits + before,
-        backward=meter.peak - kept + before,
+        logits=logits,
+        backward=meter.peak - kept,
         layer=_held(tensors_of(decoder.layers[0])),
         work=meter.work,
     )
