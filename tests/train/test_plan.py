@@ -19,12 +19,14 @@ from tunewright.train.plan import Plan
 
 @pytest.fixture
 def bytes_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One token a byte, whatever the model: what is planned here is no tokenizer's business."""
+    """One token a byte, whatever the model; and no look at this machine, which takes its time with large models."""
+    monkeypatch.setattr(plan, "available", lambda: 0)
     template = batches.ChatTemplate.named("chatml")
     monkeypatch.setattr(batches, "resolve_tokenizer", lambda *_: (TOKENIZER, template))
 
 
 def planned(model: str, **train: Any) -> Plan:
+    """A plan for made-up tickets."""
     spec = make_spec(Path("/nowhere"), model=model, train=train)
     examples = [example(unalike(f"{label} {n}"), label) for n in range(40) for label in LABELS]
     return plan.plan(spec, examples, validation=20)
@@ -96,6 +98,16 @@ def test_a_model_that_is_not_here_is_counted_with_the_default_tokenizer(monkeypa
     assert drawn.tokenizer == "smollm2-135m"
     with pytest.raises(batches.UserError, match="hub"):
         batches.draw_batches(make_spec(model="owner/name"), [example("x")])
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "available", lambda: 2**34)
+    found = planned("smollm2-135m", precision="float32", batch_size=4)
+    assert found.here
+    assert found.here.memory_gib == 16
+    assert found.here.peak_gib > found.footprint.peak / plan.GIB
+    assert found.here.hours > 0
 
 
 def test_time_is_products_and_traffic_or_the_launches() -> None:

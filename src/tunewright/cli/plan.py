@@ -48,6 +48,7 @@ def _plain(plan: Plan) -> dict[str, object]:
         "bytes": {"peak": plan.footprint.peak, **{k: v for k, v in counted.items() if k not in ("work", "trained")}},
         "trained_parameters": plan.footprint.trained,
         "kv_bytes": plan.kv_bytes,
+        "here": asdict(plan.here) if plan.here else None,
         "options": [asdict(option) for option in plan.options],
         "cheapest": plan.cheapest.machine if plan.cheapest else None,
         "sentence": plan.sentence,
@@ -59,7 +60,7 @@ def _print(plan: Plan) -> None:
     from rich.table import Table
 
     from tunewright.assess import price_book
-    from tunewright.train.plan import GIB
+    from tunewright.train.plan import GIB, spoken
 
     whose = "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
     held = plan.footprint
@@ -75,6 +76,11 @@ def _print(plan: Plan) -> None:
         + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
         + f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}\n"
     )
+    if here := plan.here:
+        typer.echo(
+            f"On this machine's CPU, in {here.precision}: {here.peak_gib:.1f} of {here.memory_gib:.1f} GiB of memory, "
+            f"about {spoken(here.hours)}\n"
+        )
     table = Table(header_style="bold")
     for name in ("size", "GPUs", "GiB", "peak", "", "hours", "USD", ""):
         table.add_column(

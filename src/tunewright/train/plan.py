@@ -13,10 +13,12 @@ from typing import Any
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
 from tunewright.assess.speed import seconds
 from tunewright.models.skeleton import config_of
+from tunewright.models.torch_model import compute_type, has_gpu
 from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.footprint import Footprint, footprint
+from tunewright.train.here import available, cpu_speed, resident
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
@@ -54,6 +56,19 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Here:
+    """A training on this machine's CPU."""
+
+    memory_gib: float
+    """Of the machine."""
+    peak_gib: float
+    """Resident memory of the process."""
+    precision: str
+    hours: float
+    """As fast as this machine is now: others' work on it counts."""
+
+
+@dataclass(frozen=True)
 class Plan:
     model: str
     batches: Batches
@@ -64,6 +79,8 @@ class Plan:
     kv_bytes: int
     """Key-value cache of one prompt of `train.max_length` tokens, when the base model is asked."""
     options: list[Option]
+    here: Here | None
+    """None where this machine has a GPU, or too little memory for the model alone."""
 
     @property
     def cheapest(self) -> Option | None:
@@ -79,7 +96,7 @@ class Plan:
                 "half of train.batch_size with twice train.accumulation, a smaller model."
             )
         return (
-            f"The cheapest that fits is {best.machine}: {_time(best.hours)}, ${best.usd:.2f}, {best.peak_gib:.1f} of "
+            f"The cheapest that fits is {best.machine}: {spoken(best.hours)}, ${best.usd:.2f}, {best.peak_gib:.1f} of "
             f"{best.usable_gib:.1f} GiB, in {best.precision}."
         )
 
@@ -108,7 +125,17 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         for name, machine in book.machines.items()
         if machine.gpu
     ]
-    return Plan(spec.model, batches, steps, peak, _kv_bytes(config, spec.train.max_length), options)
+    here = None if peak.fixed > available() or has_gpu() else _here(config, spec, batches, passes)
+    return Plan(spec.model, batches, steps, peak, _kv_bytes(config, spec.train.max_length), options, here)
+
+
+def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:
+    dtype = compute_type(spec.train.precision)
+    peak, middle = (
+        footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (batches.heaviest, batches.middle)
+    )
+    hours = passes * cpu_speed(dtype).seconds(middle.work) / 3600
+    return Here(available() / GIB, resident(peak) / GIB, dtype, hours)
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
@@ -163,5 +190,6 @@ def _kv_bytes(config: Any, tokens: int) -> int:
     return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * tokens * 2)
 
 
-def _time(hours: float) -> str:
+def spoken(hours: float) -> str:
+    """Hours as a person says them."""
     return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
