@@ -22,7 +22,7 @@ from tunewright.spec import parse_spec
 from tunewright.spec.recipes import recipe_names, recipe_text
 from tunewright.spec.schema import Spec
 from tunewright.train.footprint import footprint
-from tunewright.train.here import resident
+from tunewright.train.here import resident, stored_bytes
 from tunewright.train.plan import GIB, PARALLEL, usable_gib
 from tunewright.train.trainer import planned_steps
 
@@ -57,7 +57,8 @@ def predicted(recipe: str) -> str:
     batch = f"batches of {settings.batch_size} x {settings.max_length:,} tokens that share nothing"
     worst = rows(settings.batch_size, 0, settings.max_length)
     if size is None:
-        peak = resident(footprint(config, settings, worst, "float32", on_cpu=True)) / GIB
+        counted = footprint(config, settings, worst, "float32", on_cpu=True)
+        peak = resident(counted, stored_bytes(spec.model, Path())) / GIB
         return f"{MARK}(python bench/recipes.py): at most {peak:.1f} GiB of memory in float32, {batch}."
     machine = price_book().machine(size[0])
     assert machine.gpu

@@ -13,8 +13,12 @@ from tunewright.assess.prices import Card, Gpu
 from tunewright.assess.speed import seconds
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
-from tunewright.train import batches, plan
+from tunewright.spec.schema import TrainSpec
+from tunewright.train import batches, here, plan
+from tunewright.train.footprint import footprint
 from tunewright.train.plan import Plan
+
+ROWS = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
 
 
 @pytest.fixture
@@ -108,6 +112,15 @@ def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.here.memory_gib == 16
     assert found.here.peak_gib > found.footprint.peak / plan.GIB
     assert found.here.hours > 0
+
+
+def test_a_small_training_peaks_when_its_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
+    assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
+    counted = footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")  # type: ignore[union-attr]
+    assert here.resident(counted, 10 * counted.peak) == here.PROCESS + 10 * counted.peak + counted.weights
+    assert here.resident(counted, 0) == here.PROCESS + here.ALLOCATOR * counted.peak
 
 
 def test_time_is_products_and_traffic_or_the_launches() -> None:

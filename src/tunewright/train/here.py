@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunewright.models.catalogue import catalogue
+from tunewright.models.resolve import cached_folder
 from tunewright.train.footprint import Footprint
 
 if TYPE_CHECKING:
@@ -22,9 +25,21 @@ _PROBE = 0.1
 """Seconds of a probe."""
 
 
-def resident(footprint: Footprint) -> float:
-    """Peak resident bytes of the process that trains."""
-    return PROCESS + ALLOCATOR * footprint.peak
+def resident(footprint: Footprint, stored: float) -> float:
+    """Peak resident bytes of the process that trains: in training, or when the model is loaded.
+
+    Args:
+        stored: bytes of the weights' files, which are mapped while they are loaded.
+    """
+    return PROCESS + max(ALLOCATOR * footprint.peak, stored + footprint.weights)
+
+
+def stored_bytes(model: str, anchor: Path) -> float:
+    """Bytes of a base model's files: those on this machine, or what its parameters take in 16 bits."""
+    entry = catalogue().get(model)
+    folder = cached_folder(model) if entry else (anchor / Path(model).expanduser()).resolve()
+    found = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
+    return found or 2e9 * (entry.parameters if entry else 0)
 
 
 def available() -> int:

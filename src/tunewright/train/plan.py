@@ -18,7 +18,7 @@ from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.footprint import Footprint, footprint
-from tunewright.train.here import available, cpu_speed, resident
+from tunewright.train.here import available, cpu_speed, resident, stored_bytes
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
@@ -135,7 +135,7 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:
         footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (batches.heaviest, batches.middle)
     )
     hours = passes * cpu_speed(dtype).seconds(middle.work) / 3600
-    return Here(available() / GIB, resident(peak) / GIB, dtype, hours)
+    return Here(available() / GIB, resident(peak, stored_bytes(spec.model, spec.folder)) / GIB, dtype, hours)
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
