@@ -18,6 +18,7 @@ from tunewright.processes import sole_writer
 from tunewright.spec import Spec
 
 if TYPE_CHECKING:
+    from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
 RUNS = "runs"
@@ -86,6 +87,17 @@ def check(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
 def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
     """Cut the checked data into a dataset. Returns its folder (see `tunewright.data.load_dataset`)."""
     return _up_to(spec, "split", runs, None, force).folder("split")
+
+
+def plan(spec: Spec, *, runs: Path | None = None) -> Plan:
+    """Predict memory, time and price of a training on each machine; see `tunewright.train.plan.plan`."""
+    from tunewright.data import load_dataset
+    from tunewright.models.torch_model import quiet_libraries
+    from tunewright.train.plan import plan as predict
+
+    quiet_libraries()
+    dataset = load_dataset(split(spec, runs=runs))
+    return predict(spec, dataset.train, len(dataset.validation))
 
 
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False) -> Path:

@@ -24,13 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tunewright.step", description="Run one step of the pipeline.")
     parser.add_argument("name", choices=STEPS)
     parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
+    parser.add_argument("--recipe", help="settings that lie over the spec's")
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
     parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
     options = parser.parse_args(arguments)
     end_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        spec = load_spec(options.spec)
+        spec = load_spec(options.spec, recipe=options.recipe)
         execute_step(STEPS[options.name], spec, dict(_pair(text) for text in options.inputs), options.out)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

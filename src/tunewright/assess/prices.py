@@ -12,11 +12,40 @@ from pydantic import BaseModel, ConfigDict
 from tunewright.errors import UserError
 
 
+class Card(BaseModel):
+    """A GPU's peaks, which no program reaches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gib: float
+    """Memory of a whole card, GiB."""
+    tflops: float
+    """Dense products in 16 bits, TFLOP/s."""
+    tflops32: float
+    """Dense products in float32, TFLOP/s."""
+    gb_per_second: float
+    """Memory bandwidth, GB/s."""
+    bfloat16: bool = True
+    """Whether it computes in bfloat16; otherwise it trains in float16."""
+
+
+class Gpu(BaseModel):
+    """What of GPUs a machine has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    card: str
+    gib: float
+    """Memory of each, GiB; less than the card's where the machine has a share of one."""
+    count: int = 1
+
+
 class MachinePrice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     usd_per_hour: float
     cores: int
+    gpu: Gpu | None = None
 
 
 class ApiPrice(BaseModel):
@@ -37,6 +66,7 @@ class PriceBook(BaseModel):
     as_of: str
     source: str
     machines: dict[str, MachinePrice]
+    cards: dict[str, Card]
     apis: dict[str, ApiPrice]
 
     def machine(self, name: str) -> MachinePrice:

@@ -13,6 +13,10 @@ OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Overrides of the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]...")
 ]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. (default: runs/ beside the spec)")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Settings that lie over the spec's: tunewright recipes ls", metavar="NAME"),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 

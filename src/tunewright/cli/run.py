@@ -11,6 +11,7 @@ from tunewright.cli.options import (
     JsonOption,
     OverridesArgument,
     ProjectArgument,
+    RecipeOption,
     RunsOption,
     print_json,
 )
@@ -21,6 +22,7 @@ FromOption = Annotated[str | None, typer.Option("--from", help="Run this step an
 def run(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
     runs: RunsOption = None,
     from_step: FromOption = None,
     force: ForceOption = False,
@@ -30,7 +32,7 @@ def run(
     from tunewright import api, load_spec
     from tunewright.evaluate.table import print_summary
 
-    report = api.run(load_spec(project, overrides or ()), runs=runs, from_step=from_step, force=force)
+    report = api.run(load_spec(project, overrides or (), recipe=recipe), runs=runs, from_step=from_step, force=force)
     if json:
         print_json(report.data | {"report": report.html, "bundle": report.bundle})
     else:

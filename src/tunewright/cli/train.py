@@ -11,6 +11,7 @@ from tunewright.cli.options import (
     JsonOption,
     OverridesArgument,
     ProjectArgument,
+    RecipeOption,
     RunsOption,
     print_json,
 )
@@ -28,6 +29,7 @@ TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Trials of th
 def train(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
     runs: RunsOption = None,
     force: ForceOption = False,
     resume: ResumeOption = False,
@@ -38,7 +40,7 @@ def train(
     """Train an adapter. After an interruption the same command goes on from the last checkpoint."""
     from tunewright import api, load_spec
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), recipe=recipe)
     if not sweep:
         print_result(api.train(spec, runs=runs, force=force, resume=resume), json)
         return

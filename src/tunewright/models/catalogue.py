@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +22,43 @@ class WheelWeights(BaseModel):
     digits_pretokenizer: bool = False
 
 
+class Shape(BaseModel):
+    """A decoder's architecture, as far as its size and speed depend on it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    """transformers' name of the architecture."""
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    head_width: int | None = None
+    """Where it is not hidden / heads."""
+    tied: bool = False
+    """The head is the embedding."""
+
+    def config(self) -> Any:
+        """The same as transformers' config."""
+        from transformers import AutoConfig
+
+        head = {"head_dim": self.head_width} if self.head_width else {}
+        return AutoConfig.for_model(
+            self.type,
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocabulary,
+            tie_word_embeddings=self.tied,
+            pad_token_id=0,
+            **head,
+        )
+
+
 class CatalogueEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -31,6 +69,8 @@ class CatalogueEntry(BaseModel):
     """Tokens."""
     licence: str
     template: str
+    shape: Shape | None = None
+    """None where transformers does not know the architecture."""
     wheel: WheelWeights | None = None
     remote_code: bool = False
     """The hub folder can only be loaded by running code it brings, which Tunewright never does."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.prefix import common_prefix
+from tunewright.processes import process_count
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,13 @@ def compute_type(precision: str) -> str:
     # An older torch can't tell.
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU that torch can use."""
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def weights_type(precision: str) -> str:
@@ -80,6 +88,8 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
+            # FSDP divides floating-point tensors only: among several processes the packed weights pass as such.
+            bnb_4bit_quant_storage=getattr(torch, dtype) if process_count() > 1 else torch.uint8,
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(

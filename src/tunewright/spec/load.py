@@ -10,16 +10,18 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from tunewright.errors import UserError
+from tunewright.spec.recipes import recipe_text
 from tunewright.spec.schema import SPEC_FILE, FileSpec, Spec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
 
-def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
+def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
     """Read a spec file, or the `tunewright.yaml` of a folder.
 
     Args:
         overrides: `key.subkey=value` strings, the value read as YAML.
+        recipe: settings that replace the file's; overrides replace both. See `tunewright.spec.recipes`.
 
     Raises:
         UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
@@ -39,14 +41,16 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
         raise UserError(
             f"The spec is not UTF-8 text (byte {error.start}).", where=file, fix="Save it as UTF-8."
         ) from None
-    return parse_spec(text, file, overrides)
+    return parse_spec(text, file, overrides, recipe)
 
 
-def parse_spec(text: str, file: Path, overrides: Iterable[str] = ()) -> Spec:
+def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
     """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
     data = _yaml(text, file)
     if not isinstance(data, dict):
         raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    if recipe:
+        _overlay(data, _yaml(recipe_text(recipe), Path(recipe)))
     return _validated(Spec, data, overrides, file).anchored(file.parent)
 
 
@@ -95,6 +99,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def _overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
+    """Put values over those of `data`, section by section."""
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            _overlay(data[key], value)
+        else:
+            data[key] = value
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

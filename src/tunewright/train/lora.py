@@ -50,7 +50,8 @@ def _forward_of(layer: Any) -> Any:
         drop = self.lora_dropout[name]
         rate = drop.p if self.training and hasattr(drop, "p") else 0.0
         base = self.base_layer
-        state = getattr(base.weight, "quant_state", None)
+        # FSDP gathers a plain tensor in the weight's place; the layer remembers how to read it.
+        state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
         dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
         return _fused_lora().apply(
             x, base.weight, state, dtype, base.bias,

@@ -1,0 +1,106 @@
+"""Predicted against measured memory and time of trainings on this machine's CPU.
+
+    python bench/plan.py [CASE ...]
+
+Each case trains SmolLM2-135M for STEPS steps in a process of its own, on examples of random tokens that share a prefix,
+as the step `train` would. Measured is the peak of the process's resident memory (ru_maxrss): all that a user sees,
+libraries and the loading of the model included. The time of a step is the median of those after the first. Cases are
+named method-batch-prefix-own, with -checkpointing or -float32 behind.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tunewright.models.catalogue import catalogue
+from tunewright.models.resolve import resolve
+from tunewright.models.torch_model import compute_type, quiet_libraries
+from tunewright.spec.schema import Spec
+from tunewright.train.footprint import footprint
+from tunewright.train.here import cpu_speed, resident, stored_bytes
+
+STEPS = 3
+CASES = [
+    "lora-8-100-40", "lora-16-100-40", "lora-8-200-100", "lora-4-400-100", "lora-8-100-40-float32",
+    "lora-8-0-256-checkpointing", "qlora-8-100-40", "qlora-16-100-40", "qlora-8-0-256-checkpointing",
+]  # fmt: skip
+
+
+def setting(case: str) -> tuple[Spec, list[dict[str, Any]]]:
+    """A spec and the rows of STEPS batches."""
+    method, batch, prefix, own, *rest = case.split("-")
+    spec = Spec.model_validate({
+        "name": "plan",
+        "task": {"kind": "classify", "instruction": "", "labels": ["a", "b"]},
+        "data": {"train": "none"},
+        "train": {
+            "method": method, "batch_size": int(batch), "checkpoints": 0, "epochs": 1,
+            "gradient_checkpointing": "checkpointing" in rest, "precision": "float32" if "float32" in rest else "auto",
+        },
+    })  # fmt: skip
+    draw = random.Random(0)
+    shared = draw.choices(range(1000, 40000), k=int(prefix))
+    rows = []
+    for _ in range(int(batch) * STEPS):
+        ids = shared + draw.choices(range(1000, 40000), k=int(own))
+        rows.append({"input_ids": ids, "labels": [-100] * (len(ids) - 2) + ids[-2:]})
+    return spec, rows
+
+
+def measure(case: str) -> None:
+    """Train a case in this process; print peak bytes and seconds a step as JSON."""
+    from transformers import TrainerCallback
+
+    from tunewright.train.trainer import build_trainer
+
+    quiet_libraries()
+    spec, rows = setting(case)
+    ends = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(spec, resolve(spec.model, Path()).folder, rows, Path(folder), seed=0)
+        trainer.add_callback(Clock())
+        trainer.train()
+    steps = [later - earlier for earlier, later in pairwise(ends)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak": peak, "seconds": statistics.median(steps)}))
+
+
+def main() -> None:
+    quiet_libraries()
+    shape = catalogue()["smollm2-135m"].shape
+    assert shape
+    print(f"{'':30}{'counted':>9}{'predicted':>11}{'measured, MB':>14}{'':>7}{'predicted':>11}{'measured, s':>13}",
+          flush=True)  # fmt: skip
+    for case in sys.argv[1:] or CASES:
+        spec, rows = setting(case)
+        dtype = compute_type(spec.train.precision)
+        counted = footprint(shape.config(), spec.train, rows[: spec.train.batch_size], dtype, on_cpu=True)
+        speed = cpu_speed(dtype)
+        done = subprocess.run([sys.executable, __file__, "--measure", case], capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        peak, took = resident(counted, stored_bytes(spec.model, Path())), speed.seconds(counted.work)
+        far, late = peak / found["peak"] - 1, took / found["seconds"] - 1
+        print(f"{case:30}{counted.peak / 1e6:9.0f}{peak / 1e6:11.0f}{found['peak'] / 1e6:14.0f}{far:+7.0%}"
+              f"{took:11.2f}{found['seconds']:13.2f}{late:+7.0%}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(sys.argv[2])
+    else:
+        main()

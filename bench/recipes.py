@@ -1,0 +1,91 @@
+"""What the recipes are predicted to need: the lines of their headers.
+
+    python bench/recipes.py [--write]
+
+Peak: of a batch of the recipe's size whose examples are all as long as `train.max_length` allows and share nothing, so
+that the recipe fits its card whatever the data. Time and price: REFERENCE, a classification with one prompt.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import tunewright
+from tunewright.assess import price_book
+from tunewright.assess.speed import seconds
+from tunewright.models.catalogue import catalogue
+from tunewright.models.torch_model import quiet_libraries
+from tunewright.spec import parse_spec
+from tunewright.spec.recipes import recipe_names, recipe_text
+from tunewright.spec.schema import Spec
+from tunewright.train.footprint import footprint
+from tunewright.train.here import resident, stored_bytes
+from tunewright.train.plan import GIB, PARALLEL, usable_gib
+from tunewright.train.trainer import planned_steps
+
+EXAMPLES, SHARED, OWN = 10_000, 300, 100
+"""REFERENCE: examples, and tokens of each that are the same for all and its own."""
+MARK = "# Predicted "
+_SPEC = """
+name: reference
+task: {kind: classify, instruction: x, labels: [a, b]}
+data: {train: none}
+"""
+
+
+def spec_of(recipe: str) -> Spec:
+    """A recipe over the smallest spec."""
+    return parse_spec(_SPEC, Path("tunewright.yaml"), recipe=recipe)
+
+
+def rows(count: int, shared: int, own: int) -> list[dict[str, Any]]:
+    """Examples of `shared` tokens that are the same for all and `own` that are not; the last two are learnt."""
+    ids = [[*range(shared), *([shared + number] * own)] for number in range(count)]
+    return [{"input_ids": each, "labels": [-100] * (len(each) - 2) + each[-2:]} for each in ids]
+
+
+def predicted(recipe: str) -> str:
+    """The line of a recipe's header."""
+    spec = spec_of(recipe)
+    size = re.search(r"Standard_\w+", recipe_text(recipe).splitlines()[0])
+    entry = catalogue()[spec.model]
+    assert entry.shape
+    config, settings = entry.shape.config(), spec.train
+    batch = f"batches of {settings.batch_size} x {settings.max_length:,} tokens that share nothing"
+    worst = rows(settings.batch_size, 0, settings.max_length)
+    if size is None:
+        counted = footprint(config, settings, worst, "float32", on_cpu=True)
+        peak = resident(counted, stored_bytes(spec.model, Path())) / GIB
+        return f"{MARK}(python bench/recipes.py): at most {peak:.1f} GiB of memory in float32, {batch}."
+    machine = price_book().machine(size[0])
+    assert machine.gpu
+    card = price_book().cards[machine.gpu.card]
+    counted = footprint(config, settings, worst, "bfloat16")
+    peak = (counted.sharded(machine.gpu.count) if "fsdp" in recipe else counted.peak) / GIB
+    usual = footprint(config, settings, rows(settings.batch_size, SHARED, OWN), "bfloat16")
+    passes = planned_steps(spec, EXAMPLES) * settings.accumulation
+    speed = machine.gpu.count * PARALLEL if machine.gpu.count > 1 else 1
+    hours = passes * seconds(usual.work, card, machine.gpu) / speed / 3600
+    return (
+        f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu):.1f} GiB, {batch};\n"
+        f"# {EXAMPLES:,} examples of {SHARED} shared and {OWN} own tokens: {60 * hours:.0f} min, "
+        f"${hours * machine.usd_per_hour:.2f}."
+    )
+
+
+def main() -> None:
+    quiet_libraries()
+    folder = Path(tunewright.__file__).parent / "recipes"
+    for name in recipe_names():
+        line = predicted(name)
+        print(f"{name}\n{line}", flush=True)
+        if "--write" in sys.argv:
+            text = re.sub(rf"{re.escape(MARK)}[^\n]*\n(# \d[^\n]*\n)?", line + "\n", recipe_text(name))
+            (folder / f"{name}.yaml").write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

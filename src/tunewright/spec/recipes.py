@@ -1,0 +1,57 @@
+"""Recipes: the settings for one base model on one class of hardware, shipped as files that a person can read.
+
+A recipe is the part of a spec that the hardware decides, `model` and `train`. It lies over a project's spec.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+
+from tunewright.errors import UserError
+
+_LAUNCH = "accelerate"
+"""Folder of the files that tell accelerate how to start several processes."""
+
+
+def recipe_names() -> list[str]:
+    """The names of all recipes, in order."""
+    return _names("")
+
+
+def launch_names() -> list[str]:
+    """The names of all files for `accelerate launch`, in order."""
+    return _names(_LAUNCH)
+
+
+def recipe_text(name: str) -> str:
+    """A recipe as it is written, comments and all.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    return _text(name, recipe_names(), "")
+
+
+def launch_text(name: str) -> str:
+    """A file for `accelerate launch --config_file`, as it is written.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    return _text(name, launch_names(), _LAUNCH)
+
+
+def _names(folder: str) -> list[str]:
+    files = (resources.files("tunewright") / "recipes" / folder).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _text(name: str, known: list[str], folder: str) -> str:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise UserError(
+            f"There is no recipe '{name}'.",
+            fix=f"Did you mean '{close[0]}'?" if close else "See: tunewright recipes ls",
+        )
+    return (resources.files("tunewright") / "recipes" / folder / f"{name}.yaml").read_text("utf-8")

@@ -1,0 +1,168 @@
+"""What a training step holds and does, before there is a GPU or a download: the engine itself, run without numbers.
+
+The model is a skeleton on torch's meta device, but everything around it is what trains: peft's adapter, the fused
+layers, packed attention, the loss at the learnt tokens, gradient checkpointing. So what is counted follows the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.models.meter import Filtered, GpuAttention, Meter, Work
+from tunewright.models.skeleton import Meta, PretendedCpu, skeleton, tensors_of
+from tunewright.spec.schema import TrainSpec
+from tunewright.train.attention import NAME, register_attention
+from tunewright.train.encode import IGNORED, Row
+from tunewright.train.engine import supervised_loss
+from tunewright.train.head import add_supervision, is_linear
+from tunewright.train.lora import fuse_lora
+from tunewright.train.packing import pack
+
+_MOMENTS = 8
+"""Bytes of AdamW's two moments for each trained number, in float32."""
+_MOMENTS_8BIT = 2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a training step, by what they are for, and its work."""
+
+    weights: int
+    """The base model and its buffers."""
+    trained: int
+    """Numbers of the adapter, not bytes."""
+    adapter: int
+    optimizer: int
+    """AdamW's moments; on a GPU a paged optimizer may move them to main memory."""
+    gradients: int
+    """Those that accumulated passes leave for the next ones."""
+    activations: int
+    """What the decoder's forward pass keeps for the backward pass."""
+    logits: int
+    """What the head and the loss need at most."""
+    backward: int
+    """What the backward pass holds at most beyond the activations: gradients, and what the layers work with."""
+    layer: int
+    """The weights of one layer."""
+    work: Work
+    """Of one forward and backward pass."""
+
+    @property
+    def fixed(self) -> int:
+        """What is held whatever the batch is."""
+        return self.weights + self.adapter + self.optimizer
+
+    @property
+    def peak(self) -> int:
+        return self.fixed + self.gradients + self.activations + max(self.logits, self.backward)
+
+    def sharded(self, over: int) -> int:
+        """Peak bytes on each of `over` GPUs among which FSDP divides the model, the adapter and the optimizer.
+
+        Two layers are gathered at a time: the one at work, and the one that is fetched ahead. Before the model is
+        divided, every GPU loads all of it.
+        """
+        divided = self.peak - self.fixed + self.fixed // over + 2 * self.layer
+        return max(divided, self.weights + self.adapter)
+
+
+def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = None) -> Any:
+    """The skeleton of a base model with its adapter, on the engine's fast paths, in training.
+
+    Args:
+        config: transformers' config of the base model.
+        again: a context in which checkpointed layers are run again.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=settings.lora.r, lora_alpha=settings.lora.alpha, lora_dropout=settings.lora.dropout,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip
+    model = get_peft_model(skeleton(config, dtype, nf4=settings.method == "qlora"), lora)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    base = model.get_base_model()
+    add_supervision(base)
+    base.fused_head = is_linear(base.get_output_embeddings())
+    register_attention()
+    base.set_attn_implementation(NAME)
+    fuse_lora(model)
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+        contexts = {} if again is None else {"context_fn": lambda: (nullcontext(), again)}
+        base.gradient_checkpointing_enable({"use_reentrant": False, **contexts})
+    return model.train()
+
+
+def footprint(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:
+    """Count one step of training.
+
+    Args:
+        config: transformers' config of the base model.
+        rows: the examples of one batch.
+        dtype: type of weights and products, "float32", "bfloat16" or "float16".
+        on_cpu: take the ways that code takes on a CPU, instead of a GPU's kernels.
+    """
+    meter = Meter()
+    attention = nullcontext() if on_cpu else GpuAttention(meter)
+    model = adapted_skeleton(config, settings, dtype, attention)
+    decoder = model.get_base_model().base_model
+    batch = pack(rows)
+    filtered = Filtered(
+        int((batch["labels"] != IGNORED).sum()),
+        len({token for row in rows for offered in row.get("choices", ()) for token in offered}),
+    )
+    place = PretendedCpu(model) if on_cpu else Meta()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adapter = sum(parameter.untyped_storage().nbytes() for parameter in trained)
+    numbers = sum(parameter.numel() for parameter in trained)
+    kept = logits = 0
+    with place:
+        moved = _moved(batch, place)
+        meter.hold(tensors_of(model))
+        static = meter.live
+
+        def end_of_decoder(*_: Any) -> None:
+            nonlocal kept
+            kept = meter.peak = meter.live
+
+        decoder.register_forward_hook(end_of_decoder)
+        with meter:
+            for _ in range(min(settings.accumulation, 2)):  # from the second pass on, gradients are there already
+                meter.work = Work()
+                before = meter.live - static
+                with attention, filtered:
+                    loss = supervised_loss(model, moved)
+                logits = meter.peak - kept
+                loss.backward()
+    return Footprint(
+        weights=static - adapter,
+        trained=numbers,
+        adapter=adapter,
+        optimizer=numbers * (_MOMENTS_8BIT if settings.optimizer == "paged_adamw_8bit" else _MOMENTS),
+        gradients=before,
+        activations=kept - static - before,
+        logits=logits,
+        backward=meter.peak - kept,
+        layer=_held(tensors_of(decoder.layers[0])),
+        work=meter.work,
+    )
+
+
+def _held(tensors: Iterable[Any]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+def _moved(value: Any, place: Meta | PretendedCpu) -> Any:
+    """A batch with its tensors in a place."""
+    if isinstance(value, dict):
+        return {name: _moved(inner, place) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_moved(inner, place) for inner in value]
+    return place.moved(value) if hasattr(value, "untyped_storage") else value

@@ -1,0 +1,86 @@
+"""A training on this machine's CPU: its memory as the process will show it, and its time from two short probes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunewright.models.catalogue import catalogue
+from tunewright.models.resolve import cached_folder
+from tunewright.train.footprint import Footprint
+
+if TYPE_CHECKING:
+    from tunewright.models.meter import Work
+
+PROCESS = 600e6
+"""Bytes of Python, torch and the training libraries, before there is a model (`python bench/plan.py`)."""
+ALLOCATOR = 1.08
+"""What the C library's allocator holds for a byte that tensors ask for (`python bench/plan.py`)."""
+_PRODUCTS = 0.6
+"""Share of the probe's speed that the thinner matrices of a training reach (`python bench/plan.py`)."""
+_PROBE = 0.1
+"""Seconds of a probe."""
+
+
+def resident(footprint: Footprint, stored: float) -> float:
+    """Peak resident bytes of the process that trains: in training, or when the model is loaded.
+
+    Args:
+        stored: bytes of the weights' files, which are mapped while they are loaded.
+    """
+    return PROCESS + max(ALLOCATOR * footprint.peak, stored + footprint.weights)
+
+
+def stored_bytes(model: str, anchor: Path) -> float:
+    """Bytes of a base model's files: those on this machine, or what its parameters take in 16 bits."""
+    entry = catalogue().get(model)
+    folder = cached_folder(model) if entry else (anchor / Path(model).expanduser()).resolve()
+    found = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
+    return found or 2e9 * (entry.parameters if entry else 0)
+
+
+def available() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class CpuSpeed:
+    flops: float
+    """A second, of large products."""
+    bytes: float
+    """A second, read and written by sums of long vectors."""
+
+    def seconds(self, work: Work) -> float:
+        return work.flops / (self.flops * _PRODUCTS) + work.moved / self.bytes
+
+
+def cpu_speed(dtype: str) -> CpuSpeed:
+    """Measure this machine for about a quarter of a second.
+
+    Args:
+        dtype: type that products are computed in.
+    """
+    import torch
+
+    side, length = 1024, 1 << 24
+    square = torch.ones(side, side, dtype=getattr(torch, dtype))
+    vector = torch.ones(length, dtype=getattr(torch, dtype))
+    into = torch.empty_like(vector)
+    products = _repeats(lambda: square @ square)
+    sums = _repeats(lambda: torch.add(vector, vector, out=into))
+    return CpuSpeed(products * 2 * side**3, sums * 2 * vector.nbytes)
+
+
+def _repeats(once: object) -> float:
+    """How often a second something can be done."""
+    assert callable(once)
+    once()
+    times, start = 0, time.perf_counter()
+    while (took := time.perf_counter() - start) < _PROBE:
+        once()
+        times += 1
+    return times / took

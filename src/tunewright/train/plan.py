@@ -1,0 +1,195 @@
+"""What a training would need of each machine, before one is rented: memory, steps, hours, dollars.
+
+Memory is counted by running a step without numbers (`tunewright.train.footprint`), time from the work that step does
+(`tunewright.assess.speed`). Nothing needs a GPU, and of a model nothing but its tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
+from tunewright.assess.speed import seconds
+from tunewright.models.skeleton import config_of
+from tunewright.models.torch_model import compute_type, has_gpu
+from tunewright.spec import Spec
+from tunewright.tasks import Example
+from tunewright.train.batches import Batches, draw_batches
+from tunewright.train.footprint import Footprint, footprint
+from tunewright.train.here import available, cpu_speed, resident, stored_bytes
+from tunewright.train.trainer import planned_steps
+from tunewright.train.validation import MOST
+
+GIB = 2**30
+_CONTEXT_GIB = 0.75
+"""What the driver and the CUDA context take of a GPU, with the libraries' kernels."""
+_REUSED = 0.95
+"""Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
+PARALLEL = 0.9
+"""Share of the speed of several GPUs that exchanging gradients leaves."""
+_MEASURED = 2 / 3
+"""Work of measuring a validation example, in trainings of it: two forward passes, of the three that a step is worth."""
+_START_SECONDS = 180.0
+"""Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A training on one machine."""
+
+    machine: str
+    card: str
+    gpus: int
+    usable_gib: float
+    """Of each GPU."""
+    peak_gib: float
+    """On each GPU."""
+    spread: str
+    """one: on one GPU. data: a copy on each GPU. sharded: the model divided over them (FSDP)."""
+    fits: bool
+    why: str
+    precision: str
+    hours: float
+    usd: float
+
+
+@dataclass(frozen=True)
+class Here:
+    """A training on this machine's CPU."""
+
+    memory_gib: float
+    """Of the machine."""
+    peak_gib: float
+    """Resident memory of the process."""
+    precision: str
+    hours: float
+    """As fast as this machine is now: others' work on it counts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    model: str
+    batches: Batches
+    steps: int
+    """Optimizer steps of all members, on one GPU."""
+    footprint: Footprint
+    """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
+    kv_bytes: int
+    """Key-value cache of one prompt of `train.max_length` tokens, when the base model is asked."""
+    options: list[Option]
+    here: Here | None
+    """None where this machine has a GPU, or too little memory for the model alone."""
+
+    @property
+    def cheapest(self) -> Option | None:
+        """The cheapest that fits; of equally cheap ones the quicker."""
+        return min((o for o in self.options if o.fits), key=lambda o: (round(o.usd, 2), o.hours), default=None)
+
+    @property
+    def sentence(self) -> str:
+        best = self.cheapest
+        if best is None:
+            return (
+                "None of these fits. What makes it smaller: train.method=qlora, train.gradient_checkpointing=true, "
+                "half of train.batch_size with twice train.accumulation, a smaller model."
+            )
+        return (
+            f"The cheapest that fits is {best.machine}: {spoken(best.hours)}, ${best.usd:.2f}, {best.peak_gib:.1f} of "
+            f"{best.usable_gib:.1f} GiB, in {best.precision}."
+        )
+
+
+def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
+    """Predict a training of a spec on every machine of the price book that has a GPU.
+
+    Args:
+        train: the training rows.
+        validation: how many validation rows there are.
+
+    Raises:
+        UserError: the base model is not known, or an example can't be trained on.
+    """
+    config = config_of(spec.model, spec.folder)
+    batches = draw_batches(spec, train)
+    dtype = "float32" if spec.train.precision == "float32" else "bfloat16"
+    peak = footprint(config, spec.train, batches.heaviest, dtype)
+    middle = footprint(config, spec.train, batches.middle, dtype)
+    steps = planned_steps(spec, len(train)) * spec.train.members
+    measured = min(validation, MOST) * spec.train.evaluations * spec.train.members
+    passes = steps * spec.train.accumulation + measured * _MEASURED / spec.train.batch_size
+    book = price_book()
+    options = [
+        _option(name, machine, book.cards[machine.gpu.card], spec, peak, middle, passes)
+        for name, machine in book.machines.items()
+        if machine.gpu
+    ]
+    here = None if peak.fixed > available() or has_gpu() else _here(config, spec, batches, passes)
+    return Plan(spec.model, batches, steps, peak, _kv_bytes(config, spec.train.max_length), options, here)
+
+
+def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:
+    dtype = compute_type(spec.train.precision)
+    peak, middle = (
+        footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (batches.heaviest, batches.middle)
+    )
+    hours = passes * cpu_speed(dtype).seconds(middle.work) / 3600
+    return Here(available() / GIB, resident(peak, stored_bytes(spec.model, spec.folder)) / GIB, dtype, hours)
+
+
+def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
+            passes: float) -> Option:  # fmt: skip
+    gpu = machine.gpu
+    assert gpu
+    usable = usable_gib(gpu)
+    alone, sharded = peak.peak / GIB, peak.sharded(gpu.count) / GIB
+    spread = "one" if gpu.count == 1 else "data" if alone <= usable else "sharded"
+    needed = sharded if spread == "sharded" else alone
+    precision = _precision(spec, card)
+    each = seconds(middle.work, card, gpu, float32=precision == "float32")
+    speed = 1.0 if gpu.count == 1 else gpu.count * PARALLEL
+    hours = (passes * each / speed + _START_SECONDS) / 3600
+    able = precision != "bfloat16" or card.bfloat16
+    return Option(
+        machine=name, card=gpu.card, gpus=gpu.count, usable_gib=usable, peak_gib=needed, spread=spread,
+        fits=needed <= usable and able, why=_why(needed, usable, able, precision, spread, peak),
+        precision=precision, hours=hours, usd=hours * machine.usd_per_hour,
+    )  # fmt: skip
+
+
+def usable_gib(gpu: Gpu) -> float:
+    """GiB of a GPU that tensors can take."""
+    return (gpu.gib - _CONTEXT_GIB) * _REUSED
+
+
+def _precision(spec: Spec, card: Card) -> str:
+    if spec.train.precision != "auto":
+        return spec.train.precision
+    return "bfloat16" if card.bfloat16 else "float16"
+
+
+def _why(needed: float, usable: float, able: bool, precision: str, spread: str, peak: Footprint) -> str:
+    if not able:
+        return "it has no bfloat16; train.precision=float16 would do"
+    if needed > usable:
+        if peak.fixed / GIB > usable:
+            return f"the model with its adapter and optimizer alone takes {peak.fixed / GIB:.1f} GiB"
+        return f"{needed - usable:.1f} GiB short: a batch leaves {peak.activations / GIB:.1f} GiB of activations"
+    notes = []
+    if precision == "float16":
+        notes.append("in float16")
+    if spread == "sharded":
+        notes.append("only divided over its GPUs, with FSDP")
+    return "; ".join(notes)
+
+
+def _kv_bytes(config: Any, tokens: int) -> int:
+    """A cache in 16 bits."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * tokens * 2)
+
+
+def spoken(hours: float) -> str:
+    """Hours as a person says them."""
+    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -1,0 +1,56 @@
+"""`tunewright plan` and `tunewright recipes` as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import TOKENIZER, write_project
+from tunewright.cli.app import app
+from tunewright.models.catalogue import catalogue
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on a model folder without weights: a plan needs its config and its tokenizer only."""
+    model = tmp_path_factory.mktemp("model")
+    shape = catalogue()["llama-3.2-1b"].shape
+    assert shape
+    shape.config().save_pretrained(model)
+    (model / "tokenizer.json").write_text((TOKENIZER / "tokenizer.json").read_text("utf-8"), "utf-8")
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}"
+        "{% generation %}{{ m.content }}.{% endgeneration %}{% else %}{{ m.content }}\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+        "utf-8",
+    )
+    return write_project(tmp_path_factory.mktemp("plan") / "project", model=str(model))
+
+
+def test_a_plan_needs_no_weights_and_names_the_cheapest(project: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(project), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["cheapest"] in {option["machine"] for option in found["options"] if option["fits"]}
+    assert found["here"] is None or found["here"]["peak_gib"] > found["bytes"]["weights"] / 2**30
+    assert found["bytes"]["weights"] == pytest.approx(2 * 1.236e9, rel=0.01)
+
+
+def test_the_table_says_why_what_does_not_fit_does_not(project: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(project), "train.batch_size=64", "train.precision=bfloat16"])
+    assert done.exit_code == 0, done.output
+    assert "no bfloat16" in done.stdout
+    assert "GiB short" in done.stdout or "alone takes" in done.stdout
+    assert "The cheapest that fits is Standard_" in done.stdout
+
+
+def test_recipes_are_listed_and_shown() -> None:
+    listed = CliRunner().invoke(app, ["recipes", "ls"])
+    assert "phi-3-mini-t4" in listed.stdout
+    shown = CliRunner().invoke(app, ["recipes", "show", "phi-3-mini-t4"])
+    assert "method: qlora #" in shown.stdout
+    launched = CliRunner().invoke(app, ["recipes", "launch", "fsdp"])
+    assert "fsdp_version: 2" in launched.stdout

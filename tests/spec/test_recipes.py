@@ -1,0 +1,58 @@
+"""Recipes: each is read, fits the schema, and says what it is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import write_project
+from tunewright.assess import price_book
+from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.spec import load_spec
+from tunewright.spec.recipes import launch_names, launch_text, recipe_names, recipe_text
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_fits_the_schema_and_explains_each_setting(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    spec = load_spec(write_project(tmp_path / "project"), recipe=name)
+    assert spec.model in catalogue()
+    assert name.startswith(spec.model)
+    text = recipe_text(name)
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert f"--recipe {name}" in "\n".join(header)
+    size = re.search(r"Standard_\w+", header[0])
+    assert size is None or price_book().machine(size[0]).gpu
+    settings = text[text.index("\ntrain:\n") + len("\ntrain:\n") :].splitlines()
+    assert [line for line in settings if not re.fullmatch(r"  \w+: [^#]+ # .+", line)] == []
+
+
+def test_each_card_has_recipes() -> None:
+    for card in ("t4", "a10", "a100", "h100", "cpu"):
+        assert any(name.endswith(f"-{card}") for name in recipe_names()), card
+
+
+def test_overrides_lie_over_the_recipe_and_the_recipe_over_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    project = write_project(tmp_path / "project", train={"lr": 0.5, "epochs": 7, "lora": {"r": 3, "dropout": 0.1}})
+    spec = load_spec(project, ["train.batch_size=3"], recipe="phi-3-mini-t4")
+    assert (spec.train.batch_size, spec.train.lr, spec.train.epochs) == (3, 2e-4, 7)
+    assert (spec.train.lora.r, spec.train.lora.dropout) == (16, 0.1)
+
+
+def test_an_unknown_recipe_is_refused_with_a_near_name() -> None:
+    with pytest.raises(UserError, match="phi-3-mini-t4"):
+        recipe_text("phi-3-mini-t5")
+    with pytest.raises(UserError, match="recipes ls"):
+        launch_text("nothing like it")
+
+
+@pytest.mark.parametrize("name", launch_names())
+def test_accelerate_reads_each_launch_file(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    file = tmp_path / "launch.yaml"
+    file.write_text(launch_text(name), "utf-8")
+    config = load_config_from_file(str(file))
+    assert config.mixed_precision == "no"
+    assert (str(config.distributed_type) == "DistributedType.FSDP") == (name == "fsdp")

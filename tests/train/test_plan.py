@@ -1,0 +1,141 @@
+"""The plan's rules: what fits and why not, what is cheapest, and its arithmetic of steps, hours and dollars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import LABELS, TOKENIZER, example, make_spec, unalike
+from tunewright.assess import price_book
+from tunewright.assess.prices import Card, Gpu
+from tunewright.assess.speed import seconds
+from tunewright.models.catalogue import catalogue
+from tunewright.models.meter import Work
+from tunewright.spec.schema import TrainSpec
+from tunewright.train import batches, here, plan
+from tunewright.train.footprint import footprint
+from tunewright.train.plan import Plan
+
+ROWS = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
+
+
+@pytest.fixture
+def bytes_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token a byte, whatever the model; and no look at this machine, which takes its time with large models."""
+    monkeypatch.setattr(plan, "available", lambda: 0)
+    template = batches.ChatTemplate.named("chatml")
+    monkeypatch.setattr(batches, "resolve_tokenizer", lambda *_: (TOKENIZER, template))
+
+
+def planned(model: str, **train: Any) -> Plan:
+    """A plan for made-up tickets."""
+    spec = make_spec(Path("/nowhere"), model=model, train=train)
+    examples = [example(unalike(f"{label} {n}"), label) for n in range(40) for label in LABELS]
+    return plan.plan(spec, examples, validation=20)
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_phi_3_mini_fits_a_t4_in_float16_and_no_sixth_of_an_a10() -> None:
+    found = planned("phi-3-mini", method="qlora")
+    options = {option.machine: option for option in found.options}
+    t4, sixth = options["Standard_NC4as_T4_v3"], options["Standard_NV6ads_A10_v5"]
+    assert (t4.fits, t4.precision, t4.why) == (True, "float16", "in float16")
+    assert not sixth.fits
+    assert "GiB short" in sixth.why
+    assert options["Standard_NV36ads_A10_v5"].precision == "bfloat16"
+    assert found.cheapest
+    assert found.cheapest.machine in found.sentence
+    assert all(found.cheapest.usd <= option.usd for option in found.options if option.fits)
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_bfloat16_by_name_does_not_fit_a_t4() -> None:
+    options = {option.machine: option for option in planned("smollm2-135m", precision="bfloat16").options}
+    assert not options["Standard_NC4as_T4_v3"].fits
+    assert "train.precision=float16" in options["Standard_NC4as_T4_v3"].why
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_a_model_too_large_for_one_gpu_is_divided_or_refused() -> None:
+    options = {option.machine: option for option in planned("mistral-nemo", gradient_checkpointing=True).options}
+    a10, two = options["Standard_NV36ads_A10_v5"], options["Standard_NV72ads_A10_v5"]
+    assert not a10.fits
+    assert "the model with its adapter and optimizer alone takes 23.5 GiB" in a10.why
+    assert (two.spread, two.fits) == ("sharded", False)  # each GPU loads it whole first
+    assert options["Standard_NC24ads_A100_v4"].fits
+    assert options["Standard_NC48ads_A100_v4"].spread == "data"
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_steps_and_dollars() -> None:
+    found = planned("smollm2-135m", batch_size=8, epochs=3, members=2, evaluations=0)
+    assert found.steps == 2 * 3 * 120 / 8
+    for option in found.options:
+        assert option.usd == pytest.approx(option.hours * price_book().machines[option.machine].usd_per_hour)
+        assert option.hours > plan._START_SECONDS / 3600
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_twice_the_epochs_are_twice_the_time_behind_the_start() -> None:
+    start = plan._START_SECONDS / 3600
+    once, twice = (planned("smollm2-135m", epochs=n, evaluations=0).options[0].hours - start for n in (2, 4))
+    assert twice == pytest.approx(2 * once, rel=0.05)
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_the_key_value_cache_is_that_of_one_prompt() -> None:
+    # Llama-3.2-1B: 16 layers of 8 key heads of 64 numbers, keys and values, two bytes each
+    assert planned("llama-3.2-1b", max_length=1000).kv_bytes == 2 * 16 * 8 * 64 * 1000 * 2
+
+
+def test_a_model_that_is_not_here_is_counted_with_the_default_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(model: str, _: Path) -> tuple[Path, Any]:
+        if model == "smollm2-135m":
+            return TOKENIZER, batches.ChatTemplate.named("chatml")
+        raise batches.UserError("The hub can't be reached.")
+
+    monkeypatch.setattr(batches, "resolve_tokenizer", absent)
+    spec = make_spec(model="llama-3.2-1b")
+    drawn = batches.draw_batches(spec, [example(unalike(str(n)), LABELS[n % 3]) for n in range(40)])
+    assert drawn.tokenizer == "smollm2-135m"
+    with pytest.raises(batches.UserError, match="hub"):
+        batches.draw_batches(make_spec(model="owner/name"), [example("x")])
+
+
+@pytest.mark.usefixtures("bytes_for_tokens")
+def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "available", lambda: 2**34)
+    found = planned("smollm2-135m", precision="float32", batch_size=4)
+    assert found.here
+    assert found.here.memory_gib == 16
+    assert found.here.peak_gib > found.footprint.peak / plan.GIB
+    assert found.here.hours > 0
+
+
+def test_a_small_training_peaks_when_its_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
+    assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
+    counted = footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")  # type: ignore[union-attr]
+    assert here.resident(counted, 10 * counted.peak) == here.PROCESS + 10 * counted.peak + counted.weights
+    assert here.resident(counted, 0) == here.PROCESS + here.ALLOCATOR * counted.peak
+
+
+def test_time_is_products_and_traffic_or_the_launches() -> None:
+    card = Card(gib=24, tflops=100, tflops32=10, gb_per_second=1000)
+    whole, half = Gpu(card="x", gib=24), Gpu(card="x", gib=12)
+    work = Work(flops=3e13, moved=8e11, dequantised=1e11)
+    assert seconds(work, card, whole) == pytest.approx(1 + 1 + 1)
+    assert seconds(work, card, half) == pytest.approx(6)
+    assert seconds(work, card, whole, float32=True) == pytest.approx(10 + 1 + 1)
+    assert seconds(Work(operations=1000), card, whole) == pytest.approx(0.01)
+
+
+def test_every_gpu_of_the_price_book_has_its_card() -> None:
+    for name, machine in price_book().machines.items():
+        if machine.gpu:
+            card = price_book().cards[machine.gpu.card]
+            assert machine.gpu.gib <= card.gib, name
+    assert catalogue()
