@@ -15,6 +15,7 @@ from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
 from tunewright.train.encode import Row
+from tunewright.train.history import Facts, History
 from tunewright.train.trainer import build_trainer, planned_steps
 from tunewright.train.validation import ValidationPart
 
@@ -28,6 +29,7 @@ _LOGGED = {
     "grad_norm": "grad_norm",
     "validation_loss": "validation_loss",
     "accuracy": "accuracy",
+    "right": "right",
 }
 """The trainer's names of what is recorded, and the curve's."""
 
@@ -45,6 +47,7 @@ class Members:
     base: LocalModel
     rows: Sequence[Row]
     validation: ValidationPart | None
+    facts: Facts
     home: Path
 
     def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
@@ -129,7 +132,7 @@ def _curve(history: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
         {
             "member": member,
             "step": entry["step"],
-            **{short: float(entry[key]) for key, short in _LOGGED.items() if key in entry},
+            **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
         for entry in history
         if "loss" in entry or "accuracy" in entry

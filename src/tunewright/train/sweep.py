@@ -8,7 +8,7 @@ journal on disk makes it resumable: a trial that was interrupted goes on from it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
 
     spec = _with(everything.spec, overrides)
     home = everything.home / sha256_json(overrides)[:12]
-    members = Members(spec, everything.base, everything.rows, everything.validation, home)
+    members = replace(everything, spec=spec, home=home)
     with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
         members.train(0, tracker, [Pruning()])
     return _score(home).accuracy

@@ -56,7 +56,8 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
         log_too = control.should_log
-        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy})
+        right = self._part.right(score)
+        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy, "right": right})
         control.should_log = log_too  # the step's own loss is still to be logged
         say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
         scores = [*self._earlier(state.global_step), score]

@@ -1,0 +1,214 @@
+"""Does the diagnosis name what is wrong with a training, and nothing where nothing is? Real trainings of SmolLM2-135M.
+
+    python bench/diagnosis.py choose   # trainings on which the thresholds were chosen
+    python bench/diagnosis.py report   # the other seeds and data, on which none was
+
+Each cause is provoked on purpose, and clean trainings stand beside them. Curves stay in bench/runs/diagnosis, so that
+nothing is trained twice: delete the folder to do it all again. The demo tickets ship with the repository, the other
+data lie in ../shared/data beside it. Two hours of two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import read_jsonl
+from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.errors import UserError
+from tunewright.models.resolve import resolve
+from tunewright.models.torch_model import compute_type, quiet_libraries
+from tunewright.progress import say, track
+from tunewright.spec import Spec, parse_spec
+from tunewright.tasks import Example, Meta
+from tunewright.train.encode import IGNORED
+from tunewright.train.history import History
+from tunewright.train.member import Members
+from tunewright.train.prepare import prepare
+from tunewright.train.trainer import planned_steps
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+KEPT = Path(__file__).parent / "runs" / "diagnosis"
+HELD, TRAINED = 64, 256
+"""Examples of each training."""
+
+Labelled = list[tuple[str, str]]
+
+
+def labelled(path: Path, label: str = "label") -> Labelled:
+    return [(row["text"], row[label]) for row in read_jsonl(path) if row[label] != "oos"]
+
+
+def tickets(seed: int) -> tuple[Labelled, Labelled]:
+    """Validation on phrasings that training does not see, as the split makes it."""
+    rows = read_jsonl(ROOT / "examples" / "tickets" / "data" / "train.jsonl")
+    phrasings = sorted({row["phrasing"] for row in rows})
+    random.Random(seed).shuffle(phrasings)
+    held = set(phrasings[: len(phrasings) // 5])
+    parts: tuple[Labelled, Labelled] = ([], [])
+    for row in rows:
+        parts[row["phrasing"] in held].append((row["text"], row["label"]))
+    return parts[0][:TRAINED], parts[1][:HELD]
+
+
+def drawn(path: Path, label: str = "label", most: int = 10) -> Callable[[int], tuple[Labelled, Labelled]]:
+    """Rows of at most so many labels."""
+
+    def parts(seed: int) -> tuple[Labelled, Labelled]:
+        draw, rows = random.Random(seed), labelled(path, label)
+        names = sorted({label for _, label in rows})
+        names = draw.sample(names, min(most, len(names)))
+        rows = draw.sample([row for row in rows if row[1] in names], TRAINED + HELD)
+        return rows[HELD:], rows[:HELD]
+
+    return parts
+
+
+SETS: dict[str, Callable[[int], tuple[Labelled, Labelled]]] = {
+    "tickets": tickets,
+    "snips": drawn(SHARED / "snips" / "train.jsonl"),
+    "bitext": drawn(SHARED / "bitext_support" / "train.jsonl"),
+    "domains": drawn(SHARED / "clinc150_oos" / "train.jsonl", "domain"),
+    "banking77": drawn(SHARED / "banking77" / "train.jsonl"),
+}
+SETTINGS = {"lr": 1e-3, "epochs": 1, "batch_size": 8, "max_length": 512, "evaluations": 3, "checkpoints": 0,
+            "precision": "float32"}
+"""A good training of any of the sets."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cause to provoke: what is changed in settings, data, encoded rows or model."""
+
+    expected: str
+    """The code that names it; empty where nothing is wrong."""
+    settings: dict[str, Any]
+    data: Callable[[Labelled, random.Random], Labelled] = lambda rows, _: rows
+    encoded: Callable[[list[Any]], list[Any]] = lambda rows: rows
+    model: str = "smollm2-135m"
+
+
+def shuffled(rows: Labelled, draw: random.Random) -> Labelled:
+    labels = [label for _, label in rows]
+    draw.shuffle(labels)
+    return [(text, label) for (text, _), label in zip(rows, labels, strict=True)]
+
+
+def some(count: int) -> Callable[[Labelled, random.Random], Labelled]:
+    return lambda rows, draw: draw.sample(rows, count)
+
+
+def imbalanced(rows: Labelled, draw: random.Random) -> Labelled:
+    """Half of the labels are left two examples each."""
+    labels = sorted({label for _, label in rows})
+    rare, seen, kept = set(draw.sample(labels, len(labels) // 2)), Counter[str](), []
+    for text, label in rows:
+        seen[label] += 1
+        if label not in rare or seen[label] <= 2:
+            kept.append((text, label))
+    return kept
+
+
+def masked(rows: list[Any]) -> list[Any]:
+    """Every third answer is hidden, as a collator that looks for another template's marks would."""
+    return [row if n % 3 else row | {"labels": [IGNORED] * len(row["labels"]), "choices": []} if "choices" in row
+            else row | {"labels": [IGNORED] * len(row["labels"])} for n, row in enumerate(rows)]  # fmt: skip
+
+
+CASES = {
+    "clean": Case("", {}),
+    "lr-high": Case("T001", {"lr": 3e-2}),
+    "lr-huge": Case("T001", {"lr": 1e3}),
+    "lr-low": Case("T002", {"lr": 1e-6}),
+    "few-steps": Case("T003", {"max_steps": 5}),
+    "shuffled": Case("T004", {}, data=shuffled),
+    "overfit": Case("T005", {"epochs": 14, "evaluations": 7}, data=some(24)),
+    "masked": Case("T006", {}, encoded=masked),
+    "imbalance": Case("T007", {"epochs": 2}, data=imbalanced),
+    "overflow": Case("T008", {"precision": "float16"}, model="outliers"),
+    "outliers": Case("", {}, model="outliers"),
+}
+
+
+def outliers() -> str:
+    """SmolLM2 with activations beyond what float16 can hold, as larger models have them; otherwise the same function."""
+    from safetensors.torch import load_file, save_file
+
+    base, folder = resolve("smollm2-135m", ROOT).folder, KEPT / "outliers"
+    if not folder.exists():
+        shutil.copytree(base, folder)
+        weights = load_file(folder / "model.safetensors")
+        for name in weights:
+            weights[name] *= 2.0**14 if "layers.10.mlp.up_proj" in name else 1
+            weights[name] /= 2.0**14 if "layers.10.mlp.down_proj" in name else 1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def history(name: str, source: str, loss: str, seed: int) -> dict[str, Any]:
+    """The history of one training, from an earlier call if there was one."""
+    file = KEPT / f"{name}-{source}-{loss}-{seed}.json"
+    if file.exists():
+        return dict(json.loads(file.read_text("utf-8")))
+    say(f"training {file.stem}")
+    started = time.monotonic()
+    case, home = CASES[name], KEPT / file.stem
+    spec = prepared(case, source, loss, seed, home)
+    everything = prepare(spec, home / "split", home / "members")
+    rows = case.encoded(list(everything.rows))
+    everything = replace(everything, rows=rows, facts=replace(
+        everything.facts, learnt=[sum(label != IGNORED for label in row["labels"]) for row in rows]))  # fmt: skip
+    kept = trained(everything) | {"seconds": round(time.monotonic() - started)}
+    file.write_text(json.dumps(kept), "utf-8")
+    return kept
+
+
+def prepared(case: Case, source: str, loss: str, seed: int, home: Path) -> Spec:
+    """The spec of one training; its dataset is written to `home/split`."""
+    train, held = SETS[source](seed)
+    train = case.data(train, random.Random(seed))
+    labels = sorted({label for _, label in train + held})
+    task = {"kind": "classify", "instruction": "Which category is this message of?", "labels": labels}
+    spec = {"name": "bench", "task": task, "data": {"train": "none"}, "seed": seed, "model": outliers() if case.model == "outliers" else case.model,
+            "train": SETTINGS | {"loss": loss} | case.settings}  # fmt: skip
+    (home / "split").mkdir(parents=True, exist_ok=True)
+    save_dataset(home / "split", Dataset(examples(train), examples(held), {"test": []}))
+    return parse_spec(json.dumps(spec), home / "tunewright.yaml")
+
+
+def examples(rows: Labelled) -> list[Example]:
+    return [Example.of(text, label, Meta(id=str(n))) for n, (text, label) in enumerate(rows)]
+
+
+def trained(everything: Members) -> dict[str, Any]:
+    planned = planned_steps(everything.spec, len(everything.rows))
+    seen: list[dict[str, Any]] = []
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):
+        def on_log(self, args, state, control, **_):
+            seen[:] = state.log_history
+    with suppress(UserError), track("train", planned, "steps") as tracker:
+        everything.train(0, tracker, [Recorder()])
+    from tunewright.train.member import _curve
+    h = History(everything.spec.train, everything.facts, compute_type(everything.spec.train.precision), planned, _curve(seen, 0))
+    return h.json() | {"curve": list(h.rows)}
+
+
+if __name__ == "__main__":
+    quiet_libraries()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for key in sys.argv[1:]:
+        name, source, loss, seed = key.split(":")
+        h = history(name, source, loss, int(seed))
+        print(key, h["seconds"], "s", [round(r["loss"],2) for r in h["curve"] if "loss" in r], [(round(r["validation_loss"],2), r["accuracy"]) for r in h["curve"] if "accuracy" in r], flush=True)
