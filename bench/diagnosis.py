@@ -15,8 +15,8 @@ import random
 import shutil
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +24,16 @@ from typing import Any
 
 from tunewright.artifacts import read_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
-from tunewright.errors import UserError
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import compute_type, quiet_libraries
+from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say, track
 from tunewright.spec import Spec, parse_spec
+from tunewright.spec.schema import TrainSpec
 from tunewright.tasks import Example, Meta
+from tunewright.train.diagnosis import Diverged, diagnose
 from tunewright.train.encode import IGNORED
-from tunewright.train.history import History
-from tunewright.train.member import Members
+from tunewright.train.history import Facts, History
+from tunewright.train.member import Members, curve_of
 from tunewright.train.prepare import prepare
 from tunewright.train.trainer import planned_steps
 
@@ -81,8 +82,15 @@ SETS: dict[str, Callable[[int], tuple[Labelled, Labelled]]] = {
     "domains": drawn(SHARED / "clinc150_oos" / "train.jsonl", "domain"),
     "banking77": drawn(SHARED / "banking77" / "train.jsonl"),
 }
-SETTINGS = {"lr": 1e-3, "epochs": 1, "batch_size": 8, "max_length": 512, "evaluations": 3, "checkpoints": 0,
-            "precision": "float32"}
+SETTINGS = {
+    "lr": 1e-3,
+    "epochs": 1,
+    "batch_size": 8,
+    "max_length": 512,
+    "evaluations": 3,
+    "checkpoints": 0,
+    "precision": "float32",
+}
 """A good training of any of the sets."""
 
 
@@ -141,7 +149,7 @@ CASES = {
 
 
 def outliers() -> str:
-    """SmolLM2 with activations beyond what float16 can hold, as larger models have them; otherwise the same function."""
+    """SmolLM2 with activations beyond what float16 holds, as larger models have them; otherwise the same function."""
     from safetensors.torch import load_file, save_file
 
     base, folder = resolve("smollm2-135m", ROOT).folder, KEPT / "outliers"
@@ -153,6 +161,9 @@ def outliers() -> str:
             weights[name] /= 2.0**14 if "layers.10.mlp.down_proj" in name else 1
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
+
+
+RUNS = {"choose": [], "report": []}
 
 
 def history(name: str, source: str, loss: str, seed: int) -> dict[str, Any]:
@@ -179,8 +190,8 @@ def prepared(case: Case, source: str, loss: str, seed: int, home: Path) -> Spec:
     train = case.data(train, random.Random(seed))
     labels = sorted({label for _, label in train + held})
     task = {"kind": "classify", "instruction": "Which category is this message of?", "labels": labels}
-    spec = {"name": "bench", "task": task, "data": {"train": "none"}, "seed": seed, "model": outliers() if case.model == "outliers" else case.model,
-            "train": SETTINGS | {"loss": loss} | case.settings}  # fmt: skip
+    spec = {"name": "bench", "task": task, "data": {"train": "none"}, "seed": seed,
+            "model": outliers() if case.model == "outliers" else case.model, "train": SETTINGS | {"loss": loss} | case.settings}  # fmt: skip
     (home / "split").mkdir(parents=True, exist_ok=True)
     save_dataset(home / "split", Dataset(examples(train), examples(held), {"test": []}))
     return parse_spec(json.dumps(spec), home / "tunewright.yaml")
@@ -191,24 +202,46 @@ def examples(rows: Labelled) -> list[Example]:
 
 
 def trained(everything: Members) -> dict[str, Any]:
-    planned = planned_steps(everything.spec, len(everything.rows))
-    seen: list[dict[str, Any]] = []
+    """Train one adapter and keep its curve, up to where it ended."""
     from transformers import TrainerCallback
 
-    class Recorder(TrainerCallback):
-        def on_log(self, args, state, control, **_):
-            seen[:] = state.log_history
-    with suppress(UserError), track("train", planned, "steps") as tracker:
+    log: list[dict[str, Any]] = []
+
+    class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            # The trainer's own list, so that it holds what an ended training logged last.
+            nonlocal log
+            log = state.log_history
+
+    planned = planned_steps(everything.spec, len(everything.rows))
+    with suppress(Diverged), track("train", planned, "steps") as tracker:
         everything.train(0, tracker, [Recorder()])
-    from tunewright.train.member import _curve
-    h = History(everything.spec.train, everything.facts, compute_type(everything.spec.train.precision), planned, _curve(seen, 0))
-    return h.json() | {"curve": list(h.rows)}
+    history = everything.history(curve_of(log, 0))
+    return history.json() | {"curve": list(history.rows)}
+
+
+def as_history(kept: dict[str, Any]) -> History:
+    return History(
+        TrainSpec(**kept["settings"]), Facts(**kept["facts"]), kept["precision"], kept["planned"], kept["curve"]
+    )
+
+
+def main(runs: list[str]) -> None:
+    print("| cause | training | expected | found | seconds |\n|---|---|---|---|---|")
+    right, alarms, clean = 0, 0, 0
+    for run in runs:
+        name, source, loss, seed = run.split(":")
+        kept, expected = history(name, source, loss, int(seed)), CASES[name].expected
+        found = [diagnosis.code for diagnosis in diagnose(as_history(kept))]
+        print(f"| {name} | {source}, {loss}, seed {seed} | {expected or 'nothing'} | {', '.join(found) or 'nothing'} "
+              f"| {kept['seconds']} |", flush=True)  # fmt: skip
+        right += bool(expected) and expected in found
+        alarms += len(set(found) - {expected})
+        clean += not expected
+    print(f"\n{right} of {len(runs) - clean} causes named, {alarms} false alarms, {clean} trainings were clean.")
 
 
 if __name__ == "__main__":
     quiet_libraries()
     KEPT.mkdir(parents=True, exist_ok=True)
-    for key in sys.argv[1:]:
-        name, source, loss, seed = key.split(":")
-        h = history(name, source, loss, int(seed))
-        print(key, h["seconds"], "s", [round(r["loss"],2) for r in h["curve"] if "loss" in r], [(round(r["validation_loss"],2), r["accuracy"]) for r in h["curve"] if "accuracy" in r], flush=True)
+    main(RUNS[sys.argv[1]] if sys.argv[1] in RUNS else sys.argv[1:])

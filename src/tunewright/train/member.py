@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.artifacts import write_jsonl
 from tunewright.models.resolve import LocalModel
+from tunewright.models.torch_model import compute_type
 from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
@@ -57,10 +58,10 @@ class Members:
             callbacks: further ones for the trainer.
 
         Raises:
-            UserError: the loss stopped being a number.
+            Diverged: the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
         """
-        from tunewright.train.watch import KEPT, Eviction, Follower, Validation
+        from tunewright.train.watch import KEPT, Diagnosing, Eviction, Follower, Validation
 
         home = self.home / f"member-{number}"
         if _agreed((home / ADAPTER).exists()):
@@ -75,7 +76,7 @@ class Members:
         if self.validation and settings.evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations))
         eviction = Eviction()
-        for callback in (eviction, *callbacks):
+        for callback in (Diagnosing(lambda log: self.history(curve_of(log, number))), eviction, *callbacks):
             trainer.add_callback(callback)
         resume = _agreed(_last_checkpoint(home))
         if resume:
@@ -84,11 +85,20 @@ class Members:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         save_adapter(trainer, home / f".{ADAPTER}")
         if is_leader():
-            write_jsonl(home / CURVE, _curve(trainer.state.log_history, number))
+            write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
             kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
             # Renamed when it is all there, so that an adapter in this place is always a whole one.
             kept.rename(home / ADAPTER)
         return home
+
+    def history(self, rows: Sequence[dict[str, Any]]) -> History:
+        """What one adapter's curve is to be understood by.
+
+        Args:
+            rows: of `curve.jsonl`.
+        """
+        planned = planned_steps(self.spec, len(self.rows))
+        return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, rows)
 
 
 def _agreed(found: Any) -> Any:
@@ -126,14 +136,14 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def _curve(history: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
-    """A row for each optimizer step and each measurement, in order."""
+def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
+    """A row for each optimizer step and each measurement, in order, from the trainer's log."""
     return [
         {
             "member": member,
             "step": entry["step"],
             **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
-        for entry in history
+        for entry in log
         if "loss" in entry or "accuracy" in entry
     ]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
+from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.models.chat import answer_tokens
 from tunewright.tasks import Example, LabelTrie, task_of
 from tunewright.train.encode import Row, encode_examples
 from tunewright.train.history import Facts
