@@ -16,8 +16,9 @@ from tunewright.errors import UserError
 from tunewright.spec.schema import TrainSpec
 from tunewright.train.history import History
 
-DIAGNOSIS = "diagnosis.json"
 USUAL_LR: float = TrainSpec.model_fields["lr"].default
+_DEAD = 5
+"""Steps without a gradient after which none will come back."""
 _ENOUGH_STEPS = 20
 """Fewer say nothing about the learning rate or the data."""
 
@@ -56,6 +57,8 @@ Rule = Callable[[History], Diagnosis | None]
 def diagnose(history: History) -> list[Diagnosis]:
     """What can be said for certain by now; the rest of a training does not take it back."""
     found = masked_targets(history)
+    if not history.steps:
+        return [found] if found else []
     first = next((diagnosis for rule in CURVE_RULES if (diagnosis := rule(history))), None)
     return [diagnosis for diagnosis in (found, first) if diagnosis]
 
@@ -134,23 +137,27 @@ def no_number(history: History) -> Diagnosis | None:
 
 
 def lr_too_high(history: History) -> Diagnosis | None:
-    """The loss goes to a level that a model which knows nothing would beat.
+    """The loss goes to a level that a model which knows nothing would beat, or the gradient dies.
 
     Guessing by the labels' shares, and the untouched base model, are both known. A loss over the last steps of twice
-    what either has, is not noise of a batch: updates have overshot (Goodfellow et al. 2016, section 8.3.1).
+    what either has is not noise of a batch: updates have overshot (Goodfellow et al. 2016, section 8.3.1). A step that
+    goes far enough ends where everything is saturated: no gradient is left, and every text gets the same answer.
     """
-    losses, window = history.losses, _window(history)
-    means = [fmean(losses[end - window : end]) for end in range(window, len(losses) + 1)]
+    norms, began, guess = _norms(history), _start(history), history.facts.guessing
+    known = f"the base model began with {began:.1f}, guessing gives {guess:.1f}. Largest gradient: {max(norms):.3g}."
+    dead = norms[-_DEAD:] if len(norms) > 2 * _DEAD else []
+    if dead and max(dead) < 1e-3 * norms[0] and _end(history) > 0.5 * guess:
+        return _too_high(
+            history, f"The gradient died, with a loss of {_end(history):.1f} nats left; {known} Last: {max(dead):.3g}."
+        )
+    window = _window(history)
+    means = [fmean(history.losses[end - window : end]) for end in range(window, len(history.losses) + 1)]
     worst = max(means, default=0.0)
     if worst <= _diverged(history):
         return None
-    end = means.index(worst) + window
-    norms = [row["grad_norm"] for row in history.steps if "grad_norm" in row]
+    step = history.steps[means.index(worst) + window - 1]["step"]
     return _too_high(
-        history,
-        f"At step {history.steps[end - 1]['step']} the loss of an answer was {worst:.1f} nats over {window} steps; the "
-        f"base model began with {_start(history):.1f}, guessing gives {history.facts.guessing:.1f}. Largest gradient "
-        f"norm {max(norms, default=0):.3g}.",
+        history, f"At step {step} the loss of an answer was {worst:.1f} nats, mean of {window} steps; {known}"
     )
 
 
@@ -313,7 +320,11 @@ def _higher(lr: float) -> float:
 
 def is_number(row: Mapping[str, float]) -> bool:
     """Whether a step's loss and gradient are."""
-    return math.isfinite(row["loss"]) and math.isfinite(row.get("grad_norm", 0.0))
+    return math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+
+
+def _norms(history: History) -> list[float]:
+    return [row["grad_norm"] for row in history.steps]
 
 
 def _skipped_in_vain(history: History, place: int) -> bool:

@@ -12,6 +12,9 @@ from typing import Any
 from tunewright.spec.schema import TrainSpec
 from tunewright.train.encode import IGNORED, Row
 
+CURVE = "curve.jsonl"
+DIAGNOSIS = "diagnosis.json"
+
 
 @dataclass(frozen=True)
 class Facts:

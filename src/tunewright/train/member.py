@@ -16,12 +16,11 @@ from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
 from tunewright.train.encode import Row
-from tunewright.train.history import Facts, History
+from tunewright.train.history import CURVE, Facts, History
 from tunewright.train.trainer import build_trainer, planned_steps
 from tunewright.train.validation import ValidationPart
 
 ADAPTER = "adapter"
-CURVE = "curve.jsonl"
 _SEED_STRIDE = 1000
 """Between the seeds of one soup's members, so that runs with neighbouring seeds share none."""
 _LOGGED = {

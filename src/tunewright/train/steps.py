@@ -14,10 +14,11 @@ from tunewright.processes import is_leader
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
-from tunewright.train.diagnosis import DIAGNOSIS, Diverged, diagnose, joint, summary
+from tunewright.train.diagnosis import Diverged, diagnose, joint, summary
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
-from tunewright.train.member import ADAPTER, CURVE
+from tunewright.train.history import CURVE, DIAGNOSIS
+from tunewright.train.member import ADAPTER
 from tunewright.train.prepare import prepare
 from tunewright.train.soup import average_adapters
 from tunewright.train.tracking import tracked

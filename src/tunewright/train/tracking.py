@@ -10,7 +10,7 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -40,36 +40,31 @@ class Tracking:
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Send what is a number; the rest has no place in a curve."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        if self._mlflow and finite:
-            self._attempt(lambda: self._mlflow.log_metrics(finite, step=step, synchronous=False))
+        if finite:
+            self.attempt(lambda mlflow: mlflow.log_metrics(finite, step=step, synchronous=False))
 
     def diagnosis(self, found: Sequence[Diagnosis]) -> None:
         """Send `diagnosis.json`, and a tag for each code."""
-        if not self._mlflow:
-            return
         tags = {f"tunewright.{diagnosis.code}": diagnosis.title for diagnosis in found}
         tags["tunewright.diagnosis"] = " ".join(diagnosis.code for diagnosis in found) or "nothing found"
-        self._attempt(lambda: self._mlflow.set_tags(tags))
+        self.attempt(lambda mlflow: mlflow.set_tags(tags))
         content = {"diagnoses": [asdict(diagnosis) for diagnosis in found]}
-        self._attempt(lambda: self._mlflow.log_dict(content, "diagnosis.json"))
+        self.attempt(lambda mlflow: mlflow.log_dict(content, "diagnosis.json"))
 
     def settings(self, spec: Spec) -> None:
+        """Send what the training was set to."""
         train = spec.train.model_dump(mode="json")
         lora = {f"lora.{key}": value for key, value in train.pop("lora").items()}
-        self._attempt(lambda: self._mlflow.log_params(
-            {"model": spec.model, "seed": spec.seed} | {f"train.{key}": value for key, value in (train | lora).items()}
-        ))  # fmt: skip
+        chosen = {f"train.{key}": value for key, value in (train | lora).items()}
+        self.attempt(lambda mlflow: mlflow.log_params({"model": spec.model, "seed": spec.seed, **chosen}))
 
-    def flush(self) -> None:
-        self._attempt(self._mlflow.flush_async_logging)
-
-    def _attempt(self, send: Any) -> None:
-        """Send; the first failure is told, by its kind alone (its text may hold an address with a password), and ends
-        the sending."""
+    def attempt(self, send: Callable[[Any], object]) -> None:
+        """Hand MLflow's module to `send`. The first failure is told, by its kind alone (its text may hold an address
+        with a password), and ends the sending."""
         if self._mlflow is None:
             return
         try:
-            send()
+            send(self._mlflow)
         except Exception as error:  # noqa: BLE001 (whatever a tracking server or its plugin raises)
             say(f"  MLflow does not answer ({type(error).__name__}): this training is recorded on disk only")
             self._mlflow = None
@@ -104,13 +99,13 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
         return
     tracking = Tracking(mlflow)
     if theirs is None:
-        tracking._attempt(lambda: mlflow.start_run(run_name=spec.name))
+        tracking.attempt(lambda mlflow: mlflow.start_run(run_name=spec.name))
     tracking.settings(spec)
     status = "FAILED"
     try:
         yield tracking
         status = "FINISHED"
     finally:
-        tracking.flush()
+        tracking.attempt(lambda mlflow: mlflow.flush_async_logging())
         if theirs is None:
-            tracking._attempt(lambda: mlflow.end_run(status))
+            tracking.attempt(lambda mlflow: mlflow.end_run(status))
