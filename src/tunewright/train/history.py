@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from tunewright.spec.schema import TrainSpec
@@ -96,6 +97,25 @@ class History:
     def validation(self) -> list[float]:
         """The validation loss at each measurement."""
         return [row["validation_loss"] * self.facts.answer for row in self.measured]
+
+    @property
+    def norms(self) -> list[float]:
+        """Of the gradient at each step."""
+        return [row["grad_norm"] for row in self.steps]
+
+    @property
+    def window(self) -> int:
+        """Steps over which losses are averaged, so that one batch says little."""
+        return max(3, self.planned // 20)
+
+    @property
+    def start(self) -> float:
+        """Mean loss of the first two steps, before the learning rate has risen: that of the base model."""
+        return fmean(self.losses[:2])
+
+    def end(self, step: int | None = None) -> float:
+        """Mean loss of the last steps, or of those up to `step`."""
+        return fmean(self.losses[:step][-self.window :])
 
     @property
     def ended(self) -> bool:

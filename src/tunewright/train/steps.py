@@ -14,12 +14,13 @@ from tunewright.processes import is_leader
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
-from tunewright.train.diagnosis import Diverged, diagnose, joint, summary
+from tunewright.train.diagnosis import Diverged, joint, summary
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
 from tunewright.train.history import CURVE, DIAGNOSIS
 from tunewright.train.member import ADAPTER
 from tunewright.train.prepare import prepare
+from tunewright.train.rules import diagnose
 from tunewright.train.soup import average_adapters
 from tunewright.train.tracking import tracked
 from tunewright.train.trainer import adapted_modules, load_adapter, planned_steps

@@ -16,9 +16,11 @@ from transformers import TrainerCallback
 from tunewright.artifacts import read_jsonl
 from tunewright.processes import is_leader
 from tunewright.progress import Tracker, say
-from tunewright.train.diagnosis import Diverged, diagnose, is_number, no_number
+from tunewright.train.diagnosis import Diverged
+from tunewright.train.diverging import is_number, no_number
 from tunewright.train.history import History
 from tunewright.train.member import save_adapter
+from tunewright.train.rules import diagnose
 from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
 KEPT = "kept"
