@@ -15,6 +15,8 @@ from tunewright.train.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"
 DIAGNOSIS = "diagnosis.json"
+ENOUGH_STEPS = 20
+"""Fewer say nothing about the learning rate or the data."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class History:
     """What products were computed in: float32, bfloat16 or float16."""
     planned: int
     """Optimizer steps of the whole training."""
+    ended: bool
+    """Whether it is over, after the planned steps or before."""
     rows: Sequence[dict[str, Any]] = field(repr=False)
     """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
     `validation_loss`, `accuracy` and `right` (right answers by label)."""
@@ -90,8 +94,7 @@ class History:
     @cached_property
     def losses(self) -> list[float]:
         """Of each step, before it was taken."""
-        scale = sum(self.facts.learnt) / len(self.facts.learnt)
-        return [row["loss"] * scale for row in self.steps]
+        return [row["loss"] * self.facts.answer for row in self.steps]
 
     @cached_property
     def validation(self) -> list[float]:
@@ -118,8 +121,10 @@ class History:
         return fmean(self.losses[:step][-self.window :])
 
     @property
-    def ended(self) -> bool:
-        return bool(self.steps) and self.steps[-1]["step"] >= self.planned
+    def far(self) -> bool:
+        """Whether so much of it is done, in enough steps, that a model which could learn would have begun to."""
+        done = len(self.steps)
+        return done >= ENOUGH_STEPS and (self.ended or (done >= self.planned / 2 and len(self.measured) > 1))
 
     def json(self) -> dict[str, Any]:
         """Everything but the curve, as plain values."""

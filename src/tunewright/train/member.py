@@ -75,7 +75,8 @@ class Members:
         if self.validation and settings.evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations))
         eviction = Eviction()
-        for callback in (Diagnosing(lambda log: self.history(curve_of(log, number))), eviction, *callbacks):
+        diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
+        for callback in (diagnosing, eviction, *callbacks):
             trainer.add_callback(callback)
         resume = _agreed(_last_checkpoint(home))
         if resume:
@@ -90,14 +91,15 @@ class Members:
             kept.rename(home / ADAPTER)
         return home
 
-    def history(self, rows: Sequence[dict[str, Any]]) -> History:
+    def history(self, rows: Sequence[dict[str, Any]], *, ended: bool) -> History:
         """What one adapter's curve is to be understood by.
 
         Args:
             rows: of `curve.jsonl`.
+            ended: whether its training is over.
         """
         planned = planned_steps(self.spec, len(self.rows))
-        return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, rows)
+        return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows)
 
 
 def _agreed(found: Any) -> Any:

@@ -13,10 +13,7 @@ from statistics import fmean
 
 from tunewright.train.diagnosis import Diagnosis
 from tunewright.train.diverging import USUAL_LR, lr_too_high, no_number
-from tunewright.train.history import History
-
-_ENOUGH_STEPS = 20
-"""Fewer say nothing about the learning rate or the data."""
+from tunewright.train.history import ENOUGH_STEPS, History
 
 Rule = Callable[[History], Diagnosis | None]
 
@@ -57,7 +54,7 @@ def lr_too_low(history: History) -> Diagnosis | None:
     The validation loss, which has no noise from batch to batch, shows it: it stays where it was, though a model that
     merely learns how often each label occurs would move.
     """
-    if not history.ended or history.planned < _ENOUGH_STEPS:
+    if not history.far:
         return None
     start, end = history.start, history.end()
     still = _moved(history.validation) < 0.05 if len(history.validation) > 1 else start - end < 0.1 * start
@@ -68,7 +65,7 @@ def lr_too_low(history: History) -> Diagnosis | None:
         "T002",
         "learning rate too low",
         "The weights hardly move.",
-        f"In {history.planned} steps the loss of an answer went from {start:.2f} to {end:.2f} nats{said}; the peak "
+        f"In {len(history.steps)} steps the loss of an answer went from {start:.2f} to {end:.2f} nats{said}; the peak "
         f"of the learning rate was {history.settings.lr:g}.",
         f"Type: tunewright train … train.lr={_higher(history.settings.lr):g}",
     )
@@ -82,7 +79,7 @@ def no_signal(history: History) -> Diagnosis | None:
     2017: networks fit random labels, and then know nothing about unseen ones).
     """
     measured = history.measured
-    if not history.ended or not measured or history.planned < _ENOUGH_STEPS:
+    if not history.far or not measured:
         return None
     count, guess = sum(history.facts.held.values()), history.facts.majority
     best = max(row["accuracy"] for row in measured)
@@ -97,7 +94,7 @@ def no_signal(history: History) -> Diagnosis | None:
         f"On {count} validation examples at best {100 * best:.1f} % are right; always the most frequent label: "
         f"{100 * guess:.1f} %. Loss of an answer at best {min(history.validation):.2f} nats; guessing by the labels' "
         f"shares: {history.facts.guessing:.2f}.",
-        "Read ten rows: could you label them? Type: tunewright data check …  (D006 and D024 find contradicting labels)",
+        "Read ten rows: could you label them? Type: tunewright data check …  (D006, D014: labels that contradict)",
     )
 
 
@@ -107,8 +104,8 @@ def too_few_steps(history: History) -> Diagnosis | None:
         return None
     end, left = history.end(), 0.2 * history.facts.guessing
     values = history.validation
-    falling = values[-1] < 0.85 * values[-2] if len(values) > 1 else history.planned < _ENOUGH_STEPS
-    if end < left or not (falling or history.planned < _ENOUGH_STEPS):
+    falling = values[-1] < 0.85 * values[-2] if len(values) > 1 else history.planned < ENOUGH_STEPS
+    if end < left or not (falling or history.planned < ENOUGH_STEPS):
         return None
     settings = history.settings
     longer = f"train.epochs={3 * settings.epochs:g}"
@@ -117,7 +114,7 @@ def too_few_steps(history: History) -> Diagnosis | None:
         "T003",
         "too few steps",
         "The training ended while it was still learning.",
-        f"{history.planned} steps, loss of an answer {history.start:.2f} nats at first, {end:.2f} at the end{shown}.",
+        f"{len(history.steps)} steps, loss of an answer {history.start:.2f} nats at first, {end:.2f} at the end{shown}.",
         f"Type: tunewright train … {'train.max_steps=null' if settings.max_steps else longer}",
     )
 

@@ -52,11 +52,14 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         if not is_leader():
             return
         curves = [read_jsonl(member / CURVE) for member in members]
-        found = joint([diagnose(training.history(curve)) for curve in curves])
+        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
         tracking.diagnosis(found)
     for line in summary(found):
         say(f"  {line}")
-    write_json(output.path / DIAGNOSIS, {"diagnoses": [asdict(each) for each in found], **training.history([]).json()})
+    write_json(
+        output.path / DIAGNOSIS,
+        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
+    )
     average_adapters([member / ADAPTER for member in members], output.path / ADAPTER)
     (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
