@@ -114,7 +114,7 @@ def too_few_steps(history: History) -> Diagnosis | None:
         "T003",
         "too few steps",
         "The training ended while it was still learning.",
-        f"{len(history.steps)} steps, loss of an answer {history.start:.2f} nats at first, {end:.2f} at the end{shown}.",
+        f"{len(history.steps)} steps, loss of an answer {history.start:.2f} nats at first, {end:.2f} last{shown}.",
         f"Type: tunewright train … {'train.max_steps=null' if settings.max_steps else longer}",
     )
 
