@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from tunewright.spec.schema import TrainSpec
 from tunewright.train.diagnosis import Diagnosis
@@ -13,6 +14,9 @@ from tunewright.train.history import History
 USUAL_LR: float = TrainSpec.model_fields["lr"].default
 _DEAD = 5
 """Steps without a gradient after which none will come back."""
+_HALVINGS = 16
+"""torch's loss scale for float16 begins at 2 to the power of this."""
+_FIGURES = {"loss": "loss", "grad_norm": "gradient", "validation_loss": "validation loss"}
 
 
 def no_number(history: History) -> Diagnosis | None:
@@ -23,16 +27,14 @@ def no_number(history: History) -> Diagnosis | None:
     needs updates to do its work, and other types have the range to show the loss rising first. Before the first update
     only the base model itself can be at fault.
     """
-    place = next((n for n, row in enumerate(history.steps) if not is_number(row)), None)
-    if place is None:
-        return None
-    row, before = history.steps[place], history.losses[:place]
-    what = "loss" if not math.isfinite(row["loss"]) else "gradient"
-    evidence = f"The {what} was no number at step {row['step']}, computed in {history.precision}"
-    evidence += f"; the loss before: {', '.join(f'{loss:.2f}' for loss in before[-4:])}." if before else ", the first."
     half = history.precision == "float16"
-    if half and not _skipped_in_vain(history, place) and what == "gradient":
+    row = next((row for row in history.rows if not is_number(row, half)), None) or _skipped_in_vain(history)
+    if row is None:
         return None
+    before = [loss for loss, step in zip(history.losses, history.steps, strict=True) if step["step"] < row["step"]]
+    (figure,) = [name for name in _FIGURES if not math.isfinite(row.get(name, 0.0))][:1]
+    evidence = f"The {_FIGURES[figure]} was no number at step {row['step']}, computed in {history.precision}"
+    evidence += f"; the loss before: {', '.join(f'{loss:.2f}' for loss in before[-4:])}." if before else ", the first."
     if half and (not before or max(before) < _hopeless(history)):
         return Diagnosis(
             "T008",
@@ -47,7 +49,7 @@ def no_number(history: History) -> Diagnosis | None:
             "the base model gives no number",
             "Nothing was learnt yet: the base model's weights are damaged, or it can't be computed in this type.",
             evidence,
-            "Type: tunewright train … train.precision=float32  and if that does not help, fetch the base model again.",
+            "Type: tunewright train … train.precision=float32  (if it is that already, fetch the base model again)",
         )
     return _too_high(history, evidence)
 
@@ -59,8 +61,9 @@ def lr_too_high(history: History) -> Diagnosis | None:
     what either has is not noise of a batch: updates have overshot (Goodfellow et al. 2016, section 8.3.1). A step that
     goes far enough ends where everything is saturated: no gradient is left, and every text gets the same answer.
     """
-    norms, began, guess = history.norms, history.start, history.facts.guessing
-    known = f"the base model began with {began:.1f}, guessing gives {guess:.1f}. Largest gradient: {max(norms):.3g}."
+    norms, guess = history.norms, history.facts.guessing
+    known = f"the base model began with {history.start:.1f}, guessing gives {guess:.1f}. Largest gradient norm: "
+    known += f"{max(norms, default=0.0):.3g}."
     dead = norms[-_DEAD:] if len(norms) > 2 * _DEAD else []
     if dead and max(dead) < 1e-3 * norms[0] and history.end() > 0.5 * guess:
         return _too_high(
@@ -89,18 +92,23 @@ def _too_high(history: History, evidence: str) -> Diagnosis:
     )
 
 
-def is_number(row: Mapping[str, float]) -> bool:
-    """Whether a step's loss and gradient are."""
-    return math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+def is_number(row: Mapping[str, Any], half: bool) -> bool:
+    """Whether what was logged of a step or a measurement is one.
+
+    Args:
+        half: it was computed in float16, whose scaled gradients may be infinite: such a step is left out.
+    """
+    return all(math.isfinite(row.get(name, 0.0)) for name in _FIGURES if not (half and name == "grad_norm"))
 
 
-def _skipped_in_vain(history: History, place: int) -> bool:
-    """Whether float16's loss scale has been lowered again and again, and steps are still left out.
+def _skipped_in_vain(history: History) -> dict[str, Any] | None:
+    """The last step, where float16's loss scale was halved so often that 1 is left of it, and it was still left out.
 
     A scaled loss begins far too large on purpose; each infinite gradient halves the scale and skips one step.
     """
-    skipped = [math.isfinite(row["loss"]) and not is_number(row) for row in history.steps[place:]]
-    return sum(skipped) > 10 and all(skipped[-3:])
+    last = history.steps[-_HALVINGS - 1 :]
+    skipped = [row for row in last if not math.isfinite(row["grad_norm"])]
+    return skipped[-1] if len(skipped) > _HALVINGS else None
 
 
 def _hopeless(history: History) -> float:

@@ -103,8 +103,8 @@ class History:
 
     @property
     def norms(self) -> list[float]:
-        """Of the gradient at each step."""
-        return [row["grad_norm"] for row in self.steps]
+        """Of the gradient at each step that was taken; float16 leaves out those where it is infinite."""
+        return [row["grad_norm"] for row in self.steps if math.isfinite(row["grad_norm"])]
 
     @property
     def window(self) -> int:
@@ -114,7 +114,7 @@ class History:
     @property
     def start(self) -> float:
         """Mean loss of the first two steps, before the learning rate has risen: that of the base model."""
-        return fmean(self.losses[:2])
+        return fmean([loss for loss in self.losses[:2] if math.isfinite(loss)] or [math.inf])
 
     def end(self, step: int | None = None) -> float:
         """Mean loss of the last steps, or of those up to `step`."""

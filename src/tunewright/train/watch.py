@@ -56,7 +56,7 @@ class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         due = state.global_step % max(1, state.max_steps // _LOOKS) == 0
-        if due or "loss" not in logs or not is_number(logs):
+        if due or "loss" not in logs or not is_number(logs, half=False):
             self._look(state)
 
     def _look(self, state: Any) -> None:
