@@ -2,6 +2,7 @@
 
     python bench/diagnosis.py choose   # trainings on which the thresholds were chosen
     python bench/diagnosis.py report   # the other seeds and data, on which none was
+    python bench/diagnosis.py record   # writes tests/train/histories.jsonl, from the first
 
 Each cause is provoked on purpose, and clean trainings stand beside them. Curves stay in bench/runs/diagnosis, so that
 nothing is trained twice: delete the folder to do it all again. The demo tickets ship with the repository, the other
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import read_jsonl
+from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import quiet_libraries
@@ -129,9 +130,8 @@ def imbalanced(rows: Labelled, draw: random.Random) -> Labelled:
 
 
 def masked(rows: list[Any]) -> list[Any]:
-    """Every third answer is hidden, as a collator that looks for another template's marks would."""
-    return [row if n % 3 else row | {"labels": [IGNORED] * len(row["labels"]), "choices": []} if "choices" in row
-            else row | {"labels": [IGNORED] * len(row["labels"])} for n, row in enumerate(rows)]  # fmt: skip
+    """Every third answer is hidden, as a collator that looks for another template's marks would; all of its tokens."""
+    return [row if n % 3 else row | {"labels": [IGNORED] * len(row["labels"])} for n, row in enumerate(rows)]
 
 
 CASES = {
@@ -246,7 +246,22 @@ def main(runs: list[str]) -> None:
     print(f"\n{right} of {len(runs) - clean} causes named, {alarms} false alarms, {clean} trainings were clean.")
 
 
+def record() -> None:
+    """Keep one curve of each cause for the fast tests, to five digits."""
+    kept = []
+    for run in RUNS["choose"]:
+        name, source, loss, seed = run.split(":")
+        told = history(name, source, loss, int(seed))
+        told["curve"] = [{key: float(f"{value:.5g}") if isinstance(value, float) else value
+                          for key, value in row.items()} for row in told["curve"]]  # fmt: skip
+        kept.append({"name": run.replace(":", "-"), "expected": CASES[name].expected, **told})
+    write_jsonl(ROOT / "tests" / "train" / "histories.jsonl", kept)
+
+
 if __name__ == "__main__":
     quiet_libraries()
     KEPT.mkdir(parents=True, exist_ok=True)
-    main(RUNS[sys.argv[1]] if sys.argv[1] in RUNS else sys.argv[1:])
+    if sys.argv[1:] == ["record"]:
+        record()
+    else:
+        main(RUNS.get(sys.argv[1], sys.argv[1:]))
