@@ -61,14 +61,13 @@ class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def _look(self, state: Any) -> None:
         history = self._history(state.log_history)
-        found = diagnose(history)
-        for diagnosis in found:
+        if (fatal := no_number(history)) is not None:
+            raise Diverged(fatal)
+        for diagnosis in diagnose(history):
             if diagnosis.code not in self._said and is_leader():
                 for line in diagnosis.lines():
                     say(f"  {line}")
             self._said.add(diagnosis.code)
-        if (fatal := no_number(history)) is not None:
-            raise Diverged(fatal)
 
 
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
