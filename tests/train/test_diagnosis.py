@@ -35,7 +35,7 @@ def as_history(kept: dict[str, Any]) -> History:
 
 RECORDED = {kept["name"]: kept for kept in read_jsonl(Path(__file__).parent / "histories.jsonl")}
 HISTORIES = {name: as_history(kept) for name, kept in RECORDED.items()}
-CLEAN = HISTORIES["clean-snips-tokens-0"]
+CLEAN = HISTORIES["clean-snips-tokens-0-256"]
 
 
 def codes(history: History) -> list[str]:
