@@ -21,7 +21,7 @@ Rule = Callable[[History], Diagnosis | None]
 def diagnose(history: History) -> list[Diagnosis]:
     """What can be said for certain by now; the rest of a training does not take it back."""
     found = masked_targets(history)
-    if not history.steps:
+    if not history.rows:
         return [found] if found else []
     first = next((diagnosis for rule in CURVE_RULES if (diagnosis := rule(history))), None)
     return [diagnosis for diagnosis in (found, first) if diagnosis]
