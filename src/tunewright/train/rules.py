@@ -128,7 +128,7 @@ def overfitting(history: History) -> Diagnosis | None:
     if len(values) < 3:
         return None
     least = min(values[:-2])
-    if min(values[-2:]) < 1.1 * least + 0.1:
+    if min(values[-2:]) < max(1.1 * least, least + 0.1):
         return None
     measured = history.measured[values.index(least)]
     early = history.end(measured["step"])
