@@ -31,7 +31,7 @@ from tunewright.progress import say, track
 from tunewright.spec import Spec, parse_spec
 from tunewright.spec.schema import TrainSpec
 from tunewright.tasks import Example, Meta
-from tunewright.train.diagnosis import Diverged
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import IGNORED
 from tunewright.train.history import Facts, History
 from tunewright.train.member import Members, curve_of
@@ -130,8 +130,13 @@ def imbalanced(rows: Labelled, draw: random.Random) -> Labelled:
 
 
 def masked(rows: list[Any]) -> list[Any]:
-    """Every third answer is hidden, as a collator that looks for another template's marks would; all of its tokens."""
-    return [row if n % 3 else row | {"labels": [IGNORED] * len(row["labels"])} for n, row in enumerate(rows)]
+    """Of every third answer only the first token is learnt, as where a mask was made for another template."""
+    hidden = []
+    for number, row in enumerate(rows):
+        first = next(place for place, label in enumerate(row["labels"]) if label != IGNORED)
+        rest = [IGNORED] * (len(row["labels"]) - first - 1)
+        hidden.append(row if number % 3 else row | {"labels": [*row["labels"][: first + 1], *rest]})
+    return hidden
 
 
 CASES = {
@@ -235,7 +240,7 @@ def trained(everything: Members) -> dict[str, Any]:
             log = state.log_history
 
     planned = planned_steps(everything.spec, len(everything.rows))
-    with suppress(Diverged), track("train", planned, "steps") as tracker:
+    with suppress(CannotTrain), track("train", planned, "steps") as tracker:
         everything.train(0, tracker, [Recorder()])
     history = everything.history(curve_of(log, 0), ended=True)
     return history.json() | {"curve": list(history.rows)}

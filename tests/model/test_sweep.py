@@ -85,7 +85,7 @@ def test_a_trial_whose_loss_is_no_number_has_failed_and_is_not_run_again(
         (trial,) = tw.sweep(spec, trials=1).trials
         told = capsys.readouterr().err
         assert (trial.state, trial.accuracy, trial.loss) == ("failed", None, None)
-        assert "failed: The training was ended. T009" in told
+        assert "failed: The training can't go on. T009" in told
         assert tw.sweep(spec, trials=1).trials == [trial]
         assert "[1/1]" not in capsys.readouterr().err
     finally:

@@ -18,10 +18,14 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_spec, spec_data
 from tunewright.artifacts import read_jsonl
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import LocalModel
+from tunewright.progress import track
 from tunewright.spec import parse_spec
 from tunewright.spec.schema import TrainSpec
-from tunewright.train.diagnosis import Diagnosis, Diverged, joint, summary
+from tunewright.train.diagnosis import CannotTrain, Diagnosis, joint, summary
 from tunewright.train.history import Facts, History
+from tunewright.train.member import Members
 from tunewright.train.rules import diagnose
 
 PAGE = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text("utf-8")
@@ -147,5 +151,16 @@ def test_a_code_of_several_adapters_is_told_once() -> None:
 
 def test_a_training_that_is_ended_says_what_to_type() -> None:
     (diagnosis,) = diagnose(broken(CLEAN, 9, loss=math.nan))
-    assert f"train.lr={make_spec().train.lr / 4:g}" not in str(Diverged(diagnosis))
-    assert re.search(r"T001: learning rate too high\. .* step 9, .* train\.lr=0\.00025", str(Diverged(diagnosis)))
+    assert f"train.lr={make_spec().train.lr / 4:g}" not in str(CannotTrain(diagnosis))
+    assert re.search(r"T001: learning rate too high\. .* step 9, .* train\.lr=0\.00025", str(CannotTrain(diagnosis)))
+
+
+def test_an_example_that_teaches_nothing_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    facts = replace(CLEAN.facts, learnt=[0, *CLEAN.facts.learnt[1:]])
+    base = LocalModel("none", tmp_path, ChatTemplate.named("chatml"))
+    members = Members(make_spec(), base, [], None, facts, tmp_path)
+    with (
+        track("train", 1) as tracker,
+        pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have no token"),
+    ):
+        members.train(0, tracker)

@@ -24,13 +24,13 @@ class Diagnosis:
         return [f"{self.code} {self.title}: {self.cause}", f"  {self.evidence}", f"  {self.change}"]
 
 
-class Diverged(UserError):
+class CannotTrain(UserError):
     """A training that can't go on, and why."""
 
     def __init__(self, diagnosis: Diagnosis):
         self.diagnosis = diagnosis
         super().__init__(
-            f"The training was ended. {diagnosis.code}: {diagnosis.title}.",
+            f"The training can't go on. {diagnosis.code}: {diagnosis.title}.",
             why=f"{diagnosis.cause} {diagnosis.evidence}",
             fix=diagnosis.change,
         )

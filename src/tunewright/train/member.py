@@ -15,8 +15,10 @@ from tunewright.models.torch_model import compute_type
 from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import Row
 from tunewright.train.history import CURVE, Facts, History
+from tunewright.train.rules import masked_targets
 from tunewright.train.trainer import build_trainer, planned_steps
 from tunewright.train.validation import ValidationPart
 
@@ -57,7 +59,7 @@ class Members:
             callbacks: further ones for the trainer.
 
         Raises:
-            Diverged: the loss stopped being a number; the last checkpoint stays.
+            CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
         """
         from tunewright.train.watch import KEPT, Diagnosing, Eviction, Follower, Validation
@@ -65,6 +67,8 @@ class Members:
         home = self.home / f"member-{number}"
         if _agreed((home / ADAPTER).exists()):
             return home
+        if 0 in self.facts.learnt and (masked := masked_targets(self.history([], ended=False))):
+            raise CannotTrain(masked)
         settings = self.spec.train
         trainer = build_trainer(
             self.spec, self.base.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE

@@ -14,7 +14,7 @@ from tunewright.processes import is_leader
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
-from tunewright.train.diagnosis import Diverged, joint, summary
+from tunewright.train.diagnosis import CannotTrain, joint, summary
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
 from tunewright.train.history import CURVE, DIAGNOSIS
@@ -46,7 +46,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
                 training.train(number, tracker, [tracking.callback(number * planned)])
                 for number in range(spec.train.members)
             ]
-        except Diverged as error:
+        except CannotTrain as error:
             tracking.diagnosis([error.diagnosis])
             raise
         if not is_leader():

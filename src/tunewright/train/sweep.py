@@ -16,7 +16,7 @@ from tunewright.artifacts import read_jsonl, sha256_json, write_json
 from tunewright.errors import UserError
 from tunewright.progress import say, track
 from tunewright.spec import Spec
-from tunewright.train.diagnosis import Diverged
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.member import Members
 from tunewright.train.prepare import prepare
 from tunewright.train.trainer import planned_steps
@@ -84,7 +84,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except Diverged as error:
+        except CannotTrain as error:
             # That is a result too: the sampler is to keep away from there.
             say(f"  failed: {error.what}")
             trial.set_user_attr(_FAILED, error.diagnosis.code)

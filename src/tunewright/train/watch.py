@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from tunewright.artifacts import read_jsonl
 from tunewright.processes import is_leader
 from tunewright.progress import Tracker, say
-from tunewright.train.diagnosis import Diverged
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.diverging import is_number, no_number
 from tunewright.train.history import History
 from tunewright.train.member import save_adapter
@@ -62,7 +62,7 @@ class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def _look(self, state: Any) -> None:
         history = self._history(state.log_history)
         if (fatal := no_number(history)) is not None:
-            raise Diverged(fatal)
+            raise CannotTrain(fatal)
         for diagnosis in diagnose(history):
             if diagnosis.code not in self._said and is_leader():
                 for line in diagnosis.lines():
