@@ -179,10 +179,10 @@ RUNS = {
     ],
     "report": [
         "clean:domains:labels:5:192", "shuffled:bitext:labels:1:192", "lr-high:domains:tokens:2:192",
-        "few-steps:bitext:labels:1:192", "overflow:bitext:tokens:1:192", "overfit:domains:labels:2:192",
-        "clean:bitext:labels:1:192", "imbalance:bitext:labels:2:192", "masked:bitext:tokens:3:192",
-        "lr-low:domains:tokens:2:192", "clean:snips:tokens:6:192", "lr-huge:bitext:tokens:1:192",
-        "shuffled:domains:tokens:2:192", "clean:bitext:tokens:4:192", "clean:snips:labels:3:192",
+        "few-steps:bitext:labels:1:192", "imbalance:bitext:labels:2:192", "clean:bitext:labels:1:192",
+        "overfit:domains:labels:2:192", "clean:snips:tokens:6:192", "masked:bitext:tokens:3:192",
+        "lr-low:domains:tokens:2:192", "lr-huge:bitext:tokens:1:192", "shuffled:domains:tokens:2:192",
+        "clean:bitext:tokens:4:192", "clean:snips:labels:3:192", "overflow:bitext:tokens:1:192",
         "outliers:bitext:tokens:1:192",
     ],
 }  # fmt: skip
