@@ -175,15 +175,14 @@ RUNS = {
         "clean:tickets:labels:0:256", "lr-high:tickets:labels:0:256", "lr-huge:tickets:labels:0:256",
         "lr-low:tickets:labels:0:256", "few-steps:tickets:labels:0:256", "clean:snips:tokens:0:256",
         "shuffled:snips:tokens:0:256", "lr-high:snips:tokens:0:256", "overfit:snips:labels:0:192",
-        "imbalance:snips:labels:0:192", "masked:snips:tokens:0:192", "overflow:snips:labels:0:192",
+        "imbalance:snips:labels:0:192", "masked:snips:tokens:0:96", "overflow:snips:labels:0:192",
     ],
     "report": [
-        "clean:domains:labels:5:192", "shuffled:bitext:labels:1:192", "lr-high:domains:tokens:2:192",
-        "few-steps:bitext:labels:1:192", "imbalance:bitext:labels:2:192", "clean:bitext:labels:1:192",
-        "overfit:domains:labels:2:192", "clean:snips:tokens:6:192", "masked:bitext:tokens:3:192",
-        "lr-low:domains:tokens:2:192", "lr-huge:bitext:tokens:1:192", "shuffled:domains:tokens:2:192",
-        "clean:bitext:tokens:4:192", "clean:snips:labels:3:192", "overflow:bitext:tokens:1:192",
-        "outliers:bitext:tokens:1:192",
+        "clean:domains:labels:5:96", "shuffled:bitext:labels:1:96", "lr-high:domains:tokens:2:96",
+        "few-steps:bitext:labels:1:96", "clean:bitext:labels:1:96", "overfit:domains:labels:2:96",
+        "masked:bitext:tokens:3:96", "clean:snips:tokens:6:96", "lr-low:domains:tokens:2:96",
+        "imbalance:bitext:labels:2:192", "lr-huge:bitext:tokens:1:96", "clean:bitext:tokens:4:96",
+        "shuffled:domains:tokens:2:96", "clean:snips:labels:3:96",
     ],
 }  # fmt: skip
 """cause:data:loss:seed:rows"""
@@ -216,7 +215,7 @@ def prepared(run: str, home: Path) -> Spec:
     labels = sorted({label for _, label in train + held})
     task = {"kind": "classify", "instruction": "Which category is this message of?", "labels": labels}
     model = outliers() if case.model == "outliers" else case.model
-    settings = SETTINGS | {"loss": loss} | case.settings
+    settings = SETTINGS | {"loss": loss, "batch_size": 8 if int(size) > 96 else 4} | case.settings
     spec = {"name": "b", "task": task, "data": {"train": "none"}, "model": model, "train": settings, "seed": seed}
     (home / "split").mkdir(parents=True, exist_ok=True)
     save_dataset(home / "split", Dataset(examples(train), examples(held), {"test": []}))
