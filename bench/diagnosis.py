@@ -85,7 +85,6 @@ SETS: dict[str, Callable[[int, int], tuple[Labelled, Labelled]]] = {
 SETTINGS = {
     "lr": 1e-3,
     "epochs": 1,
-    "batch_size": 8,
     "max_length": 512,
     "evaluations": 3,
     "checkpoints": 0,

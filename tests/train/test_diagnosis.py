@@ -161,6 +161,6 @@ def test_an_example_that_teaches_nothing_is_refused_before_the_model_is_loaded(t
     members = Members(make_spec(), base, [], None, facts, tmp_path)
     with (
         track("train", 1) as tracker,
-        pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have no token"),
+        pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have none"),
     ):
         members.train(0, tracker)

@@ -40,9 +40,8 @@ def masked_targets(history: History) -> Diagnosis | None:
         "T006",
         "masked targets",
         "The loss leaves out tokens of the answers, so they are not learnt.",
-        f"{unlearnt:,} of {len(facts.learnt):,} examples have no token that is learnt; in all {100 * share:.0f} % of "
-        f"the answers' tokens are. Examples have up to {max(facts.lengths):,} tokens, train.max_length is "
-        f"{history.settings.max_length:,}.",
+        f"{100 * share:.0f} % of the answers' tokens are learnt; {unlearnt:,} of {len(facts.learnt):,} examples have "
+        f"none. Examples are up to {max(facts.lengths):,} tokens long, of {history.settings.max_length:,} allowed.",
         "Look at audit.txt: ⟦ ⟧ must enclose each answer. Put {% generation %} … {% endgeneration %} around the "
         "assistant's content in the chat template, and keep weights of 0 out of the data.",
     )
