@@ -20,11 +20,11 @@ Rule = Callable[[History], Diagnosis | None]
 
 def diagnose(history: History) -> list[Diagnosis]:
     """What can be said for certain by now; the rest of a training does not take it back."""
-    found = masked_targets(history)
-    if not history.rows:
-        return [found] if found else []
-    first = next((diagnosis for rule in CURVE_RULES if (diagnosis := rule(history))), None)
-    return [diagnosis for diagnosis in (found, first) if diagnosis]
+    masked = masked_targets(history)
+    # A loss that leaves tokens out says little about learning, but that it goes wrong altogether.
+    rules = CURVE_RULES[:2] if masked else CURVE_RULES
+    first = next((diagnosis for rule in rules if history.rows and (diagnosis := rule(history))), None)
+    return [diagnosis for diagnosis in (masked, first) if diagnosis]
 
 
 def masked_targets(history: History) -> Diagnosis | None:
