@@ -48,6 +48,7 @@ def missing_extra(extra: str, module: str) -> UserError:
 _EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
+    "mlflow": ("mlflow",),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 

@@ -14,6 +14,8 @@ from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.tasks import Example, Meta
+from tunewright.train.diagnosis import Diagnosis
+from tunewright.train.history import CURVE, DIAGNOSIS
 
 ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
 PARITY = {
@@ -53,9 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
                 save_dataset(out.path, Dataset([], [], {"test": tests}))
             if name == "train":
-                write_jsonl(
-                    out.path / "curve.jsonl", [{"member": m, "loss": loss} for m in (0, 1) for loss in (2.0, 1.0, 0.5)]
-                )
+                losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
+                curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
+                measured = {"member": 1, "step": 2, "validation_loss": 1.5, "accuracy": 0.25, "right": {"refund": 1}}
+                write_jsonl(out.path / CURVE, [*curve, measured])
+                found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
+                write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
     spec = make_spec(root, traffic={"requests_per_month": 10_000_000})
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
@@ -117,6 +122,18 @@ def test_the_confusion_matrix_counts_every_test_answer(html: str) -> None:
 def test_the_training_curve_is_drawn_to_its_last_step_for_each_member(html: str) -> None:
     assert html.count("M0.0,10.0 L300.0,85.0 L600.0,122.5") == 2
     assert "each of the 2 adapters" in html
+
+
+def test_what_was_measured_while_training_stands_in_the_curve(html: str) -> None:
+    assert '<circle cx="300.0" cy="47.5"' in html, "a validation loss of 1.5, where 2.0 is the top"
+    assert '<circle cx="300.0" cy="122.5"' in html, "an accuracy of a quarter"
+    assert "accuracy (dashed, scale on the right), last 25.0 %" in html
+
+
+def test_the_diagnosis_stands_beside_the_curve(html: str, folder: Path) -> None:
+    for text in (html, (folder / "report.md").read_text("utf-8")):
+        assert "T005 overfitting" in text
+        assert "Type: train.epochs=1" in text
 
 
 def test_each_step_is_listed_with_its_provenance(html: str, folder: Path) -> None:

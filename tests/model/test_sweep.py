@@ -68,3 +68,25 @@ def test_an_interrupted_trial_goes_on_with_the_same_settings(
 def test_a_sweep_without_a_validation_part_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="validation part"):
         tw.sweep(tw.load_spec(project, ["data.validation_fraction=0"]), trials=1)
+
+
+def test_a_trial_whose_loss_is_no_number_has_failed_and_is_not_run_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    spec = tw.load_spec(project)
+    file = Path(spec.model) / "model.safetensors"
+    sound = file.read_bytes()
+    weights = load_file(file)
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    try:
+        (trial,) = tw.sweep(spec, trials=1).trials
+        told = capsys.readouterr().err
+        assert (trial.state, trial.accuracy, trial.loss) == ("failed", None, None)
+        assert "failed: The training can't go on. T009" in told
+        assert tw.sweep(spec, trials=1).trials == [trial]
+        assert "[1/1]" not in capsys.readouterr().err
+    finally:
+        file.write_bytes(sound)  # other tests use the same model

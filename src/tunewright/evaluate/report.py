@@ -17,6 +17,7 @@ from tunewright.evaluate.table import arm_rows
 from tunewright.evaluate.verdict import Verdict
 from tunewright.page import render
 from tunewright.spec import Spec
+from tunewright.train.history import CURVE, DIAGNOSIS
 
 MISTAKES_SHOWN = 12
 
@@ -41,7 +42,8 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "rows": arm_rows(data),
         "spec": spec,
         "dots": [_dots(split, comparison) for split in comparison.splits],
-        "curve": _curve([row for row in read_jsonl(inputs["train"] / "curve.jsonl") if "loss" in row]),
+        "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
+        "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
         "confusions": {split: _confusions([r for r in served if r.split == split]) for split in comparison.splits},
         "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
         "findings": load_examination(inputs["check"]).findings,
@@ -68,18 +70,34 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
 
 
 def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The training loss as an SVG path in a box of 600 x 160, a line for each member, with the scale's ends."""
-    members: dict[int, list[float]] = {}
+    """The curve as SVG paths in a box of 600 x 160, a line for each member, with the scale's ends.
+
+    Losses share a scale from 0 to `top`; accuracies have one of their own, from 0 to 1.
+    """
+    losses = [row for row in rows if "loss" in row]
+    measured = [row for row in rows if "accuracy" in row]
+    top = max(row[key] for row in rows for key in ("loss", "validation_loss") if key in row)
+    steps = max(row["step"] for row in rows)
+    return {
+        "loss": _lines(losses, "loss", top, steps),
+        "validation_loss": _lines(measured, "validation_loss", top, steps),
+        "accuracy": _lines(measured, "accuracy", 1.0, steps),
+        "top": top,
+        "last": losses[-1]["loss"],
+        "measured": measured[-1] if measured else None,
+        "steps": steps,
+        "members": len({row["member"] for row in rows}),
+    }
+
+
+def _lines(rows: Sequence[dict[str, Any]], key: str, top: float, steps: int) -> dict[str, Any]:
+    """A path through one figure of the rows, and its points."""
+    members: dict[int, list[tuple[str, str]]] = {}
     for row in rows:
-        members.setdefault(row["member"], []).append(row["loss"])
-    top = max(row["loss"] for row in rows)
-    steps = max(map(len, members.values()))
-    lines = [
-        "M"
-        + " L".join(f"{600 * i / max(steps - 1, 1):.1f},{160 - 150 * loss / top:.1f}" for i, loss in enumerate(losses))
-        for losses in members.values()
-    ]
-    return {"path": " ".join(lines), "top": top, "last": rows[-1]["loss"], "steps": steps, "members": len(lines)}
+        x, y = 600 * (row["step"] - 1) / max(steps - 1, 1), 160 - 150 * row[key] / top
+        members.setdefault(row["member"], []).append((f"{x:.1f}", f"{y:.1f}"))
+    path = " ".join("M" + " L".join(",".join(point) for point in points) for points in members.values())
+    return {"path": path, "points": [point for points in members.values() for point in points]}
 
 
 def _confusions(records: Sequence[Record]) -> dict[str, Any]:

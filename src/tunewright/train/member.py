@@ -11,15 +11,18 @@ from typing import Any
 
 from tunewright.artifacts import write_jsonl
 from tunewright.models.resolve import LocalModel
+from tunewright.models.torch_model import compute_type
 from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import Row
+from tunewright.train.history import CURVE, Facts, History
+from tunewright.train.rules import masked_targets
 from tunewright.train.trainer import build_trainer, planned_steps
 from tunewright.train.validation import ValidationPart
 
 ADAPTER = "adapter"
-CURVE = "curve.jsonl"
 _SEED_STRIDE = 1000
 """Between the seeds of one soup's members, so that runs with neighbouring seeds share none."""
 _LOGGED = {
@@ -28,6 +31,7 @@ _LOGGED = {
     "grad_norm": "grad_norm",
     "validation_loss": "validation_loss",
     "accuracy": "accuracy",
+    "right": "right",
 }
 """The trainer's names of what is recorded, and the curve's."""
 
@@ -45,6 +49,7 @@ class Members:
     base: LocalModel
     rows: Sequence[Row]
     validation: ValidationPart | None
+    facts: Facts
     home: Path
 
     def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
@@ -54,14 +59,16 @@ class Members:
             callbacks: further ones for the trainer.
 
         Raises:
-            UserError: the loss stopped being a number.
+            CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
         """
-        from tunewright.train.watch import KEPT, Eviction, Follower, Validation
+        from tunewright.train.watch import KEPT, Diagnosing, Eviction, Follower, Validation
 
         home = self.home / f"member-{number}"
         if _agreed((home / ADAPTER).exists()):
             return home
+        if 0 in self.facts.learnt and (masked := masked_targets(self.history([], ended=False))):
+            raise CannotTrain(masked)
         settings = self.spec.train
         trainer = build_trainer(
             self.spec, self.base.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE
@@ -72,7 +79,8 @@ class Members:
         if self.validation and settings.evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations))
         eviction = Eviction()
-        for callback in (eviction, *callbacks):
+        diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
+        for callback in (diagnosing, eviction, *callbacks):
             trainer.add_callback(callback)
         resume = _agreed(_last_checkpoint(home))
         if resume:
@@ -81,11 +89,21 @@ class Members:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         save_adapter(trainer, home / f".{ADAPTER}")
         if is_leader():
-            write_jsonl(home / CURVE, _curve(trainer.state.log_history, number))
+            write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
             kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
             # Renamed when it is all there, so that an adapter in this place is always a whole one.
             kept.rename(home / ADAPTER)
         return home
+
+    def history(self, rows: Sequence[dict[str, Any]], *, ended: bool) -> History:
+        """What one adapter's curve is to be understood by.
+
+        Args:
+            rows: of `curve.jsonl`.
+            ended: whether its training is over.
+        """
+        planned = planned_steps(self.spec, len(self.rows))
+        return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows)
 
 
 def _agreed(found: Any) -> Any:
@@ -123,14 +141,14 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def _curve(history: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
-    """A row for each optimizer step and each measurement, in order."""
+def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
+    """A row for each optimizer step and each measurement, in order, from the trainer's log."""
     return [
         {
             "member": member,
             "step": entry["step"],
-            **{short: float(entry[key]) for key, short in _LOGGED.items() if key in entry},
+            **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
-        for entry in history
+        for entry in log
         if "loss" in entry or "accuracy" in entry
     ]

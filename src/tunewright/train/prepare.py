@@ -8,11 +8,13 @@ from pathlib import Path
 
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
+from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example, LabelTrie, task_of
 from tunewright.train.encode import Row, encode_examples
+from tunewright.train.history import Facts
 from tunewright.train.member import Members
 from tunewright.train.validation import MOST, ValidationPart
 
@@ -43,6 +45,21 @@ class Encoder:
         some = [examples[int(stride * i)] for i in range(min(most, len(examples)))]
         return ValidationPart(some, self.rows(some), self._task, self.base.template, self._tokenizer)
 
+    def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
+        """The training examples and the validation part in figures.
+
+        Args:
+            rows: the training examples, encoded.
+        """
+        known = answer_tokens(self._task, self.base.template, self._tokenizer)
+        needed = {label: len(tokens) for label, tokens in known.items()}
+        if self._settings.loss == "labels":
+            trie = LabelTrie(list(known.values()))
+            needed = {label: sum(len(o) > 1 for o in trie.choices(tokens)) for label, tokens in known.items()}
+        return Facts.of(
+            self._task.answers, [example.answer for example in train], part.labels if part else [], rows, needed
+        )
+
 
 def prepare(spec: Spec, split: Path, home: Path) -> Members:
     """Encode the dataset in `split`.
@@ -56,7 +73,9 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     dataset = load_dataset(split)
     encoder = Encoder(spec)
     part = encoder.part(dataset.validation) if dataset.validation else None
-    return Members(spec, encoder.base, encoder.rows(dataset.train), part, home)
+    rows = encoder.rows(dataset.train)
+    facts = encoder.facts(dataset.train, rows, part)
+    return Members(spec, encoder.base, rows, part, facts, home)
 
 
 def _check_window(folder: Path, max_length: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
@@ -13,20 +14,24 @@ from tunewright.processes import is_leader
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
+from tunewright.train.diagnosis import CannotTrain, joint, summary
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
-from tunewright.train.member import ADAPTER, CURVE
+from tunewright.train.history import CURVE, DIAGNOSIS
+from tunewright.train.member import ADAPTER
 from tunewright.train.prepare import prepare
+from tunewright.train.rules import diagnose
 from tunewright.train.soup import average_adapters
+from tunewright.train.tracking import tracked
 from tunewright.train.trainer import adapted_modules, load_adapter, planned_steps
 
 CHECKPOINTS = "checkpoints"
 
 
 def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset -> `adapter/`, `curve.jsonl`, `audit.txt` and `chat_template.jinja`. Resumes from the last checkpoint.
+    """Dataset -> `adapter/`, `curve.jsonl`, `diagnosis.json`, `audit.txt` and `chat_template.jinja`.
 
-    In a distributed training every process runs this; the leader alone writes.
+    It resumes from the last checkpoint. In a distributed training every process runs this; the leader alone writes.
     """
     quiet_libraries()
     training = prepare(spec, inputs["split"], output.path / CHECKPOINTS)
@@ -34,14 +39,31 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
-    with track("train", planned_steps(spec, len(train)) * spec.train.members, "steps") as tracker:
-        members = [training.train(number, tracker) for number in range(spec.train.members)]
-    if not is_leader():
-        return
+    planned = planned_steps(spec, len(train))
+    with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
+        try:
+            members = [
+                training.train(number, tracker, [tracking.callback(number * planned)])
+                for number in range(spec.train.members)
+            ]
+        except CannotTrain as error:
+            tracking.diagnosis([error.diagnosis])
+            raise
+        if not is_leader():
+            return
+        curves = [read_jsonl(member / CURVE) for member in members]
+        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
+        tracking.diagnosis(found)
+    for line in summary(found):
+        say(f"  {line}")
+    write_json(
+        output.path / DIAGNOSIS,
+        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
+    )
     average_adapters([member / ADAPTER for member in members], output.path / ADAPTER)
     (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
-    curve = [row for member in members for row in read_jsonl(member / CURVE)]
+    curve = [row for rows in curves for row in rows]
     write_jsonl(output.path / CURVE, curve)
     shutil.rmtree(training.home)
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
@@ -59,6 +81,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "precision": compute_type(spec.train.precision),
         "left_out": engine.reasons,
         "tokens": sum(len(row["input_ids"]) for row in train),
+        "diagnosis": [each.code for each in found],
         "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
         "template_sha256": base.template.sha256,
     }

@@ -8,7 +8,7 @@ journal on disk makes it resumable: a trial that was interrupted goes on from it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from tunewright.artifacts import read_jsonl, sha256_json, write_json
 from tunewright.errors import UserError
 from tunewright.progress import say, track
 from tunewright.spec import Spec
+from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.member import Members
 from tunewright.train.prepare import prepare
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import SCORES, Score, chosen
 
 _JOURNAL = "journal.log"
+_FAILED = "failed"
+"""A trial's attribute in the journal: the code of its diagnosis."""
 _WITHOUT_PRUNING = 4
 """Trials that are run to their end before any is compared with them."""
 
@@ -31,10 +34,10 @@ class Trial:
     overrides: dict[str, Any]
     """What to type: spec keys and their values."""
     state: str
-    """complete, or pruned: it fell behind and was stopped."""
+    """complete; pruned: it fell behind and was stopped; failed: its loss was no number."""
     accuracy: float | None
     """Share of right answers on the validation part, of the adapter that was kept, or when the trial was stopped; None
-    where its loss was no number."""
+    where it failed."""
     loss: float | None
 
 
@@ -81,9 +84,10 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except UserError as error:
-            # A loss that is no number is a result too: not there.
+        except CannotTrain as error:
+            # That is a result too: the sampler is to keep away from there.
             say(f"  failed: {error.what}")
+            trial.set_user_attr(_FAILED, error.diagnosis.code)
             study.tell(trial, 0.0)
         else:
             study.tell(trial, accuracy)
@@ -157,7 +161,7 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
 
     spec = _with(everything.spec, overrides)
     home = everything.home / sha256_json(overrides)[:12]
-    members = Members(spec, everything.base, everything.rows, everything.validation, home)
+    members = replace(everything, spec=spec, home=home)
     with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
         members.train(0, tracker, [Pruning()])
     return _score(home).accuracy
@@ -183,9 +187,10 @@ def _result(study: Any, spec: Spec, folder: Path, examples: int) -> Sweep:
     for trial in _ended(study):
         overrides = _proposed(FixedTrial(trial.params), spec)
         home = folder / "trials" / sha256_json(overrides)[:12]
-        score = _score(home) if (home / "member-0" / SCORES).exists() else None
-        trials.append(
-            Trial(overrides, trial.state.name.lower(), score.accuracy if score else None, score.loss if score else None)
-        )
+        if _FAILED in trial.user_attrs:
+            trials.append(Trial(overrides, "failed", None, None))
+            continue
+        score = _score(home)
+        trials.append(Trial(overrides, trial.state.name.lower(), score.accuracy, score.loss))
     trials.sort(key=lambda trial: (trial.state != "complete", -(trial.accuracy or 0), trial.loss or math.inf))
     return Sweep(trials, examples)

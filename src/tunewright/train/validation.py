@@ -63,11 +63,20 @@ class ValidationPart:
                  tokenizer: Tokenizer):  # fmt: skip
         self._rows = rows
         self._prompts = [template.encode_prompt(task.prompt(example.request), tokenizer) for example in examples]
-        self._wanted = [task.answers.index(example.answer) for example in examples]
+        self.labels = [example.answer for example in examples]
+        """The right answer of each example."""
+        self._wanted = [task.answers.index(label) for label in self.labels]
         self._trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def right(self, score: Score) -> dict[str, int]:
+        """The number of right answers to the examples of each label."""
+        counts = dict.fromkeys(self.labels, 0)
+        for label, right in zip(self.labels, score.right, strict=True):
+            counts[label] += right == "1"
+        return counts
 
     def score(self, model: Any, engine: Engine) -> Score:
         """Measure a model that `fit_engine` prepared; it is left as it was."""

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,18 @@ from typing import Any
 from transformers import TrainerCallback
 
 from tunewright.artifacts import read_jsonl
-from tunewright.errors import UserError
 from tunewright.processes import is_leader
 from tunewright.progress import Tracker, say
+from tunewright.train.diagnosis import CannotTrain
+from tunewright.train.diverging import is_number, no_number
+from tunewright.train.history import History
 from tunewright.train.member import save_adapter
+from tunewright.train.rules import diagnose
 from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
 KEPT = "kept"
+_LOOKS = 100
+"""How many times the curve of a training is looked at, at most; each look reads all of it."""
 _PATIENCE = 2
 """Measurements on end that must be worse than the best for the training to stop."""
 
@@ -33,13 +38,36 @@ class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         if logs and "loss" in logs:
-            if not math.isfinite(float(logs["loss"])):
-                raise UserError(
-                    f"The training loss became {float(logs['loss'])} at step {state.global_step}.",
-                    why="The learning rate is too high for this model and precision.",
-                    fix=f"Type: tunewright run … train.lr={args.learning_rate / 4:g}",
-                )
             self._tracker.update(self._before + state.global_step, f"loss {float(logs['loss']):.3f}")
+
+
+class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Says what is wrong as soon as it is certain, each cause once, and ends a training that can't go on.
+
+    Args:
+        history: makes a history of the trainer's own log.
+    """
+
+    def __init__(self, history: Callable[[list[dict[str, Any]]], History]):
+        self._history, self._said = history, set[str]()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self._look(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        due = state.global_step % max(1, state.max_steps // _LOOKS) == 0
+        if due or "loss" not in logs or not is_number(logs, half=False):
+            self._look(state)
+
+    def _look(self, state: Any) -> None:
+        history = self._history(state.log_history)
+        if (fatal := no_number(history)) is not None:
+            raise CannotTrain(fatal)
+        for diagnosis in diagnose(history):
+            if diagnosis.code not in self._said and is_leader():
+                for line in diagnosis.lines():
+                    say(f"  {line}")
+            self._said.add(diagnosis.code)
 
 
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -56,7 +84,8 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
         log_too = control.should_log
-        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy})
+        right = self._part.right(score)
+        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy, "right": right})
         control.should_log = log_too  # the step's own loss is still to be logged
         say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
         scores = [*self._earlier(state.global_step), score]

@@ -1,0 +1,290 @@
+"""Does the diagnosis name what is wrong with a training, and nothing where nothing is? Real trainings of SmolLM2-135M.
+
+    python bench/diagnosis.py choose   # trainings on which the thresholds were chosen
+    python bench/diagnosis.py report   # the other seeds and data, on which none was
+    python bench/diagnosis.py record   # writes tests/train/histories.jsonl, from the first
+
+Each cause is provoked on purpose, and clean trainings stand beside them. Curves stay in bench/runs/diagnosis, so that
+nothing is trained twice: delete the folder to do it all again. The demo tickets ship with the repository, the other
+data lie in ../shared/data beside it. Two hours of two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.models.resolve import resolve
+from tunewright.models.torch_model import quiet_libraries
+from tunewright.progress import say, track
+from tunewright.spec import Spec, parse_spec
+from tunewright.spec.schema import TrainSpec
+from tunewright.tasks import Example, Meta
+from tunewright.train.diagnosis import CannotTrain
+from tunewright.train.encode import IGNORED
+from tunewright.train.history import Facts, History
+from tunewright.train.member import Members, curve_of
+from tunewright.train.prepare import prepare
+from tunewright.train.rules import diagnose
+from tunewright.train.trainer import planned_steps
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+KEPT = Path(__file__).parent / "runs" / "diagnosis"
+
+Labelled = list[tuple[str, str]]
+
+
+def labelled(path: Path, label: str = "label") -> Labelled:
+    return [(row["text"], row[label]) for row in read_jsonl(path) if row[label] != "oos"]
+
+
+def tickets(seed: int, size: int) -> tuple[Labelled, Labelled]:
+    """So many rows to train on, a quarter as many held out, of phrasings that training does not see."""
+    rows = read_jsonl(ROOT / "examples" / "tickets" / "data" / "train.jsonl")
+    phrasings = sorted({row["phrasing"] for row in rows})
+    random.Random(seed).shuffle(phrasings)
+    held = set(phrasings[: len(phrasings) // 5])
+    parts: tuple[Labelled, Labelled] = ([], [])
+    for row in rows:
+        parts[row["phrasing"] in held].append((row["text"], row["label"]))
+    return parts[0][:size], parts[1][: size // 4]
+
+
+def drawn(path: Path, label: str = "label", most: int = 10) -> Callable[[int, int], tuple[Labelled, Labelled]]:
+    """Rows of at most so many labels."""
+
+    def parts(seed: int, size: int) -> tuple[Labelled, Labelled]:
+        draw, rows = random.Random(seed), labelled(path, label)
+        names = sorted({label for _, label in rows})
+        names = draw.sample(names, min(most, len(names)))
+        rows = draw.sample([row for row in rows if row[1] in names], size + size // 4)
+        return rows[size // 4 :], rows[: size // 4]
+
+    return parts
+
+
+SETS: dict[str, Callable[[int, int], tuple[Labelled, Labelled]]] = {
+    "tickets": tickets,
+    "snips": drawn(SHARED / "snips" / "train.jsonl"),
+    "bitext": drawn(SHARED / "bitext_support" / "train.jsonl"),
+    "domains": drawn(SHARED / "clinc150_oos" / "train.jsonl", "domain"),
+    "banking77": drawn(SHARED / "banking77" / "train.jsonl"),
+}
+SETTINGS = {
+    "lr": 1e-3,
+    "epochs": 1,
+    "max_length": 512,
+    "evaluations": 3,
+    "checkpoints": 0,
+    "precision": "float32",
+}
+"""A good training of any of the sets."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cause to provoke: what is changed in settings, data, encoded rows or model."""
+
+    expected: str
+    """The code that names it; empty where nothing is wrong."""
+    settings: dict[str, Any]
+    data: Callable[[Labelled, random.Random], Labelled] = lambda rows, _: rows
+    encoded: Callable[[list[Any]], list[Any]] = lambda rows: rows
+    model: str = "smollm2-135m"
+
+
+def shuffled(rows: Labelled, draw: random.Random) -> Labelled:
+    labels = [label for _, label in rows]
+    draw.shuffle(labels)
+    return [(text, label) for (text, _), label in zip(rows, labels, strict=True)]
+
+
+def few_and_noisy(rows: Labelled, draw: random.Random) -> Labelled:
+    """24 rows, a quarter of whose labels are wrong: only by heart can they be learnt."""
+    labels = sorted({label for _, label in rows})
+    return [(text, label if n % 4 else draw.choice(labels)) for n, (text, label) in enumerate(draw.sample(rows, 24))]
+
+
+def imbalanced(rows: Labelled, draw: random.Random) -> Labelled:
+    """Half of the labels are left two examples each."""
+    labels = sorted({label for _, label in rows})
+    rare, seen, kept = set(draw.sample(labels, len(labels) // 2)), Counter[str](), []
+    for text, label in rows:
+        seen[label] += 1
+        if label not in rare or seen[label] <= 2:
+            kept.append((text, label))
+    return kept
+
+
+def masked(rows: list[Any]) -> list[Any]:
+    """Of every third answer only the first token is learnt, as where a mask was made for another template."""
+    hidden = []
+    for number, row in enumerate(rows):
+        first = next(place for place, label in enumerate(row["labels"]) if label != IGNORED)
+        rest = [IGNORED] * (len(row["labels"]) - first - 1)
+        hidden.append(row if number % 3 else row | {"labels": [*row["labels"][: first + 1], *rest]})
+    return hidden
+
+
+CASES = {
+    "clean": Case("", {}),
+    "lr-high": Case("T001", {"lr": 3e-2}),
+    "lr-huge": Case("T001", {"lr": 1e3}),
+    "lr-low": Case("T002", {"lr": 1e-6}),
+    "few-steps": Case("T003", {"max_steps": 5}),
+    "shuffled": Case("T004", {}, data=shuffled),
+    "overfit": Case("T005", {"epochs": 10, "evaluations": 5}, data=few_and_noisy),
+    "masked": Case("T006", {}, encoded=masked),
+    "imbalance": Case("T007", {"epochs": 2}, data=imbalanced),
+    # A CPU computes float16 slowly.
+    "overflow": Case("T008", {"precision": "float16", "batch_size": 1, "evaluations": 0}, model="outliers"),
+    "outliers": Case("", {}, model="outliers"),
+}
+
+
+def outliers() -> str:
+    """SmolLM2 with activations beyond what float16 holds, as larger models have them; otherwise the same function."""
+    from safetensors.torch import load_file, save_file
+
+    base, folder = resolve("smollm2-135m", ROOT).folder, KEPT / "outliers"
+    if not folder.exists():
+        shutil.copytree(base, folder)
+        weights = load_file(folder / "model.safetensors")
+        for name in weights:
+            weights[name] *= 2.0**14 if "layers.10.mlp.up_proj" in name else 1
+            weights[name] /= 2.0**14 if "layers.10.mlp.down_proj" in name else 1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+RUNS = {
+    "choose": [
+        "clean:tickets:labels:0:256", "lr-high:tickets:labels:0:256", "lr-huge:tickets:labels:0:256",
+        "lr-low:tickets:labels:0:256", "few-steps:tickets:labels:0:256", "clean:snips:tokens:0:256",
+        "shuffled:snips:tokens:0:256", "lr-high:snips:tokens:0:256", "overfit:snips:labels:0:192",
+        "imbalance:snips:labels:0:192", "masked:snips:tokens:0:96", "overflow:snips:labels:0:192",
+    ],
+    "report": [
+        "clean:domains:labels:5:96", "shuffled:bitext:labels:1:96", "lr-high:domains:tokens:2:96",
+        "few-steps:bitext:labels:1:96", "clean:bitext:labels:1:96", "overfit:domains:labels:2:96",
+        "masked:bitext:tokens:3:96", "clean:snips:tokens:6:96", "lr-low:domains:tokens:2:96",
+        "imbalance:bitext:labels:2:192", "lr-huge:bitext:tokens:1:96", "clean:bitext:tokens:4:96",
+        "shuffled:domains:tokens:2:96", "clean:snips:labels:3:96",
+    ],
+}  # fmt: skip
+"""cause:data:loss:seed:rows"""
+
+
+def history(run: str) -> dict[str, Any]:
+    """The history of one training, from an earlier call if there was one."""
+    file = KEPT / f"{run.replace(':', '-')}.json"
+    if file.exists():
+        return dict(json.loads(file.read_text("utf-8")))
+    say(f"training {file.stem}")
+    started = time.monotonic()
+    case, home = CASES[run.split(":")[0]], KEPT / file.stem
+    spec = prepared(run, home)
+    everything = prepare(spec, home / "split", home / "members")
+    rows = case.encoded(list(everything.rows))
+    everything = replace(everything, rows=rows, facts=replace(
+        everything.facts, learnt=[sum(label != IGNORED for label in row["labels"]) for row in rows]))  # fmt: skip
+    kept = trained(everything) | {"seconds": round(time.monotonic() - started)}
+    file.write_text(json.dumps(kept), "utf-8")
+    return kept
+
+
+def prepared(run: str, home: Path) -> Spec:
+    """The spec of one training; its dataset is written to `home/split`."""
+    name, source, loss, number, size = run.split(":")
+    case, seed = CASES[name], int(number)
+    train, held = SETS[source](seed, int(size))
+    train = case.data(train, random.Random(seed))
+    labels = sorted({label for _, label in train + held})
+    task = {"kind": "classify", "instruction": "Which category is this message of?", "labels": labels}
+    model = outliers() if case.model == "outliers" else case.model
+    settings = SETTINGS | {"loss": loss, "batch_size": 8 if int(size) > 96 else 4} | case.settings
+    spec = {"name": "b", "task": task, "data": {"train": "none"}, "model": model, "train": settings, "seed": seed}
+    (home / "split").mkdir(parents=True, exist_ok=True)
+    save_dataset(home / "split", Dataset(examples(train), examples(held), {"test": []}))
+    return parse_spec(json.dumps(spec), home / "tunewright.yaml")
+
+
+def examples(rows: Labelled) -> list[Example]:
+    return [Example.of(text, label, Meta(id=str(n))) for n, (text, label) in enumerate(rows)]
+
+
+def trained(everything: Members) -> dict[str, Any]:
+    """Train one adapter and keep its curve, up to where it ended."""
+    from transformers import TrainerCallback
+
+    log: list[dict[str, Any]] = []
+
+    class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            # The trainer's own list, so that it holds what an ended training logged last.
+            nonlocal log
+            log = state.log_history
+
+    planned = planned_steps(everything.spec, len(everything.rows))
+    with suppress(CannotTrain), track("train", planned, "steps") as tracker:
+        everything.train(0, tracker, [Recorder()])
+    history = everything.history(curve_of(log, 0), ended=True)
+    return history.json() | {"curve": list(history.rows)}
+
+
+def said(kept: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The codes that were said at the end, and those that were said only before, as the curve grew."""
+    settings, facts, curve = TrainSpec(**kept["settings"]), Facts(**kept["facts"]), kept["curve"]
+    whole = History(settings, facts, kept["precision"], kept["planned"], True, curve)
+    grown = [replace(whole, ended=False, rows=curve[:rows]) for rows in range(len(curve))]
+    last = {diagnosis.code for diagnosis in diagnose(whole)}
+    return last, {diagnosis.code for history in grown for diagnosis in diagnose(history)} - last
+
+
+def main(runs: list[str]) -> None:
+    print("| cause | training | expected | found | seconds |\n|---|---|---|---|---|")
+    right, alarms, clean = 0, 0, 0
+    for run in runs:
+        name, source, loss, seed, size = run.split(":")
+        kept, expected = history(run), CASES[name].expected
+        last, before = said(kept)
+        found = last | before
+        told = ", ".join([*sorted(last), *(f"{code} (live only)" for code in sorted(before))]) or "nothing"
+        print(f"| {name} | {source}, {loss}, seed {seed}, {size} rows | {expected or 'nothing'} | {told} "
+              f"| {kept['seconds']} |", flush=True)  # fmt: skip
+        right += bool(expected) and expected in found
+        alarms += len(found - {expected})
+        clean += not expected
+    print(f"\n{right} of {len(runs) - clean} causes named, {alarms} false alarms, {clean} trainings were clean.")
+
+
+def record() -> None:
+    """Keep one curve of each cause for the fast tests, to five digits."""
+    kept = []
+    for run in RUNS["choose"]:
+        told = history(run)
+        told["curve"] = [{key: float(f"{value:.5g}") if isinstance(value, float) else value
+                          for key, value in row.items()} for row in told["curve"]]  # fmt: skip
+        kept.append({"name": run.replace(":", "-"), "expected": CASES[run.split(":")[0]].expected, **told})
+    write_jsonl(ROOT / "tests" / "train" / "histories.jsonl", kept)
+
+
+if __name__ == "__main__":
+    quiet_libraries()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1:] == ["record"]:
+        record()
+    else:
+        main(RUNS.get(sys.argv[1], sys.argv[1:]))

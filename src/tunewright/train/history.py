@@ -1,0 +1,132 @@
+"""What a training left behind to be understood by: its settings, its data in figures, its curve."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from tunewright.spec.schema import TrainSpec
+from tunewright.train.encode import IGNORED, Row
+
+CURVE = "curve.jsonl"
+DIAGNOSIS = "diagnosis.json"
+ENOUGH_STEPS = 20
+"""Fewer say nothing about the learning rate or the data."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The data of a training, in figures."""
+
+    labels: dict[str, int]
+    """Training examples of each label, those without any among them."""
+    held: dict[str, int]
+    """Validation examples of each label."""
+    answer: float
+    """Mean number of tokens by which an answer is learnt, if nothing is masked."""
+    learnt: list[int]
+    """For each training example the number of tokens that are learnt."""
+    lengths: list[int]
+    """For each training example the number of its tokens."""
+
+    @classmethod
+    def of(cls, labels: Sequence[str], train: Sequence[str], held: Sequence[str], rows: Sequence[Row],
+           needed: dict[str, int]) -> Facts:  # fmt: skip
+        """Count.
+
+        Args:
+            labels: the task's.
+            train, held: the label of each training and validation example.
+            rows: the training examples, encoded.
+            needed: for each label, the tokens by which it is learnt.
+        """
+        counts, others = Counter(train), Counter(held)
+        return cls(
+            {label: counts[label] for label in labels},
+            {label: others[label] for label in labels},
+            sum(needed[label] for label in train) / len(train),
+            [sum(label != IGNORED for label in row["labels"]) for row in rows],
+            [len(row["input_ids"]) for row in rows],
+        )
+
+    @property
+    def majority(self) -> float:
+        """Accuracy on the validation part of always giving the most frequent training label."""
+        most = max(self.labels, key=lambda label: self.labels[label])
+        return self.held[most] / max(sum(self.held.values()), 1)
+
+    @property
+    def guessing(self) -> float:
+        """Loss of an answer, in nats, where labels are guessed by their shares in the training part: their entropy."""
+        total = sum(self.labels.values())
+        return -sum(n / total * math.log(n / total) for n in self.labels.values() if n)
+
+
+@dataclass(frozen=True)
+class History:
+    """One adapter's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
+
+    settings: TrainSpec
+    facts: Facts
+    precision: str
+    """What products were computed in: float32, bfloat16 or float16."""
+    planned: int
+    """Optimizer steps of the whole training."""
+    ended: bool
+    """Whether it is over, after the planned steps or before."""
+    rows: Sequence[dict[str, Any]] = field(repr=False)
+    """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
+    `validation_loss`, `accuracy` and `right` (right answers by label)."""
+
+    @cached_property
+    def steps(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if "loss" in row]
+
+    @cached_property
+    def measured(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if "accuracy" in row]
+
+    @cached_property
+    def losses(self) -> list[float]:
+        """Of each step, before it was taken."""
+        return [row["loss"] * self.facts.answer for row in self.steps]
+
+    @cached_property
+    def validation(self) -> list[float]:
+        """The validation loss at each measurement."""
+        return [row["validation_loss"] * self.facts.answer for row in self.measured]
+
+    @property
+    def norms(self) -> list[float]:
+        """Of the gradient at each step that was taken; float16 leaves out those where it is infinite."""
+        return [row["grad_norm"] for row in self.steps if math.isfinite(row["grad_norm"])]
+
+    @property
+    def window(self) -> int:
+        """Steps over which losses are averaged, so that one batch says little."""
+        return max(3, self.planned // 20)
+
+    @property
+    def start(self) -> float:
+        """Mean loss of the first two steps, before the learning rate has risen: that of the base model."""
+        return fmean([loss for loss in self.losses[:2] if math.isfinite(loss)] or [math.inf])
+
+    def end(self, step: int | None = None) -> float:
+        """Mean loss of the last steps, or of those up to `step`."""
+        return fmean(self.losses[:step][-self.window :])
+
+    @property
+    def far(self) -> bool:
+        """Whether so much of it is done, in enough steps, that a model which could learn would have begun to."""
+        done = len(self.steps)
+        return done >= ENOUGH_STEPS and (self.ended or (done >= self.planned / 2 and len(self.measured) > 1))
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the curve, as plain values."""
+        settings = self.settings.model_dump(mode="json")
+        return {"settings": settings, "facts": asdict(self.facts), "precision": self.precision, "planned": self.planned}
