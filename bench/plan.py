@@ -32,7 +32,7 @@ from tunewright.train.here import cpu_speed, resident, stored_bytes
 STEPS = 3
 CASES = [
     "lora-8-100-40", "lora-16-100-40", "lora-8-200-100", "lora-4-400-100", "lora-8-100-40-float32",
-    "lora-8-0-256-checkpointing", "qlora-8-100-40", "qlora-16-100-40", "qlora-8-0-256-checkpointing",
+    "lora-8-0-128-checkpointing", "qlora-8-100-40", "qlora-16-100-40", "qlora-8-0-64-checkpointing",
 ]  # fmt: skip
 
 
