@@ -40,7 +40,7 @@ PROMPTS = {
     "short": "Name the intent of this question to a bank, in the words of our list of intents.",
     "long": "Name the intent of this question to a bank. The intents: {all}.",
 }
-BATCH, STEPS, WARM = 16, 3, 1
+BATCH, STEPS, WARM = 16, 8, 2
 ARMS = {
     "trl": "TRL SFTTrainer, as it comes (float32 weights, bfloat16 autocast)",
     "trl-fp32": "TRL SFTTrainer, float32",
