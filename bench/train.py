@@ -4,7 +4,7 @@
     python bench/train.py short trl all        # one prompt, two arms
 
 SmolLM2-135M learns BANKING77 (../shared/data) with LoRA r 16 on all linear layers, 16 examples a step, answers and
-their end token learnt. Every arm is a process of its own (bench/train_arms.py); its first two steps warm up, untimed.
+their end token learnt. Every arm is a process of its own (bench/train_arms.py); its first step warms up, untimed.
 "loss" is what the trained adapter leaves on the examples it was trained on, measured for all arms by the same plain
 float32 forward pass. LLaMA-Factory lives in a virtual environment of its own, made on first use.
 """
@@ -40,20 +40,17 @@ PROMPTS = {
     "short": "Name the intent of this question to a bank, in the words of our list of intents.",
     "long": "Name the intent of this question to a bank. The intents: {all}.",
 }
-BATCH, STEPS, WARM = 16, 8, 2
+BATCH, STEPS, WARM = 16, 5, 1
 ARMS = {
-    "trl": "TRL SFTTrainer, as it comes (float32 weights, bfloat16 autocast)",
-    "trl-fp32": "TRL SFTTrainer, float32",
+    "trl": "TRL SFTTrainer, as it comes (bfloat16 autocast)",
     "trl-bf16": "TRL SFTTrainer, bfloat16 weights",
     "llama-factory": "LLaMA-Factory, bf16: true",
-    "llama-factory-fp32": "LLaMA-Factory, float32",
-    "plain-fp32": "Tunewright, float32, no technique",
-    "all-fp32": "Tunewright, float32, all three",
     "plain": "Tunewright, bfloat16, no technique",
     "head": "Tunewright, bfloat16, logits where learnt",
     "layers": "Tunewright, bfloat16, fused LoRA layers",
     "prefix": "Tunewright, bfloat16, packed with shared prompt",
     "all": "Tunewright, bfloat16, all three",
+    "all-fp32": "Tunewright, float32, all three",
 }
 
 
@@ -101,7 +98,7 @@ def prepare(prompt: str) -> tuple[Path, list[Any]]:
 
 
 def run_arm(arm: str, folder: Path) -> dict[str, Any]:
-    python = llama_factory() if arm.startswith("llama-factory") else sys.executable
+    python = llama_factory() if arm == "llama-factory" else sys.executable
     done = subprocess.run([python, str(HERE / "train_arms.py"), arm, str(folder)], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{arm} failed:\n{done.stderr[-3000:]}")
@@ -143,14 +140,14 @@ def main(prompts: list[str], arms: list[str]) -> None:
         shared = len(functools.reduce(lambda a, b: a[: common_prefix(a, b)], [row["input_ids"] for row in rows]))
         own = statistics.mean(len(row["input_ids"]) - shared for row in rows)
         print(f"\n{prompt}: {shared} tokens shared, {own:.0f} of an example's own with its answer; {BATCH} examples")
-        print(f"{'':58}{'s a step':>10}{'examples/s':>12}{'x TRL':>8}{'peak MB':>9}{'loss':>9}")
+        print(f"{'':50}{'s a step':>10}{'examples/s':>12}{'x TRL':>8}{'peak MB':>9}{'loss':>9}")
         first = None
         for arm in arms:
             result = run_arm(arm, folder)
             seconds = statistics.median(result["seconds"][WARM:])
             first = first or seconds
             loss = loss_left(folder / arm / "adapter", Path(job["base"]), rows)
-            print(f"{ARMS[arm]:58}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
+            print(f"{ARMS[arm]:50}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
                   f"{result['peak_mb']:9.0f}{loss:9.4f}", flush=True)  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def train_with_trl(arm: str, folder: Path, out: Path, job: dict[str, Any], clock
     trainer.model.save_pretrained(str(out / "adapter"))
 
 
-def train_with_llama_factory(arm: str, folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
+def train_with_llama_factory(folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
     import types
 
     try:
@@ -113,7 +113,7 @@ def train_with_llama_factory(arm: str, folder: Path, out: Path, job: dict[str, A
         "disable_shuffling": True,
         "learning_rate": 5e-4,
         "lr_scheduler_type": "constant",
-        "bf16": arm == "llama-factory",
+        "bf16": True,
         "disable_gradient_checkpointing": True,
         "use_cpu": True,
         "logging_steps": 1,
@@ -165,8 +165,8 @@ def main(arm: str, folder: Path) -> None:
     clock = Clock()
     if arm.startswith("trl"):
         train_with_trl(arm, folder, out, job, clock)
-    elif arm.startswith("llama-factory"):
-        train_with_llama_factory(arm, folder, out, job, clock)
+    elif arm == "llama-factory":
+        train_with_llama_factory(folder, out, job, clock)
     else:
         train_with_tunewright(arm, folder, out, job, clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
