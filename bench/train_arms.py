@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -160,7 +161,9 @@ def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any]
 def main(arm: str, folder: Path) -> None:
     logging.disable(logging.WARNING)
     out = folder / arm
-    out.mkdir(exist_ok=True)
+    # Some would go on from the checkpoint of an earlier call.
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
     job = json.loads((folder / "job.json").read_text())
     clock = Clock()
     if arm.startswith("trl"):
