@@ -32,6 +32,7 @@ from tunewright.train.engine import supervised_loss
 from tunewright.train.head import add_supervision
 from tunewright.train.packing import pad
 from tunewright.train.prepare import Encoder
+from tunewright.train.trainer import lora_config
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data" / "banking77" / "train.jsonl"
@@ -56,7 +57,7 @@ ARMS = {
 
 def prepare(prompt: str) -> tuple[Path, list[Any]]:
     """Write what the arms train on: the base's place, rows as tokens and as text, and the adapter's first values."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import set_seed
 
     folder = RUNS / prompt
@@ -85,10 +86,7 @@ def prepare(prompt: str) -> tuple[Path, list[Any]]:
         for example in examples
     ]
     set_seed(0)
-    model = get_peft_model(
-        load_torch_model(encoder.base.folder),
-        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
+    model = get_peft_model(load_torch_model(encoder.base.folder), lora_config(spec.train.lora))
     model.save_pretrained(str(folder / "first"))
     spec.save(folder)
     write_json(folder / "rows.json", encoded)

@@ -15,6 +15,7 @@ from tunewright.data.steps import raw_files
 from tunewright.errors import UserError
 from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
+from tunewright.processes import machine_memory
 from tunewright.spec import Spec, load_spec
 
 GB = 1e9
@@ -41,7 +42,7 @@ def examine(project: Path | None) -> list[Check]:
 def _machine() -> Iterator[Check]:
     version = sys.version.split()[0]
     yield Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     yield Check("memory", memory >= NEEDED_MEMORY, f"{memory / GB:.1f} GB, {os.cpu_count()} cores",
                 f"Training SmolLM2-135M needs about {NEEDED_MEMORY / GB:.0f} GB.")  # fmt: skip
     cache = cache_folder()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 EXIT_GATE = 1
@@ -35,6 +37,12 @@ class UserError(Exception):
 
 class GateFailed(Exception):
     """A quality gate the user asked for did not hold. Everything was written; exit code 1."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The fix for a name that isn't known: the closest one that is, or `otherwise`."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean '{close[0]}'?" if close else otherwise
 
 
 def missing_extra(extra: str, module: str) -> UserError:

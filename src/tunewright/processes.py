@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and folders that only one process writes."""
+"""Child processes that end with their parent, folders that only one process writes, and what they run on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def end_with_parent() -> None:
     """Ask the kernel to stop this process when its parent dies, even by kill -9 (Linux; elsewhere nothing happens)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def machine_memory() -> int:
+    """Bytes of main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def is_leader() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -82,7 +84,7 @@ def test_a_skeleton_can_pretend_to_lie_on_a_cpu() -> None:
     assert Meta().moved(torch.ones(2)).device.type == "meta"
 
 
-def test_a_local_folder_gives_its_own_config(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_local_folder_gives_its_own_config(tmp_path: Path) -> None:
     SHAPES["smollm2-135m"].shape.config().save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text('"<|im_start|>"', "utf-8")
     assert config_of(str(tmp_path), tmp_path).hidden_size == 576

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from tunewright.spec.recipes import launch_names, launch_text, recipe_names, rec
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_fits_the_schema_and_explains_each_setting(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_recipe_fits_the_schema_and_explains_each_setting(name: str, tmp_path: Path) -> None:
     spec = load_spec(write_project(tmp_path / "project"), recipe=name)
     assert spec.model in catalogue()
     assert name.startswith(spec.model)
@@ -33,7 +34,7 @@ def test_each_card_has_recipes() -> None:
         assert any(name.endswith(f"-{card}") for name in recipe_names()), card
 
 
-def test_overrides_lie_over_the_recipe_and_the_recipe_over_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_overrides_lie_over_the_recipe_and_the_recipe_over_the_file(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", train={"lr": 0.5, "epochs": 7, "lora": {"r": 3, "dropout": 0.1}})
     spec = load_spec(project, ["train.batch_size=3"], recipe="phi-3-mini-t4")
     assert (spec.train.batch_size, spec.train.lr, spec.train.epochs) == (3, 2e-4, 7)
@@ -48,7 +49,7 @@ def test_an_unknown_recipe_is_refused_with_a_near_name() -> None:
 
 
 @pytest.mark.parametrize("name", launch_names())
-def test_accelerate_reads_each_launch_file(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_accelerate_reads_each_launch_file(name: str, tmp_path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
     file = tmp_path / "launch.yaml"

@@ -24,7 +24,7 @@ ROWS = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
 @pytest.fixture
 def bytes_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """One token a byte, whatever the model; and no look at this machine, which takes its time with large models."""
-    monkeypatch.setattr(plan, "available", lambda: 0)
+    monkeypatch.setattr(plan, "machine_memory", lambda: 0)
     template = batches.ChatTemplate.named("chatml")
     monkeypatch.setattr(batches, "resolve_tokenizer", lambda *_: (TOKENIZER, template))
 
@@ -106,7 +106,7 @@ def test_a_model_that_is_not_here_is_counted_with_the_default_tokenizer(monkeypa
 
 @pytest.mark.usefixtures("bytes_for_tokens")
 def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "available", lambda: 2**34)
+    monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
     found = planned("smollm2-135m", precision="float32", batch_size=4)
     assert found.here
     assert found.here.memory_gib == 16
@@ -118,7 +118,7 @@ def test_a_small_training_peaks_when_its_model_is_loaded(tmp_path: Path) -> None
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
     assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
-    counted = footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")  # type: ignore[union-attr]
+    counted = footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")
     assert here.resident(counted, 10 * counted.peak) == here.PROCESS + 10 * counted.peak + counted.weights
     assert here.resident(counted, 0) == here.PROCESS + here.ALLOCATOR * counted.peak
 

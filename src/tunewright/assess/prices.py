@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import resources
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 
 
 class Card(BaseModel):
@@ -78,8 +77,7 @@ class PriceBook(BaseModel):
 
 def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
     if name not in prices:
-        close = difflib.get_close_matches(name, prices, n=1)
-        hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(prices)}."
+        hint = did_you_mean(name, prices, f"Known: {', '.join(prices)}.")
         raise UserError(f"The price book has no '{name}' ({key}).", fix=hint)
     return prices[name]
 

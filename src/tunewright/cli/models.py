@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import JsonOption, print_json
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 
 app = typer.Typer(help="Base models that Tunewright knows by name, and prices.", no_args_is_help=True)
 
@@ -29,17 +29,13 @@ def ls(json: JsonOption = False) -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: JsonOption = False) -> None:
     """Show one base model."""
-    import difflib
-
     from tunewright.models.catalogue import catalogue
     from tunewright.models.resolve import cached_folder
 
     entry = catalogue().get(name)
     if entry is None:
-        close = difflib.get_close_matches(name, catalogue(), n=1)
         raise UserError(
-            f"The catalogue has no '{name}'.",
-            fix=f"Did you mean '{close[0]}'?" if close else "See: tunewright models ls",
+            f"The catalogue has no '{name}'.", fix=did_you_mean(name, catalogue(), "See: tunewright models ls")
         )
     values = {**entry.model_dump(exclude_none=True), "cached": cached_folder(name)}
     if json:

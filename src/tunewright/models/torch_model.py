@@ -47,13 +47,6 @@ def compute_type(precision: str) -> str:
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 
 
-def has_gpu() -> bool:
-    """Whether there is a GPU that torch can use."""
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
 def weights_type(precision: str) -> str:
     """The type weights are held in: a GPU's compute type; on a CPU float32, where memory is not what is short."""
     import torch

@@ -5,10 +5,9 @@ A recipe is the part of a spec that the hardware decides, `model` and `train`. I
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 
 _LAUNCH = "accelerate"
 """Folder of the files that tell accelerate how to start several processes."""
@@ -49,9 +48,5 @@ def _names(folder: str) -> list[str]:
 
 def _text(name: str, known: list[str], folder: str) -> str:
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        raise UserError(
-            f"There is no recipe '{name}'.",
-            fix=f"Did you mean '{close[0]}'?" if close else "See: tunewright recipes ls",
-        )
+        raise UserError(f"There is no recipe '{name}'.", fix=did_you_mean(name, known, "See: tunewright recipes ls"))
     return (resources.files("tunewright") / "recipes" / folder / f"{name}.yaml").read_text("utf-8")

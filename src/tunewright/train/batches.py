@@ -47,13 +47,11 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     name, tokenizer, template = _tokenizer_of(spec)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     stride = max(1, len(examples) // _EXAMPLES)
-    rows = encode_examples(
-        examples[::stride], task, template, tokenizer, spec.train.max_length, loss=spec.train.loss
-    )  # fmt: skip
+    rows = encode_examples(examples[::stride], task, template, tokenizer, spec.train.max_length, spec.train.loss)
     order = random.Random(spec.seed).sample(rows, len(rows))
     size = min(spec.train.batch_size, len(rows))
     drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:_BATCHES]
-    weighed = sorted(((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn)))
+    weighed = sorted((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn))
     return Batches(
         tokenizer=name,
         heaviest=drawn[weighed[-1][1]],

@@ -20,6 +20,7 @@ from tunewright.train.engine import supervised_loss
 from tunewright.train.head import add_supervision, is_linear
 from tunewright.train.lora import fuse_lora
 from tunewright.train.packing import pack
+from tunewright.train.trainer import hold_adapter_in_float32, lora_config
 
 _MOMENTS = 8
 """Bytes of AdamW's two moments for each trained number, in float32."""
@@ -76,17 +77,10 @@ def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = 
         config: transformers' config of the base model.
         again: a context in which checkpointed layers are run again.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    lora = LoraConfig(
-        r=settings.lora.r, lora_alpha=settings.lora.alpha, lora_dropout=settings.lora.dropout,
-        target_modules="all-linear", task_type="CAUSAL_LM",
-    )  # fmt: skip
-    model = get_peft_model(skeleton(config, dtype, nf4=settings.method == "qlora"), lora)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
+    model = get_peft_model(skeleton(config, dtype, nf4=settings.method == "qlora"), lora_config(settings.lora))
+    hold_adapter_in_float32(model)
     base = model.get_base_model()
     add_supervision(base)
     base.fused_head = is_linear(base.get_output_embeddings())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,11 +42,6 @@ def stored_bytes(model: str, anchor: Path) -> float:
     return found or 2e9 * (entry.parameters if entry else 0)
 
 
-def available() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 @dataclass(frozen=True)
 class CpuSpeed:
     flops: float
@@ -75,9 +70,8 @@ def cpu_speed(dtype: str) -> CpuSpeed:
     return CpuSpeed(products * 2 * side**3, sums * 2 * vector.nbytes)
 
 
-def _repeats(once: object) -> float:
+def _repeats(once: Callable[[], object]) -> float:
     """How often a second something can be done."""
-    assert callable(once)
     once()
     times, start = 0, time.perf_counter()
     while (took := time.perf_counter() - start) < _PROBE:

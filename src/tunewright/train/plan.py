@@ -13,12 +13,13 @@ from typing import Any
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
 from tunewright.assess.speed import seconds
 from tunewright.models.skeleton import config_of
-from tunewright.models.torch_model import compute_type, has_gpu
+from tunewright.models.torch_model import compute_type
+from tunewright.processes import machine_memory
 from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.footprint import Footprint, footprint
-from tunewright.train.here import available, cpu_speed, resident, stored_bytes
+from tunewright.train.here import cpu_speed, resident, stored_bytes
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
@@ -111,6 +112,8 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     Raises:
         UserError: the base model is not known, or an example can't be trained on.
     """
+    import torch
+
     config = config_of(spec.model, spec.folder)
     batches = draw_batches(spec, train)
     dtype = "float32" if spec.train.precision == "float32" else "bfloat16"
@@ -125,7 +128,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         for name, machine in book.machines.items()
         if machine.gpu
     ]
-    here = None if peak.fixed > available() or has_gpu() else _here(config, spec, batches, passes)
+    here = None if peak.fixed > machine_memory() or torch.cuda.is_available() else _here(config, spec, batches, passes)
     return Plan(spec.model, batches, steps, peak, _kv_bytes(config, spec.train.max_length), options, here)
 
 
@@ -135,7 +138,7 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:
         footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (batches.heaviest, batches.middle)
     )
     hours = passes * cpu_speed(dtype).seconds(middle.work) / 3600
-    return Here(available() / GIB, resident(peak, stored_bytes(spec.model, spec.folder)) / GIB, dtype, hours)
+    return Here(machine_memory() / GIB, resident(peak, stored_bytes(spec.model, spec.folder)) / GIB, dtype, hours)
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,

@@ -11,6 +11,7 @@ from tunewright.errors import UserError
 from tunewright.models.torch_model import compute_type, load_torch_model
 from tunewright.processes import process_count
 from tunewright.spec import Spec
+from tunewright.spec.schema import LoraSpec
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
 
@@ -33,9 +34,7 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
         seed: of the adapter's first values and of the order of the rows.
         wanted: the fast paths to try; all by default.
     """
-    import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import AutoTokenizer, PrinterCallback, set_seed
     from trl import SFTTrainer
 
@@ -54,33 +53,45 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
 
     # The adapter's first values are drawn when it is attached, so the seed is set before that.
     set_seed(seed)
-    lora = spec.train.lora
     trainer = Trainer(
         model=_base_model(spec, folder),
         args=_arguments(spec, checkpoints, planned_steps(spec, len(rows)), seed),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=AutoTokenizer.from_pretrained(folder, local_files_only=True),
         data_collator=lambda _: {},
-        peft_config=LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora_config(spec.train.lora),
     )
     trainer.remove_callback(PrinterCallback)
     adapted_modules(trainer.model)
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
-            parameter.data = parameter.data.to(torch.float32)
+    # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
+    hold_adapter_in_float32(trainer.model)
     trainer.engine = fit_engine(trainer.model, rows, wanted)
     trainer.data_collator = trainer.engine.collate
     if not trainer.engine.shared_prefix:
         # Padded batches waste least when their examples are of one length; packed ones have no padding.
         trainer.args.train_sampling_strategy = "group_by_length"
     return trainer
+
+
+def lora_config(settings: LoraSpec) -> Any:
+    """peft's config of an adapter on every linear layer of the decoder."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def hold_adapter_in_float32(model: Any) -> None:
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
 
 
 def _base_model(spec: Spec, folder: Path) -> Any:

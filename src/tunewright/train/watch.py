@@ -64,7 +64,7 @@ class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if (fatal := no_number(history)) is not None:
             raise CannotTrain(fatal)
         for diagnosis in diagnose(history):
-            if diagnosis.code not in self._said and is_leader():
+            if diagnosis.code not in self._said:
                 for line in diagnosis.lines():
                     say(f"  {line}")
             self._said.add(diagnosis.code)
