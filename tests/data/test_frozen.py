@@ -20,7 +20,7 @@ from tunewright.artifacts import sha256_file
 from tunewright.data.dataset import Dataset, load_dataset
 from tunewright.data.freezing import Freezing, before_freezing, freeze
 from tunewright.data.frozen import digest, read_frozen, write_version
-from tunewright.data.withholding import Withheld, load_withheld
+from tunewright.data.withholding import NEWER, Withheld, load_withheld
 from tunewright.errors import UserError
 from tunewright.spec import Spec
 from tunewright.tasks import Example
@@ -311,6 +311,23 @@ def test_the_chain_is_of_the_files_that_say_so(project: Project) -> None:
     assert second["previous"] == sha256_file(root / "1" / "version.json")
     assert last == sha256_file(root / "2" / "version.json")
     assert set(second["files"]) == {"kept.txt", "test/test.jsonl"}
+
+
+def test_a_row_too_new_for_the_first_split_is_trained_on_from_then_on_and_never_frozen(tmp_path: Path) -> None:
+    project = Project(tmp_path, group="customer", time="at")
+    # One customer wrote half of the rows, before and after the test's time: the later ones are on neither side.
+    rows = [row(n, unalike(str(n)), LABELS[n % 3], "L", time=n) for n in range(100)]
+    rows += [row(100 + n, unalike(str(100 + n)), LABELS[n % 3], time=n) for n in range(100)]
+    project.freeze(rows)
+    newer = [held.example for held in load_withheld(tmp_path / "work-1" / "split") if held.reason == NEWER]
+    assert newer
+    new = [row(300 + n, unalike(str(300 + n)), LABELS[n % 3], time=n) for n in range(60)]
+    again = [*rows[100:180], *newer, *new]  # the customer's older rows are gone by now
+    dataset, _ = project.dataset(again)
+    assert {e.meta.id for e in newer} <= set(ids([*dataset.train, *dataset.validation]))
+    assert project.freeze(again).version == 2
+    frozen = read_frozen(tmp_path / "frozen_test")
+    assert {digest(e) for e in newer}.isdisjoint(digest(e) for e in frozen.examples)
 
 
 @settings(

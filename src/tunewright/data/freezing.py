@@ -9,7 +9,7 @@ from tunewright.data.blocks import blocks_of, members
 from tunewright.data.dataset import load_dataset
 from tunewright.data.frozen import NOTHING, Frozen, read_frozen, trace, versions_in, write_version
 from tunewright.data.partition import HELD_OUT, cut_as_told
-from tunewright.data.withholding import NOT_FROZEN, Withheld, keep_out, load_withheld
+from tunewright.data.withholding import NEWER, NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.errors import UserError
 from tunewright.spec import FROZEN, Spec
 from tunewright.tasks import Example
@@ -54,16 +54,18 @@ def freeze(spec: Spec, split: Path) -> Freezing:
         UserError: the frozen test was edited, or nothing would be left to train on.
     """
     dataset = load_dataset(split)
-    pool = [*dataset.train, *dataset.validation]
+    pool, held_back = [*dataset.train, *dataset.validation], load_withheld(split)
     folder = spec.frozen_folder or spec.path(Path(FROZEN))
     before = read_frozen(folder) if versions_in(folder) else NOTHING
-    additions = _additions(spec, pool, load_withheld(split), before) if before.number else dataset.test
+    additions = _additions(spec, pool, held_back, before) if before.number else dataset.test
     added = {name: len(examples) for name, examples in additions.items() if examples}
     if not added:
         return _freezing(folder, before, added, 0)
     joined = {id(example) for examples in additions.values() for example in examples}
     pool = [example for example in pool if id(example) not in joined]
-    after = before.extended(additions, pool, spec.data.group)
+    # Rows that are only too new for this split come back to train behind the frozen test, so they are known as its.
+    newer = [row.example for row in held_back if row.reason == NEWER]
+    after = before.extended(additions, [*pool, *newer], spec.data.group)
     rest, withheld = keep_out({"train": pool}, after)
     if not rest:
         raise UserError(
