@@ -72,8 +72,8 @@ class ValidationPart:
         return len(self._rows)
 
     def right(self, score: Score) -> dict[str, int]:
-        """The number of right answers to the examples of each label."""
-        counts = dict.fromkeys(self.labels, 0)
+        """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
+        counts = dict.fromkeys(sorted(self.labels), 0)
         for label, right in zip(self.labels, score.right, strict=True):
             counts[label] += right == "1"
         return counts
