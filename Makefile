@@ -10,11 +10,11 @@ demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on the real model
-	$(BIN)/pytest -m "not model" --numprocesses auto
-	$(BIN)/pytest -m model
+	$(BIN)/pytest --ignore tests/model --numprocesses auto
+	$(BIN)/pytest tests/model
 
-test-fast: $(READY) ## only the tests that need no model
-	$(BIN)/pytest -m "not model" --numprocesses auto
+test-fast: $(READY) ## only the tests that need no model and take no seconds each
+	$(BIN)/pytest --ignore tests/model --ignore tests/slow --numprocesses auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -42,33 +42,48 @@ SETTINGS = {
 
 def project(name: str, final: bool, twice: bool) -> Path:
     """A folder with the data and a spec for one of the two."""
-    folder = RUNS / f"{name}-{'final' if final else 'choose'}{'-twice' if twice else ''}"
+    folder = RUNS / f"{name}-{'final' if final else 'choose'}"
+    source, asked = {"banking77": ("banking77", None), "clinc150": ("clinc150_oos", "valid")}[name]
+    asked = "test" if final else asked
+    parts = {part: in_words(SHARED / source / f"{part}.jsonl") for part in ("train", asked) if part}
+    write_project(folder, name, parts)
+    if not twice:
+        return folder
+    # Split before it is written twice, so that every setting is scored on the same rows.
+    dataset = load_dataset(tw.split(tw.load_spec(folder)))
+    held = {"train": dataset.train} | dataset.test
+    doubled = {
+        part: [{"text": f"{row.request}\n{row.request}", "label": row.answer} for row in rows]
+        for part, rows in held.items()
+    }
+    folder = folder.with_name(f"{folder.name}-twice")
+    write_project(folder, name, doubled)
+    return folder
+
+
+def in_words(path: Path) -> list[dict[str, str]]:
+    """The rows in scope, their labels in words: "card arrival" is what a language model knows something about."""
+    rows = [row for row in read_jsonl(path) if row["label"] != "oos"]
+    return [{"text": row["text"], "label": row["label"].replace("_", " ")} for row in rows]
+
+
+def write_project(folder: Path, name: str, parts: dict[str, list[dict[str, str]]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {"banking77": ("banking77", None), "clinc150": ("clinc150_oos", "valid")}
-    source, validation = parts[name]
-    asked = "test" if final else validation
-    for part in filter(None, ("train", asked)):
-        rows = [row for row in read_jsonl(SHARED / source / f"{part}.jsonl") if row["label"] != "oos"]
-        written = [f"{row['text']}\n{row['text']}" if twice else row["text"] for row in rows]
-        write_jsonl(
-            folder / f"{part}.jsonl",
-            # In words: "card arrival" is what a language model knows something about.
-            [{"text": text, "label": row["label"].replace("_", " ")} for text, row in zip(written, rows, strict=True)],
-        )
-    labels = sorted({row["label"] for row in read_jsonl(folder / "train.jsonl")})
+    for part, rows in parts.items():
+        write_jsonl(folder / f"{part}.jsonl", rows)
+    labels = sorted({row["label"] for row in parts["train"]})
     spec = {
         "name": name,
         "task": {"kind": "classify", "instruction": INSTRUCTIONS[name], "labels": labels},
         "data": {
             "train": "train.jsonl",
-            "test": {asked: f"{asked}.jsonl"} if asked else {},
+            "test": {part: f"{part}.jsonl" for part in parts if part != "train"},
             "test_fraction": 0.1,
             "validation_fraction": 0.0,
         },
         "train": SETTINGS[name],
     }
     (folder / "tunewright.yaml").write_text(json.dumps(spec, indent=1), "utf-8")
-    return folder
 
 
 def main(mode: str, name: str, overrides: list[str]) -> None:

@@ -80,14 +80,6 @@ def test_the_parts_do_not_depend_on_who_reads_them(data: Path, tmp_path: Path, m
     assert written(tmp_path / "whole") == written(tmp_path / "cores") == written(tmp_path / "alone")
 
 
-def test_the_same_is_found_on_a_ray_cluster(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = examined(data, tmp_path / "whole")
-    monkeypatch.setattr(parts_module, "PART", 4000)
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert examined(data, tmp_path / "ray") == whole
-    assert written(tmp_path / "whole") == written(tmp_path / "ray")
-
-
 def test_ray_that_is_wanted_and_absent_is_one_paragraph(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

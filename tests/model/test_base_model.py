@@ -10,8 +10,6 @@ from tests.model.conftest import ShortRun
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 
-pytestmark = pytest.mark.model
-
 
 def test_numbers_are_cut_into_single_digits(short_run: ShortRun) -> None:  # noqa: ARG001 (fills the cache)
     tokenizer = TextTokenizer(resolve("smollm2-135m", Path()).folder)

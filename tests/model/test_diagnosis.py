@@ -23,8 +23,6 @@ from tunewright.tasks import Example, Meta
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.steps import run_train
 
-pytestmark = pytest.mark.model
-
 Train = Callable[..., list[str]]
 LABELS = ["cancel", "defect", "privacy"]
 """Three of the eight, so that a few steps are enough to learn them."""

@@ -14,8 +14,6 @@ import pytest
 from tests.conftest import write_project
 from tunewright.artifacts import read_jsonl, read_manifest
 
-pytestmark = pytest.mark.model
-
 
 def train(project: Path, out: str, *launcher: str) -> Path:
     command = [

@@ -16,8 +16,6 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import ClassifyTask, LabelTrie
 from tunewright.train.encode import IGNORED, Row, encode_examples
 
-pytestmark = pytest.mark.model
-
 Gradients = dict[str, Any]
 
 

@@ -17,8 +17,6 @@ from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
 from tunewright.train.encode import Row, encode_examples
 
-pytestmark = pytest.mark.model
-
 TASK = ClassifyTask("Choose:\n{labels}", {"refund": "", "delivery": "", "defect": ""})
 
 

@@ -19,8 +19,6 @@ from tunewright.errors import EXIT_INTERRUPTED
 from tunewright.pipeline import STEPS
 from tunewright.spec import load_spec
 
-pytestmark = pytest.mark.model
-
 STEPS_LONG = ["train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4"]
 
 

@@ -13,8 +13,6 @@ import pytest
 from tests.model.conftest import REPOSITORY, SHORT, ShortRun
 from tunewright.spec import load_spec
 
-pytestmark = pytest.mark.model
-
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
 

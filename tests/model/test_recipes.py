@@ -11,7 +11,6 @@ import pytest
 
 from tunewright.spec.recipes import recipe_names, recipe_text
 
-pytestmark = pytest.mark.model
 _BENCH = Path(__file__).parents[2] / "bench" / "recipes.py"
 
 

@@ -13,8 +13,6 @@ from tests.model.conftest import SHORT, ShortRun, tunewright
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.pipeline import STEPS
 
-pytestmark = pytest.mark.model
-
 # Measured with seed 0, float32, batch 16: of the untouched base model, as the first step has a learning rate of 0.
 GOLDEN_LOSSES = [2.518, 2.758]
 

@@ -14,8 +14,6 @@ from tests.model.conftest import tunewright
 from tunewright.errors import UserError
 from tunewright.train.validation import ValidationPart
 
-pytestmark = pytest.mark.model
-
 
 @pytest.fixture
 def project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> Path:

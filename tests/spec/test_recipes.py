@@ -45,6 +45,8 @@ def test_an_unknown_recipe_is_refused_with_a_near_name() -> None:
     with pytest.raises(UserError, match="phi-3-mini-t4"):
         recipe_text("phi-3-mini-t5")
     with pytest.raises(UserError, match="recipes ls"):
+        recipe_text("nothing like it")
+    with pytest.raises(UserError, match="fsdp, multi-gpu, multi-node"):
         launch_text("nothing like it")
 
 

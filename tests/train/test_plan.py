@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
 from tunewright.spec.schema import TrainSpec
 from tunewright.train import batches, here, plan
-from tunewright.train.footprint import footprint
+from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.plan import Plan
 
 ROWS = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
@@ -27,6 +28,17 @@ def bytes_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 0)
     template = batches.ChatTemplate.named("chatml")
     monkeypatch.setattr(batches, "resolve_tokenizer", lambda *_: (TOKENIZER, template))
+
+
+@cache
+def counted() -> Footprint:
+    return footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")
+
+
+@pytest.fixture
+def one_footprint(bytes_for_tokens: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """That of every step, whatever its settings: for the arithmetic around it."""
+    monkeypatch.setattr(plan, "footprint", lambda *_, **__: counted())
 
 
 def planned(model: str, **train: Any) -> Plan:
@@ -50,7 +62,7 @@ def test_phi_3_mini_fits_a_t4_in_float16_and_no_sixth_of_an_a10() -> None:
     assert all(found.cheapest.usd <= option.usd for option in found.options if option.fits)
 
 
-@pytest.mark.usefixtures("bytes_for_tokens")
+@pytest.mark.usefixtures("one_footprint")
 def test_bfloat16_by_name_does_not_fit_a_t4() -> None:
     options = {option.machine: option for option in planned("smollm2-135m", precision="bfloat16").options}
     assert not options["Standard_NC4as_T4_v3"].fits
@@ -68,7 +80,7 @@ def test_a_model_too_large_for_one_gpu_is_divided_or_refused() -> None:
     assert options["Standard_NC48ads_A100_v4"].spread == "data"
 
 
-@pytest.mark.usefixtures("bytes_for_tokens")
+@pytest.mark.usefixtures("one_footprint")
 def test_steps_and_dollars() -> None:
     found = planned("smollm2-135m", batch_size=8, epochs=3, members=2, evaluations=0)
     assert found.steps == 2 * 3 * 120 / 8
@@ -77,14 +89,14 @@ def test_steps_and_dollars() -> None:
         assert option.hours > plan._START_SECONDS / 3600
 
 
-@pytest.mark.usefixtures("bytes_for_tokens")
+@pytest.mark.usefixtures("one_footprint")
 def test_twice_the_epochs_are_twice_the_time_behind_the_start() -> None:
     start = plan._START_SECONDS / 3600
     once, twice = (planned("smollm2-135m", epochs=n, evaluations=0).options[0].hours - start for n in (2, 4))
     assert twice == pytest.approx(2 * once, rel=0.05)
 
 
-@pytest.mark.usefixtures("bytes_for_tokens")
+@pytest.mark.usefixtures("one_footprint")
 def test_the_key_value_cache_is_that_of_one_prompt() -> None:
     # Llama-3.2-1B: 16 layers of 8 key heads of 64 numbers, keys and values, two bytes each
     assert planned("llama-3.2-1b", max_length=1000).kv_bytes == 2 * 16 * 8 * 64 * 1000 * 2
@@ -104,7 +116,7 @@ def test_a_model_that_is_not_here_is_counted_with_the_default_tokenizer(monkeypa
         batches.draw_batches(make_spec(model="owner/name"), [example("x")])
 
 
-@pytest.mark.usefixtures("bytes_for_tokens")
+@pytest.mark.usefixtures("one_footprint")
 def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
     found = planned("smollm2-135m", precision="float32", batch_size=4)
@@ -118,9 +130,9 @@ def test_a_small_training_peaks_when_its_model_is_loaded(tmp_path: Path) -> None
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
     assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
-    counted = footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")
-    assert here.resident(counted, 10 * counted.peak) == here.PROCESS + 10 * counted.peak + counted.weights
-    assert here.resident(counted, 0) == here.PROCESS + here.ALLOCATOR * counted.peak
+    one = counted()
+    assert here.resident(one, 10 * one.peak) == here.PROCESS + 10 * one.peak + one.weights
+    assert here.resident(one, 0) == here.PROCESS + here.ALLOCATOR * one.peak
 
 
 def test_time_is_products_and_traffic_or_the_launches() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tunewright.data.pii import find_pii
-
 _READ = 5000
 """Characters that are looked at for personal data: far more than are ever shown."""
 
 
 def shown(value: object, limit: int = 60) -> str:
     """The beginning of a value, on one line, personal data masked, signs that a terminal obeys left out."""
+    from tunewright.data.pii import find_pii  # its patterns take long to compile, and most commands show nothing
+
     text = str(value)[:_READ]
     for span in reversed(find_pii(text)):
         text = f"{text[: span.start]}⟨{span.kind}⟩{text[span.end :]}"

@@ -29,7 +29,10 @@ def recipe_text(name: str) -> str:
     Raises:
         UserError: there is none of this name.
     """
-    return _text(name, recipe_names(), "")
+    if name not in recipe_names():
+        fix = did_you_mean(name, recipe_names(), "See: tunewright recipes ls")
+        raise UserError(f"There is no recipe '{name}'.", fix=fix)
+    return _text(name)
 
 
 def launch_text(name: str) -> str:
@@ -38,7 +41,10 @@ def launch_text(name: str) -> str:
     Raises:
         UserError: there is none of this name.
     """
-    return _text(name, launch_names(), _LAUNCH)
+    if name not in launch_names():
+        fix = f"Type one of: {', '.join(launch_names())}"
+        raise UserError(f"There is no launch file '{name}'.", fix=fix)
+    return _text(f"{_LAUNCH}/{name}")
 
 
 def _names(folder: str) -> list[str]:
@@ -46,7 +52,5 @@ def _names(folder: str) -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def _text(name: str, known: list[str], folder: str) -> str:
-    if name not in known:
-        raise UserError(f"There is no recipe '{name}'.", fix=did_you_mean(name, known, "See: tunewright recipes ls"))
-    return (resources.files("tunewright") / "recipes" / folder / f"{name}.yaml").read_text("utf-8")
+def _text(name: str) -> str:
+    return (resources.files("tunewright") / "recipes" / f"{name}.yaml").read_text("utf-8")

@@ -79,7 +79,9 @@ def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = 
     """
     from peft import get_peft_model
 
-    model = get_peft_model(skeleton(config, dtype, nf4=settings.method == "qlora"), lora_config(settings.lora))
+    model = get_peft_model(
+        skeleton(config, dtype, nf4=settings.method == "qlora"), lora_config(settings.lora), low_cpu_mem_usage=True
+    )
     hold_adapter_in_float32(model)
     base = model.get_base_model()
     add_supervision(base)

@@ -24,6 +24,7 @@ from tunewright.train.rules import diagnose
 from tunewright.train.soup import average_adapters
 from tunewright.train.tracking import tracked
 from tunewright.train.trainer import adapted_modules, load_adapter, planned_steps
+from tunewright.train.watch import Recorder
 
 CHECKPOINTS = "checkpoints"
 
@@ -43,7 +44,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
         try:
             members = [
-                training.train(number, tracker, [tracking.callback(number * planned)])
+                training.train(number, tracker, [Recorder(tracking, number * planned)])
                 for number in range(spec.train.members)
             ]
         except CannotTrain as error:

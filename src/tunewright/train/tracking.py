@@ -10,12 +10,10 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
-
-from transformers import TrainerCallback
 
 from tunewright.errors import missing_extra
 from tunewright.processes import is_leader
@@ -33,12 +31,9 @@ class Tracking:
     def __init__(self, mlflow: Any = None):
         self._mlflow = mlflow
 
-    def callback(self, before: int) -> TrainerCallback:
-        """Sends the curve of one adapter; `before` steps were made by earlier ones."""
-        return _Curve(self, before)
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        """Send what is a number; the rest has no place in a curve."""
+    def metrics(self, logged: Mapping[str, Any], step: int) -> None:
+        """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""
+        values = {name: float(logged[name]) for name in _METRICS if name in logged}
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             self.attempt(lambda mlflow: mlflow.log_metrics(finite, step=step, synchronous=False))
@@ -68,15 +63,6 @@ class Tracking:
         except Exception as error:  # noqa: BLE001 (whatever a tracking server or its plugin raises)
             say(f"  MLflow does not answer ({type(error).__name__}): this training is recorded on disk only")
             self._mlflow = None
-
-
-class _Curve(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    def __init__(self, tracking: Tracking, before: int):
-        self._tracking, self._before = tracking, before
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        values = {name: float(logs[name]) for name in _METRICS if name in (logs or {})}
-        self._tracking.metrics(values, self._before + state.global_step)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tunewright.train.diverging import is_number, no_number
 from tunewright.train.history import History
 from tunewright.train.member import save_adapter
 from tunewright.train.rules import diagnose
+from tunewright.train.tracking import Tracking
 from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
 KEPT = "kept"
@@ -39,6 +40,16 @@ class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         if logs and "loss" in logs:
             self._tracker.update(self._before + state.global_step, f"loss {float(logs['loss']):.3f}")
+
+
+class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Sends the curve of one adapter to MLflow; `before` steps were made by earlier ones."""
+
+    def __init__(self, tracking: Tracking, before: int):
+        self._tracking, self._before = tracking, before
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        self._tracking.metrics(logs or {}, self._before + state.global_step)
 
 
 class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]

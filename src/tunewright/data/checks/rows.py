@@ -11,7 +11,6 @@ from pathlib import Path
 from tunewright.data.job import Job, Limit
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
-from tunewright.data.pii import find_pii
 from tunewright.models.chat import ChatTemplate, Tokenizer
 from tunewright.tasks import Example
 
@@ -65,6 +64,8 @@ def personal_data(example: Example) -> list[str]:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
+    from tunewright.data.pii import find_pii  # its patterns take long to compile: not where no row is looked at
+
     return tuple(span.kind for span in find_pii(text))
 
 

@@ -13,24 +13,32 @@ import pytest
 from tests.conftest import make_spec, python
 from tunewright.train.diagnosis import Diagnosis
 from tunewright.train.tracking import Tracking, tracked
+from tunewright.train.watch import Recorder
 
 FOUND = Diagnosis("T005", "overfitting", "By heart.", "It rose from 1.0 to 2.0.", "Type: train.epochs=1")
 SECRETS = {"OPENAI_API_KEY": "sk-hidden-1", "MLFLOW_TRACKING_PASSWORD": "hidden-2", "HF_TOKEN": "hf_hidden-3"}
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all tests here: to make one takes MLflow seconds."""
+    return tmp_path_factory.mktemp("store") / "mlflow.db"
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an empty store, which the environment names; artifacts go there too."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def store(database: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a store with an empty experiment, which the environment names; artifacts go there too."""
+    monkeypatch.chdir(database.parent)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     mlflow.set_tracking_uri(None)
-    return tmp_path
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
+    return database.parent
 
 
 def record(tracking: Tracking) -> None:
     """What a training of two adapters, two steps each, sends."""
     for number in range(2):
-        curve = tracking.callback(2 * number)
+        curve = Recorder(tracking, 2 * number)
         for step in (1, 2):
             state = SimpleNamespace(global_step=step)
             curve.on_log(
@@ -41,7 +49,7 @@ def record(tracking: Tracking) -> None:
 
 
 def only_run() -> mlflow.entities.Run:
-    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    (run,) = mlflow.search_runs(output_format="list")
     return run
 
 
