@@ -1,7 +1,8 @@
 """Does the diagnosis name what is wrong with a training, and nothing where nothing is? Real trainings of SmolLM2-135M.
 
     python bench/diagnosis.py choose   # trainings on which the thresholds were chosen
-    python bench/diagnosis.py report   # the other seeds and data, on which none was
+    python bench/diagnosis.py report   # other seeds and mostly other data, on which none was
+    python bench/diagnosis.py small    # the same of 96 rows
     python bench/diagnosis.py record   # writes tests/train/histories.jsonl, from the first
 
 Each cause is provoked on purpose, and clean trainings stand beside them. Curves stay in bench/runs/diagnosis, so that
@@ -177,6 +178,13 @@ RUNS = {
         "imbalance:snips:labels:0:192", "masked:snips:tokens:0:96", "overflow:snips:labels:0:192",
     ],
     "report": [
+        "clean:domains:labels:5:384", "clean:bitext:labels:1:384", "clean:snips:tokens:6:384",
+        "clean:banking77:labels:3:384", "clean:tickets:tokens:7:384", "lr-high:domains:tokens:2:384",
+        "lr-huge:bitext:labels:4:384", "lr-low:domains:tokens:2:384", "few-steps:bitext:labels:1:384",
+        "shuffled:bitext:labels:1:384", "overfit:domains:labels:2:384", "masked:bitext:tokens:3:384",
+        "imbalance:bitext:labels:2:384", "overflow:domains:labels:4:192",
+    ],
+    "small": [
         "clean:domains:labels:5:96", "shuffled:bitext:labels:1:96", "lr-high:domains:tokens:2:96",
         "few-steps:bitext:labels:1:96", "clean:bitext:labels:1:96", "overfit:domains:labels:2:96",
         "masked:bitext:tokens:3:96", "clean:snips:tokens:6:96", "lr-low:domains:tokens:2:96",
