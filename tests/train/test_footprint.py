@@ -17,7 +17,7 @@ from tunewright.train.footprint import adapted_skeleton, footprint
 from tunewright.train.trainer import adapted_modules
 
 CONFIG = {
-    "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 160, "vocab_size": 3000,
 }  # fmt: skip
 
@@ -63,9 +63,9 @@ def test_fixed_parts_follow_from_the_shape() -> None:
     config = AutoConfig.for_model("llama", **CONFIG)
     counted = footprint(config, TrainSpec(), rows(4), "bfloat16")
     widths = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 160), (64, 160), (160, 64)]
-    trained = 3 * 16 * sum(a + b for a, b in widths)
+    trained = 6 * 16 * sum(a + b for a, b in widths)
     assert (counted.trained, counted.adapter, counted.optimizer) == (trained, 4 * trained, 8 * trained)
-    weights = 2 * (3 * (sum(a * b for a, b in widths) + 2 * 64) + 2 * 3000 * 64 + 64)
+    weights = 2 * (6 * (sum(a * b for a, b in widths) + 2 * 64) + 2 * 3000 * 64 + 64)
     assert counted.weights == pytest.approx(weights, rel=0.001)  # and the frequencies of the position encoding
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import cached_folder
@@ -23,6 +24,8 @@ _PRODUCTS = 0.6
 """Share of the probe's speed that the thinner matrices of a training reach (`python bench/plan.py`)."""
 _PROBE = 0.1
 """Seconds of a probe."""
+_SLOW = 100
+"""Small products a second below which a large one is not tried; with instructions for the type there are thousands."""
 
 
 def resident(footprint: Footprint, stored: float) -> float:
@@ -61,13 +64,22 @@ def cpu_speed(dtype: str) -> CpuSpeed:
     """
     import torch
 
-    side, length = 1024, 1 << 24
-    square = torch.ones(side, side, dtype=getattr(torch, dtype))
-    vector = torch.ones(length, dtype=getattr(torch, dtype))
+    vector = torch.ones(1 << 24, dtype=getattr(torch, dtype))
     into = torch.empty_like(vector)
-    products = _repeats(lambda: square @ square)
     sums = _repeats(lambda: torch.add(vector, vector, out=into))
-    return CpuSpeed(products * 2 * side**3, sums * 2 * vector.nbytes)
+    return CpuSpeed(_product_flops(getattr(torch, dtype)), sums * 2 * vector.nbytes)
+
+
+def _product_flops(dtype: Any) -> float:
+    """Floating-point operations a second of large products."""
+    import torch
+
+    for side in (256, 1024):
+        square = torch.ones(side, side, dtype=dtype)
+        products = _repeats(partial(torch.mm, square, square))
+        if products < _SLOW:  # no instructions for the type, as for float16 on most CPUs: a large one takes seconds
+            break
+    return products * 2 * side**3
 
 
 def _repeats(once: Callable[[], object]) -> float:
