@@ -154,6 +154,11 @@ def test_an_absent_spec_is_one_paragraph(tmp_path: Path) -> None:
     assert "There is no spec here" in refused(step("check", "--spec", tmp_path, "--out", tmp_path / "out"))
 
 
+def test_a_step_takes_overrides(project: Path) -> None:
+    message = refused(step("check", "data.train=absent.jsonl", "--spec", project, "--out", project / "out"))
+    assert "absent.jsonl" in message
+
+
 def test_an_input_of_a_wrong_form_is_one_paragraph(project: Path) -> None:
     message = refused(step("split", "--spec", project, "--in", "check", "--out", project / "out"))
     assert "'--in check' is not of the form NAME=PATH" in message

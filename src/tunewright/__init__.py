@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from tunewright.version import __version__
 
 if TYPE_CHECKING:
-    from tunewright.api import Report, check, evaluate, export, run, serve, split, sweep, train
+    from tunewright.api import Report, check, evaluate, export, plan, run, serve, split, sweep, train
     from tunewright.errors import GateFailed, UserError
     from tunewright.spec import Spec, load_spec
 
 _HOME = {
     **dict.fromkeys(
-        ("Report", "check", "evaluate", "export", "run", "serve", "split", "sweep", "train"), "tunewright.api"
+        ("Report", "check", "evaluate", "export", "plan", "run", "serve", "split", "sweep", "train"), "tunewright.api"
     ),
     **dict.fromkeys(("GateFailed", "UserError"), "tunewright.errors"),
     **dict.fromkeys(("Spec", "load_spec"), "tunewright.spec"),
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_spec",
+    "plan",
     "run",
     "serve",
     "split",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.artifacts import partial_of
 from tunewright.errors import GateFailed, UserError
-from tunewright.models.resolve import absolute
+from tunewright.models.resolve import absolute, require_known
 from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tunewright.train.sweep import Sweep
 
 RUNS = "runs"
+_WITHOUT_MODEL = ("check", "split")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def plan(spec: Spec, *, runs: Path | None = None) -> Plan:
     from tunewright.models.torch_model import quiet_libraries
     from tunewright.train.plan import plan as predict
 
+    require_known(spec.model, spec.folder)
     quiet_libraries()
     dataset = load_dataset(split(spec, runs=runs))
     return predict(spec, dataset.train, len(dataset.validation))
@@ -128,6 +130,7 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
     from tunewright.models.torch_model import quiet_libraries
     from tunewright.train.sweep import run_sweep
 
+    require_known(spec.model, spec.folder)
     quiet_libraries()
     result = _up_to(spec, "split", runs, None, False)
     with sole_writer(result.runs):
@@ -158,6 +161,8 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
 
 
 def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool) -> PipelineResult:
+    if step not in _WITHOUT_MODEL:
+        require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
         place = LocalPlace(spec.save(Path(scratch), absolute(spec.model, spec.folder)))

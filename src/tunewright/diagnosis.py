@@ -21,7 +21,7 @@ from tunewright.spec import Spec, load_spec
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
 _EXTRAS = {
-    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf", "onnx"),
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "gguf", "onnx"),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 
@@ -56,9 +56,10 @@ def _machine() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    for extra, modules in _EXTRAS.items():
+    tracking = {"mlflow": ("mlflow",)} if os.environ.get("MLFLOW_TRACKING_URI") else {}
+    for extra, modules in (_EXTRAS | tracking).items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        found = f"missing: {', '.join(missing)}" if missing else _version(modules[1])
+        found = f"missing: {', '.join(missing)}" if missing else _version(modules[-1])
         yield Check(f"extra [{extra}]", not missing, found, f"Type: pip install 'tunewright[{extra}]'")
 
 

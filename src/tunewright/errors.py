@@ -73,6 +73,13 @@ def as_user_error(error: BaseException, folder: Path) -> UserError | None:
         for extra, modules in _EXTRA_OF.items():
             if module in modules:
                 return missing_extra(extra, module)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; a page of text, whose first two sentences say how much
+        return UserError(
+            f"The GPU's memory is full: {'. '.join(str(error).split('. ')[:2])}.",
+            why="A batch of this size, with this model, does not fit beside what else is on the GPU.",
+            fix="Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
+            "train.method=qlora; tunewright plan … says what fits. Then type the same command again.",
+        )
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
     if not full and isinstance(error, (OSError, RuntimeError)):
         full = _free_bytes(folder) < 1 << 20

@@ -5,8 +5,11 @@ Everything goes to standard error, so that standard output holds only the answer
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,6 +17,14 @@ from typing import Protocol
 from tunewright.processes import is_leader
 
 HEARTBEAT_SECONDS = 10.0
+
+
+def quiet_loggers() -> None:
+    """Keep the libraries' own warnings and bars off the terminal; ours say what matters."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("bitsandbytes", "transformers", "torchao"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Tracker(Protocol):

@@ -16,7 +16,7 @@ from types import FrameType
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
 from tunewright.pipeline import STEPS, execute_step
 from tunewright.processes import end_with_parent
-from tunewright.progress import say
+from tunewright.progress import quiet_loggers, say
 from tunewright.spec import load_spec
 
 
@@ -24,14 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tunewright.step", description="Run one step of the pipeline.")
     parser.add_argument("name", choices=STEPS)
     parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the spec")
     parser.add_argument("--recipe", help="settings that lie over the spec's")
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
     parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     end_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
+    quiet_loggers()  # before a step's module imports the libraries: some speak up as they are imported
     try:
-        spec = load_spec(options.spec, recipe=options.recipe)
+        spec = load_spec(options.spec, options.overrides, recipe=options.recipe)
         execute_step(STEPS[options.name], spec, dict(_pair(text) for text in options.inputs), options.out)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

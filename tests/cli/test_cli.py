@@ -199,6 +199,21 @@ def test_there_is_nothing_to_resume_before_anything_was_begun(project: Path) -> 
     assert not list(project.glob("runs/train-*"))
 
 
+def test_a_misspelt_model_is_told_before_the_data_are_read(project: Path) -> None:
+    assert "Did you mean 'phi-3-mini'?" in refused(tunewright("train", project, "model=phi-3-mni"))
+    assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize("options", [["--trials", "3"], ["--sweep", "--resume"], ["--sweep", "--force"]])
+def test_options_of_train_that_mean_nothing_together_are_refused(options: list[str], project: Path) -> None:
+    refused(tunewright("train", project, *options))
+
+
+def test_export_and_evaluate_take_the_recipe_that_was_trained(project: Path) -> None:
+    for verb in ("export", "evaluate"):
+        assert "There is no recipe 'phi'" in refused(tunewright(verb, project, "--recipe", "phi"))
+
+
 def test_doctors_exit_code_says_whether_every_check_passed(project: Path, tmp_path: Path) -> None:
     done = tunewright("doctor", project, "--json", TUNEWRIGHT_CACHE=str(tmp_path))
     checks = json.loads(done.stdout)

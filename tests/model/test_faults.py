@@ -131,6 +131,18 @@ def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
     assert all((target / "answers" / arm).stat().st_mtime_ns == time_ for arm, time_ in arms.items())
 
 
+def test_sigterm_to_the_command_waits_for_the_checkpoint(project: Path) -> None:
+    """In a container the command is what is told to end, and everything ends with it."""
+    process = start_training(project, checkpoint="member-0/checkpoint-1")
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == EXIT_INTERRUPTED, stderr
+    assert "SIGTERM: saving a checkpoint after this step" in stderr
+    assert "the same command goes on from there" in stderr
+    assert "Traceback" not in stderr
+    assert list(project.glob("runs/.train-*.partial/checkpoints/member-0/checkpoint-*"))
+
+
 def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
     process = start_training(project, checkpoint="member-0/checkpoint-1")
     os.killpg(process.pid, signal.SIGINT)

@@ -128,7 +128,13 @@ def test_an_override_below_a_value_is_refused() -> None:
 
 
 def test_an_override_with_an_unknown_key_is_refused_with_the_nearest_key() -> None:
-    assert "did you mean 'epochs'?" in refusal(GOOD, "train.epoch=3")
+    message = refusal(GOOD, "train.epoch=3")
+    assert "override 'train.epoch=3': unknown key 'train.epoch', did you mean 'epochs'?" in message
+    assert "line " not in message, "no line of the file is at fault"
+
+
+def test_a_value_in_the_place_of_a_section_is_refused() -> None:
+    assert "'train' is a section of keys and values (it is 5)" in refusal(GOOD, "train=5")
 
 
 @pytest.mark.parametrize("override", ["name=[", "model={a", "name='x", "data.text=a: b: c"])

@@ -13,6 +13,7 @@ from tunewright.cli.options import (
     JsonOption,
     OverridesArgument,
     ProjectArgument,
+    RecipeOption,
     RunsOption,
     print_json,
 )
@@ -21,11 +22,12 @@ from tunewright.cli.options import (
 def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
     """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
 
-    def command(project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None,
-             force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
+    def command(project: ProjectArgument, overrides: OverridesArgument = None, recipe: RecipeOption = None,
+             runs: RunsOption = None, force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
         from tunewright import api, load_spec
 
-        print_result(getattr(api, step)(load_spec(project, overrides or ()), runs=runs, force=force), json)
+        spec = load_spec(project, overrides or (), recipe=recipe)
+        print_result(getattr(api, step)(spec, runs=runs, force=force), json)
 
     command.__name__, command.__doc__ = name, help_text
     return command

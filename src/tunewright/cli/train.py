@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Only go on with one that was interrupted.")]
 SweepOption = Annotated[bool, typer.Option("--sweep", help="Search over rank, scale, learning rate and epochs.")]
-TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Trials of the sweep, earlier ones counted.")]
+TrialsOption = Annotated[
+    int | None, typer.Option("--trials", min=1, help="Trials of the sweep, earlier ones counted. (default: 12)")
+]
+_TRIALS = 12
 
 
 def train(
@@ -34,19 +37,23 @@ def train(
     force: ForceOption = False,
     resume: ResumeOption = False,
     sweep: SweepOption = False,
-    trials: TrialsOption = 12,
+    trials: TrialsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train an adapter. After an interruption the same command goes on from the last checkpoint."""
     from tunewright import api, load_spec
 
     spec = load_spec(project, overrides or (), recipe=recipe)
+    if trials and not sweep:
+        raise UserError("--trials belongs to a sweep.", fix="Add --sweep, or leave --trials out.")
     if not sweep:
         print_result(api.train(spec, runs=runs, force=force, resume=resume), json)
         return
     if force:
         raise UserError("--force and --sweep don't go together.", fix="Delete the sweep's folder to start it anew.")
-    found = api.sweep(spec, trials=trials, runs=runs)
+    if resume:
+        raise UserError("--resume and --sweep don't go together.", fix="A sweep always goes on: leave --resume out.")
+    found = api.sweep(spec, trials=trials or _TRIALS, runs=runs)
     if json:
         print_json({"noise": found.noise, "trials": [vars(trial) for trial in found.trials]})
     else:

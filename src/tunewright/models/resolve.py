@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.artifacts import sha256_json
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, family_of
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
@@ -74,6 +74,22 @@ def locate(model: str, anchor: Path) -> str:
     """Say where a base model would come from; nothing is fetched.
 
     Raises:
+        UserError: as `require_known`, or a folder holds no model that can be loaded.
+    """
+    require_known(model, anchor)
+    entry = catalogue().get(model)
+    local = (anchor / Path(model).expanduser()).resolve()
+    if entry:
+        return "fetched at the first run from the package index" if entry.wheel else f"the hub's {entry.hub}"
+    if local.is_dir():
+        return f"the folder {_checked(local)}"
+    return f"the file {local}" if local.suffix == ".gguf" else f"the hub's {model}"
+
+
+def require_known(model: str, anchor: Path) -> None:
+    """Look at the name alone, before anything is done for it.
+
+    Raises:
         UserError: it can come from nowhere, or is of a kind that is never loaded.
     """
     entry = catalogue().get(model)
@@ -83,21 +99,19 @@ def locate(model: str, anchor: Path) -> str:
             f"{model} can only be loaded by running code from its hub folder, which Tunewright never does.",
             fix="Choose another model: tunewright models ls",
         )
-    if entry:
-        return "fetched at the first run from the package index" if entry.wheel else f"the hub's {entry.hub}"
-    if local.is_dir():
-        return f"the folder {_checked(local)}"
+    if entry or local.is_dir():
+        return
     if local.suffix == ".gguf":
         if not local.is_file():
             raise UserError("There is no such GGUF file.", where=local, fix="Check `model:` in the spec.")
-        return f"the file {local}"
+        return
     if _HUB_ID.fullmatch(model) and "--" not in model and ".." not in model:
-        return f"the hub's {model}"
+        return
     raise UserError(
         f"No base model '{model}'.",
         why=f"Tried in order: the catalogue ({len(catalogue())} names), the folder or file {local}, and a hub id, "
         "which has the form owner/name.",
-        fix="Type: tunewright models ls",
+        fix=did_you_mean(model, catalogue(), "Type: tunewright models ls"),
     )
 
 

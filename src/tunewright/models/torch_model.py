@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +11,15 @@ import numpy.typing as npt
 
 from tunewright.models.prefix import common_prefix
 from tunewright.processes import process_count
+from tunewright.progress import quiet_loggers
 
 if TYPE_CHECKING:
     import torch
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own banners and bars off the terminal; ours say what matters."""
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("bitsandbytes", "transformers", "torchao"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """`quiet_loggers`, and transformers' own switches, which need it imported."""
+    quiet_loggers()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

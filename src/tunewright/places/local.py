@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
 from tunewright.pipeline import Step
 
 GRACE_SECONDS = 20
+"""For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
@@ -47,12 +50,13 @@ class LocalPlace:
         said = self.spec_file.with_name("error.txt")
         process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
         try:
-            code = process.wait()
-        except BaseException:
+            with _sigterm_raised():
+                code = process.wait()
+        except BaseException as error:
             # Ctrl-C reaches the child as well; where only this process was stopped, pass it on.
             process.terminate()
             try:
-                process.wait(GRACE_SECONDS)
+                process.wait(None if isinstance(error, _Terminated) else GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
@@ -60,6 +64,27 @@ class LocalPlace:
             raise KeyboardInterrupt
         if code:
             raise _failure(step, code, said)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Inside, SIGTERM raises _Terminated. Only the main thread may say so; in another one nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def announce(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, announce)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _failure(step: Step, code: int, said: Path) -> UserError:

@@ -64,12 +64,13 @@ def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:
 
 
 def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[str], file: Path) -> _Schema:
+    overrides = list(overrides)
     for override in overrides:
         _apply(data, override)
     try:
         return schema.model_validate(_plain(data))
     except ValidationError as error:
-        faults = "; ".join(_fault(entry, data, schema) for entry in error.errors())
+        faults = "; ".join(_fault(entry, data, schema, overrides) for entry in error.errors())
         raise UserError(
             faults if faults.endswith("?") else f"{faults}.",
             where=file,
@@ -121,7 +122,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         child = data.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"The override '{override}' goes below '{parent}', which is a value, not a section.")
+            raise UserError(f"The override '{override}' goes below '{parent}', which is a value, not a section.",
+                            fix="Type: tunewright spec schema  (it lists every key with its meaning)")  # fmt: skip
         data = child
     # 1.1's reading of 1e-4 as text would surprise: numbers are tried first.
     try:
@@ -130,13 +132,16 @@ def _apply(data: dict[str, Any], override: str) -> None:
         try:
             data[last] = YAML(typ="safe").load(text)
         except YAMLError:
-            raise UserError(f"The value of the override '{override}' is not YAML.", fix="Quote it.") from None
+            raise UserError(f"The value of the override '{override}' is not YAML.",
+                            fix="Close what it opens, or quote it: 'task.instruction=\"a: b\"'") from None  # fmt: skip
 
 
-def _fault(entry: Any, data: Any, schema: type[BaseModel]) -> str:
+def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
     location = list(entry["loc"])
     key = ".".join(str(part) for part in location) or "spec"
-    at = f"line {line}: " if (line := _line_of(location, data)) else ""
+    overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
+    line = _line_of(location, data)
+    at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
         name, options = str(location[-1]), _keys_at(location[:-1], schema)
         close = difflib.get_close_matches(name, options, n=1)
@@ -144,6 +149,8 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel]) -> str:
         return f"{at}unknown key '{key}'{hint}"
     if entry["type"] == "missing":
         return f"{at}'{key}' is missing"
+    if entry["type"] == "model_type":
+        return f"{at}'{key}' is a section of keys and values (it is {entry.get('input')!r})"
     message = entry["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(entry.get("input"), (dict, list)) else f" (it is {entry.get('input')!r})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def planned_steps(spec: Spec, rows: int) -> int:
-    """Optimizer steps for one adapter."""
-    steps = math.ceil(math.ceil(rows / spec.train.batch_size) / spec.train.accumulation * spec.train.epochs)
+    """Optimizer steps for one adapter, by all processes that train it together."""
+    batches = math.ceil(rows / (spec.train.batch_size * process_count()))
+    steps = math.ceil(spec.train.epochs * math.ceil(batches / spec.train.accumulation))
     return min(steps, spec.train.max_steps or steps)
 
 

@@ -1,0 +1,37 @@
+"""How many steps a training takes, which everything that watches it goes by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Trainer, TrainingArguments
+
+from tests.conftest import make_spec
+from tunewright.train.trainer import planned_steps
+
+
+def planned(rows: int, **train: float) -> int:
+    return planned_steps(make_spec(train=train), rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulation", "epochs"),
+    [(100, 8, 1, 1), (101, 10, 2, 2), (9, 2, 4, 3), (7, 16, 1, 0.5), (130, 4, 3, 1.5)],
+)
+def test_steps_are_those_that_transformers_takes(rows: int, batch: int, accumulation: int, epochs: float,
+                                                 tmp_path: Path) -> None:  # fmt: skip
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+        num_train_epochs=epochs, use_cpu=True, report_to="none",
+    )  # fmt: skip
+    trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=list(range(rows)))
+    *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+    assert planned(rows, batch_size=batch, accumulation=accumulation, epochs=epochs) == steps
+
+
+def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = planned(10_000, batch_size=32, epochs=2)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert planned(10_000, batch_size=4, epochs=2) == alone
