@@ -3,7 +3,8 @@
     python bench/recipes.py [--write]
 
 Peak: of a batch of the recipe's size whose examples are all as long as `train.max_length` allows and share nothing, so
-that the recipe fits its card whatever the data. Time and price: REFERENCE, a classification with one prompt.
+that the recipe fits its card whatever the data. Time and price: the steps of REFERENCE, a classification with one
+prompt, over the schema's two epochs; `tunewright plan` adds the start and the measuring.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def predicted(recipe: str) -> str:
     hours = passes * seconds(usual.work, card, machine.gpu) / speed / 3600
     return (
         f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu):.1f} GiB, {batch};\n"
-        f"# {EXAMPLES:,} examples of {SHARED} shared and {OWN} own tokens: {60 * hours:.0f} min, "
+        f"# {EXAMPLES:,} examples of {SHARED} shared and {OWN} own tokens, two epochs: {60 * hours:.0f} min, "
         f"${hours * machine.usd_per_hour:.2f}."
     )
 

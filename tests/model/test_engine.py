@@ -237,6 +237,26 @@ def test_a_model_that_remembers_what_it_read_is_not_packed() -> None:
     assert engine.reasons["shared_prefix"]
 
 
+@pytest.mark.parametrize("among_all", [True, False])
+def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all: bool) -> None:
+    """The right answer's logit is about 20, where bfloat16 knows only eighths."""
+    import torch
+
+    from tunewright.train.head import _fused_loss
+
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 128, generator=draw).bfloat16()
+    wanted = torch.arange(32)
+    hidden = (0.15 * weight[:32] + 0.1 * torch.randn(32, 128, generator=draw)).bfloat16().requires_grad_()
+    exact = hidden.detach().double().requires_grad_()
+    torch.nn.functional.cross_entropy(exact @ weight.double().t(), wanted, reduction="sum").backward()
+    choices = None if among_all else torch.arange(64).repeat(32, 1)
+    _fused_loss(hidden, weight, wanted, choices).backward()
+    assert hidden.grad is not None
+    assert exact.grad is not None
+    assert (hidden.grad - exact.grad).norm() < 0.05 * exact.grad.norm()
+
+
 def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
     from tunewright.train.engine import Wanted, fit_engine, supervised_loss
 
@@ -272,6 +292,6 @@ def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path]) 
     engine = fit_engine(model, rows(family, folder))
     trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
     model.eval()
-    found = likeliest_labels(model, engine.collate, prompts, trie)
+    found = likeliest_labels(model, engine.collate, prompts, trie, at_once=5)
     assert [names[index] for index, _ in found] == [max(p, key=p.__getitem__) for p in served]
     assert [p for _, p in found] == pytest.approx([max(p.values()) for p in served], rel=1e-4)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import tunewright as tw
+from tests.conftest import write_project
 from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright
 from tunewright.artifacts import read_manifest
-from tunewright.errors import EXIT_INTERRUPTED
+from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 from tunewright.pipeline import STEPS
 from tunewright.spec import load_spec
 
@@ -73,6 +75,30 @@ def assert_same_adapter(left: Path, right: Path) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         torch.testing.assert_close(theirs[name], value, atol=1e-6, rtol=0)
+
+
+def test_a_fault_after_the_last_step_loses_no_training(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from tunewright import step
+    from tunewright.train import steps
+
+    train = {"max_steps": 3, "max_length": 512, "evaluations": 1}
+    project = write_project(tmp_path / "project", model=str(make_tiny_model("llama3")[1]), train=train)
+    split = tw.split(tw.load_spec(project))
+    command = ["train", "--spec", str(project), "--in", f"split={split}", "--out", str(tmp_path / "out")]
+
+    def full(*_: object) -> None:
+        raise RuntimeError("the memory is full")
+
+    monkeypatch.setattr(steps, "load_adapter", full)
+    assert step.main(command) == EXIT_USER
+    assert (tmp_path / ".out.partial" / "checkpoints" / "member-0" / "adapter").is_dir()
+    monkeypatch.undo()
+    assert "step 3: validation" in capsys.readouterr().err
+    assert step.main(command) == 0
+    assert "step 3: validation" not in capsys.readouterr().err, "it was not trained again"
 
 
 def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: ShortRun, tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ def test_an_interrupted_trial_goes_on_with_the_same_settings(
     assert [trial.state for trial in found.trials] == ["complete"] * 2
 
 
+def test_a_trial_stopped_at_its_first_measurement_is_shown_with_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
+    found = tw.sweep(tw.load_spec(project), trials=2)
+    assert [trial.state for trial in found.trials] == ["complete", "pruned"]
+    assert found.trials[1].accuracy is not None
+    assert tw.sweep(tw.load_spec(project), trials=2) == found
+
+
+def test_trials_of_several_calls_are_not_the_same_again(project: Path) -> None:
+    spec = tw.load_spec(project, ["train.max_steps=2", "train.evaluations=1"])
+    tw.sweep(spec, trials=1)
+    first, second = tw.sweep(spec, trials=2).trials
+    assert first.overrides != second.overrides
+
+
 def test_a_sweep_without_a_validation_part_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="validation part"):
         tw.sweep(tw.load_spec(project, ["data.validation_fraction=0"]), trials=1)

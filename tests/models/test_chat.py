@@ -114,6 +114,12 @@ def test_a_template_that_cannot_be_parsed_is_refused_by_name() -> None:
         ChatTemplate("{% generation %}{{ oops {% endgeneration %}", "mine.jinja")
 
 
+def test_a_template_that_wants_what_it_is_not_given_is_refused_by_name() -> None:
+    template = ChatTemplate("{{ bos_token }}{%- generation -%}x{%- endgeneration -%}", "own.jinja")
+    with pytest.raises(UserError, match=r"own.jinja: .*'bos_token' is undefined"):
+        template.spans([])
+
+
 def test_a_template_runs_in_a_sandbox() -> None:
     template = ChatTemplate("{% generation %}{{ messages.__class__.__mro__ }}{% endgeneration %}")
     with pytest.raises(Exception, match="unsafe"):

@@ -93,6 +93,13 @@ def test_a_half_fetched_snapshot_counts_as_absent(tmp_path: Path) -> None:
     assert "HF_HUB_OFFLINE forbids fetching" in refusal("owner/name", tmp_path)
 
 
+def test_a_snapshot_without_one_of_its_shards_counts_as_absent(tmp_path: Path) -> None:
+    snapshot = model_folder(hub_snapshot(tmp_path / "hub", "owner", "name"))
+    shards = {"a": "model.safetensors", "b": "model-2.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "HF_HUB_OFFLINE forbids fetching" in refusal("owner/name", tmp_path)
+
+
 @pytest.mark.parametrize("model", ["data/my model", "models/a--b", "a/b:c"])
 def test_a_path_that_can_be_no_hub_id_is_a_user_error(model: str, tmp_path: Path) -> None:
     assert model in refusal(model, tmp_path)

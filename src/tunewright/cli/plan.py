@@ -27,7 +27,7 @@ def plan(
     runs: RunsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Predict memory, hours and dollars of a training on each Azure GPU size. Needs no GPU and no weights."""
+    """Predict memory, hours and dollars of a training on each Azure GPU size. Needs no GPU."""
     from tunewright import api, load_spec
 
     found = api.plan(load_spec(project, overrides or (), recipe=recipe), runs=runs)
@@ -45,6 +45,7 @@ def _plain(plan: Plan) -> dict[str, object]:
         "tokens_a_batch": round(plan.batches.tokens, 1),
         "longest_example": plan.batches.longest,
         "steps": plan.steps,
+        "accumulation": plan.accumulation,
         "bytes": {"peak": plan.footprint.peak, **{k: v for k, v in counted.items() if k not in ("work", "trained")}},
         "trained_parameters": plan.footprint.trained,
         "kv_bytes": plan.kv_bytes,
@@ -69,9 +70,10 @@ def _print(plan: Plan) -> None:
         "gradients": held.gradients, "activations": held.activations, "logits": held.logits,
         "backward pass": held.backward,
     }  # fmt: skip
+    batches = f"{plan.accumulation} x " if plan.accumulation > 1 else ""
     typer.echo(
-        f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {plan.batches.tokens:,.0f} tokens "
-        f"(mean){whose}\n"
+        f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {batches}"
+        f"{plan.batches.tokens:,.0f} tokens (mean){whose}\n"
         "The heaviest batch, GiB: "
         + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
         + f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}\n"

@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib import resources
 from typing import Any, Protocol
 
-from jinja2 import TemplateError, nodes
+from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -88,14 +88,16 @@ class ChatTemplate:
 
     def __init__(self, source: str, name: str = "chat_template.jinja"):
         self.source, self.name = source, name
-        if "generation %}" not in source and "generation -%}" not in source:
+        if not marks_generation(source):
             raise UserError(
                 "The chat template marks nothing as the assistant's own.",
                 where=name,
                 why="Without {% generation %} … {% endgeneration %} training would teach the prompt, not the answer.",
                 fix="Put the tags around the assistant's content and its end-of-turn token.",
             )
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation])
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation], undefined=StrictUndefined
+        )
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
@@ -118,7 +120,15 @@ class ChatTemplate:
             if _MARKS.search(message.content):
                 raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
             quoted.append({"role": message.role, "content": f"{_QUOTE}{message.content}{_UNQUOTE}"})
-        text = self._template.render(messages=quoted, add_generation_prompt=add_generation_prompt)
+        try:
+            text = self._template.render(messages=quoted, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            raise UserError(
+                f"The chat template can't be filled in: {error}.",
+                where=self.name,
+                why="It is given `messages` and `add_generation_prompt`, in training and in serving, and nothing else.",
+                fix="Write tokens such as bos_token out as text, and leave tools and exceptions away.",
+            ) from None
         spans = []
         own = verbatim = False
         for piece in _MARKS.split(text):
@@ -175,6 +185,11 @@ class ChatTemplate:
             spans.pop()
         start = next((i for i in range(len(spans), 0, -1) if not spans[i - 1].own), 0)
         return spans[start:]
+
+
+def marks_generation(source: str) -> bool:
+    """Whether a template says which text is the assistant's own."""
+    return re.search(r"{%-?\s*generation\s*-?%}", source) is not None
 
 
 def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> dict[str, list[int]]:

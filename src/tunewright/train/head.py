@@ -24,8 +24,8 @@ def add_supervision(model: Any) -> None:
 
     `model(**batch, supervised=labels, choices=None)` returns an output whose `loss` is the *sum* of the cross-entropies
     of the labelled tokens; `labels` and `choices` are those of `tunewright.train.packing.pack`.
-    `model(**batch, asked=places)` returns an output whose `logits` are those at the places, [places, vocabulary];
-    `places` is a bool tensor like `input_ids`.
+    `model(**batch, asked=places, offered=tokens)` returns an output whose `logits` are those of the offered tokens at
+    the places, [places, tokens]; `places` is a bool tensor like `input_ids`.
 
     It happens inside the model's forward, so that wrappers (DDP, FSDP, peft) see one call. While `model.fused_head` is
     false, the model's own logits are used, of all positions.
@@ -38,20 +38,20 @@ def add_supervision(model: Any) -> None:
     # generate() reads the signature
     @functools.wraps(type(model).forward)
     def forward(self: Any, *args: Any, supervised: Any = None, choices: Any = None, asked: Any = None,
-                **kwargs: Any) -> Any:  # fmt: skip
+                offered: Any = None, **kwargs: Any) -> Any:  # fmt: skip
         if supervised is None and asked is None:
             return original(*args, **kwargs)
         places = asked if supervised is None else supervised != IGNORED
         if not self.fused_head:
             logits = original(*args, **kwargs, use_cache=False).logits[places]
             if supervised is None:
-                return CausalLMOutput(logits=logits)
+                return CausalLMOutput(logits=logits.index_select(1, offered))
             return CausalLMOutput(loss=_loss_of(logits.float(), supervised[places], choices))
         hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[places]
         # The head is looked up at each call: wrappers may have replaced it.
         weight = self.get_output_embeddings().weight
         if supervised is None:
-            return CausalLMOutput(logits=hidden.to(weight.dtype) @ weight.t())
+            return CausalLMOutput(logits=_logits(hidden, weight, offered))
         return CausalLMOutput(loss=_fused_loss(hidden, weight, supervised[places], choices))
 
     model.forward = types.MethodType(forward, model)
@@ -83,8 +83,20 @@ def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any) -> Any:
     offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
     among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
     target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
-    logits = hidden.to(weight.dtype) @ weight.index_select(0, offered).t()
-    return _loss_of(logits.float(), target, among)
+    return _loss_of(_logits(hidden, weight, offered), target, among)
+
+
+def _logits(hidden: Any, weight: Any, offered: Any) -> Any:
+    """Logits of a few tokens, [places, offered]. In float32: 16 bits would round those about 20 to eighths, which is
+    more than likely labels differ by."""
+    return _exact(hidden) @ _exact(weight.index_select(0, offered)).t()
+
+
+def _exact(tensor: Any) -> Any:
+    """In float32, or in a wider type where it is one."""
+    import torch
+
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @functools.cache
@@ -98,18 +110,19 @@ def _vocabulary_loss() -> Any:
         @staticmethod
         def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any) -> Any:
             loss = hidden.new_zeros((), dtype=torch.float32)
-            gradient = torch.empty(hidden.shape, dtype=torch.float32, device=hidden.device)
+            needed = ctx.needs_input_grad[0]
+            gradient = hidden.new_empty(hidden.shape if needed else 0, dtype=torch.float32)
             step = max(1, _LOGITS // weight.shape[0])
             for start in range(0, len(wanted), step):
                 part = slice(start, start + step)
-                logits = hidden[part].to(weight.dtype) @ weight.t()
-                normaliser = torch.logsumexp(logits, 1, keepdim=True).float()
-                own = logits.gather(1, wanted[part, None])
-                loss += (normaliser - own.float()).sum()
-                # softmax - one-hot, in place
-                logits.sub_(normaliser.to(logits.dtype)).exp_()
-                logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
-                gradient[part] = logits @ weight
+                logits = _exact(hidden[part].to(weight.dtype) @ weight.t())
+                normaliser = torch.logsumexp(logits, 1, keepdim=True)
+                loss += (normaliser - logits.gather(1, wanted[part, None])).sum()
+                if needed:
+                    # softmax - one-hot, in place
+                    logits.sub_(normaliser).exp_()
+                    logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
+                    gradient[part] = logits.to(weight.dtype) @ weight
             ctx.save_for_backward(gradient)
             ctx.type = hidden.dtype
             return loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from typing import Any
 from tunewright.artifacts import write_jsonl
 from tunewright.models.resolve import LocalModel
 from tunewright.models.torch_model import compute_type
-from tunewright.processes import is_leader, process_count
+from tunewright.processes import is_leader
 from tunewright.progress import Tracker, say
 from tunewright.spec import Spec
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import Row
 from tunewright.train.history import CURVE, Facts, History
 from tunewright.train.rules import masked_targets
+from tunewright.train.together import agreed
 from tunewright.train.trainer import build_trainer, planned_steps
 from tunewright.train.validation import ValidationPart
 
@@ -65,7 +66,7 @@ class Members:
         from tunewright.train.watch import KEPT, Diagnosing, Eviction, Follower, Validation
 
         home = self.home / f"member-{number}"
-        if _agreed((home / ADAPTER).exists()):
+        if agreed((home / ADAPTER).exists()):
             return home
         if 0 in self.facts.learnt and (masked := masked_targets(self.history([], ended=False))):
             raise CannotTrain(masked)
@@ -76,23 +77,24 @@ class Members:
         if number == 0:
             _tell_engine(trainer.engine)
         trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
-        if self.validation and settings.evaluations:
-            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations))
         eviction = Eviction()
+        if self.validation and settings.evaluations:
+            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, eviction))
         diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
         for callback in (diagnosing, eviction, *callbacks):
             trainer.add_callback(callback)
-        resume = _agreed(_last_checkpoint(home))
+        resume = agreed(_last_checkpoint(home))
         if resume:
             say(f"  resuming from {resume.relative_to(self.home)}")
         with eviction.expected():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        save_adapter(trainer, home / f".{ADAPTER}")
-        if is_leader():
-            write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
-            kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
-            # Renamed when it is all there, so that an adapter in this place is always a whole one.
-            kept.rename(home / ADAPTER)
+            if not eviction.stopped:
+                save_adapter(trainer, home / f".{ADAPTER}")
+                if is_leader():
+                    write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
+                    kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
+                    # Renamed when it is all there, so that an adapter in this place is always a whole one.
+                    kept.rename(home / ADAPTER)
         return home
 
     def history(self, rows: Sequence[dict[str, Any]], *, ended: bool) -> History:
@@ -104,22 +106,6 @@ class Members:
         """
         planned = planned_steps(self.spec, len(self.rows))
         return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows)
-
-
-def _agreed(found: Any) -> Any:
-    """What the leader found: the processes of a distributed training must take the same way."""
-    if process_count() == 1:
-        return found
-    import torch
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    said = [found]
-    distributed.broadcast_object_list(said)
-    return said[0]
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:
@@ -137,8 +123,16 @@ def _tell_engine(engine: Any) -> None:
 
 def _last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end: the trainer's state is the last file it writes."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    return next(filter(_is_whole, newest_first), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:

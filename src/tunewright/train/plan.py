@@ -75,6 +75,8 @@ class Plan:
     batches: Batches
     steps: int
     """Optimizer steps of all members, on one GPU."""
+    accumulation: int
+    """Batches to a step."""
     footprint: Footprint
     """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
     kv_bytes: int
@@ -129,7 +131,16 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         if machine.gpu
     ]
     here = None if peak.fixed > machine_memory() or torch.cuda.is_available() else _here(config, spec, batches, passes)
-    return Plan(spec.model, batches, steps, peak, _kv_bytes(config, spec.train.max_length), options, here)
+    return Plan(
+        spec.model,
+        batches,
+        steps,
+        spec.train.accumulation,
+        peak,
+        _kv_bytes(config, spec.train.max_length),
+        options,
+        here,
+    )
 
 
 def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:

@@ -43,7 +43,7 @@ class Encoder:
         """Examples to measure adapters on; of more than `most`, evenly spaced ones."""
         stride = max(1, len(examples) / most)
         some = [examples[int(stride * i)] for i in range(min(most, len(examples)))]
-        return ValidationPart(some, self.rows(some), self._task, self.base.template, self._tokenizer)
+        return ValidationPart(some, self.rows(some), self._task, self.base.template, self._tokenizer, self._settings)
 
     def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
         """The training examples and the validation part in figures.

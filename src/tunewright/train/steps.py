@@ -10,7 +10,7 @@ from pathlib import Path
 from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
-from tunewright.processes import is_leader
+from tunewright.processes import is_leader, process_count
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
@@ -40,6 +40,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
+    _tell_gpus()
     planned = planned_steps(spec, len(train))
     with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
         try:
@@ -66,7 +67,6 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
     curve = [row for rows in curves for row in rows]
     write_jsonl(output.path / CURVE, curve)
-    shutil.rmtree(training.home)
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
     write_json(output.path / "adapted.json", adapted_modules(tuned))
     engine = fit_engine(tuned, train)
@@ -86,3 +86,13 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
         "template_sha256": base.template.sha256,
     }
+    # Last, so that whatever goes wrong before loses no training.
+    shutil.rmtree(training.home)
+
+
+def _tell_gpus() -> None:
+    """Say so where GPUs would stand idle."""
+    import torch
+
+    if process_count() == 1 and torch.cuda.device_count() > 1:
+        say(f"  one of {torch.cuda.device_count()} GPUs is used; for all: tunewright recipes launch multi-gpu")

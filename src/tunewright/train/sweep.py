@@ -1,7 +1,7 @@
 """A search over the settings that matter most: rank, scale, learning rate, epochs.
 
 Optuna proposes settings (tree-structured Parzen estimators) and stops trials that fall behind the median of the others
-at the same share of their training; each trial is one adapter, judged by its real answers to the validation part. The
+at the same measurement; each trial is one adapter, judged by its real answers to the validation part. The
 journal on disk makes it resumable: a trial that was interrupted goes on from its own checkpoint.
 """
 
@@ -24,7 +24,7 @@ from tunewright.train.validation import SCORES, Score, chosen
 
 _JOURNAL = "journal.log"
 _FAILED = "failed"
-"""A trial's attribute in the journal: the code of its diagnosis."""
+"""A trial's attribute in the journal: the code of its diagnosis, or that it took too much memory."""
 _WITHOUT_PRUNING = 4
 """Trials that are run to their end before any is compared with them."""
 
@@ -34,7 +34,7 @@ class Trial:
     overrides: dict[str, Any]
     """What to type: spec keys and their values."""
     state: str
-    """complete; pruned: it fell behind and was stopped; failed: its loss was no number."""
+    """complete; pruned: it fell behind and was stopped; failed: its loss was no number, or it took too much memory."""
     accuracy: float | None
     """Share of right answers on the validation part, of the adapter that was kept, or when the trial was stopped; None
     where it failed."""
@@ -66,6 +66,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         UserError: there is no validation part to judge by.
     """
     import optuna
+    import torch
 
     everything = prepare(spec, split, folder / "trials")
     if everything.validation is None or not spec.train.evaluations:
@@ -84,10 +85,11 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except CannotTrain as error:
+        except (CannotTrain, torch.OutOfMemoryError) as error:
             # That is a result too: the sampler is to keep away from there.
-            say(f"  failed: {error.what}")
-            trial.set_user_attr(_FAILED, error.diagnosis.code)
+            known = isinstance(error, CannotTrain)
+            say(f"  failed: {error.what if known else 'it takes more than the memory of the GPU'}")
+            trial.set_user_attr(_FAILED, error.diagnosis.code if known else "memory")
             study.tell(trial, 0.0)
         else:
             study.tell(trial, accuracy)
@@ -107,10 +109,12 @@ def _study(spec: Spec, folder: Path) -> Any:
         storage=JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
         study_name=spec.name,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=spec.seed, n_startup_trials=_WITHOUT_PRUNING),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_WITHOUT_PRUNING),
         load_if_exists=True,
     )
+    # Another seed after each interruption: the same one would propose the same first trials again.
+    seed = spec.seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_WITHOUT_PRUNING)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -151,11 +155,14 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
     import optuna
     from transformers import TrainerCallback
 
+    from tunewright.train.watch import measured_steps
+
     class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
             if logs and "accuracy" in logs:
-                # By share of the training, so that trials of different length are compared at the same place.
-                trial.report(logs["accuracy"], round(100 * state.global_step / state.max_steps))
+                # By number, not by step, so that trials of different length are compared at the same place.
+                steps = sorted(measured_steps(state.max_steps, everything.spec.train.evaluations))
+                trial.report(logs["accuracy"], steps.index(state.global_step))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,13 @@ def hold_adapter_in_float32(model: Any) -> None:
 
 
 def _base_model(spec: Spec, folder: Path) -> Any:
+    """The base model, in its training's type and place."""
+    import torch
+
+    # A trainer and its callbacks hold each other, so an earlier one keeps its model until it is looked for.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     return load_torch_model(folder, dtype=compute_type(spec.train.precision), nf4=spec.train.method == "qlora")
 
 
@@ -143,7 +151,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
     settings = spec.train
     saves = settings.checkpoints
     precision = compute_type(settings.precision)
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(checkpoints),
         # what is learnt
         num_train_epochs=settings.epochs,
@@ -153,7 +161,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         gradient_accumulation_steps=settings.accumulation,
         train_sampling_strategy="random",
         learning_rate=settings.lr,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         warmup_steps=settings.warmup,
         weight_decay=settings.weight_decay,
         max_length=None,
@@ -180,6 +188,10 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         seed=seed,
         data_seed=seed,
     )
+    if process_count() == 1 and arguments.n_gpu > 1:
+        # transformers would run a copy on each GPU in threads, and tear packed batches apart.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def adapted_modules(model: Any) -> list[str]:
@@ -201,8 +213,10 @@ def adapted_modules(model: Any) -> list[str]:
         and not any(name.startswith(f"{parent}.") for parent in adapted)
     ]
     if missed or not adapted:
+        which = f"{len(missed)} linear layers, {missed[0]} among them," if missed else "None of this model's layers"
         raise UserError(
-            f"{len(missed)} linear layers would not be adapted, {missed[0] if missed else 'all'} among them.",
+            f"{which} would {'not ' if missed else ''}be adapted.",
             why="Their kind is not known to peft.",
+            fix="Choose another model: tunewright models ls",
         )
     return [name.removeprefix("base_model.model.") for name in adapted]

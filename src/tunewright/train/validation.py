@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.spec.schema import TrainSpec
 from tunewright.tasks import Example, LabelTrie, Task
-from tunewright.train.answering import AT_ONCE, likeliest_labels
+from tunewright.train.answering import likeliest_labels
 from tunewright.train.encode import Row
 from tunewright.train.engine import Engine
 from tunewright.train.trainer import mean_loss
@@ -17,6 +18,8 @@ from tunewright.train.trainer import mean_loss
 SCORES = "scores.jsonl"
 MOST = 512
 """Validation examples that are answered during training; more would cost more than they tell."""
+_AT_ONCE = 64
+"""Validation examples in one pass, at most."""
 
 
 _BEYOND_CHANCE = 1.645
@@ -57,11 +60,15 @@ class ValidationPart:
 
     Args:
         rows: the examples, encoded.
+        settings: of the training that is measured.
     """
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, template: ChatTemplate,
-                 tokenizer: Tokenizer):  # fmt: skip
+                 tokenizer: Tokenizer, settings: TrainSpec):  # fmt: skip
         self._rows = rows
+        # What a training step holds must be enough: without gradients a pass holds one layer's activations, a step
+        # those of all layers, or with checkpointing of one.
+        self._at_once = min(_AT_ONCE, settings.batch_size * (1 if settings.gradient_checkpointing else 8))
         self._prompts = [template.encode_prompt(task.prompt(example.request), tokenizer) for example in examples]
         self.labels = [example.answer for example in examples]
         """The right answer of each example."""
@@ -82,8 +89,8 @@ class ValidationPart:
         """Measure a model that `fit_engine` prepared; it is left as it was."""
         training = model.training
         model.eval()
-        answers = likeliest_labels(model, engine.collate, self._prompts, self._trie)
-        loss = mean_loss(model, engine, self._rows, AT_ONCE)
+        answers = likeliest_labels(model, engine.collate, self._prompts, self._trie, self._at_once)
+        loss = mean_loss(model, engine, self._rows, self._at_once)
         model.train(training)
         right = "".join(str(int(a == wanted)) for (a, _), wanted in zip(answers, self._wanted, strict=True))
         return Score(right, loss)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from tunewright.artifacts import read_jsonl
-from tunewright.processes import is_leader
+from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.processes import is_leader, process_count
 from tunewright.progress import Tracker, say
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.diverging import is_number, no_number
 from tunewright.train.history import History
 from tunewright.train.member import save_adapter
 from tunewright.train.rules import diagnose
+from tunewright.train.together import agreed, any_of
 from tunewright.train.tracking import Tracking
 from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
 
@@ -84,36 +84,52 @@ class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
 
-    Once it has been worse than the best, beyond chance, in two measurements on end, the training stops.
+    Once it has been worse than the best, beyond chance, in two measurements on end, the training stops. A machine that
+    is taken away is not kept waiting: what was to be measured then is measured when the training goes on.
     """
 
-    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int):
+    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int, eviction: Eviction):
         self._trainer, self._part, self._home, self._times = trainer, part, home, times
+        self._eviction = eviction
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        due = state.global_step in measured_steps(state.max_steps, self._times)
+        if agreed(due and state.global_step not in self._rows()):
+            self._measure(state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        if state.global_step not in measured_steps(state.max_steps, self._times):
-            return
-        score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
+        if state.global_step in measured_steps(state.max_steps, self._times):
+            self._measure(state, control)
+
+    def _measure(self, state: Any, control: Any) -> None:
+        score = None
+        with self._eviction.not_waiting(control) as measuring:
+            if measuring:
+                score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
+        # The leader's, so that processes whose sums are rounded otherwise decide alike.
+        if score := agreed(score):
+            self._take(score, state, control)
+
+    def _take(self, score: Score, state: Any, control: Any) -> None:
+        say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
+        rows = {at: row for at, row in self._rows().items() if at < state.global_step}
+        scores = [*(Score(row["right"], row["loss"]) for row in rows.values()), score]
+        if is_leader():
+            write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
         self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy, "right": right})
         control.should_log = log_too  # the step's own loss is still to be logged
-        say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
-        scores = [*self._earlier(state.global_step), score]
         if chosen(scores) == len(scores) - 1:
             _keep(self._trainer, self._home / KEPT)
-        if is_leader():
-            with (self._home / SCORES).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": state.global_step, **vars(score)}) + "\n")
         if len(scores) - 1 - chosen(scores) >= _PATIENCE:
             say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")
             control.should_training_stop = True
 
-    def _earlier(self, step: int) -> list[Score]:
-        """The scores of the steps before this one, those before an interruption among them."""
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """What was measured so far, before an interruption too, by step and in order."""
         file = self._home / SCORES
-        rows = {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
-        return [Score(row["right"], row["loss"]) for at, row in sorted(rows.items()) if at < step]
+        return {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
 
 
 def measured_steps(steps: int, times: int) -> set[int]:
@@ -131,10 +147,15 @@ def _keep(trainer: Any, kept: Path) -> None:
 
 
 class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """On SIGTERM, which announces that a spot machine is taken away, ends after the current step with a checkpoint."""
+    """On SIGTERM, which announces that a spot machine is taken away, ends after the current step with a checkpoint.
+
+    It must come behind the callbacks that may end a training: one that is over needs no checkpoint, its adapter is
+    saved at once.
+    """
 
     def __init__(self) -> None:
-        self.announced = False
+        self.announced = self.stopped = False
+        self._may_leave = False
 
     @contextmanager
     def expected(self) -> Iterator[None]:
@@ -149,6 +170,8 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
             say("  SIGTERM: saving a checkpoint after this step")
             self.announced = True
             signal.signal(signal.SIGTERM, before)
+            if self._may_leave:
+                raise _GivenUp
 
         signal.signal(signal.SIGTERM, announce)
         try:
@@ -158,6 +181,30 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if self.announced:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def not_waiting(self, control: Any) -> Iterator[bool]:
+        """Around what can be left for later: whether it is to be done, and where SIGTERM comes inside, the way out.
+
+        The end of a training is waited for: it can't be left for later. So are other processes, which can't be left
+        alone in the middle.
+        """
+        if control.should_training_stop:
+            yield True
+            return
+        if any_of(self.announced):
+            yield False
+            return
+        self._may_leave = process_count() == 1
+        with suppress(_GivenUp):
+            yield True
+        self._may_leave = False
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        if self.announced:
-            control.should_save = control.should_training_stop = True
+        if control.should_training_stop:
+            control.should_save = False
+        elif any_of(self.announced):
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+class _GivenUp(Exception):
+    """What can be left for later is left."""
