@@ -17,8 +17,12 @@ def serve(
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU."""
     from tunewright.api import RUNS
+    from tunewright.errors import UserError
     from tunewright.serve.server import serve as serve_bundle
+    from tunewright.spec import SPEC_FILE
 
     latest = bundle / RUNS / "latest" / "export" / "bundle"
+    if (bundle / SPEC_FILE).is_file() and not latest.is_dir():
+        raise UserError("This project has no bundle yet.", where=bundle, fix=f"Type: tunewright export {bundle}")
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         serve_bundle(latest if latest.is_dir() else bundle, host, port, threads)

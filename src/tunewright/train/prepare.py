@@ -23,13 +23,13 @@ class Encoder:
     """What examples become for one spec's base model.
 
     Raises:
-        UserError: the base model can't be found, or is served with another view of long requests.
+        UserError: the base model can't be found, or has no room for `train.max_length` tokens.
     """
 
     def __init__(self, spec: Spec):
         self._settings = spec.train
         self.base = resolve(spec.model, spec.folder)
-        _check_window(self.base.folder, spec.train.max_length)
+        _check_length(self.base.folder, spec.train.max_length)
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
@@ -78,9 +78,17 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     return Members(spec, encoder.base, rows, part, facts, home)
 
 
-def _check_window(folder: Path, max_length: int) -> None:
-    """Refuse examples that could be longer than a sliding window, because ONNX serving sees every token."""
+def _check_length(folder: Path, max_length: int) -> None:
+    """Refuse examples that could be longer than the model reads, or than a sliding window, because ONNX serving sees
+    every token."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
+    context = config.get("max_position_embeddings")
+    if context and context < max_length:
+        raise UserError(
+            f"train.max_length = {max_length} is more than this model reads, {context} tokens.",
+            where=folder,
+            fix=f"Type: tunewright run … train.max_length={context}",
+        )
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window and window < max_length:
         raise UserError(

@@ -67,7 +67,9 @@ def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader
         raw = path.open("rb", buffering=0)
         file = io.BufferedReader(_Slice(raw, span) if span else raw, _BUFFER)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError("There is no such data file.", where=path, fix="Check the paths under `data:`.") from None
+        raise UserError(
+            "There is no such data file.", where=path, fix="Check the path, or those under `data:` in the spec."
+        ) from None
     with file:
         if span is None and is_gzip(file):
             with gzip.GzipFile(fileobj=file) as plain, io.BufferedReader(plain, _BUFFER) as stream:
