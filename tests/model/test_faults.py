@@ -77,28 +77,54 @@ def assert_same_adapter(left: Path, right: Path) -> None:
         torch.testing.assert_close(theirs[name], value, atol=1e-6, rtol=0)
 
 
-def test_a_fault_after_the_last_step_loses_no_training(
-    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    from tunewright import step
-    from tunewright.train import steps
-
-    train = {"max_steps": 3, "max_length": 512, "evaluations": 1}
+@pytest.fixture
+def tiny_training(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> list[str]:
+    """The arguments of a train step of four steps on a tiny model, measured after the second and the last."""
+    train = {"max_steps": 4, "max_length": 512, "evaluations": 2, "checkpoints": 0}
     project = write_project(tmp_path / "project", model=str(make_tiny_model("llama3")[1]), train=train)
     split = tw.split(tw.load_spec(project))
-    command = ["train", "--spec", str(project), "--in", f"split={split}", "--out", str(tmp_path / "out")]
+    return ["train", "--spec", str(project), "--in", f"split={split}", "--out", str(tmp_path / "out")]
+
+
+def test_a_machine_taken_away_while_measuring_is_not_kept_waiting(
+    tiny_training: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tunewright import step
+    from tunewright.train.validation import ValidationPart
+
+    def endless(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(ValidationPart, "score", endless)
+    assert step.main(tiny_training) == EXIT_INTERRUPTED
+    assert list(tmp_path.glob(".out.partial/checkpoints/member-0/checkpoint-2"))
+    monkeypatch.undo()
+    assert step.main(tiny_training) == 0
+    told = capsys.readouterr().err
+    assert "resuming from member-0/checkpoint-2" in told
+    assert [line.split(":")[0] for line in told.splitlines() if "validation accuracy" in line] == [
+        "  step 2",
+        "  step 4",
+    ]
+
+
+def test_a_fault_after_the_last_step_loses_no_training(
+    tiny_training: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tunewright import step
+    from tunewright.train import steps
 
     def full(*_: object) -> None:
         raise RuntimeError("the memory is full")
 
     monkeypatch.setattr(steps, "load_adapter", full)
-    assert step.main(command) == EXIT_USER
+    assert step.main(tiny_training) == EXIT_USER
     assert (tmp_path / ".out.partial" / "checkpoints" / "member-0" / "adapter").is_dir()
     monkeypatch.undo()
-    assert "step 3: validation" in capsys.readouterr().err
-    assert step.main(command) == 0
-    assert "step 3: validation" not in capsys.readouterr().err, "it was not trained again"
+    assert "step 4: validation" in capsys.readouterr().err
+    assert step.main(tiny_training) == 0
+    assert "step 4: validation" not in capsys.readouterr().err, "it was not trained again"
 
 
 def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: ShortRun, tmp_path: Path) -> None:
