@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tunewright.errors import UserError
 from tunewright.evaluate.predictors import LabelScorer
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.ort_model import OrtNextToken
@@ -16,6 +17,7 @@ from tunewright.models.torch_model import TorchNextToken, load_torch_model
 from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
 from tunewright.train.encode import Row, encode_examples
+from tunewright.train.prepare import Encoder
 
 TASK = ClassifyTask("Choose:\n{labels}", {"refund": "", "delivery": "", "defect": ""})
 
@@ -48,6 +50,13 @@ def trainer_for(tiny_model: tuple[str, Path], scratch: Path, seed: int = 0, **tr
     return build_trainer(spec, folder, rows(family, folder, spec.train.loss), scratch, seed)
 
 
+def test_an_example_longer_than_the_model_reads_is_refused(tiny_model: tuple[str, Path]) -> None:
+    encoder = Encoder(spec_for(tiny_model[1], max_length=100_000))
+    assert encoder.rows(EXAMPLES)
+    with pytest.raises(UserError, match="this model reads 512"):
+        encoder.rows([Example.of("again " * 600, "refund", Meta(id="long"))])
+
+
 def test_every_linear_layer_is_adapted(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
     from tunewright.train.trainer import adapted_modules
 
@@ -60,7 +69,6 @@ def test_every_linear_layer_is_adapted(tiny_model: tuple[str, Path], tmp_path: P
 def test_training_with_only_some_layers_adapted_is_refused(tiny_model: tuple[str, Path]) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from tunewright.errors import UserError
     from tunewright.train.trainer import adapted_modules
 
     partly = get_peft_model(load_torch_model(tiny_model[1]), LoraConfig(target_modules=["o_proj", "down_proj"]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
@@ -23,21 +25,35 @@ class Encoder:
     """What examples become for one spec's base model.
 
     Raises:
-        UserError: the base model can't be found, or has no room for `train.max_length` tokens.
+        UserError: the base model can't be found, or is served with another view of long requests.
     """
 
     def __init__(self, spec: Spec):
         self._settings = spec.train
         self.base = resolve(spec.model, spec.folder)
-        _check_length(self.base.folder, spec.train.max_length)
+        config = json.loads((self.base.folder / "config.json").read_text("utf-8"))
+        _check_window(config, self.base.folder, spec.train.max_length)
+        self._context = config.get("max_position_embeddings") or math.inf
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
-        """Encoded and audited; see `tunewright.train.encode.encode_examples`."""
-        return encode_examples(
+        """Encoded and audited; see `tunewright.train.encode.encode_examples`.
+
+        Raises:
+            UserError: an example is longer than the model reads, or as there.
+        """
+        rows = encode_examples(
             examples, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
         )
+        longest = max((len(row["input_ids"]) for row in rows), default=0)
+        if longest > self._context:
+            raise UserError(
+                f"The longest example has {longest} tokens; this model reads {self._context}.",
+                where=self.base.folder,
+                fix="Shorten such inputs, or choose a model with a longer context: tunewright models ls",
+            )
+        return rows
 
     def part(self, examples: Sequence[Example], most: int = MOST) -> ValidationPart:
         """Examples to measure adapters on; of more than `most`, evenly spaced ones."""
@@ -78,17 +94,8 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     return Members(spec, encoder.base, rows, part, facts, home)
 
 
-def _check_length(folder: Path, max_length: int) -> None:
-    """Refuse examples that could be longer than the model reads, or than a sliding window, because ONNX serving sees
-    every token."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    context = config.get("max_position_embeddings")
-    if context and context < max_length:
-        raise UserError(
-            f"train.max_length = {max_length} is more than this model reads, {context} tokens.",
-            where=folder,
-            fix=f"Type: tunewright run … train.max_length={context}",
-        )
+def _check_window(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
+    """Refuse examples that could be longer than a sliding window, because ONNX serving sees every token."""
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window and window < max_length:
         raise UserError(
