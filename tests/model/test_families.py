@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,10 @@ def trainer_for(tiny_model: tuple[str, Path], scratch: Path, seed: int = 0, **tr
     return build_trainer(spec, folder, rows(family, folder, spec.train.loss), scratch, seed)
 
 
-def test_an_example_longer_than_the_model_reads_is_refused(tiny_model: tuple[str, Path]) -> None:
-    encoder = Encoder(spec_for(tiny_model[1], max_length=100_000))
+def test_an_example_longer_than_the_model_reads_is_refused(
+    make_tiny_model: Callable[[str], tuple[str, Path]],
+) -> None:
+    encoder = Encoder(spec_for(make_tiny_model("llama3")[1], max_length=100_000))
     assert encoder.rows(EXAMPLES)
     with pytest.raises(UserError, match="this model reads 512"):
         encoder.rows([Example.of("again " * 600, "refund", Meta(id="long"))])
