@@ -46,6 +46,10 @@ def codes(history: History) -> list[str]:
     return [diagnosis.code for diagnosis in diagnose(history)]
 
 
+SAID = {name: codes(history) for name, history in HISTORIES.items()}
+"""Made here, so that what the rules import is not counted as the time of one example."""
+
+
 def broken(history: History, step: int, **figures: float) -> History:
     """The same training, ended at `step` (from 1) by figures that are no numbers."""
     rows = [row | figures if row["step"] == step and "loss" in row else row for row in history.rows]
@@ -123,7 +127,7 @@ def test_names_of_labels_change_nothing(order: list[str]) -> None:
             rows = [row | {"right": {new[label]: n for label, n in row["right"].items()}} if "right" in row else row
                     for row in history.rows]  # fmt: skip
             same = replace(history, facts=replace(facts, labels=renamed[0], held=renamed[1]), rows=rows)
-            assert codes(same) == codes(history), name
+            assert codes(same) == SAID[name], name
 
 
 def test_without_a_validation_part_nothing_is_said_of_a_clean_training() -> None:
