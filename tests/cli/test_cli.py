@@ -214,6 +214,10 @@ def test_export_and_evaluate_take_the_recipe_that_was_trained(project: Path) -> 
         assert "There is no recipe 'phi'" in refused(tunewright(verb, project, "--recipe", "phi"))
 
 
+def test_a_project_without_a_bundle_is_not_served(project: Path) -> None:
+    assert f"Type: tunewright export {project}" in refused(tunewright("serve", project))
+
+
 def test_doctors_exit_code_says_whether_every_check_passed(project: Path, tmp_path: Path) -> None:
     done = tunewright("doctor", project, "--json", TUNEWRIGHT_CACHE=str(tmp_path))
     checks = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""How many steps a training takes, which everything that watches it goes by."""
+"""What the trainer is told, how many steps it takes, and where it goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from tests.conftest import make_spec
-from tunewright.train.trainer import planned_steps
+from tunewright.train.member import _last_checkpoint
+from tunewright.train.trainer import _arguments, planned_steps
 
 
 def planned(rows: int, **train: float) -> int:
@@ -35,3 +36,18 @@ def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> N
     alone = planned(10_000, batch_size=32, epochs=2)
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert planned(10_000, batch_size=4, epochs=2) == alone
+
+
+def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
+    spec = make_spec(train={"schedule": "constant", "warmup": 0.5, "precision": "float32"})
+    arguments = _arguments(spec, tmp_path, steps=10, seed=0)
+    trainer = Trainer(torch.nn.Linear(1, 1), arguments)
+    scheduler = trainer.create_scheduler(10, torch.optim.SGD(trainer.model.parameters(), lr=spec.train.lr))
+    assert scheduler.get_last_lr() == [0.0]
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((2, "{}"), (10, '{"global_st')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert _last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"

@@ -22,7 +22,9 @@ def serve(
     from tunewright.spec import SPEC_FILE
 
     latest = bundle / RUNS / "latest" / "export" / "bundle"
-    if (bundle / SPEC_FILE).is_file() and not latest.is_dir():
+    if latest.is_dir():
+        bundle = latest
+    elif (bundle / SPEC_FILE).is_file():
         raise UserError("This project has no bundle yet.", where=bundle, fix=f"Type: tunewright export {bundle}")
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(latest if latest.is_dir() else bundle, host, port, threads)
+        serve_bundle(bundle, host, port, threads)

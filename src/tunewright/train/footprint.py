@@ -26,8 +26,8 @@ from tunewright.train.trainer import hold_adapter_in_float32, lora_config
 _MOMENTS = 8
 """Bytes of AdamW's two moments for each trained number, in float32."""
 _MOMENTS_8BIT = 2
-_SHALLOW, _DEEPER = 3, 4
-"""Layers of the two models that a deep one is extrapolated from: the first and the last of them are met in both."""
+_SHALLOW = 3
+"""Layers of the model that a deep one is extrapolated from, together with one of a layer more."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,11 @@ def footprint(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str,
         on_cpu: take the ways that code takes on a CPU, instead of a GPU's kernels.
     """
     layers = config.num_hidden_layers
-    if layers <= _DEEPER or len(set(getattr(config, "layer_types", None) or [])) > 1:
+    if layers <= _SHALLOW + 1 or len(set(getattr(config, "layer_types", None) or [])) > 1:
         return _counted(config, settings, rows, dtype, on_cpu=on_cpu)
     shallow, deeper = (_counted(_with_layers(config, n), settings, rows, dtype, on_cpu=on_cpu)
-                       for n in (_SHALLOW, _DEEPER))  # fmt: skip
-    whole: Footprint = _extrapolated(shallow, deeper, (layers - _SHALLOW) // (_DEEPER - _SHALLOW))
+                       for n in (_SHALLOW, _SHALLOW + 1))  # fmt: skip
+    whole: Footprint = _extrapolated(shallow, deeper, layers - _SHALLOW)
     return whole
 
 

@@ -85,17 +85,22 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except (CannotTrain, torch.OutOfMemoryError) as error:
-            # That is a result too: the sampler is to keep away from there.
-            known = isinstance(error, CannotTrain)
-            say(f"  failed: {error.what if known else 'it takes more than the memory of the GPU'}")
-            trial.set_user_attr(_FAILED, error.diagnosis.code if known else "memory")
-            study.tell(trial, 0.0)
+        except CannotTrain as error:
+            _fail(study, trial, error.diagnosis.code, error.what)
+        except torch.OutOfMemoryError:
+            _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
             study.tell(trial, accuracy)
     result = _result(study, spec, folder, len(everything.validation))
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
     return result
+
+
+def _fail(study: Any, trial: Any, code: str, why: str) -> None:
+    """End a trial that can't be trained. That is a result too: the sampler is to keep away from there."""
+    say(f"  failed: {why}")
+    trial.set_user_attr(_FAILED, code)
+    study.tell(trial, 0.0)
 
 
 def _study(spec: Spec, folder: Path) -> Any:

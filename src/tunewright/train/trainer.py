@@ -213,9 +213,10 @@ def adapted_modules(model: Any) -> list[str]:
         and not any(name.startswith(f"{parent}.") for parent in adapted)
     ]
     if missed or not adapted:
-        which = f"{len(missed)} linear layers, {missed[0]} among them," if missed else "None of this model's layers"
         raise UserError(
-            f"{which} would {'not ' if missed else ''}be adapted.",
+            f"{len(missed)} linear layers, {missed[0]} among them, would not be adapted."
+            if missed
+            else "No layer of this model would be adapted.",
             why="Their kind is not known to peft.",
             fix="Choose another model: tunewright models ls",
         )

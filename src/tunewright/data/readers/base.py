@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+CHECK_PATHS = "Check the path, or those under `data:` in the spec."
+"""What to do where a file is not there."""
+
 RAW_LIMIT = 2000
 """Characters of a refused row that are kept for the quarantine file."""
 

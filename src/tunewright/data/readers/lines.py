@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.data.readers.base import Fault, Note, fault, note
+from tunewright.data.readers.base import CHECK_PATHS, Fault, Note, fault, note
 from tunewright.errors import UserError
 
 MAX_LINE = 8 << 20
@@ -67,9 +67,7 @@ def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader
         raw = path.open("rb", buffering=0)
         file = io.BufferedReader(_Slice(raw, span) if span else raw, _BUFFER)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError(
-            "There is no such data file.", where=path, fix="Check the path, or those under `data:` in the spec."
-        ) from None
+        raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS) from None
     with file:
         if span is None and is_gzip(file):
             with gzip.GzipFile(fileobj=file) as plain, io.BufferedReader(plain, _BUFFER) as stream:

@@ -6,6 +6,7 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunewright.data.readers.base import CHECK_PATHS
 from tunewright.errors import UserError
 
 OUTPUTS = ("findings.json", "fixes.jsonl")
@@ -50,15 +51,11 @@ def files(source: str | Path) -> list[SourceFile]:
     if path.exists():
         return [SourceFile(path, path.name)]
     if not glob.has_magic(str(path)):
-        raise UserError(
-            "There is no such data file.", where=path, fix="Check the path, or those under `data:` in the spec."
-        )
+        raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS)
     fixed = Path(*path.parts[: next(n for n, part in enumerate(path.parts) if glob.has_magic(part))])
     found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]  # noqa: PTH207 (absolute patterns)
     if not found:
-        raise UserError(
-            "No file matches this pattern.", where=path, fix="Check the path, or those under `data:` in the spec."
-        )
+        raise UserError("No file matches this pattern.", where=path, fix=CHECK_PATHS)
     return _named(found, fixed)
 
 
