@@ -53,6 +53,23 @@ def _machine() -> Iterator[Check]:
     writable = os.access(present, os.W_OK)
     yield Check("model cache", writable, f"{cache} {'is writable' if writable else 'is not writable'}",
                 "Set TUNEWRIGHT_CACHE to a folder of yours.")  # fmt: skip
+    yield _gpu()
+
+
+def _gpu() -> Check:
+    # Without NVIDIA's driver there is no need to wait a second for torch.
+    if shutil.which("nvidia-smi") is None:
+        return Check("GPU", True, "none, so trainings run on the CPU")
+    if importlib.util.find_spec("torch") is None:
+        return Check("GPU", True, "NVIDIA's driver is here; torch, which would use it, is not")
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("GPU", False, f"NVIDIA's driver is here, but torch {torch.__version__} finds no GPU to use",
+                     "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
+                     "(pytorch.org/get-started).")  # fmt: skip
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Check("GPU", True, ", ".join(names))
 
 
 def _extras() -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import python, write_project
 from tunewright.cli import main
@@ -240,6 +242,13 @@ def test_doctor_shows_what_is_wrong_with_a_spec(project: Path) -> None:
     (fault,) = [check for check in json.loads(done.stdout) if check["name"] == "spec"]
     assert not fault["passed"]
     assert "did you mean 'epochs'?" in fault["found"]
+
+
+def test_doctor_says_when_torch_does_not_see_the_gpu_whose_driver_is_here(tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    checks = json.loads(tunewright("doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}").stdout)
+    assert [check["passed"] for check in checks if check["name"] == "GPU"] == [torch.cuda.is_available()]
 
 
 @pytest.mark.parametrize("model", ["absent.gguf", "./absent", "nonsense", "phi-3-small"])

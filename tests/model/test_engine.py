@@ -169,10 +169,10 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
     from tunewright.train import lora
 
     def drawn(values: Any, rate: float) -> Any:
-        return (values.detach().double() * 7919.17).frac().abs() >= rate
+        return -((values.detach().double() * 7919.17).frac().abs() >= rate).short()
 
     def dropped(self: Any, values: Any) -> Any:
-        return values * drawn(values, self.p) / (1 - self.p) if self.training else values
+        return values * -drawn(values, self.p) / (1 - self.p) if self.training else values
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG])
@@ -184,16 +184,25 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
     assert_same(ours, plain(peft_model(folder, dtype="float64", dropout=0.3), some), rtol=1e-6)
 
 
-def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean() -> None:
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: float) -> None:
     import torch
 
     from tunewright.train.lora import _fused_lora
 
     torch.manual_seed(0)
-    x, weight, down, up = torch.ones(2000, 50), torch.zeros(1, 50), torch.eye(50)[:1], torch.ones(1, 1)
-    y = _fused_lora().apply(x, weight, None, torch.float32, None, down, up, 1.0, 0.2)
-    assert (y == 0).float().mean() == pytest.approx(0.2, abs=0.03)
-    assert float(y.mean()) == pytest.approx(1, abs=0.04)
+    dtype = getattr(torch, name)
+    x, weight = torch.ones(40_000, 5, dtype=dtype, requires_grad=True), torch.zeros(1, 5, dtype=dtype)
+    down, up = torch.eye(5)[:1], torch.ones(1, 1)
+    y = _fused_lora().apply(x, weight, None, dtype, None, down, up, 1.0, rate)
+    # Four standard deviations of 40,000 draws.
+    assert float((y == 0).double().mean()) == pytest.approx(rate, abs=0.01)
+    assert float(y.double().mean()) == pytest.approx(1, abs=0.06)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad[:, 0], y[:, 0].detach()), "what was dropped has no gradient"
+    assert not x.grad[:, 1:].any()
 
 
 def test_a_model_whose_logits_are_more_than_a_product_keeps_its_own_head() -> None:

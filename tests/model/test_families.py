@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,28 @@ def test_training_with_only_some_layers_adapted_is_refused(tiny_model: tuple[str
     partly = get_peft_model(load_torch_model(tiny_model[1]), LoraConfig(target_modules=["o_proj", "down_proj"]))
     with pytest.raises(UserError, match="would not be adapted"):
         adapted_modules(partly)
+
+
+@pytest.mark.parametrize(("checkpointing", "most"), [(False, 16), (True, 2)])
+def test_measuring_takes_no_more_examples_at_once_than_the_memory_of_a_step_holds(
+    make_tiny_model: Callable[[str], tuple[str, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpointing: bool,
+    most: int,
+) -> None:
+    model = make_tiny_model("llama3")
+    trainer = trainer_for(model, tmp_path, gradient_checkpointing=checkpointing)
+    part = Encoder(spec_for(model[1], gradient_checkpointing=checkpointing)).part(EXAMPLES * 5)
+    collate, sizes = trainer.engine.collate, []
+
+    def counting(rows: Sequence[Row]) -> Any:
+        sizes.append(len(rows))
+        return collate(rows)
+
+    monkeypatch.setattr(trainer.engine, "collate", counting)
+    assert len(part.score(trainer.model, trainer.engine).right) == 40
+    assert max(sizes) == most
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])

@@ -2,9 +2,9 @@
 
     y = x W^T + s (drop(x) A^T) B^T
 
-The forward pass keeps x and drop(x) A^T alone; the backward pass adds the adapter's part of the gradient into the
-base's product. Where the base is 4-bit NF4, it is dequantised once in each direction and never kept. The adapter's
-master weights stay in float32; products are computed in the base's type.
+The forward pass keeps x, what dropout draws, and drop(x) A^T alone; the backward pass adds the adapter's part of the
+gradient into the base's product. Where the base is 4-bit NF4, it is dequantised once in each direction and never kept.
+The adapter's master weights stay in float32; products are computed in the base's type.
 """
 
 from __future__ import annotations
@@ -71,14 +71,24 @@ def _dense(weight: Any, state: Any, dtype: Any) -> Any:
 
 
 def drawn(values: Any, rate: float) -> Any:
-    """Which values dropout keeps, bool of their shape; each is dropped with probability `rate`, to 1 in 65536.
+    """Which values dropout keeps, int16 of their shape: -1, all bits set, or with probability `rate`, to 1 in 32768, 0.
 
     16 random bits a value rather than a float: on a CPU drawing is what dropout costs.
     """
     import torch
 
     bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device).random_(-(2**63), None)
-    return bits.view(torch.int16)[: values.numel()].view(values.shape) >= round(65536 * rate) - 32768
+    bits = bits.view(torch.int16)[: values.numel()].view(values.shape)
+    # The sign of a 15-bit number minus a bound: a comparison's bool would be ten times slower to work with.
+    return bits.bitwise_right_shift_(1).sub_(round(32768 * (1 - rate)) - 16384).bitwise_right_shift_(15)
+
+
+def _keep(values: Any, kept: Any) -> Any:
+    """`values`, with zeros where dropout keeps nothing; not scaled."""
+    import torch
+
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.itemsize]
+    return (values.view(integers) & kept.to(integers)).view(values.dtype)
 
 
 @functools.cache
@@ -95,27 +105,27 @@ def _fused_lora() -> Any:
             if bias is not None:
                 y += bias
             kept = drawn(flat, rate) if rate else None
-            dropped = flat if kept is None else (flat * kept).div_(1 - rate)
-            inner = dropped @ down.t()
+            inner = (flat if kept is None else _keep(flat, kept)) @ down.t()
+            scale /= 1 - rate
             y.addmm_(inner, up.t(), alpha=scale)
-            ctx.save_for_backward(dropped, inner, kept, weight, down, up)
-            ctx.state, ctx.scale, ctx.rate, ctx.shape, ctx.type = state, scale, rate, x.shape, x.dtype
+            ctx.save_for_backward(flat, inner, kept, weight, down, up)
+            ctx.state, ctx.scale, ctx.shape, ctx.type = state, scale, x.shape, x.dtype
             return y.view(*x.shape[:-1], -1)
 
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
-            dropped, inner, kept, weight, down, up = ctx.saved_tensors
-            flat = upstream.reshape(-1, upstream.shape[-1])
-            of_inner = (flat @ up).mul_(ctx.scale)
-            of_up = (flat.t() @ inner).float().mul_(ctx.scale)
-            of_down = (of_inner.t() @ dropped).float()
+            flat, inner, kept, weight, down, up = ctx.saved_tensors
+            of_y = upstream.reshape(-1, upstream.shape[-1])
+            of_inner = (of_y @ up).mul_(ctx.scale)
+            of_up = (of_y.t() @ inner).float().mul_(ctx.scale)
+            of_down = (of_inner.t() @ (flat if kept is None else _keep(flat, kept))).float()
             of_x = None
             if ctx.needs_input_grad[0]:
-                of_x = flat @ _dense(weight, ctx.state, flat.dtype)
+                of_x = of_y @ _dense(weight, ctx.state, of_y.dtype)
                 if kept is None:
                     of_x.addmm_(of_inner, down)
                 else:
-                    of_x.add_((of_inner @ down).mul_(kept).div_(1 - ctx.rate))
+                    of_x.add_(_keep(of_inner @ down, kept))
                 of_x = of_x.view(ctx.shape).to(ctx.type)
             return of_x, None, None, None, None, of_down, of_up, None, None
 
