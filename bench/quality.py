@@ -33,12 +33,13 @@ INSTRUCTIONS = {
     "banking77": "Which intent is this banking question about?",
     "clinc150": "Which intent is this request about?",
 }
-SETTINGS = {
-    "banking77": {"loss": "labels", "batch_size": 32, "lr": 1.5e-3, "epochs": 3, "schedule": "cosine"},
-    "clinc150": {
-        "loss": "labels", "batch_size": 32, "lr": 1.5e-3, "epochs": 2, "schedule": "cosine", "lora": {"dropout": 0.1},
-    },
+COMMON: dict[str, object] = {
+    "loss": "labels", "batch_size": 32, "lr": 1.5e-3, "epochs": 2, "schedule": "cosine", "lora": {"dropout": 0.1},
 }  # fmt: skip
+SETTINGS = {
+    "banking77": COMMON | {"members": 3},
+    "clinc150": COMMON,
+}
 """Chosen with `choose`; docs/experiments.md says how."""
 
 
