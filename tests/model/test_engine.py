@@ -185,7 +185,7 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5, 0.9])
 def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: float) -> None:
     import torch
 
@@ -196,9 +196,10 @@ def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: f
     x, weight = torch.ones(40_000, 5, dtype=dtype, requires_grad=True), torch.zeros(1, 5, dtype=dtype)
     down, up = torch.eye(5)[:1], torch.ones(1, 1)
     y = _fused_lora().apply(x, weight, None, dtype, None, down, up, 1.0, rate)
-    # Four standard deviations of 40,000 draws.
-    assert float((y == 0).double().mean()) == pytest.approx(rate, abs=0.01)
-    assert float(y.double().mean()) == pytest.approx(1, abs=0.06)
+    chance = 4 * (rate * (1 - rate) / len(y)) ** 0.5  # four standard deviations of the share of 40,000 draws
+    assert float((y == 0).double().mean()) == pytest.approx(rate, abs=chance)
+    # 16 bits round what is kept, 1 / (1 - rate), by up to 0.4 %.
+    assert float(y.detach().double().mean()) == pytest.approx(1, abs=chance / (1 - rate) + 0.004)
     y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad[:, 0], y[:, 0].detach()), "what was dropped has no gradient"

@@ -84,9 +84,11 @@ def drawn(values: Any, rate: float) -> Any:
 
 
 def _keep(values: Any, kept: Any) -> Any:
-    """`values`, with zeros where dropout keeps nothing; not scaled."""
+    """`values`, with zeros where dropout keeps nothing; not scaled. Without dropout `kept` is None."""
     import torch
 
+    if kept is None:
+        return values
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.itemsize]
     return (values.view(integers) & kept.to(integers)).view(values.dtype)
 
@@ -105,7 +107,7 @@ def _fused_lora() -> Any:
             if bias is not None:
                 y += bias
             kept = drawn(flat, rate) if rate else None
-            inner = (flat if kept is None else _keep(flat, kept)) @ down.t()
+            inner = _keep(flat, kept) @ down.t()
             scale /= 1 - rate
             y.addmm_(inner, up.t(), alpha=scale)
             ctx.save_for_backward(flat, inner, kept, weight, down, up)
@@ -118,7 +120,7 @@ def _fused_lora() -> Any:
             of_y = upstream.reshape(-1, upstream.shape[-1])
             of_inner = (of_y @ up).mul_(ctx.scale)
             of_up = (of_y.t() @ inner).float().mul_(ctx.scale)
-            of_down = (of_inner.t() @ (flat if kept is None else _keep(flat, kept))).float()
+            of_down = (of_inner.t() @ _keep(flat, kept)).float()
             of_x = None
             if ctx.needs_input_grad[0]:
                 of_x = of_y @ _dense(weight, ctx.state, of_y.dtype)
