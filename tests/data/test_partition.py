@@ -88,6 +88,14 @@ def test_what_joined_much_of_the_data_is_told_and_counted(capsys: pytest.Capture
     assert set(ids(rows[:60])) <= set(ids([*made.dataset.train, *made.dataset.validation]))
 
 
+def test_nothing_is_told_of_blocks_where_nothing_is_to_be_held_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(n, unalike(str(n)), group="template" if n < 60 else None) for n in range(100)]
+    named = [row(n, unalike(f"named {n}"), part="later") for n in range(5)]
+    spec = spec_of(test={"later": "t.jsonl"}, validation_fraction=0)
+    assert partition(spec, {"train": rows, "later": named}, None).result["validation"] == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_newer_than_the_test_but_of_a_block_too_large_for_it_is_withheld(tmp_path: Path) -> None:
     large = [row(n, unalike(str(n)), group="template", time=n) for n in range(100)]
     rest = [row(100 + n, unalike(str(100 + n)), time=n) for n in range(100)]

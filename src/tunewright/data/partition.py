@@ -133,7 +133,7 @@ def _absent(dataset: Dataset) -> list[str]:
 def _tell(result: Mapping[str, Any], rows: int, held: int, wanted: float) -> None:
     """Say what a reader of the figures must know: large blocks, the frozen test, what is withheld, absent labels."""
     largest = result["blocks"]["largest"]
-    if largest > wanted:
+    if 0 < wanted < largest:
         say(
             f"  ! Groups, repeats and near copies join {largest} of {rows} rows ({100 * largest / rows:.0f} %), more "
             f"than were to be held out: {held} rows are held out where {wanted:.0f} were wanted."
