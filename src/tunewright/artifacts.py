@@ -89,6 +89,8 @@ class Output:
 
     path: Path
     result: dict[str, Any] = field(default_factory=dict)
+    others_mb: float = 0.0
+    """Peak memory of the other processes that worked on it, in MB (10^6 bytes)."""
 
 
 def partial_of(target: Path) -> Path:
@@ -131,7 +133,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
             code_version=code_version,
             libraries=library_versions(),
             wall_seconds=round(time.monotonic() - started, 2),
-            peak_memory_mb=round(peak_memory_mb(), 1),
+            peak_memory_mb=round(peak_memory_mb() + output.others_mb, 1),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             result=output.result,
         )

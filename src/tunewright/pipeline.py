@@ -8,10 +8,12 @@ is one of the models to be evaluated.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tunewright.artifacts import (
     Manifest,
@@ -45,6 +47,7 @@ class Step:
         inputs: the steps whose outputs it reads.
         sections: the top-level spec keys it depends on.
         resumes: names in its unfinished output that a later try may go on from.
+        divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Step:
     inputs: tuple[str, ...]
     sections: tuple[str, ...]
     resumes: tuple[str, ...] = ()
+    divided: str = ""
 
 
 STEPS = {
@@ -62,7 +66,8 @@ STEPS = {
              ("task", "data", "model", "train.max_length", "goal")),
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
-             ("task", "model", "train", "seed"), resumes=("checkpoints",)),
+             ("task", "model", "train", "seed"), resumes=("checkpoints",),
+             divided="tunewright.train.division:processes_for"),
         Step("export", "tunewright.export.steps:run_export", "export", ("train",),
              ("name", "task", "model", "train", "export")),
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
@@ -211,23 +216,31 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
     contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
     provenance = fingerprint(spec, step, contents)
     recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
+    function: StepFunction = _named(step.function)
     if not is_leader():
         # The leader of a distributed training owns the folder; the others work in it and finish nothing.
         partial = partial_of(target)
         partial.mkdir(parents=True, exist_ok=True)
-        _function(step)(spec, inputs, Output(partial))
+        function(spec, inputs, Output(partial))
         return
     with atomic_folder(
         target, kind=step.name, fingerprint=provenance["fingerprint"], spec_sha256=provenance["spec_sha256"],
         inputs=recorded, seed=spec.seed, code_version=provenance["code_version"], keep=step.resumes,
     ) as output:  # fmt: skip
-        _function(step)(spec, inputs, output)
+        function(spec, inputs, output)
 
 
-def _function(step: Step) -> StepFunction:
-    module, _, name = step.function.partition(":")
-    function: StepFunction = getattr(__import__(module, fromlist=[name]), name)
-    return function
+def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
+    """In how many processes of this machine a step is to run; one of several that others started is not divided."""
+    if not step.divided or "RANK" in os.environ:
+        return 1
+    count: int = _named(step.divided)(spec, inputs)
+    return count
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(__import__(module, fromlist=[name]), name)
 
 
 def _point_latest(runs: Path, outcome: StepOutcome) -> None:

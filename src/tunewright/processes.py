@@ -14,6 +14,8 @@ from pathlib import Path
 from tunewright.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
+SHARES = "TUNEWRIGHT_SHARES"
+"""Environment variable: how many processes share the batches of a step; see `tunewright.launch`."""
 
 
 def end_with_parent() -> None:
@@ -35,6 +37,20 @@ def is_leader() -> bool:
 def process_count() -> int:
     """How many processes work on a step together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def share() -> tuple[int, int]:
+    """Which share of each batch is this process's, and of how many; of one, where its batches are its own."""
+    count = int(os.environ.get(SHARES, "1"))
+    return (int(os.environ["RANK"]), count) if count > 1 else (0, 1)
+
+
+def threads() -> int:
+    """Threads that numerical libraries may use: what OMP_NUM_THREADS says, else all cores this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

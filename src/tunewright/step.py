@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
-from tunewright.pipeline import STEPS, execute_step
+from tunewright.launch import launch
+from tunewright.pipeline import STEPS, execute_step, processes_of
 from tunewright.processes import end_with_parent
 from tunewright.progress import quiet_loggers, say
 from tunewright.spec import load_spec
@@ -34,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_loggers()  # before a step's module imports the libraries: some speak up as they are imported
     try:
         spec = load_spec(options.spec, options.overrides, recipe=options.recipe)
-        execute_step(STEPS[options.name], spec, dict(_pair(text) for text in options.inputs), options.out)
+        step, inputs = STEPS[options.name], dict(_pair(text) for text in options.inputs)
+        if (count := processes_of(step, spec, inputs)) > 1:
+            return launch(sys.argv[1:] if arguments is None else arguments, count)
+        execute_step(step, spec, inputs, options.out)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 (the boundary where faults become messages)

@@ -4,54 +4,147 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import write_project
 from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.errors import EXIT_INTERRUPTED
 
 
-def train(project: Path, out: str, *launcher: str) -> Path:
-    command = [
+def command(project: Path, out: str, *launcher: str) -> list[str]:
+    return [
         sys.executable, *launcher, "-m", "tunewright.step", "train", "--spec", str(project),
         "--in", f"split={project / 'split'}", "--out", str(project / out),
     ]  # fmt: skip
+
+
+def train(project: Path, out: str, *launcher: str, **environment: str) -> Path:
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+        command(project, out, *launcher), capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert read_manifest(project / out)
     assert not list(project.glob(".*.partial"))
     return project / out
 
 
-def test_two_processes_take_the_steps_of_one(
-    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
-) -> None:
+MakeProject = Callable[..., Path]
+
+
+@pytest.fixture
+def make_project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> MakeProject:
+    """Settings of a training -> a project with its data split: 66 training rows, 6 to measure on, a tiny model."""
+
+    def make(**settings: object) -> Path:
+        _, model = make_tiny_model("llama3")
+        settings = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
+        project = write_project(tmp_path / "project", model=str(model), train=settings)
+        for name, inputs in (("check", []), ("split", ["--in", f"check={project / 'check'}"])):
+            step = [sys.executable, "-m", "tunewright.step", name, "--spec", str(project), *inputs]
+            subprocess.run([*step, "--out", str(project / name)], check=True, capture_output=True)
+        return project
+
+    return make
+
+
+def assert_same_training(left: Path, right: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    _, model = make_tiny_model("llama3")
-    settings = {"max_steps": 6, "lr": 0.01, "precision": "float32", "evaluations": 2}
-    project = write_project(tmp_path / "project", model=str(model), train={"batch_size": 8, **settings})
-    for name, inputs in (("check", []), ("split", ["--in", f"check={project / 'check'}"])):
-        command = [sys.executable, "-m", "tunewright.step", name, "--spec", str(project), *inputs]
-        subprocess.run([*command, "--out", str(project / name)], check=True, capture_output=True)
+    curves = [[row for row in read_jsonl(run / "curve.jsonl") if "loss" in row] for run in (left, right)]
+    assert [row["loss"] for row in curves[1]] == pytest.approx([row["loss"] for row in curves[0]], rel=1e-4)
+    weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (left, right)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=2e-4, rtol=1e-2)
+
+
+def result(run: Path) -> dict[str, Any]:
+    manifest = read_manifest(run)
+    assert manifest
+    return manifest.result
+
+
+def test_two_processes_take_the_steps_of_one(make_project: MakeProject) -> None:
+    project = make_project(batch_size=8, max_steps=6)
     one = train(project, "one")
     spec = json.loads((project / "tunewright.yaml").read_text("utf-8"))
     spec["train"]["batch_size"] = 4
     (project / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
     two = train(project, "two", "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29541")
-    curves = [[row for row in read_jsonl(run / "curve.jsonl") if "loss" in row] for run in (one, two)]
-    assert len(curves[0]) == 6
-    assert [row["loss"] for row in curves[1]] == pytest.approx([row["loss"] for row in curves[0]], rel=1e-4)
-    weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, two)]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, atol=2e-4, rtol=1e-2)
+    assert result(one)["steps"] == 6
+    assert_same_training(one, two)
+
+
+def test_a_cpu_machine_divides_batches_by_itself(make_project: MakeProject) -> None:
+    """Two epochs of four whole batches and one of two rows: the same rows in the same order, each once."""
+    project = make_project(batch_size=16, epochs=2)
+    one = train(project, "one", OMP_NUM_THREADS="2", RANK="0")
+    two = train(project, "two", OMP_NUM_THREADS="2")
+    assert [result(run)["processes"] for run in (one, two)] == [1, 2]
+    assert result(one)["steps"] == result(two)["steps"] == 10
+    assert_same_training(one, two)
+    measured = [[row for row in read_jsonl(run / "curve.jsonl") if "accuracy" in row] for run in (one, two)]
+    assert len(measured[0]) == 2
+    for left, right in zip(*measured, strict=True):
+        assert left["right"] == right["right"]
+        assert left["validation_loss"] == pytest.approx(right["validation_loss"], rel=1e-3)
+
+
+def start(project: Path, out: str) -> subprocess.Popen[str]:
+    """A training in two processes, of which the first checkpoint is there."""
+    training = subprocess.Popen(
+        command(project, out), stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+    )
+    deadline = time.monotonic() + 240
+    while not list(project.glob(f".{out}.partial/checkpoints/member-0/checkpoint-*/trainer_state.json")):
+        assert training.poll() is None, training.stderr and training.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return training
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()]
+
+
+@pytest.mark.parametrize("fault", ["a machine taken away", "one process killed", "all killed"])
+def test_divided_trainings_go_on_where_they_were(make_project: MakeProject, fault: str) -> None:
+    project = make_project(batch_size=16, epochs=12, checkpoints=11, lora={"dropout": 0.2})
+    straight = train(project, "straight", OMP_NUM_THREADS="2")
+    training = start(project, "out")
+    processes = children(training.pid)
+    assert len(processes) == 2
+    if fault == "a machine taken away":
+        training.terminate()
+        code = EXIT_INTERRUPTED
+    elif fault == "one process killed":
+        os.kill(processes[1], signal.SIGKILL)
+        code = 128 + signal.SIGKILL
+    else:
+        training.kill()
+        code = -signal.SIGKILL
+    _, told = training.communicate(timeout=60)
+    assert training.returncode == code, told
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        time.sleep(0.05)
+    assert not (project / "out").exists()
+    again = subprocess.run(
+        command(project, "out"), capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "resuming from member-0/checkpoint-" in again.stderr
+    assert_same_training(straight, project / "out")
+    assert (straight / "curve.jsonl").read_bytes() == (project / "out" / "curve.jsonl").read_bytes()
 
 
 _SHARDED = """
@@ -100,11 +193,11 @@ def test_a_model_that_fsdp_divides_learns_the_same(
     """FSDP2 over the fused layers: frozen 16-bit or 4-bit weights beside adapters in float32, checkpointed."""
     _, model = make_tiny_model("llama3")
     (tmp_path / "sharded.py").write_text(_SHARDED, "utf-8")
-    command = [
+    launched = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}",
         str(tmp_path / "sharded.py"), str(model), dtype, weights,
     ]  # fmt: skip
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        launched, capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr

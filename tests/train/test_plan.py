@@ -16,6 +16,7 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
 from tunewright.spec.schema import TrainSpec
 from tunewright.train import batches, here, plan
+from tunewright.train.division import Division
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.plan import Plan
 
@@ -124,6 +125,22 @@ def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.here.memory_gib == 16
     assert found.here.peak_gib > found.footprint.peak / plan.GIB
     assert found.here.hours > 0
+
+
+@pytest.mark.usefixtures("one_footprint")
+def test_each_process_that_shares_batches_holds_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
+    monkeypatch.setattr(plan, "cpu_speed", lambda _: here.CpuSpeed(1e11, 1e10))
+    found = []
+    for divided in (Division(1, 1.0), Division(2, 0.75)):
+        monkeypatch.setattr(plan, "division", lambda *_, divided=divided: divided)
+        found.append(planned("smollm2-135m").here)
+    one, two = found
+    assert one
+    assert two
+    assert two.processes == 2
+    assert two.peak_gib == pytest.approx(2 * one.peak_gib)
+    assert two.hours == pytest.approx(0.75 * one.hours)
 
 
 def test_a_small_training_peaks_when_its_model_is_loaded(tmp_path: Path) -> None:

@@ -79,9 +79,10 @@ def _print(plan: Plan) -> None:
         + f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}\n"
     )
     if here := plan.here:
+        several = f", {here.processes} processes" if here.processes > 1 else ""
         typer.echo(
-            f"On this machine's CPU, in {here.precision}: {here.peak_gib:.1f} of {here.memory_gib:.1f} GiB of memory, "
-            f"about {spoken(here.hours)}\n"
+            f"On this machine's CPU, in {here.precision}{several}: {here.peak_gib:.1f} of {here.memory_gib:.1f} GiB of "
+            f"memory, about {spoken(here.hours)}\n"
         )
     table = Table(header_style="bold")
     for name in ("size", "GPUs", "GiB", "peak", "", "hours", "USD", ""):

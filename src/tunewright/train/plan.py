@@ -18,8 +18,10 @@ from tunewright.processes import machine_memory
 from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
+from tunewright.train.division import Division, division
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.here import cpu_speed, resident, stored_bytes
+from tunewright.train.shares import dealt
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
@@ -62,8 +64,10 @@ class Here:
 
     memory_gib: float
     """Of the machine."""
+    processes: int
+    """That share each batch."""
     peak_gib: float
-    """Resident memory of the process."""
+    """Resident memory of all of them."""
     precision: str
     hours: float
     """As fast as this machine is now: others' work on it counts."""
@@ -130,7 +134,8 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         for name, machine in book.machines.items()
         if machine.gpu
     ]
-    here = None if peak.fixed > machine_memory() or torch.cuda.is_available() else _here(config, spec, batches, passes)
+    tried = peak.fixed <= machine_memory() and not torch.cuda.is_available()
+    here = _here(config, spec, batches, passes, division(spec, train, len(train))) if tried else None
     return Plan(
         spec.model,
         batches,
@@ -143,13 +148,13 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     )
 
 
-def _here(config: Any, spec: Spec, batches: Batches, passes: float) -> Here:
+def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Division) -> Here:
     dtype = compute_type(spec.train.precision)
-    peak, middle = (
-        footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (batches.heaviest, batches.middle)
-    )
-    hours = passes * cpu_speed(dtype).seconds(middle.work) / 3600
-    return Here(machine_memory() / GIB, resident(peak, stored_bytes(spec.model, spec.folder)) / GIB, dtype, hours)
+    share, *_ = dealt(batches.heaviest, divided.processes)
+    peak, middle = (footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (share, batches.middle))
+    memory = divided.processes * resident(peak, stored_bytes(spec.model, spec.folder))
+    hours = passes * cpu_speed(dtype).seconds(middle.work) * divided.time / 3600
+    return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,

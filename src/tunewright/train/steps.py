@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
+from tunewright.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
-from tunewright.processes import is_leader, process_count
+from tunewright.processes import is_leader, process_count, share, threads
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
@@ -21,7 +21,9 @@ from tunewright.train.history import CURVE, DIAGNOSIS
 from tunewright.train.member import ADAPTER
 from tunewright.train.prepare import prepare
 from tunewright.train.rules import diagnose
+from tunewright.train.shares import alone
 from tunewright.train.soup import average_adapters
+from tunewright.train.together import gathered
 from tunewright.train.tracking import tracked
 from tunewright.train.trainer import adapted_modules, load_adapter, planned_steps
 from tunewright.train.watch import Recorder
@@ -40,7 +42,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
-    _tell_gpus()
+    _tell_processes()
     planned = planned_steps(spec, len(train))
     with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
         try:
@@ -51,8 +53,11 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         except CannotTrain as error:
             tracking.diagnosis([error.diagnosis])
             raise
+        _, *others = gathered(peak_memory_mb())
         if not is_leader():
             return
+        alone()
+        output.others_mb = sum(others)
         curves = [read_jsonl(member / CURVE) for member in members]
         found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
         tracking.diagnosis(found)
@@ -80,6 +85,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "validation_loss": score.loss if score else None,
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),
+        "processes": process_count(),
         "left_out": engine.reasons,
         "tokens": sum(len(row["input_ids"]) for row in train),
         "diagnosis": [each.code for each in found],
@@ -90,9 +96,11 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     shutil.rmtree(training.home)
 
 
-def _tell_gpus() -> None:
-    """Say so where GPUs would stand idle."""
+def _tell_processes() -> None:
+    """Say what works on it, and where GPUs would stand idle."""
     import torch
 
+    if share()[1] > 1:
+        say(f"  {process_count()} processes share each batch, {threads()} threads each")
     if process_count() == 1 and torch.cuda.device_count() > 1:
         say(f"  one of {torch.cuda.device_count()} GPUs is used; for all: tunewright recipes launch multi-gpu")

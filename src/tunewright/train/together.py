@@ -22,12 +22,17 @@ def agreed(found: _Found) -> _Found:
 
 def any_of(flag: bool) -> bool:
     """Whether it is true in any process. Every process has to call this."""
+    return any(gathered(flag))
+
+
+def gathered(found: _Found) -> list[_Found]:
+    """What each process found, the leader's first. Every process has to call this."""
     if process_count() == 1:
-        return flag
+        return [found]
     distributed = _joined()
-    flags: list[bool] = [False] * process_count()
-    distributed.all_gather_object(flags, flag)
-    return any(flags)
+    everything: list[Any] = [None] * process_count()
+    distributed.all_gather_object(everything, found)
+    return everything
 
 
 def _joined() -> Any:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
 from tunewright.models.torch_model import compute_type, load_torch_model
-from tunewright.processes import process_count
+from tunewright.processes import process_count, share
 from tunewright.spec import Spec
 from tunewright.spec.schema import LoraSpec
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
+from tunewright.train.shares import own_share, whole_batches
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 def planned_steps(spec: Spec, rows: int) -> int:
     """Optimizer steps for one adapter, by all processes that train it together."""
-    batches = math.ceil(rows / (spec.train.batch_size * process_count()))
+    _, shares = share()
+    batches = math.ceil(rows / (spec.train.batch_size * process_count() // shares))
     steps = math.ceil(spec.train.epochs * math.ceil(batches / spec.train.accumulation))
     return min(steps, spec.train.max_steps or steps)
 
@@ -53,6 +55,9 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
                 loss = loss * self.accelerator.num_processes
             return (loss, None) if return_outputs else loss
 
+        def get_train_dataloader(self) -> Any:
+            return whole_batches(self) if share()[1] > 1 else super().get_train_dataloader()
+
     # The adapter's first values are drawn when it is attached, so the seed is set before that.
     set_seed(seed)
     trainer = Trainer(
@@ -68,8 +73,10 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
     # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
     hold_adapter_in_float32(trainer.model)
     trainer.engine = fit_engine(trainer.model, rows, wanted)
-    trainer.data_collator = trainer.engine.collate
-    if not trainer.engine.shared_prefix:
+    trainer.data_collator = lambda batch: trainer.engine.collate(own_share(batch))
+    # Not before: all shares begin with the same adapter, and then each draws a dropout of its own.
+    set_seed(seed + share()[0])
+    if not trainer.engine.shared_prefix and share()[1] == 1:
         # Padded batches waste least when their examples are of one length; packed ones have no padding.
         trainer.args.train_sampling_strategy = "group_by_length"
     return trainer
@@ -114,8 +121,8 @@ def load_adapter(spec: Spec, folder: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(_base_model(spec, folder), str(adapter)).eval()
 
 
-def mean_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> float:
-    """Mean cross-entropy of the rows' labelled tokens.
+def summed_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> tuple[float, int]:
+    """Summed cross-entropy of the rows' labelled tokens, and how many these are.
 
     Args:
         model: prepared by `fit_engine`, which gave `engine`.
@@ -123,13 +130,13 @@ def mean_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> 
     """
     import torch
 
-    total = tokens = 0.0
+    total, tokens = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(rows), at_once):
             batch = on_device_of(model, engine.collate(rows[start : start + at_once]))
             total += float(supervised_loss(model, batch))
             tokens += int((batch["labels"] != IGNORED).sum())
-    return round(total / tokens, 4)
+    return total, tokens
 
 
 def _optimizer(spec: Spec) -> str:
@@ -156,7 +163,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         # what is learnt
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.batch_size // share()[1],
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
         train_sampling_strategy="random",
@@ -175,6 +182,8 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         use_cpu=not torch.cuda.is_available(),
         ddp_backend="gloo" if process_count() > 1 and not torch.cuda.is_available() else None,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
         # records
         prediction_loss_only=True,
         remove_unused_columns=False,

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.processes import share
 from tunewright.spec.schema import TrainSpec
 from tunewright.tasks import Example, LabelTrie, Task
 from tunewright.train.answering import likeliest_labels
 from tunewright.train.encode import Row
 from tunewright.train.engine import Engine
-from tunewright.train.trainer import mean_loss
+from tunewright.train.together import gathered
+from tunewright.train.trainer import summed_loss
 
 SCORES = "scores.jsonl"
 MOST = 512
@@ -85,12 +87,26 @@ class ValidationPart:
             counts[label] += right == "1"
         return counts
 
-    def score(self, model: Any, engine: Engine) -> Score:
-        """Measure a model that `fit_engine` prepared; it is left as it was."""
+    def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
+        """Measure a model that `fit_engine` prepared; it is left as it was.
+
+        Args:
+            divided: among the processes that share batches, each of which has to call this.
+        """
+        number, shares = share() if divided else (0, 1)
+        mine = slice(number, None, shares)
         training = model.training
         model.eval()
-        answers = likeliest_labels(model, engine.collate, self._prompts, self._trie, self._at_once)
-        loss = mean_loss(model, engine, self._rows, self._at_once)
+        answers = likeliest_labels(model, engine.collate, self._prompts[mine], self._trie, self._at_once)
+        summed = summed_loss(model, engine, self._rows[mine], self._at_once)
         model.train(training)
-        right = "".join(str(int(a == wanted)) for (a, _), wanted in zip(answers, self._wanted, strict=True))
-        return Score(right, loss)
+        right = "".join(str(int(a == wanted)) for (a, _), wanted in zip(answers, self._wanted[mine], strict=True))
+        return _joined([(right, *summed)] if shares == 1 else gathered((right, *summed)))
+
+
+def _joined(parts: Sequence[tuple[str, float, int]]) -> Score:
+    """The score of all from those of the shares: what was right, summed loss, number of labelled tokens."""
+    right = [""] * sum(len(right) for right, _, _ in parts)
+    for number, (of_part, _, _) in enumerate(parts):
+        right[number :: len(parts)] = of_part
+    return Score("".join(right), round(sum(loss for _, loss, _ in parts) / sum(tokens for _, _, tokens in parts), 4))

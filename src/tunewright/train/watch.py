@@ -105,7 +105,7 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         score = None
         with self._eviction.not_waiting(control) as measuring:
             if measuring:
-                score = self._part.score(self._trainer.model_wrapped, self._trainer.engine)
+                score = self._part.score(self._trainer.model_wrapped, self._trainer.engine, divided=True)
         # The leader's, so that processes whose sums are rounded otherwise decide alike.
         if score := agreed(score):
             self._take(score, state, control)
