@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -116,35 +116,31 @@ def children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()]
 
 
-@pytest.mark.parametrize("fault", ["a machine taken away", "one process killed", "all killed"])
-def test_divided_trainings_go_on_where_they_were(make_project: MakeProject, fault: str) -> None:
+def test_divided_trainings_go_on_where_they_were(make_project: MakeProject) -> None:
+    """After SIGTERM to the step, after kill -9 of one of its processes, and of the one that started them."""
     project = make_project(batch_size=16, epochs=12, checkpoints=11, lora={"dropout": 0.2})
     straight = train(project, "straight", OMP_NUM_THREADS="2")
-    training = start(project, "out")
-    processes = children(training.pid)
-    assert len(processes) == 2
-    if fault == "a machine taken away":
-        training.terminate()
-        code = EXIT_INTERRUPTED
-    elif fault == "one process killed":
-        os.kill(processes[1], signal.SIGKILL)
-        code = 128 + signal.SIGKILL
-    else:
-        training.kill()
-        code = -signal.SIGKILL
-    _, told = training.communicate(timeout=60)
-    assert training.returncode == code, told
-    while any(Path(f"/proc/{process}").exists() for process in processes):
-        time.sleep(0.05)
-    assert not (project / "out").exists()
-    again = subprocess.run(
-        command(project, "out"), capture_output=True, text=True, check=False, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert "resuming from member-0/checkpoint-" in again.stderr
-    assert_same_training(straight, project / "out")
-    assert (straight / "curve.jsonl").read_bytes() == (project / "out" / "curve.jsonl").read_bytes()
+    for name, code in (("terminated", EXIT_INTERRUPTED), ("one-killed", 128 + SIGKILL), ("killed", -SIGKILL)):
+        training = start(project, name)
+        processes = children(training.pid)
+        assert len(processes) == 2
+        if name == "terminated":
+            training.terminate()
+        else:
+            os.kill(processes[1] if name == "one-killed" else training.pid, SIGKILL)
+        _, told = training.communicate(timeout=60)
+        assert training.returncode == code, told
+        while any(Path(f"/proc/{process}").exists() for process in processes):
+            time.sleep(0.05)
+        assert not (project / name).exists()
+        again = subprocess.run(
+            command(project, name), capture_output=True, text=True, check=False, timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "2"},
+        )  # fmt: skip
+        assert again.returncode == 0, again.stderr
+        assert "resuming from member-0/checkpoint-" in again.stderr
+        assert_same_training(straight, project / name)
+        assert (straight / "curve.jsonl").read_bytes() == (project / name / "curve.jsonl").read_bytes()
 
 
 _SHARDED = """
