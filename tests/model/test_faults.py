@@ -80,7 +80,7 @@ def assert_same_adapter(left: Path, right: Path) -> None:
 @pytest.fixture
 def tiny_training(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> list[str]:
     """The arguments of a train step of four steps on a tiny model, measured after the second and the last."""
-    train = {"max_steps": 4, "max_length": 512, "evaluations": 2, "checkpoints": 0}
+    train = {"max_steps": 4, "max_length": 512, "evaluations": 2, "checkpoints": 0, "batch_size": 8}
     project = write_project(tmp_path / "project", model=str(make_tiny_model("llama3")[1]), train=train)
     split = tw.split(tw.load_spec(project))
     return ["train", "--spec", str(project), "--in", f"split={split}", "--out", str(tmp_path / "out")]
@@ -92,7 +92,7 @@ def test_a_machine_taken_away_while_measuring_is_not_kept_waiting(
     from tunewright import step
     from tunewright.train.validation import ValidationPart
 
-    def endless(*_: object) -> None:
+    def endless(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 

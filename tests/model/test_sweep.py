@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,11 +44,11 @@ def test_an_interrupted_trial_goes_on_with_the_same_settings(
 ) -> None:
     measure, calls = ValidationPart.score, []
 
-    def interrupted(self: ValidationPart, *arguments: object) -> object:
+    def interrupted(self: ValidationPart, *arguments: Any, **named: Any) -> object:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return measure(self, *arguments)
+        return measure(self, *arguments, **named)
 
     monkeypatch.setattr(ValidationPart, "score", interrupted)
     spec = tw.load_spec(project)
