@@ -49,6 +49,13 @@ def launch(arguments: Sequence[str], count: int) -> int:
         return code if code > 0 else 128 - code
 
 
+def leave() -> None:
+    """Leave the group of processes that torch made, if it did: one that just ends is aborted by its own threads."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What torch.distributed and our own rooms read."""
     return {
