@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from tunewright.data.job import Job, job_of_files
 from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Columns, read
 from tunewright.spec import file_spec
-from tunewright.tasks import ClassifyTask, Example
+from tunewright.tasks import ClassifyTask, Example, Task
+from tunewright.tasks.extract import ExtractTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
 SECTION = re.compile(r"^### (D\d+) (.+?) \((.+?)\)\n(.*?)(?=^### |\Z)", re.M | re.S)
@@ -40,8 +42,9 @@ class Sample:
         tests = [f"data.test.test={folder / 'test.jsonl'}"] if "test.jsonl" in self.files else []
         limit = [f"model={TOKENIZER}"] if overrides else []
         made = job_of_files(file_spec(folder / "train.jsonl", [*overrides, *tests, *limit]))
-        labels = self.settings.get("labels")
-        task = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
+        labels, schema = self.settings.get("labels"), self.settings.get("schema")
+        task: Task | None = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
+        task = ExtractTask("Read.", json.loads(schema)) if schema else task
         return Job(made.data, made.sources, task, made.limit, made.limit_unknown, made.goal)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import example
 from tunewright.tasks import ClassifyTask
+from tunewright.tasks.base import Unfit
 
 TASK = ClassifyTask("Choose one:\n{labels}\n", {"billing": "money matters", "refund": ""})
 
@@ -43,7 +44,7 @@ def test_labels_are_written_behind_a_space_where_the_tokenizer_knows_them_so() -
     assert fitted.written("refund").content == " refund"
     assert [m.content for m in fitted.prompt("help", [example("a", "refund")])][1:3] == ["a", " refund"]
     assert (fitted.answers, fitted.system) == (TASK.answers, TASK.system)
-    assert fitted.parse(" refund") == "refund"
+    assert fitted.canonical(" refund") == "refund"
 
 
 def test_labels_are_written_bare_where_a_space_gains_nothing() -> None:
@@ -54,8 +55,13 @@ def test_answers_keep_the_order_of_the_spec() -> None:
     assert ClassifyTask("{labels}", {"z": "", "a": ""}).answers == ["z", "a"]
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"), [("refund", "refund"), (" refund\n", "refund"), ("Refund", None), ("", None)]
-)
-def test_only_a_label_is_an_answer(text: str, answer: str | None) -> None:
-    assert TASK.parse(text) == answer
+def test_only_a_label_is_an_answer() -> None:
+    assert TASK.canonical("refund") == "refund"
+    for text in ("Refund", " refund", "refund please", ""):
+        with pytest.raises(Unfit, match="none of the labels"):
+            TASK.canonical(text)
+
+
+def test_an_answer_is_worth_one_where_it_is_right() -> None:
+    assert TASK.measures("help", "refund", "refund") == {"accuracy": (1, 1)}
+    assert TASK.measures("help", "refund", "billing") == {"accuracy": (0, 1)}

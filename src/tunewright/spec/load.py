@@ -137,13 +137,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
-    location = list(entry["loc"])
+    location, section = _place(entry["loc"], schema)
     key = ".".join(str(part) for part in location) or "spec"
     overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
     line = _line_of(location, data)
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
-        name, options = str(location[-1]), _keys_at(location[:-1], schema)
+        name, options = str(location[-1]), [field.alias or name for name, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, options, n=1)
         hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
         return f"{at}unknown key '{key}'{hint}"
@@ -151,6 +151,11 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
         return f"{at}'{key}' is missing"
     if entry["type"] == "model_type":
         return f"{at}'{key}' is a section of keys and values (it is {entry.get('input')!r})"
+    if entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = entry.get("ctx", {}).get("tag")
+        return f"{at}'{key}.kind' is one of: {', '.join(_kinds(location, schema))}" + (
+            f" (it is {tag!r})" if tag else ""
+        )
     message = entry["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(entry.get("input"), (dict, list)) else f" (it is {entry.get('input')!r})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
@@ -167,10 +172,31 @@ def _line_of(location: list[Any], data: Any) -> int | None:
     return line
 
 
-def _keys_at(location: list[Any], schema: type[BaseModel]) -> list[str]:
-    model = schema
+def _place(location: Iterable[Any], schema: type[BaseModel]) -> tuple[list[Any], type[BaseModel]]:
+    """Where a fault is, without the tags that tell sections of several kinds apart, and the section it is in."""
+    place: list[Any] = []
+    sections = [schema]
+    section = schema
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
+        if len(sections) > 1:
+            section = next(each for each in sections if part in get_args(each.model_fields["kind"].annotation))
+            sections = [section]
+            continue
+        place.append(part)
+        if sections:
+            section = sections[0]
+            field = next((f for name, f in section.model_fields.items() if part in (name, f.alias)), None)
+            sections = _sections(field.annotation) if field else []
+    return place, section
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    return [
+        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)
+    ]
+
+
+def _kinds(location: list[Any], schema: type[BaseModel]) -> list[str]:
+    """The kinds of a section that has several."""
+    sections = _sections(schema.model_fields[location[-1]].annotation)
+    return [kind for section in sections for kind in get_args(section.model_fields["kind"].annotation)]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 from tunewright.artifacts import sha256_json
+from tunewright.spec.record_schema import record_schema
 
 SPEC_FILE = "tunewright.yaml"
 FROZEN = "frozen_test"
@@ -64,6 +65,20 @@ class ClassifySpec(_Section):
         return labels
 
 
+class ExtractSpec(_Section):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["extract"]
+    """What the model must do: fill the fields of a record."""
+    instruction: str
+    """The system prompt. `{fields}` in it is replaced by the fields, one a line, with their descriptions."""
+    record: Annotated[dict[str, Any] | str, Field(alias="schema")]
+    """What a record looks like: a JSON Schema, a .json file with one, or a Pydantic model as `module:Model`."""
+
+
+TaskSpec = Annotated[ClassifySpec | ExtractSpec, Field(discriminator="kind")]
+
+
 class DataSpec(_Section):
     train: Path
     """The training data, relative to the spec: a file, a folder or a pattern such as data/*.csv. JSONL, CSV, TSV and \
@@ -74,8 +89,9 @@ Parquet are read, gzipped or not."""
     """What a row looks like; found out for each file by default. stored: stored completions; labelled: text, label."""
     text: str = "text"
     """The column that holds the input."""
-    label: str = "label"
-    """The column that holds the answer."""
+    label: str | dict[str, str] = "label"
+    """The column that holds the answer: a label, or a record (an object, or JSON as text). For a record that lies in \
+several columns, a mapping from its fields to them."""
     group: str | None = None
     """A column whose equal values must stay on one side of a split (customer, template, thread)."""
     time: str | None = None
@@ -192,7 +208,8 @@ class Spec(_Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
     """Short name of the job; the served model carries it."""
-    task: ClassifySpec
+    task: TaskSpec
+    """What the model must do, by its `kind`: classify or extract."""
     data: DataSpec
     model: str = "smollm2-135m"
     """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id."""
@@ -213,7 +230,14 @@ class Spec(_Section):
         return self._folder
 
     def anchored(self, folder: Path) -> Spec:
+        """This spec, its paths relative to a folder, and what its task is about read.
+
+        Raises:
+            UserError: the schema that the task names can't be read.
+        """
         self._folder = folder.resolve()
+        if isinstance(self.task, ExtractSpec):
+            self.task.record = record_schema(self.task.record, self._folder)
         return self
 
     @property

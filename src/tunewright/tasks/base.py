@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 from tunewright.tasks.example import Example, Message
+from tunewright.tasks.measures import Ratio
+
+
+class Unfit(ValueError):
+    """Why a text is no answer of a task."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """An answer is one of these."""
+
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer is a JSON object of a schema, draft 2020-12, in canonical form."""
+
+    schema: Mapping[str, Any]
+
+
+Constraint = OneOf | Record
+"""What confines an answer while it is decoded."""
 
 
 class Task(Protocol):
@@ -18,6 +42,12 @@ class Task(Protocol):
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> Self:
         """This task with the lead that suits a tokenizer. `encode`: text -> its token ids."""
         ...
+
+    headline: str
+    """The measure that goals, gates and the choice of an adapter are about."""
+
+    @property
+    def constraint(self) -> Constraint: ...
 
     @property
     def answers(self) -> list[str]:
@@ -32,6 +62,14 @@ class Task(Protocol):
         """An answer as the assistant is taught to write it."""
         ...
 
-    def parse(self, text: str) -> str | None:
-        """The answer in a model's free text, or None where there is none."""
+    def canonical(self, answer: str) -> str:
+        """An answer in the one form in which answers are taught and compared.
+
+        Raises:
+            Unfit: it is no answer of this task.
+        """
+        ...
+
+    def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
+        """What an answer is worth, by the name of the measure; both answers in canonical form."""
         ...

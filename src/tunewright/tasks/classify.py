@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tunewright.tasks.base import OneOf, Unfit
 from tunewright.tasks.example import Example, Message
+from tunewright.tasks.measures import Ratio
 
 
 class ClassifyTask:
@@ -17,6 +19,7 @@ class ClassifyTask:
     """
 
     kind = "classify"
+    headline = "accuracy"
 
     def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = ""):
         self.instruction, self.labels, self.lead = instruction, dict(labels), lead
@@ -39,6 +42,10 @@ class ClassifyTask:
         return ClassifyTask(self.instruction, self.labels, min("", " ", key=tokens))
 
     @property
+    def constraint(self) -> OneOf:
+        return OneOf(tuple(self.labels))
+
+    @property
     def answers(self) -> list[str]:
         return list(self.labels)
 
@@ -53,6 +60,11 @@ class ClassifyTask:
     def written(self, answer: str) -> Message:
         return Message(role="assistant", content=self.lead + answer)
 
-    def parse(self, text: str) -> str | None:
-        stripped = text.strip()
-        return stripped if stripped in self.labels else None
+    def canonical(self, answer: str) -> str:
+        label = answer.removeprefix(self.lead)
+        if label not in self.labels:
+            raise Unfit(f"'{label}' is none of the labels")
+        return label
+
+    def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
+        return {"accuracy": Ratio(float(gold == answer), 1)}

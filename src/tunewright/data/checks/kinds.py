@@ -136,6 +136,10 @@ KINDS = {
     "D025": Kind(
         "not checked", "served", "What isn't checked may be wrong.", "Mend the cause, then check again with --force."
     ),
+    "D026": Kind(
+        "answer that is no record", "labels", "What does not fit the schema can be neither taught nor compared.",
+        "Correct these rows, or task.schema.",
+    ),
 }  # fmt: skip
 
 

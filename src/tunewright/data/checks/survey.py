@@ -27,6 +27,7 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
 from tunewright.tasks import Example, Meta
+from tunewright.tasks.base import Unfit
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -215,6 +216,7 @@ class Scanner:
         self.faults, self.notes = Tally(), Tally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
+        example = self._canonical(example)
         named = self._named(example)
         line = named.model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
@@ -237,6 +239,19 @@ class Scanner:
                 self._hits[code].add(self._rows, kinds)
         self._rows += 1
         self._offset += len(line)
+
+    def _canonical(self, example: Example) -> Example:
+        """The example with its answer in the one form in which it is taught, where it has one."""
+        if self._job.task is None:
+            return example
+        try:
+            answer = self._job.task.canonical(example.answer)
+        except Unfit:
+            return example  # which a check of single rows finds
+        if answer == example.answer:
+            return example
+        *before, last = example.messages
+        return example.model_copy(update={"messages": [*before, last.model_copy(update={"content": answer})]})
 
     def _named(self, example: Example) -> Example:
         """The example under a short id of its own, without the columns that the spec does not name."""

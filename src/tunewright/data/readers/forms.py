@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,8 @@ class Columns:
     """The keys (in a table: columns) that hold an example's text and label, and its group and time if there are any."""
 
     text: str = "text"
-    label: str = "label"
+    label: str | Mapping[str, str] = "label"
+    """The column of the answer; or, for a record that lies in several, the column of each of its fields."""
     group: str | None = None
     time: str | None = None
 
@@ -88,7 +90,7 @@ def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> st
 
 
 def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
-    if columns and columns.text in row and columns.label in row:
+    if columns and columns.text in row and any(column in row for column in _answer_columns(columns)):
         return "labelled"
     return next((name for name, form in FORMS.items() if form.fits(row)), None)
 
@@ -104,9 +106,21 @@ def _prompt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts
 
 
 def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Parts:
-    _need(row, "labelled", columns.text, columns.label)
-    turns = _turns(_scalar(row, columns.text), _scalar(row, columns.label))
-    return _Parts(turns, (columns.text, columns.label))
+    used = (columns.text, *_answer_columns(columns))
+    _need(row, "labelled", *used)
+    return _Parts(_turns(_scalar(row, columns.text), _answer(row, columns)), used)
+
+
+def _answer_columns(columns: Columns) -> tuple[str, ...]:
+    return (columns.label,) if isinstance(columns.label, str) else tuple(columns.label.values())
+
+
+def _answer(row: dict[str, Any], columns: Columns) -> str:
+    """A label; or a record as JSON, which stands in one column or in several."""
+    if not isinstance(columns.label, str):
+        return json.dumps({name: row[column] for name, column in columns.label.items()}, ensure_ascii=False)
+    value = row[columns.label]
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _scalar(row, columns.label)
 
 
 def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:

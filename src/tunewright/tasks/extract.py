@@ -1,0 +1,114 @@
+"""`extract`: a record, a JSON object of a schema, read out of a text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tunewright.tasks.base import Record
+from tunewright.tasks.example import Example, Message
+from tunewright.tasks.measures import Ratio, f1, is_in, leaves, tokens
+from tunewright.tasks.record_form import RecordForm
+
+
+class ExtractTask:
+    """Fill the fields of a record.
+
+    Args:
+        instruction: the system prompt; `{fields}` in it stands for the list of fields with their descriptions.
+        schema: a JSON Schema, draft 2020-12, of an object.
+        lead: what the assistant writes before a record; see `fitted`.
+    """
+
+    kind = "extract"
+    headline = "fields"
+
+    def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = ""):
+        self.instruction, self.form, self.lead = instruction, RecordForm(schema), lead
+        listing = "\n".join(
+            f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
+            for name, part in schema.get("properties", {}).items()
+        )
+        self.system = instruction.replace("{fields}", listing).strip()
+        self._chosen = frozenset(_chosen(self.form, schema))
+
+    def fitted(self, encode: Callable[[str], Sequence[int]]) -> ExtractTask:  # noqa: ARG002 (the protocol)
+        """This task: a record begins with a brace, which no tokenizer joins with what stands before it."""
+        return self
+
+    @property
+    def constraint(self) -> Record:
+        return Record(self.form.schema)
+
+    @property
+    def answers(self) -> list[str]:
+        return []
+
+    def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
+        shown = [
+            message
+            for shot in shots
+            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
+        ]
+        return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
+
+    def written(self, answer: str) -> Message:
+        return Message(role="assistant", content=self.lead + answer)
+
+    def canonical(self, answer: str) -> str:
+        """A record as the task writes it.
+
+        Raises:
+            Unfit: it is not one of the schema.
+        """
+        return self.form.canonical(answer)
+
+    def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
+        """What an answer is worth: `record`, exactly right; `fields`, F1 of its values; `words`, F1 of their words;
+        `invented`, the share of values that do not stand in the request; and the F1 of each field by its name.
+
+        Args:
+            gold: the right record, in canonical form.
+            answer: a record in canonical form; anything else counts as an empty one.
+        """
+        right, found = Counter(_leaves(gold)), Counter(_leaves(answer))
+        copied = [(path, value) for path, value in found.elements() if path not in self._chosen]
+        measured = {
+            "record": Ratio(float(gold == answer), 1),
+            "fields": f1(right, found),
+            "words": f1(_words(right), _words(found)),
+            "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
+        }
+        for path in dict.fromkeys(path for path, _ in (*right, *found)):
+            measured[f"field.{path}"] = f1(_at(path, right), _at(path, found))
+        return measured
+
+
+def _leaves(record: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from leaves(json.loads(record))
+    except ValueError:
+        return
+
+
+def _words(values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    return Counter((path, word) for path, value in values.elements() for word in tokens(value).elements())
+
+
+def _at(path: str, values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    return Counter({leaf: count for leaf, count in values.items() if leaf[0] == path})
+
+
+def _chosen(form: RecordForm, schema: Any, path: str = "") -> Iterator[str]:
+    """Where the schema itself offers the values, which therefore need not stand in a text."""
+    schema = form.resolved(schema)
+    if "enum" in schema or "const" in schema or schema.get("type") == "boolean":
+        yield path
+    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from _chosen(form, branch, path)
+    for name, part in schema.get("properties", {}).items():
+        yield from _chosen(form, part, f"{path}.{name}" if path else name)
+    if "items" in schema:
+        yield from _chosen(form, schema["items"], f"{path}[]")

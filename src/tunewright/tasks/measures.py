@@ -1,0 +1,76 @@
+"""What an answer is worth, as counts that can be added up over examples."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Ratio(NamedTuple):
+    """One example's part of a measure: over many, the measure is the sum of the parts over the sum of the wholes.
+
+    So accuracy has a whole of one an example, and the F1 of fields, 2 TP / (2 TP + FP + FN), one that goes with the
+    fields that are there.
+    """
+
+    part: float
+    whole: float
+
+
+Leaf = tuple[str, str]
+"""Where a value stands in a record, list positions aside, and the value as text."""
+
+
+def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
+    """The values of a record. `null` is none: a field without a value was not found."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from leaves(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, f"{path}[]")
+    elif value is not None and value != "":
+        yield path, value if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else str(value)
+
+
+def f1(gold: Counter[Any], found: Counter[Any]) -> Ratio:
+    """F1 of a multiset against the right one."""
+    return Ratio(2 * (gold & found).total(), gold.total() + found.total())
+
+
+def tokens(text: str) -> Counter[str]:
+    """Words and numbers, case aside, as a multiset."""
+    return Counter(re.findall(r"\w+", text.casefold()))
+
+
+def is_in(value: str, text: str) -> bool:
+    """Whether a value can have been read in a text: its letters and digits stand there in a row, or, of a number or an
+    ISO date, which are written in many ways, its digits do."""
+    if _bare(value) in _bare(text):
+        return True
+    if date := re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", value):
+        year, month, day = date.groups()
+        numbers = set(re.findall(r"\d+", text))
+        named = any(name in text.casefold() for name in _MONTHS[int(month) - 1]) if 1 <= int(month) <= 12 else False
+        return (
+            bool({year, year[2:]} & numbers)
+            and bool({day, day.lstrip("0")} & numbers)
+            and (named or bool({month, month.lstrip("0")} & numbers))
+        )
+    if re.fullmatch(r"-?\d+(\.\d+)?", value):
+        digits = re.sub(r"\D", "", value).strip("0")
+        return any(digits == re.sub(r"\D", "", number).strip("0") for number in re.findall(r"\d[\d.,' ]*", text))
+    return False
+
+
+_MONTHS = (
+    ("jan",), ("feb", "fév"), ("mar", "mär"), ("apr", "avr"), ("may", "mai"), ("jun", "juin"), ("jul", "juil"),
+    ("aug", "aoû"), ("sep",), ("oct", "okt"), ("nov",), ("dec", "dez", "déc"),
+)  # fmt: skip
+
+
+def _bare(text: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFKC", text).casefold() if sign.isalnum())
