@@ -198,6 +198,11 @@ def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> d
     return {answer: template.encode_answer(prompt, task.written(answer), tokenizer) for answer in task.answers}
 
 
+def end_token(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> int:
+    """The token that ends an assistant's turn."""
+    return template.encode_answer(task.prompt("x"), task.written("{}"), tokenizer)[-1]
+
+
 def family_of(model_type: str) -> str | None:
     """The template family that fits an architecture, for models outside the catalogue."""
     return _FAMILY_OF_TYPE.get(model_type)

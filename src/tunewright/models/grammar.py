@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,6 @@ _DATE = (
 """The days there are; llguidance's own form of a date lets 31 February through."""
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """An answer's tokens, without the one that ends it."""
-
-    ids: list[int]
-    log_probabilities: list[float]
-    """Of each token among those that the grammar allowed; 0 where it was the only one."""
-    cut: bool
-    """Whether it had to be brought to its end, because it was longer than allowed."""
-
-
 class RecordGrammar:
     """The JSON records of a schema as tokens of one tokenizer.
 
@@ -57,68 +45,99 @@ class RecordGrammar:
         from llguidance import LLMatcher, LLTokenizer
 
         text = (folder / "tokenizer.json").read_text("utf-8")
-        self._tokenizer = LLTokenizer(text, n_vocab=vocabulary, eos_token=end)
-        self._grammar = LLMatcher.grammar_from_json_schema(
+        self.tokens = LLTokenizer(text, n_vocab=vocabulary, eos_token=end)
+        self.grammar = LLMatcher.grammar_from_json_schema(
             json.dumps(transformed(schema, _with_real_dates)), overrides={"whitespace_flexible": False}
         )
-        self._end = end
-        self._out_of_text, self._onward = (list(_tokens_of(self._tokenizer, t)) for t in (_OUT_OF_TEXT, _ONWARD))
-        self._in_text = set(_tokens_of(self._tokenizer, ("a", "}")))
+        self.end = end
+        self.out_of_text, self.onward = (list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _ONWARD))
+        self.in_text = set(_tokens_of(self.tokens, ("a", "}")))
 
-    def decode(self, model: NextTokenModel, prompt: Sequence[int], most: int) -> Decoded:
-        """The greedy answer: at each place the likeliest token that the grammar allows.
+    def begin(self, most: int) -> RecordWriter:
+        """A record that is to be written.
 
         Args:
-            most: tokens after which the answer is brought to its end by the shortest way.
+            most: tokens after which it is brought to its end by the shortest way.
         """
+        return RecordWriter(self, most)
+
+    def decode(self, model: NextTokenModel, prompt: Sequence[int], most: int) -> RecordWriter:
+        """The greedy answer: at each place the likeliest token that the grammar allows."""
+        writer = self.begin(most)
+        while not writer.done:
+            writer.choose(model([*prompt, *writer.ids]))
+        return writer
+
+
+class RecordWriter:
+    """A record as it is written, token by token. What must come is written at once, and no model is asked for it."""
+
+    def __init__(self, rules: RecordGrammar, most: int):
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._tokenizer, self._grammar)
-        ids: list[int] = []
-        scores: list[float] = []
-        cut = False
-        while True:
-            if forced := matcher.compute_ff_tokens():
-                matcher.consume_tokens(forced)
-                ids += forced
-                scores += [0.0] * len(forced)
-            if matcher.is_stopped():
-                break
-            allowed = _allowed(matcher.compute_bitmask(), self._tokenizer.vocab_size)
-            cut = len(ids) >= most
-            token, score = self._shortest(allowed) if cut else _likeliest(model([*prompt, *ids]), allowed)
-            matcher.consume_token(token)
-            if token == self._end:
-                break
-            ids.append(token)
-            scores.append(score)
-        return Decoded(ids, scores, cut)
+        self._rules, self._most = rules, most
+        self._matcher = LLMatcher(rules.tokens, rules.grammar)
+        self.ids: list[int] = []
+        """The tokens so far, without the one that ends the turn."""
+        self.log_probabilities: list[float] = []
+        """Of each token among those that the grammar allowed; 0 where nothing was decided."""
+        self.done = self.cut = False
+        """Whether it is whole; whether it had to be brought to its end, because it grew too long."""
+        self._force()
 
-    def _shortest(self, allowed: npt.NDArray[np.int64]) -> tuple[int, float]:
+    def choose(self, logits: npt.NDArray[np.float32]) -> None:
+        """Go on with the likeliest token that is allowed.
+
+        Args:
+            logits: of the token behind `ids`, [vocabulary].
+        """
+        among = logits[(allowed := self._allowed())].astype(np.float64)
+        best = int(among.argmax())
+        self._take(int(allowed[best]), float(among[best] - np.logaddexp.reduce(among)))
+        self._force()
+
+    def _force(self) -> None:
+        """Write what must come; and once it is too long, what brings it to its end."""
+        while not self.done:
+            if forced := self._matcher.compute_ff_tokens():
+                self._matcher.consume_tokens(forced)
+                self.ids += forced
+                self.log_probabilities += [0.0] * len(forced)
+            if self._matcher.is_stopped():
+                self.done = True
+            elif len(self.ids) >= self._most:
+                self.cut = True
+                self._take(self._shortest(), 0.0)
+            else:
+                return
+
+    def _take(self, token: int, log_probability: float) -> None:
+        self._matcher.consume_token(token)
+        if token == self._rules.end:
+            self.done = True
+            return
+        self.ids.append(token)
+        self.log_probabilities.append(log_probability)
+
+    def _allowed(self) -> npt.NDArray[np.int64]:
+        """The tokens that may come next, in order."""
+        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
+        return np.flatnonzero(bits[: self._rules.tokens.vocab_size])
+
+    def _shortest(self) -> int:
+        """The token that is on the shortest way to the end, or at least on one."""
+        allowed = self._allowed()
         options = set(allowed.tolist())
-        if self._end in options:
-            return self._end, 0.0
-        preferred = self._out_of_text if self._in_text <= options else self._onward
-        return next((token for token in preferred if token in options), int(allowed[0])), 0.0
+        if self._rules.end in options:
+            return self._rules.end
+        preferred = self._rules.out_of_text if self._rules.in_text <= options else self._rules.onward
+        return next((token for token in preferred if token in options), int(allowed[0]))
 
 
 def _with_real_dates(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("format") != "date":
         return schema
     return {name: value for name, value in schema.items() if name != "format"} | {"pattern": _DATE}
-
-
-def _allowed(mask: bytes, size: int) -> npt.NDArray[np.int64]:
-    """The tokens of a bit mask, in order."""
-    bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")[:size]
-    return np.flatnonzero(bits)
-
-
-def _likeliest(logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.int64]) -> tuple[int, float]:
-    """The likeliest of the allowed tokens, and its log-probability among them."""
-    among = logits[allowed].astype(np.float64)
-    best = int(among.argmax())
-    return int(allowed[best]), float(among[best] - np.logaddexp.reduce(among))
 
 
 def _tokens_of(tokenizer: Any, texts: Sequence[str]) -> Iterator[int]:

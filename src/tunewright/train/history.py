@@ -24,7 +24,7 @@ class Facts:
     """The data of a training, in figures."""
 
     labels: dict[str, int]
-    """Training examples of each label, those without any among them."""
+    """Training examples of each label, those without any among them; empty where answers are not of a fixed set."""
     held: dict[str, int]
     """Validation examples of each label."""
     answer: float
@@ -36,20 +36,20 @@ class Facts:
 
     @classmethod
     def of(cls, labels: Sequence[str], train: Sequence[str], held: Sequence[str], rows: Sequence[Row],
-           needed: dict[str, int]) -> Facts:  # fmt: skip
+           answer: float) -> Facts:  # fmt: skip
         """Count.
 
         Args:
-            labels: the task's.
-            train, held: the label of each training and validation example.
+            labels: the task's; none where answers are not of a fixed set.
+            train, held: the answer of each training and validation example.
             rows: the training examples, encoded.
-            needed: for each label, the tokens by which it is learnt.
+            answer: mean number of tokens by which an answer is learnt, if nothing is masked.
         """
         counts, others = Counter(train), Counter(held)
         return cls(
             {label: counts[label] for label in labels},
             {label: others[label] for label in labels},
-            sum(needed[label] for label in train) / len(train),
+            answer,
             [sum(label != IGNORED for label in row["labels"]) for row in rows],
             [len(row["input_ids"]) for row in rows],
         )
@@ -62,7 +62,10 @@ class Facts:
 
     @property
     def guessing(self) -> float:
-        """Loss of an answer, in nats, where labels are guessed by their shares in the training part: their entropy."""
+        """Loss of an answer, in nats, where labels are guessed by their shares in the training part: their entropy.
+
+        Of answers that are not of a fixed set nothing is known: 0.
+        """
         total = sum(self.labels.values())
         return -sum(n / total * math.log(n / total) for n in self.labels.values() if n)
 

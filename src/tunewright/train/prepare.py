@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
-from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 from tunewright.tasks import Example, LabelTrie, task_of
-from tunewright.train.encode import Row, encode_examples
+from tunewright.train.answering import answering_of
+from tunewright.train.encode import IGNORED, Row, encode_examples
 from tunewright.train.history import Facts
 from tunewright.train.member import Members
 from tunewright.train.validation import MOST, ValidationPart
@@ -59,7 +60,13 @@ class Encoder:
         """Examples to measure adapters on; of more than `most`, evenly spaced ones."""
         stride = max(1, len(examples) / most)
         some = [examples[int(stride * i)] for i in range(min(most, len(examples)))]
-        return ValidationPart(some, self.rows(some), self._task, self.base.template, self._tokenizer, self._settings)
+        rows = self.rows(some)
+        prompts = [
+            self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some
+        ]
+        longest = max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
+        answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
+        return ValidationPart(some, rows, prompts, answering, self._task.answers, self._settings)
 
     def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
         """The training examples and the validation part in figures.
@@ -67,14 +74,21 @@ class Encoder:
         Args:
             rows: the training examples, encoded.
         """
-        known = answer_tokens(self._task, self.base.template, self._tokenizer)
-        needed = {label: len(tokens) for label, tokens in known.items()}
-        if self._settings.loss == "labels":
-            trie = LabelTrie(list(known.values()))
-            needed = {label: sum(len(o) > 1 for o in trie.choices(tokens)) for label, tokens in known.items()}
-        return Facts.of(
-            self._task.answers, [example.answer for example in train], part.labels if part else [], rows, needed
-        )
+        answers = [example.answer for example in train]
+        held = part.answers if part else []
+        return Facts.of(self._task.answers, answers, held, rows, fmean(map(self._tokens_of(answers), answers)))
+
+    def _tokens_of(self, answers: Sequence[str]) -> Callable[[str], int]:
+        """The number of tokens by which each answer is learnt, if nothing is masked."""
+        prompt = self._task.prompt("x")
+        encoded = {
+            answer: self.base.template.encode_answer(prompt, self._task.written(answer), self._tokenizer)
+            for answer in dict.fromkeys([*self._task.answers, *answers])
+        }
+        if self._settings.loss == "tokens":
+            return lambda answer: len(encoded[answer])
+        trie = LabelTrie([encoded[answer] for answer in self._task.answers])
+        return lambda answer: sum(len(offered) > 1 for offered in trie.choices(encoded[answer]))
 
 
 def prepare(spec: Spec, split: Path, home: Path) -> Members:

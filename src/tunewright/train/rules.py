@@ -78,7 +78,7 @@ def no_signal(history: History) -> Diagnosis | None:
     2017: networks fit random labels, and then know nothing about unseen ones).
     """
     measured = history.measured
-    if not history.far or not measured:
+    if not history.far or not measured or not history.facts.labels:
         return None
     count, guess = sum(history.facts.held.values()), history.facts.majority
     best = max(row["accuracy"] for row in measured)
@@ -101,7 +101,7 @@ def too_few_steps(history: History) -> Diagnosis | None:
     """It was still learning when it ended, and had much left to learn."""
     if not history.ended:
         return None
-    end, left = history.end(), 0.2 * history.facts.guessing
+    end, left = history.end(), 0.2 * history.facts.guessing if history.facts.labels else 0.1 * history.start
     values = history.validation
     falling = values[-1] < 0.85 * values[-2] if len(values) > 1 else history.planned < ENOUGH_STEPS
     if end < left or not (falling or history.planned < ENOUGH_STEPS):
@@ -154,6 +154,8 @@ def imbalance(history: History) -> Diagnosis | None:
     too, and Fisher's exact test says whether the difference could be chance.
     """
     facts = history.facts
+    if not facts.labels:
+        return None
     limit = sum(facts.labels.values()) / len(facts.labels) / 4
     rare = [label for label, count in facts.labels.items() if count < limit]
     if not history.ended or not rare or not history.measured:

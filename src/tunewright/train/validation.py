@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
 from tunewright.processes import share
 from tunewright.spec.schema import TrainSpec
-from tunewright.tasks import Example, LabelTrie, Task
-from tunewright.train.answering import likeliest_labels
+from tunewright.tasks import Example
+from tunewright.train.answering import Answering
 from tunewright.train.encode import Row
 from tunewright.train.engine import Engine
 from tunewright.train.together import gathered
@@ -31,7 +30,7 @@ _BEYOND_CHANCE = 1.645
 @dataclass(frozen=True)
 class Score:
     right: str
-    """For each example "1" where its answer, the likeliest label as in serving, was right, else "0"."""
+    """For each example "1" where its answer, found as in serving, was right, else "0"."""
     loss: float
     """Mean cross-entropy of the labelled tokens."""
 
@@ -62,29 +61,29 @@ class ValidationPart:
 
     Args:
         rows: the examples, encoded.
+        prompts: what the model is given of each.
+        labels: the answers there are, where they are a fixed set.
         settings: of the training that is measured.
     """
 
-    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, template: ChatTemplate,
-                 tokenizer: Tokenizer, settings: TrainSpec):  # fmt: skip
-        self._rows = rows
+    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], prompts: Sequence[list[int]],
+                 answering: Answering, labels: Sequence[str], settings: TrainSpec):  # fmt: skip
+        self._rows, self._prompts, self._answering, self._labels = rows, prompts, answering, labels
         # What a training step holds must be enough: without gradients a pass holds one layer's activations, a step
         # those of all layers, or with checkpointing of one.
         self._at_once = min(_AT_ONCE, settings.batch_size * (1 if settings.gradient_checkpointing else 8))
-        self._prompts = [template.encode_prompt(task.prompt(example.request), tokenizer) for example in examples]
-        self.labels = [example.answer for example in examples]
+        self.answers = [example.answer for example in examples]
         """The right answer of each example."""
-        self._wanted = [task.answers.index(label) for label in self.labels]
-        self._trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def right(self, score: Score) -> dict[str, int]:
         """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
-        counts = dict.fromkeys(sorted(self.labels), 0)
-        for label, right in zip(self.labels, score.right, strict=True):
-            counts[label] += right == "1"
+        counts = dict.fromkeys(sorted(set(self.answers) & set(self._labels)), 0)
+        for answer, right in zip(self.answers, score.right, strict=True):
+            if answer in counts:
+                counts[answer] += right == "1"
         return counts
 
     def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
@@ -97,10 +96,10 @@ class ValidationPart:
         mine = slice(number, None, shares)
         training = model.training
         model.eval()
-        answers = likeliest_labels(model, engine.collate, self._prompts[mine], self._trie, self._at_once)
+        answers = self._answering(model, engine, self._prompts[mine], self._at_once)
         summed = summed_loss(model, engine, self._rows[mine], self._at_once)
         model.train(training)
-        right = "".join(str(int(a == wanted)) for (a, _), wanted in zip(answers, self._wanted[mine], strict=True))
+        right = "".join(str(int(a == wanted)) for a, wanted in zip(answers, self.answers[mine], strict=True))
         return _joined([(right, *summed)] if shares == 1 else gathered((right, *summed)))
 
 

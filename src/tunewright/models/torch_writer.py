@@ -1,0 +1,60 @@
+"""Writing many records at once with torch, each confined to the grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunewright.models.grammar import RecordGrammar, RecordWriter
+
+
+def write_records(model: Any, grammar: RecordGrammar, prompts: Sequence[Sequence[int]], most: int,
+                  at_once: int) -> list[RecordWriter]:  # fmt: skip
+    """The greedy answer to each prompt, as `RecordGrammar.decode` finds it one by one.
+
+    Args:
+        model: a transformers causal model, or a peft one, in evaluation.
+        most: as in `RecordGrammar.begin`.
+        at_once: prompts in one batch; those of like length go together.
+    """
+    import torch
+
+    written = [grammar.begin(most) for _ in prompts]
+    by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    with torch.inference_mode():
+        for start in range(0, len(prompts), at_once):
+            numbers = by_length[start : start + at_once]
+            _write(model, [prompts[number] for number in numbers], [written[number] for number in numbers])
+    return written
+
+
+def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[RecordWriter]) -> None:
+    """One batch. Each step runs what each writer has added, be it one token or many, padded on the left; the mask hides
+    the padding, and positions are those of the row alone."""
+    import torch
+    from transformers import DynamicCache
+
+    device = next(model.parameters()).device
+    cache = DynamicCache()
+    seen = torch.zeros(len(writers), 0, dtype=torch.long, device=device)
+    run = [0] * len(writers)
+    while any(not writer.done for writer in writers):
+        added = [
+            [] if writer.done else [*prompt, *writer.ids][done:]
+            for prompt, writer, done in zip(prompts, writers, run, strict=True)
+        ]
+        width = max(map(len, added))
+        ids = torch.tensor([[0] * (width - len(new)) + new for new in added], device=device)
+        mask = torch.tensor([[0] * (width - len(new)) + [1] * len(new) for new in added], device=device)
+        positions = torch.tensor([
+            [0] * (width - len(new)) + list(range(done, done + len(new))) for new, done in zip(added, run, strict=True)
+        ], device=device)  # fmt: skip
+        seen = torch.cat([seen, mask], 1)
+        answer = model(
+            input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        run = [done + len(new) for done, new in zip(run, added, strict=True)]
+        for writer, logits in zip(writers, answer.logits[:, -1].float().cpu().numpy(), strict=True):
+            if not writer.done:
+                writer.choose(logits)
