@@ -17,6 +17,7 @@ from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
 from tunewright.processes import machine_memory
 from tunewright.spec import Spec, load_spec
+from tunewright.tasks import task_of
 
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
@@ -94,7 +95,7 @@ def _project(project: Path | None) -> Iterator[Check]:
     except UserError as error:
         yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
         return
-    yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {len(spec.task.labels)} labels")
+    yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
     yield _data(spec)
     yield _model(spec.model, spec.folder)
 

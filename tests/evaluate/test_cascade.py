@@ -50,12 +50,12 @@ def test_the_order_of_the_records_does_not_matter() -> None:
 def test_coverage_and_accuracy_are_those_at_or_above_the_threshold() -> None:
     result = apply_threshold(records((40, True, 0.9), (10, False, 0.8), (50, False, 0.7)), 0.8)
     assert result.coverage == 0.5
-    assert result.accuracy == wilson(40, 50)
+    assert result.headline == wilson(40, 50)
 
 
 def test_nothing_accepted_has_no_accuracy() -> None:
     result = apply_threshold(records((5, True, 0.3)), 0.8)
-    assert (result.coverage, result.accuracy) == (0, None)
+    assert (result.coverage, result.headline) == (0, None)
 
 
 def test_an_answer_without_confidence_is_never_trusted() -> None:

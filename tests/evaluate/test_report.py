@@ -20,7 +20,7 @@ from tunewright.train.history import CURVE, DIAGNOSIS
 ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
 PARITY = {
     "passed": True, "failures": [], "template_sha256": "0" * 64, "request": ATTACK, "reply": "refund",
-    "chain": [{"arm": "served", "agreement": 1.0, "accuracy": 0.7, "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
+    "chain": [{"arm": "served", "agreement": 1.0, "headline": 0.7, "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
                "max_confidence_gap": 0.01}],
 }  # fmt: skip
 

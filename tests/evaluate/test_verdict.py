@@ -119,7 +119,7 @@ def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
 
 
 def test_the_tuned_model_is_set_against_the_svm_on_the_same_examples() -> None:
-    against = verdict(GOOD, POOR).against_svm["test"]
+    against = verdict(GOOD, POOR).against_control["test"]
     assert against.difference.value == pytest.approx(0.27)
     assert (against.only_first, against.only_second) == (27, 0)
 

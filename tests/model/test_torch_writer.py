@@ -32,7 +32,7 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
     model = load_torch_model(folder).eval()
     tokenizer = TextTokenizer(folder)
     end = model.config.eos_token_id
-    grammar = RecordGrammar(folder, FORM.schema, end, model.config.vocab_size)
+    grammar = RecordGrammar(folder, FORM.schema, end)
     prompts = [tokenizer.encode_verbatim(text) for text in ("one", "a much longer prompt than the others", "two", "3")]
     together = write_records(model, grammar, prompts, most=40, at_once=3)
     for prompt, writer in zip(prompts, together, strict=True):
@@ -46,7 +46,7 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
 def test_nothing_is_asked_where_all_is_cut(tiny_model: tuple[str, Path], most: int) -> None:
     _, folder = tiny_model
     model = load_torch_model(folder).eval()
-    grammar = RecordGrammar(folder, FORM.schema, model.config.eos_token_id, model.config.vocab_size)
+    grammar = RecordGrammar(folder, FORM.schema, model.config.eos_token_id)
     (writer,) = write_records(model, grammar, [[1, 2, 3]], most=most, at_once=1)
     assert writer.cut
     FORM.canonical(TextTokenizer(folder).decode(writer.ids))

@@ -46,7 +46,7 @@ VOCABULARY = 49152
 
 def grammar(schema: dict[str, Any]) -> tuple[RecordGrammar, RecordForm]:
     form = RecordForm({"type": "object", **schema})
-    return RecordGrammar(TOKENIZER, form.schema, END, VOCABULARY), form
+    return RecordGrammar(TOKENIZER, form.schema, END), form
 
 
 class Babbler:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunewright.tasks.extract import ExtractTask
-from tunewright.tasks.measures import Ratio, is_in
+from tunewright.tasks.measures import Ratio, is_in, value_spans
 
 SCHEMA = {
     "type": "object",
@@ -37,30 +37,30 @@ def test_the_prompt_lists_the_fields() -> None:
 def test_a_right_record() -> None:
     record = {"vendor": "ACME Ltd.", "total": 1234.5, "items": ["lamp", "cable"]}
     found = measured(record, record)
-    assert found["record"] == (1, 1)
-    assert found["fields"] == (8, 8)
+    assert found["records"] == (1, 1)
+    assert found["field F1"] == (8, 8)
     assert found["invented"] == (0, 4)
-    assert found["field.items[]"] == (4, 4)
+    assert found["field items[]"] == (4, 4)
 
 
 def test_wrong_missing_and_surplus_values_count_once_each() -> None:
     found = measured({"vendor": "ACME Ltd.", "date": "2024-04-03"}, {"vendor": "ACME", "total": 1234.5})
-    assert found["record"] == (0, 1)
-    assert found["fields"] == (0, 4)
-    assert found["words"] == (2, 3 + 3 + 2)  # acme ltd, 2024 04 03; acme, 1234 5
-    assert found["field.vendor"] == (0, 2)
-    assert found["field.date"] == (0, 1)
-    assert found["field.total"] == (0, 1)
+    assert found["records"] == (0, 1)
+    assert found["field F1"] == (0, 4)
+    assert found["word F1"] == (2, 3 + 3 + 2)  # acme ltd, 2024 04 03; acme, 1234 5
+    assert found["field vendor"] == (0, 2)
+    assert found["field date"] == (0, 1)
+    assert found["field total"] == (0, 1)
 
 
 def test_list_items_are_compared_in_any_order() -> None:
     found = measured({"items": ["lamp", "lamp", "cable"]}, {"items": ["cable", "lamp"]})
-    assert found["fields"] == (4, 5)
+    assert found["field F1"] == (4, 5)
 
 
 def test_what_is_no_record_is_an_empty_one() -> None:
     found = measured({"vendor": "ACME Ltd."}, "I don't know")
-    assert (found["record"], found["fields"], found["invented"]) == ((0, 1), (0, 1), (0, 0))
+    assert (found["records"], found["field F1"], found["invented"]) == ((0, 1), (0, 1), (0, 0))
 
 
 def test_a_value_that_is_not_in_the_text_is_invented_but_for_what_the_schema_offers() -> None:
@@ -91,3 +91,10 @@ def test_numbers_and_dates_are_found_however_they_are_written(value: str, there:
 def test_a_month_may_be_named() -> None:
     assert is_in("2024-03-09", "9 March 2024")
     assert not is_in("2024-03-09", "9 April 2024")
+
+
+def test_values_are_found_in_their_json() -> None:
+    text = '{"a":"x, \\"y\\"","b":[{"c":1.5},{"c":null}],"d":{},"e":[],"f":true}'
+    assert [(path, text[first:last]) for path, first, last in value_spans(text)] == [
+        ("a", '"x, \\"y\\""'), ("b[].c", "1.5"), ("b[].c", "null"), ("f", "true"),
+    ]  # fmt: skip

@@ -8,14 +8,23 @@ from dataclasses import dataclass
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, latency, score
 from tunewright.spec import Spec
+from tunewright.tasks import task_of
 
 SERVED = "served"
 ADAPTER = "adapter"
-SVM = "svm"
+
+CONTROLS = {
+    "svm": "the linear SVM",
+    "nearest": "the nearest example's record",
+    "patterns": "patterns read off the examples",
+}
+"""Arms that cost next to nothing: where one does the job, no language model is needed."""
 
 ARM_LABELS = {
     "majority": "always the commonest label",
-    SVM: "TF-IDF + linear SVM",
+    "svm": "TF-IDF + linear SVM",
+    "nearest": "nearest example, its record",
+    "patterns": "patterns and dictionaries",
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",
     "merged": "tuned: merged (torch)",
@@ -43,8 +52,18 @@ class Comparison:
     apis: dict[str, Arm]
     """API arms by model name, the incumbent first."""
     splits: tuple[str, ...]
+    headline: str
+    """The name of the task's measure."""
     prompt_tokens: float
     answer_tokens: float
+
+    @property
+    def control(self) -> Arm:
+        """The best of the control arms, on the split where it does worst."""
+        return max(
+            (arm for key, arm in self.arms.items() if key in CONTROLS),
+            key=lambda arm: min(score.headline.value for score in arm.scores.values()),
+        )
 
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook) -> Comparison:
@@ -70,7 +89,14 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
     prompt = float(spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served))
     answer = float(spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served))
-    return Comparison(arms, _apis(spec, prices, prompt, answer), tuple(arms[SERVED].scores), prompt, answer)
+    return Comparison(
+        arms,
+        _apis(spec, prices, prompt, answer),
+        tuple(arms[SERVED].scores),
+        task_of(spec.task).headline,
+        prompt,
+        answer,
+    )
 
 
 def _apis(spec: Spec, prices: PriceBook, prompt: float, answer: float) -> dict[str, Arm]:

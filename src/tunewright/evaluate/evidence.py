@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.evaluate.predictors.base import Predictor
-from tunewright.evaluate.statistics import Interval, accuracy, macro_f1
+from tunewright.evaluate.statistics import Interval, macro_f1, ratio
 from tunewright.progress import track
-from tunewright.tasks import Example
+from tunewright.tasks import Example, Task
+from tunewright.tasks.measures import FIELD, Ratio
 
 VALIDATION = "validation"
 """The split that thresholds are chosen on; it is never reported as a result."""
@@ -32,13 +33,27 @@ class Record:
     prompt_tokens: int
     answer_tokens: int
     group: str | None = None
+    measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What the answer is worth, part and whole of each measure, the headline first; none where that is whether it is
+    right."""
+    fields: Mapping[str, float] = field(default_factory=dict)
+    """The predictor's confidence in single fields."""
 
     @property
     def right(self) -> bool:
         return self.answer == self.gold
 
+    @property
+    def headline(self) -> Ratio:
+        return self.measure(next(iter(self.measures))) if self.measures else Ratio(float(self.right), 1)
 
-def collect(name: str, predictor: Predictor, splits: Mapping[str, Sequence[Example]], folder: Path) -> list[Record]:
+    def measure(self, name: str) -> Ratio:
+        """Nothing of nothing, where the example has no such measure."""
+        return Ratio(*self.measures.get(name, (0, 0)))
+
+
+def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Sequence[Example]],
+            folder: Path) -> list[Record]:  # fmt: skip
     """Ask a predictor everything, one request at a time; answers already on disk are not asked again."""
     file = folder / f"{name}.jsonl"
     if file.exists():
@@ -54,7 +69,8 @@ def collect(name: str, predictor: Predictor, splits: Mapping[str, Sequence[Examp
             elapsed = (time.perf_counter() - started) * 1000
             records.append(
                 Record(example.meta.id, split, example.answer, answer.text, answer.confidence, round(elapsed, 3),
-                       answer.prompt_tokens, answer.answer_tokens, example.meta.group)
+                       answer.prompt_tokens, answer.answer_tokens, example.meta.group,
+                       task.measures(example.request, example.answer, answer.text), answer.fields)
             )  # fmt: skip
             tracker.update(len(records))
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +87,11 @@ class Score:
     """One predictor on one split."""
 
     count: int
-    accuracy: Interval
-    macro_f1: Interval
+    headline: Interval
+    others: dict[str, Interval]
+    """Further measures by name, the most telling first."""
+    fields: dict[str, Interval] = field(default_factory=dict)
+    """Of records, the F1 of each field."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +102,16 @@ class Latency:
 
 
 def score(records: Sequence[Record], seed: int) -> Score:
-    gold, answers = [r.gold for r in records], [r.answer for r in records]
     groups = groups_of(records)
-    return Score(
-        len(records), accuracy([r.right for r in records], groups, seed), macro_f1(gold, answers, groups, seed)
-    )
+    headline = ratio([record.headline for record in records], groups, seed)
+    names = list(dict.fromkeys(name for record in records for name in record.measures))
+    if len(names) < 2:
+        macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
+        return Score(len(records), headline, {"macro-F1": macro})
+    measured = {name: ratio([record.measure(name) for record in records], groups, seed) for name in names[1:]}
+    fields = {name.removeprefix(FIELD): value for name, value in measured.items() if name.startswith(FIELD)}
+    others = {name: value for name, value in measured.items() if not name.startswith(FIELD)}
+    return Score(len(records), headline, others, fields)
 
 
 def groups_of(records: Sequence[Record]) -> list[str] | None:

@@ -13,10 +13,11 @@ from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.data.examine import load_examination
 from tunewright.evaluate.comparison import SERVED, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record
-from tunewright.evaluate.table import arm_rows
+from tunewright.evaluate.table import arm_rows, second_measure
 from tunewright.evaluate.verdict import Verdict
 from tunewright.page import render
 from tunewright.spec import Spec
+from tunewright.tasks import task_of
 from tunewright.train.history import CURVE, DIAGNOSIS
 
 MISTAKES_SHOWN = 12
@@ -37,14 +38,18 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
     """
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
     texts = _requests(inputs["split"])
+    labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
         **data,
         "rows": arm_rows(data),
+        "task": task_of(spec.task),
+        "second": second_measure(data["comparison"]),
         "spec": spec,
         "dots": [_dots(split, comparison) for split in comparison.splits],
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
-        "confusions": {split: _confusions([r for r in served if r.split == split]) for split in comparison.splits},
+        "confusions": {split: _confusions([r for r in served if r.split == split]) for split in labelled},
+        "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
         "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
         "findings": load_examination(inputs["check"]).findings,
         "steps": [json.loads((path / MANIFEST).read_text("utf-8")) for path in inputs.values()],
@@ -63,7 +68,7 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
     return {
         "split": split,
         "arms": [
-            {"label": arm.label, "key": key, **{k: 100 * v for k, v in asdict(arm.scores[split].accuracy).items()}}
+            {"label": arm.label, "key": key, **{k: 100 * v for k, v in asdict(arm.scores[split].headline).items()}}
             for key, arm in comparison.arms.items()
         ],
     }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tunewright.tasks.measures import Ratio
 
 RESAMPLES = 2000
 
@@ -49,6 +52,30 @@ def accuracy(right: Sequence[bool], groups: Sequence[str] | None, seed: int) -> 
     return Interval(float(values.mean()), float(low), float(high))
 
 
+def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None, seed: int) -> Interval:
+    """A measure over many examples with its 95 % interval: a percentile bootstrap of the ratio of sums, over whole
+    groups where there are groups; of right and wrong answers that of `accuracy`.
+
+    Source: Davison & Hinkley 1997, section 2.4.
+    """
+    parts, wholes = np.array(measured, float).T
+    if (wholes == 1).all() and np.isin(parts, (0, 1)).all():
+        return accuracy(parts.astype(bool).tolist(), groups, seed)
+    counts = resample_counts(_units(groups, len(parts)), seed)
+    low, high = np.quantile(_shares(counts @ parts, counts @ wholes), [0.025, 0.975])
+    return Interval(float(_shares(parts.sum(), wholes.sum())), float(low), float(high))
+
+
+def _shares(parts: Any, wholes: Any) -> Any:
+    """Sums of parts over those of wholes; nothing of nothing is 0."""
+    return np.divide(parts, np.maximum(wholes, 1e-12))
+
+
+def _units(groups: Sequence[str] | None, count: int) -> Sequence[str]:
+    """What is resampled: the groups, or single examples."""
+    return groups if groups is not None else [str(number) for number in range(count)]
+
+
 def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
     """Mean over the labels of F1 = 2 TP / (2 TP + FP + FN), with a bootstrap percentile interval.
 
@@ -61,7 +88,7 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
     for row, answer in enumerate(answers):
         if answer in index:
             answer_hot[row, index[answer]] = 1
-    counts = resample_counts(groups if groups is not None else [str(i) for i in range(len(gold))], seed)
+    counts = resample_counts(_units(groups, len(gold)), seed)
 
     def f1(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         true = weights @ (gold_hot * answer_hot)
@@ -87,23 +114,28 @@ def resample_counts(groups: Sequence[str], seed: int) -> npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Paired:
-    """Two predictors on the same examples: the difference of their accuracies (first minus second)."""
+    """Two predictors on the same examples: the difference of their headlines (first minus second)."""
 
     difference: Interval
     p_value: float
-    """Exact McNemar: the chance of so uneven a split of the discordant pairs if both were equally good."""
+    """Exact sign test, which of right and wrong answers is McNemar's: the chance of so uneven a split of the examples
+    on which one does better, if both were equally good."""
     only_first: int
+    """Examples on which the first does better."""
     only_second: int
 
 
-def paired(first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None, seed: int) -> Paired:
-    """McNemar's exact test and a paired bootstrap interval. Source: McNemar 1947; Efron & Tibshirani 1993, ch. 13."""
+def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str] | None, seed: int) -> Paired:
+    """The sign test and a paired bootstrap interval. Source: McNemar 1947; Efron & Tibshirani 1993, ch. 13."""
     from scipy.stats import binomtest
 
-    gaps = np.asarray(first, float) - np.asarray(second, float)
+    (ones, of_ones), (others, of_others) = np.array(first, float).T, np.array(second, float).T
+    gaps = _shares(ones, of_ones) - _shares(others, of_others)
     only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
     discordant = only_first + only_second
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    counts = resample_counts(groups if groups is not None else [str(i) for i in range(len(gaps))], seed)
-    low, high = np.quantile(counts @ gaps / counts.sum(1), [0.025, 0.975])
-    return Paired(Interval(float(gaps.mean()), float(low), float(high)), p_value, only_first, only_second)
+    counts = resample_counts(_units(groups, len(gaps)), seed)
+    draws = _shares(counts @ ones, counts @ of_ones) - _shares(counts @ others, counts @ of_others)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    difference = float(_shares(ones.sum(), of_ones.sum()) - _shares(others.sum(), of_others.sum()))
+    return Paired(Interval(difference, float(low), float(high)), p_value, only_first, only_second)

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunewright.artifacts import Output, write_json
+from tunewright.artifacts import Output, read_manifest, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
-from tunewright.evaluate.comparison import ADAPTER, SERVED, SVM, compare
+from tunewright.evaluate.comparison import ADAPTER, SERVED, compare
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
-from tunewright.evaluate.predictors import LabelScorer, LinearSvm, Majority
+from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
+from tunewright.models.grammar import grown
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.progress import say
@@ -29,15 +30,13 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     dataset = load_dataset(inputs["split"])
     tests = _capped(spec, dataset)
     answers = output.path / ANSWERS
+    task = task_of(spec.task)
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
-    known = [*dataset.train, *dataset.validation]
-    found = {
-        "majority": collect("majority", Majority(known), tests, answers),
-        SVM: collect(SVM, LinearSvm(known), tests, answers),
-    }
+    arms = controls(task, [*dataset.train, *dataset.validation])
+    found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
     _language_models(spec, inputs, dataset, tests, answers, found)
     output.result = {
-        f"{arm} {split}": round(score([r for r in records if r.split == split], spec.seed).accuracy.value, 4)
+        f"{arm} {split}": round(score([r for r in records if r.split == split], spec.seed).headline.value, 4)
         for arm, records in found.items()
         for split in tests
     }
@@ -63,30 +62,34 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     base = resolve(spec.model, spec.folder)
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    manifest = read_manifest(inputs["train"])
+    assert manifest
+    longest = int(manifest.result["longest_answer"])
 
     def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = ()) -> None:
-        found[name] = collect(name, LabelScorer(model, task, base.template, tokenizer, shots), tests, answers)
+        asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots)
+        found[name] = collect(name, asked, task, tests, answers)
 
     qlora = spec.train.method == "qlora"
     dtype = weights_type(spec.train.precision)
     weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
     if spec.evaluate.few_shot:
-        ask("few_shot", TorchNextToken(weights), shots_of(dataset.train, task.answers, spec.evaluate.few_shot))
+        shots = shots_of(dataset.train, task.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
+        ask("few_shot", TorchNextToken(weights), shots)
     ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
-    ask("onnx", OrtNextToken(inputs["export"] / "bundle" / "onnx", context=_context(spec, base, tokenizer, tests)))
+    context = _context(spec, base, tokenizer, tests, longest)
+    ask("onnx", OrtNextToken(inputs["export"] / "bundle" / "onnx", context=context))
 
 
-def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]]) -> int:
+def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],
+             longest: int) -> int:  # fmt: skip
     """Tokens the cache must hold: no test prompt may be cut."""
     task = task_of(spec.task)
-    longest = max(
-        len(base.template.encode_prompt(task.prompt(example.request), tokenizer))
-        for examples in tests.values()
-        for example in examples
-    )
-    return max(spec.train.max_length, longest + 64)
+    prompts = (task.prompt(example.request) for examples in tests.values() for example in examples)
+    room = max(len(base.template.encode_prompt(prompt, tokenizer)) for prompt in prompts) + grown(longest)
+    return max(spec.train.max_length, room)
 
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The measured arms, then the API arms, with their figures as text; shared by terminal, Markdown and HTML."""
     comparison = data["comparison"]
+    second = second_measure(comparison)
     rows = []
     for arm in [*comparison["arms"].values(), *comparison["apis"].values()]:
         scores, speed, cost = arm["scores"], arm["latency"], arm["cost"]
@@ -16,10 +17,12 @@ def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
             {
                 "key": arm["key"],
                 "label": arm["label"],
-                "accuracy": [
-                    _interval(scores[split]["accuracy"]) if scores else "not measured" for split in comparison["splits"]
+                "headline": [
+                    _interval(scores[split]["headline"]) if scores else "not measured" for split in comparison["splits"]
                 ],
-                "macro_f1": [_interval(scores[split]["macro_f1"]) if scores else "" for split in comparison["splits"]],
+                "second": [
+                    _interval(scores[split]["others"][second]) if scores else "" for split in comparison["splits"]
+                ],
                 "p50": _milliseconds(speed["p50_ms"]) if speed else "",
                 "p95": _milliseconds(speed["p95_ms"]) if speed else "",
                 "per_1000": _dollars(cost["usd_per_1000"]),
@@ -27,6 +30,12 @@ def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def second_measure(comparison: dict[str, Any]) -> str:
+    """The measure that is shown beside the headline."""
+    score = next(iter(comparison["arms"]["served"]["scores"].values()))
+    return str(next(iter(score["others"])))
 
 
 def print_summary(data: dict[str, Any], html: Path, bundle: Path) -> None:
@@ -39,19 +48,19 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path) -> None:
     table = Table(title=f"{data['name']}: predictors on the test examples", title_justify="left", header_style="bold")
     table.add_column("predictor", no_wrap=True)
     for split in splits:
-        table.add_column(f"accuracy\n{split}", justify="right")
+        table.add_column(f"{data['comparison']['headline']}\n{split}", justify="right")
     for split in splits:
-        table.add_column(f"macro-F1\n{split}", justify="right")
+        table.add_column(f"{second_measure(data['comparison'])}\n{split}", justify="right")
     for column in ("P50 ms", "P95 ms", "$ per\n1,000", "$ per\nmonth"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in arm_rows(data):
         style = "bold" if row["key"] == "served" else None
-        table.add_row(row["label"], *row["accuracy"], *row["macro_f1"], row["p50"], row["p95"], row["per_1000"],
+        table.add_row(row["label"], *row["headline"], *row["second"], row["p50"], row["p95"], row["per_1000"],
                       row["per_month"], style=style)  # fmt: skip
     console.print(table)
     parity = data["parity"]
     chain = " → ".join(
-        f"{link['arm']} {link['accuracy']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
+        f"{link['arm']} {link['headline']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
     )
     console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
     verdict = data["verdict"]

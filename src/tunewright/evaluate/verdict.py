@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import CascadeResult, apply_threshold, choose_threshold
-from tunewright.evaluate.comparison import SERVED, SVM, Arm, Comparison
+from tunewright.evaluate.comparison import CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
 from tunewright.evaluate.statistics import Interval, Paired, paired
 from tunewright.spec import Spec
+from tunewright.tasks import task_of
 
 Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
 
@@ -33,8 +34,8 @@ class Verdict:
     """Confidence from which the small model answers by itself, chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
     """By test split: coverage and accuracy at that threshold."""
-    against_svm: dict[str, Paired] = field(default_factory=dict)
-    """By test split: the served model against the linear SVM on the same examples."""
+    against_control: dict[str, Paired] = field(default_factory=dict)
+    """By test split: the served model against the best control arm on the same examples."""
 
 
 def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool) -> Verdict:
@@ -42,27 +43,28 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. The worst split decides. Where the
-    linear SVM meets the goal nothing larger is recommended; where an arm of our own meets it but costs more than the
-    API, money decides; where none meets it, a cascade is tried at a threshold chosen on validation data.
+    best control arm meets the goal nothing larger is recommended; where an arm of our own meets it but costs more than
+    the API, money decides; where none meets it, a cascade is tried at a threshold chosen on validation data.
     """
     now = next(iter(comparison.apis.values()))
     cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
-    served, svm = comparison.arms[SERVED], comparison.arms[SVM]
-    reasons = [_goal_reason(arm, spec) for arm in (served, svm)]
+    served, control = comparison.arms[SERVED], comparison.control
+    reasons = [_goal_reason(arm, spec) for arm in (served, control)]
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons.append(
         f"The accuracy of {now.key} on these examples has not been measured; the goal of {_pct(spec.goal.accuracy)} is "
         "the spec's."
     )
-    own = next((arm for arm in (svm, served) if _meets(arm, spec) and (arm is svm or parity_passed)), None)
+    own = next((arm for arm in (control, served) if _meets(arm, spec) and (arm is control or parity_passed)), None)
     threshold, cascade = (None, {}) if own else _cascade(spec, evidence[SERVED])
     decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=_break_even(served, now, spec),
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
-        threshold=threshold, cascade=cascade, against_svm=_against(evidence[SERVED], evidence[SVM], spec.seed),
+        threshold=threshold, cascade=cascade,
+        against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
     )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def _conclude(
 ) -> tuple[Decision, float, str]:
     """(decision, its cost in USD a month, the sentence)."""
     if own:
-        return _own_model_is_good(own, now, cheapest)
+        return _own_model_is_good(spec, own, now, cheapest)
     paid = now.cost.usd_per_month
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
@@ -100,10 +102,10 @@ def _conclude(
 
 def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
     """Why the served model is not simply switched to."""
-    goal, worst = spec.goal, _worst(served)
+    goal, worst, claim = spec.goal, _worst(served), task_of(spec.task).claim
     if worst.value < goal.accuracy:
         return (
-            f"on the hardest test split the tuned model is right on {_pct(worst.value)}, short of the "
+            f"on the hardest test split the tuned model {claim(_pct(worst.value))}, short of the "
             f"{_pct(goal.accuracy)} you need"
         )
     if not parity_passed:
@@ -111,21 +113,22 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
     if not _fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
     return (
-        f"the tuned model is right on {_pct(worst.value)} of the hardest test split, but with so few test examples it "
+        f"the tuned model {claim(_pct(worst.value))} of the hardest test split, but with so few test examples it "
         f"could be as little as {_pct(worst.low)}"
     )
 
 
-def _own_model_is_good(own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
+def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
     """An arm of our own meets the goal: now money decides."""
     paid, cost, cheap = now.cost.usd_per_month, own.cost.usd_per_month, cheapest.cost.usd_per_month
     if cost < paid:
-        advice = "Use the linear SVM: it" if own.key == SVM else "Switch: the tuned model"
+        simple = CONTROLS.get(own.key)
+        advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
-            f"{advice} is right on {_pct(_worst(own).value)} of the hardest test split and costs {_usd(cost)} a month "
-            f"against {_usd(paid)} for {now.key}."
+            f"{advice} {task_of(spec.task).claim(_pct(_worst(own).value))} of the hardest test split and costs "
+            f"{_usd(cost)} a month against {_usd(paid)} for {now.key}."
         )
-        return "classical" if own.key == SVM else "switch", cost, sentence
+        return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
         sentence = (
             f"Try {cheapest.key} first: at this volume it costs {_usd(cheap)} a month, a machine of your own "
@@ -137,12 +140,12 @@ def _own_model_is_good(own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, flo
 
 
 def _worst(arm: Arm) -> Interval:
-    return min((score.accuracy for score in arm.scores.values()), key=lambda interval: interval.value)
+    return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
 
 
 def _meets(arm: Arm, spec: Spec) -> bool:
     floor = spec.goal.accuracy - spec.goal.margin
-    accurate = all(s.accuracy.value >= spec.goal.accuracy and s.accuracy.low >= floor for s in arm.scores.values())
+    accurate = all(s.headline.value >= spec.goal.accuracy and s.headline.low >= floor for s in arm.scores.values())
     return accurate and _fast(arm, spec)
 
 
@@ -152,7 +155,7 @@ def _fast(arm: Arm, spec: Spec) -> bool:
 
 def _goal_reason(arm: Arm, spec: Spec) -> str:
     figures = ", ".join(
-        f"{split} {_pct(s.accuracy.value)} ({_pct(s.accuracy.low)}–{_pct(s.accuracy.high)})"
+        f"{split} {_pct(s.headline.value)} ({_pct(s.headline.low)}–{_pct(s.headline.high)})"
         for split, s in arm.scores.items()
     )
     outcome = "meets" if _meets(arm, spec) else "does not meet"
@@ -170,7 +173,7 @@ def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[s
 
 def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
     """The threshold keeps its promise on every test split, which it was not chosen on."""
-    return all(part.accuracy is not None and part.accuracy.value >= spec.goal.accuracy for part in cascade.values())
+    return all(part.headline is not None and part.headline.value >= spec.goal.accuracy for part in cascade.values())
 
 
 def _break_even(served: Arm, now: Arm, spec: Spec) -> float:
@@ -183,7 +186,8 @@ def _against(first: Sequence[Record], second: Sequence[Record], seed: int) -> di
     result = {}
     for split in dict.fromkeys(r.split for r in first if r.split != VALIDATION):
         part = [record for record in first if record.split == split]
-        result[split] = paired([r.right for r in part], [other[r.id].right for r in part], groups_of(part), seed)
+        against = [other[record.id].headline for record in part]
+        result[split] = paired([record.headline for record in part], against, groups_of(part), seed)
     return result
 
 

@@ -15,7 +15,7 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.spec.schema import ClassifySpec
+from tunewright.spec.schema import TaskSpec
 from tunewright.tasks import Task, task_of
 
 BUNDLE_FILE = "bundle.json"
@@ -30,7 +30,9 @@ class BundleInfo(BaseModel):
     name: str
     base_model: str
     precision: str
-    task: ClassifySpec
+    task: TaskSpec
+    longest_answer: int
+    """Tokens of the longest answer that was taught."""
     answer_lead: str
     """What stands before an answer in the tokens the model was taught."""
     context: int
@@ -53,14 +55,19 @@ class Bundle:
         return self.folder / "onnx"
 
 
-def write_bundle(spec: Spec, base: LocalModel, folder: Path) -> BundleInfo:
-    """Complete a folder that already holds `onnx/` into a bundle."""
+def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
+    """Complete a folder that already holds `onnx/` into a bundle.
+
+    Args:
+        longest: tokens of the longest answer that was taught.
+    """
     tokenizer = TextTokenizer(base.folder)
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model,
         precision=spec.export.precision,
         task=spec.task,
+        longest_answer=longest,
         answer_lead=task_of(spec.task).fitted(tokenizer.encode_verbatim).lead,
         context=spec.train.max_length,
         template_sha256=base.template.sha256,
@@ -107,7 +114,7 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
     train = spec.train
     card: dict[str, Any] = {
         "Base model": info.base_model,
-        "Task": f"{info.task.kind}, {len(info.task.labels)} labels: {', '.join(info.task.labels)}",
+        "Task": f"{info.task.kind}, {task_of(info.task).summary}",
         "Training": f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}",
         "Weights": f"ONNX {info.precision}",
         "Context": f"{info.context} tokens",
@@ -115,7 +122,7 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
     return (
-        f"# {info.name}\n\nA text classifier made with Tunewright. Its measured accuracy and the parity of these "
+        f"# {info.name}\n\nMade with Tunewright. How well it answers and the parity of these "
         f"weights with the trained adapter are in the run's report.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Serve it: `tunewright serve {info.name}/bundle`\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunewright.artifacts import Output
+from tunewright.artifacts import Output, read_manifest
 from tunewright.export.bundle import write_bundle
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
@@ -23,7 +23,9 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
     say(f"  building ONNX {spec.export.precision}")
     build_onnx(output.path / "merged", output.path / "bundle" / "onnx", spec.export.precision)
-    bundle = write_bundle(spec, base, output.path / "bundle")
+    manifest = read_manifest(inputs["train"])
+    assert manifest
+    bundle = write_bundle(spec, base, output.path / "bundle", int(manifest.result["longest_answer"]))
     output.result = {
         "bundle_mb": round(sum(f.stat().st_size for f in (output.path / "bundle").rglob("*") if f.is_file()) / 1e6, 1),
         "template_sha256": bundle.template_sha256,

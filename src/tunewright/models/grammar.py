@@ -31,6 +31,19 @@ _DATE = (
 """The days there are; llguidance's own form of a date lets 31 February through."""
 
 
+_SPARE = 32
+"""Tokens that an answer may have beyond twice the longest known."""
+
+
+def grown(longest: int) -> int:
+    """Tokens that a record may have.
+
+    Args:
+        longest: those of the longest one known.
+    """
+    return 2 * longest + _SPARE
+
+
 class RecordGrammar:
     """The JSON records of a schema as tokens of one tokenizer.
 
@@ -38,14 +51,13 @@ class RecordGrammar:
         folder: of the tokenizer.
         schema: of an object, and expressible: see `tunewright.spec.record_schema`.
         end: the token that ends an assistant's turn.
-        vocabulary: width of the model's logits, where it is larger than the tokenizer's.
     """
 
-    def __init__(self, folder: Path, schema: Mapping[str, Any], end: int, vocabulary: int | None = None):
+    def __init__(self, folder: Path, schema: Mapping[str, Any], end: int):
         from llguidance import LLMatcher, LLTokenizer
 
         text = (folder / "tokenizer.json").read_text("utf-8")
-        self.tokens = LLTokenizer(text, n_vocab=vocabulary, eos_token=end)
+        self.tokens = LLTokenizer(text, eos_token=end)
         self.grammar = LLMatcher.grammar_from_json_schema(
             json.dumps(transformed(schema, _with_real_dates)), overrides={"whitespace_flexible": False}
         )

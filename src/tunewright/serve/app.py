@@ -1,17 +1,23 @@
-"""The HTTP API: OpenAI's chat completions and model list, a plain /v1/classify, and health routes."""
+"""The HTTP API: OpenAI's chat completions and model list, plain /v1/classify and /v1/extract, and health routes."""
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunewright.serve.engine import Classification, ClassifyEngine, TooLong
+from tunewright.evaluate.predictors import Answer
+from tunewright.serve.engine import Engine, TooLong
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+
+_Answer = TypeVar("_Answer")
 
 
 class ClassifyRequest(BaseModel):
@@ -20,6 +26,12 @@ class ClassifyRequest(BaseModel):
     text: str = Field(min_length=1)
     probabilities: bool = False
     """Whether the answer lists the probability of every label."""
+
+
+class ExtractRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
 
 
 class ContentPart(BaseModel):
@@ -37,7 +49,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """OpenAI's request. Sampling settings are accepted and have no effect: a label is scored, not sampled."""
+    """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
@@ -57,7 +69,7 @@ class ApiError(Exception):
         return {"error": error}
 
 
-def build_app(engine: ClassifyEngine) -> FastAPI:
+def build_app(engine: Engine) -> FastAPI:
     """The application for one loaded bundle."""
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
@@ -95,13 +107,27 @@ def build_app(engine: ClassifyEngine) -> FastAPI:
     # Plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
     @app.post("/v1/classify")
     def classify(request: ClassifyRequest) -> dict[str, Any]:
-        result = _classified(engine, request.text)
+        if not engine.classifies:
+            raise ApiError(404, "This model extracts records: POST to /v1/extract.", "wrong_route")
+        result = _in_context(lambda: engine.classify(request.text))
         answer: dict[str, Any] = {
             "label": result.label,
             "confidence": result.confidence,
-            "usage": _usage(result),
+            "usage": _usage(result.prompt_tokens, result.answer_tokens),
         }
         return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
+
+    @app.post("/v1/extract")
+    def extract(request: ExtractRequest) -> dict[str, Any]:
+        if engine.classifies:
+            raise ApiError(404, "This model classifies: POST to /v1/classify.", "wrong_route")
+        answer = _in_context(lambda: engine.answer(request.text))
+        return {
+            "record": json.loads(answer.text),
+            "confidence": answer.confidence,
+            "fields": answer.fields,
+            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
+        }
 
     @app.post("/v1/chat/completions")
     def chat(request: ChatRequest) -> dict[str, Any]:
@@ -110,9 +136,9 @@ def build_app(engine: ClassifyEngine) -> FastAPI:
                            "model_not_found", "model")  # fmt: skip
         users = [message for message in request.messages if message.role == "user"]
         if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
-            raise ApiError(400, "A classifier takes exactly one user message; the system prompt is its own.",
+            raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
                            "invalid_value", "messages")  # fmt: skip
-        result = _classified(engine, users[0].text)
+        answer: Answer = _in_context(lambda: engine.answer(users[0].text))
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
@@ -121,28 +147,24 @@ def build_app(engine: ClassifyEngine) -> FastAPI:
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": result.label, "refusal": None},
+                    "message": {"role": "assistant", "content": answer.text, "refusal": None},
                     "logprobs": None,
                     "finish_reason": "stop",
                 }
             ],
-            "usage": _usage(result),
-            "confidence": result.confidence,
+            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
+            "confidence": answer.confidence,
         }
 
     return app
 
 
-def _classified(engine: ClassifyEngine, text: str) -> Classification:
+def _in_context(answer: Callable[[], _Answer]) -> _Answer:
     try:
-        return engine.classify(text)
+        return answer()
     except TooLong as error:
         raise ApiError(400, error.paragraph(), "context_length_exceeded", "messages") from None
 
 
-def _usage(result: Classification) -> dict[str, int]:
-    return {
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.answer_tokens,
-        "total_tokens": result.prompt_tokens + result.answer_tokens,
-    }
+def _usage(prompt: int, answer: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}

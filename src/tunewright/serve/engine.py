@@ -1,4 +1,4 @@
-"""The engine: a bundle's model behind one queue, answering by scoring the labels."""
+"""The engine: a bundle's model behind one queue, answering as its task asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import LabelScorer
+from tunewright.evaluate.predictors import Answer, LabelScorer, language_model
 from tunewright.export.bundle import Bundle
 from tunewright.models.ort_model import OrtNextToken
 
@@ -24,29 +24,49 @@ class Classification:
     answer_tokens: int
 
 
-class ClassifyEngine:
+class Engine:
     """Thread-safe: requests are answered one after the other, each on the cached system prompt."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None):
         self.bundle = bundle
         model = OrtNextToken(bundle.onnx, context=bundle.info.context, threads=threads)
-        self._scorer = LabelScorer(model, bundle.task, bundle.template, bundle.tokenizer)
-        self._answer_tokens = max(self._scorer.token_counts.values())
+        self._model = language_model(
+            model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer
+        )
         self._lock = threading.Lock()
-        self.classify("warm-up: fills the cache with the system prompt")
+        self.answer("warm-up: fills the cache with the system prompt")
 
-    def classify(self, text: str) -> Classification:
-        """The label of one text, with the probability of every label.
+    @property
+    def classifies(self) -> bool:
+        return isinstance(self._model, LabelScorer)
+
+    def answer(self, text: str) -> Answer:
+        """The answer to one text.
 
         Raises:
-            TooLong: the prompt and the longest label do not fit the bundle's context; nothing is ever cut silently.
+            TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
-        prompt = self._scorer.prompt_ids(text)
-        room = self.bundle.info.context - self._answer_tokens
+        self._prompt(text)
+        with self._lock:
+            return self._model.answer(text)
+
+    def classify(self, text: str) -> Classification:
+        """The label of one text, with the probability of every label; only where the bundle `classifies`.
+
+        Raises:
+            TooLong: as in `answer`.
+        """
+        assert isinstance(self._model, LabelScorer)
+        prompt = self._prompt(text)
+        with self._lock:
+            probabilities = self._model.probabilities(prompt)
+        label = max(probabilities, key=probabilities.__getitem__)
+        tokens = self._model.token_counts[label]
+        return Classification(label, probabilities[label], probabilities, len(prompt), tokens)
+
+    def _prompt(self, text: str) -> list[int]:
+        prompt = self._model.prompt_ids(text)
+        room = self.bundle.info.context - self._model.longest_answer
         if len(prompt) > room:
             raise TooLong(f"The request has {len(prompt)} tokens, this model takes {room}.", fix="Shorten the text.")
-        with self._lock:
-            probabilities = self._scorer.probabilities(prompt)
-        label = max(probabilities, key=probabilities.__getitem__)
-        tokens = self._scorer.token_counts[label]
-        return Classification(label, probabilities[label], probabilities, len(prompt), tokens)
+        return prompt

@@ -36,7 +36,7 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None) -> Non
     import uvicorn
 
     from tunewright.serve.app import build_app
-    from tunewright.serve.engine import ClassifyEngine
+    from tunewright.serve.engine import Engine
 
     bundle = load_bundle(folder)
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
@@ -53,7 +53,7 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None) -> Non
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
     listener.listen(socket.SOMAXCONN)
-    app = build_app(ClassifyEngine(bundle, threads))
+    app = build_app(Engine(bundle, threads))
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{bundle.info.name} ({bundle.info.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(app, log_level="warning", access_log=False)

@@ -14,7 +14,7 @@ from tunewright.data import load_dataset
 from tunewright.evaluate.comparison import ADAPTER, SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.predictors import Answer
-from tunewright.evaluate.statistics import Interval, paired
+from tunewright.evaluate.statistics import Interval, paired, ratio
 from tunewright.evaluate.steps import ANSWERS, deployed_splits
 from tunewright.export.bundle import load_bundle
 from tunewright.progress import say
@@ -29,9 +29,10 @@ class Link:
     arm: str
     agreement: float
     """Share of answers that equal the adapter's."""
-    accuracy: float
+    headline: float
+    """What the task is measured by, over all test examples."""
     lost: Interval
-    """Accuracy lost against the adapter, paired by example, with its 95 % interval over whole groups."""
+    """Of it, lost against the adapter, paired by example, with its 95 % interval over whole groups."""
     max_confidence_gap: float
     """Largest difference of confidence on one example where the answers agree."""
 
@@ -46,9 +47,10 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     splits = deployed_splits(spec, load_dataset(inputs["split"]))
     with running_server(folder) as address, httpx.Client(base_url=address, timeout=60) as client:
         request = next(iter(splits[VALIDATION]), next(iter(splits.values()))[0]).request
-        reply = chat_once(client, bundle.info.name, request)
+        server = _Served(client, bundle.info.name)
+        reply = server.answer(request).text
         say(f"  asked the server: {' '.join(request.split())[:70]} → {reply}")
-        served = collect(SERVED, _Served(client), splits, output.path / ANSWERS)
+        served = collect(SERVED, server, bundle.task, splits, output.path / ANSWERS)
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
         _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, spec.seed)
@@ -69,7 +71,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             "template_sha256": bundle.info.template_sha256,
         },
     )
-    output.result = {"passed": not failures, "agreement": chain[-1].agreement, "accuracy": chain[-1].accuracy}
+    output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}
 
 
 def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
@@ -94,21 +96,17 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     return failures
 
 
-def chat_once(client: httpx.Client, model: str, text: str) -> str:
-    """One request in OpenAI's form, as a user of the server would send it."""
-    body = {"model": model, "messages": [{"role": "user", "content": text}]}
-    answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
-    return str(answer["choices"][0]["message"]["content"])
-
-
 class _Served:
-    def __init__(self, client: httpx.Client):
-        self._client = client
+    """The server, asked in OpenAI's form, as a user would."""
+
+    def __init__(self, client: httpx.Client, model: str):
+        self._client, self._model = client, model
 
     def answer(self, request: str) -> Answer:
-        reply: dict[str, Any] = self._client.post("/v1/classify", json={"text": request}).raise_for_status().json()
-        usage = reply["usage"]
-        return Answer(reply["label"], reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
+        body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
+        reply: dict[str, Any] = self._client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
+        return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 
 def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], seed: int) -> Link:
@@ -119,9 +117,9 @@ def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], seed: 
     return Link(
         arm,
         agreement=len(same) / len(pairs),
-        accuracy=sum(second.right for _, second in pairs) / len(pairs),
+        headline=ratio([second.headline for _, second in pairs], None, seed).value,
         lost=paired(
-            [first.right for first, _ in pairs], [second.right for _, second in pairs], groups_of(adapter), seed
+            [first.headline for first, _ in pairs], [second.headline for _, second in pairs], groups_of(adapter), seed
         ).difference,
         max_confidence_gap=round(gap, 4),
     )

@@ -22,13 +22,13 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Record:
+class JsonRecord:
     """An answer is a JSON object of a schema, draft 2020-12, in canonical form."""
 
     schema: Mapping[str, Any]
 
 
-Constraint = OneOf | Record
+Constraint = OneOf | JsonRecord
 """What confines an answer while it is decoded."""
 
 
@@ -48,6 +48,15 @@ class Task(Protocol):
 
     @property
     def constraint(self) -> Constraint: ...
+
+    @property
+    def summary(self) -> str:
+        """The task in a few words, after its kind."""
+        ...
+
+    def claim(self, share: str) -> str:
+        """What a headline of `share` says of a model, as the rest of a sentence."""
+        ...
 
     @property
     def answers(self) -> list[str]:
@@ -71,5 +80,5 @@ class Task(Protocol):
         ...
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth, by the name of the measure; both answers in canonical form."""
+        """What an answer is worth, by the name of the measure, the headline first; both answers in canonical form."""
         ...

@@ -46,6 +46,13 @@ class ClassifyTask:
         return OneOf(tuple(self.labels))
 
     @property
+    def summary(self) -> str:
+        return f"{len(self.labels)} labels"
+
+    def claim(self, share: str) -> str:
+        return f"is right on {share}"
+
+    @property
     def answers(self) -> list[str]:
         return list(self.labels)
 

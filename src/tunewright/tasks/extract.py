@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tunewright.tasks.base import Record
+from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.example import Example, Message
-from tunewright.tasks.measures import Ratio, f1, is_in, leaves, tokens
+from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
 
 
@@ -23,7 +23,7 @@ class ExtractTask:
     """
 
     kind = "extract"
-    headline = "fields"
+    headline = "field F1"
 
     def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = ""):
         self.instruction, self.form, self.lead = instruction, RecordForm(schema), lead
@@ -39,8 +39,15 @@ class ExtractTask:
         return self
 
     @property
-    def constraint(self) -> Record:
-        return Record(self.form.schema)
+    def constraint(self) -> JsonRecord:
+        return JsonRecord(self.form.schema)
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.form.schema['properties'])} fields"
+
+    def claim(self, share: str) -> str:
+        return f"reaches a field F1 of {share}"
 
     @property
     def answers(self) -> list[str]:
@@ -66,8 +73,8 @@ class ExtractTask:
         return self.form.canonical(answer)
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth: `record`, exactly right; `fields`, F1 of its values; `words`, F1 of their words;
-        `invented`, the share of values that do not stand in the request; and the F1 of each field by its name.
+        """What an answer is worth: the F1 of its values; whether the record is right as a whole; the F1 of the values'
+        words; the share of values that do not stand in the request; and the F1 of each field by its name.
 
         Args:
             gold: the right record, in canonical form.
@@ -76,13 +83,13 @@ class ExtractTask:
         right, found = Counter(_leaves(gold)), Counter(_leaves(answer))
         copied = [(path, value) for path, value in found.elements() if path not in self._chosen]
         measured = {
-            "record": Ratio(float(gold == answer), 1),
-            "fields": f1(right, found),
-            "words": f1(_words(right), _words(found)),
+            self.headline: f1(right, found),
+            "records": Ratio(float(gold == answer), 1),
+            "word F1": f1(_words(right), _words(found)),
             "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
         }
         for path in dict.fromkeys(path for path, _ in (*right, *found)):
-            measured[f"field.{path}"] = f1(_at(path, right), _at(path, found))
+            measured[f"{FIELD}{path}"] = f1(_at(path, right), _at(path, found))
         return measured
 
 

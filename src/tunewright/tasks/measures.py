@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
+
+FIELD = "field "
+"""What the name of a single field's measure begins with."""
 
 
 class Ratio(NamedTuple):
@@ -34,6 +38,35 @@ def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
             yield from leaves(item, f"{path}[]")
     elif value is not None and value != "":
         yield path, value if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Where the values of a record stand in its JSON: path as in `leaves`, first character, the one behind the last.
+
+    Args:
+        text: JSON without spaces between its parts.
+    """
+    yield from _spans(text, 0, "")
+
+
+def _spans(text: str, at: int, path: str) -> Generator[tuple[str, int, int], None, int]:
+    """The spans of the value that begins at a place; returns where it ends."""
+    decoder = json.JSONDecoder()
+    if text[at] not in "{[":
+        _, end = decoder.raw_decode(text, at)
+        yield path, at, end
+        return end
+    is_object = text[at] == "{"
+    at += 1
+    while text[at] not in "}]":
+        at += text[at] == ","
+        inner = f"{path}[]"
+        if is_object:
+            name, at = decoder.raw_decode(text, at)
+            inner = f"{path}.{name}" if path else name
+            at += 1  # the colon
+        at = yield from _spans(text, at, inner)
+    return at + 1
 
 
 def f1(gold: Counter[Any], found: Counter[Any]) -> Ratio:

@@ -1,9 +1,9 @@
 """Answering many examples at once with the model in training: its real answers, not what teacher forcing suggests.
 
-Of a fixed set the answer is the label of the highest probability, as in serving (`tunewright.tasks.score_labels`), found
-without scoring every label: the likeliest open branch is followed first, and once a label is likelier than any open
-branch, no other can overtake it. Most examples are settled after as many passes as their answer has decisions. A record
-is written greedily, confined to the grammar, as in serving.
+Of a fixed set the answer is the label of the highest probability, as in serving (`tunewright.tasks.score_labels`),
+found without scoring every label: the likeliest open branch is followed first, and once a label is likelier than any
+open branch, no other can overtake it. Most examples are settled after as many passes as their answer has decisions. A
+record is written greedily, confined to the grammar, as in serving.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
-from tunewright.models.grammar import RecordGrammar
+from tunewright.models.grammar import RecordGrammar, grown
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_writer import write_records
 from tunewright.tasks import LabelTrie, Task
-from tunewright.tasks.base import OneOf, Record
+from tunewright.tasks.base import JsonRecord, OneOf
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, on_device_of
-
-_SPARE = 32
-"""Tokens that an answer may have beyond twice the longest known."""
 
 
 class Answering(Protocol):
@@ -43,14 +40,14 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
 
     Args:
         folder: of the tokenizer.
-        longest: tokens of the longest answer known; one may grow to twice that and a few.
+        longest: tokens of the longest answer known.
     """
     match task.constraint:
         case OneOf(answers):
             return _labels(answers, LabelTrie(list(answer_tokens(task, template, tokenizer).values())))
-        case Record(schema):
+        case JsonRecord(schema):
             end = end_token(task, template, tokenizer)
-            return _records(task, tokenizer, folder, schema, end, 2 * longest + _SPARE)
+            return _records(task, tokenizer, folder, schema, end, grown(longest))
 
 
 def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
@@ -62,7 +59,7 @@ def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
 
 def _records(task: Task, tokenizer: TextTokenizer, folder: Path, schema: Any, end: int, most: int) -> Answering:
     def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001
-        grammar = RecordGrammar(folder, schema, end, model.config.vocab_size)
+        grammar = RecordGrammar(folder, schema, end)
         written = write_records(model, grammar, prompts, most, at_once)
         return [task.canonical(tokenizer.decode(writer.ids)) for writer in written]
 

@@ -89,6 +89,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "left_out": engine.reasons,
         "tokens": sum(len(row["input_ids"]) for row in train),
         "diagnosis": [each.code for each in found],
+        "longest_answer": max(sum(label != IGNORED for label in row["labels"]) for row in train),
         "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
         "template_sha256": base.template.sha256,
     }

@@ -13,7 +13,7 @@ from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.models.chat import ChatTemplate, Tokenizer
 from tunewright.tasks import Example, Task
-from tunewright.tasks.base import OneOf, Record, Unfit
+from tunewright.tasks.base import JsonRecord, OneOf, Unfit
 
 RowCheck = Callable[[Example], Iterable[str]]
 
@@ -39,7 +39,7 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
             case OneOf(answers):
                 allowed = frozenset(answers)
                 checks["D002"] = lambda example: () if example.answer in allowed else (example.answer[:60],)
-            case Record():
+            case JsonRecord():
                 checks["D026"] = lambda example: unfit(task, example.answer)
     if job.limit:
         lengths = _Lengths(job, job.limit)

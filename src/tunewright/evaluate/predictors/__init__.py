@@ -2,6 +2,11 @@
 
 from tunewright.evaluate.predictors.base import Answer, Predictor
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
-from tunewright.evaluate.predictors.language_model import LabelScorer
+from tunewright.evaluate.predictors.controls import controls
+from tunewright.evaluate.predictors.language_model import LabelScorer, LanguageModel, RecordReader, language_model
+from tunewright.evaluate.predictors.records import Nearest, Patterns
 
-__all__ = ["Answer", "LabelScorer", "LinearSvm", "Majority", "Predictor"]
+__all__ = [
+    "Answer", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns", "Predictor",
+    "RecordReader", "controls", "language_model",
+]  # fmt: skip

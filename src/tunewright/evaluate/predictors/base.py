@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -13,6 +14,8 @@ class Answer:
     """Probability the predictor gives its own answer, 0 to 1; None where it has none."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    fields: Mapping[str, float] = field(default_factory=dict)
+    """Of a record, the probability of the values at each path; see `tunewright.tasks.measures.leaves`."""
 
 
 class Predictor(Protocol):

@@ -1,14 +1,53 @@
-"""A language model that answers by scoring the labels; the same for torch and ONNX Runtime, tuned and untuned."""
+"""A language model that answers: by scoring labels, or by writing a record; the same for torch and ONNX Runtime, tuned
+and untuned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from tunewright.evaluate.predictors.base import Answer
-from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token
+from tunewright.models.grammar import RecordGrammar, grown
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, LabelTrie, NextTokenModel, Task, score_labels
+from tunewright.tasks.base import JsonRecord, OneOf
+from tunewright.tasks.measures import value_spans
+
+_SHOT_TOKENS = 2048
+"""Of all the examples that are shown: more take longer to read than anybody would wait."""
+
+
+class LanguageModel(Protocol):
+    """A predictor whose prompt can be measured before it answers."""
+
+    longest_answer: int
+    """Tokens that an answer may have."""
+
+    def prompt_ids(self, request: str) -> list[int]: ...
+
+    def answer(self, request: str) -> Answer: ...
+
+
+def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
+                   longest: int, shots: Sequence[Example] = ()) -> LanguageModel:  # fmt: skip
+    """A predictor for the task.
+
+    Args:
+        folder: of the tokenizer.
+        longest: tokens of the longest answer in the training data.
+        shots: solved examples to show before each request (few-shot); none for a tuned model.
+    """
+    match task.constraint:
+        case OneOf():
+            return LabelScorer(model, task, template, tokenizer, shots)
+        case JsonRecord(schema):
+            grammar = RecordGrammar(folder, schema, end_token(task, template, tokenizer))
+            return RecordReader(model, task, template, tokenizer, grammar, grown(longest), shots)
 
 
 class LabelScorer:
@@ -26,6 +65,7 @@ class LabelScorer:
         sequences = answer_tokens(task, template, tokenizer)
         self._trie = LabelTrie(list(sequences.values()))
         self.token_counts = {label: len(ids) for label, ids in sequences.items()}
+        self.longest_answer = max(self.token_counts.values())
 
     def prompt_ids(self, request: str) -> list[int]:
         return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
@@ -42,11 +82,75 @@ class LabelScorer:
         return Answer(label, probabilities[label], len(prompt), self.token_counts[label])
 
 
-def shots_of(train: Sequence[Example], answers: Sequence[str], count: int) -> list[Example]:
-    """`count` training examples, the labels in turn, the shortest text of each label first."""
+class RecordReader:
+    """Writes the record that is likeliest at each token, among those the grammar allows.
+
+    Args:
+        most: tokens after which a record is brought to its end.
+        shots: as for `LabelScorer`.
+    """
+
+    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
+                 grammar: RecordGrammar, most: int, shots: Sequence[Example] = ()):  # fmt: skip
+        self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
+        self._grammar, self._shots = grammar, shots
+        self.longest_answer = most
+
+    def prompt_ids(self, request: str) -> list[int]:
+        return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
+
+    def answer(self, request: str) -> Answer:
+        prompt = self.prompt_ids(request)
+        writer = self._grammar.decode(self._model, prompt, self.longest_answer)
+        text = self._tokenizer.decode(writer.ids)
+        ends = [len(self._tokenizer.decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
+        fields = _confidences(text, ends, writer.log_probabilities)
+        confidence = math.exp(sum(writer.log_probabilities))
+        return Answer(self._task.canonical(text), confidence, len(prompt), len(writer.ids) + 1, fields)
+
+
+def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:
+    """The probability of the values at each path.
+
+    Args:
+        ends: for each token the number of characters up to its end.
+    """
+    spans = list(value_spans(text))
+    total = dict.fromkeys((path for path, _, _ in spans), 0.0)
+    start = 0
+    for end, log_probability in zip(ends, log_probabilities, strict=True):
+        # A token that ends a value may begin the next one: what it decides is the end.
+        path = next((path for path, first, last in spans if first < end and start < last), None)
+        if path is not None:
+            total[path] += log_probability
+        start = end
+    return {path: math.exp(value) for path, value in total.items()}
+
+
+def shots_of(train: Sequence[Example], answers: Sequence[str], count: int,
+             encode: Callable[[str], Sequence[int]]) -> list[Example]:  # fmt: skip
+    """At most `count` training examples to show: the labels in turn, the shortest text of each label first; of answers
+    that are no fixed set the shortest examples, as many as are worth their tokens.
+
+    Args:
+        answers: all answers there are, where they are a fixed set.
+        encode: text -> its token ids.
+    """
+    if not answers:
+        return _shortest(train, count, encode)
     by_answer = {
         a: sorted((e for e in train if e.answer == a), key=lambda e: (len(e.request), e.meta.id)) for a in answers
     }
     rounds = max((len(examples) for examples in by_answer.values()), default=0)
     in_turn = [by_answer[a][turn] for turn in range(rounds) for a in answers if turn < len(by_answer[a])]
     return in_turn[:count]
+
+
+def _shortest(train: Sequence[Example], count: int, encode: Callable[[str], Sequence[int]]) -> list[Example]:
+    chosen, left = [], _SHOT_TOKENS
+    for example in sorted(train, key=lambda e: (len(e.request) + len(e.answer), e.meta.id))[:count]:
+        left -= len(encode(example.request)) + len(encode(example.answer))
+        if left < 0:
+            break
+        chosen.append(example)
+    return chosen

@@ -1,0 +1,24 @@
+"""Which control arms a task has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunewright.evaluate.predictors.base import Predictor
+from tunewright.evaluate.predictors.classical import LinearSvm, Majority
+from tunewright.evaluate.predictors.records import Nearest, Patterns
+from tunewright.tasks import Example, Task
+from tunewright.tasks.base import JsonRecord, OneOf
+
+
+def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
+    """What costs next to nothing, by its name in the tables.
+
+    Args:
+        known: the examples to learn from.
+    """
+    match task.constraint:
+        case OneOf():
+            return {"majority": Majority(known), "svm": LinearSvm(known)}
+        case JsonRecord():
+            return {"nearest": Nearest(known), "patterns": Patterns(known, task.canonical)}

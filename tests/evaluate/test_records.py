@@ -1,0 +1,102 @@
+"""Predictors of records: the control arms, and a language model's confidence in each field."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.conftest import TOKENIZER
+from tunewright.evaluate.predictors import Nearest, Patterns, RecordReader, controls
+from tunewright.evaluate.predictors.language_model import shots_of
+from tunewright.models.chat import ChatTemplate, end_token
+from tunewright.models.grammar import RecordGrammar
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Meta
+from tunewright.tasks.extract import ExtractTask
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "vendor": {"type": "string"},
+        "date": {"type": "string", "format": "date"},
+        "total": {"type": "number"},
+    },
+    "required": ["vendor", "date", "total"],
+}
+TASK = ExtractTask("Read the invoice.", SCHEMA)
+VENDORS = ("Acme Ltd", "Umbrella Corp", "Tyrell Inc")
+
+
+def invoice(number: int) -> Example:
+    vendor, day, total = VENDORS[number % 3], 1 + number % 28, 100 + 7 * number
+    text = f"{vendor}\nInvoice {number}\nDate: {day:02}/03/2024\nlamp   {number}.50\nTOTAL USD {total}.25\nThank you"
+    record = {"vendor": vendor, "date": f"2024-03-{day:02}", "total": total + 0.25}
+    return Example.of(text, TASK.form.written(record), Meta(id=str(number)))
+
+
+KNOWN = [invoice(number) for number in range(40)]
+
+
+def test_the_nearest_example_lends_its_record() -> None:
+    nearest = Nearest(KNOWN)
+    assert nearest.answer(KNOWN[3].request).text == KNOWN[3].answer
+    assert nearest.answer(KNOWN[3].request).confidence == pytest.approx(1)
+
+
+def test_patterns_find_values_that_no_example_had() -> None:
+    patterns = Patterns(KNOWN, TASK.canonical)
+    for number in (101, 110, 118):
+        example = invoice(number)
+        assert json.loads(patterns.answer(example.request).text) == json.loads(example.answer)
+
+
+def test_patterns_give_an_empty_record_where_nothing_fits() -> None:
+    assert Patterns(KNOWN, TASK.canonical).answer("").text == "{}"
+
+
+def test_the_control_arms_go_with_the_task() -> None:
+    assert set(controls(TASK, KNOWN)) == {"nearest", "patterns"}
+
+
+def test_shots_are_short_and_few_enough() -> None:
+    examples = [*KNOWN, Example.of("word " * 900, KNOWN[0].answer, Meta(id="long"))]
+    encode = str.split
+    assert [shot.meta.id for shot in shots_of(examples, [], 3, encode)] == [
+        example.meta.id for example in sorted(KNOWN, key=lambda e: (len(e.request) + len(e.answer), e.meta.id))[:3]
+    ]
+    long = [Example.of("word " * 900, "x", Meta(id=str(number))) for number in range(5)]
+    assert len(shots_of(long, [], 5, encode)) == 2
+
+
+class Sure:
+    """Writes one text; of each token that is not forced it is as sure as `odds` says of the next one."""
+
+    def __init__(self, tokens: Sequence[int], start: int, odds: float):
+        self._tokens, self._start, self._odds = tokens, start, odds
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        logits = np.full(1 << 16, -1e9, np.float32)
+        wanted = self._tokens[len(ids) - self._start]
+        logits[[wanted, wanted ^ 1]] = math.log(self._odds), 0
+        return logits
+
+
+def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(TASK, template, tokenizer)
+    text = TASK.form.written({"vendor": "Acme", "date": "2024-03-18", "total": 12.5})
+    start = len(template.encode_prompt(TASK.prompt("x"), tokenizer))
+    model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
+    reader = RecordReader(model, TASK, template, tokenizer, RecordGrammar(TOKENIZER, SCHEMA, end), most=200)
+    answer = reader.answer("x")
+    assert answer.text == text
+    assert set(answer.fields) == {"vendor", "date", "total"}
+    assert all(0 < confidence <= 1 for confidence in answer.fields.values())
+    assert answer.confidence == pytest.approx(math.prod(answer.fields.values()), rel=0.5)
+    assert answer.prompt_tokens == start
+    assert answer.answer_tokens == len(tokenizer.encode_verbatim(text)) + 1
