@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import LABELS, unalike
+from tests.conftest import LABELS, make_spec, unalike
 from tests.data.rows import assert_apart, ids, lists_of_rows, row, spec_of, split_rows
 from tunewright.data.dataset import load_dataset
 from tunewright.data.near import near_copies
@@ -138,3 +138,14 @@ def test_no_question_of_banking77_has_a_near_copy_on_another_side() -> None:
     assert len(test) == pytest.approx(0.2 * len(rows), rel=0.02)
     for left, right in ((train, test), (validation, test), (train, validation)):
         assert [pair for pair in near_copies(left, right, 0.6) if pair.jaccard >= 0.8] == []
+
+
+def test_records_which_are_all_different_are_held_out_as_well() -> None:
+    task = {
+        "kind": "extract",
+        "instruction": "Read.",
+        "schema": {"type": "object", "properties": {"n": {"type": "integer"}}},
+    }
+    rows = [row(n, unalike(str(n)), f'{{"n":{n}}}') for n in range(100)]
+    made = partition(make_spec(task=task, data={"train": "train.jsonl"}), {"train": rows}, None)
+    assert (made.result["test"], made.result["validation"]) == (20, 8)

@@ -70,10 +70,14 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
 
 
 def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) -> Cut:
-    """The newest held out, where the spec names a column of times; stratified otherwise."""
+    """The newest held out, where the spec names a column of times; else stratified by label, where there are any."""
     if share <= 0 or not blocks:
         return Cut(list(blocks), [])
-    return cut_blocks(blocks, share, seed, instants_of(members(blocks)) if spec.data.time else None)
+    if spec.data.time:
+        return cut_blocks(blocks, share, seed, instants_of(members(blocks)))
+    if task_of(spec.task).answers:
+        return cut_blocks(blocks, share, seed)
+    return cut_blocks(blocks, share, seed, stratum=lambda _: "")
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:

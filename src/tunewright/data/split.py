@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunewright.data.blocks import Block, blocks_of, key_of, members, rejoined
@@ -30,45 +30,52 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
 
 
 def cut_blocks(
-    blocks: Sequence[Block], share: float, seed: int, instants: Mapping[str, float] | None = None
-) -> Cut:  # fmt: skip
-    """Hold out about `share` of the examples: stratified by answer, or the newest where `instants` are given.
+    blocks: Sequence[Block],
+    share: float,
+    seed: int,
+    instants: Mapping[str, float] | None = None,
+    *,
+    stratum: Callable[[Example], str] = lambda example: example.answer,
+) -> Cut:
+    """Hold out about `share` of the examples: stratified, or the newest where `instants` are given.
 
     Where the cut has parted near copies that were not yet known to be, their blocks are made one and it is done again.
     """
     blocks = list(blocks)
     while True:
-        cut = cut_newest(blocks, share, seed, instants) if instants else cut_stratified(blocks, share, seed)
+        cut = cut_newest(blocks, share, seed, instants) if instants else cut_stratified(blocks, share, seed, stratum)
         joined = rejoined(blocks, cut.kept, cut.held)
         if len(joined) == len(blocks):
             return cut
         blocks = joined
 
 
-def cut_stratified(blocks: Sequence[Block], share: float, seed: int) -> Cut:
-    """Hold out about `share` of each answer's examples.
+def cut_stratified(
+    blocks: Sequence[Block], share: float, seed: int, stratum: Callable[[Example], str] = lambda example: example.answer
+) -> Cut:
+    """Hold out about `share` of each stratum's examples; a label is one.
 
-    A block counts for its most frequent answer. Each answer keeps at least one of its blocks, and no block is taken
-    that holds the last examples of any answer: what can't be learnt can't be tested either. Blocks larger than what is
-    wanted of their answer come last, and none is taken that would overshoot by more than it now falls short: a block
+    A block counts for its most frequent stratum. Each keeps at least one of its blocks, and no block is taken that
+    holds the last examples of any: what can't be learnt can't be tested either. Blocks larger than what is wanted of
+    their stratum come last, and none is taken that would overshoot by more than it now falls short: a block
     that swallowed much of the data stays, and the share is met from the others as far as they go.
     """
-    by_answer: dict[str, list[int]] = defaultdict(list)
+    by_stratum: dict[str, list[int]] = defaultdict(list)
     keys = [key_of(block) for block in blocks]
     for index, block in enumerate(blocks):
-        counts = Counter(example.answer for example in block)
-        by_answer[min(counts, key=lambda answer: (-counts[answer], answer))].append(index)
+        counts = Counter(map(stratum, block))
+        by_stratum[min(counts, key=lambda name: (-counts[name], name))].append(index)
     held: set[int] = set()
-    left = Counter(example.answer for block in blocks for example in block)
+    left = Counter(stratum(example) for block in blocks for example in block)
     shuffler = random.Random(seed)
-    for answer in sorted(by_answer):
-        indices = sorted(by_answer[answer], key=keys.__getitem__)
+    for name in sorted(by_stratum):
+        indices = sorted(by_stratum[name], key=keys.__getitem__)
         shuffler.shuffle(indices)
         wanted = share * sum(len(blocks[index]) for index in indices)
         indices.sort(key=lambda index: len(blocks[index]) > wanted)
         taken = 0
         for index in indices[:-1]:
-            counts = Counter(example.answer for example in blocks[index])
+            counts = Counter(map(stratum, blocks[index]))
             if taken + len(blocks[index]) / 2 <= wanted and all(counts[each] < left[each] for each in counts):
                 held.add(index)
                 taken += len(blocks[index])

@@ -86,6 +86,17 @@ class ValidationPart:
                 counts[answer] += right == "1"
         return counts
 
+    def answer(self, model: Any, engine: Engine) -> list[str]:
+        """The answers of a model that `fit_engine` prepared; it is left as it was."""
+        return self._answer(model, engine, self._prompts)
+
+    def _answer(self, model: Any, engine: Engine, prompts: Sequence[list[int]]) -> list[str]:
+        training = model.training
+        model.eval()
+        answers = self._answering(model, engine, prompts, self._at_once)
+        model.train(training)
+        return answers
+
     def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
         """Measure a model that `fit_engine` prepared; it is left as it was.
 
@@ -94,9 +105,9 @@ class ValidationPart:
         """
         number, shares = share() if divided else (0, 1)
         mine = slice(number, None, shares)
+        answers = self._answer(model, engine, self._prompts[mine])
         training = model.training
         model.eval()
-        answers = self._answering(model, engine, self._prompts[mine], self._at_once)
         summed = summed_loss(model, engine, self._rows[mine], self._at_once)
         model.train(training)
         right = "".join(str(int(a == wanted)) for a, wanted in zip(answers, self.answers[mine], strict=True))

@@ -53,7 +53,7 @@ class Patterns:
     A text is cut into pieces: whole lines, what stands behind a colon or a wide space, and words, dates and numbers.
     Each piece has cues: its shape, the words before it in its line, the line above, how far down it stands. For each
     field the examples tell how often a piece with such cues was its value (naive Bayes over cues), and which values
-    come again. The value is the likeliest piece, in the form that the field's values have.
+    come again. The value is the likeliest piece that has the field's form, or can be read so.
 
     Args:
         canonical: writes a record in its one form, or raises Unfit.
@@ -63,52 +63,61 @@ class Patterns:
         self._canonical = canonical
         self._hits: dict[str, Counter[str]] = defaultdict(Counter)
         self._all: Counter[str] = Counter()
-        self._values: dict[str, Counter[str]] = defaultdict(Counter)
+        self._values: dict[str, Counter[str | float]] = defaultdict(Counter)
+        self._shapes: dict[str, Counter[str]] = defaultdict(Counter)
+        self._sample: dict[str, dict[str, Any]] = {}
+        """For each field a record that has it."""
         self._pieces = 0
         self._found: Counter[str] = Counter()
         for example in known:
             self._learn(example)
 
     def _learn(self, example: Example) -> None:
-        record = {
-            name: value for name, value in json.loads(example.answer).items() if isinstance(value, (str, int, float))
-        }
-        for name, value in record.items():
-            self._values[name][str(value)] += 1
+        record = json.loads(example.answer)
+        plain = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
+        for name, value in plain.items():
+            self._values[name][value] += 1
+            self._shapes[name][_shape(str(value))] += 1
+            self._sample.setdefault(name, record)
         for spot in _spots(example.request):
             self._pieces += 1
             self._all.update(spot.cues)
-            for name, value in record.items():
+            for name, value in plain.items():
                 if _same(spot.text, str(value)):
                     self._found[name] += 1
                     self._hits[name].update(spot.cues)
 
     def answer(self, request: str) -> Answer:
         spots = list(_spots(request))
-        record: dict[str, Any] = {}
-        for name, values in self._values.items():
-            if (value := self._value(name, spots, values, request)) is not None:
-                record[name] = value
-        while True:
-            try:
-                return Answer(self._canonical(json.dumps(record)))
-            except Unfit as reason:
-                # What has not the field's form is left out; without a required field there is no record.
-                wrong = str(reason).partition(":")[0]
-                if wrong not in record:
-                    return Answer("{}")
-                del record[wrong]
+        values = {name: self._value(name, spots, request) for name in self._values}
+        try:
+            return Answer(
+                self._canonical(json.dumps({name: value for name, value in values.items() if value is not None}))
+            )
+        except Unfit:  # a required field was not found
+            return Answer("{}")
 
-    def _value(self, name: str, spots: Sequence[_Spot], values: Counter[str], request: str) -> Any:
-        """The value of a field: one that is known and stands in the text, or else the likeliest piece."""
-        dictionary = [value for value, count in values.most_common() if count >= _LEAST and len(value) > 1]
-        known = next((value for value in sorted(dictionary, key=len, reverse=True) if _stands_in(value, request)), None)
-        if self._found[name] < _LEAST:
-            return known if known is not None else values.most_common(1)[0][0]
-        if known is not None and len(dictionary) < len(values) / 2:
-            return known
-        best = max(spots, key=lambda spot: self._odds(name, spot), default=None)
-        return _as_written(best.text, values) if best else known
+    def _value(self, name: str, spots: Sequence[_Spot], request: str) -> str | float | None:
+        """The value of a field: one that is known and stands in the text, or else the likeliest piece of its form."""
+        values = self._values[name]
+        dictionary = [value for value, count in values.items() if count >= _LEAST and len(str(value)) > 1]
+        there = [value for value in dictionary if _stands_in(str(value), request)]
+        if there and len(dictionary) > len(values) / 2:
+            return max(there, key=lambda value: len(str(value)))
+        if self._found[name] >= _LEAST:
+            for spot in sorted(spots, key=lambda spot: -self._odds(name, spot)):
+                fitting = [reading for reading in (spot.text, *_readings(spot.text)) if self._fits(name, reading)]
+                if fitting:
+                    return max(fitting, key=lambda reading: self._shapes[name][_shape(reading)])
+        return max(there, key=lambda value: len(str(value)), default=None)
+
+    def _fits(self, name: str, value: str) -> bool:
+        """Whether a field may have a value, told by putting it into a record that is known."""
+        try:
+            self._canonical(json.dumps(self._sample[name] | {name: value}))
+        except Unfit:
+            return False
+        return bool(value)
 
     def _odds(self, name: str, spot: _Spot) -> float:
         hits, found = self._hits[name], self._found[name]
@@ -173,9 +182,3 @@ def _readings(piece: str) -> list[str]:
         digits = number.group(1)
         return [re.sub(r"[,' ]", "", digits), re.sub(r"[.' ]", "", digits).replace(",", ".")]
     return []
-
-
-def _as_written(piece: str, values: Counter[str]) -> str:
-    """A piece in the form that a field's values have."""
-    shapes = Counter(_shape(value) for value in values)
-    return max([piece, *_readings(piece)], key=lambda reading: shapes[_shape(reading)])

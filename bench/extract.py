@@ -1,0 +1,137 @@
+"""How well SmolLM2-135M fills in fields when tuned on one CPU machine: receipts, slots of requests, invoices.
+
+    python bench/extract.py choose receipts train.lr=1e-3    # a setting, scored on held-out training rows
+    python bench/extract.py final receipts seed=0            # the setting of the docs, scored on the test parts
+    python bench/extract.py controls receipts                # the control arms alone
+
+`choose` never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on
+all training rows. Answers are the adapter's, confined to the grammar as in serving. The data lie in ../shared/data
+beside the repository; outputs stay in bench/runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tunewright as tw
+from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.data import load_dataset
+from tunewright.evaluate.predictors import controls
+from tunewright.evaluate.statistics import ratio
+from tunewright.models.torch_model import quiet_libraries
+from tunewright.tasks import Example, Task, task_of
+from tunewright.train.engine import fit_engine
+from tunewright.train.prepare import Encoder
+from tunewright.train.trainer import load_adapter
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+RUNS = Path(__file__).parent / "runs"
+TEXT = {"type": "string"}
+INVOICE = Path(__file__).parents[1] / "examples" / "invoices" / "invoice.json"
+
+
+def slots() -> dict[str, Any]:
+    """Every slot is optional; one that was seen twice in a request is a list."""
+    rows = read_jsonl(SHARED / "snips" / "train.jsonl")
+    names = list(dict.fromkeys(name for row in rows for name in row["entities"]))
+    several = {name for row in rows for name, value in row["entities"].items() if isinstance(value, list)}
+    one_or_more = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+    return {"type": "object", "properties": {name: one_or_more if name in several else TEXT for name in names}}
+
+
+JOBS: dict[str, dict[str, Any]] = {
+    "receipts": {
+        "folder": "sroie_receipts",
+        "tests": {"test": "test.jsonl", "new_vendor": "test_new_vendor.jsonl"},
+        "instruction": "Fill in the fields of this receipt.",
+        "schema": lambda: {"type": "object", "properties": dict.fromkeys(("company", "date", "total"), TEXT)},
+        "train": {"batch_size": 8, "lr": 1e-3, "epochs": 6, "schedule": "cosine", "max_length": 2048},
+    },
+    "slots": {
+        "folder": "snips",
+        "tests": {"test": "test.jsonl"},
+        "instruction": "Fill in the slots of this request.",
+        "schema": slots,
+        "train": {"batch_size": 32, "lr": 1e-3, "epochs": 1, "schedule": "cosine"},
+    },
+    "invoices": {
+        "folder": "demo_invoices",
+        "tests": {"seen": "test.jsonl", "unseen": "test_unseen_layout.jsonl"},
+        "instruction": "Fill in the fields of this invoice.",
+        "schema": lambda: json.loads(INVOICE.read_text("utf-8")),
+        "train": {"batch_size": 16, "lr": 1e-3, "epochs": 6, "schedule": "cosine"},
+    },
+}
+
+
+def project(name: str, final: bool) -> Path:
+    """A folder with the data and a spec."""
+    job = JOBS[name]
+    folder = RUNS / f"{name}-{'final' if final else 'choose'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"train": "train.jsonl"} | (job["tests"] if final else {})
+    for part, file in files.items():
+        rows = read_jsonl(SHARED / job["folder"] / file)
+        write_jsonl(folder / f"{part}.jsonl", ({"text": row["text"], "label": row["entities"]} for row in rows))
+    spec = {
+        "name": name,
+        "task": {"kind": "extract", "instruction": job["instruction"], "schema": job["schema"]()},
+        "data": {
+            "train": "train.jsonl",
+            "test": {part: f"{part}.jsonl" for part in files if part != "train"},
+            "test_fraction": 0.1,
+            "validation_fraction": 0.0,
+        },
+        "train": job["train"],
+    }
+    (folder / "tunewright.yaml").write_text(json.dumps(spec, indent=1), "utf-8")
+    return folder
+
+
+def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: Sequence[str]) -> None:
+    measured = [
+        task.measures(example.request, example.answer, answer)
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+    names = list(dict.fromkeys(name for each in measured for name in each))
+    figures = []
+    for name in names:
+        interval = ratio([each.get(name, (0, 0)) for each in measured], None, 0)  # type: ignore[misc]
+        figures.append(f"{name} {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
+    print(f"{arm}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
+
+
+def main(mode: str, name: str, overrides: list[str]) -> None:
+    quiet_libraries()
+    spec = tw.load_spec(project(name, mode != "choose"), overrides)
+    dataset = load_dataset(tw.split(spec))
+    task = task_of(spec.task)
+    if mode == "controls":
+        for arm, predictor in controls(task, dataset.train).items():
+            for part, examples in dataset.test.items():
+                tell(arm, part, task, examples, [predictor.answer(example.request).text for example in examples])
+        return
+    run = tw.train(spec)
+    manifest = read_manifest(run)
+    assert manifest
+    encoder = Encoder(spec)
+    model = load_adapter(spec, encoder.base.folder, run / "adapter")
+    engine = fit_engine(model, encoder.rows(dataset.train[:16]))
+    for part, examples in dataset.test.items():
+        started = time.perf_counter()
+        answers = encoder.part(examples, most=len(examples)).answer(model, engine)
+        seconds = time.perf_counter() - started
+        tell(f"{mode} {name} {' '.join(overrides)}", part, task, examples, answers)
+        print(f"  trained in {manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB, last loss "
+              f"{manifest.result['last_loss']}; {seconds / len(examples):.2f} s an answer", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    if not SHARED.is_dir():
+        sys.exit("The data sets are not here: ../shared/data is absent.")
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
