@@ -35,8 +35,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "$defs": {"line": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}},
     },
     "strict": {
-        "properties": {"code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"}, "tag": {"const": "x"}},
-        "required": ["code", "tag"],
+        "properties": {
+            "code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"},
+            "total": {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$"},
+            "word": {"type": "string", "pattern": "^[a-z]+x$"},
+            "tag": {"const": "x"},
+        },
+        "required": ["code", "total", "word", "tag"],
     },
 }
 TOKENS = TextTokenizer(TOKENIZER)
@@ -100,4 +105,11 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
     decoded = rules.decode(Reciter('{"vendor":"' + "very " * 500), [], 40)
     assert decoded.cut
     assert len(decoded.ids) < 100
-    assert json.loads(TOKENS.decode(decoded.ids))["vendor"].startswith("very very")
+    record = json.loads(TOKENS.decode(decoded.ids))
+    assert record["vendor"].startswith("very very")
+    assert len(record["date"]) == 10
+
+
+def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
+    rules, _ = grammar({"properties": dict.fromkeys("abc", {"type": "string"}), "required": list("abc")})
+    assert TOKENS.decode(rules.decode(Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'

@@ -7,6 +7,7 @@ that what is written by force is what training has taught.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from tunewright.tasks.json_schema import transformed
 from tunewright.tasks.label_trie import NextTokenModel
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
-_ONWARD = ("}", "]", '"}', '"]', '"', "0", ",", '","')
+_OUT_OF_VALUES = ("}", "]", '"}', '"]', '"')
 """What ends an answer soonest, inside a text and elsewhere, in order of preference."""
+_ONWARD = ("0", ",", '","', *".-:/@_ ")
+"""What leads to where one of those may stand."""
 
 
 _YEAR = r"([1-9]\d{3}|0[1-9]\d{2}|00[1-9]\d|000[1-9])"
@@ -62,7 +65,9 @@ class RecordGrammar:
             json.dumps(transformed(schema, _with_real_dates)), overrides={"whitespace_flexible": False}
         )
         self.end = end
-        self.out_of_text, self.onward = (list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _ONWARD))
+        self.out_of_text, self.out_of_values, self.onward = (
+            list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _OUT_OF_VALUES, _ONWARD)
+        )
         self.in_text = set(_tokens_of(self.tokens, ("a", "}")))
 
     def begin(self, most: int) -> RecordWriter:
@@ -93,6 +98,8 @@ class RecordWriter:
         """The tokens so far, without the one that ends the turn."""
         self.log_probabilities: list[float] = []
         """Of each token among those that the grammar allowed; 0 where nothing was decided."""
+        self._led_on: Counter[int] = Counter()
+        """How often each token was written to get where it can be brought to its end."""
         self.done = self.cut = False
         """Whether it is whole; whether it had to be brought to its end, because it grew too long."""
         self._force()
@@ -137,13 +144,21 @@ class RecordWriter:
         return np.flatnonzero(bits[: self._rules.tokens.vocab_size])
 
     def _shortest(self) -> int:
-        """The token that is on the shortest way to the end, or at least on one."""
-        allowed = self._allowed()
-        options = set(allowed.tolist())
+        """The token that is on the shortest way to the end, or at least on one.
+
+        Where nothing can be closed yet, what was written least goes first: a pattern such as [0-9]+ would take the same
+        token for ever.
+        """
+        options = set(self._allowed().tolist())
         if self._rules.end in options:
             return self._rules.end
-        preferred = self._rules.out_of_text if self._rules.in_text <= options else self._rules.onward
-        return next((token for token in preferred if token in options), int(allowed[0]))
+        closing = self._rules.out_of_text if self._rules.in_text <= options else self._rules.out_of_values
+        if (first := next((token for token in closing if token in options), None)) is not None:
+            return first
+        ranks = {token: rank for rank, token in enumerate(self._rules.onward)}
+        token: int = min(options, key=lambda each: (self._led_on[each], ranks.get(each, len(ranks)), each))
+        self._led_on[token] += 1
+        return token
 
 
 def _with_real_dates(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Extraction from data to the running server, on a tiny random model: whatever it writes is a record of the schema."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.model.conftest import REPOSITORY, tunewright
+from tunewright.artifacts import read_jsonl
+from tunewright.serve.server import running_server
+from tunewright.spec import load_spec
+from tunewright.tasks import task_of
+
+CHANGES = [
+    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
+    "evaluate.max_examples=3", "evaluate.few_shot=1", "data.validation_fraction=0.03", "export.precision=fp32",
+    "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
+    """The invoice example, run in small."""
+    project = tmp_path_factory.mktemp("extract") / "invoices"
+    shutil.copytree(REPOSITORY / "examples" / "invoices", project, ignore=shutil.ignore_patterns("runs"))
+    model = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(make_tiny_model("llama3")[1], model)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
+    done = tunewright("run", str(project), f"model={model}", *CHANGES, "--json")
+    assert done.returncode == 0, done.stderr
+    return project, json.loads(done.stdout)
+
+
+def test_every_arm_is_measured_by_its_fields(run: tuple[Path, dict]) -> None:
+    _, report = run
+    assert report["comparison"]["headline"] == "field F1"
+    arms = report["comparison"]["arms"]
+    assert {"nearest", "patterns", "few_shot", "adapter", "merged", "onnx", "served"} == set(arms)
+    for arm in arms.values():
+        for split in ("seen", "unseen"):
+            assert 0 <= arm["scores"][split]["headline"]["value"] <= 1
+            assert set(arm["scores"][split]["others"]) == {"records", "word F1", "invented"}
+    assert [link["arm"] for link in report["parity"]["chain"]] == ["adapter", "merged", "onnx", "served"]
+
+
+def test_all_that_models_write_fits_the_schema(run: tuple[Path, dict]) -> None:
+    project, _ = run
+    task = task_of(load_spec(project).task)
+    answers = project / "runs" / "latest"
+    for file in (*(answers / "evaluate" / "answers").glob("*.jsonl"), answers / "parity" / "answers" / "served.jsonl"):
+        for row in read_jsonl(file):
+            assert row["answer"] == "{}" or task.canonical(row["answer"]) == row["answer"], file.name
+
+
+def test_the_server_extracts(run: tuple[Path, dict]) -> None:
+    project, _ = run
+    text = read_jsonl(project / "data" / "test.jsonl")[0]["text"]
+    with running_server(project / "runs" / "latest" / "export" / "bundle") as address:
+        plain = httpx.post(f"{address}/v1/extract", json={"text": text}, timeout=60).json()
+        chat = httpx.post(
+            f"{address}/v1/chat/completions",
+            json={"model": "invoices", "messages": [{"role": "user", "content": text}]},
+            timeout=60,
+        ).json()
+        other = httpx.post(f"{address}/v1/classify", json={"text": text})
+    assert set(plain["record"]) == set(plain["fields"])
+    assert json.loads(chat["choices"][0]["message"]["content"]) == plain["record"]
+    assert 0 <= plain["confidence"] <= min(plain["fields"].values()) + 1e-9
+    assert other.status_code == 404
+    assert "/v1/extract" in other.json()["error"]["message"]
+
+
+def test_the_report_shows_the_fields(run: tuple[Path, dict]) -> None:
+    project, _ = run
+    html = (project / "runs" / "latest" / "verdict" / "report.html").read_text("utf-8")
+    assert "extract, 6 fields" in html
+    assert "<td>invoice_number</td>" in html
+    assert "right ↓ given →" not in html, "a confusion matrix of records would say nothing"
