@@ -111,5 +111,5 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
 
 
 def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
-    rules, _ = grammar({"properties": dict.fromkeys("abc", {"type": "string"}), "required": list("abc")})
+    rules, _ = grammar({"properties": {name: {"type": "string"} for name in "abc"}, "required": list("abc")})
     assert TOKENS.decode(rules.decode(Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
