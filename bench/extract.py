@@ -25,6 +25,7 @@ from tunewright.evaluate.predictors import controls
 from tunewright.evaluate.statistics import ratio
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.measures import Ratio
 from tunewright.train.engine import fit_engine
 from tunewright.train.prepare import Encoder
 from tunewright.train.trainer import load_adapter
@@ -101,7 +102,7 @@ def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: 
     names = list(dict.fromkeys(name for each in measured for name in each))
     figures = []
     for name in names:
-        interval = ratio([each.get(name, (0, 0)) for each in measured], None, 0)  # type: ignore[misc]
+        interval = ratio([each.get(name, Ratio(0, 0)) for each in measured], None, 0)
         figures.append(f"{name} {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
     print(f"{arm}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunewright.errors import ERROR_FILE
-from tunewright.processes import SHARES, threads
+from tunewright.processes import SHARES, free_port, threads
 from tunewright.progress import say
 
 _GRACE_SECONDS = 15
@@ -29,6 +28,7 @@ def launch(arguments: Sequence[str], count: int) -> int:
     Returns:
         The exit code of the first that failed, else 0.
     """
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / str(rank) for rank in range(count)]
         started = [
@@ -36,7 +36,6 @@ def launch(arguments: Sequence[str], count: int) -> int:
                 [sys.executable, "-m", "tunewright.step", *arguments],
                 env=os.environ | _environment(rank, count, port) | {ERROR_FILE: str(said[rank])},
             )
-            for port in [_free_port()]
             for rank in range(count)
         ]
         with _passed_on(started):
@@ -44,7 +43,7 @@ def launch(arguments: Sequence[str], count: int) -> int:
         if failed is None:
             return 0
         if said[failed].is_file():
-            _tell(said[failed].read_text("utf-8"))
+            tell(said[failed].read_text("utf-8"))
         code = started[failed].returncode
         return code if code > 0 else 128 - code
 
@@ -70,12 +69,6 @@ def _environment(rank: int, count: int, port: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(max(1, threads() // count)),
         SHARES: str(count),
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -110,8 +103,8 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
     return next((n for n, process in enumerate(processes) if process.returncode), None) if failed is None else failed
 
 
-def _tell(error: str) -> None:
-    """Hand an error on to whoever started this, as a step does."""
+def tell(error: str) -> None:
+    """Hand an error to whoever started this process, where that is asked for, or else to the person watching."""
     if os.environ.get(ERROR_FILE):
         Path(os.environ[ERROR_FILE]).write_text(error, "utf-8")
     else:

@@ -13,8 +13,8 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
-from tunewright.launch import launch, leave
+from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
+from tunewright.launch import launch, leave, tell
 from tunewright.pipeline import STEPS, execute_step, processes_of
 from tunewright.processes import end_with_parent
 from tunewright.progress import quiet_loggers, say
@@ -65,10 +65,7 @@ def _report(error: Exception, out: Path) -> int:
         say("".join(traceback.format_exception(error)))
     if known is None:
         known = UserError(f"Unexpected {type(error).__name__}: {error}.", fix="Please report it with the lines above.")
-    if os.environ.get(ERROR_FILE):
-        Path(os.environ[ERROR_FILE]).write_text(known.paragraph(), "utf-8")
-    else:
-        say(f"Error: {known.paragraph()}")
+    tell(known.paragraph())
     return EXIT_USER
 
 

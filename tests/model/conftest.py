@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -100,3 +101,16 @@ def _tiny_model(family: str, folder: Path) -> Path:
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
     return folder
+
+
+def wait_for_checkpoint(training: subprocess.Popen[str], project: Path, pattern: str) -> None:
+    """Wait until a training has written a checkpoint to its end.
+
+    Args:
+        pattern: of checkpoint folders below the project.
+    """
+    deadline = time.monotonic() + 240
+    while not list(project.glob(f"{pattern}/trainer_state.json")):
+        assert training.poll() is None, training.stderr and training.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import write_project
+from tests.model.conftest import wait_for_checkpoint
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.errors import EXIT_INTERRUPTED
 
@@ -104,11 +105,7 @@ def start(project: Path, out: str) -> subprocess.Popen[str]:
     training = subprocess.Popen(
         command(project, out), stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
     )
-    deadline = time.monotonic() + 240
-    while not list(project.glob(f".{out}.partial/checkpoints/member-0/checkpoint-*/trainer_state.json")):
-        assert training.poll() is None, training.stderr and training.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_checkpoint(training, project, f".{out}.partial/checkpoints/member-0/checkpoint-*")
     return training
 
 

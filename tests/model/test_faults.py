@@ -15,7 +15,7 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import write_project
-from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright
+from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright, wait_for_checkpoint
 from tunewright.artifacts import read_manifest
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 from tunewright.pipeline import STEPS
@@ -35,11 +35,7 @@ def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
         # A test run started in the background ignores SIGINT, and its children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 240
-    while not list(project.glob(f"runs/.train-*.partial/checkpoints/{checkpoint}/trainer_state.json")):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_checkpoint(process, project, f"runs/.train-*.partial/checkpoints/{checkpoint}")
     return process
 
 

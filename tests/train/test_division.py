@@ -62,7 +62,8 @@ def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pyt
     assert processes(split, batch_size=132) == 1
 
 
-def test_a_long_prompt_is_not_run_several_times(split: Path, machine: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("machine")
+def test_a_long_prompt_is_not_run_several_times(split: Path) -> None:
     spec = make_spec(task={"kind": "classify", "instruction": "long " * 2000, "labels": ["a", "b"]})
     assert processes_for(spec, {"split": split}) == 1
 

@@ -10,7 +10,7 @@ from typing import Any
 from tunewright.data.blocks import Block, blocks_of, members
 from tunewright.data.dataset import Dataset
 from tunewright.data.frozen import Frozen
-from tunewright.data.split import Cut, cut_blocks
+from tunewright.data.split import Cut, answer_of, cut_blocks
 from tunewright.data.times import instants_of
 from tunewright.data.withholding import NEWER, Withheld, keep_out
 from tunewright.errors import UserError
@@ -73,11 +73,9 @@ def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) ->
     """The newest held out, where the spec names a column of times; else stratified by label, where there are any."""
     if share <= 0 or not blocks:
         return Cut(list(blocks), [])
-    if spec.data.time:
-        return cut_blocks(blocks, share, seed, instants_of(members(blocks)))
-    if task_of(spec.task).answers:
-        return cut_blocks(blocks, share, seed)
-    return cut_blocks(blocks, share, seed, stratum=lambda _: "")
+    instants = instants_of(members(blocks)) if spec.data.time else None
+    stratum = answer_of if task_of(spec.task).answers else lambda _: ""
+    return cut_blocks(blocks, share, seed, instants, stratum=stratum)
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:

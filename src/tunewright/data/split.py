@@ -21,6 +21,10 @@ class Cut:
     """Taken out of a kept block that is too large to hold out, because they are newer than a held one."""
 
 
+def answer_of(example: Example) -> str:
+    return example.answer
+
+
 def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """Split into (kept, held out), stratified by answer; see `cut_blocks`."""
     if share <= 0:
@@ -35,7 +39,7 @@ def cut_blocks(
     seed: int,
     instants: Mapping[str, float] | None = None,
     *,
-    stratum: Callable[[Example], str] = lambda example: example.answer,
+    stratum: Callable[[Example], str] = answer_of,
 ) -> Cut:
     """Hold out about `share` of the examples: stratified, or the newest where `instants` are given.
 
@@ -51,7 +55,7 @@ def cut_blocks(
 
 
 def cut_stratified(
-    blocks: Sequence[Block], share: float, seed: int, stratum: Callable[[Example], str] = lambda example: example.answer
+    blocks: Sequence[Block], share: float, seed: int, stratum: Callable[[Example], str] = answer_of
 ) -> Cut:
     """Hold out about `share` of each stratum's examples; a label is one.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunewright.artifacts import Output, read_manifest, write_json
+from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.evaluate.comparison import ADAPTER, SERVED, compare
@@ -21,6 +21,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, NextTokenModel, task_of
+from tunewright.train.history import longest_answer
 
 ANSWERS = "answers"
 
@@ -62,9 +63,7 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     base = resolve(spec.model, spec.folder)
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
-    manifest = read_manifest(inputs["train"])
-    assert manifest
-    longest = int(manifest.result["longest_answer"])
+    longest = longest_answer(inputs["train"])
 
     def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = ()) -> None:
         asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots)

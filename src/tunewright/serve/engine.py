@@ -46,9 +46,9 @@ class Engine:
         Raises:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
-        self._prompt(text)
+        prompt = self._prompt(text)
         with self._lock:
-            return self._model.answer(text)
+            return self._model.answer_prompt(prompt)
 
     def classify(self, text: str) -> Classification:
         """The label of one text, with the probability of every label; only where the bundle `classifies`.

@@ -18,7 +18,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.processes import end_with_parent
+from tunewright.processes import end_with_parent, free_port
 from tunewright.progress import say
 
 READY_SECONDS = 120.0
@@ -68,7 +68,7 @@ def running_server(folder: Path) -> Iterator[str]:
         UserError: it did not become ready; its last words are the reason.
     """
     with tempfile.TemporaryFile("w+") as log:
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", "tunewright.serve.server", str(folder), "--port", str(port)], stderr=log, stdout=log
         )
@@ -83,12 +83,6 @@ def running_server(folder: Path) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_ready(process: subprocess.Popen[bytes], address: str, log: IO[str]) -> None:

@@ -24,14 +24,11 @@ def record_schema(named: str | Mapping[str, Any], folder: Path) -> dict[str, Any
     Raises:
         UserError: it can't be found or read, or it is not the schema of an object with named fields.
     """
-    schema = (
-        dict(named)
-        if isinstance(named, Mapping)
-        else _of_model(named, folder)
-        if _is_import(named)
-        else _of_file(folder / named)
-    )
-    where = "task.schema" if isinstance(named, Mapping) else f"task.schema = {named}"
+    if isinstance(named, Mapping):
+        schema, where = dict(named), "task.schema"
+    else:
+        schema = _of_model(named, folder) if _is_import(named) else _of_file(folder / named)
+        where = f"task.schema = {named}"
     _check(schema, where)
     require_expressible(schema, where)
     return schema

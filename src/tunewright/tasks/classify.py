@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tunewright.tasks.base import OneOf, Unfit
-from tunewright.tasks.example import Example, Message
+from tunewright.tasks.conversation import Conversation
 from tunewright.tasks.measures import Ratio
 
 
-class ClassifyTask:
+class ClassifyTask(Conversation):
     """Choose one label.
 
     Args:
@@ -22,9 +22,9 @@ class ClassifyTask:
     headline = "accuracy"
 
     def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = ""):
-        self.instruction, self.labels, self.lead = instruction, dict(labels), lead
+        self.instruction, self.labels = instruction, dict(labels)
         listing = "\n".join(f"- {label}: {text}" if text else f"- {label}" for label, text in labels.items())
-        self.system = instruction.replace("{labels}", listing).strip()
+        super().__init__(instruction.replace("{labels}", listing), lead)
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
         """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
@@ -55,17 +55,6 @@ class ClassifyTask:
     @property
     def answers(self) -> list[str]:
         return list(self.labels)
-
-    def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        shown = [
-            message
-            for shot in shots
-            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
-        ]
-        return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
-
-    def written(self, answer: str) -> Message:
-        return Message(role="assistant", content=self.lead + answer)
 
     def canonical(self, answer: str) -> str:
         label = answer.removeprefix(self.lead)

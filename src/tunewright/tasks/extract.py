@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tunewright.tasks.base import JsonRecord
-from tunewright.tasks.example import Example, Message
+from tunewright.tasks.conversation import Conversation
 from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
 
 
-class ExtractTask:
+class ExtractTask(Conversation):
     """Fill the fields of a record.
 
     Args:
@@ -26,12 +26,12 @@ class ExtractTask:
     headline = "field F1"
 
     def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = ""):
-        self.instruction, self.form, self.lead = instruction, RecordForm(schema), lead
+        self.form = RecordForm(schema)
         listing = "\n".join(
             f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
             for name, part in schema.get("properties", {}).items()
         )
-        self.system = instruction.replace("{fields}", listing).strip()
+        super().__init__(instruction.replace("{fields}", listing), lead)
         self._chosen = frozenset(_chosen(self.form, schema))
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ExtractTask:  # noqa: ARG002 (the protocol)
@@ -52,17 +52,6 @@ class ExtractTask:
     @property
     def answers(self) -> list[str]:
         return []
-
-    def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        shown = [
-            message
-            for shot in shots
-            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
-        ]
-        return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
-
-    def written(self, answer: str) -> Message:
-        return Message(role="assistant", content=self.lead + answer)
 
     def canonical(self, answer: str) -> str:
         """A record as the task writes it.

@@ -82,7 +82,7 @@ def tokens(text: str) -> Counter[str]:
 def is_in(value: str, text: str) -> bool:
     """Whether a value can have been read in a text: its letters and digits stand there in a row, or, of a number or an
     ISO date, which are written in many ways, its digits do."""
-    if _bare(value) in _bare(text):
+    if bare(value) in bare(text):
         return True
     if date := re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", value):
         year, month, day = date.groups()
@@ -105,5 +105,6 @@ _MONTHS = (
 )  # fmt: skip
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """A text's letters and digits, case aside."""
     return "".join(sign for sign in unicodedata.normalize("NFKC", text).casefold() if sign.isalnum())

@@ -46,8 +46,8 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
         case OneOf(answers):
             return _labels(answers, LabelTrie(list(answer_tokens(task, template, tokenizer).values())))
         case JsonRecord(schema):
-            end = end_token(task, template, tokenizer)
-            return _records(task, tokenizer, folder, schema, end, grown(longest))
+            grammar = RecordGrammar(folder, schema, end_token(task, template, tokenizer))
+            return _records(task, tokenizer, grammar, grown(longest))
 
 
 def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
@@ -57,9 +57,8 @@ def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
     return answer
 
 
-def _records(task: Task, tokenizer: TextTokenizer, folder: Path, schema: Any, end: int, most: int) -> Answering:
-    def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001
-        grammar = RecordGrammar(folder, schema, end)
+def _records(task: Task, tokenizer: TextTokenizer, grammar: RecordGrammar, most: int) -> Answering:
+    def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
         written = write_records(model, grammar, prompts, most, at_once)
         return [task.canonical(tokenizer.decode(writer.ids)) for writer in written]
 

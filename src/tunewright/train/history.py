@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tunewright.artifacts import read_manifest
 from tunewright.spec.schema import TrainSpec
 from tunewright.train.encode import IGNORED, Row
 
@@ -17,6 +19,13 @@ CURVE = "curve.jsonl"
 DIAGNOSIS = "diagnosis.json"
 ENOUGH_STEPS = 20
 """Fewer say nothing about the learning rate or the data."""
+
+
+def longest_answer(run: Path) -> int:
+    """Tokens of the longest answer that was taught in a whole run."""
+    manifest = read_manifest(run)
+    assert manifest
+    return int(manifest.result["longest_answer"])
 
 
 @dataclass(frozen=True)

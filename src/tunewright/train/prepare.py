@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
+from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
@@ -76,19 +77,21 @@ class Encoder:
         """
         answers = [example.answer for example in train]
         held = part.answers if part else []
-        return Facts.of(self._task.answers, answers, held, rows, fmean(map(self._tokens_of(answers), answers)))
+        return Facts.of(self._task.answers, answers, held, rows, fmean(map(self._tokens_of(), answers)))
 
-    def _tokens_of(self, answers: Sequence[str]) -> Callable[[str], int]:
-        """The number of tokens by which each answer is learnt, if nothing is masked."""
-        prompt = self._task.prompt("x")
-        encoded = {
-            answer: self.base.template.encode_answer(prompt, self._task.written(answer), self._tokenizer)
-            for answer in dict.fromkeys([*self._task.answers, *answers])
-        }
+    def _tokens_of(self) -> Callable[[str], int]:
+        """The number of tokens by which an answer is learnt, if nothing is masked."""
+        known = answer_tokens(self._task, self.base.template, self._tokenizer)
+        if not known:
+            # Of records each is another: its text is counted, and the end of a turn once for all.
+            brief = self._task.written("{}")
+            encoded = self.base.template.encode_answer(self._task.prompt("x"), brief, self._tokenizer)
+            end = len(encoded) - len(self._tokenizer.encode_verbatim(brief.content))
+            return lambda answer: len(self._tokenizer.encode_verbatim(self._task.written(answer).content)) + end
         if self._settings.loss == "tokens":
-            return lambda answer: len(encoded[answer])
-        trie = LabelTrie([encoded[answer] for answer in self._task.answers])
-        return lambda answer: sum(len(offered) > 1 for offered in trie.choices(encoded[answer]))
+            return lambda answer: len(known[answer])
+        trie = LabelTrie(list(known.values()))
+        return lambda answer: sum(len(offered) > 1 for offered in trie.choices(known[answer]))
 
 
 def prepare(spec: Spec, split: Path, home: Path) -> Members:

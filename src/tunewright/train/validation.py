@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +89,8 @@ class ValidationPart:
 
     def answer(self, model: Any, engine: Engine) -> list[str]:
         """The answers of a model that `fit_engine` prepared; it is left as it was."""
-        return self._answer(model, engine, self._prompts)
-
-    def _answer(self, model: Any, engine: Engine, prompts: Sequence[list[int]]) -> list[str]:
-        training = model.training
-        model.eval()
-        answers = self._answering(model, engine, prompts, self._at_once)
-        model.train(training)
-        return answers
+        with _evaluating(model):
+            return self._answering(model, engine, self._prompts, self._at_once)
 
     def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
         """Measure a model that `fit_engine` prepared; it is left as it was.
@@ -105,13 +100,22 @@ class ValidationPart:
         """
         number, shares = share() if divided else (0, 1)
         mine = slice(number, None, shares)
-        answers = self._answer(model, engine, self._prompts[mine])
-        training = model.training
-        model.eval()
-        summed = summed_loss(model, engine, self._rows[mine], self._at_once)
-        model.train(training)
+        with _evaluating(model):
+            answers = self._answering(model, engine, self._prompts[mine], self._at_once)
+            summed = summed_loss(model, engine, self._rows[mine], self._at_once)
         right = "".join(str(int(a == wanted)) for a, wanted in zip(answers, self.answers[mine], strict=True))
         return _joined([(right, *summed)] if shares == 1 else gathered((right, *summed)))
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Inside, the model is in evaluation."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _joined(parts: Sequence[tuple[str, float, int]]) -> Score:

@@ -12,8 +12,7 @@ from tunewright.data.job import Job, Limit
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.models.chat import ChatTemplate, Tokenizer
-from tunewright.tasks import Example, Task
-from tunewright.tasks.base import JsonRecord, OneOf, Unfit
+from tunewright.tasks import Example
 
 RowCheck = Callable[[Example], Iterable[str]]
 
@@ -34,27 +33,14 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D021": language,
         "D024": damage,
     }
-    if task := job.task:
-        match task.constraint:
-            case OneOf(answers):
-                allowed = frozenset(answers)
-                checks["D002"] = lambda example: () if example.answer in allowed else (example.answer[:60],)
-            case JsonRecord():
-                checks["D026"] = lambda example: unfit(task, example.answer)
+    if job.task and job.task.answers:
+        allowed = frozenset(job.task.answers)
+        checks["D002"] = lambda example: () if example.answer in allowed else (example.answer[:60],)
     if job.limit:
         lengths = _Lengths(job, job.limit)
         checks["D019"] = lambda example: lengths.of(example)[0]
         checks["D020"] = lambda example: lengths.of(example)[1]
     return checks
-
-
-def unfit(task: Task, answer: str) -> tuple[str, ...]:
-    """Why an answer is none of the task's."""
-    try:
-        task.canonical(answer)
-    except Unfit as reason:
-        return (str(reason)[:80],)
-    return ()
 
 
 STAND_INS = "stand_ins"

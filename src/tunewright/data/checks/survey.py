@@ -27,7 +27,7 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
 from tunewright.tasks import Example, Meta
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import JsonRecord, Unfit
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -209,7 +209,7 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in self._checks}
+        self._hits = {code: Hits() for code in (*self._checks, "D026")}
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(job.task.answers if job.task else ())
         self._rows = self._offset = 0
@@ -241,13 +241,17 @@ class Scanner:
         self._offset += len(line)
 
     def _canonical(self, example: Example) -> Example:
-        """The example with its answer in the one form in which it is taught, where it has one."""
-        if self._job.task is None:
+        """The example with its record in the one form in which it is taught; D026 where it has none.
+
+        No check of single rows like the others, because what finds it also writes it, and is not done twice.
+        """
+        if self._job.task is None or not isinstance(self._job.task.constraint, JsonRecord):
             return example
         try:
             answer = self._job.task.canonical(example.answer)
-        except Unfit:
-            return example  # which a check of single rows finds
+        except Unfit as reason:
+            self._hits["D026"].add(self._rows, (str(reason)[:80],))
+            return example
         if answer == example.answer:
             return example
         *before, last = example.messages

@@ -4,6 +4,7 @@ and untuned."""
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,8 @@ class LanguageModel(Protocol):
 
     def prompt_ids(self, request: str) -> list[int]: ...
 
+    def answer_prompt(self, prompt: Sequence[int]) -> Answer: ...
+
     def answer(self, request: str) -> Answer: ...
 
 
@@ -50,60 +53,69 @@ def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, to
             return RecordReader(model, task, template, tokenizer, grammar, grown(longest), shots)
 
 
-class LabelScorer:
-    """Scores every label after the prompt and answers the likeliest.
+class _Prompted(ABC):
+    """A language model that answers prompts of its task.
 
     Args:
         shots: solved examples to show before each request (few-shot); none for a tuned model.
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
-                 shots: Sequence[Example] = ()):  # fmt: skip
+                 shots: Sequence[Example]):  # fmt: skip
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots = shots
+
+    def prompt_ids(self, request: str) -> list[int]:
+        return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
+
+    def answer(self, request: str) -> Answer:
+        return self.answer_prompt(self.prompt_ids(request))
+
+    @abstractmethod
+    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
+        """The answer to an encoded request."""
+
+
+class LabelScorer(_Prompted):
+    """Scores every label after the prompt and answers the likeliest."""
+
+    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
+                 shots: Sequence[Example] = ()):  # fmt: skip
+        super().__init__(model, task, template, tokenizer, shots)
         self._labels = task.answers
         sequences = answer_tokens(task, template, tokenizer)
         self._trie = LabelTrie(list(sequences.values()))
         self.token_counts = {label: len(ids) for label, ids in sequences.items()}
         self.longest_answer = max(self.token_counts.values())
 
-    def prompt_ids(self, request: str) -> list[int]:
-        return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
-
     def probabilities(self, prompt: Sequence[int]) -> dict[str, float]:
         """P(label | prompt) of every label; they sum to one."""
         scores = np.exp(score_labels(self._trie, self._model, prompt))
         return dict(zip(self._labels, scores.tolist(), strict=True))
 
-    def answer(self, request: str) -> Answer:
-        prompt = self.prompt_ids(request)
+    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
         probabilities = self.probabilities(prompt)
         label = max(probabilities, key=probabilities.__getitem__)
         return Answer(label, probabilities[label], len(prompt), self.token_counts[label])
 
 
-class RecordReader:
+class RecordReader(_Prompted):
     """Writes the record that is likeliest at each token, among those the grammar allows.
 
     Args:
         most: tokens after which a record is brought to its end.
-        shots: as for `LabelScorer`.
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
                  grammar: RecordGrammar, most: int, shots: Sequence[Example] = ()):  # fmt: skip
-        self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
-        self._grammar, self._shots = grammar, shots
+        super().__init__(model, task, template, tokenizer, shots)
+        self._grammar, self._decode = grammar, tokenizer.decode
         self.longest_answer = most
 
-    def prompt_ids(self, request: str) -> list[int]:
-        return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
-
-    def answer(self, request: str) -> Answer:
-        prompt = self.prompt_ids(request)
+    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
         writer = self._grammar.decode(self._model, prompt, self.longest_answer)
-        text = self._tokenizer.decode(writer.ids)
-        ends = [len(self._tokenizer.decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
+        text = self._decode(writer.ids)
+        ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
         return Answer(self._task.canonical(text), confidence, len(prompt), len(writer.ids) + 1, fields)

@@ -15,6 +15,7 @@ import numpy as np
 from tunewright.evaluate.predictors.base import Answer
 from tunewright.tasks import Example
 from tunewright.tasks.base import Unfit
+from tunewright.tasks.measures import bare
 
 _LEAST = 2
 """Times that a pattern must have been right to count."""
@@ -162,15 +163,11 @@ def _shape(text: str) -> str:
 
 def _same(piece: str, value: str) -> bool:
     """Whether a piece says a value: the same letters and digits, or the same number or date in another form."""
-    return _bare(piece) == _bare(value) or value in _readings(piece)
+    return bare(piece) == bare(value) or value in _readings(piece)
 
 
 def _stands_in(value: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"\W+", "", text.casefold())
 
 
 def _readings(piece: str) -> list[str]:

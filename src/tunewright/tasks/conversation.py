@@ -1,0 +1,30 @@
+"""The conversation that every task with a system prompt holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunewright.tasks.example import Example, Message
+
+
+class Conversation:
+    """What a model is shown: the system prompt, solved examples, the request; and how its answer is written.
+
+    Args:
+        system: the system prompt.
+        lead: what the assistant writes before an answer.
+    """
+
+    def __init__(self, system: str, lead: str):
+        self.system, self.lead = system.strip(), lead
+
+    def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
+        shown = [
+            message
+            for shot in shots
+            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
+        ]
+        return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
+
+    def written(self, answer: str) -> Message:
+        return Message(role="assistant", content=self.lead + answer)
