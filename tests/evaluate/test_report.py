@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "train":
                 losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
                 curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
-                measured = {"member": 1, "step": 2, "validation_loss": 1.5, "accuracy": 0.25, "right": {"refund": 1}}
+                measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
                 write_jsonl(out.path / CURVE, [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})

@@ -35,9 +35,9 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
     assert curve[3]["loss"] < curve[0]["loss"] - 0.3
     assert [row["member"] for row in curve] == [0] * 4 + [1] * 4
-    measured = [row for row in rows if "accuracy" in row]
+    measured = [row for row in rows if "headline" in row]
     assert [(row["member"], row["step"]) for row in measured] == [(0, 2), (0, 4), (1, 2), (1, 4)]
-    assert all(0 <= row["accuracy"] <= 1 and row["validation_loss"] > 0 for row in measured)
+    assert all(0 <= row["headline"] <= 1 and row["validation_loss"] > 0 for row in measured)
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:

@@ -28,7 +28,7 @@ def test_a_sweep_prints_its_trials_and_the_settings_to_type(project: Path) -> No
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told["trials"]) == 2
-    assert told["trials"][0]["accuracy"] >= told["trials"][1]["accuracy"]
+    assert told["trials"][0]["headline"] >= told["trials"][1]["headline"]
     (folder,) = project.glob("runs/sweep-*")
     assert json.loads((folder / "sweep.json").read_text("utf-8")) == told
     again = tunewright("train", str(project), "--sweep", "--trials", "2")
@@ -72,7 +72,7 @@ def test_a_trial_stopped_at_its_first_measurement_is_shown_with_it(
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
     found = tw.sweep(tw.load_spec(project), trials=2)
     assert [trial.state for trial in found.trials] == ["complete", "pruned"]
-    assert found.trials[1].accuracy is not None
+    assert found.trials[1].headline is not None
     assert tw.sweep(tw.load_spec(project), trials=2) == found
 
 
@@ -102,7 +102,7 @@ def test_a_trial_whose_loss_is_no_number_has_failed_and_is_not_run_again(
     try:
         (trial,) = tw.sweep(spec, trials=1).trials
         told = capsys.readouterr().err
-        assert (trial.state, trial.accuracy, trial.loss) == ("failed", None, None)
+        assert (trial.state, trial.headline, trial.loss) == ("failed", None, None)
         assert "failed: The training can't go on. T009" in told
         assert tw.sweep(spec, trials=1).trials == [trial]
         assert "[1/1]" not in capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import TOKENIZER
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.writing import written
 from tunewright.tasks.record_form import RecordForm
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ class Reciter:
 def test_whatever_a_model_says_the_answer_is_a_record(name: str, most: int) -> None:
     rules, form = grammar(SCHEMAS[name])
     for seed in range(8):
-        decoded = rules.decode(Babbler(seed), [], most)
+        decoded = written(rules, Babbler(seed), [], most)
         form.canonical(TOKENS.decode(decoded.ids))
         assert len(decoded.log_probabilities) == len(decoded.ids)
         assert all(score <= 0 for score in decoded.log_probabilities)
@@ -93,7 +94,7 @@ def test_an_answer_that_is_known_is_given_and_what_is_forced_is_not_asked_for() 
     rules, form = grammar(SCHEMAS["flat"])
     text = form.written({"vendor": "Vantage Cleaning LLC", "date": "2024-03-18", "total": 12.5, "currency": "EUR"})
     model = Reciter(text)
-    decoded = rules.decode(model, [], 200)
+    decoded = written(rules, model, [], 200)
     assert TOKENS.decode(decoded.ids) == text
     assert decoded.ids == TOKENS.encode_verbatim(text), "the tokens are those that training teaches"
     assert not decoded.cut
@@ -102,7 +103,7 @@ def test_an_answer_that_is_known_is_given_and_what_is_forced_is_not_asked_for() 
 
 def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
     rules, _ = grammar(SCHEMAS["flat"])
-    decoded = rules.decode(Reciter('{"vendor":"' + "very " * 500), [], 40)
+    decoded = written(rules, Reciter('{"vendor":"' + "very " * 500), [], 40)
     assert decoded.cut
     assert len(decoded.ids) < 100
     record = json.loads(TOKENS.decode(decoded.ids))
@@ -112,4 +113,4 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
 
 def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
     rules, _ = grammar({"properties": {name: {"type": "string"} for name in "abc"}, "required": list("abc")})
-    assert TOKENS.decode(rules.decode(Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
+    assert TOKENS.decode(written(rules, Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'

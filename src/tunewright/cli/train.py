@@ -67,14 +67,14 @@ def _print(found: Sweep) -> None:
     from tunewright.train.sweep import written
 
     table = Table(header_style="bold")
-    for name in (*(key.rpartition(".")[2] for key in found.trials[0].overrides), "accuracy %", "loss"):
+    for name in (*(key.rpartition(".")[2] for key in found.trials[0].overrides), f"{found.measure} %", "loss"):
         table.add_column(name, justify="right")
     table.add_column("")
     for trial in found.trials:
-        accuracy = "-" if trial.accuracy is None else f"{100 * trial.accuracy:.1f}"
+        headline = "-" if trial.headline is None else f"{100 * trial.headline:.1f}"
         loss = "-" if trial.loss is None else f"{trial.loss:.3f}"
         settings = [f"{value:g}" for value in trial.overrides.values()]
-        table.add_row(*settings, accuracy, loss, "" if trial.state == "complete" else trial.state)
+        table.add_row(*settings, headline, loss, "" if trial.state == "complete" else trial.state)
     Console().print(table)
     typer.echo(
         f"Measured on {found.examples} validation examples: differences below {200 * found.noise:.1f} points may be "

@@ -15,7 +15,7 @@ ADAPTER = "adapter"
 
 CONTROLS = {
     "svm": "the linear SVM",
-    "nearest": "the nearest example's record",
+    "nearest": "the nearest example's answer",
     "patterns": "patterns read off the examples",
 }
 """Arms that cost next to nothing: where one does the job, no language model is needed."""
@@ -23,7 +23,7 @@ CONTROLS = {
 ARM_LABELS = {
     "majority": "always the commonest label",
     "svm": "TF-IDF + linear SVM",
-    "nearest": "nearest example, its record",
+    "nearest": "nearest example, its answer",
     "patterns": "patterns and dictionaries",
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",

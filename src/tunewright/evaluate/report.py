@@ -77,16 +77,16 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
 def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The curve as SVG paths in a box of 600 x 160, a line for each member, with the scale's ends.
 
-    Losses share a scale from 0 to `top`; accuracies have one of their own, from 0 to 1.
+    Losses share a scale from 0 to `top`; the task's headline has one of its own, from 0 to 1.
     """
     losses = [row for row in rows if "loss" in row]
-    measured = [row for row in rows if "accuracy" in row]
+    measured = [row for row in rows if "headline" in row]
     top = max(row[key] for row in rows for key in ("loss", "validation_loss") if key in row)
     steps = max(row["step"] for row in rows)
     return {
         "loss": _lines(losses, "loss", top, steps),
         "validation_loss": _lines(measured, "validation_loss", top, steps),
-        "accuracy": _lines(measured, "accuracy", 1.0, steps),
+        "headline": _lines(measured, "headline", 1.0, steps),
         "top": top,
         "last": losses[-1]["loss"],
         "measured": measured[-1] if measured else None,

@@ -15,9 +15,9 @@ from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
-from tunewright.models.grammar import grown
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.writing import room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, NextTokenModel, task_of
@@ -87,7 +87,9 @@ def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapp
     """Tokens the cache must hold: no test prompt may be cut."""
     task = task_of(spec.task)
     prompts = (task.prompt(example.request) for examples in tests.values() for example in examples)
-    room = max(len(base.template.encode_prompt(prompt, tokenizer)) for prompt in prompts) + grown(longest)
+    room = max(len(base.template.encode_prompt(prompt, tokenizer)) for prompt in prompts) + room_for(
+        task.constraint, longest
+    )
     return max(spec.train.max_length, room)
 
 

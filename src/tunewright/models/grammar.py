@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.tasks.json_schema import transformed
-from tunewright.tasks.label_trie import NextTokenModel
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
 _OUT_OF_VALUES = ("}", "]", '"}', '"]', '"')
@@ -32,19 +31,6 @@ _DATE = (
     rf"|{_LEAP_YEAR}-02-29)$"
 )
 """The days there are; llguidance's own form of a date lets 31 February through."""
-
-
-_SPARE = 32
-"""Tokens that an answer may have beyond twice the longest known."""
-
-
-def grown(longest: int) -> int:
-    """Tokens that a record may have.
-
-    Args:
-        longest: those of the longest one known.
-    """
-    return 2 * longest + _SPARE
 
 
 class RecordGrammar:
@@ -77,13 +63,6 @@ class RecordGrammar:
             most: tokens after which it is brought to its end by the shortest way.
         """
         return RecordWriter(self, most)
-
-    def decode(self, model: NextTokenModel, prompt: Sequence[int], most: int) -> RecordWriter:
-        """The greedy answer: at each place the likeliest token that the grammar allows."""
-        writer = self.begin(most)
-        while not writer.done:
-            writer.choose(model([*prompt, *writer.ids]))
-        return writer
 
 
 class RecordWriter:

@@ -26,5 +26,9 @@ class TextTokenizer:
         """The text of ids, control tokens included."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
+    def control_tokens(self) -> list[int]:
+        """The tokens that are no text, such as the ends of turns."""
+        return [token for token, added in self._tokenizer.get_added_tokens_decoder().items() if added.special]
+
     def encode_verbatim(self, text: str) -> list[int]:
         return list(self._verbatim.encode(text, add_special_tokens=False).ids)

@@ -1,25 +1,25 @@
-"""Writing many records at once with torch, each confined to the grammar."""
+"""Writing many answers at once with torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from tunewright.models.grammar import RecordGrammar, RecordWriter
+from tunewright.models.writing import Rules, Writer
 
 
-def write_records(model: Any, grammar: RecordGrammar, prompts: Sequence[Sequence[int]], most: int,
-                  at_once: int) -> list[RecordWriter]:  # fmt: skip
-    """The greedy answer to each prompt, as `RecordGrammar.decode` finds it one by one.
+def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: int,
+              at_once: int) -> list[Writer]:  # fmt: skip
+    """The greedy answer to each prompt, as `tunewright.models.writing.written` finds it one by one.
 
     Args:
         model: a transformers causal model, or a peft one, in evaluation.
-        most: as in `RecordGrammar.begin`.
+        most: tokens that an answer may have.
         at_once: prompts in one batch; those of like length go together.
     """
     import torch
 
-    written = [grammar.begin(most) for _ in prompts]
+    written = [rules.begin(most) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.inference_mode():
         for start in range(0, len(prompts), at_once):
@@ -28,7 +28,7 @@ def write_records(model: Any, grammar: RecordGrammar, prompts: Sequence[Sequence
     return written
 
 
-def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[RecordWriter]) -> None:
+def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Writer]) -> None:
     """One batch. Each step runs what each writer has added, be it one token or many, padded on the left; the mask hides
     the padding, and positions are those of the row alone."""
     import torch

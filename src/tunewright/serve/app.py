@@ -1,20 +1,22 @@
-"""The HTTP API: OpenAI's chat completions and model list, plain /v1/classify and /v1/extract, and health routes."""
+"""The HTTP API: OpenAI's chat completions and model list, plain /v1/classify, /v1/extract and /v1/generate, and health
+routes."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tunewright.evaluate.predictors import Answer
+from tunewright.evaluate.predictors import Answer, Pieces
 from tunewright.serve.engine import Engine, TooLong
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
 
 
 _Answer = TypeVar("_Answer")
@@ -34,6 +36,24 @@ class ExtractRequest(BaseModel):
     text: str = Field(min_length=1)
 
 
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(max_length=4),
+    BeforeValidator(lambda value: [] if value is None else [value] if isinstance(value, str) else value),
+]
+"""As OpenAI has it: none, a text or up to four."""
+
+
+class GenerateRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens after which the answer is cut, if that is earlier than the model's own limit."""
+    stop: Stop = []
+    """Texts that end the answer, beside the model's own."""
+
+
 class ContentPart(BaseModel):
     type: Literal["text"]
     text: str
@@ -48,13 +68,26 @@ class ChatMessage(BaseModel):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
 class ChatRequest(BaseModel):
-    """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given."""
+    """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given. Limits and
+    stop texts hold for what a model generates; labels and records are always whole."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     n: Literal[1] = 1
-    stream: Literal[False] = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    stop: Stop = []
+
+    @property
+    def most(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
 
 class ApiError(Exception):
@@ -73,7 +106,7 @@ def build_app(engine: Engine) -> FastAPI:
     """The application for one loaded bundle."""
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
+    from fastapi.responses import JSONResponse, StreamingResponse
 
     info = engine.bundle.info
     app = FastAPI(title=f"Tunewright: {info.name}", docs_url="/docs", redoc_url=None)
@@ -107,8 +140,7 @@ def build_app(engine: Engine) -> FastAPI:
     # Plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
     @app.post("/v1/classify")
     def classify(request: ClassifyRequest) -> dict[str, Any]:
-        if not engine.classifies:
-            raise ApiError(404, "This model extracts records: POST to /v1/extract.", "wrong_route")
+        _expect(engine, "classify")
         result = _in_context(lambda: engine.classify(request.text))
         answer: dict[str, Any] = {
             "label": result.label,
@@ -119,8 +151,7 @@ def build_app(engine: Engine) -> FastAPI:
 
     @app.post("/v1/extract")
     def extract(request: ExtractRequest) -> dict[str, Any]:
-        if engine.classifies:
-            raise ApiError(404, "This model classifies: POST to /v1/classify.", "wrong_route")
+        _expect(engine, "extract")
         answer = _in_context(lambda: engine.answer(request.text))
         return {
             "record": json.loads(answer.text),
@@ -129,8 +160,19 @@ def build_app(engine: Engine) -> FastAPI:
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
 
-    @app.post("/v1/chat/completions")
-    def chat(request: ChatRequest) -> dict[str, Any]:
+    @app.post("/v1/generate")
+    def generate(request: GenerateRequest) -> dict[str, Any]:
+        _expect(engine, "generate")
+        answer = _whole(_in_context(lambda: engine.stream(request.text, request.stop, request.max_tokens)))
+        return {
+            "text": answer.text,
+            "confidence": answer.confidence,
+            "finish_reason": _finish(answer),
+            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
+        }
+
+    @app.post("/v1/chat/completions", response_model=None)
+    def chat(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
         if request.model != info.name:
             raise ApiError(404, f"The model '{request.model}' does not exist; this server has '{info.name}'.",
                            "model_not_found", "model")  # fmt: skip
@@ -138,25 +180,66 @@ def build_app(engine: Engine) -> FastAPI:
         if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
             raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
                            "invalid_value", "messages")  # fmt: skip
-        answer: Answer = _in_context(lambda: engine.answer(users[0].text))
+        pieces = _in_context(lambda: engine.stream(users[0].text, request.stop, request.most))
+        if request.stream:
+            usage = bool(request.stream_options and request.stream_options.include_usage)
+            return StreamingResponse(_events(pieces, info.name, usage=usage), media_type="text/event-stream")
+        answer = _whole(pieces)
+        message = {"message": {"role": "assistant", "content": answer.text, "refusal": None}, "logprobs": None}
         return {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": info.name,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": "stop",
-                }
-            ],
+            **_head("chat.completion", info.name),
+            "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
             "confidence": answer.confidence,
         }
 
     return app
+
+
+def _expect(engine: Engine, kind: str) -> None:
+    """Refuse a route that is not this model's."""
+    if engine.kind != kind:
+        raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
+
+
+def _whole(pieces: Pieces) -> Answer:
+    *_, answer = pieces
+    assert isinstance(answer, Answer)
+    return answer
+
+
+async def _events(pieces: Pieces, model: str, *, usage: bool) -> AsyncIterator[str]:
+    """A streamed answer in OpenAI's form, as server-sent events."""
+    from starlette.concurrency import iterate_in_threadpool
+
+    head = _head("chat.completion.chunk", model)
+
+    def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+
+    try:
+        yield event({"role": "assistant", "content": ""})
+        async for piece in iterate_in_threadpool(pieces):
+            if isinstance(piece, str):
+                yield event({"content": piece})
+                continue
+            yield event({}, _finish(piece), confidence=piece.confidence)
+            if usage:
+                counts = _usage(piece.prompt_tokens, piece.answer_tokens)
+                yield f"data: {json.dumps({**head, 'choices': [], 'usage': counts})}\n\n"
+        yield "data: [DONE]\n\n"
+    finally:
+        # Whoever asked may have gone: the next request must not wait for an answer to nobody.
+        pieces.close()
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _finish(answer: Answer) -> str:
+    return "length" if answer.cut else "stop"
 
 
 def _in_context(answer: Callable[[], _Answer]) -> _Answer:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelScorer, language_model
+from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGenerator, language_model
 from tunewright.export.bundle import Bundle
 from tunewright.models.ort_model import OrtNextToken
 
@@ -37,8 +38,9 @@ class Engine:
         self.answer("warm-up: fills the cache with the system prompt")
 
     @property
-    def classifies(self) -> bool:
-        return isinstance(self._model, LabelScorer)
+    def kind(self) -> str:
+        """What the model does: classify, extract or generate."""
+        return self.bundle.task.kind
 
     def answer(self, text: str) -> Answer:
         """The answer to one text.
@@ -51,7 +53,7 @@ class Engine:
             return self._model.answer_prompt(prompt)
 
     def classify(self, text: str) -> Classification:
-        """The label of one text, with the probability of every label; only where the bundle `classifies`.
+        """The label of one text, with the probability of every label; only of a model that classifies.
 
         Raises:
             TooLong: as in `answer`.
@@ -63,6 +65,30 @@ class Engine:
         label = max(probabilities, key=probabilities.__getitem__)
         tokens = self._model.token_counts[label]
         return Classification(label, probabilities[label], probabilities, len(prompt), tokens)
+
+    def stream(self, text: str, stop: Sequence[str] = (), most: int | None = None) -> Pieces:
+        """The answer to one text piece by piece, and then as a whole.
+
+        Only what a model generates comes in more than one piece. Close the generator where nobody listens any more:
+        other requests wait for its end.
+
+        Args:
+            stop: texts that end a generated answer, beside the model's own.
+            most: tokens after which a generated answer is cut, if that is earlier than usual.
+
+        Raises:
+            TooLong: as in `answer`, at once.
+        """
+        return self._pieces(self._prompt(text), stop, most)
+
+    def _pieces(self, prompt: list[int], stop: Sequence[str], most: int | None) -> Pieces:
+        with self._lock:
+            if isinstance(self._model, TextGenerator):
+                yield from self._model.stream(prompt, stop, most)
+                return
+            answer = self._model.answer_prompt(prompt)
+        yield answer.text
+        yield answer
 
     def _prompt(self, text: str) -> list[int]:
         prompt = self._model.prompt_ids(text)

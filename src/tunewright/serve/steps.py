@@ -20,6 +20,8 @@ from tunewright.export.bundle import load_bundle
 from tunewright.progress import say
 from tunewright.serve.server import running_server
 from tunewright.spec import Spec
+from tunewright.tasks import Task
+from tunewright.tasks.measures import Ratio
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Link:
 
     arm: str
     agreement: float
-    """Share of answers that equal the adapter's."""
+    """What the task is measured by, if the adapter's answers were the right ones: of labels the share that is equal."""
     headline: float
     """What the task is measured by, over all test examples."""
     lost: Interval
@@ -53,10 +55,10 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         served = collect(SERVED, server, bundle.task, splits, output.path / ANSWERS)
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
-        _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, spec.seed)
+        _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task, spec.seed)
         for name in (ADAPTER, "merged", "onnx")
     ]
-    chain.append(_link(SERVED, served, adapter, spec.seed))
+    chain.append(_link(SERVED, served, adapter, bundle.task, spec.seed))
     failures = gate_failures(spec, chain)
     for failure in failures:
         say(f"  ✗ gate: {failure}")
@@ -109,14 +111,18 @@ class _Served:
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 
-def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], seed: int) -> Link:
+def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task, seed: int) -> Link:
     tests = {record.id: record for record in records if record.split != VALIDATION}
     pairs = [(record, tests[record.id]) for record in adapter]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
+
+    def alike(first: Record, second: Record) -> Ratio:
+        return task.measures("", first.answer, second.answer)[task.headline]
+
     gap = max((abs((first.confidence or 0) - (second.confidence or 0)) for first, second in same), default=0.0)
     return Link(
         arm,
-        agreement=len(same) / len(pairs),
+        agreement=ratio([alike(first, second) for first, second in pairs], None, seed).value,
         headline=ratio([second.headline for _, second in pairs], None, seed).value,
         lost=paired(
             [first.headline for first, _ in pairs], [second.headline for _, second in pairs], groups_of(adapter), seed

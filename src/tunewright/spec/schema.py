@@ -76,7 +76,18 @@ class ExtractSpec(_Section):
     """What a record looks like: a JSON Schema, a .json file with one, or a Pydantic model as `module:Model`."""
 
 
-TaskSpec = Annotated[ClassifySpec | ExtractSpec, Field(discriminator="kind")]
+class GenerateSpec(_Section):
+    kind: Literal["generate"]
+    """What the model must do: write an answer."""
+    instruction: str
+    """The system prompt."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens after which an answer is cut; by default twice as many as the longest has that was taught, and a few."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, and are no part of it."""
+
+
+TaskSpec = Annotated[ClassifySpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
 
 
 class DataSpec(_Section):
@@ -209,7 +220,7 @@ class Spec(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
     """Short name of the job; the served model carries it."""
     task: TaskSpec
-    """What the model must do, by its `kind`: classify or extract."""
+    """What the model must do, by its `kind`: classify, extract or generate."""
     data: DataSpec
     model: str = "smollm2-135m"
     """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id."""

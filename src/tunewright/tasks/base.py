@@ -28,7 +28,17 @@ class JsonRecord:
     schema: Mapping[str, Any]
 
 
-Constraint = OneOf | JsonRecord
+@dataclass(frozen=True)
+class FreeText:
+    """An answer is any text."""
+
+    most: int | None
+    """Tokens that it may have; None: what the longest that is known suggests."""
+    stop: tuple[str, ...]
+    """Texts that end it, and are no part of it."""
+
+
+Constraint = OneOf | JsonRecord | FreeText
 """What confines an answer while it is decoded."""
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from tunewright.spec.schema import ClassifySpec, ExtractSpec
+from tunewright.spec.schema import ExtractSpec, GenerateSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.generate import GenerateTask
 
 
-def task_of(section: ClassifySpec | ExtractSpec, lead: str = "") -> Task:
+def task_of(section: TaskSpec, lead: str = "") -> Task:
     """The task, its answers written behind `lead`."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "a spec is anchored before it is used"
         return ExtractTask(section.instruction, section.record, lead)
+    if isinstance(section, GenerateSpec):
+        return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
     return ClassifyTask(section.instruction, section.labels, lead)

@@ -2,8 +2,8 @@
 
 Of a fixed set the answer is the label of the highest probability, as in serving (`tunewright.tasks.score_labels`),
 found without scoring every label: the likeliest open branch is followed first, and once a label is likelier than any
-open branch, no other can overtake it. Most examples are settled after as many passes as their answer has decisions. A
-record is written greedily, confined to the grammar, as in serving.
+open branch, no other can overtake it. Most examples are settled after as many passes as their answer has decisions.
+Records and texts are written greedily, under the rules of serving.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
-from tunewright.models.grammar import RecordGrammar, grown
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_writer import write_records
+from tunewright.models.torch_writer import write_all
+from tunewright.models.writing import Rules, room_for, rules_of
 from tunewright.tasks import LabelTrie, Task
-from tunewright.tasks.base import JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, on_device_of
 
@@ -45,9 +45,9 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
     match task.constraint:
         case OneOf(answers):
             return _labels(answers, LabelTrie(list(answer_tokens(task, template, tokenizer).values())))
-        case JsonRecord(schema):
-            grammar = RecordGrammar(folder, schema, end_token(task, template, tokenizer))
-            return _records(task, tokenizer, grammar, grown(longest))
+        case JsonRecord() | FreeText() as constraint:
+            rules = rules_of(constraint, folder, tokenizer, end_token(task, template, tokenizer))
+            return _written(task, tokenizer, rules, room_for(constraint, longest))
 
 
 def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
@@ -57,10 +57,11 @@ def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
     return answer
 
 
-def _records(task: Task, tokenizer: TextTokenizer, grammar: RecordGrammar, most: int) -> Answering:
+def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> Answering:
     def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
-        written = write_records(model, grammar, prompts, most, at_once)
-        return [task.canonical(tokenizer.decode(writer.ids)) for writer in written]
+        return [
+            task.canonical(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
+        ]
 
     return answer
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tunewright.artifacts import read_manifest
 from tunewright.spec.schema import TrainSpec
+from tunewright.tasks import Task
 from tunewright.train.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"
@@ -42,25 +43,27 @@ class Facts:
     """For each training example the number of tokens that are learnt."""
     lengths: list[int]
     """For each training example the number of its tokens."""
+    measure: str = "accuracy"
+    """The name of the task's headline."""
 
     @classmethod
-    def of(cls, labels: Sequence[str], train: Sequence[str], held: Sequence[str], rows: Sequence[Row],
+    def of(cls, task: Task, train: Sequence[str], held: Sequence[str], rows: Sequence[Row],
            answer: float) -> Facts:  # fmt: skip
         """Count.
 
         Args:
-            labels: the task's; none where answers are not of a fixed set.
             train, held: the answer of each training and validation example.
             rows: the training examples, encoded.
             answer: mean number of tokens by which an answer is learnt, if nothing is masked.
         """
         counts, others = Counter(train), Counter(held)
         return cls(
-            {label: counts[label] for label in labels},
-            {label: others[label] for label in labels},
+            {label: counts[label] for label in task.answers},
+            {label: others[label] for label in task.answers},
             answer,
             [sum(label != IGNORED for label in row["labels"]) for row in rows],
             [len(row["input_ids"]) for row in rows],
+            task.headline,
         )
 
     @property
@@ -93,7 +96,7 @@ class History:
     """Whether it is over, after the planned steps or before."""
     rows: Sequence[dict[str, Any]] = field(repr=False)
     """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
-    `validation_loss`, `accuracy` and `right` (right answers by label)."""
+    `validation_loss`, `headline` and `right` (right answers by label)."""
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -101,7 +104,7 @@ class History:
 
     @cached_property
     def measured(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if "accuracy" in row]
+        return [row for row in self.rows if "headline" in row]
 
     @cached_property
     def losses(self) -> list[float]:

@@ -31,7 +31,7 @@ _LOGGED = {
     "learning_rate": "lr",
     "grad_norm": "grad_norm",
     "validation_loss": "validation_loss",
-    "accuracy": "accuracy",
+    "headline": "headline",
     "right": "right",
 }
 """The trainer's names of what is recorded, and the curve's."""
@@ -144,5 +144,5 @@ def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
             **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
         for entry in log
-        if "loss" in entry or "accuracy" in entry
+        if "loss" in entry or "headline" in entry
     ]

@@ -67,7 +67,7 @@ class Encoder:
         ]
         longest = max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
         answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
-        return ValidationPart(some, rows, prompts, answering, self._task.answers, self._settings)
+        return ValidationPart(some, rows, prompts, answering, self._task, self._settings)
 
     def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
         """The training examples and the validation part in figures.
@@ -77,7 +77,7 @@ class Encoder:
         """
         answers = [example.answer for example in train]
         held = part.answers if part else []
-        return Facts.of(self._task.answers, answers, held, rows, fmean(map(self._tokens_of(), answers)))
+        return Facts.of(self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)))
 
     def _tokens_of(self) -> Callable[[str], int]:
         """The number of tokens by which an answer is learnt, if nothing is masked."""

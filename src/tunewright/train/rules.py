@@ -81,7 +81,7 @@ def no_signal(history: History) -> Diagnosis | None:
     if not history.far or not measured or not history.facts.labels:
         return None
     count, guess = sum(history.facts.held.values()), history.facts.majority
-    best = max(row["accuracy"] for row in measured)
+    best = max(row["headline"] for row in measured)
     beyond_chance = guess + 1.645 * math.sqrt(guess * (1 - guess) / count)
     if best > beyond_chance + 0.02 or min(history.validation) < 0.9 * history.facts.guessing:
         return None
@@ -141,8 +141,8 @@ def overfitting(history: History) -> Diagnosis | None:
         "overfitting",
         "The model learns its training examples by heart.",
         f"From step {measured['step']} on the validation loss of an answer rose from {least:.2f} to {values[-1]:.2f} "
-        f"nats while that of the training fell from {early:.2f} to {late:.2f}; accuracy "
-        f"{100 * measured['accuracy']:.1f} % then, {100 * history.measured[-1]['accuracy']:.1f} % last.",
+        f"nats while that of the training fell from {early:.2f} to {late:.2f}; {history.facts.measure} "
+        f"{100 * measured['headline']:.1f} % then, {100 * history.measured[-1]['headline']:.1f} % last.",
         f"Type: tunewright train … train.epochs={float(f'{epochs:.2g}'):g}  More examples help more.",
     )
 

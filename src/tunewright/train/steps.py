@@ -81,7 +81,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "steps": len(losses),
         "first_loss": round(losses[0], 4),
         "last_loss": round(losses[-1], 4),
-        "validation_accuracy": score.accuracy if score else None,
+        "validation_headline": score.headline if score else None,
         "validation_loss": score.loss if score else None,
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),

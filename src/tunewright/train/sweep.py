@@ -16,6 +16,7 @@ from tunewright.artifacts import read_jsonl, sha256_json, write_json
 from tunewright.errors import UserError
 from tunewright.progress import say, track
 from tunewright.spec import Spec
+from tunewright.tasks import task_of
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.member import Members
 from tunewright.train.prepare import prepare
@@ -35,9 +36,9 @@ class Trial:
     """What to type: spec keys and their values."""
     state: str
     """complete; pruned: it fell behind and was stopped; failed: its loss was no number, or it took too much memory."""
-    accuracy: float | None
-    """Share of right answers on the validation part, of the adapter that was kept, or when the trial was stopped; None
-    where it failed."""
+    headline: float | None
+    """What the task is measured by, on the validation part, of the adapter that was kept, or when the trial was
+    stopped; None where it failed."""
     loss: float | None
 
 
@@ -45,13 +46,16 @@ class Trial:
 class Sweep:
     trials: list[Trial]
     """The best first."""
+    measure: str
+    """The name of the task's headline."""
     examples: int
     """Validation examples each was judged on."""
 
     @property
     def noise(self) -> float:
-        """Standard error of the best accuracy: trials closer than that can hardly be told apart."""
-        best = self.trials[0].accuracy or 0.0
+        """Standard error of the best headline, at most, which of right and wrong answers it is: trials closer than that
+        can hardly be told apart."""
+        best = self.trials[0].headline or 0.0
         return math.sqrt(best * (1 - best) / self.examples)
 
 
@@ -81,7 +85,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         overrides = _proposed(trial, spec)
         say(f"[{number}/{trials}] {written(overrides)}")
         try:
-            accuracy = _run(everything, overrides, trial)
+            headline = _run(everything, overrides, trial)
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -90,7 +94,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except torch.OutOfMemoryError:
             _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
-            study.tell(trial, accuracy)
+            study.tell(trial, headline)
     result = _result(study, spec, folder, len(everything.validation))
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
     return result
@@ -156,7 +160,7 @@ def _proposed(trial: Any, spec: Spec) -> dict[str, Any]:
 
 
 def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
-    """Train one trial's adapter; its accuracy on the validation part."""
+    """Train one trial's adapter; its headline on the validation part."""
     import optuna
     from transformers import TrainerCallback
 
@@ -164,10 +168,10 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
 
     class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if logs and "accuracy" in logs:
+            if logs and "headline" in logs:
                 # By number, not by step, so that trials of different length are compared at the same place.
                 steps = sorted(measured_steps(state.max_steps, everything.spec.train.evaluations))
-                trial.report(logs["accuracy"], steps.index(state.global_step))
+                trial.report(logs["headline"], steps.index(state.global_step))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
@@ -176,7 +180,7 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
     members = replace(everything, spec=spec, home=home)
     with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
         members.train(0, tracker, [Pruning()])
-    return _score(home).accuracy
+    return _score(home).headline
 
 
 def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
@@ -188,7 +192,7 @@ def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
 def _score(home: Path) -> Score:
     """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
     rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
-    scores = [Score(row["right"], row["loss"]) for _, row in sorted(rows.items())]
+    scores = [Score(row["worth"], row["loss"]) for _, row in sorted(rows.items())]
     return scores[chosen(scores)]
 
 
@@ -203,6 +207,6 @@ def _result(study: Any, spec: Spec, folder: Path, examples: int) -> Sweep:
             trials.append(Trial(overrides, "failed", None, None))
             continue
         score = _score(home)
-        trials.append(Trial(overrides, trial.state.name.lower(), score.accuracy, score.loss))
-    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.accuracy or 0), trial.loss or math.inf))
-    return Sweep(trials, examples)
+        trials.append(Trial(overrides, trial.state.name.lower(), score.headline, score.loss))
+    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.headline or 0), trial.loss or math.inf))
+    return Sweep(trials, task_of(spec.task).headline, examples)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,21 +20,27 @@ from tunewright.errors import missing_extra
 from tunewright.processes import is_leader
 from tunewright.progress import say
 from tunewright.spec import Spec
+from tunewright.tasks import task_of
 from tunewright.train.diagnosis import Diagnosis
 
 _URI = "MLFLOW_TRACKING_URI"
-_METRICS = ("loss", "learning_rate", "grad_norm", "validation_loss", "accuracy")
+_METRICS = ("loss", "learning_rate", "grad_norm", "validation_loss")
 
 
 class Tracking:
-    """A training's record. Nothing is sent where no tracking is wanted."""
+    """A training's record. Nothing is sent where no tracking is wanted.
 
-    def __init__(self, mlflow: Any = None):
+    Args:
+        headline: the name under which the task's headline is sent.
+    """
+
+    def __init__(self, mlflow: Any = None, headline: str = ""):
         self._mlflow = mlflow
+        self._names = {**dict(zip(_METRICS, _METRICS, strict=True)), "headline": re.sub(r"\W", "_", headline)}
 
     def metrics(self, logged: Mapping[str, Any], step: int) -> None:
         """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""
-        values = {name: float(logged[name]) for name in _METRICS if name in logged}
+        values = {theirs: float(logged[name]) for name, theirs in self._names.items() if name in logged}
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             self.attempt(lambda mlflow: mlflow.log_metrics(finite, step=step, synchronous=False))
@@ -83,7 +90,7 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
     if theirs is None and not os.environ.get(_URI):
         yield Tracking()
         return
-    tracking = Tracking(mlflow)
+    tracking = Tracking(mlflow, task_of(spec.task).headline)
     if theirs is None:
         tracking.attempt(lambda mlflow: mlflow.start_run(run_name=spec.name))
     tracking.settings(spec)

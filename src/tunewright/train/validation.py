@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from tunewright.processes import share
 from tunewright.spec.schema import TrainSpec
-from tunewright.tasks import Example
+from tunewright.tasks import Example, Task
 from tunewright.train.answering import Answering
 from tunewright.train.encode import Row
 from tunewright.train.engine import Engine
@@ -30,21 +31,23 @@ _BEYOND_CHANCE = 1.645
 
 @dataclass(frozen=True)
 class Score:
-    right: str
-    """For each example "1" where its answer, found as in serving, was right, else "0"."""
+    worth: list[float]
+    """What each example's answer, found as in serving, is worth by the task's headline, 0 to 1."""
     loss: float
     """Mean cross-entropy of the labelled tokens."""
 
     @property
-    def accuracy(self) -> float:
-        """Share of right answers, 0 to 1."""
-        return round(self.right.count("1") / len(self.right), 4)
+    def headline(self) -> float:
+        """The mean worth of an answer: of right and wrong ones the accuracy."""
+        return round(fmean(self.worth), 4)
 
     def worse_than(self, other: Score) -> bool:
-        """Whether it answers the same examples worse, beyond chance (McNemar's test, one-sided, 5 %)."""
-        lost = sum(a > b for a, b in zip(other.right, self.right, strict=True))
-        won = sum(a < b for a, b in zip(other.right, self.right, strict=True))
-        return lost - won > _BEYOND_CHANCE * math.sqrt(lost + won)
+        """Whether it answers the same examples worse, beyond chance.
+
+        A paired z-test, one-sided, 5 %; of right and wrong answers that is McNemar's.
+        """
+        lost = [theirs - own for theirs, own in zip(other.worth, self.worth, strict=True)]
+        return sum(lost) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost))
 
 
 def chosen(scores: Sequence[Score]) -> int:
@@ -53,7 +56,7 @@ def chosen(scores: Sequence[Score]) -> int:
     The latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one that has
     learnt longer, and with a falling learning rate, is the safer choice.
     """
-    best = max(scores, key=lambda score: (score.accuracy, -score.loss))
+    best = max(scores, key=lambda score: (score.headline, -score.loss))
     return max(place for place, score in enumerate(scores) if not score.worse_than(best))
 
 
@@ -63,13 +66,14 @@ class ValidationPart:
     Args:
         rows: the examples, encoded.
         prompts: what the model is given of each.
-        labels: the answers there are, where they are a fixed set.
+        task: tells what an answer is worth.
         settings: of the training that is measured.
     """
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], prompts: Sequence[list[int]],
-                 answering: Answering, labels: Sequence[str], settings: TrainSpec):  # fmt: skip
-        self._rows, self._prompts, self._answering, self._labels = rows, prompts, answering, labels
+                 answering: Answering, task: Task, settings: TrainSpec):  # fmt: skip
+        self._examples, self._rows, self._prompts = examples, rows, prompts
+        self._answering, self._task = answering, task
         # What a training step holds must be enough: without gradients a pass holds one layer's activations, a step
         # those of all layers, or with checkpointing of one.
         self._at_once = min(_AT_ONCE, settings.batch_size * (1 if settings.gradient_checkpointing else 8))
@@ -79,12 +83,17 @@ class ValidationPart:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def measure(self) -> str:
+        """The name of what adapters are compared by."""
+        return self._task.headline
+
     def right(self, score: Score) -> dict[str, int]:
         """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
-        counts = dict.fromkeys(sorted(set(self.answers) & set(self._labels)), 0)
-        for answer, right in zip(self.answers, score.right, strict=True):
+        counts = dict.fromkeys(sorted(set(self.answers) & set(self._task.answers)), 0)
+        for answer, worth in zip(self.answers, score.worth, strict=True):
             if answer in counts:
-                counts[answer] += right == "1"
+                counts[answer] += worth == 1
         return counts
 
     def answer(self, model: Any, engine: Engine) -> list[str]:
@@ -103,8 +112,12 @@ class ValidationPart:
         with _evaluating(model):
             answers = self._answering(model, engine, self._prompts[mine], self._at_once)
             summed = summed_loss(model, engine, self._rows[mine], self._at_once)
-        right = "".join(str(int(a == wanted)) for a, wanted in zip(answers, self.answers[mine], strict=True))
-        return _joined([(right, *summed)] if shares == 1 else gathered((right, *summed)))
+        worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
+        return _joined([(worth, *summed)] if shares == 1 else gathered((worth, *summed)))
+
+    def _worth(self, example: Example, answer: str) -> float:
+        part, whole = self._task.measures(example.request, example.answer, answer)[self._task.headline]
+        return round(part / whole, 4) if whole else 1.0
 
 
 @contextmanager
@@ -118,9 +131,9 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _joined(parts: Sequence[tuple[str, float, int]]) -> Score:
-    """The score of all from those of the shares: what was right, summed loss, number of labelled tokens."""
-    right = [""] * sum(len(right) for right, _, _ in parts)
+def _joined(parts: Sequence[tuple[list[float], float, int]]) -> Score:
+    """The score of all from those of the shares: worth of each answer, summed loss, number of labelled tokens."""
+    worth = [0.0] * sum(len(of_part) for of_part, _, _ in parts)
     for number, (of_part, _, _) in enumerate(parts):
-        right[number :: len(parts)] = of_part
-    return Score("".join(right), round(sum(loss for _, loss, _ in parts) / sum(tokens for _, _, tokens in parts), 4))
+        worth[number :: len(parts)] = of_part
+    return Score(worth, round(sum(loss for _, loss, _ in parts) / sum(tokens for _, _, tokens in parts), 4))

@@ -111,14 +111,15 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._take(score, state, control)
 
     def _take(self, score: Score, state: Any, control: Any) -> None:
-        say(f"  step {state.global_step}: validation accuracy {100 * score.accuracy:.1f} %, loss {score.loss:.3f}")
+        measured = f"{self._part.measure} {100 * score.headline:.1f} %, loss {score.loss:.3f}"
+        say(f"  step {state.global_step}: validation {measured}")
         rows = {at: row for at, row in self._rows().items() if at < state.global_step}
-        scores = [*(Score(row["right"], row["loss"]) for row in rows.values()), score]
+        scores = [*(Score(row["worth"], row["loss"]) for row in rows.values()), score]
         if is_leader():
             write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
-        self._trainer.log({"validation_loss": score.loss, "accuracy": score.accuracy, "right": right})
+        self._trainer.log({"validation_loss": score.loss, "headline": score.headline, "right": right})
         control.should_log = log_too  # the step's own loss is still to be logged
         if chosen(scores) == len(scores) - 1:
             _keep(self._trainer, self._home / KEPT)

@@ -137,8 +137,8 @@ KINDS = {
         "not checked", "served", "What isn't checked may be wrong.", "Mend the cause, then check again with --force."
     ),
     "D026": Kind(
-        "answer that is no record", "labels", "What does not fit the schema can be neither taught nor compared.",
-        "Correct these rows, or task.schema.",
+        "answer that does not fit the task", "labels", "It can be neither taught nor compared.",
+        "Correct these rows, or the task in the spec.",
     ),
 }  # fmt: skip
 

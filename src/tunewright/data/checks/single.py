@@ -66,7 +66,9 @@ def _raise_limit(hits: Hits) -> str:
 _TOLD = {
     "D001": _Told("error", lambda _n, rows, _h, _s: f"{rows} rows have no text"),
     "D002": _Told("error", lambda _n, rows, h, _s: f"{rows} rows have a label the spec lacks: {quoted(h.kinds)}"),
-    "D026": _Told("error", lambda _n, rows, h, _s: f"{rows} rows have an answer that is no record: {listed(h.kinds)}"),
+    "D026": _Told(
+        "error", lambda _n, rows, h, _s: f"{rows} rows have an answer that does not fit the task: {listed(h.kinds)}"
+    ),
     "D015": _Told(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
     ),

@@ -27,7 +27,7 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
 from tunewright.tasks import Example, Meta
-from tunewright.tasks.base import JsonRecord, Unfit
+from tunewright.tasks.base import OneOf, Unfit
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -241,14 +241,16 @@ class Scanner:
         self._offset += len(line)
 
     def _canonical(self, example: Example) -> Example:
-        """The example with its record in the one form in which it is taught; D026 where it has none.
+        """The example with its answer in the one form in which it is taught; D026 where it has none.
 
         No check of single rows like the others, because what finds it also writes it, and is not done twice.
         """
-        if self._job.task is None or not isinstance(self._job.task.constraint, JsonRecord):
+        if self._job.task is None or isinstance(self._job.task.constraint, OneOf):
             return example
         try:
             answer = self._job.task.canonical(example.answer)
+            if not answer:
+                raise Unfit("nothing is left of the answer where its stop text is cut off")
         except Unfit as reason:
             self._hits["D026"].add(self._rows, (str(reason)[:80],))
             return example

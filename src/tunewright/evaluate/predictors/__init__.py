@@ -1,12 +1,18 @@
 """Whatever answers an example. A predictor is a name and a function from a request to an answer."""
 
-from tunewright.evaluate.predictors.base import Answer, Predictor
+from tunewright.evaluate.predictors.base import Answer, Pieces, Predictor
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
 from tunewright.evaluate.predictors.controls import controls
-from tunewright.evaluate.predictors.language_model import LabelScorer, LanguageModel, RecordReader, language_model
+from tunewright.evaluate.predictors.language_model import (
+    LabelScorer,
+    LanguageModel,
+    RecordReader,
+    TextGenerator,
+    language_model,
+)
 from tunewright.evaluate.predictors.records import Nearest, Patterns
 
 __all__ = [
-    "Answer", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns", "Predictor",
-    "RecordReader", "controls", "language_model",
+    "Answer", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns", "Pieces", "Predictor",
+    "RecordReader", "TextGenerator", "controls", "language_model",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,12 @@ class Answer:
     answer_tokens: int = 0
     fields: Mapping[str, float] = field(default_factory=dict)
     """Of a record, the probability of the values at each path; see `tunewright.tasks.measures.leaves`."""
+    cut: bool = False
+    """Whether it had to be ended, because it grew too long."""
+
+
+Pieces = Generator[str | Answer, None, None]
+"""The text of an answer piece by piece, and then the answer."""
 
 
 class Predictor(Protocol):

@@ -8,7 +8,7 @@ from tunewright.evaluate.predictors.base import Predictor
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
 from tunewright.evaluate.predictors.records import Nearest, Patterns
 from tunewright.tasks import Example, Task
-from tunewright.tasks.base import JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf
 
 
 def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
@@ -22,3 +22,5 @@ def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
             return {"majority": Majority(known), "svm": LinearSvm(known)}
         case JsonRecord():
             return {"nearest": Nearest(known), "patterns": Patterns(known, task.canonical)}
+        case FreeText():
+            return {"nearest": Nearest(known)}

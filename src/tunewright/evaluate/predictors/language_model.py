@@ -1,24 +1,31 @@
-"""A language model that answers: by scoring labels, or by writing a record; the same for torch and ONNX Runtime, tuned
+"""A language model that answers: by scoring labels, or by writing; the same for torch and ONNX Runtime, tuned
 and untuned."""
 
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from statistics import fmean
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from tunewright.evaluate.predictors.base import Answer
+from tunewright.evaluate.predictors.base import Answer, Pieces
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token
-from tunewright.models.grammar import RecordGrammar, grown
+from tunewright.models.free_text import TextRules
+from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.writing import Rules, Writer, room_for, rules_of, steps, written
 from tunewright.tasks import Example, LabelTrie, NextTokenModel, Task, score_labels
-from tunewright.tasks.base import JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.generate import until
 from tunewright.tasks.measures import value_spans
 
+_Rules = TypeVar("_Rules", bound=Rules)
 _SHOT_TOKENS = 2048
 """Of all the examples that are shown: more take longer to read than anybody would wait."""
 
@@ -48,9 +55,12 @@ def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, to
     match task.constraint:
         case OneOf():
             return LabelScorer(model, task, template, tokenizer, shots)
-        case JsonRecord(schema):
-            grammar = RecordGrammar(folder, schema, end_token(task, template, tokenizer))
-            return RecordReader(model, task, template, tokenizer, grammar, grown(longest), shots)
+        case JsonRecord() | FreeText() as constraint:
+            rules = rules_of(constraint, folder, tokenizer, end_token(task, template, tokenizer))
+            most = room_for(constraint, longest)
+            if isinstance(rules, RecordGrammar):
+                return RecordReader(model, task, template, tokenizer, rules, most, shots)
+            return TextGenerator(model, task, template, tokenizer, rules, most, shots)
 
 
 class _Prompted(ABC):
@@ -99,26 +109,75 @@ class LabelScorer(_Prompted):
         return Answer(label, probabilities[label], len(prompt), self.token_counts[label])
 
 
-class RecordReader(_Prompted):
-    """Writes the record that is likeliest at each token, among those the grammar allows.
+class _Writing(_Prompted, Generic[_Rules]):
+    """Writes an answer token by token, the likeliest that the rules allow.
 
     Args:
-        most: tokens after which a record is brought to its end.
+        most: tokens after which an answer is brought to its end.
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 grammar: RecordGrammar, most: int, shots: Sequence[Example] = ()):  # fmt: skip
+                 rules: _Rules, most: int, shots: Sequence[Example] = ()):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots)
-        self._grammar, self._decode = grammar, tokenizer.decode
+        self._rules, self._decode = rules, tokenizer.decode
         self.longest_answer = most
 
     def answer_prompt(self, prompt: Sequence[int]) -> Answer:
-        writer = self._grammar.decode(self._model, prompt, self.longest_answer)
+        return self._answer(prompt, written(self._rules, self._model, prompt, self.longest_answer))
+
+    @abstractmethod
+    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
+        """What was written, as an answer."""
+
+
+class TextGenerator(_Writing[TextRules]):
+    """Writes free text. How sure it is of an answer is the geometric mean of the probabilities of its tokens."""
+
+    def stream(self, prompt: Sequence[int], stop: Sequence[str], most: int | None) -> Pieces:
+        """An answer's text piece by piece, and then the answer.
+
+        Args:
+            stop: further texts that end it.
+            most: tokens after which it is cut, if that is earlier than usual.
+        """
+        writer = self._rules.begin(min(most or self.longest_answer, self.longest_answer), stop)
+        shown = ""
+        for _ in steps(writer, self._model, prompt):
+            text = settled(self._decode(writer.ids), (*self._rules.stop, *stop))
+            if not writer.done and len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+        whole = self._answer(prompt, writer)
+        answer = replace(whole, text=until(whole.text, stop).rstrip())
+        if rest := answer.text[len(shown) :]:
+            yield rest
+        yield answer
+
+    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
+        confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0
+        text = self._task.canonical(self._decode(writer.ids))
+        return Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut)
+
+
+def settled(text: str, stop: Sequence[str]) -> str:
+    """What can be shown of an answer whose end is not written yet: nothing that its canonical form lacks, no half
+    character, and not what may be the beginning of a text that ends it."""
+    known = re.sub(r"\r\n?", "\n", text).rstrip("\ufffd").strip()
+    for each in stop:
+        begun = next((size for size in range(len(each) - 1, 0, -1) if known.endswith(each[:size])), 0)
+        known = known[: len(known) - begun].rstrip()
+    return known
+
+
+class RecordReader(_Writing[RecordGrammar]):
+    """Writes records. How sure it is of one is the product of the probabilities of its tokens, among those allowed."""
+
+    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
         text = self._decode(writer.ids)
         ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
-        return Answer(self._task.canonical(text), confidence, len(prompt), len(writer.ids) + 1, fields)
+        return Answer(self._task.canonical(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut)
 
 
 def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:

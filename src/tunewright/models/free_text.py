@@ -1,0 +1,70 @@
+"""Answers in free text, token by token: the likeliest at each place, until the model ends its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.tokenizer import TextTokenizer
+
+
+class TextRules:
+    """What ends an answer.
+
+    Args:
+        end: the token that ends an assistant's turn.
+        stop: texts that end an answer too.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, end: int, stop: Sequence[str]):
+        self.end, self.stop, self.decode = end, tuple(stop), tokenizer.decode
+        # An answer is text: it can't end a turn by halves or open another speaker's.
+        self.silent = np.array([token for token in tokenizer.control_tokens() if token != end], np.int64)
+
+    def begin(self, most: int, stop: Sequence[str] = ()) -> TextWriter:
+        """An answer that is to be written.
+
+        Args:
+            most: tokens after which it is cut.
+            stop: further texts that end it.
+        """
+        return TextWriter(self, most, (*self.stop, *stop))
+
+
+class TextWriter:
+    """An answer as it is written, token by token."""
+
+    def __init__(self, rules: TextRules, most: int, stop: Sequence[str]):
+        self._rules, self._most, self._stop = rules, most, stop
+        # A token has at least a byte; what was written before the last one held no stop yet.
+        self._tail = max((len(each.encode()) for each in stop), default=0)
+        self.ids: list[int] = []
+        """The tokens so far, without the one that ends the turn, a text that ended it included."""
+        self.log_probabilities: list[float] = []
+        """Of each token."""
+        self.done = self.cut = False
+        """Whether it is whole; whether it was cut, because it grew too long."""
+
+    def choose(self, logits: npt.NDArray[np.float32]) -> None:
+        """Go on with the likeliest token.
+
+        Args:
+            logits: of the token behind `ids`, [vocabulary].
+        """
+        among = logits.astype(np.float64)
+        among[self._rules.silent] = -np.inf
+        best = int(among.argmax())
+        if best == self._rules.end:
+            self.done = True
+            return
+        self.ids.append(best)
+        self.log_probabilities.append(-float(np.log(np.exp(among - among[best]).sum())))
+        stopped = bool(self._stop) and self._stopped()
+        self.cut = not stopped and len(self.ids) >= self._most
+        self.done = stopped or self.cut
+
+    def _stopped(self) -> bool:
+        tail = self._rules.decode(self.ids[-self._tail :])
+        return any(each in tail for each in self._stop)

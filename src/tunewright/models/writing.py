@@ -1,0 +1,82 @@
+"""Answers that are written token by token: under a grammar, or in free text; by the same code for all runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.free_text import TextRules
+from tunewright.models.grammar import RecordGrammar
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks.base import Constraint, FreeText, JsonRecord, OneOf
+from tunewright.tasks.label_trie import NextTokenModel
+
+_SPARE = 32
+"""Tokens that an answer may have beyond twice the longest known."""
+
+
+class Writer(Protocol):
+    """An answer as it is written; see `RecordWriter` and `TextWriter`."""
+
+    ids: list[int]
+    log_probabilities: list[float]
+    done: bool
+    cut: bool
+
+    def choose(self, logits: npt.NDArray[np.float32]) -> None: ...
+
+
+class Rules(Protocol):
+    """What an answer may be; see `RecordGrammar` and `TextRules`."""
+
+    def begin(self, most: int) -> Writer: ...
+
+
+def rules_of(
+    constraint: JsonRecord | FreeText, folder: Path, tokenizer: TextTokenizer, end: int
+) -> RecordGrammar | TextRules:
+    """The rules of a task's answers.
+
+    Args:
+        folder: of the tokenizer.
+        end: the token that ends an assistant's turn.
+    """
+    match constraint:
+        case JsonRecord(schema):
+            return RecordGrammar(folder, schema, end)
+        case FreeText(_, stop):
+            return TextRules(tokenizer, end, stop)
+
+
+def room_for(constraint: Constraint, longest: int) -> int:
+    """Tokens that an answer may have.
+
+    Args:
+        longest: those of the longest one known.
+    """
+    match constraint:
+        case OneOf():
+            return longest
+        case FreeText(int(most), _):
+            return most
+        case _:
+            return 2 * longest + _SPARE
+
+
+def written(rules: Rules, model: NextTokenModel, prompt: Sequence[int], most: int) -> Writer:
+    """The greedy answer: at each place the likeliest token that is allowed."""
+    writer = rules.begin(most)
+    for _ in steps(writer, model, prompt):
+        pass
+    return writer
+
+
+def steps(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:
+    """Write an answer to its end, pausing after each token that the model was asked for."""
+    while not writer.done:
+        writer.choose(model([*prompt, *writer.ids]))
+        yield

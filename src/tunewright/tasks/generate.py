@@ -1,0 +1,69 @@
+"""`generate`: a text of the model's own, an answer or a summary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from tunewright.tasks.base import FreeText
+from tunewright.tasks.conversation import Conversation
+from tunewright.tasks.measures import Ratio
+from tunewright.tasks.texts import chrf, copied, repeated, rouge_l
+
+
+class GenerateTask(Conversation):
+    """Write an answer.
+
+    Args:
+        instruction: the system prompt.
+        most: tokens that an answer may have; None: what the longest that is taught suggests.
+        stop: texts that end an answer, and are no part of it.
+        lead: what the assistant writes before an answer; see `fitted`.
+    """
+
+    kind = "generate"
+    headline = "chrF"
+
+    def __init__(self, instruction: str, most: int | None = None, stop: Sequence[str] = (), lead: str = ""):
+        super().__init__(instruction, lead)
+        self._constraint = FreeText(most, tuple(stop))
+
+    def fitted(self, encode: Callable[[str], Sequence[int]]) -> GenerateTask:  # noqa: ARG002 (the protocol)
+        """This task: chat models begin an answer with its first word."""
+        return self
+
+    @property
+    def constraint(self) -> FreeText:
+        return self._constraint
+
+    @property
+    def summary(self) -> str:
+        return "free text"
+
+    def claim(self, share: str) -> str:
+        return f"reaches a chrF of {share}"
+
+    @property
+    def answers(self) -> list[str]:
+        return []
+
+    def canonical(self, answer: str) -> str:
+        """An answer up to the first text that ends it, without white space around it, its line ends as \\n."""
+        return until(re.sub(r"\r\n?", "\n", answer), self._constraint.stop).strip()
+
+    def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
+        """What an answer is worth: chrF and ROUGE-L against the right one; whether it is the same; and how much of it
+        is copied from the request, and how much repeats itself.
+        """
+        return {
+            self.headline: Ratio(chrf(gold, answer), 1),
+            "ROUGE-L": Ratio(rouge_l(gold, answer), 1),
+            "exact": Ratio(float(gold == answer), 1),
+            "copied": copied(request, answer),
+            "repeated": repeated(answer),
+        }
+
+
+def until(text: str, stop: Sequence[str]) -> str:
+    """A text up to the first place where one of the texts that end it stands."""
+    return text[: min((place for each in stop if (place := text.find(each)) >= 0), default=len(text))]

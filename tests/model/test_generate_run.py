@@ -1,0 +1,119 @@
+"""Generation from data to the running server, on a tiny random model: how well it writes is not the point here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.model.conftest import REPOSITORY, tunewright
+from tunewright.artifacts import read_jsonl
+from tunewright.serve.server import running_server
+
+CHANGES = [
+    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
+    "task.max_tokens=24", "evaluate.max_examples=3", "evaluate.few_shot=1", "data.validation_fraction=0.01",
+    "export.precision=fp32", "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
+    """The example of replies, run in small."""
+    project = tmp_path_factory.mktemp("generate") / "replies"
+    shutil.copytree(REPOSITORY / "examples" / "replies", project, ignore=shutil.ignore_patterns("runs"))
+    model = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(make_tiny_model("llama3")[1], model)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
+    done = tunewright("run", str(project), f"model={model}", *CHANGES, "--json")
+    assert done.returncode == 0, done.stderr
+    return project, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def server(run: tuple[Path, dict]) -> Iterator[str]:
+    with running_server(run[0] / "runs" / "latest" / "export" / "bundle") as address:
+        yield address
+
+
+def asked(run: tuple[Path, dict]) -> str:
+    return str(read_jsonl(run[0] / "data" / "test.jsonl")[0]["text"])
+
+
+def test_every_arm_is_measured_as_a_text(run: tuple[Path, dict]) -> None:
+    _, report = run
+    assert report["comparison"]["headline"] == "chrF"
+    arms = report["comparison"]["arms"]
+    assert {"nearest", "few_shot", "adapter", "merged", "onnx", "served"} == set(arms)
+    for arm in arms.values():
+        for split in ("seen", "unseen_phrasing"):
+            assert 0 <= arm["scores"][split]["headline"]["value"] <= 1
+            assert set(arm["scores"][split]["others"]) == {"ROUGE-L", "exact", "copied", "repeated"}
+    assert arms["nearest"]["scores"]["seen"]["headline"]["value"] > 0.5, "an answer of the same shop"
+
+
+def test_all_forms_of_the_model_write_alike(run: tuple[Path, dict]) -> None:
+    chain = {link["arm"]: link["agreement"] for link in run[1]["parity"]["chain"]}
+    assert chain["adapter"] == pytest.approx(1)
+    assert chain["served"] > 0.5
+
+
+def test_the_curve_says_what_was_measured(run: tuple[Path, dict]) -> None:
+    measured = [row for row in read_jsonl(run[0] / "runs" / "latest" / "train" / "curve.jsonl") if "headline" in row]
+    assert len(measured) == 1
+    assert 0 <= measured[0]["headline"] <= 1
+    html = (run[0] / "runs" / "latest" / "verdict" / "report.html").read_text("utf-8")
+    assert "and chrF (dashed, scale on the right)" in html
+    assert "generate, free text" in html
+
+
+def test_a_plain_call_and_a_chat_and_a_stream_give_one_answer(run: tuple[Path, dict], server: str) -> None:
+    text = asked(run)
+    plain = httpx.post(f"{server}/v1/generate", json={"text": text}, timeout=60).json()
+    assert plain["finish_reason"] in ("stop", "length")
+    assert plain["usage"]["completion_tokens"] <= 25
+    client = openai.OpenAI(base_url=f"{server}/v1", api_key="none")
+    chat = client.chat.completions.create(model="replies", messages=[{"role": "user", "content": text}])
+    assert chat.choices[0].message.content == plain["text"]
+    assert chat.choices[0].finish_reason == plain["finish_reason"]
+    chunks = list(
+        client.chat.completions.create(
+            model="replies", messages=[{"role": "user", "content": text}], stream=True,
+            stream_options={"include_usage": True},
+        )
+    )  # fmt: skip
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(pieces) == plain["text"]
+    assert len([piece for piece in pieces if piece]) > 1
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == plain["finish_reason"]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == plain["usage"]["completion_tokens"]
+
+
+def test_a_request_may_ask_for_less(run: tuple[Path, dict], server: str) -> None:
+    text = asked(run)
+    whole = httpx.post(f"{server}/v1/generate", json={"text": text}, timeout=60).json()["text"]
+    short = httpx.post(f"{server}/v1/generate", json={"text": text, "max_tokens": 2}, timeout=60).json()
+    assert short["finish_reason"] == "length"
+    assert whole.startswith(short["text"])
+    stopped = httpx.post(f"{server}/v1/generate", json={"text": text, "stop": whole[5:8]}, timeout=60).json()
+    assert stopped["finish_reason"] == "stop"
+    assert stopped["text"] == whole[: whole.index(whole[5:8])].strip()
+    for wrong in ({"max_tokens": 0}, {"stop": ["a"] * 5}, {"stop": ""}):
+        assert httpx.post(f"{server}/v1/generate", json={"text": text, **wrong}).status_code == 400
+    assert httpx.post(f"{server}/v1/extract", json={"text": text}).status_code == 404
+
+
+def test_who_leaves_in_the_middle_of_an_answer_keeps_nobody_waiting(run: tuple[Path, dict], server: str) -> None:
+    body = {"model": "replies", "messages": [{"role": "user", "content": asked(run)}], "stream": True}
+    with httpx.stream("POST", f"{server}/v1/chat/completions", json=body, timeout=60) as response:
+        assert next(response.iter_lines()).startswith("data: ")
+    assert httpx.post(f"{server}/v1/generate", json={"text": asked(run)}, timeout=20).is_success
