@@ -57,7 +57,7 @@ def main() -> None:
         answers, times = [], []
         for text in texts:
             started = time.perf_counter()
-            answers.append(list(scorer.probabilities(scorer.prompt_ids(text)).values()))
+            answers.append(list(scorer.probabilities(scorer.prompts(text)[0]).values()))
             times.append(1000 * (time.perf_counter() - started))
         return np.array(answers), np.array(times)
 

@@ -3,7 +3,7 @@
     python examples/replies/make_data.py examples/replies/data
 
 An answer depends on the ticket's route, on what it says (amount, order number, product), and on who signed it. The
-tickets lie in examples/tickets/data and have their parts: train, test, and a test of phrasings that train does not have.
+tickets lie in examples/tickets/data and have their parts: train, test, and a test of phrasings that train lacks.
 The same bytes at every run. It is synthetic data.
 """
 

@@ -92,7 +92,8 @@ def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     text = TASK.form.written({"vendor": "Acme", "date": "2024-03-18", "total": 12.5})
     start = len(template.encode_prompt(TASK.prompt("x"), tokenizer))
     model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
-    reader = RecordReader(model, TASK, template, tokenizer, RecordGrammar(TOKENIZER, SCHEMA, end), most=200)
+    grammar = RecordGrammar(TOKENIZER, SCHEMA, end)
+    reader = RecordReader(model, TASK, template, tokenizer, grammar, grammar, most=200)
     answer = reader.answer("x")
     assert answer.text == text
     assert set(answer.fields) == {"vendor", "date", "total"}

@@ -297,7 +297,7 @@ def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path]) 
     template, tokenizer = ChatTemplate.named(family), TextTokenizer(folder)
     model = peft_model(folder)
     scorer = LabelScorer(TorchNextToken(model), task, template, tokenizer)
-    prompts = [scorer.prompt_ids(f"ticket {n}" + " and more" * n) for n in range(12)]
+    prompts = [scorer.prompts(f"ticket {n}" + " and more" * n)[0] for n in range(12)]
     served = [scorer.probabilities(prompt) for prompt in prompts]
     engine = fit_engine(model, rows(family, folder))
     trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))

@@ -184,7 +184,7 @@ def test_the_loss_on_labels_is_minus_the_log_probability_that_is_served(
     with torch.no_grad():
         ours = trainer.compute_loss(trainer.model, batch, num_items_in_batch=1)
     scorer = LabelScorer(TorchNextToken(trainer.model), TASK, ChatTemplate.named(family), TextTokenizer(folder))
-    served = [scorer.probabilities(scorer.prompt_ids(example.request))[example.answer] for example in EXAMPLES]
+    served = [scorer.probabilities(scorer.prompts(example.request)[0])[example.answer] for example in EXAMPLES]
     assert float(ours) == pytest.approx(-np.log(served).sum(), abs=1e-4)
 
 

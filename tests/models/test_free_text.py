@@ -60,7 +60,7 @@ def test_no_answer_opens_another_turn() -> None:
 
 
 @pytest.mark.parametrize(("constraint", "room"), [
-    (OneOf(("a", "b")), 10), (FreeText(7, ()), 7), (FreeText(None, ()), 52), (JsonRecord({}), 52),
+    (OneOf(("a", "b")), 10), (FreeText(7, ()), 7), (FreeText(None, ()), 52), (JsonRecord({}, {}), 52),
 ])  # fmt: skip
 def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeText | JsonRecord, room: int) -> None:
     assert room_for(constraint, 10) == room
@@ -84,7 +84,7 @@ def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
     asked = generator(["\n\nKind"], Reciter(text))
     *pieces, answer = asked.stream([], (), None)
     assert isinstance(answer, Answer)
-    assert "".join(map(str, pieces)) == answer.text == asked.answer_prompt([]).text
+    assert "".join(map(str, pieces)) == answer.text == asked.answer_prompts([[]]).text
     assert "Kind" not in answer.text
     assert len(pieces) > 1
 
@@ -99,6 +99,6 @@ def test_a_request_may_end_its_answer_sooner() -> None:
 
 
 def test_how_sure_a_text_is_does_not_depend_on_its_length() -> None:
-    short, long = (generator([], Reciter(text)).answer_prompt([]) for text in ("yes", "yes " * 40))
+    short, long = (generator([], Reciter(text)).answer_prompts([[]]) for text in ("yes", "yes " * 40))
     assert short.confidence == pytest.approx(long.confidence)
     assert TOKENIZER.exists()

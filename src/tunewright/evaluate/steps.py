@@ -86,11 +86,13 @@ def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapp
              longest: int) -> int:  # fmt: skip
     """Tokens the cache must hold: no test prompt may be cut."""
     task = task_of(spec.task)
-    prompts = (task.prompt(example.request) for examples in tests.values() for example in examples)
-    room = max(len(base.template.encode_prompt(prompt, tokenizer)) for prompt in prompts) + room_for(
-        task.constraint, longest
+    prompts = (
+        base.template.encode_prompt(task.prompt(portion), tokenizer)
+        for examples in tests.values()
+        for example in examples
+        for portion in task.portions(example.request, lambda text: len(tokenizer.encode_verbatim(text)))
     )
-    return max(spec.train.max_length, room)
+    return max(spec.train.max_length, max(map(len, prompts)) + room_for(task.constraint, longest))
 
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:

@@ -39,15 +39,15 @@ class Rules(Protocol):
 def rules_of(
     constraint: JsonRecord | FreeText, folder: Path, tokenizer: TextTokenizer, end: int
 ) -> RecordGrammar | TextRules:
-    """The rules of a task's answers.
+    """The rules of a task's answers to one portion of a request.
 
     Args:
         folder: of the tokenizer.
         end: the token that ends an assistant's turn.
     """
     match constraint:
-        case JsonRecord(schema):
-            return RecordGrammar(folder, schema, end)
+        case JsonRecord(_, portion):
+            return RecordGrammar(folder, portion, end)
         case FreeText(_, stop):
             return TextRules(tokenizer, end, stop)
 

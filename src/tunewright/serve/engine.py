@@ -11,6 +11,9 @@ from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGene
 from tunewright.export.bundle import Bundle
 from tunewright.models.ort_model import OrtNextToken
 
+MOST_PORTIONS = 64
+"""Windows of one document that a request may have: nobody waits for more."""
+
 
 class TooLong(UserError):
     """A request has more tokens than the bundle's context."""
@@ -48,9 +51,9 @@ class Engine:
         Raises:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
-        prompt = self._prompt(text)
+        prompts = self._prompts(text)
         with self._lock:
-            return self._model.answer_prompt(prompt)
+            return self._model.answer_prompts(prompts)
 
     def classify(self, text: str) -> Classification:
         """The label of one text, with the probability of every label; only of a model that classifies.
@@ -59,7 +62,7 @@ class Engine:
             TooLong: as in `answer`.
         """
         assert isinstance(self._model, LabelScorer)
-        prompt = self._prompt(text)
+        (prompt,) = self._prompts(text)
         with self._lock:
             probabilities = self._model.probabilities(prompt)
         label = max(probabilities, key=probabilities.__getitem__)
@@ -79,20 +82,25 @@ class Engine:
         Raises:
             TooLong: as in `answer`, at once.
         """
-        return self._pieces(self._prompt(text), stop, most)
+        return self._pieces(self._prompts(text), stop, most)
 
-    def _pieces(self, prompt: list[int], stop: Sequence[str], most: int | None) -> Pieces:
+    def _pieces(self, prompts: list[list[int]], stop: Sequence[str], most: int | None) -> Pieces:
         with self._lock:
             if isinstance(self._model, TextGenerator):
-                yield from self._model.stream(prompt, stop, most)
+                yield from self._model.stream(prompts[0], stop, most)
                 return
-            answer = self._model.answer_prompt(prompt)
+            answer = self._model.answer_prompts(prompts)
         yield answer.text
         yield answer
 
-    def _prompt(self, text: str) -> list[int]:
-        prompt = self._model.prompt_ids(text)
-        room = self.bundle.info.context - self._model.longest_answer
-        if len(prompt) > room:
-            raise TooLong(f"The request has {len(prompt)} tokens, this model takes {room}.", fix="Shorten the text.")
-        return prompt
+    def _prompts(self, text: str) -> list[list[int]]:
+        prompts = self._model.prompts(text)
+        room, longest = self.bundle.info.context - self._model.longest_answer, max(map(len, prompts))
+        if longest > room:
+            raise TooLong(f"The request has {longest} tokens, this model takes {room}.", fix="Shorten the text.")
+        if len(prompts) > MOST_PORTIONS:
+            raise TooLong(
+                f"The document would be read in {len(prompts)} windows, this server reads {MOST_PORTIONS}.",
+                fix="Send the pages that matter.",
+            )
+        return prompts

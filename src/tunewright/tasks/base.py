@@ -26,6 +26,8 @@ class JsonRecord:
     """An answer is a JSON object of a schema, draft 2020-12, in canonical form."""
 
     schema: Mapping[str, Any]
+    portion: Mapping[str, Any]
+    """The schema of what is read in one portion of a request; that of the whole where requests are read whole."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ class Task(Protocol):
         """All possible answers, in the spec's order; empty where they are not a fixed set."""
         ...
 
+    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
+        """The pieces in which a request is read; itself, unless it is longer than the task reads at once.
+
+        Args:
+            count: text -> its number of tokens.
+        """
+        ...
+
+    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:
+        """What an example teaches: itself, or what stands in each portion of its request."""
+        ...
+
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
         """The messages a model is shown before it answers; `shots` are solved examples to show first."""
         ...
@@ -86,6 +100,14 @@ class Task(Protocol):
 
         Raises:
             Unfit: it is no answer of this task.
+        """
+        ...
+
+    def of_portion(self, answer: str) -> str:
+        """The answer to one portion of a request in canonical form.
+
+        Raises:
+            Unfit: it is none.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tunewright.tasks.example import Example, Message
 
@@ -17,6 +17,12 @@ class Conversation:
 
     def __init__(self, system: str, lead: str):
         self.system, self.lead = system.strip(), lead
+
+    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:  # noqa: ARG002 (the protocol)
+        return [request]
+
+    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:  # noqa: ARG002 (the protocol)
+        return [example]
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
         shown = [

@@ -9,8 +9,10 @@ from typing import Any
 
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.conversation import Conversation
+from tunewright.tasks.example import Example
 from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.windows import cut, held
 
 
 class ExtractTask(Conversation):
@@ -20,13 +22,16 @@ class ExtractTask(Conversation):
         instruction: the system prompt; `{fields}` in it stands for the list of fields with their descriptions.
         schema: a JSON Schema, draft 2020-12, of an object.
         lead: what the assistant writes before a record; see `fitted`.
+        window: tokens of a text that are read at once; None: all.
     """
 
     kind = "extract"
     headline = "field F1"
 
-    def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = ""):
-        self.form = RecordForm(schema)
+    def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = "", window: int | None = None):
+        self.form, self._window = RecordForm(schema), window
+        # What is required of a record need not stand in each portion of a text.
+        self._portion = RecordForm({**schema, "required": []}) if window else self.form
         listing = "\n".join(
             f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
             for name, part in schema.get("properties", {}).items()
@@ -40,7 +45,7 @@ class ExtractTask(Conversation):
 
     @property
     def constraint(self) -> JsonRecord:
-        return JsonRecord(self.form.schema)
+        return JsonRecord(self.form.schema, self._portion.schema)
 
     @property
     def summary(self) -> str:
@@ -60,6 +65,23 @@ class ExtractTask(Conversation):
             Unfit: it is not one of the schema.
         """
         return self.form.canonical(answer)
+
+    def of_portion(self, answer: str) -> str:
+        return self._portion.canonical(answer)
+
+    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
+        return cut(request, self._window, count) if self._window else [request]
+
+    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:
+        """An example whose text is longer than a window teaches for each window what of its record stands there."""
+        windows = self.portions(example.request, count)
+        if len(windows) == 1:
+            return [example]
+        records = held(json.loads(example.answer), windows)
+        return [
+            Example.of(window, self._portion.written(record), example.meta)
+            for window, record in zip(windows, records, strict=True)
+        ]
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
         """What an answer is worth: the F1 of its values; whether the record is right as a whole; the F1 of the values'

@@ -13,7 +13,7 @@ def task_of(section: TaskSpec, lead: str = "") -> Task:
     """The task, its answers written behind `lead`."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "a spec is anchored before it is used"
-        return ExtractTask(section.instruction, section.record, lead)
+        return ExtractTask(section.instruction, section.record, lead, section.window)
     if isinstance(section, GenerateSpec):
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
     return ClassifyTask(section.instruction, section.labels, lead)

@@ -60,7 +60,7 @@ def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
 def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> Answering:
     def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
         return [
-            task.canonical(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
+            task.of_portion(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
         ]
 
     return answer

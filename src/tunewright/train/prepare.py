@@ -39,14 +39,21 @@ class Encoder:
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
-    def rows(self, examples: Sequence[Example]) -> list[Row]:
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        """What they teach: themselves, or their portions where they are longer than the task reads at once."""
+        return [lesson for example in examples for lesson in self._task.lessons(example, self._count)]
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode_verbatim(text))
+
+    def rows(self, lessons: Sequence[Example]) -> list[Row]:
         """Encoded and audited; see `tunewright.train.encode.encode_examples`.
 
         Raises:
             UserError: an example is longer than the model reads, or as there.
         """
         rows = encode_examples(
-            examples, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
+            lessons, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
         )
         longest = max((len(row["input_ids"]) for row in rows), default=0)
         if longest > self._context:
@@ -57,10 +64,10 @@ class Encoder:
             )
         return rows
 
-    def part(self, examples: Sequence[Example], most: int = MOST) -> ValidationPart:
-        """Examples to measure adapters on; of more than `most`, evenly spaced ones."""
-        stride = max(1, len(examples) / most)
-        some = [examples[int(stride * i)] for i in range(min(most, len(examples)))]
+    def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
+        """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
+        stride = max(1, len(lessons) / most)
+        some = [lessons[int(stride * i)] for i in range(min(most, len(lessons)))]
         rows = self.rows(some)
         prompts = [
             self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some
@@ -105,9 +112,10 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     """
     dataset = load_dataset(split)
     encoder = Encoder(spec)
-    part = encoder.part(dataset.validation) if dataset.validation else None
-    rows = encoder.rows(dataset.train)
-    facts = encoder.facts(dataset.train, rows, part)
+    train, validation = encoder.lessons(dataset.train), encoder.lessons(dataset.validation)
+    part = encoder.part(validation) if validation else None
+    rows = encoder.rows(train)
+    facts = encoder.facts(train, rows, part)
     return Members(spec, encoder.base, rows, part, facts, home)
 
 

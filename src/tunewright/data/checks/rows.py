@@ -12,7 +12,7 @@ from tunewright.data.job import Job, Limit
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.models.chat import ChatTemplate, Tokenizer
-from tunewright.tasks import Example
+from tunewright.tasks import Example, Task
 
 RowCheck = Callable[[Example], Iterable[str]]
 
@@ -129,12 +129,23 @@ class _Lengths:
     def _tokens(self, example: Example) -> tuple[int, int]:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
-        if self._task:
-            asked = self._task.prompt(example.request)
-            whole = [*asked, self._task.written(example.answer)]
-        else:
+        if not self._task:
             asked, whole = example.messages[:-1], example.messages
-        return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
+            return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
+        counts = []
+        for lesson in self._lessons(self._task, example):
+            asked = self._task.prompt(lesson.request)
+            whole = [*asked, self._task.written(lesson.answer)]
+            counts.append((len(template.encode(whole, tokenizer).ids), len(template.encode_prompt(asked, tokenizer))))
+        most, prompt = max(counts)
+        return prompt, most
+
+    def _lessons(self, task: Task, example: Example) -> list[Example]:
+        tokenizer = _tokenizer(self._limit.folder)
+        try:
+            return task.lessons(example, lambda text: len(tokenizer.encode_verbatim(text)))
+        except ValueError:  # its answer is no record, which is a finding of its own
+            return [example]
 
 
 _OVERHEAD = 64

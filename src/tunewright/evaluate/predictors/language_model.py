@@ -3,14 +3,15 @@ and untuned."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,13 +20,13 @@ from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_t
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.writing import Rules, Writer, room_for, rules_of, steps, written
+from tunewright.models.writing import Writer, room_for, rules_of, steps, written
 from tunewright.tasks import Example, LabelTrie, NextTokenModel, Task, score_labels
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
 from tunewright.tasks.generate import until
 from tunewright.tasks.measures import value_spans
+from tunewright.tasks.windows import joined
 
-_Rules = TypeVar("_Rules", bound=Rules)
 _SHOT_TOKENS = 2048
 """Of all the examples that are shown: more take longer to read than anybody would wait."""
 
@@ -36,9 +37,9 @@ class LanguageModel(Protocol):
     longest_answer: int
     """Tokens that an answer may have."""
 
-    def prompt_ids(self, request: str) -> list[int]: ...
+    def prompts(self, request: str) -> list[list[int]]: ...
 
-    def answer_prompt(self, prompt: Sequence[int]) -> Answer: ...
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer: ...
 
     def answer(self, request: str) -> Answer: ...
 
@@ -56,11 +57,14 @@ def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, to
         case OneOf():
             return LabelScorer(model, task, template, tokenizer, shots)
         case JsonRecord() | FreeText() as constraint:
-            rules = rules_of(constraint, folder, tokenizer, end_token(task, template, tokenizer))
-            most = room_for(constraint, longest)
-            if isinstance(rules, RecordGrammar):
-                return RecordReader(model, task, template, tokenizer, rules, most, shots)
-            return TextGenerator(model, task, template, tokenizer, rules, most, shots)
+            end, most = end_token(task, template, tokenizer), room_for(constraint, longest)
+            rules = rules_of(constraint, folder, tokenizer, end)
+            if isinstance(rules, TextRules):
+                return TextGenerator(model, task, template, tokenizer, rules, most, shots)
+            whole = rules
+            if isinstance(constraint, JsonRecord) and constraint.portion != constraint.schema:
+                whole = RecordGrammar(folder, constraint.schema, end)
+            return RecordReader(model, task, template, tokenizer, rules, whole, most, shots)
 
 
 class _Prompted(ABC):
@@ -75,15 +79,20 @@ class _Prompted(ABC):
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots = shots
 
-    def prompt_ids(self, request: str) -> list[int]:
-        return self._template.encode_prompt(self._task.prompt(request, self._shots), self._tokenizer)
+    def prompts(self, request: str) -> list[list[int]]:
+        """The token ids of each portion in which a request is read; of most tasks one."""
+        portions = self._task.portions(request, lambda text: len(self._tokenizer.encode_verbatim(text)))
+        return [
+            self._template.encode_prompt(self._task.prompt(portion, self._shots), self._tokenizer)
+            for portion in portions
+        ]
 
     def answer(self, request: str) -> Answer:
-        return self.answer_prompt(self.prompt_ids(request))
+        return self.answer_prompts(self.prompts(request))
 
     @abstractmethod
-    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
-        """The answer to an encoded request."""
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        """The answer to a request of which these are the `prompts`."""
 
 
 class LabelScorer(_Prompted):
@@ -103,35 +112,29 @@ class LabelScorer(_Prompted):
         scores = np.exp(score_labels(self._trie, self._model, prompt))
         return dict(zip(self._labels, scores.tolist(), strict=True))
 
-    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        (prompt,) = prompts
         probabilities = self.probabilities(prompt)
         label = max(probabilities, key=probabilities.__getitem__)
         return Answer(label, probabilities[label], len(prompt), self.token_counts[label])
 
 
-class _Writing(_Prompted, Generic[_Rules]):
-    """Writes an answer token by token, the likeliest that the rules allow.
+class TextGenerator(_Prompted):
+    """Writes free text. How sure it is of an answer is the geometric mean of the probabilities of its tokens.
 
     Args:
-        most: tokens after which an answer is brought to its end.
+        most: tokens after which an answer is cut.
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 rules: _Rules, most: int, shots: Sequence[Example] = ()):  # fmt: skip
+                 rules: TextRules, most: int, shots: Sequence[Example] = ()):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots)
         self._rules, self._decode = rules, tokenizer.decode
         self.longest_answer = most
 
-    def answer_prompt(self, prompt: Sequence[int]) -> Answer:
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        (prompt,) = prompts
         return self._answer(prompt, written(self._rules, self._model, prompt, self.longest_answer))
-
-    @abstractmethod
-    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
-        """What was written, as an answer."""
-
-
-class TextGenerator(_Writing[TextRules]):
-    """Writes free text. How sure it is of an answer is the geometric mean of the probabilities of its tokens."""
 
     def stream(self, prompt: Sequence[int], stop: Sequence[str], most: int | None) -> Pieces:
         """An answer's text piece by piece, and then the answer.
@@ -169,15 +172,58 @@ def settled(text: str, stop: Sequence[str]) -> str:
     return known
 
 
-class RecordReader(_Writing[RecordGrammar]):
-    """Writes records. How sure it is of one is the product of the probabilities of its tokens, among those allowed."""
+class RecordReader(_Prompted):
+    """Writes the record that is likeliest at each token, among those the grammar allows.
 
-    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
+    How sure it is of one is the product of the probabilities of its tokens, or where it was read in portions, of the
+    values that were taken from them.
+
+    Args:
+        grammar: of what is read in one portion of a request.
+        whole: of a whole record.
+        most: tokens after which a record is brought to its end.
+    """
+
+    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
+                 grammar: RecordGrammar, whole: RecordGrammar, most: int, shots: Sequence[Example] = ()):  # fmt: skip
+        super().__init__(model, task, template, tokenizer, shots)
+        self._grammar, self._whole, self._decode = grammar, whole, tokenizer.decode
+        self.longest_answer = most
+
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        if len(prompts) == 1:
+            return self._read(prompts[0], self._whole)
+        read = [self._read(prompt, self._grammar) for prompt in prompts]
+        record, fields = joined([(json.loads(each.text), each.fields) for each in read])
+        if not self._fits(record):
+            # A field that a record must have was found in no portion, or lists are too long together.
+            first = self._read(prompts[0], self._whole)
+            whole = json.loads(first.text)
+            absent = {name: value for name, value in whole.items() if name not in record}
+            record, fields = joined([(record, fields), (absent, first.fields)])
+            if not self._fits(record):
+                record, fields = whole, dict(first.fields)
+            read.append(first)
+        return Answer(
+            self._task.canonical(json.dumps(record)), math.prod(fields.values()),
+            sum(each.prompt_tokens for each in read), sum(each.answer_tokens for each in read), fields,
+            any(each.cut for each in read),
+        )  # fmt: skip
+
+    def _fits(self, record: Mapping[str, Any]) -> bool:
+        try:
+            self._task.canonical(json.dumps(record))
+        except Unfit:
+            return False
+        return True
+
+    def _read(self, prompt: Sequence[int], grammar: RecordGrammar) -> Answer:
+        writer = written(grammar, self._model, prompt, self.longest_answer)
         text = self._decode(writer.ids)
         ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
-        return Answer(self._task.canonical(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut)
+        return Answer(self._task.of_portion(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut)
 
 
 def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:

@@ -1,0 +1,120 @@
+"""Long documents: windows that lose nothing, and records that come together again."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import TOKENIZER
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Meta
+from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.windows import cut, held, joined
+
+TOKENS = TextTokenizer(TOKENIZER)
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "vendor": {"type": "string"},
+        "total": {"type": "string"},
+        "paid": {"type": "boolean"},
+        "lines": {"type": "array", "items": {"type": "object", "properties": {
+            "item": {"type": "string"}, "price": {"type": "string"}}, "required": ["item", "price"]}},
+    },
+    "required": ["vendor", "total"],
+}  # fmt: skip
+TASK = ExtractTask("Read this.", SCHEMA, window=128)
+LINES = [{"item": f"Article number {n}", "price": f"{n}.50"} for n in range(1, 41)]
+TEXT = "Acme Ltd\n" + "".join(f"{line['item']}    {line['price']}\n" for line in LINES) + "Total    820.00\n"
+RECORD = {"vendor": "Acme Ltd", "total": "820.00", "paid": True, "lines": LINES}
+
+
+def count(text: str) -> int:
+    return len(TOKENS.encode_verbatim(text))
+
+
+def without_overlap(windows: list[str]) -> str:
+    whole = windows[0]
+    for window in windows[1:]:
+        shared = next(n for n in range(min(len(whole), len(window)), -1, -1) if whole.endswith(window[:n]))
+        whole += window[shared:]
+    return whole
+
+
+def test_a_short_text_is_read_whole() -> None:
+    assert cut("two\nlines", 64, count) == ["two\nlines"]
+    assert ExtractTask("Read this.", SCHEMA).portions(TEXT, count) == [TEXT]
+
+
+def test_windows_hold_all_and_overlap() -> None:
+    windows = cut(TEXT, 128, count)
+    assert len(windows) > 2
+    assert without_overlap(windows) == TEXT
+    for window, following in pairwise(windows):
+        assert count(window) <= 128
+        assert window.splitlines()[-1] in following, "a line stands in both"
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=400), st.integers(16, 64))
+def test_any_text_is_cut_and_none_of_it_is_lost(text: str, most: int) -> None:
+    windows = cut(text, most, count)
+    assert all(windows)
+    assert "".join(windows).find(text[:5]) == 0
+    place = 0
+    for window in windows:
+        place = text.index(window, max(0, place - len(window)))
+        place += len(window)
+    assert place == len(text)
+
+
+def test_a_line_without_an_end_is_cut_at_spaces() -> None:
+    windows = cut("word " * 400, 128, count)
+    assert all(count(window) <= 128 for window in windows)
+    assert all(window.startswith("word") for window in windows)
+
+
+def test_each_window_teaches_what_stands_in_it() -> None:
+    lessons = TASK.lessons(Example.of(TEXT, TASK.canonical(json.dumps(RECORD)), Meta(id="1")), count)
+    records = [json.loads(lesson.answer) for lesson in lessons]
+    assert len(lessons) > 2
+    assert records[0]["vendor"] == "Acme Ltd"
+    assert records[0]["paid"] is True, "what stands nowhere belongs to the first"
+    assert "total" not in records[0]
+    assert records[-1]["total"] == "820.00"
+    assert all("vendor" not in record for record in records[1:])
+    for lesson, record in zip(lessons, records, strict=True):
+        assert all(line["item"] in lesson.request for line in record.get("lines", ()))
+        assert TASK.of_portion(lesson.answer) == lesson.answer
+
+
+def test_a_number_that_is_part_of_another_is_not_found_there() -> None:
+    assert held({"party": "5"}, ["call 0155 512", "table for 5"]) == [{}, {"party": "5"}]
+    assert held({"date": "2024-03-18"}, ["nothing", "on 18.03.2024"]) == [{}, {"date": "2024-03-18"}]
+
+
+def test_what_was_taught_in_portions_comes_together_again() -> None:
+    windows = cut(TEXT, 128, count)
+    read = [(record, {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}) for record in held(RECORD, windows)]
+    record, fields = joined(read)
+    assert record == RECORD
+    assert fields == {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}
+
+
+def test_of_two_values_the_surer_one_counts() -> None:
+    record, fields = joined([({"total": "1"}, {"total": 0.4}), ({"total": "2"}, {"total": 0.9}), ({}, {})])
+    assert (record, fields) == ({"total": "2"}, {"total": 0.9})
+    nested = joined([({"to": {"city": "A"}}, {"to.city": 0.9}), ({"to": {"city": "B"}}, {"to.city": 0.5})])
+    assert nested == ({"to": {"city": "A"}}, {"to.city": 0.9})
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_a_whole_record_has_what_it_must_have(window: int | None) -> None:
+    task = ExtractTask("Read this.", SCHEMA, window=window)
+    with pytest.raises(ValueError, match="required"):
+        task.canonical('{"vendor":"Acme"}')
+    if window:
+        assert task.of_portion('{"vendor":"Acme"}') == '{"vendor":"Acme"}'
