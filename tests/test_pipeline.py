@@ -15,7 +15,8 @@ from tunewright.pipeline import ROOMS, STEPS, PipelineResult, Step, execute_step
 from tunewright.processes import sole_writer
 from tunewright.spec import Spec
 
-ALL = list(STEPS)
+ALL = [name for name in STEPS if name != "judge"]
+"""The steps of a spec that names no judge."""
 
 
 class TinyPlace:
@@ -69,7 +70,7 @@ def test_a_first_run_runs_every_step_in_order(project: Path) -> None:
 
 def test_every_step_reads_only_steps_before_it() -> None:
     for number, step in enumerate(STEPS.values()):
-        assert set(step.inputs) <= set(ALL[:number])
+        assert set(step.inputs) <= set(list(STEPS)[:number])
         assert step.room in ROOMS
 
 
@@ -91,6 +92,14 @@ def test_force_runs_everything_again(project: Path) -> None:
 def test_from_a_step_runs_it_and_those_after_it(project: Path) -> None:
     ran(project)
     assert ran(project, from_step="evaluate") == ["evaluate", "parity", "verdict"]
+
+
+def test_a_judge_is_asked_where_the_spec_names_one(project: Path) -> None:
+    ran(project)
+    judge = {"model": "gpt-4o"}
+    assert ran(project, judge=judge) == ["judge", "verdict"]
+    assert ran(project, judge=judge | {"sample": 5}) == ["judge", "verdict"]
+    assert ran(project) == []
 
 
 def test_a_run_up_to_a_step_stops_there(project: Path) -> None:

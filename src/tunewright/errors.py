@@ -56,6 +56,7 @@ def missing_extra(extra: str, module: str) -> UserError:
 _EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
+    "judge": ("openai",),
     "mlflow": ("mlflow",),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }

@@ -1,6 +1,6 @@
 """The steps, what each reads and what each depends on, in one table.
 
-    raw files -> check -> split -> train -> export -> evaluate -> parity -> verdict
+    raw files -> check -> split -> train -> export -> evaluate -> parity [-> judge] -> verdict
 
 `export` stands before `evaluate` because the verdict speaks of the quantised model that will really be served, so that
 is one of the models to be evaluated.
@@ -47,6 +47,7 @@ class Step:
         inputs: the steps whose outputs it reads.
         sections: the top-level spec keys it depends on.
         resumes: names in its unfinished output that a later try may go on from.
+        only_with: the spec key without which the step is left out.
         divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
     """
 
@@ -56,7 +57,16 @@ class Step:
     inputs: tuple[str, ...]
     sections: tuple[str, ...]
     resumes: tuple[str, ...] = ()
+    only_with: str = ""
     divided: str = ""
+
+    def is_in(self, spec: Spec) -> bool:
+        """Whether it is a step of this spec's pipeline."""
+        return not self.only_with or getattr(spec, self.only_with) is not None
+
+    def inputs_of(self, spec: Spec) -> tuple[str, ...]:
+        """The steps of this spec's pipeline whose outputs it reads."""
+        return tuple(name for name in self.inputs if STEPS[name].is_in(spec))
 
 
 STEPS = {
@@ -74,8 +84,10 @@ STEPS = {
              ("task", "model", "train", "evaluate", "seed"), resumes=("answers",)),
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
              ("task", "evaluate", "export", "seed")),
+        Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
+             ("task", "judge", "evaluate", "seed"), only_with="judge"),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
-             ("check", "split", "train", "export", "evaluate", "parity"),
+             ("check", "split", "train", "export", "evaluate", "parity", "judge"),
              ("name", "task", "goal", "api", "traffic", "export", "seed")),
     )
 }  # fmt: skip
@@ -121,7 +133,7 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
     for name in filter(None, (to, from_step)):
         if name not in STEPS:
             raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    wanted = names[: names.index(to) + 1]
+    wanted = [name for name in names[: names.index(to) + 1] if STEPS[name].is_in(spec)]
     forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -136,8 +148,8 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
 
 def _bring_up_to_date(spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool,
                       label: str) -> StepOutcome:  # fmt: skip
-    inputs = {name: done.folder(name) for name in step.inputs}
-    provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in step.inputs})
+    inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
+    provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
     target = done.runs / f"{step.name}-{provenance['fingerprint'][:12]}"
     manifest = read_manifest(target)
     if manifest and not forced:
@@ -206,9 +218,10 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
         UserError: an input folder is absent or not whole.
     """
     manifests = {}
-    for name in step.inputs:
+    needed = step.inputs_of(spec)
+    for name in needed:
         if name not in inputs:
-            raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"It reads: {', '.join(step.inputs)}.")
+            raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"It reads: {', '.join(needed)}.")
         manifests[name] = read_manifest(inputs[name])
         if manifests[name] is None:
             raise UserError("This input folder is absent or not whole.", where=inputs[name],

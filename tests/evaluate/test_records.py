@@ -101,3 +101,52 @@ def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     assert answer.confidence == pytest.approx(math.prod(answer.fields.values()), rel=0.5)
     assert answer.prompt_tokens == start
     assert answer.answer_tokens == len(tokenizer.encode_verbatim(text)) + 1
+
+
+class Knows:
+    """A model that has learnt what to write behind each prompt."""
+
+    def __init__(self, written: dict[tuple[int, ...], list[int]]):
+        self._written = written
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        prompt = next(prompt for prompt in self._written if tuple(ids[: len(prompt)]) == prompt)
+        logits = np.zeros(1 << 16, np.float32)
+        place = len(ids) - len(prompt)
+        if place < len(self._written[prompt]):
+            logits[self._written[prompt][place]] = 20
+        return logits
+
+
+def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
+    task = ExtractTask("Read the invoice.", SCHEMA, window=64)
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    filler = "".join(f"Article {n}, as agreed\n" for n in range(40))
+    text = f"Acme Ltd\nDate: 18/03/2024\n{filler}TOTAL USD 12.5"
+    example = Example.of(text, '{"vendor":"Acme Ltd","date":"2024-03-18","total":12.5}', Meta(id="1"))
+    lessons = task.lessons(example, lambda text: len(tokenizer.encode_verbatim(text)))
+    assert len(lessons) > 4
+    taught = {
+        tuple(template.encode_prompt(task.prompt(lesson.request), tokenizer)): [
+            *tokenizer.encode_verbatim(lesson.answer), end,
+        ]
+        for lesson in lessons
+    }  # fmt: skip
+    portion, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.portion, SCHEMA))
+    reader = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200)
+    answer = reader.answer(text)
+    assert answer.text == example.answer
+    assert set(answer.fields) == {"vendor", "date", "total"}
+    assert answer.prompt_tokens == sum(map(len, taught))
+
+    # No window says the total; the record has one all the same, because it must: what the first would say of the whole.
+    first, *_, last = taught
+    taught[last] = [*tokenizer.encode_verbatim("{}"), end]
+    said = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
+    taught[first] = [*said, *tokenizer.encode_verbatim("}"), end]
+    partly = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200).answer(text)
+    record = json.loads(partly.text)
+    assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")
+    assert set(partly.fields) == {"vendor", "date", "total"}
+    assert task.canonical(partly.text) == partly.text

@@ -29,7 +29,7 @@ ANSWERS = "answers"
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Dataset, adapter and export -> `answers/<arm>.jsonl` of every arm. Whole arms of an interrupted try are kept."""
     dataset = load_dataset(inputs["split"])
-    tests = _capped(spec, dataset)
+    tests = tests_of(spec, dataset)
     answers = output.path / ANSWERS
     task = task_of(spec.task)
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
@@ -45,10 +45,11 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
 
 def deployed_splits(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
     """What the deployed model is asked: the validation part, for the threshold, and the test splits."""
-    return {VALIDATION: dataset.validation, **_capped(spec, dataset)}
+    return {VALIDATION: dataset.validation, **tests_of(spec, dataset)}
 
 
-def _capped(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+    """The test splits, as far as they are asked."""
     return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
 
 
@@ -102,6 +103,8 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
     data = verdict_data(spec, comparison, verdict, parity)
+    if judge := inputs.get("judge"):
+        data["judge"] = json.loads((judge / "judge.json").read_text("utf-8"))
     write_json(output.path / "verdict.json", data)
     write_report(spec, data, comparison, evidence, inputs, output.path)
     say(f"  {verdict.decision}: {verdict.sentence}")

@@ -1,9 +1,19 @@
 """The spec: everything a user declares, in one file, `tunewright.yaml`."""
 
 from tunewright.spec.load import file_spec, load_spec, parse_spec
-from tunewright.spec.schema import FROZEN, SPEC_FILE, DataSpec, FileSpec, GoalSpec, Spec, spec_schema, spec_sha256
+from tunewright.spec.schema import (
+    FROZEN,
+    SPEC_FILE,
+    DataSpec,
+    FileSpec,
+    GoalSpec,
+    JudgeSpec,
+    Spec,
+    spec_schema,
+    spec_sha256,
+)
 
 __all__ = [
-    "FROZEN", "SPEC_FILE", "DataSpec", "FileSpec", "GoalSpec", "Spec", "file_spec", "load_spec", "parse_spec",
-    "spec_schema", "spec_sha256",
+    "FROZEN", "SPEC_FILE", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "Spec", "file_spec", "load_spec",
+    "parse_spec", "spec_schema", "spec_sha256",
 ]  # fmt: skip

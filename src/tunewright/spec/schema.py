@@ -27,6 +27,12 @@ def _split_name(name: str) -> str:
     return name
 
 
+def _endpoint(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", url):
+        raise ValueError("an endpoint is an http(s) address without user, password or query; its key has a variable")
+    return url.rstrip("/")
+
+
 SplitName = Annotated[str, AfterValidator(_split_name)]
 
 
@@ -208,6 +214,21 @@ class TrafficSpec(_Section):
     """The Azure VM size a served model runs on, by its name in the price book."""
 
 
+class JudgeSpec(_Section):
+    model: str
+    """The model that judges, by its name at the endpoint."""
+    rubric: str = "It does what was asked, is right in every detail, and says nothing that is not needed."
+    """What makes one answer better than another."""
+    url: Annotated[str, AfterValidator(_endpoint)] = "https://api.openai.com/v1"
+    """An OpenAI-compatible endpoint; of Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
+    key: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the key, never the key itself; null where none is needed."""
+    sample: Annotated[int, Field(ge=1)] = 100
+    """Examples of each test split that are judged, each in two questions."""
+    human: Path | None = None
+    """A JSON Lines file of pairs that people have judged: text, first, second, and better (first, second or tie)."""
+
+
 class GoalSpec(_Section):
     accuracy: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The share of right answers the job needs, on every test split."""
@@ -233,6 +254,8 @@ class Spec(_Section):
     api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
     goal: GoalSpec = GoalSpec()
+    judge: JudgeSpec | None = None
+    """A large model that compares the served answers with the data's. The verdict never rests on it."""
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
 
@@ -271,6 +294,8 @@ class Spec(_Section):
         data = self.model_dump(mode="json") | {"model": model or self.model}
         data["data"]["train"] = str(self.path(self.data.train))
         data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
+        if self.judge and self.judge.human:
+            data["judge"]["human"] = str(self.path(self.judge.human))
         data["data"]["frozen"] = str(self.frozen_folder) if self.frozen_folder else None
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
