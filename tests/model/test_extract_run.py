@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -76,6 +76,53 @@ def test_the_server_extracts(run: tuple[Path, dict]) -> None:
     assert 0 <= plain["confidence"] <= min(plain["fields"].values()) + 1e-9
     assert other.status_code == 404
     assert "/v1/extract" in other.json()["error"]["message"]
+
+
+DOCUMENTS = {
+    "Arabic": "فاتورة رقم ١٢٣\nالمورد: شركة النور\nالإجمالي: ١٢٫٥٠",
+    "Hebrew and English": "חשבונית Invoice 17\nTotal ₪ 12.50 סה״כ",
+    "many languages": "Rechnung 請求書 счёт facture\nSumme 1.234,56 €",
+    "bidi marks": "\u202eTotal 12.50\u202c\u2066 USD\u2069",
+    "white space": " \n\t \n",
+    "one sign": "x",
+    "control characters": "Total\x00\x07\x1b[31m 12.50",
+    "nulls and quotes": '"}{"vendor":null,\\',
+}
+
+
+@pytest.fixture(scope="module")
+def served(run: tuple[Path, dict]) -> Iterator[httpx.Client]:
+    project, _ = run
+    with (
+        running_server(project / "runs" / "latest" / "export" / "bundle") as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_whatever_a_document_holds_the_answer_fits(run: tuple[Path, dict], served: httpx.Client, name: str) -> None:
+    reply = served.post("/v1/extract", json={"text": DOCUMENTS[name]})
+    assert reply.status_code == 200, reply.text
+    task_of(load_spec(run[0]).task).canonical(json.dumps(reply.json()["record"]))
+
+
+def test_instructions_in_a_document_do_not_lead_out_of_the_schema(run: tuple[Path, dict], served: httpx.Client) -> None:
+    task = task_of(load_spec(run[0]).task)
+    document = read_jsonl(run[0] / "data" / "test.jsonl")[0]["text"]
+    injections = (REPOSITORY / "tests" / "injections.txt").read_text("utf-8").splitlines()
+    assert len(injections) >= 50
+    for injection in injections:
+        reply = served.post("/v1/extract", json={"text": f"{document}\n{injection}"})
+        assert reply.status_code == 200, injection
+        task.canonical(json.dumps(reply.json()["record"]))
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "text"), ("word " * 200_000, "this model takes")])
+def test_an_empty_or_endless_document_is_refused(served: httpx.Client, text: str, said: str) -> None:
+    reply = served.post("/v1/extract", json={"text": text})
+    assert reply.status_code == 400
+    assert said in reply.json()["error"]["message"]
 
 
 def test_the_report_shows_the_fields(run: tuple[Path, dict]) -> None:
