@@ -1,12 +1,13 @@
-"""How well SmolLM2-135M fills in fields when tuned on one CPU machine: receipts, slots of requests, invoices.
+"""How well SmolLM2-135M extracts and generates when tuned on one CPU machine, on real data.
 
-    python bench/extract.py choose receipts train.lr=1e-3    # a setting, scored on held-out training rows
-    python bench/extract.py final receipts seed=0            # the setting of the docs, scored on the test parts
-    python bench/extract.py controls receipts                # the control arms alone
+    python bench/tasks.py choose receipts train.lr=1e-3    # a setting, scored on held-out training rows
+    python bench/tasks.py final receipts seed=0            # the setting of the docs, scored on the test parts
+    python bench/tasks.py controls receipts                # the control arms alone
 
-`choose` never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on
-all training rows. Answers are the adapter's, confined to the grammar as in serving. The data lie in ../shared/data
-beside the repository; outputs stay in bench/runs.
+Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), invoices (examples/invoices), answers (Bitext). `choose`
+never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on all of them.
+Answers are the adapter's, written under the rules of serving. The data lie in ../shared/data beside the repository;
+outputs stay in bench/runs.
 """
 
 from __future__ import annotations
@@ -36,36 +37,54 @@ TEXT = {"type": "string"}
 INVOICE = Path(__file__).parents[1] / "examples" / "invoices" / "invoice.json"
 
 
-def slots() -> dict[str, Any]:
-    """Every slot is optional; one that was seen twice in a request is a list."""
-    rows = read_jsonl(SHARED / "snips" / "train.jsonl")
-    names = list(dict.fromkeys(name for row in rows for name in row["entities"]))
+def texts(*names: str) -> dict[str, Any]:
+    return {"type": "object", "properties": dict.fromkeys(names, TEXT)}
+
+
+def all_fields(folder: str) -> dict[str, Any]:
+    """Every field that training rows have is optional; one that stands twice in some row is a list where it does."""
+    rows = read_jsonl(SHARED / folder / "train.jsonl")
+    names = dict.fromkeys(name for row in rows for name in row["entities"])
     several = {name for row in rows for name, value in row["entities"].items() if isinstance(value, list)}
     one_or_more = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
     return {"type": "object", "properties": {name: one_or_more if name in several else TEXT for name in names}}
+
+
+def extract(instruction: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "extract", "instruction": instruction, "schema": schema}
 
 
 JOBS: dict[str, dict[str, Any]] = {
     "receipts": {
         "folder": "sroie_receipts",
         "tests": {"test": "test.jsonl", "new_vendor": "test_new_vendor.jsonl"},
-        "instruction": "Fill in the fields of this receipt.",
-        "schema": lambda: {"type": "object", "properties": dict.fromkeys(("company", "date", "total"), TEXT)},
-        "train": {"batch_size": 8, "lr": 1e-3, "epochs": 6, "schedule": "cosine", "max_length": 2048},
+        "task": lambda: extract("Fill in the fields of this receipt.", texts("company", "date", "total")),
+        "train": {"batch_size": 8, "lr": 1e-3, "epochs": 3, "schedule": "cosine", "max_length": 2048},
     },
     "slots": {
         "folder": "snips",
         "tests": {"test": "test.jsonl"},
-        "instruction": "Fill in the slots of this request.",
-        "schema": slots,
+        "task": lambda: extract("Fill in the slots of this request.", all_fields("snips")),
         "train": {"batch_size": 32, "lr": 1e-3, "epochs": 1, "schedule": "cosine"},
+    },
+    "addresses": {
+        "folder": "pkg_usaddress",
+        "tests": {"test": "test.jsonl"},
+        "task": lambda: extract("Name the parts of this address.", all_fields("pkg_usaddress")),
+        "train": {"batch_size": 16, "lr": 1e-3, "epochs": 4, "schedule": "cosine"},
     },
     "invoices": {
         "folder": "demo_invoices",
         "tests": {"seen": "test.jsonl", "unseen": "test_unseen_layout.jsonl"},
-        "instruction": "Fill in the fields of this invoice.",
-        "schema": lambda: json.loads(INVOICE.read_text("utf-8")),
+        "task": lambda: extract("Fill in the fields of this invoice.", json.loads(INVOICE.read_text("utf-8"))),
         "train": {"batch_size": 16, "lr": 1e-3, "epochs": 6, "schedule": "cosine"},
+    },
+    "answers": {
+        "folder": "bitext_support",
+        "tests": {"test": "test.jsonl"},
+        "task": lambda: {"kind": "generate", "instruction": "Answer this customer."},
+        "answer": "answer",
+        "train": {"batch_size": 16, "lr": 1e-3, "epochs": 1, "schedule": "cosine"},
     },
 }
 
@@ -78,10 +97,11 @@ def project(name: str, final: bool) -> Path:
     files = {"train": "train.jsonl"} | (job["tests"] if final else {})
     for part, file in files.items():
         rows = read_jsonl(SHARED / job["folder"] / file)
-        write_jsonl(folder / f"{part}.jsonl", ({"text": row["text"], "label": row["entities"]} for row in rows))
+        answer = job.get("answer", "entities")
+        write_jsonl(folder / f"{part}.jsonl", ({"text": row["text"], "label": row[answer]} for row in rows))
     spec = {
         "name": name,
-        "task": {"kind": "extract", "instruction": job["instruction"], "schema": job["schema"]()},
+        "task": job["task"](),
         "data": {
             "train": "train.jsonl",
             "test": {part: f"{part}.jsonl" for part in files if part != "train"},
