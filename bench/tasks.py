@@ -5,7 +5,7 @@
     python bench/tasks.py controls receipts                # the control arms alone
 
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), invoices (examples/invoices), answers (Bitext). `choose`
-never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on all of them.
+never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on all.
 Answers are the adapter's, written under the rules of serving. The data lie in ../shared/data beside the repository;
 outputs stay in bench/runs.
 """

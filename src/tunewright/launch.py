@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tunewright.errors import ERROR_FILE
 from tunewright.processes import SHARES, free_port, threads
@@ -48,11 +49,16 @@ def launch(arguments: Sequence[str], count: int) -> int:
         return code if code > 0 else 128 - code
 
 
-def leave() -> None:
-    """Leave the group of processes that torch made, if it did: one that just ends is aborted by its own threads."""
+def end(code: int) -> NoReturn:
+    """End this process. One of a group that torch made leaves it, and ends without Python's own tidying up: what the
+    group leaves behind in memory, threads among it, sometimes aborts a process that has long done its work."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:

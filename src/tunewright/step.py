@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
-from tunewright.launch import launch, leave, tell
+from tunewright.launch import end, launch, tell
 from tunewright.pipeline import STEPS, execute_step, processes_of
 from tunewright.processes import end_with_parent
 from tunewright.progress import quiet_loggers, say
@@ -43,8 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 (the boundary where faults become messages)
         return _report(error, options.out)
-    finally:
-        leave()
     return 0
 
 
@@ -70,4 +68,4 @@ def _report(error: Exception, out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

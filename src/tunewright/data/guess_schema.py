@@ -1,0 +1,96 @@
+"""Guessing a JSON Schema from records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+MOST_CHOICES = 12
+"""Different values that a text field may have to be taken for a choice among them."""
+_EACH = 5
+"""Times that each of them must be there, in the mean."""
+
+
+def guess_schema(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The schema that a user would start from: of each field its type, whether all records have it, the choices of a
+    text that repeats few values, the form of a date.
+
+    Args:
+        records: at least one.
+    """
+    names = list(dict.fromkeys(name for record in records for name in record))
+    values = {name: [record[name] for record in records if not _absent(record.get(name))] for name in names}
+    schema = {
+        "type": "object",
+        "properties": {name: _of(values[name]) for name in names if values[name]},
+        "required": [name for name in names if len(values[name]) == len(records)],
+    }
+    return schema if schema["required"] else {key: value for key, value in schema.items() if key != "required"}
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def _of(values: Sequence[Any]) -> dict[str, Any]:
+    """The schema of a field with these values."""
+    kinds = list(dict.fromkeys(map(_kind, values)))
+    if set(kinds) == {"integer", "number"}:
+        return {"type": "number"}
+    branches = [_of_kind(kind, [value for value in values if _kind(value) == kind]) for kind in kinds]
+    return branches[0] if len(branches) == 1 else {"anyOf": branches}
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case Mapping():
+            return "object"
+        case list():
+            return "array"
+        case _:
+            return "string"
+
+
+def _of_kind(kind: str, values: Sequence[Any]) -> dict[str, Any]:
+    match kind:
+        case "object":
+            return guess_schema(values)
+        case "array":
+            return {"type": "array", "items": _of([item for value in values for item in value])}
+        case "string":
+            return _of_texts([str(value) for value in values])
+        case _:
+            return {"type": kind}
+
+
+def _of_texts(texts: Sequence[str]) -> dict[str, Any]:
+    if all(map(_is_date, texts)):
+        return {"type": "string", "format": "date"}
+    choices = dict.fromkeys(texts)
+    if len(choices) <= MOST_CHOICES and len(texts) >= _EACH * len(choices):
+        return {"enum": sorted(choices)}
+    return {"type": "string"}
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None
+
+
+def described(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The fields of a schema in words, for a person: `total (number)`."""
+    for name, part in schema["properties"].items():
+        yield f"{name} ({part.get('format') or part.get('type') or ('choice' if 'enum' in part else 'several types')})"
