@@ -57,6 +57,7 @@ _EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
     "mlflow": ("mlflow",),
+    "documents": ("pypdfium2", "lxml", "inscriptis", "quotequail"),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 
