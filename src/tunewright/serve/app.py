@@ -8,9 +8,11 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer
+from tunewright.serve.body import MOST_BODY_BYTES, Asked, LimitBody
 from tunewright.serve.engine import Engine, TooLong
 
 if TYPE_CHECKING:
@@ -20,18 +22,9 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 
-class ClassifyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(min_length=1)
+class ClassifyRequest(Asked):
     probabilities: bool = False
     """Whether the answer lists the probability of every label."""
-
-
-class ExtractRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(min_length=1)
 
 
 class ContentPart(BaseModel):
@@ -87,7 +80,11 @@ def build_app(engine: Engine) -> FastAPI:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"][1:]) or None
-        return JSONResponse(ApiError(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param).body(), 400)
+        reason = first["msg"].removeprefix("Value error, ")
+        return JSONResponse(ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param).body(), 400)
+
+    too_large = ApiError(413, f"The request is larger than {MOST_BODY_BYTES >> 20} MiB.", "request_too_large")
+    app.add_middleware(LimitBody, most=MOST_BODY_BYTES, refuse=JSONResponse(too_large.body(), too_large.status))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -109,7 +106,8 @@ def build_app(engine: Engine) -> FastAPI:
     def classify(request: ClassifyRequest) -> dict[str, Any]:
         if not engine.classifies:
             raise ApiError(404, "This model extracts records: POST to /v1/extract.", "wrong_route")
-        result = _in_context(lambda: engine.classify(request.text))
+        text = _text(request)
+        result = _in_context(lambda: engine.classify(text))
         answer: dict[str, Any] = {
             "label": result.label,
             "confidence": result.confidence,
@@ -118,10 +116,11 @@ def build_app(engine: Engine) -> FastAPI:
         return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
 
     @app.post("/v1/extract")
-    def extract(request: ExtractRequest) -> dict[str, Any]:
+    def extract(request: Asked) -> dict[str, Any]:
         if engine.classifies:
             raise ApiError(404, "This model classifies: POST to /v1/classify.", "wrong_route")
-        answer = _in_context(lambda: engine.answer(request.text))
+        text = _text(request)
+        answer = _in_context(lambda: engine.answer(text))
         return {
             "record": json.loads(answer.text),
             "confidence": answer.confidence,
@@ -157,6 +156,16 @@ def build_app(engine: Engine) -> FastAPI:
         }
 
     return app
+
+
+def _text(request: Asked) -> str:
+    try:
+        return request.read()
+    except UserError as error:
+        raise ApiError(400, error.paragraph(), "invalid_document", "document") from None
+    except ModuleNotFoundError as error:
+        reason = missing_extra("documents", error.name or "").paragraph()
+        raise ApiError(501, reason, "documents_not_installed", "document") from None
 
 
 def _in_context(answer: Callable[[], _Answer]) -> _Answer:
