@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import make_spec, write_project
+from tests.conftest import LABELS, make_spec, write_project
 from tunewright.artifacts import Manifest, atomic_folder, read_manifest
 from tunewright.errors import UserError
 from tunewright.pipeline import ROOMS, STEPS, PipelineResult, Step, execute_step, fingerprint, run_pipeline
@@ -224,3 +225,20 @@ def test_an_executed_step_records_its_inputs_and_sources(project: Path) -> None:
     execute_step(STEPS["split"], spec, {"check": project / "check"}, project / "split")
     assert set(_manifest(project / "check").inputs) == {"train", "model"}
     assert _manifest(project / "split").inputs == {"check": _manifest(project / "check").content}
+
+
+def test_changed_documents_run_everything_again(project: Path) -> None:
+    rows = [{"file": f"{name}.txt", "label": LABELS[0]} for name in "ab"]
+    (project / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (project / "a.txt").write_text("one")
+    data = {"train": "train.jsonl", "document": "file"}
+    assert ran(project, data=data) == ALL
+    assert ran(project, data=data) == []
+    (project / "a.txt").write_text("two")
+    assert ran(project, data=data) == ALL
+    (project / "b.txt").write_text("no longer missing")
+    assert ran(project, data=data) == ALL
+    (project / "a.txt").unlink()
+    assert ran(project, data=data) == ALL
+    (project / "a.txt").write_text("two")
+    assert ran(project, data=data) == []

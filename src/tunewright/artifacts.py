@@ -28,7 +28,7 @@ _FINGERPRINT = ".fingerprint"
 SCHEMA_VERSION = 1
 _LIBRARIES = (
     "numpy", "scikit-learn", "torch", "transformers", "trl", "peft", "bitsandbytes", "tokenizers", "onnxruntime",
-    "onnxruntime-genai",
+    "onnxruntime-genai", "pypdfium2", "lxml", "inscriptis", "quotequail",
 )  # fmt: skip
 
 

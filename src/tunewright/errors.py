@@ -58,6 +58,7 @@ _EXTRA_OF = {
     "sweep": ("optuna",),
     "judge": ("openai",),
     "mlflow": ("mlflow",),
+    "documents": ("pypdfium2", "lxml", "inscriptis", "quotequail"),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 

@@ -33,7 +33,7 @@ from tunewright.version import __version__
 
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
-ROOMS = ("spec", "tasks", "models", "data", "assess", "train", "evaluate", "export", "serve")
+ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "export", "serve")
 """In import order: a room's code may use its own room and those before it."""
 
 
@@ -174,18 +174,21 @@ def _summary(manifest: Manifest) -> str:
 
 
 def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, str]:
-    """What pins a step's output: its inputs' content, its spec sections, raw files, frozen test or weights, the code.
+    """What pins a step's output: its inputs' content, its spec sections, raw files and the documents they name, frozen
+    test or weights, the code.
 
     Args:
         inputs: content hash of each input folder.
     """
-    from tunewright.data.steps import raw_files
+    from tunewright.data.steps import documents_sha256, raw_files
     from tunewright.models.resolve import identity
 
     sources: dict[str, str] = {}
     if not step.inputs:
         for name, files in raw_files(spec).items():
             sources[name] = sha256_json([(file.name, sha256_file(file.path)) for file in files])
+            if spec.data.document:
+                sources[f"{name}.documents"] = documents_sha256(files, spec.data.document)
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
     if "model" in step.sections:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_cli import Done, refused, tunewright
-from tests.conftest import write_project
+from tests.conftest import LABELS, spec_data, unalike, write_project
+from tests.documents.made import pdf
+from tunewright.artifacts import read_jsonl
+from tunewright.documents import read_document
 
 ROWS = [
     {"body": "where is my parcel", "queue": "delivery"},
@@ -139,3 +142,46 @@ def test_ctrl_c_ends_all_at_once_and_leaves_nothing(export: Path) -> None:
     assert "Interrupted" in told
     assert "Traceback" not in told
     assert list((folder / "data-check").iterdir()) == []
+
+
+def test_a_project_whose_rows_name_pdfs_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    (project / "data" / "in").mkdir(parents=True)
+    rows = []
+    for number in range(12):
+        lines = [(50.0, 50.0, f"Invoice {unalike(str(number))}"), (50.0, 80.0, "Total"), (300.0, 80.0, f"{number}.50")]
+        (project / "data" / "in" / f"{number}.pdf").write_bytes(pdf(lines))
+        rows.append({"file": f"in/{number}.pdf", "label": LABELS[number % 3]})
+    rows.append({"file": "in/absent.pdf", "label": LABELS[0]})
+    (project / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    data = {"train": "data/train.jsonl", "document": "file"}
+    (project / "tunewright.yaml").write_text(json.dumps(spec_data(data=data)), "utf-8")
+    monkeypatch.chdir("/")
+    done = tunewright("data", "check", project, "--json", "--fail-on", "never")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["quarantined"]) == ({"train": 12}, 1)
+    (unreadable,) = (finding for finding in report["findings"] if finding["code"] == "D009")
+    assert "absent.pdf: There is no such document" in str(unreadable)
+    examples = read_jsonl(Path(report["folder"]) / "examples" / "train.jsonl")
+    name, total = examples[3]["messages"][0]["content"].split("\n\n")
+    assert name == f"Invoice {unalike('3')}"
+    assert total.split() == ["Total", "3.50"]
+    assert total.startswith("Total   ")
+    # Another PDF under the same name is another input.
+    (project / "data" / "in" / "3.pdf").write_bytes(pdf([(50.0, 50.0, "changed")]))
+    again = json.loads(tunewright("data", "check", project, "--json", "--fail-on", "never").stdout)
+    assert again["folder"] != report["folder"]
+    assert read_jsonl(Path(again["folder"]) / "examples" / "train.jsonl")[3]["messages"][0]["content"] == "changed"
+
+
+def test_text_prints_documents_as_the_model_reads_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.pdf", tmp_path / "b.eml"
+    first.write_bytes(pdf([(50.0, 50.0, "Total"), (300.0, 50.0, "12.00")]))
+    second.write_bytes(b"Subject: lamp\n\nbroken\n")
+    done = tunewright("data", "text", first)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == read_document(first) + "\n"
+    both = tunewright("data", "text", first, second).stdout
+    assert both == f"==> {first} <==\n{read_document(first)}\n==> {second} <==\nSubject: lamp\n\nbroken\n"
+    assert "no such document" in refused(tunewright("data", "text", tmp_path / "c.pdf"))

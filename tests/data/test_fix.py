@@ -288,3 +288,18 @@ def test_a_fix_changes_no_row_that_it_does_not_list(
         extra = {"column_messages" if key == "messages" else key: value for key, value in before.meta.extra.items()}
         same = (before.messages, extra, before.weight) == (after.messages, after.meta.extra, after.weight)
         assert same == (str(before.meta.source) not in listed), (before, after)
+
+
+def test_rows_with_documents_come_out_with_their_text(tmp_path: Path) -> None:
+    """The new files lie elsewhere, so that a path relative to the old ones would lead nowhere."""
+    for name, text in (("a", "the lamp is broken"), ("b", "the lamp is broken"), ("c", "where is my parcel")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    rows = [{"file": f"{name}.txt", "label": "x", "note": name} for name in ("a", "b", "c", "absent")]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows), "data.document=file"), ["D007"], tmp_path / "out" / "fixed")
+    assert mended(fixed) == [("the lamp is broken", "x"), ("where is my parcel", "x")]
+    assert [(entry["code"], entry["where"].rpartition("/")[2]) for entry in log(fixed)] == [
+        ("D007", "d.jsonl:2"), ("D009", "d.jsonl:4"),
+    ]  # fmt: skip
+    assert [row["note"] for row in read_jsonl(fixed.files["train"])] == ["a", "c"]
+    again = [item for item in read(fixed.files["train"], columns=Columns(document="file")) if isinstance(item, Example)]
+    assert [(example.request, example.answer) for example in again] == mended(fixed)

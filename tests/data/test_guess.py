@@ -135,3 +135,16 @@ def test_data_without_a_text_column_is_refused(tmp_path: Path) -> None:
     rows = [{"label": "ab"[n % 2], "price": n / 2} for n in range(8)]
     with pytest.raises(UserError, match="No column looks like text"):
         guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+
+
+def test_a_column_of_paths_to_documents_is_known_by_what_is_there(tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.txt").write_text("hello")
+    rows = [{"note": "a longer text than any path is", "file": f"{n}.txt", "label": "ab"[n % 2]} for n in range(8)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert (spec.data.document, spec.data.label) == ("file", "label")
+    (tmp_path / "3.txt").unlink()
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.document is None
+    assert (
+        guessed(write(tmp_path / "d.jsonl", [row | {"file": "x" * 400 + ".txt"} for row in rows])).data.text == "file"
+    )

@@ -21,7 +21,7 @@ def main() -> None:
     except GateFailed as error:
         say(f"Gate failed: {error}")
         sys.exit(EXIT_GATE)
-    except OSError as error:
+    except (OSError, ModuleNotFoundError) as error:
         known = as_user_error(error, Path.cwd())
         if known is None or os.environ.get("TUNEWRIGHT_TRACE"):
             raise

@@ -1,4 +1,4 @@
-"""`tunewright data`: check, fix, split and freeze the data."""
+"""`tunewright data`: check, fix, split and freeze the data; see what a document says."""
 
 from __future__ import annotations
 
@@ -105,6 +105,19 @@ def fix(
     told = [override for override in overrides or () if not override.startswith(("data.train=", "data.test."))]
     told += [f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()]
     typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {' '.join(told)}")
+
+
+@app.command()
+def text(
+    files: Annotated[list[Path], typer.Argument(help="PDFs, e-mails, files of an OCR engine, HTML, plain text.")],
+) -> None:
+    """Print documents as the model reads them."""
+    from tunewright.documents import read_document
+
+    for file in files:
+        if len(files) > 1:
+            typer.echo(f"==> {file} <==")
+        typer.echo(read_document(file))
 
 
 app.command("curve")(curve)

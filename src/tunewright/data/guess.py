@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.readers import detect, read, read_rows
+from tunewright.documents import SUFFIXES, is_there
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -39,7 +40,7 @@ class Guess:
     """The spec, as commented YAML."""
     rows: int
     text_column: str
-    """Empty, as the next, where the rows have a form that says where text and label are."""
+    """Empty, as the next, where the rows have a form that says where text and label are; or of the documents' paths."""
     label_column: str
     labels: list[str]
 
@@ -55,12 +56,15 @@ def guess_spec(path: Path, folder: Path) -> Guess:
     Raises:
         UserError: no column looks like a label, or none like a text.
     """
+    document = False
     rows = [row for _, row in read_rows(path)]
     form = detect(rows[:_SAMPLE])
     if form in (None, "labelled"):
         columns = {name: [row.get(name) for row in rows] for name in rows[0]}
         label = _label_column(columns, path)
-        text = _text_column(columns, label, path)
+        text = _document_column(columns, path.parent)
+        document = bool(text)
+        text = text or _text_column(columns, label, path)
         answers = [str(value) for value in columns[label]]
     else:
         text = label = ""
@@ -82,6 +86,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
         labels=[_quoted(name) for name in labels],
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text) if text else "",
+        key="document" if document else "text",
         label=_quoted(label) if label else "",
     )
     return Guess(content, len(answers), text, label, labels)
@@ -109,6 +114,15 @@ def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
         return length * (3 if name.lower() in _TEXT_NAMES else 1)
 
     return _best(columns, score, path, "text")
+
+
+def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
+    """The column whose first values are all paths of documents that are there; empty where there is none."""
+
+    def is_document(value: Any) -> bool:
+        return isinstance(value, str) and Path(value).suffix.lower() in SUFFIXES and is_there(folder / value)
+
+    return next((name for name in columns if all(map(is_document, columns[name][:_SAMPLE]))), "")
 
 
 def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> str:

@@ -42,7 +42,8 @@ class Job:
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.data.text, self.data.label, self.data.group, self.data.time)
+        data = self.data
+        return Columns(data.text, data.label, data.group, data.time, data.document)
 
     def asked(self, example: Example) -> str:
         """What a model is to answer: the last question, where a task puts it behind its own prompt; else all turns."""

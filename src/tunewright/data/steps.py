@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tunewright.artifacts import Output
+from tunewright.artifacts import Output, sha256_file
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
 from tunewright.data.frozen import read_frozen
 from tunewright.data.job import job_of
 from tunewright.data.partition import partition
+from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.withholding import save_withheld
+from tunewright.documents import is_there
 from tunewright.errors import UserError
 from tunewright.spec import Spec
 
@@ -25,6 +28,15 @@ def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
     """
     sources = {"train": spec.data.train, **spec.data.test}
     return {name: files(spec.path(source)) for name, source in sources.items()}
+
+
+def documents_sha256(files: Iterable[SourceFile], column: str) -> str:
+    """SHA-256 of all documents that the rows of some files name, in order; one that is missing counts as such."""
+    digest = hashlib.sha256()
+    for file in files:
+        for path in documents_of(file, column):
+            digest.update((sha256_file(path) if is_there(path) else "missing").encode() + b"\n")
+    return digest.hexdigest()
 
 
 def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)

@@ -9,9 +9,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces
+from tunewright.serve.body import MOST_BODY_BYTES, Asked, LimitBody
 from tunewright.serve.engine import Engine, TooLong
 
 if TYPE_CHECKING:
@@ -22,35 +24,23 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 
-class ClassifyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(min_length=1)
+class ClassifyRequest(Asked):
     probabilities: bool = False
     """Whether the answer lists the probability of every label."""
 
 
-class ExtractRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(min_length=1)
-
-
 Stop = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
+    tuple[Annotated[str, Field(min_length=1)], ...],
     Field(max_length=4),
-    BeforeValidator(lambda value: [] if value is None else [value] if isinstance(value, str) else value),
+    BeforeValidator(lambda value: () if value is None else (value,) if isinstance(value, str) else value),
 ]
 """As OpenAI has it: none, a text or up to four."""
 
 
-class GenerateRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(min_length=1)
+class GenerateRequest(Asked):
     max_tokens: int | None = Field(None, ge=1)
     """Tokens after which the answer is cut, if that is earlier than the model's own limit."""
-    stop: Stop = []
+    stop: Stop = ()
     """Texts that end the answer, beside the model's own."""
 
 
@@ -83,7 +73,7 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    stop: Stop = []
+    stop: Stop = ()
 
     @property
     def most(self) -> int | None:
@@ -120,7 +110,11 @@ def build_app(engine: Engine) -> FastAPI:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"][1:]) or None
-        return JSONResponse(ApiError(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param).body(), 400)
+        reason = first["msg"].removeprefix("Value error, ")
+        return JSONResponse(ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param).body(), 400)
+
+    too_large = ApiError(413, f"The request is larger than {MOST_BODY_BYTES >> 20} MiB.", "request_too_large")
+    app.add_middleware(LimitBody, most=MOST_BODY_BYTES, refuse=JSONResponse(too_large.body(), too_large.status))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -141,7 +135,8 @@ def build_app(engine: Engine) -> FastAPI:
     @app.post("/v1/classify")
     def classify(request: ClassifyRequest) -> dict[str, Any]:
         _expect(engine, "classify")
-        result = _in_context(lambda: engine.classify(request.text))
+        text = _text(request)
+        result = _in_context(lambda: engine.classify(text))
         answer: dict[str, Any] = {
             "label": result.label,
             "confidence": result.confidence,
@@ -150,9 +145,10 @@ def build_app(engine: Engine) -> FastAPI:
         return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
 
     @app.post("/v1/extract")
-    def extract(request: ExtractRequest) -> dict[str, Any]:
+    def extract(request: Asked) -> dict[str, Any]:
         _expect(engine, "extract")
-        answer = _in_context(lambda: engine.answer(request.text))
+        text = _text(request)
+        answer = _in_context(lambda: engine.answer(text))
         return {
             "record": json.loads(answer.text),
             "confidence": answer.confidence,
@@ -163,7 +159,8 @@ def build_app(engine: Engine) -> FastAPI:
     @app.post("/v1/generate")
     def generate(request: GenerateRequest) -> dict[str, Any]:
         _expect(engine, "generate")
-        answer = _whole(_in_context(lambda: engine.stream(request.text, request.stop, request.max_tokens)))
+        text = _text(request)
+        answer = _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
         return {
             "text": answer.text,
             "confidence": answer.confidence,
@@ -240,6 +237,16 @@ def _head(kind: str, model: str) -> dict[str, Any]:
 
 def _finish(answer: Answer) -> str:
     return "length" if answer.cut else "stop"
+
+
+def _text(request: Asked) -> str:
+    try:
+        return request.read()
+    except UserError as error:
+        raise ApiError(400, error.paragraph(), "invalid_document", "document") from None
+    except ModuleNotFoundError as error:
+        reason = missing_extra("documents", error.name or "").paragraph()
+        raise ApiError(501, reason, "documents_not_installed", "document") from None
 
 
 def _in_context(answer: Callable[[], _Answer]) -> _Answer:

@@ -109,6 +109,9 @@ Parquet are read, gzipped or not."""
     """What a row looks like; found out for each file by default. stored: stored completions; labelled: text, label."""
     text: str = "text"
     """The column that holds the input."""
+    document: str | None = None
+    """The column that holds the path of a document, relative to the data file, whose text is the input in place of \
+`text`: a PDF, an e-mail, a file of an OCR engine, plain text."""
     label: str | dict[str, str] = "label"
     """The column that holds the answer: a label, or a record (an object, or JSON as text). For a record that lies in \
 several columns, a mapping from its fields to them."""

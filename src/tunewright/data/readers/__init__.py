@@ -3,7 +3,7 @@
 files   -> sources.py   a file, a folder or a pattern
 lines   -> lines.py     gzip, encodings, line ends
 rows    -> jsonl.py, array.py (both on strict_json.py), tables.py
-example -> forms.py, chat.py
+example -> forms.py, chat.py; documents that rows name: the room `documents`
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example
 from tunewright.data.readers.lines import head_of
 from tunewright.data.readers.parts import Piece
-from tunewright.data.readers.sources import files, suffix_of
+from tunewright.data.readers.sources import SourceFile, files, suffix_of
 from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 __all__ = [
-    "FORMS", "Columns", "Fault", "Note", "detect", "quarantine_line", "read", "read_piece", "read_rows", "write_chat",
+    "FORMS", "Columns", "Fault", "Note", "detect", "documents_of", "quarantine_line", "read", "read_piece", "read_rows",
+    "write_chat",
 ]  # fmt: skip
 
 _SAMPLE = 20
@@ -83,6 +84,14 @@ def read_rows(source: str | Path) -> list[Row]:
     return rows
 
 
+def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
+    """The documents that the rows of a file name, in order, whether they are there or not."""
+    reader = _reader_of(file.path)
+    for item in () if isinstance(reader, Fault) else reader(file.path):
+        if isinstance(item, tuple) and (name := item[1].get(column)) is not None:
+            yield file.path.parent / str(name)
+
+
 def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
     """`read` for one piece of a source; a span of a file has the form of its file."""
     file, path = piece.file, piece.file.path
@@ -107,7 +116,7 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
         try:
             if form is None:
                 raise Refusal("form", _no_form(row))
-            read = example(row, form, named, f"{file.name}:{number}", remarks)
+            read = example(row, form, named, f"{file.name}:{number}", path.parent, remarks)
         except Refusal as refusal:
             yield fault(path, number, refusal.code, refusal.reason, _text(row))
             continue

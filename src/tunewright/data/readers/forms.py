@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from tunewright.data.readers import chat
 from tunewright.data.readers.base import Refusal
 from tunewright.data.readers.chat import Remarks
 from tunewright.data.shown import shown
+from tunewright.documents import read_document
+from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 _SHAREGPT_ROLES = {
@@ -31,6 +34,13 @@ class Columns:
     """The column of the answer; or, for a record that lies in several, the column of each of its fields."""
     group: str | None = None
     time: str | None = None
+    document: str | None = None
+    """Where it is named, the column of the path of a document whose text is the example's."""
+
+    @property
+    def asked(self) -> str:
+        """The column that says what is asked."""
+        return self.document or self.text
 
 
 @dataclass
@@ -44,18 +54,21 @@ class _Parts:
     """What else is to be kept, beside the unused keys."""
 
 
-def example(row: dict[str, Any], form: str, columns: Columns, source: str, remarks: Remarks) -> Example:
+def example(row: dict[str, Any], form: str, columns: Columns, source: str, folder: Path, remarks: Remarks) -> Example:
     """The canonical example of a row.
 
     Args:
         form: a name in FORMS.
         source: file and line, which is the example's id as well.
+        folder: where the paths of documents start.
         remarks: receives what is to be noted about the row.
 
     Raises:
-        Refusal: the row lacks what the form needs.
+        Refusal: the row lacks what the form needs, or its document can't be read.
     """
     parts = FORMS[form].parts(row, columns, remarks)
+    if columns.document and form == "labelled":
+        parts.messages[0]["content"] = _document(folder / parts.messages[0]["content"])
     meta: dict[str, Any] = {"id": source, "source": source}
     used = {*parts.used, "weight"}
     for name, column in (("group", columns.group), ("time", columns.time)):
@@ -90,7 +103,7 @@ def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> st
 
 
 def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
-    if columns and columns.text in row and any(column in row for column in _answer_columns(columns)):
+    if columns and columns.asked in row and any(column in row for column in _answer_columns(columns)):
         return "labelled"
     return next((name for name, form in FORMS.items() if form.fits(row)), None)
 
@@ -106,9 +119,16 @@ def _prompt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts
 
 
 def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Parts:
-    used = (columns.text, *_answer_columns(columns))
+    used = (columns.asked, *_answer_columns(columns))
     _need(row, "labelled", *used)
-    return _Parts(_turns(_scalar(row, columns.text), _answer(row, columns)), used)
+    return _Parts(_turns(_scalar(row, columns.asked), _answer(row, columns)), used)
+
+
+def _document(path: Path) -> str:
+    try:
+        return read_document(path)
+    except UserError as error:
+        raise Refusal("document", error.paragraph()) from None
 
 
 def _answer_columns(columns: Columns) -> tuple[str, ...]:

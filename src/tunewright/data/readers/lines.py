@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.readers.base import CHECK_PATHS, Fault, Note, fault, note
+from tunewright.documents.decoding import BOM, wide_encoding
 from tunewright.errors import UserError
 
 MAX_LINE = 8 << 20
@@ -20,8 +21,6 @@ MAX_LINE = 8 << 20
 BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 _GZIP = b"\x1f\x8b"
 _BUFFER = 1 << 16
-_BOM = b"\xef\xbb\xbf"
-_WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def is_plain_lines(path: Path) -> bool:
     """Whether a file is read as it lies on disk, line by line at LF: not gzip, not UTF-16, not ended by CR alone."""
     with path.open("rb") as file:
         head = file.peek(_BUFFER)
-        return not is_gzip(file) and _wide(head) is None and b"\n" in head
+        return not is_gzip(file) and wide_encoding(head) is None and b"\n" in head
 
 
 def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes] | Fault | Note]:
@@ -107,12 +106,12 @@ def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes
         with unpacked(path, span) as stream:
             # A span is of a plain file, so it is not looked at as one; only the first begins with the file's mark.
             head = stream.peek(_BUFFER) if span is None or span.start == 0 else b"\n"
-            if span is None and (wide := _wide(head)):
+            if span is None and (wide := wide_encoding(head)):
                 yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
                 return
             yield from remarks_on(path, head)
-            if head.startswith(_BOM):
-                stream.read(len(_BOM))
+            if head.startswith(BOM):
+                stream.read(len(BOM))
             end, readline = _line_reader(stream, head if span is None else b"\n")
             while raw := readline(MAX_LINE):
                 number += 1
@@ -162,14 +161,6 @@ def byte_reason(path: Path, byte: int) -> str:
     )  # fmt: skip
 
 
-def _wide(head: bytes) -> str | None:
-    marked = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
-    if marked or len(head) < 4:
-        return marked
-    # Text whose first character is ASCII, in UTF-16 without a mark.
-    return {(False, True): "UTF-16LE", (True, False): "UTF-16BE"}.get((head[0] == 0, head[1] == 0))
-
-
 def _wide_reason(path: Path, encoding: str) -> str:
     return f"The file is not UTF-8 but {encoding}. Type: {_convert(path, encoding)}"
 
@@ -183,7 +174,7 @@ def remarks_on(path: Path, head: bytes) -> Iterator[Note]:
     with path.open("rb") as file:
         if is_gzip(file) and path.suffix.lower() != ".gz":
             yield note(path, 1, "gzip", "The file is gzip, not UTF-8 text, though its name doesn't end in .gz.")
-    if head.startswith(_BOM):
+    if head.startswith(BOM):
         yield note(path, 1, "bom", "The file begins with a byte order mark, which is not part of the first row.")
     if _ends_in_cr(head):
         yield note(path, 1, "cr", "The lines end in a bare CR, as on old Macs.")

@@ -1,0 +1,96 @@
+"""E-mail: the subject and what its author wrote."""
+
+from __future__ import annotations
+
+import email
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header
+from email.message import Message
+
+from tunewright.documents.decoding import decoded
+from tunewright.documents.markup import text_of_html
+from tunewright.documents.thread import newest
+from tunewright.errors import UserError
+
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+MOST_PARTS = 200
+"""Parts of a message that are looked at; real ones have ten."""
+
+
+def text_of_mail(name: str, content: bytes) -> str:
+    """`Subject: …`, a blank line, and the newest message of the thread.
+
+    Of a message in plain text and HTML the plain text is taken. Attachments are left out, but for a message that is
+    forwarded as one where nothing else is said. Sender and date are left out: a
+    model would learn who writes about what.
+
+    Raises:
+        UserError: nothing is said at all.
+    """
+    # The default policy raises on many broken headers (648 of 20,000 damaged mails), the old one hardly ever (2).
+    try:
+        message = email.message_from_bytes(content)
+        subject = " ".join(_header(message).split())
+        body = _body(message)
+    except RecursionError:
+        raise UserError("The e-mail's parts are nested too deeply.", where=name, fix="Leave it out.") from None
+    said = newest(body, subject)
+    text = f"Subject: {subject}\n\n{said}".strip() if subject else said
+    if not text:
+        raise UserError("The e-mail has neither a subject nor a text.", where=name, fix="Leave it out.")
+    return text
+
+
+def _header(message: Message) -> str:
+    """The subject. Encoded words are decoded; raw bytes are taken for UTF-8 or Windows-1252."""
+    raw = "".join(value for key, value in message.raw_items() if key.lower() == "subject" and isinstance(value, str))
+    try:
+        pairs = decode_header(_FOLD.sub("", raw))
+    except (HeaderParseError, ValueError):
+        pairs = [(raw, None)]
+    # What is no ASCII in the file stands in the text as half surrogate pairs.
+    return "".join(decoded(_bytes(part), charset) for part, charset in pairs)
+
+
+def _bytes(part: str | bytes) -> bytes:
+    return part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+
+
+def _body(message: Message) -> str:
+    parts = _parts(message)
+    plain = [text for kind, text in parts if kind == "text/plain" and text.strip()]
+    if plain:
+        return "\n\n".join(plain)
+    rich = [text_of_html(text) for kind, text in parts if kind == "text/html"]
+    if any(text.strip() for text in rich):
+        return "\n\n".join(rich)
+    attached = [part for part in message.walk() if part.get_content_type() == "message/rfc822" and part.is_multipart()]
+    return _body(attached[0].get_payload(0)) if attached else ""  # type: ignore[arg-type]
+
+
+def _parts(message: Message) -> list[tuple[str, str]]:
+    """(content type, text) of each part that is shown: no attachments, and nothing of attached messages."""
+    found: list[tuple[str, str]] = []
+    waiting = [message]
+    while waiting and len(found) < MOST_PARTS:
+        part = waiting.pop()
+        kind = part.get_content_type()
+        if part.is_multipart():
+            waiting += reversed(part.get_payload()) if kind != "message/rfc822" else ()  # type: ignore[arg-type]
+        elif kind in ("text/plain", "text/html") and not _is_attached(part):
+            found.append((kind, _text(part)))
+    return found
+
+
+def _is_attached(part: Message) -> bool:
+    return part.get_content_disposition() == "attachment" or bool(part.get_param("name"))
+
+
+def _text(part: Message) -> str:
+    content = part.get_payload(decode=True)
+    try:
+        charset = part.get_content_charset()
+    except ValueError:  # a NUL in its name
+        charset = None
+    return decoded(content, charset) if isinstance(content, bytes) else ""

@@ -1,0 +1,185 @@
+"""What OCR engines write, as words with their places: hOCR, ALTO, Tesseract's TSV, Azure's JSON, a plain list."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tunewright.documents.layout import Word, lay_out
+from tunewright.documents.markup import html_root, xml_root
+from tunewright.errors import UserError
+
+TSV_HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
+_TSV_WORD = "5"
+_BBOX = re.compile(r"\bbbox\s+(-?[\d.]+)\s+(-?[\d.]+)\s+(-?[\d.]+)\s+(-?[\d.]+)")
+_HOCR_WORDS = (("ocrx_word", "ocr_word"), ("ocr_line", "ocrx_line"))
+"""Classes of words; of lines, for the engines that know no words."""
+
+Pages = list[list[Word]]
+
+
+def text_of_hocr(name: str, text: str) -> str:
+    """hOCR, as Tesseract, OCRopus and Kraken write it (http://kba.github.io/hocr-spec/1.2/)."""
+    root = html_root(text)
+    pages: Pages = []
+    for page in _of_class(root, ("ocr_page",)) if root is not None else ():
+        found = next(filter(None, (_of_class(page, classes) for classes in _HOCR_WORDS)), [])
+        pages.append([_hocr_word(name, element) for element in found])
+    return lay_out(pages)
+
+
+def text_of_alto(name: str, text: str) -> str:
+    """ALTO XML, versions 2 to 4 (https://www.loc.gov/standards/alto/)."""
+    root = xml_root(name, text)
+    if root.tag.rpartition("}")[2] != "alto":
+        raise UserError("This XML is neither ALTO nor hOCR.", where=name, fix="Run the OCR again, with ALTO as output.")
+    pages: Pages = []
+    for page in root.iter("{*}Page"):
+        words: list[Word] = []
+        for element in page.iter("{*}String", "{*}HYP"):
+            content = element.get("CONTENT", "")
+            if element.tag.endswith("HYP"):
+                if words:
+                    last = words[-1]
+                    words[-1] = Word(last.text + content, last.left, last.top, last.right, last.bottom)
+                continue
+            left, top, wide, high = _numbers(name, [element.get(key) for key in _ALTO_BOX])
+            words.append(Word(content, left, top, left + wide, top + high))
+        pages.append(words)
+    return lay_out(pages)
+
+
+_ALTO_BOX = ("HPOS", "VPOS", "WIDTH", "HEIGHT")
+
+
+def text_of_tsv(name: str, text: str) -> str:
+    """The table that `tesseract page.png out tsv` writes."""
+    pages: dict[str, list[Word]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split("\t", 11)
+        if len(fields) < 12 or fields[0] != _TSV_WORD:
+            continue
+        left, top, wide, high = _numbers(f"{name}:{number}", fields[6:10])
+        pages.setdefault(fields[1], []).append(Word(fields[11], left, top, left + wide, top + high))
+    return lay_out(pages.values())
+
+
+def text_of_json(name: str, text: str) -> str:
+    """JSON of Azure AI Document Intelligence, or a list of words.
+
+    The list is `[{"text": "Total", "box": [left, top, right, bottom]}, …]`. A box may also be the eight
+    numbers of its corners, clockwise from the top left; `page` numbers pages.
+
+    Raises:
+        UserError: the text is not JSON, or has neither form.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise UserError(f"The JSON can't be read: {reason}.", where=name, fix="Run the OCR again.") from None
+    result = data.get("analyzeResult", data) if isinstance(data, dict) else data
+    if isinstance(result, dict) and isinstance(result.get("pages"), list):
+        return lay_out([_azure_page(name, page) for page in result["pages"]])
+    if isinstance(result, list):
+        pages: dict[str, list[Word]] = {}
+        for word in result:
+            place = _object(name, word)
+            pages.setdefault(str(place.get("page", 1)), []).append(_word(name, place.get("text"), place.get("box")))
+        return lay_out(pages.values())
+    raise UserError(
+        "This JSON is no document.",
+        where=name,
+        why="It has neither analyzeResult.pages, as Azure writes it, nor is it a list of words.",
+        fix='Write words as [{"text": "Total", "box": [left, top, right, bottom]}, …].',
+    )
+
+
+def _azure_page(name: str, page: Any) -> list[Word]:
+    """Of the models since API version 2022-08-31: `words` with `content` and `polygon`, `angle` the page's slope."""
+    page = _object(name, page)
+    words = page.get("words") or []
+    angle = page.get("angle") or 0.0
+    turn = _turner(angle) if isinstance(angle, (int, float)) and angle else None
+    return [
+        _word(name, place.get("content"), place.get("polygon"), turn)
+        for place in (_object(name, word) for word in _list(name, words))
+    ]
+
+
+_Turn = Callable[[float, float], tuple[float, float]]
+
+
+def _turner(angle: float) -> _Turn:
+    """Turns points by some degrees against the clock, so that text at that angle lies straight."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return lambda x, y: (x * cosine + y * sine, y * cosine - x * sine)
+
+
+def _word(name: str, text: Any, box: Any, turn: _Turn | None = None) -> Word:
+    """A word from four edges or eight coordinates of its corners, which the SDK writes as objects with x and y."""
+    if not isinstance(text, str):
+        raise _unplaced(name)
+    if isinstance(box, list) and box and isinstance(box[0], dict):
+        box = [corner.get(axis) for corner in box if isinstance(corner, dict) for axis in "xy"]
+    numbers = _numbers(name, box if isinstance(box, list) else [])
+    if len(numbers) == 4:
+        left, top, right, bottom = numbers
+        numbers = [left, top, right, top, right, bottom, left, bottom]
+    if len(numbers) != 8:
+        raise _unplaced(name)
+    corners = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if turn:
+        corners = [turn(x, y) for x, y in corners]
+    across = [x for x, _ in corners]
+    (_, a), (_, b), (_, c), (_, d) = corners
+    # Of a word that lies askew, the upper edge is the mean of its ends: a box around it would touch other lines.
+    return Word(text, min(across), (a + b) / 2, max(across), (c + d) / 2)
+
+
+def _hocr_word(name: str, element: Any) -> Word:
+    text = "".join(element.itertext())
+    match = _BBOX.search(element.get("title", ""))
+    left, top, right, bottom = _numbers(name, match.groups() if match else ())
+    return Word(text, left, top, right, bottom)
+
+
+def _of_class(root: Any, classes: Iterable[str]) -> list[Any]:
+    wanted = set(classes)
+    return [element for element in root.iter("*") if wanted & set(element.get("class", "").split())]
+
+
+def _numbers(name: str, values: Sequence[Any]) -> list[float]:
+    """Coordinates, four at least, as finite numbers."""
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise _unplaced(name) from None
+    if len(numbers) < 4 or not all(map(math.isfinite, numbers)):
+        raise _unplaced(name)
+    return numbers
+
+
+def _unplaced(name: str) -> UserError:
+    return UserError(
+        "A word has no text or no place: four numbers for its edges, or eight for its corners.",
+        where=name,
+        fix="Run the OCR again, with the places of words.",
+    )
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(
+            f"A {type(value).__name__} stands where an object should.", where=name, fix="Run the OCR again."
+        )
+    return value
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise UserError(f"A {type(value).__name__} stands where a list should.", where=name, fix="Run the OCR again.")
+    return value

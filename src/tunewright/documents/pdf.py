@@ -1,0 +1,119 @@
+"""PDF: the text layer, laid out by the places of its characters, filled-in forms included."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tunewright.documents.layout import Word, lay_out
+from tunewright.errors import UserError
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument, PdfTextPage
+    from pypdfium2.raw import FS_RECTF
+
+_PDFIUM = threading.Lock()
+"""PDFium may be in one thread at a time."""
+_HYPHENS = {0x02: "-", 0xFFFE: "-"}
+"""How PDFium writes a hyphen at the end of a line."""
+_TURN_SAMPLE = 500
+"""Characters that tell how a page's text is turned."""
+
+
+def text_of_pdf(name: str, content: bytes) -> str:
+    """The text of all pages.
+
+    Raises:
+        UserError: the PDF is encrypted, broken or without pages, or has no text layer.
+    """
+    import pypdfium2
+    from pypdfium2.raw import FPDF_ERR_PASSWORD
+
+    with _PDFIUM:
+        try:
+            with pypdfium2.PdfDocument(content) as document:
+                document.init_forms()
+                text = lay_out(_words(document, number) for number in range(len(document)))
+        except pypdfium2.PdfiumError as error:
+            if error.err_code == FPDF_ERR_PASSWORD:
+                raise UserError(
+                    "The PDF is protected by a password.",
+                    where=name,
+                    fix=f"Type: qpdf --decrypt --password=… {shlex.quote(name)} open.pdf  and name open.pdf instead.",
+                ) from None
+            raise UserError(
+                "The PDF is broken, or has no pages.",
+                where=name,
+                why=f"{str(error).rstrip('.')}.",
+                fix=f"Type: qpdf {shlex.quote(name)} mended.pdf  and name mended.pdf instead, or export it again.",
+            ) from None
+    if not text:
+        raise UserError(
+            "The PDF has no text layer: its pages are pictures, or empty.",
+            where=name,
+            fix=f"Type: ocrmypdf {shlex.quote(name)} with-text.pdf  and name with-text.pdf instead.",
+        )
+    return text
+
+
+def _words(document: PdfDocument, number: int) -> list[Word]:
+    """The words of a page, what was filled in included."""
+    from pypdfium2.raw import FS_RECTF, FPDFText_GetLooseCharBox, FPDFText_GetUnicode
+
+    if document.formenv:
+        document[number].flatten()  # what stands in form fields becomes part of the page when that is read again
+    characters = document[number].get_textpage()
+    count = characters.count_chars()
+    quarters = _quarters(characters, count)
+    box = FS_RECTF()
+    words: list[Word] = []
+    open_word = False
+    for index in range(count):
+        code = FPDFText_GetUnicode(characters, index)
+        sign = _HYPHENS.get(code) or chr(code)
+        if not code or sign.isspace() or not FPDFText_GetLooseCharBox(characters, index, box):
+            open_word = False
+            continue
+        place = Word(sign, *_turned(box, quarters))
+        if open_word and _continues(words[-1], place):
+            words[-1] = _joined(words[-1], place)
+        else:
+            words.append(place)
+        open_word = True
+    return words
+
+
+def _quarters(characters: PdfTextPage, count: int) -> int:
+    """By how many quarters, clockwise, most of a page's text is turned; pages lie sideways for wide tables."""
+    from pypdfium2.raw import FPDFText_GetCharAngle
+
+    sample = range(0, count, max(1, count // _TURN_SAMPLE))
+    turns = Counter(round(FPDFText_GetCharAngle(characters, index) / (math.pi / 2)) % 4 for index in sample)
+    return max(turns, key=turns.__getitem__, default=0)
+
+
+def _turned(box: FS_RECTF, quarters: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom), y downwards, as text turned by some quarters is read."""
+    if quarters == 1:
+        return -box.top, -box.right, -box.bottom, -box.left
+    if quarters == 2:
+        return -box.right, box.bottom, -box.left, box.top
+    if quarters == 3:
+        return box.bottom, box.left, box.top, box.right
+    return box.left, -box.top, box.right, -box.bottom
+
+
+def _continues(word: Word, sign: Word) -> bool:
+    """Whether a character belongs to the word before it: some PDFs place words without any space between them."""
+    apart = max(word.left, sign.left) - min(word.right, sign.right)
+    return apart < word.height and abs(word.middle - sign.middle) < word.height / 2
+
+
+def _joined(word: Word, sign: Word) -> Word:
+    return Word(
+        word.text + sign.text,
+        min(word.left, sign.left), min(word.top, sign.top), max(word.right, sign.right), max(word.bottom, sign.bottom),
+    )  # fmt: skip

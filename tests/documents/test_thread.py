@@ -1,0 +1,173 @@
+"""What is new in a message. Each case says what must stay and what must go."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tunewright.documents.thread import MOST_LINES, newest
+
+NEW = "The lamp is still broken."
+HEADERS = {
+    "en": "From: Support <help@shop.example>\nSent: Monday, January 5, 2026 3:04 PM\nTo: Jane\nSubject: Order 1",
+    "de": "Von: Kundendienst <kd@laden.example>\nGesendet: Montag, 5. Januar 2026 10:15\nAn: Eva\nBetreff: Auftrag 1",
+    "fr": "De : Service <sc@b.example>\nEnvoyé : lundi 5 janvier 2026 10:15\nÀ : Ève\nObjet : Commande",
+}
+INTRODUCTIONS = [
+    "On Mon, Jan 5, 2026 at 3:04 PM Support <help@shop.example> wrote:",
+    "On Mon, Jan 5, 2026 at 3:04 PM The Support Team of the Shop <\nhelp@shop.example> wrote:",
+    "Am 05.01.2026 um 10:15 schrieb Kundendienst <kd@laden.example>:",
+    "Kundendienst <kd@laden.example> schrieb am Mo., 5. Jan. 2026, 10:15:",
+    "Le lun. 5 janv. 2026 à 10:15, Service client <sc@boutique.example> a écrit :",
+    "Le lun. 5 janv. 2026 à 10:15, Service client <sc@boutique.example> a écrit\xa0:",
+    "El lun, 5 ene 2026 a las 10:15, Soporte (<s@t.example>) escribió:",
+    "Il giorno lun 5 gen 2026 alle ore 10:15 Supporto <s@t.example> ha scritto:",
+    "Op ma 5 jan 2026 om 10:15 schreef Klantenservice <k@w.example>:",
+    "Em seg., 5 de jan. de 2026 às 10:15, Suporte <s@t.example> escreveu:",
+    "pon., 5 sty 2026 o 10:15 Pomoc <p@s.example> napisał(a):",
+    "Den mån 5 jan. 2026 kl 10:15 skrev Kundtjänst <k@w.example>:",
+]
+
+
+@pytest.mark.parametrize("introduction", INTRODUCTIONS)
+@pytest.mark.parametrize("quoted", ["> Did you restart it?\n> Regards", "Did you restart it?\nRegards"])
+def test_what_an_answer_quotes_goes(introduction: str, quoted: str) -> None:
+    assert newest(f"{NEW}\n\n{introduction}\n\n{quoted}\n", "Re: Order 1") == NEW
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize(
+    "line", ["", "_" * 32 + "\n", "-----Original Message-----\n", "-----Ursprüngliche Nachricht-----\n"]
+)
+def test_the_headers_of_outlook_begin_a_quote(headers: str, line: str) -> None:
+    assert newest(f"{NEW}\n\n{line}{headers}\n\nDid you restart it?\n", "RE: Order 1") == NEW
+
+
+def test_quotes_within_quotes_go_with_them() -> None:
+    body = f"{NEW}\n\n{INTRODUCTIONS[0]}\n\n> And now?\n>\n> {INTRODUCTIONS[2]}\n>\n>> It is broken.\n"
+    assert newest(body, "Re: x") == NEW
+
+
+def test_an_answer_below_the_quote_stays() -> None:
+    assert (
+        newest(f"{INTRODUCTIONS[0]}\n> Which model is it?\n> Regards\n\nIt is the X200.\n", "Re: x")
+        == "It is the X200."
+    )
+
+
+def test_answers_between_quotes_stay() -> None:
+    body = f"{INTRODUCTIONS[0]}\n> Which model?\n\nX200.\n\n> And the number?\n> We need it.\n\n12-34.\n"
+    assert newest(body, "Re: x") == "X200.\n\n12-34."
+
+
+def test_a_quote_without_introduction_goes() -> None:
+    assert newest(f"> One\n> two\n> three\n\n{NEW}", "Re: x") == NEW
+
+
+FORWARDS = {
+    "gmail": (
+        "---------- Forwarded message ---------\nFrom: Jane <jane@c.example>\nDate: Mon, Jan 5, 2026 at 3:04 PM\n"
+        "Subject: Invoice wrong\nTo: <me@c.example>\n\n\n"
+    ),
+    "apple": (
+        "Begin forwarded message:\n\n> From: Jane <jane@c.example>\n> Subject: Invoice wrong\n> Date: 5 January 2026\n"
+        "> To: me@c.example\n>\n> "
+    ),
+    "outlook": "From: Jane <jane@c.example>\nSent: Monday, 5 January 2026\nTo: me\nSubject: Invoice wrong\n\n",
+    "german": "Von: Eva <jane@c.example>\nGesendet: Montag, 5. Januar 2026 10:15\nAn: mich\nBetreff: Invoice wrong\n\n",
+}
+
+
+@pytest.mark.parametrize("headers", FORWARDS.values(), ids=FORWARDS)
+@pytest.mark.parametrize(
+    "subject", ["Fwd: Invoice wrong", "FW: Invoice wrong", "WG: Invoice wrong", "TR : Invoice wrong"]
+)
+def test_a_forwarded_message_stays_without_its_headers(headers: str, subject: str) -> None:
+    said = newest(f"Please handle.\n\n{headers}Invoice 77 is wrong.\n", subject)
+    assert said == "Please handle.\n\nInvoice 77 is wrong."
+
+
+@pytest.mark.parametrize("headers", FORWARDS.values(), ids=FORWARDS)
+def test_a_message_that_says_nothing_else_is_what_it_forwards(headers: str) -> None:
+    assert (
+        newest(f"{headers}Invoice 77 is wrong.\n\n{INTRODUCTIONS[0]}\n> older\n", "Invoice") == "Invoice 77 is wrong."
+    )
+
+
+SIGNATURES = [
+    "-- \nJane Doe\nACME Inc.\n+1 555 0100",
+    "Best regards,\nJane Doe\nACME Inc.\n+1 555 0100",
+    "Kind regards\n\nJane",
+    "Thanks!\nJane",
+    "Mit freundlichen Grüßen\nEva Muster\nFirma GmbH\nTel. 030 1234",
+    "Viele Grüsse\nEva",
+    "Cordialement,\nÈve Durand\n01 23 45 67",
+    "Saludos,\nEva",
+    "Sent from my iPhone",
+    "Get Outlook for iOS<https://aka.example/o>",
+    "Von meinem iPhone gesendet",
+    "Envoyé de mon iPhone",
+    "This e-mail and any attachments are confidential and intended solely for the addressee.\nDelete it otherwise.",
+    "Best regards,\nJane\n\nConfidentiality Notice: this message is for its addressee.\nDelete it if that isn't you.",
+    "Diese E-Mail enthält vertrauliche Informationen. Sind Sie nicht gemeint, löschen Sie sie.",
+    "Ce message et ses pièces jointes sont confidentiels.",
+]
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_signatures_and_disclaimers_go(signature: str) -> None:
+    assert newest(f"{NEW}\n\n{signature}\n", "x") == NEW
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_a_signature_above_a_quote_goes(signature: str) -> None:
+    assert newest(f"{NEW}\n\n{signature}\n\n{INTRODUCTIONS[0]}\n> old\n", "Re: x") == NEW
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello,\nThanks, but the parcel has not arrived. I want a refund.",
+        "Hi,\n\nThank you, I got your mail, yet the invoice is wrong.\nPlease correct it.",
+        "Thanks\n\nOne more thing: the door jams too.\nCan you send somebody?",
+        "Three problems:\n- the door jams\n- the light is out",
+        "Name: Jane\nDate: 2026-01-05\nSubject: Broken lamp\nMessage: The lamp is broken.",
+        "I want to change my booking.\nFrom: 12 May\nTo: 15 May\nPlease confirm.",
+        "Hinweis: die Mail an die Kasse kam zurück. Bitte prüfen Sie die Adresse.",
+        "On Monday the driver came. The note he wrote:\nno access\nPlease deliver again.",
+        "The file is lost:\n/home/jane/report\nPlease restore it.",
+        "Here is the log:\n________________________________\nerror 5\nPlease look.",
+        "> 5 of the lamps are broken",
+        "Best",
+        "Disclaimer: none\nof these lamps works.",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_it_stays(text: str) -> None:
+    assert newest(text, "Problem") == text
+
+
+def test_a_long_message_keeps_its_end() -> None:
+    lines = [f"line {n}" for n in range(MOST_LINES + 500)]
+    assert newest("\n".join(lines), "x").split("\n") == lines
+    below = newest(f"{INTRODUCTIONS[0]}\n> old\n\n" + "\n".join(lines) + "\n> more\nend", "Re: x").split("\n")
+    assert below == [*lines, "end"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "On " + "a " * 500_000, "On monday a\n" * 80_000, "a: b\n" * 200_000, " " * 1_000_000 + "x", "> a\n" * 250_000,
+        "-" * 1_000_000, "best\n" * 200_000, "Am schrieb " * 90_000, "Op heeft " * 100_000, "> " * 500_000,
+        "".join(f"{'> ' * n}On Mon 2026, a@b wrote:\n" for n in range(700)), "This message " * 70_000, "\0" * 1_000_000,
+    ],
+)  # fmt: skip
+def test_a_megabyte_of_anything_takes_seconds_not_minutes(body: str) -> None:
+    started = time.monotonic()
+    newest(body, "Re: x")
+    assert time.monotonic() - started < 60
+
+
+def test_a_long_line_comes_back_whole() -> None:
+    long = "word " * 1000
+    assert newest(f"{long}\n\n{INTRODUCTIONS[0]}\n> {long}\n", "Re: x") == long.strip()

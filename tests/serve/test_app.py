@@ -1,0 +1,163 @@
+"""What requests may hold. The engine is a stand-in that answers with what it was asked; tests/model ask a real one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.conftest import python
+from tests.documents.made import INVOICE, pdf
+from tunewright.documents import text_of
+from tunewright.evaluate.predictors import Answer
+from tunewright.serve.app import build_app
+from tunewright.serve.body import MOST_BODY_BYTES, MOST_DOCUMENT_BYTES
+from tunewright.serve.engine import Classification
+
+
+class Echo:
+    bundle = SimpleNamespace(info=SimpleNamespace(name="echo", precision="int8"))
+
+    def __init__(self, classifies: bool):
+        self.classifies = classifies
+
+    def answer(self, text: str) -> Answer:
+        return Answer(json.dumps({"asked": text}), 1.0, 1, 1)
+
+    def classify(self, text: str) -> Classification:
+        return Classification(text, 1.0, {text: 1.0}, 1, 1)
+
+
+@pytest.fixture(params=["extract", "classify"])
+def route(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def client(route: str) -> Iterator[TestClient]:
+    with TestClient(build_app(Echo(route == "classify"))) as client:  # type: ignore[arg-type]
+        yield client
+
+
+def asked(client: TestClient, route: str, body: Any) -> str:
+    answer = client.post(f"/v1/{route}", json=body)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["record"]["asked"] if route == "extract" else answer.json()["label"])
+
+
+def refusal(client: TestClient, route: str, body: Any, status: int = 400) -> dict[str, Any]:
+    answer = client.post(f"/v1/{route}", json=body)
+    assert answer.status_code == status, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    return error
+
+
+def document(name: str, content: bytes) -> dict[str, Any]:
+    return {"document": {"name": name, "content": base64.b64encode(content).decode()}}
+
+
+def test_a_text_is_asked_as_it_is(client: TestClient, route: str) -> None:
+    assert asked(client, route, {"text": "  hello\n"}) == "  hello\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("in.pdf", pdf(INVOICE)), ("mail.eml", b"Subject: lamp\n\nbroken\n"), ("note", b"one\r\ntwo")]
+)
+def test_a_document_is_asked_as_it_was_taught(name: str, content: bytes, client: TestClient, route: str) -> None:
+    assert asked(client, route, document(name, content)) == text_of(name, content)
+
+
+@pytest.mark.parametrize("body", [{}, {"text": "a", **document("a.txt", b"b")}, {"text": None}])
+def test_exactly_one_of_the_two_is_taken(body: dict[str, Any], client: TestClient, route: str) -> None:
+    assert refusal(client, route, body)["message"] == "body: give either text or document"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"text": ""}, "text", "at least 1 character"),
+        ({"text": 3}, "text", "string"),
+        ({"txet": "a"}, "txet", "not permitted"),
+        ({"document": "a"}, "document", "dictionary"),
+        ({"document": {"name": "a.txt"}}, "document.content", "required"),
+        ({"document": {"name": "", "content": ""}}, "document.name", "at least 1 character"),
+        ({"document": {"name": "a.txt", "content": "not base64"}}, "document.content", "not base64"),
+        ({"document": {"name": "a.txt", "content": "ä"}}, "document.content", "not base64"),
+        ({"document": {"name": "a.txt", "content": 5}}, "document.content", "not base64"),
+        ({"document": {"name": "a.txt", "content": "", "path": "/etc"}}, "document.path", "not permitted"),
+    ],
+)
+def test_a_request_of_another_shape_is_refused(
+    body: dict[str, Any], param: str, said: str, client: TestClient, route: str
+) -> None:
+    error = refusal(client, route, body)
+    assert (error["code"], error["param"]) == ("invalid_value", param)
+    assert said in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("in.pdf", b"%PDF-1.7 no", "in.pdf: The PDF is broken"),
+        ("in.pdf", pdf([]), "ocrmypdf in.pdf"),
+        ("in.png", b"\x89PNG\r\n\x1a\n", "This is a picture"),
+        ("in.txt", b"", "holds no text"),
+        ("../../etc/passwd", b"", "holds no text"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_refused(
+    name: str, content: bytes, said: str, client: TestClient, route: str
+) -> None:
+    error = refusal(client, route, document(name, content))
+    assert (error["code"], error["param"]) == ("invalid_document", "document")
+    assert said in error["message"]
+
+
+def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:
+    error = refusal(client, route, document("a.txt", b"a" * (MOST_DOCUMENT_BYTES + 1)))
+    assert "larger than 16 MiB" in error["message"]
+    assert len(asked(client, route, document("a.txt", b"a" * MOST_DOCUMENT_BYTES))) == MOST_DOCUMENT_BYTES
+
+
+def test_a_request_above_the_limit_is_not_read_to_its_end(client: TestClient, route: str) -> None:
+    """Sent in pieces, so that no header tells its length."""
+    sent = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'{"text": "'
+        for _ in range(MOST_BODY_BYTES >> 20):
+            sent += 1
+            yield b"a" * (1 << 20)
+        yield b'"}'
+
+    answer = client.post(f"/v1/{route}", content=pieces(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"] == "The request is larger than 24 MiB."
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_a_missing_library_is_the_servers_fault(
+    client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    error = refusal(client, route, document("in.pdf", pdf(INVOICE)), status=501)
+    assert "pip install 'tunewright[documents]'" in error["message"]
+    assert asked(client, route, {"text": "still here"}) == "still here"
+
+
+def test_reading_documents_loads_neither_torch_nor_scikit_learn() -> None:
+    code = (
+        "import sys, tunewright.serve.app, tunewright.serve.engine, tunewright.documents as d;"
+        "d.text_of('a.eml', b'Subject: x\\n\\n<p>y'); d.text_of('a.html', b'<p>y');"
+        "print({'torch', 'sklearn', 'transformers'} & set(sys.modules))"
+    )
+    done = python("-c", code)
+    assert done.stdout == "set()\n", done.stderr
