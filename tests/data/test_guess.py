@@ -67,10 +67,48 @@ def test_chat_rows_whose_answers_repeat_are_a_classifiers(tmp_path: Path) -> Non
     assert list(spec.task.labels) == ["billing", "refund"]
 
 
-def test_chat_rows_with_free_answers_are_refused_and_pointed_at_the_check(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", [chat(text, text) for text in TEXTS])
-    with pytest.raises(UserError, match=r"8 answers of these chat rows are 8 different ones.*tunewright data check"):
-        guess_spec(path, tmp_path)
+def test_chat_rows_with_free_answers_are_to_be_generated(tmp_path: Path) -> None:
+    spec = guessed(write(tmp_path / "d.jsonl", [chat(text, f"Thank you. {text}") for text in TEXTS]))
+    assert spec.task.kind == "generate"
+    assert spec.goal.accuracy == 0.5
+
+
+def test_chat_rows_with_records_are_to_be_extracted(tmp_path: Path) -> None:
+    rows = [chat(text, json.dumps({"place": n, "what": text})) for n, text in enumerate(TEXTS)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert spec.task.kind == "extract"
+    assert spec.task.record["properties"] == {"place": {"type": "integer"}, "what": {"type": "string"}}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_column_of_objects_holds_records(as_text: bool, tmp_path: Path) -> None:
+    records = [{"who": f"name {n}", "when": f"2024-01-{n + 1:02}"} for n in range(8)]
+    rows = [
+        {"note": text, "country": "de" if n % 2 else "fr", "entities": json.dumps(record) if as_text else record}
+        for n, (text, record) in enumerate(zip(TEXTS, records, strict=True))
+    ]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert spec.task.kind == "extract"
+    assert (spec.data.text, spec.data.label) == ("note", "entities")
+    assert spec.task.record["properties"]["when"] == {"type": "string", "format": "date"}
+
+
+def test_a_usual_label_beside_records_is_what_is_asked(tmp_path: Path) -> None:
+    rows = [{**row, "entities": {"a": 1}} for row in labelled("x", "y")]
+    assert guessed(write(tmp_path / "d.jsonl", rows)).task.kind == "classify"
+
+
+def test_a_column_named_reply_holds_answers(tmp_path: Path) -> None:
+    rows = [{"text": text, "reply": text[::-1], "country": "de" if n % 2 else "fr"} for n, text in enumerate(TEXTS)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert (spec.task.kind, spec.data.label) == ("generate", "reply")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tickets", "classify"), ("invoices", "extract"), ("replies", "generate")])
+def test_the_examples_are_guessed_as_what_they_are(name: str, kind: str, tmp_path: Path) -> None:
+    source = Path(__file__).parents[2] / "examples" / name / "data" / "train.jsonl"
+    spec = guessed(write(tmp_path / "train.jsonl", [json.loads(line) for line in source.open(encoding="utf-8")]))
+    assert spec.task.kind == kind
 
 
 def test_numbers_as_labels_become_text(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def init(
         raise UserError("This file exists; it was left as it is.", where=target, fix="Name another with --out.")
     guess = guess_spec(data, target.resolve().parent)
     target.write_text(guess.text, "utf-8")
-    columns = f", text in '{guess.text_column}', labels in '{guess.label_column}'" if guess.text_column else ""
-    typer.echo(f"Wrote {target}: classify {guess.rows} rows with {len(guess.labels)} labels{columns}.")
+    columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
+    typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
     project = target.parent if target.name == SPEC_FILE else target
     typer.echo(f"Read it, mend the instruction, then type: tunewright run {project}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tunewright.data.guess_schema import described, guess_schema
 from tunewright.data.readers import detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.errors import UserError
@@ -34,75 +36,129 @@ _TEXT_NAMES = (
 _LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
 
 
+_RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
+_REPLY_NAMES = ("reply", "response", "answer", "completion", "output", "summary", "target")
+
+
 @dataclass(frozen=True)
 class Guess:
     text: str
     """The spec, as commented YAML."""
+    kind: str
+    """classify, extract or generate."""
+    what: str
+    """What an answer is, in a few words."""
     rows: int
     text_column: str
-    """Empty, as the next, where the rows have a form that says where text and label are; or of the documents' paths."""
+    """Or of the documents' paths. Empty, as the next, where the form of the rows says where text and answer are."""
     label_column: str
-    labels: list[str]
 
 
 def guess_spec(path: Path, folder: Path) -> Guess:
     """Look at a data file and write the spec a user would start from.
 
-    The label column repeats few values; the text column is the longest of the rest. Usual names win ties.
+    Answers that repeat few values are labels, objects are records, and a column with a usual name of answers holds
+    those; the text column is the longest of the rest. Usual names win ties.
 
     Args:
         folder: where the spec will lie; its data path is written relative to it.
 
     Raises:
-        UserError: no column looks like a label, or none like a text.
+        UserError: no column looks like an answer, or none like a text.
     """
-    document = False
     rows = [row for _, row in read_rows(path)]
     form = detect(rows[:_SAMPLE])
+    text = label = key = ""
     if form in (None, "labelled"):
         columns = {name: [row.get(name) for row in rows] for name in rows[0]}
-        label = _label_column(columns, path)
-        text = _document_column(columns, path.parent)
-        document = bool(text)
-        text = text or _text_column(columns, label, path)
-        answers = [str(value) for value in columns[label]]
+        label = _answer_column(columns, path)
+        document = _document_column(columns, path.parent)
+        key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
+        answers = columns[label]
     else:
-        text = label = ""
         answers = [item.answer for item in read(path) if isinstance(item, Example)]
-        if not 2 <= len(set(answers)) <= min(MAX_LABELS, len(answers) / 2):
-            raise UserError(
-                f"The {len(answers)} answers of these {form} rows are {len(set(answers))} different ones.",
-                where=path,
-                why="Only jobs with a fixed set of labels can be trained so far, whose answers repeat.",
-                fix="The data can be checked all the same: tunewright data check " + str(path),
-            )
-    labels = sorted(set(answers))
+    kind, more = _task(answers)
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
         name=_quoted(re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job"),
-        labels=[_quoted(name) for name in labels],
+        kind=kind,
+        labels=[_quoted(str(name)) for name in more] if kind == "classify" else (),
+        schema=_flow(more) if kind == "extract" else "",
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text) if text else "",
-        key="document" if document else "text",
+        key=key,
         label=_quoted(label) if label else "",
     )
-    return Guess(content, len(answers), text, label, labels)
+    return Guess(content, kind, _in_words(kind, more), len(answers), text, label)
 
 
-def _label_column(columns: dict[str, list[Any]], path: Path) -> str:
-    def score(name: str) -> float | None:
+def _task(answers: Sequence[Any]) -> tuple[str, Any]:
+    """(the kind of task, its labels or its schema)."""
+    records = [_record(answer) for answer in answers]
+    if all(record for record in records):
+        return "extract", guess_schema([record for record in records if record])
+    labels = sorted({str(answer) for answer in answers})
+    return ("classify", labels) if 2 <= len(labels) <= min(MAX_LABELS, len(answers) / 2) else ("generate", None)
+
+
+def _flow(schema: Mapping[str, Any]) -> str:
+    """A schema with a field a line, as JSON, which is YAML too."""
+    fields = ",\n".join(
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(part, ensure_ascii=False)}"
+        for name, part in schema["properties"].items()
+    )
+    rest = {name: value for name, value in schema.items() if name != "properties"}
+    return json.dumps(rest, ensure_ascii=False)[:-1] + f', "properties": {{\n{fields}}}}}'
+
+
+def _in_words(kind: str, more: Any) -> str:
+    match kind:
+        case "classify":
+            return f"{len(more)} labels"
+        case "extract":
+            return f"records of {', '.join(described(more))}"
+        case _:
+            return "texts"
+
+
+def _record(value: Any) -> dict[str, Any] | None:
+    """An object, or one that stands as JSON in a text; None where it is neither."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
+    """Usual names first: of labels, of records, of free answers; then whatever repeats or is a record."""
+
+    def repeats(name: str) -> float | None:
         values = columns[name]
         if any(not isinstance(v, (str, int)) or isinstance(v, bool) or str(v).strip() == "" for v in values):
             return None
         different = len({str(v) for v in values})
         if different < 2 or different > MAX_LABELS or different > len(values) / 2:
             return None
-        return (10.0 if name.lower() in _LABEL_NAMES else 0.0) - different / len(values)
+        return -different / len(values)
 
-    return _best(columns, score, path, "labels (two or more values that repeat)")
+    def is_text(name: str) -> bool:
+        return all(isinstance(value, str) and value.strip() for value in columns[name])
+
+    def score(name: str) -> float | None:
+        usual, labels = name.lower(), repeats(name)
+        if all(map(_record, columns[name])):
+            return 5.0 if usual in _RECORD_NAMES else 1.0
+        if labels is not None:
+            return labels + (10.0 if usual in _LABEL_NAMES else 2.0)
+        return 4.0 if usual in _REPLY_NAMES and is_text(name) else None
+
+    what = "labels (two or more values that repeat), records (objects) or answers (a column named reply, answer, …)"
+    return _best(columns, score, path, what)
 
 
 def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
@@ -132,7 +188,7 @@ def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> s
             f"No column looks like {what}.",
             where=path,
             why=f"The columns are: {', '.join(columns)}.",
-            fix='A classifier needs rows such as {"text": …, "label": …}; compare examples/tickets/data.',
+            fix='Rows look like {"text": …, "label": …}; compare the data in examples/.',
         )
     return max(scored, key=lambda name: float(scored[name]))
 
