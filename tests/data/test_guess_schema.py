@@ -44,6 +44,11 @@ def test_what_records_have_in_common_is_told() -> None:
     assert list(described(schema))[:4] == ["vendor (string)", "date (date)", "total (number)", "currency (choice)"]
 
 
+def test_names_that_repeat_are_no_choice() -> None:
+    schema = guess_schema([{"vendor": ("Acme Ltd", "Umbrella Corp")[n % 2]} for n in range(40)])
+    assert schema["properties"]["vendor"] == {"type": "string"}
+
+
 def test_a_date_that_is_none_makes_it_a_text() -> None:
     assert guess_schema([{"date": "2024-02-30"}])["properties"]["date"] == {"type": "string"}
     assert guess_schema([{"date": "20240229"}])["properties"]["date"] == {"type": "string"}

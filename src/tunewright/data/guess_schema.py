@@ -8,7 +8,8 @@ from datetime import date
 from typing import Any
 
 MOST_CHOICES = 12
-"""Different values that a text field may have to be taken for a choice among them."""
+"""Different values that a text field may have to be taken for a choice among them. Each is one word: names that repeat
+may be followed by others, which a choice would rule out."""
 _EACH = 5
 """Times that each of them must be there, in the mean."""
 
@@ -77,7 +78,8 @@ def _of_texts(texts: Sequence[str]) -> dict[str, Any]:
     if all(map(_is_date, texts)):
         return {"type": "string", "format": "date"}
     choices = dict.fromkeys(texts)
-    if len(choices) <= MOST_CHOICES and len(texts) >= _EACH * len(choices):
+    one_word = all(len(text.split()) == 1 for text in choices)
+    if one_word and len(choices) <= MOST_CHOICES and len(texts) >= _EACH * len(choices):
         return {"enum": sorted(choices)}
     return {"type": "string"}
 
