@@ -152,7 +152,7 @@ def _written(words: list[Word], left: float, width: float, foreign: str) -> str:
     """
     text = ""
     before: Word | None = None
-    for run in _runs(sorted(words, key=lambda word: word.left), foreign):
+    for run in _runs(_once(sorted(words, key=lambda word: word.left)), foreign):
         said = ""
         for word in run:
             place = round(min((word.left - left) / width, len(text) + len(said) + MOST_SPACES)) - len(text) - len(said)
@@ -166,6 +166,15 @@ def _written(words: list[Word], left: float, width: float, foreign: str) -> str:
             before = word
         text += said
     return text
+
+
+def _once(words: list[Word]) -> list[Word]:
+    """A line's words without those that were printed again over themselves, to look bold."""
+    seen: list[Word] = []
+    for word in words:
+        if not (seen and word.text == seen[-1].text and word.left - seen[-1].left < (word.right - word.left) / 4):
+            seen.append(word)
+    return seen
 
 
 def _spaces(before: Word, word: Word, place: int, width: float) -> str:
