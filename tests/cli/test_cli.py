@@ -131,7 +131,7 @@ def test_init_writes_a_spec_that_show_reads(project: Path) -> None:
     (project / "tunewright.yaml").unlink()
     done = tunewright("init", project / "train.jsonl")
     assert done.returncode == 0
-    assert "classify 90 rows with 3 labels, text in 'text', labels in 'label'" in done.stdout
+    assert "classify, 90 rows, 3 labels, input in 'text', answers in 'label'" in done.stdout
     shown = json.loads(tunewright("spec", "show", project).stdout)
     assert list(shown["task"]["labels"]) == ["billing", "defect", "refund"]
     assert shown["train"]["lora"]["r"] == 16

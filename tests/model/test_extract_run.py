@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.documents.made import INVOICE, pdf
 from tests.model.conftest import REPOSITORY, tunewright
 from tunewright.artifacts import read_jsonl
+from tunewright.documents import text_of
 from tunewright.serve.server import running_server
 from tunewright.spec import load_spec
 from tunewright.tasks import task_of
@@ -105,6 +108,13 @@ def test_whatever_a_document_holds_the_answer_fits(run: tuple[Path, dict], serve
     reply = served.post("/v1/extract", json={"text": DOCUMENTS[name]})
     assert reply.status_code == 200, reply.text
     task_of(load_spec(run[0]).task).canonical(json.dumps(reply.json()["record"]))
+
+
+def test_a_pdf_is_read_as_its_text(served: httpx.Client) -> None:
+    content = pdf(INVOICE)
+    sent = {"document": {"name": "invoice.pdf", "content": base64.b64encode(content).decode()}}
+    plain = served.post("/v1/extract", json={"text": text_of("invoice.pdf", content)}).json()
+    assert served.post("/v1/extract", json=sent).json() == plain
 
 
 def test_instructions_in_a_document_do_not_lead_out_of_the_schema(run: tuple[Path, dict], served: httpx.Client) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tests.conftest import python
 from tests.documents.made import INVOICE, pdf
 from tunewright.documents import text_of
-from tunewright.evaluate.predictors import Answer
+from tunewright.evaluate.predictors import Answer, Pieces
 from tunewright.serve.app import build_app
 from tunewright.serve.body import MOST_BODY_BYTES, MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
@@ -24,31 +24,37 @@ from tunewright.serve.engine import Classification
 class Echo:
     bundle = SimpleNamespace(info=SimpleNamespace(name="echo", precision="int8"))
 
-    def __init__(self, classifies: bool):
-        self.classifies = classifies
+    def __init__(self, kind: str):
+        self.kind = kind
 
     def answer(self, text: str) -> Answer:
         return Answer(json.dumps({"asked": text}), 1.0, 1, 1)
+
+    def stream(self, text: str, stop: Sequence[str], most: int | None) -> Pieces:  # noqa: ARG002 (the engine's own)
+        yield text
+        yield Answer(text, 1.0, 1, 1)
 
     def classify(self, text: str) -> Classification:
         return Classification(text, 1.0, {text: 1.0}, 1, 1)
 
 
-@pytest.fixture(params=["extract", "classify"])
+@pytest.fixture(params=["extract", "classify", "generate"])
 def route(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def client(route: str) -> Iterator[TestClient]:
-    with TestClient(build_app(Echo(route == "classify"))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(Echo(route))) as client:  # type: ignore[arg-type]
         yield client
 
 
 def asked(client: TestClient, route: str, body: Any) -> str:
     answer = client.post(f"/v1/{route}", json=body)
     assert answer.status_code == 200, answer.text
-    return str(answer.json()["record"]["asked"] if route == "extract" else answer.json()["label"])
+    said = answer.json()
+    return str({"extract": lambda: said["record"]["asked"], "classify": lambda: said["label"],
+                "generate": lambda: said["text"]}[route]())  # fmt: skip
 
 
 def refusal(client: TestClient, route: str, body: Any, status: int = 400) -> dict[str, Any]:
