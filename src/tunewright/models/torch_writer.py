@@ -50,9 +50,10 @@ def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Write
             [0] * (width - len(new)) + list(range(done, done + len(new))) for new, done in zip(added, run, strict=True)
         ], device=device)  # fmt: skip
         seen = torch.cat([seen, mask], 1)
+        # Named by its place, because what a slice leaves is strided, and the head then takes a hundred times as long.
         answer = model(
             input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=torch.tensor([width - 1], device=device),
         )  # fmt: skip
         run = [done + len(new) for done, new in zip(run, added, strict=True)]
         for writer, logits in zip(writers, answer.logits[:, -1].float().cpu().numpy(), strict=True):
