@@ -98,7 +98,7 @@ def test_measuring_takes_no_more_examples_at_once_than_the_memory_of_a_step_hold
         return collate(rows)
 
     monkeypatch.setattr(trainer.engine, "collate", counting)
-    assert len(part.score(trainer.model, trainer.engine).right) == 40
+    assert len(part.score(trainer.model, trainer.engine).worth) == 40
     assert max(sizes) == most
 
 
