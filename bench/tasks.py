@@ -5,7 +5,8 @@
     python bench/tasks.py controls receipts                # the control arms alone
 
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), invoices (examples/invoices), answers (Bitext). `choose`
-never reads a test: it is scored on a tenth of the training rows, which the split holds out. `final` trains on all.
+never reads a test: it is scored on training rows that the split holds out, a tenth of them, of invoices one of the four
+layouts. `final` trains on all.
 Answers are the adapter's, written under the rules of serving. The data lie in ../shared/data beside the repository;
 outputs stay in bench/runs.
 """
@@ -76,6 +77,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "invoices": {
         "folder": "demo_invoices",
         "tests": {"seen": "test.jsonl", "unseen": "test_unseen_layout.jsonl"},
+        "group": "layout",
         "task": lambda: extract("Fill in the fields of this invoice.", json.loads(INVOICE.read_text("utf-8"))),
         "train": {"batch_size": 16, "lr": 1e-3, "epochs": 6, "schedule": "cosine"},
     },
@@ -94,18 +96,22 @@ def project(name: str, final: bool) -> Path:
     job = JOBS[name]
     folder = RUNS / f"{name}-{'final' if final else 'choose'}"
     folder.mkdir(parents=True, exist_ok=True)
+    # Held-out rows are of other groups than the training's, so that a setting is chosen for what training never saw.
+    group = None if final else job.get("group")
     files = {"train": "train.jsonl"} | (job["tests"] if final else {})
     for part, file in files.items():
         rows = read_jsonl(SHARED / job["folder"] / file)
         answer = job.get("answer", "entities")
-        write_jsonl(folder / f"{part}.jsonl", ({"text": row["text"], "label": row[answer]} for row in rows))
+        kept = {"text": "text", "label": answer} | ({"group": group} if group else {})
+        write_jsonl(folder / f"{part}.jsonl", ({name: row[column] for name, column in kept.items()} for row in rows))
     spec = {
         "name": name,
         "task": job["task"](),
         "data": {
             "train": "train.jsonl",
             "test": {part: f"{part}.jsonl" for part in files if part != "train"},
-            "test_fraction": 0.1,
+            "test_fraction": 0.25 if group else 0.1,
+            "group": "group" if group else None,
             "validation_fraction": 0.0,
         },
         "train": job["train"],
