@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,17 @@ from tunewright.tasks import task_of
 
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
-_EXTRAS = {
+_EXTRAS: dict[str, Sequence[str]] = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "gguf", "onnx"),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
+
+
+_ASKED = {
+    "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
+    "judge": ("openai",),
+}
+"""Of extras that only some specs need."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Check:
 
 def examine(project: Path | None) -> list[Check]:
     """All checks, in the order a run would meet their faults."""
-    return [*_machine(), *_extras(), *_project(project)]
+    tracking: dict[str, Sequence[str]] = {"mlflow": ["mlflow"]} if os.environ.get("MLFLOW_TRACKING_URI") else {}
+    return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project)]
 
 
 def _machine() -> Iterator[Check]:
@@ -73,9 +81,8 @@ def _gpu() -> Check:
     return Check("GPU", True, ", ".join(names))
 
 
-def _extras() -> Iterator[Check]:
-    tracking = {"mlflow": ("mlflow",)} if os.environ.get("MLFLOW_TRACKING_URI") else {}
-    for extra, modules in (_EXTRAS | tracking).items():
+def _extras(needed: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    for extra, modules in needed.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         found = f"missing: {', '.join(missing)}" if missing else _version(modules[-1])
         yield Check(f"extra [{extra}]", not missing, found, f"Type: pip install 'tunewright[{extra}]'")
@@ -96,6 +103,8 @@ def _project(project: Path | None) -> Iterator[Check]:
         yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
         return
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
+    asked = {"documents": spec.data.document, "judge": spec.judge}
+    yield from _extras({extra: modules for extra, modules in _ASKED.items() if asked[extra]})
     yield _data(spec)
     yield _model(spec.model, spec.folder)
 
