@@ -72,6 +72,13 @@ def test_a_saved_spec_holds_the_schema_itself(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "elsewhere" / "tunewright.yaml").read_text("utf-8"))["task"]["schema"] == SCHEMA
 
 
+def test_the_loss_on_labels_needs_labels(tmp_path: Path) -> None:
+    task = {"kind": "extract", "instruction": "Read.", "schema": SCHEMA}
+    (tmp_path / "tunewright.yaml").write_text(json.dumps(spec_data(task=task, train={"loss": "labels"})), "utf-8")
+    with pytest.raises(UserError, match=r"'train': the loss 'labels' is for classify only; this task is extract"):
+        load_spec(tmp_path)
+
+
 def test_a_wrong_key_of_a_task_is_named_with_those_of_its_kind(tmp_path: Path) -> None:
     task = {"kind": "extract", "instruction": "Read.", "scheme": SCHEMA}
     (tmp_path / "tunewright.yaml").write_text(json.dumps(spec_data(task=task)), "utf-8")

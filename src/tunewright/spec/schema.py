@@ -8,7 +8,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
 from tunewright.artifacts import sha256_json
 from tunewright.spec.record_schema import record_schema
@@ -263,6 +272,14 @@ class Spec(_Section):
     """Seed of the split, the training and the bootstrap."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("train")
+    @classmethod
+    def _loss_of_the_task(cls, train: TrainSpec, info: ValidationInfo) -> TrainSpec:
+        task = info.data.get("task")
+        if train.loss == "labels" and task is not None and task.kind != "classify":
+            raise ValueError(f"the loss 'labels' is for classify only; this task is {task.kind}: leave it at 'tokens'")
+        return train
 
     @property
     def folder(self) -> Path:
