@@ -60,7 +60,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "folder": "sroie_receipts",
         "tests": {"test": "test.jsonl", "new_vendor": "test_new_vendor.jsonl"},
         "task": lambda: extract("Fill in the fields of this receipt.", texts("company", "date", "total")),
-        "train": {"batch_size": 8, "lr": 1e-3, "epochs": 3, "schedule": "cosine", "max_length": 2048},
+        "train": {"batch_size": 8, "lr": 1e-3, "epochs": 2, "schedule": "cosine", "max_length": 2048},
     },
     "slots": {
         "folder": "snips",
