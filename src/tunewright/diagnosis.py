@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.data.steps import raw_files
-from tunewright.errors import UserError
+from tunewright.errors import EXTRA_OF, UserError
 from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
 from tunewright.processes import machine_memory
@@ -23,15 +23,8 @@ GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
 _EXTRAS: dict[str, Sequence[str]] = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "gguf", "onnx"),
-    "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
+    "serve": EXTRA_OF["serve"],
 }
-
-
-_ASKED = {
-    "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
-    "judge": ("openai",),
-}
-"""Of extras that only some specs need."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Check:
 
 def examine(project: Path | None) -> list[Check]:
     """All checks, in the order a run would meet their faults."""
-    tracking: dict[str, Sequence[str]] = {"mlflow": ["mlflow"]} if os.environ.get("MLFLOW_TRACKING_URI") else {}
+    tracking = _asked({"mlflow": os.environ.get("MLFLOW_TRACKING_URI")})
     return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project)]
 
 
@@ -81,6 +74,11 @@ def _gpu() -> Check:
     return Check("GPU", True, ", ".join(names))
 
 
+def _asked(wanted: Mapping[str, object]) -> dict[str, Sequence[str]]:
+    """The modules of the extras that something asks for."""
+    return {extra: EXTRA_OF[extra] for extra, asks in wanted.items() if asks}
+
+
 def _extras(needed: Mapping[str, Sequence[str]]) -> Iterator[Check]:
     for extra, modules in needed.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
@@ -103,8 +101,7 @@ def _project(project: Path | None) -> Iterator[Check]:
         yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
         return
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
-    asked = {"documents": spec.data.document, "judge": spec.judge}
-    yield from _extras({extra: modules for extra, modules in _ASKED.items() if asked[extra]})
+    yield from _extras(_asked({"documents": spec.data.document, "judge": spec.judge}))
     yield _data(spec)
     yield _model(spec.model, spec.folder)
 

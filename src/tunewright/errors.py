@@ -53,14 +53,15 @@ def missing_extra(extra: str, module: str) -> UserError:
     )
 
 
-_EXTRA_OF = {
+EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
     "judge": ("openai",),
     "mlflow": ("mlflow",),
-    "documents": ("pypdfium2", "lxml", "inscriptis", "quotequail"),
+    "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
+"""The modules that come with each extra."""
 
 
 def as_user_error(error: BaseException, folder: Path) -> UserError | None:
@@ -72,7 +73,7 @@ def as_user_error(error: BaseException, folder: Path) -> UserError | None:
         return error
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.split(".")[0]
-        for extra, modules in _EXTRA_OF.items():
+        for extra, modules in EXTRA_OF.items():
             if module in modules:
                 return missing_extra(extra, module)
     if type(error).__name__ == "OutOfMemoryError":  # torch's; a page of text, whose first two sentences say how much

@@ -79,6 +79,30 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     return cache(lambda family: (family, _tiny_model(family, tmp_path_factory.mktemp(family))))
 
 
+TINY = [
+    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
+    "evaluate.max_examples=3", "evaluate.few_shot=1", "export.precision=fp32", "export.max_disagreement=0.9",
+    "export.max_accuracy_drop=0.9",
+]  # fmt: skip
+"""What a run on a tiny random model is content with."""
+
+
+def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tuple[Path, dict]:
+    """An example, run in small on a tiny random model: (its project, the report).
+
+    Args:
+        folder: an empty one.
+    """
+    project, model = folder / name, folder / "tiny"
+    shutil.copytree(REPOSITORY / "examples" / name, project, ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
+    done = tunewright("run", str(project), f"model={model}", *TINY, *changes, "--json")
+    assert done.returncode == 0, done.stderr
+    return project, json.loads(done.stdout)
+
+
 def _tiny_model(family: str, folder: Path) -> Path:
     import torch
     import transformers

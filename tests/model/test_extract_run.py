@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,18 +11,12 @@ import httpx
 import pytest
 
 from tests.documents.made import INVOICE, pdf
-from tests.model.conftest import REPOSITORY, tunewright
+from tests.model.conftest import REPOSITORY, run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.documents import text_of
 from tunewright.serve.server import running_server
 from tunewright.spec import load_spec
 from tunewright.tasks import task_of
-
-CHANGES = [
-    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
-    "evaluate.max_examples=3", "evaluate.few_shot=1", "data.validation_fraction=0.03", "export.precision=fp32",
-    "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +24,8 @@ def run(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
     """The invoice example, run in small."""
-    project = tmp_path_factory.mktemp("extract") / "invoices"
-    shutil.copytree(REPOSITORY / "examples" / "invoices", project, ignore=shutil.ignore_patterns("runs"))
-    model = tmp_path_factory.mktemp("model") / "tiny"
-    shutil.copytree(make_tiny_model("llama3")[1], model)
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
-    done = tunewright("run", str(project), f"model={model}", *CHANGES, "--json")
-    assert done.returncode == 0, done.stderr
-    return project, json.loads(done.stdout)
+    folder = tmp_path_factory.mktemp("extract")
+    return run_example("invoices", make_tiny_model("llama3")[1], folder, "data.validation_fraction=0.03")
 
 
 def test_every_arm_is_measured_by_its_fields(run: tuple[Path, dict]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,15 +9,9 @@ import httpx
 import openai
 import pytest
 
-from tests.model.conftest import REPOSITORY, tunewright
+from tests.model.conftest import run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.serve.server import running_server
-
-CHANGES = [
-    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
-    "task.max_tokens=24", "evaluate.max_examples=3", "evaluate.few_shot=1", "data.validation_fraction=0.01",
-    "export.precision=fp32", "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +19,10 @@ def run(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
     """The example of replies, run in small."""
-    project = tmp_path_factory.mktemp("generate") / "replies"
-    shutil.copytree(REPOSITORY / "examples" / "replies", project, ignore=shutil.ignore_patterns("runs"))
-    model = tmp_path_factory.mktemp("model") / "tiny"
-    shutil.copytree(make_tiny_model("llama3")[1], model)
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
-    done = tunewright("run", str(project), f"model={model}", *CHANGES, "--json")
-    assert done.returncode == 0, done.stderr
-    return project, json.loads(done.stdout)
+    folder = tmp_path_factory.mktemp("generate")
+    return run_example(
+        "replies", make_tiny_model("llama3")[1], folder, "task.max_tokens=24", "data.validation_fraction=0.01"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,12 @@ class Dataset:
         return [example for examples in self.test.values() for example in examples]
 
 
+def evenly(examples: Sequence[Example], most: int) -> list[Example]:
+    """At most `most` of them, evenly spaced."""
+    stride = max(1, len(examples) / most)
+    return [examples[int(stride * place)] for place in range(min(most, len(examples)))]
+
+
 def load_examples(path: Path) -> list[Example]:
     return [Example.model_validate(row) for row in read_jsonl(path)]
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
-from tunewright.data import load_dataset
+from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.endpoint import Chat, Endpoint
-from tunewright.evaluate.evidence import load_records
+from tunewright.evaluate.evidence import Record, groups_of, load_records
 from tunewright.evaluate.paid import PAID, PaidAnswers
 from tunewright.evaluate.statistics import Interval, ratio, wilson
+from tunewright.evaluate.steps import ANSWERS, tests_of
 from tunewright.progress import say, track
 from tunewright.spec import JudgeSpec, Spec
 from tunewright.tasks.measures import Ratio
@@ -85,18 +86,16 @@ def run_judge(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     assert settings
     asked = _sampled(spec, inputs, settings.sample)
     human = _human(spec, settings)
-    pairs = [pair for _, _, pair in asked] + [pair for pair, _ in human]
+    pairs = [pair for _, pair in asked] + [pair for pair, _ in human]
     judged, tokens = _judge(settings, pairs, output.path.parent / PAID)
-    splits = list(dict.fromkeys(split for split, _, _ in asked))
-    rows = [(split, group, found) for (split, group, _), found in zip(asked, judged, strict=False)]
-    by_split = {
-        split: _of_split([(group, found) for of, group, found in rows if of == split], spec.seed) for split in splits
-    }
+    by_split: dict[str, list[tuple[Record, Judgement]]] = {}
+    for (record, _), found in zip(asked, judged, strict=False):
+        by_split.setdefault(record.split, []).append((record, found))
     agreement = _agreement([word for _, word in human], judged[len(asked) :])
     differing = [found for pair, found in zip(pairs, judged, strict=True) if pair.first != pair.second]
     result: dict[str, Any] = {
         "model": settings.model,
-        "splits": {split: asdict(found) for split, found in by_split.items()},
+        "splits": {split: asdict(_of_split(rows, spec.seed)) for split, rows in by_split.items()},
         "steady": sum(found.steady for found in differing) / max(len(differing), 1),
         "unread": sum(not found.read for found in differing),
         "human": asdict(agreement) if agreement else None,
@@ -138,19 +137,14 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _sampled(spec: Spec, inputs: Mapping[str, Path], most: int) -> list[tuple[str, str | None, Pair]]:
-    """(split, group, pair) of at most `most` evenly spaced examples of each test split, the served answer first."""
-    from tunewright.evaluate.steps import ANSWERS, tests_of
-
+def _sampled(spec: Spec, inputs: Mapping[str, Path], most: int) -> list[tuple[Record, Pair]]:
+    """At most `most` evenly spaced examples of each test split: what was served, and the pair, the served one first."""
     served = {record.id: record for record in load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl")}
-    chosen = []
-    for split, examples in tests_of(spec, load_dataset(inputs["split"])).items():
-        stride = max(1, len(examples) / most)
-        for place in range(min(most, len(examples))):
-            example = examples[int(stride * place)]
-            pair = Pair(example.request, served[example.meta.id].answer, example.answer)
-            chosen.append((split, example.meta.group, pair))
-    return chosen
+    return [
+        (served[example.meta.id], Pair(example.request, served[example.meta.id].answer, example.answer))
+        for examples in tests_of(spec, load_dataset(inputs["split"])).values()
+        for example in evenly(examples, most)
+    ]
 
 
 def _judge(settings: JudgeSpec, pairs: Sequence[Pair], file: Path) -> tuple[list[Judgement], dict[str, int]]:
@@ -202,9 +196,9 @@ def judgement(straight: str | None, turned: str | None) -> Judgement:
     return Judgement(straight, True, True) if straight == back else Judgement("tie", False, True)
 
 
-def _of_split(judged: Sequence[tuple[str | None, Judgement]], seed: int) -> Judged:
-    groups = None if any(group is None for group, _ in judged) else [str(group) for group, _ in judged]
+def _of_split(judged: Sequence[tuple[Record, Judgement]], seed: int) -> Judged:
     words = [found.better for _, found in judged]
+    groups = groups_of([record for record, _ in judged])
     preferred = ratio([Ratio(_WORTH[word], 1) for word in words], groups, seed)
     return Judged(len(words), preferred, words.count("first"), words.count("tie"), words.count("second"))
 

@@ -15,6 +15,7 @@ from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
+from tunewright.models.chat import token_counter
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
@@ -91,7 +92,7 @@ def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapp
         base.template.encode_prompt(task.prompt(portion), tokenizer)
         for examples in tests.values()
         for example in examples
-        for portion in task.portions(example.request, lambda text: len(tokenizer.encode_verbatim(text)))
+        for portion in task.portions(example.request, token_counter(tokenizer))
     )
     return max(spec.train.max_length, max(map(len, prompts)) + room_for(task.constraint, longest))
 

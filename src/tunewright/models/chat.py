@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -190,6 +190,11 @@ class ChatTemplate:
 def marks_generation(source: str) -> bool:
     """Whether a template says which text is the assistant's own."""
     return re.search(r"{%-?\s*generation\s*-?%}", source) is not None
+
+
+def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
+    """Text -> the number of its tokens."""
+    return lambda text: len(tokenizer.encode_verbatim(text))
 
 
 def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> dict[str, list[int]]:

@@ -62,8 +62,5 @@ class ClassifyTask(Conversation):
             raise Unfit(f"'{label}' is none of the labels")
         return label
 
-    def of_portion(self, answer: str) -> str:
-        return self.canonical(answer)
-
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
         return {"accuracy": Ratio(float(gold == answer), 1)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from tunewright.tasks.example import Example, Message
 
 
-class Conversation:
+class Conversation(ABC):
     """What a model is shown: the system prompt, solved examples, the request; and how its answer is written.
 
     Args:
@@ -17,6 +18,12 @@ class Conversation:
 
     def __init__(self, system: str, lead: str):
         self.system, self.lead = system.strip(), lead
+
+    @abstractmethod
+    def canonical(self, answer: str) -> str: ...
+
+    def of_portion(self, answer: str) -> str:
+        return self.canonical(answer)
 
     def portions(self, request: str, count: Callable[[str], int]) -> list[str]:  # noqa: ARG002 (the protocol)
         return [request]

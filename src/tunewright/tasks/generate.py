@@ -51,9 +51,6 @@ class GenerateTask(Conversation):
         """An answer up to the first text that ends it, without white space around it, its line ends as \\n."""
         return until(re.sub(r"\r\n?", "\n", answer), self._constraint.stop).strip()
 
-    def of_portion(self, answer: str) -> str:
-        return self.canonical(answer)
-
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
         """What an answer is worth: chrF and ROUGE-L against the right one; whether it is the same; and how much of it
         is copied from the request, and how much repeats itself.

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tunewright.data import load_dataset
+from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
-from tunewright.models.chat import answer_tokens
+from tunewright.models.chat import answer_tokens, token_counter
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
@@ -41,10 +41,8 @@ class Encoder:
 
     def lessons(self, examples: Sequence[Example]) -> list[Example]:
         """What they teach: themselves, or their portions where they are longer than the task reads at once."""
-        return [lesson for example in examples for lesson in self._task.lessons(example, self._count)]
-
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.encode_verbatim(text))
+        count = token_counter(self._tokenizer)
+        return [lesson for example in examples for lesson in self._task.lessons(example, count)]
 
     def rows(self, lessons: Sequence[Example]) -> list[Row]:
         """Encoded and audited; see `tunewright.train.encode.encode_examples`.
@@ -66,8 +64,7 @@ class Encoder:
 
     def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
         """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
-        stride = max(1, len(lessons) / most)
-        some = [lessons[int(stride * i)] for i in range(min(most, len(lessons)))]
+        some = evenly(lessons, most)
         rows = self.rows(some)
         prompts = [
             self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some

@@ -11,7 +11,7 @@ from pathlib import Path
 from tunewright.data.job import Job, Limit
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
-from tunewright.models.chat import ChatTemplate, Tokenizer
+from tunewright.models.chat import ChatTemplate, Tokenizer, token_counter
 from tunewright.tasks import Example, Task
 
 RowCheck = Callable[[Example], Iterable[str]]
@@ -141,9 +141,8 @@ class _Lengths:
         return prompt, most
 
     def _lessons(self, task: Task, example: Example) -> list[Example]:
-        tokenizer = _tokenizer(self._limit.folder)
         try:
-            return task.lessons(example, lambda text: len(tokenizer.encode_verbatim(text)))
+            return task.lessons(example, token_counter(_tokenizer(self._limit.folder)))
         except ValueError:  # its answer is no record, which is a finding of its own
             return [example]
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunewright.evaluate.predictors.base import Answer, Pieces
-from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
@@ -81,7 +81,7 @@ class _Prompted(ABC):
 
     def prompts(self, request: str) -> list[list[int]]:
         """The token ids of each portion in which a request is read; of most tasks one."""
-        portions = self._task.portions(request, lambda text: len(self._tokenizer.encode_verbatim(text)))
+        portions = self._task.portions(request, token_counter(self._tokenizer))
         return [
             self._template.encode_prompt(self._task.prompt(portion, self._shots), self._tokenizer)
             for portion in portions
