@@ -2,7 +2,7 @@
 
     python bench/tasks.py choose receipts train.lr=1e-3    # a setting, scored on held-out training rows
     python bench/tasks.py final receipts seed=0            # the setting of the docs, scored on the test parts
-    python bench/tasks.py controls receipts                # the control arms alone
+    python bench/tasks.py controls receipts                # the control arms alone; the base model shown eight examples
 
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), invoices (examples/invoices), answers (Bitext). `choose`
 never reads a test: it is scored on training rows that the split holds out, a tenth of them, of invoices one of the four
@@ -22,10 +22,13 @@ from typing import Any
 
 import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
-from tunewright.data import load_dataset
-from tunewright.evaluate.predictors import controls
+from tunewright.data import evenly, load_dataset
+from tunewright.evaluate.predictors import Predictor, controls, language_model
+from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.statistics import ratio
-from tunewright.models.torch_model import quiet_libraries
+from tunewright.models.resolve import resolve
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.measures import Ratio
 from tunewright.train.engine import fit_engine
@@ -34,6 +37,8 @@ from tunewright.train.trainer import load_adapter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"
+FEW_SHOT = 50
+"""Test examples that the base model is asked: it answers one at a time."""
 TEXT = {"type": "string"}
 INVOICE = Path(__file__).parents[1] / "examples" / "invoices" / "invoice.json"
 
@@ -133,15 +138,29 @@ def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: 
     print(f"{arm}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
 
 
+def few_shot(spec: tw.Spec, task: Task, train: Sequence[Example]) -> Predictor:
+    """The base model as it is, shown examples as `tunewright evaluate` shows them."""
+    base = resolve(spec.model, spec.folder)
+    tokenizer = TextTokenizer(base.folder)
+    shots = shots_of(train, task.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
+    longest = max(len(tokenizer.encode_verbatim(example.answer)) for example in train)
+    model = TorchNextToken(load_torch_model(base.folder))
+    return language_model(model, task, base.template, tokenizer, base.folder, longest, shots)
+
+
 def main(mode: str, name: str, overrides: list[str]) -> None:
     quiet_libraries()
     spec = tw.load_spec(project(name, mode != "choose"), overrides)
     dataset = load_dataset(tw.split(spec))
     task = task_of(spec.task)
     if mode == "controls":
-        for arm, predictor in controls(task, dataset.train).items():
+        for arm, predictor in {
+            **controls(task, dataset.train),
+            "few_shot": few_shot(spec, task, dataset.train),
+        }.items():
             for part, examples in dataset.test.items():
-                tell(arm, part, task, examples, [predictor.answer(example.request).text for example in examples])
+                asked = evenly(examples, FEW_SHOT) if arm == "few_shot" else examples
+                tell(arm, part, task, asked, [predictor.answer(example.request).text for example in asked])
         return
     run = tw.train(spec)
     manifest = read_manifest(run)
