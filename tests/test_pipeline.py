@@ -16,8 +16,8 @@ from tunewright.pipeline import ROOMS, STEPS, PipelineResult, Step, execute_step
 from tunewright.processes import sole_writer
 from tunewright.spec import Spec
 
-ALL = [name for name in STEPS if name != "judge"]
-"""The steps of a spec that names no judge."""
+ALL = [name for name in STEPS if name not in ("baseline", "judge")]
+"""The steps of a spec that names neither a judge nor how the API answers."""
 
 
 class TinyPlace:
@@ -103,6 +103,20 @@ def test_a_judge_is_asked_where_the_spec_names_one(project: Path) -> None:
     assert ran(project) == []
 
 
+def test_the_api_is_measured_where_the_spec_says_how(project: Path) -> None:
+    ran(project)
+    recorded = project / "old.jsonl"
+    recorded.write_text("{}\n")
+    api = {"recorded": "old.jsonl"}
+    assert ran(project, api=api) == ["baseline", "verdict"]
+    recorded.rename(project / "moved.jsonl")
+    assert ran(project, api={"recorded": "moved.jsonl"}) == [], "where the file lies does not matter"
+    (project / "moved.jsonl").write_text("{} \n")
+    assert ran(project, api={"recorded": "moved.jsonl"}) == ["baseline", "verdict"]
+    assert ran(project, api={"url": "https://api.example.com/v1"}) == ["baseline", "verdict"]
+    assert ran(project) == []
+
+
 def test_a_run_up_to_a_step_stops_there(project: Path) -> None:
     assert ran(project, to="split") == ["check", "split"]
 
@@ -168,7 +182,7 @@ def test_a_damaged_output_is_made_again(project: Path) -> None:
 
 @pytest.mark.parametrize("where", ["to", "from_step"])
 def test_an_unknown_step_is_refused_with_the_known_ones(where: str, project: Path) -> None:
-    with pytest.raises(UserError, match=r"no step 'tain'.*check, split, train"):
+    with pytest.raises(UserError, match=r"no step 'tain'.*check, split, baseline, train"):
         run(project, **{where: "tain"})
     assert not (project / "runs").exists()
 

@@ -18,11 +18,12 @@ from tunewright.processes import sole_writer
 from tunewright.spec import Spec
 
 if TYPE_CHECKING:
+    from tunewright.evaluate.baseline import Forecast
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
 RUNS = "runs"
-_WITHOUT_MODEL = ("check", "split")
+_WITHOUT_MODEL = ("check", "split", "baseline")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,33 @@ def check(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
 def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
     """Cut the checked data into a dataset. Returns its folder (see `tunewright.data.load_dataset`)."""
     return _up_to(spec, "split", runs, None, force).folder("split")
+
+
+def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+    """Ask the API that is paid for today the test examples, or read its recorded answers. Returns the folder with
+    `answers/api.jsonl` and `baseline.json`.
+
+    Raises:
+        UserError: the spec says neither how to ask it nor what it answered; or the endpoint refuses, or the budget is
+            reached.
+    """
+    if not spec.api.measured:
+        raise _not_asked("api.recorded=answers.csv, or api.url=https://api.openai.com/v1")
+    return _up_to(spec, "baseline", runs, None, force).folder("baseline")
+
+
+def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> Forecast:
+    """What `baseline` would ask and pay; nothing is asked."""
+    from tunewright.evaluate.baseline import forecast
+
+    if not spec.api.url:
+        raise _not_asked("api.url=https://api.openai.com/v1")
+    done = _up_to(spec, "split", runs, None, False)
+    return forecast(spec, done.folder("split"), done.runs)
+
+
+def _not_asked(keys: str) -> UserError:
+    return UserError("The spec does not say how to ask the API.", where="api", fix=f"Add to the command: {keys}")
 
 
 def plan(spec: Spec, *, runs: Path | None = None) -> Plan:

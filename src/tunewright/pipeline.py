@@ -1,6 +1,6 @@
 """The steps, what each reads and what each depends on, in one table.
 
-    raw files -> check -> split -> train -> export -> evaluate -> parity [-> judge] -> verdict
+    raw files -> check -> split [-> baseline] -> train -> export -> evaluate -> parity [-> judge] -> verdict
 
 `export` stands before `evaluate` because the verdict speaks of the quantised model that will really be served, so that
 is one of the models to be evaluated.
@@ -47,7 +47,8 @@ class Step:
         inputs: the steps whose outputs it reads.
         sections: the top-level spec keys it depends on.
         resumes: names in its unfinished output that a later try may go on from.
-        only_with: the spec key without which the step is left out.
+        only_with: spec keys of which one must be set; otherwise the step is left out.
+        reads: spec keys that name files of the user whose bytes it depends on.
         divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
     """
 
@@ -57,12 +58,13 @@ class Step:
     inputs: tuple[str, ...]
     sections: tuple[str, ...]
     resumes: tuple[str, ...] = ()
-    only_with: str = ""
+    only_with: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     divided: str = ""
 
     def is_in(self, spec: Spec) -> bool:
         """Whether it is a step of this spec's pipeline."""
-        return not self.only_with or getattr(spec, self.only_with) is not None
+        return not self.only_with or any(_set(spec, key) is not None for key in self.only_with)
 
     def inputs_of(self, spec: Spec) -> tuple[str, ...]:
         """The steps of this spec's pipeline whose outputs it reads."""
@@ -75,6 +77,9 @@ STEPS = {
         Step("check", "tunewright.data.steps:run_check", "data", (),
              ("task", "data", "model", "train.max_length", "goal")),
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
+        Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
+             ("task", "data", "api", "evaluate", "seed"), only_with=("api.url", "api.recorded"),
+             reads=("api.recorded",)),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for"),
@@ -85,9 +90,9 @@ STEPS = {
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
              ("task", "evaluate", "export", "seed")),
         Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
-             ("task", "judge", "evaluate", "seed"), only_with="judge"),
+             ("task", "judge", "evaluate", "seed"), only_with=("judge",), reads=("judge.human",)),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
-             ("check", "split", "train", "export", "evaluate", "parity", "judge"),
+             ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
              ("name", "task", "goal", "api", "traffic", "export", "seed")),
     )
 }  # fmt: skip
@@ -191,6 +196,9 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
                 sources[f"{name}.documents"] = documents_sha256(files, spec.data.document)
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
+    for key in step.reads:
+        if (file := _set(spec, key)) and spec.path(file).is_file():  # a missing one is for the step to tell
+            sources[key] = sha256_file(spec.path(file))
     if "model" in step.sections:
         sources["model"] = identity(spec.model, spec.folder)
     code = code_version(step.room)
@@ -252,6 +260,14 @@ def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
         return 1
     count: int = _named(step.divided)(spec, inputs)
     return count
+
+
+def _set(spec: Spec, key: str) -> Any:
+    """What a spec says under a key such as `api.url`; None where it doesn't."""
+    value: Any = spec
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _named(place: str) -> Any:

@@ -246,10 +246,10 @@ def test_doctor_shows_what_is_wrong_with_a_spec(project: Path) -> None:
 
 def test_doctor_looks_for_the_extras_that_a_spec_asks_for(project: Path) -> None:
     names = {check["name"] for check in json.loads(tunewright("doctor", project, "--json").stdout)}
-    assert "extra [judge]" not in names
+    assert "extra [api]" not in names
     write_project(project, judge={"model": "gpt-4o"}, data={"train": "train.jsonl", "document": "file"})
     asked = {check["name"] for check in json.loads(tunewright("doctor", project, "--json").stdout)}
-    assert asked - names == {"extra [judge]", "extra [documents]"}
+    assert asked - names == {"extra [api]", "extra [documents]"}
 
 
 def test_doctor_says_when_torch_does_not_see_the_gpu_whose_driver_is_here(tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ def compared(spec: Spec, evidence: dict[str, list[Record]]) -> Comparison:
     return compare(spec, evidence, price_book())
 
 
-def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True, **spec: Any) -> Verdict:
+def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True,
+            api_answers: list[Record] | None = None, **spec: Any) -> Verdict:  # fmt: skip
     changes = {"traffic": {"requests_per_month": 10_000_000}, **spec}
     made, evidence = make_spec(**changes), evidence_of(served, svm)
+    if api_answers:
+        evidence["api"] = api_answers
     return decide(made, compared(made, evidence), evidence, parity_passed=parity_passed)

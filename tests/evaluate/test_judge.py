@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse
 
 from tests.conftest import make_spec
+from tests.evaluate.large_model import SECRET, LargeModel, large_model
 from tunewright.artifacts import Output, read_jsonl, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.errors import UserError
@@ -25,50 +21,17 @@ from tunewright.evaluate.judge import judgement, run_judge, word_of
 from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
 from tunewright.tasks import Example, Meta
 
-SECRET = "sk-very-secret-1234567890"
 
-
-def longer(material: dict[str, str]) -> str:
+def longer(message: str) -> str:
+    material = json.loads(message)
     a, b = len(material["A"]), len(material["B"])
     return "A" if a > b else "B." if b > a else '"tie"'
 
 
-@dataclass
-class LargeModel:
-    """What the server does; tests change it."""
-
-    reply: Callable[[dict[str, str]], str] = longer
-    failures: list[Response] = field(default_factory=list)
-    """What it answers instead, one after the other."""
-    always: Response | None = None
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    url: str = ""
-
-
 @pytest.fixture
 def model() -> Iterator[LargeModel]:
-    large, app = LargeModel(), FastAPI()
-
-    @app.post("/v1/chat/completions")
-    async def complete(request: Request) -> Response:
-        body = await request.json()
-        large.asked.append(body)
-        if large.always or large.failures:
-            return large.always or large.failures.pop(0)
-        text = large.reply(json.loads(body["messages"][-1]["content"]))
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}
-        return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
-                             "choices": [choice], "usage": usage})  # fmt: skip
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        large.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
+    with large_model(longer) as large:
         yield large
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +153,7 @@ def test_an_endpoint_that_is_not_there_is_named(
 def test_a_missing_key_is_told_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(UserError, match="export JUDGE_KEY="):
-        Endpoint("https://api.example.com/v1", "large", "JUDGE_KEY")
+        Endpoint("https://api.example.com/v1", "large", "JUDGE_KEY", "judge")
 
 
 @pytest.mark.parametrize("url", ["https://user:secret@example.com/v1", "https://example.com/v1?key=secret", "ftp://x"])

@@ -11,6 +11,7 @@ from tests.conftest import make_spec
 from tests.evaluate.scenario import arm, compared, evidence_of
 from tunewright.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.evaluate.details import details
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.tasks import Example, Meta
@@ -66,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"
     target.mkdir()
-    data = verdict_data(spec, comparison, verdict, PARITY)
+    data = verdict_data(spec, comparison, verdict, PARITY) | {"details": details(spec, steps, evidence)}
     write_report(spec, data, comparison, evidence, steps, target)
     return target
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tunewright.evaluate.statistics import RESAMPLES, accuracy, macro_f1, paired, ratio, resample_counts, wilson
+from tunewright.evaluate.statistics import RESAMPLES, accuracy, macro_f1, ratio, resample_counts, wilson
 from tunewright.tasks.measures import Ratio
 
 
@@ -117,31 +117,6 @@ def test_a_label_that_a_resample_lacks_does_not_lower_macro_f1() -> None:
     assert macro_f1(gold, gold, None, 0).low == 1
 
 
-@pytest.mark.parametrize(
-    ("only_first", "only_second", "p_value"),
-    # Twice the tail of a fair coin: 2 (C(10,0) + C(10,1) + C(10,2)) / 2^10; 2 / 2^5; 1 where both are equal.
-    [(8, 2, 2 * 56 / 1024), (0, 5, 2 / 32), (3, 3, 1.0), (0, 0, 1.0), (1, 0, 1.0)],
-)
-def test_mcnemars_exact_test_is_twice_the_tail_of_a_fair_coin(
-    only_first: int, only_second: int, p_value: float
-) -> None:
-    first = [True] * only_first + [False] * only_second + [True] * 30 + [False] * 5
-    second = [False] * only_first + [True] * only_second + [True] * 30 + [False] * 5
-    result = paired(judged(first), judged(second), None, 0)
-    assert (result.only_first, result.only_second) == (only_first, only_second)
-    assert result.p_value == pytest.approx(p_value)
-    assert result.difference.value == pytest.approx((only_first - only_second) / len(first))
-
-
-def test_the_paired_interval_is_narrower_than_its_parts_where_both_fail_together() -> None:
-    rng = np.random.default_rng(4)
-    first = rng.random(300) < 0.7
-    second = np.where(rng.random(300) < 0.02, ~first, first)
-    difference = paired(judged(first.tolist()), judged(second.tolist()), None, 0).difference
-    alone = accuracy(first.tolist(), None, 0)
-    assert difference.high - difference.low < (alone.high - alone.low) / 2
-
-
 def judged(right: Sequence[bool]) -> list[Ratio]:
     return [Ratio(float(each), 1) for each in right]
 
@@ -168,10 +143,3 @@ def test_the_interval_of_f1_covers_the_truth() -> None:
         interval = ratio([Ratio(float(p), float(s)) for p, s in zip(parts, sizes, strict=True)], None, seed)
         covered += interval.low <= 0.8 <= interval.high
     assert 0.90 <= covered / 200 <= 0.99
-
-
-def test_two_measures_are_compared_by_example() -> None:
-    first, second = [Ratio(4, 4), Ratio(2, 4), Ratio(1, 2)], [Ratio(2, 4), Ratio(2, 4), Ratio(2, 2)]
-    result = paired(first, second, None, 0)
-    assert result.difference.value == pytest.approx(7 / 10 - 6 / 10)
-    assert (result.only_first, result.only_second, result.p_value) == (1, 1, 1.0)

@@ -128,5 +128,30 @@ def test_the_validation_part_is_no_result() -> None:
     assert "validation" not in " ".join(verdict(GOOD, POOR).reasons)
 
 
+def test_as_good_as_the_api_is_good_enough_even_short_of_the_goal() -> None:
+    served = arm(0.85)
+    found = verdict(served, arm(0.6), api_answers=arm(0.84, splits=("test",)))
+    assert found.decision == "switch"
+    assert "(gpt-4o: 84.0 %)" in found.sentence
+    assert found.against_api["test"].difference.value == pytest.approx(0.01)
+    assert verdict(served, arm(0.6)).decision != "switch"
+
+
+def test_worse_than_the_api_and_short_of_the_goal_is_not() -> None:
+    found = verdict(arm(0.85), arm(0.6), api_answers=arm(0.95, splits=("test",)))
+    assert found.decision != "switch"
+    assert any("-10.0 points" in reason and "not shown to be within" in reason for reason in found.reasons)
+
+
+def test_a_control_as_good_as_the_api_means_classical() -> None:
+    assert verdict(arm(0.85), arm(0.85), api_answers=arm(0.85, splits=("test",))).decision == "classical"
+
+
+def test_the_api_is_compared_on_what_it_answered() -> None:
+    found = verdict(arm(0.85), arm(0.6), api_answers=arm(0.9, splits=("test",))[:10])
+    assert found.against_api["test"].only_first + found.against_api["test"].only_second == 0
+    assert any("of 10 examples" in reason for reason in found.reasons)
+
+
 def test_the_verdict_says_that_the_api_was_not_measured() -> None:
     assert any("gpt-4o on these examples has not been measured" in reason for reason in verdict(GOOD, POOR).reasons)

@@ -140,6 +140,32 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
         assert httpx.get(f"{address}/health").json() == {"status": "ok"}
 
 
+def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
+    import shutil
+
+    from tunewright.serve.server import running_server
+
+    runs = tmp_path / "runs"
+    shutil.copytree(short_run.runs, runs, symlinks=True)
+    with running_server(short_run.latest("export") / "bundle") as address:
+        api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null"]
+        dry = tunewright("baseline", str(short_run.project), *SHORT, *api, "--dry-run", "--runs", str(runs))
+        assert "16 questions to gpt-4o, 0 of them answered before" in dry.stdout, dry.stderr
+        done = tunewright("run", str(short_run.project), *SHORT, *api, "--runs", str(runs), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for split, found in report["verdict"]["against_api"].items():
+        assert (found["difference"]["value"], found["only_first"], found["only_second"]) == (0, 0, 0)
+        now = report["comparison"]["apis"]["gpt-4o"]["scores"][split]
+        assert now["headline"] == report["comparison"]["arms"]["served"]["scores"][split]["headline"]
+    assert report["comparison"]["usage_from"] == "api"
+    # It answers in bare labels, which is what is taught; what it was paid is told.
+    assert report["baseline"]["unread"] == 0
+    html = Path(report["report"]).read_text("utf-8")
+    assert "What gpt-4o answers today" in html
+    assert (runs / "paid.sqlite").is_file()
+
+
 def test_a_changed_chat_template_is_not_served(short_run: ShortRun, tmp_path: Path) -> None:
     import shutil
 

@@ -21,13 +21,15 @@ class Cost:
     """Machines that stand ready, for a served model."""
 
 
-def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: int) -> Cost:
+def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: int,
+             cached_tokens: float = 0) -> Cost:  # fmt: skip
     """`requests` answers a month from an API.
 
     Args:
-        prompt_tokens: mean tokens in one prompt; answer_tokens: mean tokens in one answer.
+        prompt_tokens, answer_tokens: mean tokens in one prompt and in one answer.
+        cached_tokens: mean tokens of a prompt that the API had read before.
     """
-    each = (prompt_tokens * price.usd_in + answer_tokens * price.usd_out) / 1e6
+    each = price.usd(prompt_tokens, answer_tokens, cached_tokens)
     return Cost(each * requests, each * 1000)
 
 

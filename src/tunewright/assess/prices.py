@@ -52,8 +52,16 @@ class ApiPrice(BaseModel):
 
     usd_in: float
     """USD for a million prompt tokens."""
+    usd_cached: float | None = None
+    """USD for a million prompt tokens that the endpoint has read before; None: as much as any other."""
     usd_out: float
     """USD for a million answer tokens."""
+
+    def usd(self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0) -> float:
+        """The price of an answer. `cached_tokens`: those of the prompt that were read before."""
+        cached = self.usd_in if self.usd_cached is None else self.usd_cached
+        fresh = (prompt_tokens - cached_tokens) * self.usd_in + cached_tokens * cached
+        return (fresh + answer_tokens * self.usd_out) / 1e6
 
 
 Priced = TypeVar("Priced", MachinePrice, ApiPrice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli import assess, data, doctor, init, models, plan, recipes, run, serve, spec, steps, train
+from tunewright.cli import assess, baseline, data, doctor, init, models, plan, recipes, run, serve, spec, steps, train
 from tunewright.version import __version__
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.add_typer(assess.app, name="assess")
 app.add_typer(data.app, name="data")
+app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 for name, verb in steps.VERBS.items():

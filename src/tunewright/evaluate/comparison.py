@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, latency, score
@@ -12,6 +12,8 @@ from tunewright.tasks import task_of
 
 SERVED = "served"
 ADAPTER = "adapter"
+API = "api"
+"""The API that is paid for today, where it was asked or its answers are recorded."""
 
 CONTROLS = {
     "svm": "the linear SVM",
@@ -46,6 +48,16 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Mean tokens of one request to the API."""
+
+    prompt_tokens: float
+    answer_tokens: float
+    cached_tokens: float = 0.0
+    """Those of the prompt that the API had read before."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     arms: dict[str, Arm]
     """Measured arms by key."""
@@ -54,8 +66,9 @@ class Comparison:
     splits: tuple[str, ...]
     headline: str
     """The name of the task's measure."""
-    prompt_tokens: float
-    answer_tokens: float
+    usage: Usage
+    usage_from: str
+    """Where `usage` is from: "spec", "api" (counted by it) or "model" (counted with the tuned model's own prompt)."""
 
     @property
     def control(self) -> Arm:
@@ -66,11 +79,13 @@ class Comparison:
         )
 
 
-def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook) -> Comparison:
+def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
+            counted: Usage | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
-    Where the spec does not give the API's token counts they are those of the tuned model's own prompt and tokenizer: a
-    low estimate, as an API needs a longer prompt to do as well.
+    Args:
+        counted: tokens as the API counted them. Where neither it nor the spec says them they are those of the tuned
+            model's own prompt and tokenizer: a low estimate, as an API needs a longer prompt to do as well.
     """
     machine = prices.machine(spec.traffic.machine)
     arms = {}
@@ -87,26 +102,34 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
         scores = {split: score(records, spec.seed) for split, records in by_split.items()}
         arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    prompt = float(spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served))
-    answer = float(spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served))
-    return Comparison(
-        arms,
-        _apis(spec, prices, prompt, answer),
-        tuple(arms[SERVED].scores),
-        task_of(spec.task).headline,
-        prompt,
-        answer,
+    usage = counted or Usage(
+        sum(record.prompt_tokens for record in served) / len(served),
+        sum(record.answer_tokens for record in served) / len(served),
     )
+    usage_from = "api" if counted else "model"
+    if spec.api.prompt_tokens or spec.api.answer_tokens:
+        usage_from = "spec"
+        usage = Usage(spec.api.prompt_tokens or usage.prompt_tokens, spec.api.answer_tokens or usage.answer_tokens)
+    apis = _apis(spec, prices, usage, evidence.get(API, ()))
+    return Comparison(arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, usage_from)
 
 
-def _apis(spec: Spec, prices: PriceBook, prompt: float, answer: float) -> dict[str, Arm]:
+def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
+    """Every API of the price book; of the one paid for today also how it `answered`, where that is known."""
     prices.api(spec.api.model)
     names = [spec.api.model, *(name for name in prices.apis if name != spec.api.model)]
-    return {
+    arms = {
         name: Arm(name, f"API {name}", {}, None, api_cost(
-            prices.apis[name], prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month))
+            prices.apis[name], prompt_tokens=usage.prompt_tokens, answer_tokens=usage.answer_tokens,
+            cached_tokens=usage.cached_tokens, requests=spec.traffic.requests_per_month))
         for name in names
     }  # fmt: skip
+    if answered:
+        now = arms[spec.api.model]
+        scores = {split: score(records, spec.seed) for split, records in _by_split(answered).items()}
+        timed = [record for record in answered if record.latency_ms]
+        arms[spec.api.model] = replace(now, scores=scores, latency=latency(timed) if timed else None)
+    return arms
 
 
 def _label(key: str, spec: Spec) -> str:

@@ -2,98 +2,245 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.evaluate.paid import Paid, PaidAnswers
+from tunewright.evaluate.budget import Budget, BudgetReachedError
+from tunewright.evaluate.pace import Pace, wait_asked_for
+from tunewright.evaluate.paid import Ending, Paid, PaidAnswers
 
-_AT_ONCE = 8
+ENTRA = "entra"
+"""In place of the variable of a key: sign in through Entra ID."""
+
+_AT_ONCE = 16
 _RETRIES = 6
 """Of a request that is refused for now; the client waits as long as the endpoint asks, or longer each time."""
+_READINGS = 3
+"""Times that a request is sent whose answer breaks off or is no chat completion."""
+_SECONDS = 120.0
+_SCOPE = "https://cognitiveservices.azure.com/.default"
 
 Chat = Sequence[dict[str, str]]
 """Messages of a conversation, with role and content."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation that an endpoint is to go on with."""
+
+    messages: Chat
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Other arguments of the request."""
+    most: int = 0
+    """Tokens that the answer may have, where there is a budget."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is sent."""
+        return len(json.dumps([list(self.messages), dict(self.options)], ensure_ascii=False).encode())
 
 
 class Endpoint:
     """One model behind an endpoint.
 
     Args:
-        key_variable: the environment variable that holds the key; none where no key is needed.
+        model: its name there.
+        key: the environment variable that holds the key; none where no key is needed; ENTRA to sign in.
+        section: the part of the spec that says all this, for error messages.
 
     Raises:
         UserError: the key is not there.
     """
 
-    def __init__(self, url: str, model: str, key_variable: str | None):
-        from openai import OpenAI
+    def __init__(self, url: str, model: str, key: str | None, section: str):
+        from openai import DefaultHttpxClient, OpenAI
 
-        key = os.environ.get(key_variable, "") if key_variable else "none"
-        if not key:
-            raise UserError(
-                f"The key for {url} is not set.",
-                where=f"environment variable {key_variable}",
-                fix=f"Type: export {key_variable}=…  (a local endpoint without keys: judge.key=null)",
-            )
-        self._url, self._model = url, model
-        self._client = OpenAI(base_url=url, api_key=key, max_retries=_RETRIES)
+        self._url, self._model, self._section = url, model, section
+        self._pace = Pace(_AT_ONCE)
+        hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
+        self._client = OpenAI(
+            base_url=url, api_key=self._credential(key), max_retries=_RETRIES, timeout=_SECONDS,
+            http_client=DefaultHttpxClient(event_hooks=hooks),
+        )  # fmt: skip
 
-    def ask_all(self, chats: Sequence[Chat], paid: PaidAnswers) -> Iterator[tuple[int, Paid]]:
-        """The answer to each conversation, by its place, as they come in; those that were paid for before come first.
+    def _credential(self, key: str | None) -> str | Callable[[], str]:
+        if key is None:
+            return "none"
+        if key == ENTRA:
+            from azure.identity import DefaultAzureCredential, get_bearer_token_provider
+
+            signed_in: Callable[[], str] = get_bearer_token_provider(DefaultAzureCredential(), _SCOPE)
+            return signed_in
+        if found := os.environ.get(key):
+            return found
+        raise UserError(
+            f"The key for {self._url} is not set.",
+            where=f"environment variable {key}",
+            fix=f"Type: export {key}=…  (a local endpoint without keys: {self._section}.key=null; Azure with Entra ID: "
+            f"{self._section}.key={ENTRA})",
+        )
+
+    def ask_all(self, questions: Sequence[Question], paid: PaidAnswers,
+                budget: Budget | None = None) -> Iterator[tuple[int, Paid]]:  # fmt: skip
+        """The answer to each question, by its place, as they come in; those that were paid for before come first.
 
         Raises:
-            UserError: the endpoint refuses, or can't be reached. What came in before is kept.
+            UserError: the endpoint refuses, or can't be reached, or the budget is reached. What came in is kept.
         """
-        left = []
-        for place, chat in enumerate(chats):
-            if known := paid.get(self._asked(chat)):
+        left: dict[str, list[int]] = {}
+        for place, question in enumerate(questions):
+            if known := paid.get(self._asked(question)):
+                if budget:
+                    budget.count(question.size, known)
                 yield place, known
             else:
-                left.append(place)
+                left.setdefault(json.dumps(self._asked(question)), []).append(place)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            pending = {pool.submit(self._ask, chats[place]): place for place in left}
+            pending = {pool.submit(self._ask, questions[same[0]], budget): same for same in left.values()}
+            kept: set[Future[Paid]] = set()
             try:
                 for done in as_completed(pending):
-                    place, answer = pending[done], done.result()
-                    paid.put(self._asked(chats[place]), answer)
-                    yield place, answer
+                    answer = done.result()
+                    paid.put(self._asked(questions[pending[done][0]]), answer)
+                    kept.add(done)
+                    for place in pending[done]:
+                        yield place, answer
+            except BudgetReachedError:
+                raise self._no_budget(len(questions)) from None
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+                for future in pending.keys() - kept:  # what was under way is paid too
+                    if not future.cancelled() and not future.exception():
+                        paid.put(self._asked(questions[pending[future][0]]), future.result())
 
-    def _asked(self, chat: Chat) -> list[object]:
-        return [self._url, self._model, list(chat)]
+    def known(self, questions: Sequence[Question], paid: PaidAnswers) -> dict[int, Paid]:
+        """The answers that were paid for before, by the place of their question."""
+        found = ((place, paid.get(self._asked(question))) for place, question in enumerate(questions))
+        return {place: answer for place, answer in found if answer}
 
-    def _ask(self, chat: Chat) -> Paid:
+    def _asked(self, question: Question) -> list[Any]:
+        asked: list[Any] = [self._url, self._model, list(question.messages)]
+        return [*asked, dict(question.options)] if question.options else asked
+
+    def _ask(self, question: Question, budget: Budget | None) -> Paid:
+        with self._pace.turn():
+            reserved = budget.reserve(question.size, question.most) if budget else 0.0
+            answer = None
+            try:
+                answer = self._answered(question)
+            finally:
+                if budget:
+                    budget.settle(reserved, question.size, answer)
+            return answer
+
+    def _answered(self, question: Question) -> Paid:
         import openai
 
+        for _ in range(_READINGS):
+            try:
+                raw = self._client.chat.completions.with_raw_response.create(
+                    model=self._model,
+                    messages=list(question.messages),  # type: ignore[arg-type]
+                    **question.options,
+                )
+                return _paid(raw.parse(), raw.elapsed.total_seconds() * 1000)
+            except _MalformedError as error:
+                broken: Exception = error
+            except openai.BadRequestError as error:
+                if error.code == "content_filter":
+                    return Paid("", ending="refused")
+                raise self._explained(error) from None
+            except openai.OpenAIError as error:
+                raise self._explained(error) from None
+            except ValueError as error:  # the client hands on that a body is no JSON
+                broken = error
+            except Exception as error:
+                if known := self._not_signed_in(error):
+                    raise known from None
+                raise
+        raise self._explained(broken)
+
+    def _not_signed_in(self, error: Exception) -> UserError | None:
         try:
-            reply = self._client.chat.completions.create(model=self._model, messages=list(chat))  # type: ignore[arg-type]
-        except openai.OpenAIError as error:
-            raise self._explained(error) from None
-        usage = reply.usage
-        text = reply.choices[0].message.content if reply.choices else None
-        return Paid(text or "", usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+            from azure.core.exceptions import ClientAuthenticationError
+        except ImportError:
+            return None
+        if not isinstance(error, ClientAuthenticationError):
+            return None
+        return UserError(
+            "Entra ID gives no token for this endpoint.", where=self._url,
+            fix="Type: az login  (on Azure: give the machine's identity the role Cognitive Services OpenAI User)",
+        )  # fmt: skip
+
+    def _no_budget(self, count: int) -> UserError:
+        return UserError(
+            f"The next answer could pass the budget ({self._section}.budget_usd).",
+            where=self._url,
+            why=f"Of {count:,} questions those that were answered are kept, and are not paid again.",
+            fix=f"Allow more, or ask fewer: {self._section}.budget_usd=…, {self._section}.sample=…; then type the same "
+            "command again.",
+        )
 
     def _explained(self, error: Exception) -> UserError:
         """What to do about a refusal. Its own text is shown only where it can't hold what was sent."""
         import openai
 
-        again = "What was answered is kept: type the same command again."
+        again, section = "What was answered is kept: type the same command again.", self._section
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 what, fix = "The endpoint does not accept this key.", "Check the key, then type the same command again."
             case openai.NotFoundError():
-                what, fix = f"The endpoint has no model '{self._model}'.", "Check judge.model and judge.url."
+                what = f"The endpoint has no model '{self._model}'."
+                fix = f"Check {section}.model and {section}.url."
             case openai.RateLimitError():
                 what, fix = "The endpoint refuses more requests for now, or the account is spent.", again
+                if (seconds := wait_asked_for(error.response.headers)) > 1:
+                    fix = f"It asks to wait {seconds:,.0f} s. {again}"
             case openai.APITimeoutError():
                 what, fix = "The endpoint does not answer in time.", again
             case openai.APIConnectionError():
-                what, fix = "The endpoint can't be reached.", f"Check judge.url and the network. {again}"
+                what, fix = "The endpoint can't be reached.", f"Check {section}.url and the network. {again}"
+            case openai.BadRequestError() if section == "api":
+                what = f"The endpoint does not take this request (status 400{_named(error)})."
+                fix = f"Leave out what this model does not take: api.structured=false, api.temperature=null. {again}"
             case openai.APIStatusError(status_code=status):
                 what, fix = f"The endpoint answered with status {status}.", again
             case _:
                 what, fix = f"The endpoint's answer can't be used ({type(error).__name__}).", again
         return UserError(what, where=self._url, fix=fix)
+
+
+class _MalformedError(Exception):
+    """An answer that is no chat completion."""
+
+
+def _named(error: Any) -> str:
+    """The argument that an endpoint complains of: a word of ours, never text of what was sent."""
+    name = str(error.param or "")
+    return f", {name}" if name.replace("_", "").replace(".", "").isalpha() else ""
+
+
+def _paid(reply: Any, latency_ms: float) -> Paid:
+    """What counts of a chat completion.
+
+    Raises:
+        _MalformedError: it is none.
+    """
+    choices = getattr(reply, "choices", None)
+    if not choices or getattr(choices[0], "message", None) is None:
+        raise _MalformedError
+    choice, usage = choices[0], getattr(reply, "usage", None)
+    ending: Ending = "cut" if choice.finish_reason == "length" else "whole"
+    if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
+        ending = "refused"
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Paid(
+        choice.message.content or "", getattr(usage, "prompt_tokens", 0) or 0,
+        getattr(usage, "completion_tokens", 0) or 0, getattr(details, "cached_tokens", 0) or 0, ending,
+        round(latency_ms, 1),
+    )  # fmt: skip

@@ -18,7 +18,7 @@ from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
 from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
-from tunewright.evaluate.endpoint import Chat, Endpoint
+from tunewright.evaluate.endpoint import Chat, Endpoint, Question
 from tunewright.evaluate.evidence import Record, groups_of, load_records
 from tunewright.evaluate.paid import PAID, PaidAnswers
 from tunewright.evaluate.statistics import Interval, ratio, wilson
@@ -149,18 +149,16 @@ def _sampled(spec: Spec, inputs: Mapping[str, Path], most: int) -> list[tuple[Re
 
 def _judge(settings: JudgeSpec, pairs: Sequence[Pair], file: Path) -> tuple[list[Judgement], dict[str, int]]:
     """(each pair judged, tokens used)."""
-    endpoint = Endpoint(settings.url, settings.model, settings.key)
+    endpoint = Endpoint(settings.url, settings.model, settings.key, "judge")
     differing = [place for place, pair in enumerate(pairs) if pair.first != pair.second]
-    chats = [
-        chat
-        for place in differing
-        for chat in (_chat(settings.rubric, pairs[place]), _chat(settings.rubric, _turned(pairs[place])))
+    questions = [
+        Question(_chat(settings.rubric, pair)) for place in differing for pair in (pairs[place], _turned(pairs[place]))
     ]
-    say(f"  {len(chats)} questions to {settings.model} at {settings.url}")
+    say(f"  {len(questions)} questions to {settings.model} at {settings.url}")
     words: dict[int, str | None] = {}
     used = {"prompt_tokens": 0, "answer_tokens": 0}
-    with PaidAnswers(file) as paid, track("judge", max(len(chats), 1), "answers") as tracker:
-        for place, answer in endpoint.ask_all(chats, paid):
+    with PaidAnswers(file) as paid, track("judge", max(len(questions), 1), "answers") as tracker:
+        for place, answer in endpoint.ask_all(questions, paid):
             words[place] = word_of(answer.text)
             used["prompt_tokens"] += answer.prompt_tokens
             used["answer_tokens"] += answer.answer_tokens

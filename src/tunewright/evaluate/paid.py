@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.artifacts import sha256_json
+from tunewright.assess.prices import ApiPrice
 
 PAID = "paid.sqlite"
+
+Ending = Literal["whole", "cut", "refused"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,17 @@ class Paid:
     """An answer of an API."""
 
     text: str
-    prompt_tokens: int
-    answer_tokens: int
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    cached_tokens: int = 0
+    """Tokens of the prompt that the endpoint had read before, which cost less."""
+    ending: Ending = "whole"
+    """cut: it reached its length. refused: the model, or a filter before or behind it, would not answer."""
+    latency_ms: float = 0.0
+    """From sending the request that was answered to having its answer."""
+
+    def usd(self, price: ApiPrice) -> float:
+        return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens)
 
 
 class PaidAnswers:
@@ -28,23 +41,20 @@ class PaidAnswers:
     def __init__(self, file: Path):
         self._database = sqlite3.connect(file)
         self._database.execute(
-            "CREATE TABLE IF NOT EXISTS answers (asked TEXT PRIMARY KEY, text TEXT NOT NULL, "
-            "prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL, "
+            "CREATE TABLE IF NOT EXISTS paid (asked TEXT PRIMARY KEY, answer TEXT NOT NULL, "
             "at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
         )
 
     def get(self, asked: Any) -> Paid | None:
-        """The answer to what was asked: endpoint, model and messages, as plain values."""
-        row = self._database.execute(
-            "SELECT text, prompt_tokens, answer_tokens FROM answers WHERE asked = ?", (sha256_json(asked),)
-        ).fetchone()
-        return Paid(*row) if row else None
+        """The answer to what was asked: endpoint, model and question, as plain values."""
+        row = self._database.execute("SELECT answer FROM paid WHERE asked = ?", (sha256_json(asked),)).fetchone()
+        return Paid(**json.loads(row[0])) if row else None
 
     def put(self, asked: Any, answer: Paid) -> None:
         with self._database:
             self._database.execute(
-                "INSERT OR REPLACE INTO answers (asked, text, prompt_tokens, answer_tokens) VALUES (?, ?, ?, ?)",
-                (sha256_json(asked), answer.text, answer.prompt_tokens, answer.answer_tokens),
+                "INSERT OR REPLACE INTO paid (asked, answer) VALUES (?, ?)",
+                (sha256_json(asked), json.dumps(asdict(answer))),
             )
 
     def __enter__(self) -> PaidAnswers:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.data.examine import load_examination
-from tunewright.evaluate.comparison import SERVED, Comparison
+from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record
 from tunewright.evaluate.table import arm_rows, second_measure
 from tunewright.evaluate.verdict import Verdict
@@ -38,6 +38,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
     """
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
     texts = _requests(inputs["split"])
+    answered = {record.id: record.answer for record in evidence.get(API, ())}
     labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
         **data,
@@ -48,9 +49,13 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "dots": [_dots(split, comparison) for split in comparison.splits],
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
+        "labels_of": ARM_LABELS | {API: spec.api.model},
         "confusions": {split: _confusions([r for r in served if r.split == split]) for split in labelled},
         "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
-        "mistakes": [(record, texts[record.id]) for record in _surest_mistakes(served)],
+        "mistakes": [
+            {"record": record, "text": texts[record.id], "api": answered.get(record.id)}
+            for record in _surest_mistakes(served)
+        ],
         "findings": load_examination(inputs["check"]).findings,
         "steps": [json.loads((path / MANIFEST).read_text("utf-8")) for path in inputs.values()],
     }

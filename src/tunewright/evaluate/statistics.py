@@ -1,4 +1,4 @@
-"""Intervals and paired tests."""
+"""Measures over many examples, with their intervals; of two predictors on the same examples see `pairs`."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None, seed: int) ->
     parts, wholes = np.array(measured, float).T
     if (wholes == 1).all() and np.isin(parts, (0, 1)).all():
         return accuracy(parts.astype(bool).tolist(), groups, seed)
-    counts = resample_counts(_units(groups, len(parts)), seed)
-    low, high = np.quantile(_shares(counts @ parts, counts @ wholes), [0.025, 0.975])
-    return Interval(float(_shares(parts.sum(), wholes.sum())), float(low), float(high))
+    counts = resample_counts(units(groups, len(parts)), seed)
+    low, high = np.quantile(shares(counts @ parts, counts @ wholes), [0.025, 0.975])
+    return Interval(float(shares(parts.sum(), wholes.sum())), float(low), float(high))
 
 
-def _shares(parts: Any, wholes: Any) -> Any:
+def shares(parts: Any, wholes: Any) -> Any:
     """Sums of parts over those of wholes; nothing of nothing is 0."""
     return np.divide(parts, np.maximum(wholes, 1e-12))
 
 
-def _units(groups: Sequence[str] | None, count: int) -> Sequence[str]:
+def units(groups: Sequence[str] | None, count: int) -> Sequence[str]:
     """What is resampled: the groups, or single examples."""
     return groups if groups is not None else [str(number) for number in range(count)]
 
@@ -88,7 +88,7 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
     for row, answer in enumerate(answers):
         if answer in index:
             answer_hot[row, index[answer]] = 1
-    counts = resample_counts(_units(groups, len(gold)), seed)
+    counts = resample_counts(units(groups, len(gold)), seed)
 
     def f1(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         true = weights @ (gold_hot * answer_hot)
@@ -110,32 +110,3 @@ def resample_counts(groups: Sequence[str], seed: int) -> npt.NDArray[np.float64]
     member_of = np.array([names[group] for group in groups])
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     return drawn[:, member_of].astype(float)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Two predictors on the same examples: the difference of their headlines (first minus second)."""
-
-    difference: Interval
-    p_value: float
-    """Exact sign test, which of right and wrong answers is McNemar's: the chance of so uneven a split of the examples
-    on which one does better, if both were equally good."""
-    only_first: int
-    """Examples on which the first does better."""
-    only_second: int
-
-
-def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str] | None, seed: int) -> Paired:
-    """The sign test and a paired bootstrap interval. Source: McNemar 1947; Efron & Tibshirani 1993, ch. 13."""
-    from scipy.stats import binomtest
-
-    (ones, of_ones), (others, of_others) = np.array(first, float).T, np.array(second, float).T
-    gaps = _shares(ones, of_ones) - _shares(others, of_others)
-    only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    counts = resample_counts(_units(groups, len(gaps)), seed)
-    draws = _shares(counts @ ones, counts @ of_ones) - _shares(counts @ others, counts @ of_others)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    difference = float(_shares(ones.sum(), of_ones.sum()) - _shares(others.sum(), of_others.sum()))
-    return Paired(Interval(difference, float(low), float(high)), p_value, only_first, only_second)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
-from tunewright.evaluate.comparison import ADAPTER, SERVED, compare
+from tunewright.evaluate.comparison import ADAPTER, API, SERVED, Usage, compare
+from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
 from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
@@ -25,6 +27,7 @@ from tunewright.tasks import Example, NextTokenModel, task_of
 from tunewright.train.history import longest_answer
 
 ANSWERS = "answers"
+BASELINE = "baseline.json"
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -100,16 +103,30 @@ def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapp
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Evidence and parity -> `verdict.json`, `report.html` and `report.md`."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
-    comparison = compare(spec, evidence, price_book())
+    baseline = None
+    if asked := inputs.get("baseline"):
+        evidence[API] = load_records(asked / ANSWERS / f"{API}.jsonl")
+        baseline = json.loads((asked / BASELINE).read_text("utf-8"))
+    comparison = compare(spec, evidence, price_book(), usage_of(baseline) if baseline else None)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
     data = verdict_data(spec, comparison, verdict, parity)
+    data["details"] = details(spec, inputs, evidence)
+    if baseline:
+        data["baseline"] = baseline
     if judge := inputs.get("judge"):
         data["judge"] = json.loads((judge / "judge.json").read_text("utf-8"))
     write_json(output.path / "verdict.json", data)
     write_report(spec, data, comparison, evidence, inputs, output.path)
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def usage_of(baseline: Mapping[str, Any]) -> Usage | None:
+    """The API's own count, from what `baseline.json` holds; None where it did not count."""
+    if not baseline["prompt_tokens"]:
+        return None
+    return Usage(baseline["prompt_tokens"], baseline["answer_tokens"], baseline["cached_tokens"])
 
 
 def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:

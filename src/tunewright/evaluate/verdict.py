@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import CascadeResult, apply_threshold, choose_threshold
-from tunewright.evaluate.comparison import CONTROLS, SERVED, Arm, Comparison
+from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
-from tunewright.evaluate.statistics import Interval, Paired, paired
+from tunewright.evaluate.pairs import Paired, paired
+from tunewright.evaluate.statistics import Interval
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -36,27 +37,33 @@ class Verdict:
     """By test split: coverage and accuracy at that threshold."""
     against_control: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the best control arm on the same examples."""
+    against_api: dict[str, Paired] = field(default_factory=dict)
+    """By test split: the served model against the API paid for today, on the examples that it answered."""
 
 
 def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool) -> Verdict:
     """Choose among the five decisions.
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
-    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. The worst split decides. Where the
-    best control arm meets the goal nothing larger is recommended; where an arm of our own meets it but costs more than
-    the API, money decides; where none meets it, a cascade is tried at a threshold chosen on validation data.
+    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, an arm
+    that is not inferior to it (on every split the difference, paired by example, is not below -`goal.margin`, up to an
+    error of 5 %) is as good as what there is today, and so good enough too. The worst split decides. Where the best
+    control arm is good enough nothing larger is recommended; where an arm of our own is but costs more than the API,
+    money decides; where none is, a cascade is tried at a threshold chosen on validation data.
     """
     now = next(iter(comparison.apis.values()))
     cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
     served, control = comparison.arms[SERVED], comparison.control
+    api = {
+        arm.key: _against(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
+        for arm in (served, control)
+    }
     reasons = [_goal_reason(arm, spec) for arm in (served, control)]
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
-    reasons.append(
-        f"The accuracy of {now.key} on these examples has not been measured; the goal of {_pct(spec.goal.accuracy)} is "
-        "the spec's."
-    )
-    own = next((arm for arm in (control, served) if _meets(arm, spec) and (arm is control or parity_passed)), None)
+    reasons += _api_reasons(now, api[SERVED], spec)
+    good = (arm for arm in (control, served) if _meets(arm, spec) or _is_as_good(arm, api[arm.key], spec))
+    own = next((arm for arm in good if arm is control or parity_passed), None)
     threshold, cascade = (None, {}) if own else _cascade(spec, evidence[SERVED])
     decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
     return Verdict(
@@ -65,6 +72,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
         threshold=threshold, cascade=cascade,
         against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
+        against_api=api[SERVED],
     )  # fmt: skip
 
 
@@ -125,8 +133,8 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[D
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
-            f"{advice} {task_of(spec.task).claim(_pct(_worst(own).value))} of the hardest test split and costs "
-            f"{_usd(cost)} a month against {_usd(paid)} for {now.key}."
+            f"{advice} {task_of(spec.task).claim(_pct(_worst(own).value))} of the hardest test split"
+            f"{_beside(own, now)} and costs {_usd(cost)} a month against {_usd(paid)} for {now.key}."
         )
         return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
@@ -137,6 +145,42 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[D
         return "cheaper-api", cheap, sentence
     sentence = f"Keep {now.key}: at this volume it costs {_usd(paid)} a month, a machine of your own {_usd(cost)}."
     return "keep-api", paid, sentence
+
+
+def _beside(own: Arm, now: Arm) -> str:
+    """What the API reaches on the split where an arm does worst."""
+    split = min(own.scores, key=lambda name: own.scores[name].headline.value)
+    return f" ({now.key}: {_pct(now.scores[split].headline.value)})" if split in now.scores else ""
+
+
+def _api_reasons(now: Arm, against: dict[str, Paired], spec: Spec) -> list[str]:
+    """What is known of the API's accuracy, and how the served model stands to it."""
+    if not against:
+        return [
+            f"The accuracy of {now.key} on these examples has not been measured; the goal of "
+            f"{_pct(spec.goal.accuracy)} is the spec's. To measure it: api.url or api.recorded in the spec."
+        ]
+    reasons = []
+    for split, found in against.items():
+        score, gap = now.scores[split], found.difference
+        outcome = "shown to be within" if found.not_inferior(spec.goal.margin) else "not shown to be within"
+        reasons.append(
+            f"On {split}, {now.key} {task_of(spec.task).claim(_pct(score.headline.value))} "
+            f"({_pct(score.headline.low)}–{_pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
+            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}), {outcome} the "
+            f"{100 * spec.goal.margin:.1f} points that it may be worse."
+        )
+    return reasons
+
+
+def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
+    """Whether an arm is fast enough and on no split inferior to the API, as far as that was measured."""
+    as_good = bool(against) and all(found.not_inferior(spec.goal.margin) for found in against.values())
+    return as_good and _fast(arm, spec)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
 
 
 def _worst(arm: Arm) -> Interval:
@@ -185,7 +229,7 @@ def _against(first: Sequence[Record], second: Sequence[Record], seed: int) -> di
     other = {record.id: record for record in second}
     result = {}
     for split in dict.fromkeys(r.split for r in first if r.split != VALIDATION):
-        part = [record for record in first if record.split == split]
+        part = [record for record in first if record.split == split and record.id in other]
         against = [other[record.id].headline for record in part]
         result[split] = paired([record.headline for record in part], against, groups_of(part), seed)
     return result

@@ -13,8 +13,9 @@ from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
 from tunewright.evaluate.comparison import ADAPTER, SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
+from tunewright.evaluate.pairs import paired
 from tunewright.evaluate.predictors import Answer
-from tunewright.evaluate.statistics import Interval, paired, ratio
+from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.evaluate.steps import ANSWERS, deployed_splits
 from tunewright.export.bundle import load_bundle
 from tunewright.progress import say

@@ -4,6 +4,7 @@ from tunewright.spec.load import file_spec, load_spec, parse_spec
 from tunewright.spec.schema import (
     FROZEN,
     SPEC_FILE,
+    ApiSpec,
     DataSpec,
     FileSpec,
     GoalSpec,
@@ -14,6 +15,6 @@ from tunewright.spec.schema import (
 )
 
 __all__ = [
-    "FROZEN", "SPEC_FILE", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "Spec", "file_spec", "load_spec",
+    "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "Spec", "file_spec", "load_spec",
     "parse_spec", "spec_schema", "spec_sha256",
 ]  # fmt: skip

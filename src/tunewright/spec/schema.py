@@ -17,6 +17,7 @@ from pydantic import (
     PrivateAttr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from tunewright.artifacts import sha256_json
@@ -215,6 +216,43 @@ class ApiSpec(_Section):
     """Tokens in the prompt you send it, ticket included. By default those of the tuned model's own, shorter prompt."""
     answer_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, where the API writes more than the bare answer."""
+    url: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """An OpenAI-compatible endpoint, which is then asked the test examples, for money; of Azure OpenAI \
+https://NAME.openai.azure.com/openai/v1. Without it nothing is asked."""
+    key: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
+through Entra ID."""
+    deployment: str | None = None
+    """The model's name at the endpoint, where it is another than in the price book."""
+    prompt: str | None = None
+    """The system prompt that you send; {labels} and {fields} in it are replaced. By default the task's instruction, \
+with what may be answered listed."""
+    shots: Annotated[int, Field(ge=0)] = 0
+    """Solved examples of the training part that it is shown before each request."""
+    structured: bool = True
+    """Confine its answers to the labels or the record's schema (response_format), where the endpoint can."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """How freely it chooses its words; null for models that take none."""
+    max_tokens: Annotated[int, Field(ge=1)] = 1000
+    """Tokens that one answer may have."""
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """At most this many examples of each test split are asked, evenly spaced."""
+    budget_usd: Annotated[float, Field(ge=0)] = 5.0
+    """What the answers may cost in all, at the price book's prices. It stops before it would be passed."""
+    recorded: Path | None = None
+    """A file of what the API answered to the test's texts: stored completions, or text and answer in the columns that \
+`data` names. Nothing is asked then."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ApiSpec:
+        if self.url and self.recorded:
+            raise ValueError("url has it asked, recorded says what it answered: name one of them")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is, or will be, an answer of it to the test examples."""
+        return bool(self.url or self.recorded)
 
 
 class TrafficSpec(_Section):
@@ -234,7 +272,8 @@ class JudgeSpec(_Section):
     url: Annotated[str, AfterValidator(_endpoint)] = "https://api.openai.com/v1"
     """An OpenAI-compatible endpoint; of Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
     key: str | None = "OPENAI_API_KEY"
-    """The environment variable that holds the key, never the key itself; null where none is needed."""
+    """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
+through Entra ID."""
     sample: Annotated[int, Field(ge=1)] = 100
     """Examples of each test split that are judged, each in two questions."""
     human: Path | None = None
@@ -316,6 +355,8 @@ class Spec(_Section):
         data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
         if self.judge and self.judge.human:
             data["judge"]["human"] = str(self.path(self.judge.human))
+        if self.api.recorded:
+            data["api"]["recorded"] = str(self.path(self.api.recorded))
         data["data"]["frozen"] = str(self.frozen_folder) if self.frozen_folder else None
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
@@ -346,7 +387,10 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
 
     Where the data, the frozen test and the model lie is left out: their bytes are hashed by whoever reads them.
     """
-    data = spec.model_dump(mode="json", exclude={"model": True, "data": {"train", "frozen"}})
+    data = spec.model_dump(
+        mode="json",
+        exclude={"model": True, "data": {"train", "frozen"}, "judge": {"human"}, "api": {"recorded"}},
+    )
     data["data"]["test"] = list(data["data"]["test"])
     if not sections:
         return sha256_json(data)

@@ -1,0 +1,197 @@
+"""The step `baseline`: how the API that is paid for today answers the test examples.
+
+It is asked (`api.url`), each answer kept so that nothing is paid twice, or its earlier answers are read
+(`api.recorded`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tunewright.artifacts import Output, write_json, write_jsonl
+from tunewright.assess import price_book
+from tunewright.data import Dataset, evenly, load_dataset
+from tunewright.errors import UserError
+from tunewright.evaluate.budget import Budget
+from tunewright.evaluate.comparison import API
+from tunewright.evaluate.endpoint import Endpoint, Question
+from tunewright.evaluate.evidence import Record, score
+from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
+from tunewright.evaluate.predictors.language_model import shots_of
+from tunewright.evaluate.questions import asked_task, question, read
+from tunewright.evaluate.recorded import key, recorded_answers
+from tunewright.evaluate.steps import ANSWERS, BASELINE, tests_of
+from tunewright.progress import say, track
+from tunewright.spec import Spec
+from tunewright.tasks import Example, Task, task_of
+
+_BYTES_A_TOKEN = 4
+"""Of English text, roughly, before an endpoint has counted."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What asking would take."""
+
+    questions: int
+    kept: int
+    """Those among them that were paid for before."""
+    prompt_tokens: int
+    """Of those that are left; roughly, by their bytes."""
+    usd: float
+    """At the prices of the price book, with answers as long as the data's."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The test examples that the API answers, by split, and the question about each."""
+
+    task: Task
+    examples: list[tuple[str, Example]]
+    questions: list[Question]
+
+
+def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    """Dataset -> `answers/api.jsonl`, `replies.jsonl` with the replies as they came, and `baseline.json`."""
+    dataset = load_dataset(inputs["split"])
+    replies = _recorded(spec, dataset) if spec.api.recorded else _asked_now(spec, dataset, output.path.parent / PAID)
+    records, rows = [], []
+    task = asked_task(spec)
+    for split, example, reply in replies:
+        answer = read(task, reply.text) if reply.ending != "refused" else None
+        text = reply.text if answer is None else answer
+        records.append(
+            Record(example.meta.id, split, example.answer, text, None, reply.latency_ms, reply.prompt_tokens,
+                   reply.answer_tokens, example.meta.group, task.measures(example.request, example.answer, text))
+        )  # fmt: skip
+        rows.append({"id": example.meta.id, "split": split, "readable": answer is not None, **asdict(reply)})
+    (output.path / ANSWERS).mkdir()
+    write_jsonl(output.path / ANSWERS / f"{API}.jsonl", (asdict(record) for record in records))
+    write_jsonl(output.path / "replies.jsonl", rows)
+    result = _summary(spec, dataset, records, rows)
+    write_json(output.path / BASELINE, result)
+    for sentence in result["told"]:
+        say(f"  {sentence}")
+    output.result = {
+        **{f"{split} {task.headline}": round(score(part, spec.seed).headline.value, 4)
+           for split, part in _by_split(records).items()},
+        "usd": round(result["usd"], 4),
+    }  # fmt: skip
+
+
+def forecast(spec: Spec, split: Path, runs: Path) -> Forecast:
+    """What `run_baseline` would ask and pay.
+
+    Args:
+        runs: the folder of all outputs, where paid answers are kept.
+    """
+    asked = _asked(spec, load_dataset(split))
+    known: set[int] = set()
+    if (runs / PAID).exists():
+        with PaidAnswers(runs / PAID) as paid:
+            known = set(_endpoint(spec).known(asked.questions, paid))
+    left = [place for place in range(len(asked.questions)) if place not in known]
+    sent = sum(asked.questions[place].size for place in left) // _BYTES_A_TOKEN
+    written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // _BYTES_A_TOKEN
+    usd = price_book().api(spec.api.model).usd(sent, written)
+    return Forecast(len(asked.questions), len(known), sent, usd)
+
+
+def _asked(spec: Spec, dataset: Dataset) -> _Asked:
+    task = asked_task(spec)
+    shots = shots_of(dataset.train, task.answers, spec.api.shots, str.encode) if spec.api.shots else []
+    examples = list(_sampled(spec, dataset))
+    return _Asked(task, examples, [question(task, example.request, shots, spec.api) for _, example in examples])
+
+
+def _sampled(spec: Spec, dataset: Dataset) -> Iterator[tuple[str, Example]]:
+    for split, examples in tests_of(spec, dataset).items():
+        for example in evenly(examples, spec.api.sample or max(len(examples), 1)):
+            yield split, example
+
+
+def _endpoint(spec: Spec) -> Endpoint:
+    assert spec.api.url
+    return Endpoint(spec.api.url, spec.api.deployment or spec.api.model, spec.api.key, "api")
+
+
+def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[tuple[str, Example, Paid]]:
+    asked, endpoint = _asked(spec, dataset), _endpoint(spec)
+    budget = Budget(spec.api.budget_usd, price_book().api(spec.api.model))
+    say(f"  {len(asked.questions):,} questions to {spec.api.model} at {spec.api.url}, for ${spec.api.budget_usd:,.2f} "
+        "at most")  # fmt: skip
+    replies: dict[int, Paid] = {}
+    with PaidAnswers(file) as paid, track("baseline", max(len(asked.questions), 1), "answers") as tracker:
+        for place, reply in endpoint.ask_all(asked.questions, paid, budget):
+            replies[place] = reply
+            tracker.update(len(replies))
+    return [(*asked.examples[place], replies[place]) for place in sorted(replies)]
+
+
+def _recorded(spec: Spec, dataset: Dataset) -> list[tuple[str, Example, Paid]]:
+    assert spec.api.recorded
+    file = spec.path(spec.api.recorded)
+    answers = recorded_answers(spec, file)
+    found = [
+        (split, example, Paid(answers[key(example.request)]))
+        for split, example in _sampled(spec, dataset)
+        if key(example.request) in answers
+    ]
+    missing = [split for split in dataset.test if split not in {split for split, _, _ in found}]
+    if missing:
+        raise UserError(
+            f"This file answers no text of the test split {', '.join(missing)}.",
+            where=file,
+            why=f"It holds {len(answers):,} answers; they are found by the text that was asked.",
+            fix="Check that it is about these test examples, and that its columns are those that `data` names.",
+        )
+    return found
+
+
+def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
+             replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # fmt: skip
+    """What `baseline.json` holds."""
+    endings = Counter(reply["ending"] for reply in replies)
+    unread = sum(not reply["readable"] and reply["ending"] == "whole" for reply in replies)
+    price = price_book().api(spec.api.model)
+    counted = [reply for reply in replies if reply["prompt_tokens"]]
+    usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted)
+    means = {
+        name: fmean(reply[name] for reply in counted) if counted else None
+        for name in ("prompt_tokens", "answer_tokens", "cached_tokens")
+    }
+    of = {split: len(examples) for split, examples in tests_of(spec, dataset).items()}
+    told = []
+    for split, part in _by_split(records).items():
+        found = score(part, spec.seed).headline
+        told.append(
+            f"{spec.api.model} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
+            f"of {split}; {len(part):,} of its {of[split]:,} examples are answered."
+        )
+    if flaws := [f"{count:,} {name}" for count, name in (
+        (endings["refused"], "refused"), (endings["cut"], f"cut at {spec.api.max_tokens:,} tokens (api.max_tokens)"),
+        (unread, "no answer of the task"),
+    ) if count]:  # fmt: skip
+        told.append(f"Of its replies, {', '.join(flaws)}; all of these count as they are, mostly as wrong.")
+    if counted:
+        share = sum(r["cached_tokens"] for r in counted) / max(sum(r["prompt_tokens"] for r in counted), 1)
+        told.append(
+            f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
+            f"{means['answer_tokens']:,.1f} out a request, at the prices of {price_book().as_of}."
+        )
+    return {
+        "model": spec.api.model, "source": "recorded" if spec.api.recorded else "asked", "usd": usd,
+        "refused": endings["refused"], "cut": endings["cut"], "unread": unread, **means, "told": told,
+    }  # fmt: skip
+
+
+def _by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        parts.setdefault(record.split, []).append(record)
+    return parts

@@ -1,0 +1,75 @@
+"""A cap on what is spent: requests are let through only while it can't be passed."""
+
+from __future__ import annotations
+
+from threading import Condition
+
+from tunewright.assess.prices import ApiPrice
+from tunewright.evaluate.paid import Paid
+
+_TOKENS_A_BYTE = 1.0
+"""Of a prompt at most: no tokenizer of today needs more. English has a quarter."""
+_RESERVE = 1.2
+"""What a prompt may cost over the dearest so far, byte by byte."""
+_FRAME = 64
+"""Bytes of a conversation that are not its text."""
+
+
+class BudgetReachedError(Exception):
+    """One more request could pass the limit."""
+
+
+class Budget:
+    """What may be spent on one model. Safe to use from several threads.
+
+    Args:
+        limit: USD.
+        price: of the model.
+    """
+
+    def __init__(self, limit: float, price: ApiPrice):
+        self._limit, self._price = limit, price
+        self._changed = Condition()
+        self._reserved, self._under_way = 0.0, 0
+        self._tokens_a_byte: float | None = None
+        self.spent = 0.0
+        """USD, of the answers that are in."""
+
+    def reserve(self, size: int, most: int) -> float:
+        """Set aside what a request can cost at most, in USD; waits for those under way where they may leave enough.
+
+        Args:
+            size: bytes of the prompt.
+            most: tokens that its answer may have.
+
+        Raises:
+            BudgetReachedError: it could pass the limit.
+        """
+        with self._changed:
+            while self.spent + self._reserved + (amount := self._most(size, most)) > self._limit:
+                if not self._under_way:
+                    raise BudgetReachedError
+                self._changed.wait()
+            self._reserved += amount
+            self._under_way += 1
+            return amount
+
+    def _most(self, size: int, most: int) -> float:
+        each = min(_RESERVE * self._tokens_a_byte, _TOKENS_A_BYTE) if self._tokens_a_byte else _TOKENS_A_BYTE
+        return self._price.usd((size + _FRAME) * each, most)
+
+    def settle(self, amount: float, size: int, answer: Paid | None) -> None:
+        """An answer is in, or there is none, and the amount need not be set aside any more."""
+        with self._changed:
+            self._reserved -= amount
+            self._under_way -= 1
+            if answer:
+                self.count(size, answer)
+            self._changed.notify_all()
+
+    def count(self, size: int, answer: Paid) -> None:
+        """Add an answer's cost to what is spent."""
+        with self._changed:
+            self.spent += answer.usd(self._price)
+            seen = answer.prompt_tokens / (size + _FRAME)
+            self._tokens_a_byte = max(self._tokens_a_byte or 0.0, seen) or None

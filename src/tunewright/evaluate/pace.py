@@ -1,0 +1,73 @@
+"""How fast an endpoint is asked: as many requests at once as it bears, and none while it asks to wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Condition
+from typing import Any
+
+_USUAL_PAUSE = 1.0
+"""Seconds, where a refusal does not say how long to wait."""
+
+
+class Pace:
+    """The number of requests under way: halved by a refusal, one more for each round that is answered.
+
+    Source: additive increase, multiplicative decrease, Chiu & Jain 1989. `before` and `after` are the hooks of an HTTP
+    client, so that its own retries are held back too.
+
+    Args:
+        most: requests at once at the very most.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._limit, self._under_way = most, float(most), 0
+        self._free_from = 0.0
+        self._changed = Condition()
+
+    @property
+    def at_once(self) -> int:
+        """Requests that may be under way now."""
+        return int(self._limit)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits until one more request may be under way."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._under_way < self.at_once)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def before(self, _request: Any) -> None:
+        """Waits as long as the endpoint has asked for."""
+        while (left := self._free_from - time.monotonic()) > 0:
+            time.sleep(left)
+
+    def after(self, response: Any) -> None:
+        """Takes note of how a request went."""
+        with self._changed:
+            if response.status_code == 429:
+                now = time.monotonic()
+                if now >= self._free_from:  # of a burst that is refused only the first counts
+                    self._limit = max(1.0, self._limit / 2)
+                self._free_from = max(self._free_from, now + wait_asked_for(response.headers))
+            elif response.is_success:
+                self._limit = min(float(self._most), self._limit + 1 / self._limit)
+                self._changed.notify_all()
+
+
+def wait_asked_for(headers: Mapping[str, str]) -> float:
+    """Seconds that the headers of a refusal ask to wait; a second where they don't say."""
+    for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return max(0.0, float(headers[name]) / per_second)
+        except (KeyError, ValueError):
+            continue
+    return _USUAL_PAUSE

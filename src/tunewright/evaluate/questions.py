@@ -1,0 +1,144 @@
+"""What a large model is asked instead of a tuned one, and how its reply is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunewright.evaluate.endpoint import Question
+from tunewright.spec import ApiSpec, Spec
+from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
+
+_LABEL = "label"
+"""The key of the label in a structured reply."""
+_LISTS = {"classify": ("{labels}", "The labels:"), "extract": ("{fields}", "The fields:")}
+_FORMS = {
+    OneOf: "Reply with one of the labels, spelt as it stands there, and nothing else.",
+    JsonRecord: "Reply with a JSON object of this JSON Schema, and nothing else. What the text does not say is left "
+    "out. Dates are written as YYYY-MM-DD where the schema asks for dates.\n{schema}",
+}
+_UNKNOWN_TO_STRICT = ("minLength", "maxLength", "title", "default", "examples", "$schema", "$id", "uniqueItems")
+"""Keywords that OpenAI's strict mode refuses; the reply is checked against the whole schema anyway."""
+
+
+def asked_task(spec: Spec) -> Task:
+    """The spec's task with the prompt that the large model gets: the one that is used today, or the instruction with
+    what may be answered listed."""
+    task = spec.task
+    instruction = spec.api.prompt or task.instruction
+    place, title = _LISTS.get(task.kind, ("", ""))
+    if place and place not in instruction and not spec.api.prompt:
+        instruction = f"{instruction.rstrip()}\n\n{title}\n{place}"
+    return task_of(task.model_copy(update={"instruction": instruction}))
+
+
+def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSpec) -> Question:
+    """A request as the large model is asked it."""
+    messages = [{"role": each.role, "content": each.content} for each in task.prompt(request, shots)]
+    constraint = task.constraint
+    options: dict[str, Any] = {"max_completion_tokens": settings.max_tokens}
+    if settings.temperature is not None:
+        options["temperature"] = settings.temperature
+    if not isinstance(constraint, FreeText):
+        structured = settings.structured
+        if structured:
+            options["response_format"] = _response_format(constraint)
+        if not structured or isinstance(constraint, JsonRecord):
+            schema = json.dumps(getattr(constraint, "schema", None), ensure_ascii=False)
+            form = _FORMS[type(constraint)].replace("{schema}", schema)
+            messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
+    if shots and settings.structured and isinstance(constraint, OneOf):
+        messages = [_structured(each) if each["role"] == "assistant" else each for each in messages]
+    return Question(messages, options, settings.max_tokens)
+
+
+def _structured(message: dict[str, str]) -> dict[str, str]:
+    return {**message, "content": json.dumps({_LABEL: message["content"]}, ensure_ascii=False)}
+
+
+def read(task: Task, text: str) -> str | None:
+    """A reply as the task's answer in canonical form; None where it is none.
+
+    Around what was asked for it may have white space, a code fence or quotes, and labels may be in capitals.
+    """
+    plain = text.strip()
+    if plain.startswith("```"):
+        plain = plain.strip("`").removeprefix("json").strip()
+    match task.constraint:
+        case OneOf(answers):
+            known = {answer.casefold(): answer for answer in answers}
+            return known.get(_label(plain).casefold())
+        case JsonRecord():
+            try:
+                return task.canonical(json.dumps(_without_nulls(json.loads(plain)), ensure_ascii=False))
+            except (ValueError, RecursionError):  # Unfit is one of them
+                return None
+        case FreeText():
+            try:
+                return task.canonical(text)
+            except Unfit:
+                return None
+
+
+def _label(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if isinstance(value, Mapping):
+        value = value.get(_LABEL, "")
+    return str(value).strip().strip("\"'`.").strip()
+
+
+def _without_nulls(value: Any) -> Any:
+    """A record without the keys whose value is null: strict mode knows no other way to leave a field out."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+def _response_format(constraint: OneOf | JsonRecord) -> dict[str, Any]:
+    if isinstance(constraint, OneOf):
+        schema: dict[str, Any] = {
+            "type": "object", "properties": {_LABEL: {"type": "string", "enum": list(constraint.answers)}},
+            "required": [_LABEL], "additionalProperties": False,
+        }  # fmt: skip
+        strict = True
+    else:
+        strict = not _open(constraint.schema)
+        schema = _strict(constraint.schema) if strict else dict(constraint.schema)
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": strict, "schema": schema}}
+
+
+def _open(schema: Any) -> bool:
+    """Whether some object of a schema may have keys that the schema does not name, which strict mode can't express."""
+    if isinstance(schema, Mapping):
+        return bool(schema.get("additionalProperties")) or any(map(_open, schema.values()))
+    return isinstance(schema, list) and any(map(_open, schema))
+
+
+def _strict(schema: Any) -> Any:
+    """A schema in OpenAI's strict form: every key required, an optional one may be null, one word for branches."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {key: value for key, value in schema.items() if key not in _UNKNOWN_TO_STRICT}
+    if "oneOf" in made:
+        made["anyOf"] = made.pop("oneOf")
+    for key in ("anyOf", "items"):
+        if key in made:
+            made[key] = _strict(made[key])
+    for key in ("properties", "$defs"):
+        if key in made:
+            made[key] = {name: _strict(part) for name, part in made[key].items()}
+    if "properties" in made:
+        required = schema.get("required", ())
+        made["properties"] = {
+            name: part if name in required else {"anyOf": [part, {"type": "null"}]}
+            for name, part in made["properties"].items()
+        }
+        made["required"], made["additionalProperties"] = list(made["properties"]), False
+    return made

@@ -1,0 +1,129 @@
+"""Where a predictor does worse: its headline on parts of the test, by length, language, time and group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.data.language import language_of
+from tunewright.evaluate.evidence import Record, groups_of
+from tunewright.evaluate.pairs import holm
+from tunewright.evaluate.statistics import Interval, ratio, resample_counts, shares, units
+from tunewright.tasks import Example
+
+Numbers = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+LEAST = 20
+"""Examples of the smallest slice that is told."""
+_PARTS = 3
+"""Slices by length and by time."""
+_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a test split."""
+
+    split: str
+    by: str
+    """length, language, time or group."""
+    name: str
+    count: int
+    headline: Interval
+    rest: float
+    """The headline on the split's other examples."""
+    p_value: float
+    """The chance of so much less than the rest if they were alike, corrected for the number of slices (Holm)."""
+
+    @property
+    def falls_short(self) -> bool:
+        return self.p_value < _CHANCE
+
+
+def slices(records: Sequence[Record], examples: Mapping[str, Example], seed: int) -> list[Slice]:
+    """The slices of every test split, the worst first.
+
+    Args:
+        records: one predictor's, of test splits.
+        examples: the examples by id.
+    """
+    found: list[Slice] = []
+    for split in dict.fromkeys(record.split for record in records):
+        part = [record for record in records if record.split == split]
+        for by, names in _cuts([examples[record.id] for record in part]):
+            for name in dict.fromkeys(filter(None, names)):
+                chosen = np.array([each == name for each in names])
+                if LEAST <= chosen.sum() <= len(part) - LEAST:
+                    found.append(_slice(split, by, str(name), part, chosen, seed))
+    corrected = holm([each.p_value for each in found])
+    told = [
+        Slice(each.split, each.by, each.name, each.count, each.headline, each.rest, p_value)
+        for each, p_value in zip(found, corrected, strict=True)
+    ]
+    return sorted(told, key=lambda each: (each.p_value, each.headline.value))
+
+
+def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, seed: int) -> Slice:
+    inside = [record for record, is_in in zip(part, chosen, strict=True) if is_in]
+    parts, wholes = np.array([record.headline for record in part], float).T
+    rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
+    headline = ratio([record.headline for record in inside], groups_of(inside), seed)
+    return Slice(split, by, name, len(inside), headline, rest, _less(parts, wholes, chosen, groups_of(part), seed))
+
+
+def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] | None, seed: int) -> float:
+    """The chance of a share so much lower among the chosen, if they were like the rest: Fisher's exact test for right
+    and wrong answers to single examples, else the difference in standard errors of a bootstrap over whole groups."""
+    if groups is None and (wholes == 1).all() and np.isin(parts, (0, 1)).all():
+        from scipy.stats import fisher_exact
+
+        right, wrong = parts.astype(bool), ~parts.astype(bool)
+        table = [
+            [int((right & chosen).sum()), int((wrong & chosen).sum())],
+            [int((right & ~chosen).sum()), int((wrong & ~chosen).sum())],
+        ]
+        return float(fisher_exact(table, "less").pvalue)
+    counts = resample_counts(units(groups, len(parts)), seed)
+    draws = shares(counts @ (parts * chosen), counts @ (wholes * chosen)) - shares(
+        counts @ (parts * ~chosen), counts @ (wholes * ~chosen)
+    )
+    gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
+    spread = float(draws.std())
+    return NormalDist().cdf(gap / spread) if spread else float(gap >= 0)
+
+
+def _cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
+    """(by what, the slice of each example or None) of each way to cut a split."""
+    lengths = [len(example.request.split()) for example in examples]
+    yield "length", _ranked(lengths, "{} to {} words")
+    yield "language", [language_of(example.request) for example in examples]
+    times = [example.meta.time for example in examples]
+    if all(times):
+        yield "time", _ranked([str(time) for time in times], "{} to {}")
+    groups = [example.meta.group for example in examples]
+    if all(groups):
+        yield "group", groups
+
+
+def _ranked(values: Sequence[Any], form: str) -> list[str | None]:
+    """Thirds by rank, equal values together, named by their ends; None where there are fewer than three values."""
+    if len(set(values)) < _PARTS:
+        return [None] * len(values)
+    ranked = sorted(values)
+    edges = [ranked[len(ranked) * part // _PARTS] for part in range(1, _PARTS)]
+
+    def place(value: Any) -> int:
+        return sum(value >= edge for edge in edges)
+
+    ends = {}
+    for part in range(_PARTS):
+        inside = [value for value in ranked if place(value) == part]
+        if inside:
+            ends[part] = form.format(inside[0], inside[-1])
+    return [ends[place(value)] for value in values]

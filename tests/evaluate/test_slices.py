@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+
+from tunewright.evaluate.evidence import Record
+from tunewright.evaluate.slices import LEAST, Slice, slices
+from tunewright.tasks import Example, Meta
+
+GERMAN = "Wo ist mein Paket geblieben und wann kommt es endlich bei mir an"
+ENGLISH = "please tell me where my parcel is and when it will arrive"
+
+
+def found(texts: list[str], right: list[bool], *, times: list[str] | None = None, groups: list[str] | None = None,
+          measured: bool = False) -> list[Slice]:  # fmt: skip
+    records, examples = [], {}
+    for number, (text, is_right) in enumerate(zip(texts, right, strict=True)):
+        meta = Meta(id=str(number), time=times[number] if times else None, group=groups[number] if groups else None)
+        examples[meta.id] = Example.of(text, "a", meta)
+        measures = {"field F1": (2.0 if is_right else 1.0, 2.0)} if measured else {}
+        answer = "a" if is_right else "b"
+        records.append(Record(meta.id, "test", "a", answer, 0.9, 1.0, 10, 1, meta.group, measures))
+    return slices(records, examples, 0)
+
+
+def test_a_language_that_the_model_does_not_know_is_named() -> None:
+    told = found([ENGLISH] * 100 + [GERMAN] * 40, [True] * 95 + [False] * 5 + [True] * 20 + [False] * 20)
+    assert (told[0].by, told[0].name, told[0].count) == ("language", "de", 40)
+    assert told[0].falls_short
+    assert told[0].headline.value == 0.5
+    assert told[0].rest == 0.95
+    assert not [each for each in told if each.name == "en" and each.falls_short]
+
+
+def test_long_texts_that_fail_are_named_by_their_length() -> None:
+    lengths = [5 + n % 30 for n in range(180)]
+    told = found(["word " * length for length in lengths], [length < 25 for length in lengths])
+    assert told[0].by == "length"
+    assert told[0].name == "25 to 34 words"
+    assert told[0].falls_short
+
+
+def test_times_are_cut_in_thirds() -> None:
+    times = [f"2026-{1 + n // 20:02}-01" for n in range(120)]
+    told = found(["same text here"] * 120, [n < 90 for n in range(120)], times=times)
+    assert (told[0].by, told[0].name) == ("time", "2026-05-01 to 2026-06-01")
+    assert told[0].falls_short
+
+
+def test_groups_are_slices_and_small_ones_are_not_told() -> None:
+    groups = ["big"] * 60 + ["bad"] * 40 + ["tiny"] * (LEAST - 1)
+    told = found(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)
+    assert [each.name for each in told if each.by == "group"] == ["bad", "big"]
+    # Three groups: that one of them is worse may be a matter of the group, which so few can't tell from chance.
+    assert told[0].headline.value == 0
+
+
+def test_measures_that_are_shares_are_sliced_too() -> None:
+    right = [True] * 100 + [n % 2 == 0 for n in range(60)]
+    told = found([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)
+    assert told[0].name == "de"
+    assert told[0].headline.value == 0.75
+    assert told[0].falls_short
+
+
+def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
+    rng, named = np.random.default_rng(1), 0
+    for _ in range(200):
+        texts = ["word " * int(length) for length in rng.integers(3, 40, 150)]
+        named += any(each.falls_short for each in found(texts, (rng.random(150) < 0.85).tolist()))
+    assert named / 200 <= 0.08
