@@ -79,7 +79,7 @@ STEPS = {
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
         Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
              ("task", "data", "api", "evaluate", "seed"), only_with=("api.url", "api.recorded"),
-             reads=("api.recorded",)),
+             reads=("api.recorded", "prices")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for"),
@@ -93,7 +93,7 @@ STEPS = {
              ("task", "judge", "evaluate", "seed"), only_with=("judge",), reads=("judge.human",)),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
-             ("name", "task", "goal", "api", "traffic", "export", "seed")),
+             ("name", "task", "goal", "api", "traffic", "costs", "export", "seed"), reads=("prices",)),
     )
 }  # fmt: skip
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tunewright.assess import api_cost, host_cost, price_book
-from tunewright.assess.cost import HOURS_A_MONTH, MAX_UTILISATION, SECONDS_A_MONTH
+from tunewright.assess.cost import COOLING_SECONDS, HOURS_A_MONTH, MAX_UTILISATION, SECONDS_A_MONTH, Service
 from tunewright.assess.prices import MachinePrice
 from tunewright.errors import UserError
 from tunewright.spec.schema import Spec
 
 MACHINE = MachinePrice(usd_per_hour=0.1, cores=2)
+
+
+def steady(seconds: float, target: float = 60) -> Service:
+    return Service(seconds, seconds, target)
 
 
 def test_ten_million_tickets_on_gpt_4o_cost_14_000_usd_a_month() -> None:
@@ -26,7 +31,7 @@ def test_an_api_costs_in_proportion_to_its_requests() -> None:
 
 
 def test_one_machine_stands_ready_even_for_little_traffic() -> None:
-    cost = host_cost(MACHINE, seconds_per_answer=0.01, requests=100, peak_to_average=1)
+    cost = host_cost(MACHINE, steady(0.01), requests=100, peak_to_average=1)
     assert cost.replicas == 1
     assert cost.usd_per_month == pytest.approx(0.1 * HOURS_A_MONTH)
     assert cost.usd_per_1000 == pytest.approx(cost.usd_per_month * 10)
@@ -34,16 +39,50 @@ def test_one_machine_stands_ready_even_for_little_traffic() -> None:
 
 def test_machines_are_sized_for_the_peak_at_the_allowed_utilisation() -> None:
     # 10 answers a second on average, 40 at the peak, 0.1 s each: 4 busy machines, of which 70 % may be used: 5.7.
-    cost = host_cost(MACHINE, seconds_per_answer=0.1, requests=round(10 * SECONDS_A_MONTH), peak_to_average=4)
+    cost = host_cost(MACHINE, steady(0.1), requests=round(10 * SECONDS_A_MONTH), peak_to_average=4)
     assert cost.replicas == 6
     assert cost.usd_per_month == pytest.approx(6 * 0.1 * HOURS_A_MONTH)
 
 
 @pytest.mark.parametrize("requests", [10**6, 10**7, 10**8])
 def test_no_machine_is_busier_at_the_peak_than_allowed(requests: int) -> None:
-    cost = host_cost(MACHINE, seconds_per_answer=0.05, requests=requests, peak_to_average=3)
+    cost = host_cost(MACHINE, steady(0.05), requests=requests, peak_to_average=3)
     assert cost.replicas
     assert requests / SECONDS_A_MONTH * 3 * 0.05 / cost.replicas <= MAX_UTILISATION
+
+
+def test_a_machine_is_less_busy_where_answers_may_hardly_wait() -> None:
+    assert steady(0.1, target=60).utilisation == pytest.approx(MAX_UTILISATION)
+    tight, tighter = steady(0.1, target=0.15).utilisation, steady(0.1, target=0.12).utilisation
+    assert tighter < tight < MAX_UTILISATION
+
+
+@pytest.mark.parametrize("target", [0.13, 0.2, 0.3])
+def test_at_the_utilisation_chosen_95_of_100_answers_come_in_time(target: float) -> None:
+    """Requests at random times before one server that takes 0.1 s for each, answered in their order."""
+    service, random = steady(0.1, target), np.random.default_rng(0)
+    arrivals = np.cumsum(random.exponential(service.seconds / service.utilisation, 100_000))
+    free, late = 0.0, 0
+    for arrival in arrivals:
+        free = max(free, arrival) + service.seconds
+        late += free - arrival > target + 1e-9
+    assert late / 100_000 <= 0.065  # the formula is for busy servers: with hardly any room it is a little off
+
+
+def test_redundancy_is_a_floor() -> None:
+    cost = host_cost(MACHINE, steady(0.01), requests=100, peak_to_average=1, redundancy=2)
+    assert cost.replicas == 2
+
+
+def test_what_scales_to_zero_costs_in_proportion_to_the_time_it_is_up() -> None:
+    sleepy = MACHINE.model_copy(update={"scales_to_zero": True})
+    rare, busy, crowded = (
+        host_cost(sleepy, steady(0.1), requests=requests, peak_to_average=1) for requests in (100, 10**6, 10**9)
+    )
+    # Once in 7.3 hours: up for the five minutes after.
+    assert rare.usd_per_month == pytest.approx(100 * COOLING_SECONDS / 3600 * 0.1, rel=0.01)
+    assert busy.usd_per_month == pytest.approx(0.1 * HOURS_A_MONTH, rel=0.01)
+    assert crowded.usd_per_month > 50 * busy.usd_per_month
 
 
 def test_the_names_that_a_spec_has_by_default_have_prices() -> None:

@@ -95,7 +95,7 @@ def test_no_difference_in_few_groups_is_no_proof() -> None:
 def test_the_group_bootstrap_of_a_difference_covers_the_truth() -> None:
     """Groups in which the first alone is right on 20 % of the examples, or on none: 8 % on the mean."""
     rng, hits = np.random.default_rng(3), 0
-    for seed in range(80):
+    for seed in range(120):
         first, groups = [], []
         for group in range(60):
             better = rng.random(10) < (0.2 if rng.random() < 0.4 else 0.0)
@@ -103,7 +103,7 @@ def test_the_group_bootstrap_of_a_difference_covers_the_truth() -> None:
             groups += [str(group)] * 10
         found = paired(judged(first), judged([False] * 600), groups, seed)
         hits += found.difference.low <= 0.08 <= found.difference.high
-    assert 0.89 <= hits / 80 <= 0.99
+    assert 0.87 <= hits / 120 <= 0.99
 
 
 def test_the_claim_of_no_inferiority_is_wrong_once_in_twenty() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"
     target.mkdir()
-    data = verdict_data(spec, comparison, verdict, PARITY) | {"details": details(spec, steps, evidence)}
+    data = verdict_data(spec, comparison, verdict, PARITY) | {"details": asdict(details(spec, steps, evidence))}
     write_report(spec, data, comparison, evidence, steps, target)
     return target
 

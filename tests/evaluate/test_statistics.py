@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tunewright.evaluate.statistics import RESAMPLES, accuracy, macro_f1, ratio, resample_counts, wilson
+from tunewright.evaluate import statistics
+from tunewright.evaluate.statistics import RESAMPLES, Resamples, accuracy, macro_f1, ratio, wilson
 from tunewright.tasks.measures import Ratio
 
 
@@ -75,11 +76,20 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 def test_a_resample_draws_whole_groups() -> None:
-    counts = resample_counts(["a", "b", "a", "c", "b"], 0)
+    (counts,) = Resamples(["a", "b", "a", "c", "b"], 5, 0).sums(np.eye(5))
     assert counts.shape == (RESAMPLES, 5)
     assert (counts[:, 0] == counts[:, 2]).all()
     assert (counts[:, 1] == counts[:, 4]).all()
     assert (counts[:, 0] + counts[:, 1] + counts[:, 3] == 3).all()
+
+
+def test_many_examples_are_drawn_bit_by_bit_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random((90, 2))
+    whole = Resamples(None, 90, 1).sums(values, values[:, 0])
+    monkeypatch.setattr(statistics, "_KEPT", 20)
+    parts = Resamples(None, 90, 1).sums(values, values[:, 0])
+    for one, other in zip(whole, parts, strict=True):
+        assert other == pytest.approx(one)
 
 
 def random_answers(labels: int, count: int) -> tuple[list[str], list[str]]:

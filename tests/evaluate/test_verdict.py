@@ -144,7 +144,14 @@ def test_worse_than_the_api_and_short_of_the_goal_is_not() -> None:
 
 
 def test_a_control_as_good_as_the_api_means_classical() -> None:
-    assert verdict(arm(0.85), arm(0.85), api_answers=arm(0.85, splits=("test",))).decision == "classical"
+    same = {"api_answers": arm(0.85, splits=("test",)), "goal": {"margin": 0.05}}
+    assert verdict(arm(0.85), arm(0.85), **same).decision == "classical"
+
+
+def test_no_difference_in_a_hundred_examples_is_no_proof_of_two_points() -> None:
+    found = verdict(arm(0.85), arm(0.85), api_answers=arm(0.85, splits=("test",)))
+    assert found.decision != "classical"
+    assert any("not shown to be within the 2.0 points" in reason for reason in found.reasons)
 
 
 def test_the_api_is_compared_on_what_it_answered() -> None:

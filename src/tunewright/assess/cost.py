@@ -11,6 +11,8 @@ HOURS_A_MONTH = 730.0
 SECONDS_A_MONTH = HOURS_A_MONTH * 3600
 # Above this share of its measured throughput a server's queue grows fast.
 MAX_UTILISATION = 0.7
+COOLING_SECONDS = 300.0
+"""How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Cost:
     """Machines that stand ready, for a served model."""
 
 
-def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: int,
+def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float,
              cached_tokens: float = 0) -> Cost:  # fmt: skip
     """`requests` answers a month from an API.
 
@@ -33,14 +35,55 @@ def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, req
     return Cost(each * requests, each * 1000)
 
 
-def host_cost(machine: MachinePrice, *, seconds_per_answer: float, requests: int, peak_to_average: float) -> Cost:
-    """`requests` answers a month from machines of our own, always on.
+@dataclass(frozen=True)
+class Service:
+    """How a model of our own answers on one machine, and how quickly it must."""
+
+    seconds: float
+    """Mean time for which the machine is busy with one answer."""
+    slowest: float
+    """The 95th percentile of that time."""
+    target: float
+    """What the 95th percentile may be with waiting, seconds."""
+
+    @property
+    def utilisation(self) -> float:
+        """The share of its time for which a machine may be busy.
+
+        In a queue before one server with even service times an answer waits longer than t with probability
+        u exp(-2 (1 - u) t / s) where the server is busy for a share u (heavy traffic, Kingman 1962). The largest u for
+        which the 95th percentile of the wait leaves the target; at most MAX_UTILISATION, which also holds where the
+        service alone takes longer than the target.
+        """
+        room = self.target - self.slowest
+        if room <= 0:
+            return MAX_UTILISATION
+        low, high = 0.0, MAX_UTILISATION
+        for _ in range(40):
+            middle = (low + high) / 2
+            late = middle * math.exp(-2 * (1 - middle) * room / self.seconds)
+            low, high = (middle, high) if late <= 0.05 else (low, middle)
+        return low
+
+    def replicas(self, per_second: float) -> int:
+        """Machines that answer so many requests a second."""
+        return max(1, math.ceil(per_second * self.seconds / self.utilisation - 1e-9))
+
+
+def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_to_average: float,
+              redundancy: int = 1) -> Cost:  # fmt: skip
+    """`requests` answers a month from machines of our own.
 
     Args:
-        seconds_per_answer: measured time one machine is busy with one answer, one at a time.
         peak_to_average: the busiest minute over the average one; the machines are sized for the peak.
+        redundancy: machines at the least.
     """
-    peak_rate = requests / SECONDS_A_MONTH * peak_to_average
-    replicas = max(1, math.ceil(peak_rate * seconds_per_answer / MAX_UTILISATION))
+    average = requests / SECONDS_A_MONTH
+    replicas = max(redundancy, service.replicas(average * peak_to_average))
     month = replicas * machine.usd_per_hour * HOURS_A_MONTH
+    if machine.scales_to_zero:
+        # Up while somebody asked within the last minutes, at random times (Poisson); beyond one, as many as are busy.
+        up = 1 - math.exp(-average * COOLING_SECONDS)
+        busy = max(up, average * service.seconds / service.utilisation)
+        month = busy * machine.usd_per_hour * HOURS_A_MONTH
     return Cost(month, month / requests * 1000, replicas)

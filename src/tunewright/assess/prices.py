@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunewright.errors import UserError, did_you_mean
+from tunewright.spec import overlay
 
 
 class Card(BaseModel):
@@ -45,6 +47,8 @@ class MachinePrice(BaseModel):
     usd_per_hour: float
     cores: int
     gpu: Gpu | None = None
+    scales_to_zero: bool = False
+    """Paid only while it runs, which it does from the first request until some minutes after the last."""
 
 
 class ApiPrice(BaseModel):
@@ -56,6 +60,11 @@ class ApiPrice(BaseModel):
     """USD for a million prompt tokens that the endpoint has read before; None: as much as any other."""
     usd_out: float
     """USD for a million answer tokens."""
+
+    def times(self, factor: float) -> ApiPrice:
+        """All of its prices, multiplied."""
+        cached = None if self.usd_cached is None else self.usd_cached * factor
+        return ApiPrice(usd_in=self.usd_in * factor, usd_cached=cached, usd_out=self.usd_out * factor)
 
     def usd(self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0) -> float:
         """The price of an answer. `cached_tokens`: those of the prompt that were read before."""
@@ -75,6 +84,8 @@ class PriceBook(BaseModel):
     machines: dict[str, MachinePrice]
     cards: dict[str, Card]
     apis: dict[str, ApiPrice]
+    batch: float
+    """What the batch API, which answers within a day, asks of the usual price."""
 
     def machine(self, name: str) -> MachinePrice:
         return _find(name, self.machines, "traffic.machine")
@@ -91,8 +102,33 @@ def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
 
 
 @cache
-def price_book() -> PriceBook:
-    from ruamel.yaml import YAML
+def price_book(over: Path | None = None) -> PriceBook:
+    """The built-in price book, with a user's own laid over it.
 
-    text = (resources.files("tunewright.assess") / "prices.yaml").read_text("utf-8")
-    return PriceBook.model_validate(YAML(typ="safe").load(text))
+    Raises:
+        UserError: the user's is not there, is not YAML, or has other keys or values than a price book has.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    data = YAML(typ="safe").load((resources.files("tunewright.assess") / "prices.yaml").read_text("utf-8"))
+    if over is None:
+        return PriceBook.model_validate(data)
+    fix = "A price book has as_of, source, machines, cards, apis and batch: tunewright models prices --json"
+    try:
+        own = YAML(typ="safe").load(over.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError("This price book is not there.", where=over, fix="Check `prices` in the spec.") from None
+    except (YAMLError, UnicodeDecodeError):
+        raise UserError("This price book is not YAML.", where=over, fix=fix) from None
+    if not isinstance(own, dict):
+        raise UserError("This price book is no mapping.", where=over, fix=fix)
+    overlay(data, own)
+    if "source" not in own:
+        data["source"] = f"{data['source']}; over it {over.name}"
+    try:
+        return PriceBook.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{place}: {first['msg'].lower()}.", where=over, fix=fix) from None

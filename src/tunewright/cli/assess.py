@@ -3,21 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.errors import UserError
 
 if TYPE_CHECKING:
     from tunewright.assess.fit import FitForecast
+    from tunewright.assess.money import Assessment
 
-app = typer.Typer(help="What can be said before any model is paid for.", no_args_is_help=True)
+
+class _MoneyFirst(TyperGroup):
+    """`tunewright assess SPEC` is `tunewright assess money SPEC`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0].startswith("-"))
+        return super().parse_args(ctx, args if named or not args else ["money", *args])
+
+
+app = typer.Typer(
+    cls=_MoneyFirst,
+    help="What can be said before any model is paid for. `tunewright assess SPEC` is `tunewright assess money SPEC`.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
 def _root() -> None:
     pass
+
+
+@app.command()
+def money(project: ProjectArgument, overrides: OverridesArgument = None, json: JsonOption = False) -> None:
+    """What a month costs on each way of answering, when an own model pays, and what that hinges on. Needs no data."""
+    from tunewright.assess import price_book
+    from tunewright.assess.money import assess
+    from tunewright.spec import load_money
+
+    spec = load_money(project, overrides or ())
+    found = assess(spec, price_book(spec.price_file))
+    if json:
+        print_json(asdict(found))
+    else:
+        _print_money(found, spec.traffic.requests_per_month)
+
+
+def _print_money(found: Assessment, requests: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    typer.echo(
+        f"A month of {requests:,} requests, {found.prompt_tokens:,.0f} tokens in and {found.answer_tokens:,.0f} out; "
+        f"prices of {found.as_of}\n"
+    )
+    table = Table(header_style="bold")
+    table.add_column("way of answering", no_wrap=True)
+    for column in ("P95 ms", "machines", "$ per 1,000", "$ per month"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for way in found.ways:
+        table.add_row(
+            way.label, f"{1000 * way.p95:,.0f}" if way.p95 else "", str(way.cost.replicas or ""),
+            f"{way.cost.usd_per_1000:,.4f}", f"{way.cost.usd_per_month:,.0f}", way.note,
+        )  # fmt: skip
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+    if found.money:
+        hinges = Table(title="What the monthly saving hinges on", title_justify="left", header_style="bold")
+        hinges.add_column("input")
+        for column in ("from", "saves $", "to", "saves $"):
+            hinges.add_column(column, justify="right")
+        for swing in found.money.swings:
+            hinges.add_row(swing.name, swing.low, f"{swing.saving_low:,.0f}", swing.high, f"{swing.saving_high:,.0f}")
+        console.print(hinges)
+    typer.echo(f"\n{found.sentence}")
 
 
 @app.command()
@@ -44,6 +108,38 @@ def fit(
         print_json(asdict(forecast))
     else:
         _print(forecast)
+
+
+@app.command()
+def size(
+    margin: Annotated[float, typer.Option(help="What a model may be worse by, as a share.", min=1e-4, max=0.5)] = 0.02,
+    discordant: Annotated[
+        float, typer.Option(help="Share of the examples on which one of the two is right alone.", min=1e-4, max=1)
+    ] = 0.1,
+    difference: Annotated[
+        float, typer.Option(help="By how much the model is really better; worse where negative.", min=-0.5, max=0.5)
+    ] = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """How many test examples show that a model is not worse than the API by more than a margin?"""
+    from tunewright.evaluate.pairs import ALPHA, POWER, pairs_needed
+
+    if difference <= -margin or difference**2 >= discordant:
+        raise UserError(
+            "No number of examples shows that.",
+            why="The model is worse by the margin or more, or better on more examples than the two differ on.",
+            fix="Choose --difference above minus --margin, and --discordant above its square.",
+        )
+    count = pairs_needed(margin, discordant, difference)
+    if json:
+        print_json({"examples": count, "margin": margin, "discordant": discordant, "difference": difference,
+                    "error": ALPHA, "power": POWER})  # fmt: skip
+        return
+    typer.echo(
+        f"{count:,} test examples show, in {POWER:.0%} of all cases and with an error of {ALPHA:.0%}, that a model is "
+        f"not worse by more than {100 * margin:.1f} points, if it differs by {100 * difference:+.1f} points and one of "
+        f"the two alone is right on {discordant:.0%} of the examples."
+    )
 
 
 def _print(forecast: FitForecast) -> None:

@@ -98,7 +98,7 @@ def forecast(spec: Spec, split: Path, runs: Path) -> Forecast:
     left = [place for place in range(len(asked.questions)) if place not in known]
     sent = sum(asked.questions[place].size for place in left) // _BYTES_A_TOKEN
     written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // _BYTES_A_TOKEN
-    usd = price_book().api(spec.api.model).usd(sent, written)
+    usd = price_book(spec.price_file).api(spec.api.model).usd(sent, written)
     return Forecast(len(asked.questions), len(known), sent, usd)
 
 
@@ -122,7 +122,7 @@ def _endpoint(spec: Spec) -> Endpoint:
 
 def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[tuple[str, Example, Paid]]:
     asked, endpoint = _asked(spec, dataset), _endpoint(spec)
-    budget = Budget(spec.api.budget_usd, price_book().api(spec.api.model))
+    budget = Budget(spec.api.budget_usd, price_book(spec.price_file).api(spec.api.model))
     say(f"  {len(asked.questions):,} questions to {spec.api.model} at {spec.api.url}, for ${spec.api.budget_usd:,.2f} "
         "at most")  # fmt: skip
     replies: dict[int, Paid] = {}
@@ -158,7 +158,7 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
     """What `baseline.json` holds."""
     endings = Counter(reply["ending"] for reply in replies)
     unread = sum(not reply["readable"] and reply["ending"] == "whole" for reply in replies)
-    price = price_book().api(spec.api.model)
+    price = price_book(spec.price_file).api(spec.api.model)
     counted = [reply for reply in replies if reply["prompt_tokens"]]
     usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted)
     means = {
@@ -182,7 +182,7 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
         share = sum(r["cached_tokens"] for r in counted) / max(sum(r["prompt_tokens"] for r in counted), 1)
         told.append(
             f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
-            f"{means['answer_tokens']:,.1f} out a request, at the prices of {price_book().as_of}."
+            f"{means['answer_tokens']:,.1f} out a request, at the prices of {price_book(spec.price_file).as_of}."
         )
     return {
         "model": spec.api.model, "source": "recorded" if spec.api.recorded else "asked", "usd": usd,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunewright.evaluate.statistics import Interval, resample_counts, shares
+from tunewright.evaluate.statistics import Interval, Resamples
 from tunewright.tasks import Example
 
 LEAST_TEXTS = 30
@@ -47,8 +47,8 @@ def ceiling(examples: Iterable[Example], labels: int, seed: int) -> Ceiling | No
         return None
     # Each text counts once, however often it stands there.
     agreed = np.array([_agreement(answers) for answers in several])
-    counts = resample_counts([str(number) for number in range(len(several))], seed)
-    low, high = np.quantile(shares(counts @ agreed, counts.sum(1)), [0.025, 0.975])
+    (sums,) = Resamples(None, len(several), seed).sums(agreed)
+    low, high = np.quantile(sums / len(several), [0.025, 0.975])
     found = Interval(float(agreed.mean()), float(low), float(high))
     return Ceiling(len(several), found, Interval(*(_right(share, labels) for share in (found.value, low, high))))
 

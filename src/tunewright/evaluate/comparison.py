@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
+from tunewright.assess.cost import Service
+from tunewright.assess.economics import Money, Scenario, money
+from tunewright.assess.prices import MachinePrice
 from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, latency, score
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -67,6 +70,10 @@ class Comparison:
     headline: str
     """The name of the task's measure."""
     usage: Usage
+    batch: Arm
+    """The batch API of the one paid for today, which answers within a day."""
+    money: Money
+    """The served model against the API paid for today."""
     usage_from: str
     """Where `usage` is from: "spec", "api" (counted by it) or "model" (counted with the tuned model's own prompt)."""
 
@@ -93,12 +100,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
         tests = [record for record in evidence[key] if record.split != VALIDATION]
         by_split = _by_split(tests)
         speed = latency(tests)
-        cost = host_cost(
-            machine,
-            seconds_per_answer=speed.mean_ms / 1000,
-            requests=spec.traffic.requests_per_month,
-            peak_to_average=spec.traffic.peak_to_average,
-        )
+        cost = _own_cost(spec, machine, speed)
         scores = {split: score(records, spec.seed) for split, records in by_split.items()}
         arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
@@ -111,7 +113,33 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
         usage_from = "spec"
         usage = Usage(spec.api.prompt_tokens or usage.prompt_tokens, spec.api.answer_tokens or usage.answer_tokens)
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
-    return Comparison(arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, usage_from)
+    now = apis[spec.api.model]
+    batch = Arm("batch", f"{now.label}, batch", {}, None, Cost(
+        now.cost.usd_per_month * prices.batch, now.cost.usd_per_1000 * prices.batch))  # fmt: skip
+    scenario = Scenario(
+        spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
+        prices.api(spec.api.model), machine, service_of(latency(served), spec), spec.traffic.peak_to_average,
+        spec.traffic.redundancy, spec.costs.monthly_usd, spec.costs.engineering_usd,
+    )  # fmt: skip
+    return Comparison(
+        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from
+    )
+
+
+def service_of(speed: Latency, spec: Spec) -> Service:
+    """How a machine answers, from what one request at a time was measured to take."""
+    return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
+
+
+def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
+    """Machines and upkeep."""
+    requests = spec.traffic.requests_per_month
+    cost = host_cost(
+        machine, service_of(speed, spec), requests=requests, peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
+    )  # fmt: skip
+    month = cost.usd_per_month + spec.costs.monthly_usd
+    return Cost(month, month / requests * 1000, cost.replicas)
 
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tunewright.artifacts import read_jsonl
 from tunewright.data import load_dataset
 from tunewright.data.examine import EXAMPLES
-from tunewright.evaluate.ceiling import ceiling
+from tunewright.evaluate.ceiling import Ceiling, ceiling
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
 from tunewright.evaluate.pairs import Paired, holm, paired
-from tunewright.evaluate.slices import slices
+from tunewright.evaluate.slices import Slice, slices
 from tunewright.evaluate.statistics import Interval, accuracy
 from tunewright.spec import Spec
 from tunewright.tasks import Example, task_of
@@ -47,8 +46,33 @@ class Against:
     """Of the sign test, corrected for the number of such comparisons (Holm)."""
 
 
-def details(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """As plain values.
+@dataclass(frozen=True)
+class Details:
+    labels: dict[str, list[LabelScore]]
+    """Of a classifier, its labels on each test split."""
+    slices: list[Slice]
+    against: list[Against]
+    ceiling: Ceiling | None
+
+    def reasons(self, headline: str) -> list[str]:
+        """What of it belongs beside the verdict, a sentence each."""
+        told = [
+            f"On {found.split}, {headline} is lower where {found.by} is {found.name}: {found.headline.value:.1%} of "
+            f"{found.count:,} examples against {found.rest:.1%} of the rest."
+            for found in self.slices
+            if found.falls_short
+        ]
+        if self.ceiling and self.ceiling.accuracy.high < 1:
+            limit = self.ceiling.accuracy
+            told.append(
+                f"Going by {self.ceiling.texts:,} texts that were labelled more than once, a system that is always "
+                f"right would agree with {limit.value:.1%} ({limit.low:.1%} to {limit.high:.1%}) of these labels."
+            )
+        return told
+
+
+def details(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]]) -> Details:
+    """What the served model's answers tell, and those of the others beside them.
 
     Args:
         inputs: the folders of the steps check and split.
@@ -57,21 +81,15 @@ def details(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Seque
     task = task_of(spec.task)
     tests = load_dataset(inputs["split"]).test
     examples = {example.meta.id: example for part in tests.values() for example in part}
-    labels: dict[str, list[dict[str, Any]]] = {}
-    found = None
+    labels: dict[str, list[LabelScore]] = {}
+    limit = None
     if task.answers:
         for split in dict.fromkeys(record.split for record in served):
-            part = [record for record in served if record.split == split]
-            labels[split] = [asdict(each) for each in label_scores(part, spec.seed)]
+            labels[split] = label_scores([record for record in served if record.split == split], spec.seed)
         files = sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
-        found = ceiling(rows, len(task.answers), spec.seed)
-    return {
-        "labels": labels,
-        "slices": [asdict(each) | {"falls_short": each.falls_short} for each in slices(served, examples, spec.seed)],
-        "against": [asdict(each) for each in against(evidence, spec.seed)],
-        "ceiling": asdict(found) if found else None,
-    }
+        limit = ceiling(rows, len(task.answers), spec.seed)
+    return Details(labels, slices(served, examples, spec.seed), against(evidence, spec.seed), limit)
 
 
 def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tunewright.evaluate.statistics import Interval, resample_counts, shares, units
+from tunewright.evaluate.statistics import Interval, Resamples, shares
 from tunewright.tasks.measures import Ratio
 
 _TWO_SIDED = NormalDist().inv_cdf(0.975)
@@ -57,11 +57,12 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     if binary and groups is None:
         low, high, at_least = _score_limits(only_first, only_second, len(gaps))
         return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second)
-    counts = resample_counts(units(groups, len(gaps)), seed)
-    draws = shares(counts @ ones, counts @ of_ones) - shares(counts @ others, counts @ of_others)
+    resamples = Resamples(groups, len(gaps), seed)
+    ones_, of_ones_, others_, of_others_ = resamples.sums(ones, of_ones, others, of_others)
+    draws = shares(ones_, of_ones_) - shares(others_, of_others_)
     low, at_least, high = (float(value) for value in np.quantile(draws, [0.025, ALPHA, 0.975]))
     if low == high:  # no resample differs, which of few groups is no proof
-        low, high, at_least = _score_limits(0, 0, len(set(units(groups, len(gaps)))))
+        low, high, at_least = _score_limits(0, 0, resamples.units)
         low, high, at_least = low + difference, high + difference, at_least + difference
     return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -13,10 +13,9 @@ import numpy.typing as npt
 from tunewright.data.language import language_of
 from tunewright.evaluate.evidence import Record, groups_of
 from tunewright.evaluate.pairs import holm
-from tunewright.evaluate.statistics import Interval, ratio, resample_counts, shares, units
+from tunewright.evaluate.statistics import Interval, Numbers, Resamples, ratio, shares
 from tunewright.tasks import Example
 
-Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 LEAST = 20
@@ -40,10 +39,8 @@ class Slice:
     """The headline on the split's other examples."""
     p_value: float
     """The chance of so much less than the rest if they were alike, corrected for the number of slices (Holm)."""
-
-    @property
-    def falls_short(self) -> bool:
-        return self.p_value < _CHANCE
+    falls_short: bool = False
+    """Whether that is more than chance explains."""
 
 
 def slices(records: Sequence[Record], examples: Mapping[str, Example], seed: int) -> list[Slice]:
@@ -63,7 +60,7 @@ def slices(records: Sequence[Record], examples: Mapping[str, Example], seed: int
                     found.append(_slice(split, by, str(name), part, chosen, seed))
     corrected = holm([each.p_value for each in found])
     told = [
-        Slice(each.split, each.by, each.name, each.count, each.headline, each.rest, p_value)
+        replace(each, p_value=p_value, falls_short=p_value < _CHANCE)
         for each, p_value in zip(found, corrected, strict=True)
     ]
     return sorted(told, key=lambda each: (each.p_value, each.headline.value))
@@ -89,10 +86,11 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
             [int((right & ~chosen).sum()), int((wrong & ~chosen).sum())],
         ]
         return float(fisher_exact(table, "less").pvalue)
-    counts = resample_counts(units(groups, len(parts)), seed)
-    draws = shares(counts @ (parts * chosen), counts @ (wholes * chosen)) - shares(
-        counts @ (parts * ~chosen), counts @ (wholes * ~chosen)
+    resamples = Resamples(groups, len(parts), seed)
+    inside, of_inside, outside, of_outside = resamples.sums(
+        parts * chosen, wholes * chosen, parts * ~chosen, wholes * ~chosen
     )
+    draws = shares(inside, of_inside) - shares(outside, of_outside)
     gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
     spread = float(draws.std())
     return NormalDist().cdf(gap / spread) if spread else float(gap >= 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import numpy.typing as npt
 from tunewright.tasks.measures import Ratio
 
 RESAMPLES = 2000
+_KEPT = 4000
+"""Examples or groups up to which the draws are kept for the next measure; 64 MB."""
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,8 @@ def accuracy(right: Sequence[bool], groups: Sequence[str] | None, seed: int) -> 
     values = np.asarray(right, float)
     if groups is None:
         return wilson(int(values.sum()), len(values))
-    counts = resample_counts(groups, seed)
-    sizes = counts.sum(1)
-    draws = counts @ values / sizes
+    sums, sizes = Resamples(groups, len(values), seed).sums(values, np.ones(len(values)))
+    draws = sums / sizes
     low, high = np.quantile(draws, [0.025, 0.975])
     if low == high:
         whole = len(set(groups))
@@ -61,19 +65,13 @@ def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None, seed: int) ->
     parts, wholes = np.array(measured, float).T
     if (wholes == 1).all() and np.isin(parts, (0, 1)).all():
         return accuracy(parts.astype(bool).tolist(), groups, seed)
-    counts = resample_counts(units(groups, len(parts)), seed)
-    low, high = np.quantile(shares(counts @ parts, counts @ wholes), [0.025, 0.975])
+    low, high = np.quantile(shares(*Resamples(groups, len(parts), seed).sums(parts, wholes)), [0.025, 0.975])
     return Interval(float(shares(parts.sum(), wholes.sum())), float(low), float(high))
 
 
 def shares(parts: Any, wholes: Any) -> Any:
     """Sums of parts over those of wholes; nothing of nothing is 0."""
     return np.divide(parts, np.maximum(wholes, 1e-12))
-
-
-def units(groups: Sequence[str] | None, count: int) -> Sequence[str]:
-    """What is resampled: the groups, or single examples."""
-    return groups if groups is not None else [str(number) for number in range(count)]
 
 
 def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
@@ -88,25 +86,66 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
     for row, answer in enumerate(answers):
         if answer in index:
             answer_hot[row, index[answer]] = 1
-    counts = resample_counts(units(groups, len(gold)), seed)
+    true, total = gold_hot * answer_hot, gold_hot + answer_hot
 
-    def f1(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        true = weights @ (gold_hot * answer_hot)
-        total = weights @ (gold_hot + answer_hot)
-        present = weights @ gold_hot > 0
-        scores = np.where(present, 2 * true / np.maximum(total, 1e-12), 0)
-        return np.asarray(scores.sum(-1) / present.sum(-1))
+    def f1(true: Numbers, total: Numbers, present: Numbers) -> Numbers:
+        scores = np.where(present > 0, 2 * true / np.maximum(total, 1e-12), 0)
+        return np.asarray(scores.sum(-1) / (present > 0).sum(-1))
 
-    low, high = np.quantile(f1(counts), [0.025, 0.975])
-    return Interval(float(f1(np.ones(len(gold)))), float(low), float(high))
+    low, high = np.quantile(f1(*Resamples(groups, len(gold), seed).sums(true, total, gold_hot)), [0.025, 0.975])
+    return Interval(float(f1(true.sum(0), total.sum(0), gold_hot.sum(0))), float(low), float(high))
 
 
-def resample_counts(groups: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
-    """How often each example is drawn in each resample of whole groups, shape [resamples, examples].
+class Resamples:
+    """Bootstrap resamples of examples: of whole groups, or of single examples where there are no groups.
 
     Source: the cluster bootstrap, Davison & Hinkley 1997, section 3.8.
+
+    Args:
+        groups: of each example.
+        count: the number of examples.
     """
-    names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
-    member_of = np.array([names[group] for group in groups])
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    return drawn[:, member_of].astype(float)
+
+    def __init__(self, groups: Sequence[str] | None, count: int, seed: int):
+        self._seed = seed
+        if groups is None:
+            self._member_of, self.units = np.arange(count), count
+        else:
+            names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+            self._member_of, self.units = np.array([names[group] for group in groups]), len(names)
+
+    def sums(self, *values: Any) -> list[Numbers]:
+        """The sums of some values over each resample.
+
+        Args:
+            values: each of shape [examples] or [examples, columns].
+
+        Returns: for each of shape [resamples] or [resamples, columns].
+        """
+        columns = [np.asarray(value, float).reshape(len(self._member_of), -1) for value in values]
+        of_units = np.zeros((self.units, sum(part.shape[1] for part in columns)))
+        np.add.at(of_units, self._member_of, np.concatenate(columns, 1))
+        sums = np.concatenate([drawn @ of_units for drawn in self._drawn()])
+        ends = np.cumsum([part.shape[1] for part in columns])[:-1]
+        return [
+            part if np.ndim(value) > 1 else part[:, 0]
+            for value, part in zip(values, np.split(sums, ends, 1), strict=True)
+        ]
+
+    def _drawn(self) -> Iterable[Numbers]:
+        """How often each unit is drawn in each resample, shape [some resamples, units]; all of them, bit by bit where
+        they would be large."""
+        if self.units <= _KEPT:
+            return [_all_drawn(self.units, self._seed)]
+        draw, step = _drawer(self.units, self._seed), max(1, _KEPT * RESAMPLES // self.units)
+        return (draw(min(step, RESAMPLES - start)) for start in range(0, RESAMPLES, step))
+
+
+@lru_cache(maxsize=4)
+def _all_drawn(units: int, seed: int) -> Numbers:
+    return _drawer(units, seed)(RESAMPLES)
+
+
+def _drawer(units: int, seed: int) -> Callable[[int], Numbers]:
+    random, even = np.random.default_rng(seed), np.full(units, 1 / units)
+    return lambda count: random.multinomial(units, even, count).astype(float)

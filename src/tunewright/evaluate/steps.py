@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,12 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     if asked := inputs.get("baseline"):
         evidence[API] = load_records(asked / ANSWERS / f"{API}.jsonl")
         baseline = json.loads((asked / BASELINE).read_text("utf-8"))
-    comparison = compare(spec, evidence, price_book(), usage_of(baseline) if baseline else None)
+    comparison = compare(spec, evidence, price_book(spec.price_file), usage_of(baseline) if baseline else None)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
-    data = verdict_data(spec, comparison, verdict, parity)
-    data["details"] = details(spec, inputs, evidence)
+    found = details(spec, inputs, evidence)
+    verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.headline)])
+    data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
     if baseline:
         data["baseline"] = baseline
     if judge := inputs.get("judge"):

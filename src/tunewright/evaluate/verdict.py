@@ -9,7 +9,7 @@ from typing import Literal
 from tunewright.evaluate.cascade import CascadeResult, apply_threshold, choose_threshold
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
-from tunewright.evaluate.pairs import Paired, paired
+from tunewright.evaluate.pairs import Paired, paired, pairs_needed
 from tunewright.evaluate.statistics import Interval
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -27,8 +27,8 @@ class Verdict:
     """Cost of what the verdict recommends."""
     usd_per_month_now: float
     """Cost of the API paid for today."""
-    break_even_requests: float
-    """Requests a month above which one machine of our own costs less than the API."""
+    break_even_requests: float | None
+    """Requests a month from which on the served model costs less than the API; None: at no volume."""
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
     threshold: float | None = None
@@ -62,13 +62,14 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += _api_reasons(now, api[SERVED], spec)
+    reasons.append(_money_reason(comparison, spec))
     good = (arm for arm in (control, served) if _meets(arm, spec) or _is_as_good(arm, api[arm.key], spec))
     own = next((arm for arm in good if arm is control or parity_passed), None)
     threshold, cascade = (None, {}) if own else _cascade(spec, evidence[SERVED])
     decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
-        break_even_requests=_break_even(served, now, spec),
+        break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
         threshold=threshold, cascade=cascade,
         against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
@@ -168,9 +169,31 @@ def _api_reasons(now: Arm, against: dict[str, Paired], spec: Spec) -> list[str]:
             f"On {split}, {now.key} {task_of(spec.task).claim(_pct(score.headline.value))} "
             f"({_pct(score.headline.low)}–{_pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
             f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}), {outcome} the "
-            f"{100 * spec.goal.margin:.1f} points that it may be worse."
+            f"{100 * spec.goal.margin:.1f} points that it may be worse.{_to_settle(found, score.count, spec)}"
         )
     return reasons
+
+
+def _money_reason(comparison: Comparison, spec: Spec) -> str:
+    """What the served model would save, and what is not in that figure."""
+    found = comparison.money
+    if found.saving <= 0:
+        return f"By itself the served model would cost {_usd(-found.saving)} a month more than {spec.api.model}."
+    told = f"By itself the served model would save {_usd(found.saving)} a month against {spec.api.model}"
+    if found.payback_months:
+        return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
+    if spec.costs.monthly_usd:
+        return f"{told}, upkeep counted; its engineering is not (costs.engineering_usd)."
+    return f"{told}; what people cost to build and keep it is not counted (costs)."
+
+
+def _to_settle(found: Paired, count: int, spec: Spec) -> str:
+    """How many examples would show that two are as good as each other, where too few are there to tell."""
+    discordant = (found.only_first + found.only_second) / count
+    if found.not_inferior(spec.goal.margin) or found.difference.high < -spec.goal.margin or not discordant:
+        return ""
+    needed = pairs_needed(spec.goal.margin, discordant)
+    return f" If the two are equally good, about {needed:,} examples would show it." if needed > count else ""
 
 
 def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
@@ -218,11 +241,6 @@ def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[s
 def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
     """The threshold keeps its promise on every test split, which it was not chosen on."""
     return all(part.headline is not None and part.headline.value >= spec.goal.accuracy for part in cascade.values())
-
-
-def _break_even(served: Arm, now: Arm, spec: Spec) -> float:
-    one_machine = served.cost.usd_per_month / (served.cost.replicas or 1)
-    return one_machine / (now.cost.usd_per_month / spec.traffic.requests_per_month)
 
 
 def _against(first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Paired]:

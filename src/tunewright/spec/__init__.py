@@ -1,6 +1,6 @@
 """The spec: everything a user declares, in one file, `tunewright.yaml`."""
 
-from tunewright.spec.load import file_spec, load_spec, parse_spec
+from tunewright.spec.load import file_spec, load_money, load_spec, overlay, parse_spec
 from tunewright.spec.schema import (
     FROZEN,
     SPEC_FILE,
@@ -9,12 +9,13 @@ from tunewright.spec.schema import (
     FileSpec,
     GoalSpec,
     JudgeSpec,
+    MoneySpec,
     Spec,
     spec_schema,
     spec_sha256,
 )
 
 __all__ = [
-    "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "Spec", "file_spec", "load_spec",
-    "parse_spec", "spec_schema", "spec_sha256",
+    "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "MoneySpec", "Spec", "file_spec",
+    "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
 ]  # fmt: skip

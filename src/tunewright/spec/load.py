@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from tunewright.errors import UserError
 from tunewright.spec.recipes import recipe_text
-from tunewright.spec.schema import SPEC_FILE, FileSpec, Spec
+from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
@@ -26,6 +26,22 @@ def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | Non
     Raises:
         UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
     """
+    file, text = _read(path)
+    return parse_spec(text, file, overrides, recipe)
+
+
+def load_money(path: str | Path, overrides: Iterable[str] = ()) -> MoneySpec:
+    """What `tunewright assess` needs of a spec, which may be no more than a name, the API and the traffic.
+
+    Raises:
+        UserError: as `load_spec`.
+    """
+    file, text = _read(path)
+    return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent)
+
+
+def _read(path: str | Path) -> tuple[Path, str]:
+    """(the spec file, its text)."""
     file = Path(path).expanduser()
     if file.is_dir():
         file = file / SPEC_FILE
@@ -41,16 +57,21 @@ def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | Non
         raise UserError(
             f"The spec is not UTF-8 text (byte {error.start}).", where=file, fix="Save it as UTF-8."
         ) from None
-    return parse_spec(text, file, overrides, recipe)
+    return file, text
+
+
+def _mapping(text: str, file: Path) -> dict[str, Any]:
+    data = _yaml(text, file)
+    if not isinstance(data, dict):
+        raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    return data
 
 
 def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
     """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
-    data = _yaml(text, file)
-    if not isinstance(data, dict):
-        raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    data = _mapping(text, file)
     if recipe:
-        _overlay(data, _yaml(recipe_text(recipe), Path(recipe)))
+        overlay(data, _yaml(recipe_text(recipe), Path(recipe)))
     return _validated(Spec, data, overrides, file).anchored(file.parent)
 
 
@@ -102,11 +123,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
+def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
     """Put values over those of `data`, section by section."""
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(data.get(key), dict):
-            _overlay(data[key], value)
+            overlay(data[key], value)
         else:
             data[key] = value
 

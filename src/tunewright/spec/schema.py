@@ -261,7 +261,24 @@ class TrafficSpec(_Section):
     peak_to_average: Annotated[float, Field(ge=1)] = 4.0
     """Busiest minute over the average one; replicas are sized for it."""
     machine: str = "Standard_D2s_v5"
-    """The Azure VM size a served model runs on, by its name in the price book."""
+    """The Azure VM size a served model runs on, by its name in the price book; container-apps-2-4 scales to zero."""
+    redundancy: Annotated[int, Field(ge=1)] = 1
+    """Machines that stand ready at the least; 2 where the job must not stop with one of them."""
+
+
+class CostsSpec(_Section):
+    engineering_usd: Annotated[float, Field(ge=0)] = 0.0
+    """What building it costs, once: people, trainings."""
+    upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
+    """What a model of one's own costs a month beside its machines: people, storage, monitoring."""
+    retraining_usd: Annotated[float, Field(ge=0)] = 0.0
+    """What one retraining costs, checks included."""
+    retrainings_per_year: Annotated[float, Field(ge=0)] = 4.0
+    """How often it is trained again."""
+
+    @property
+    def monthly_usd(self) -> float:
+        return self.upkeep_usd_per_month + self.retraining_usd * self.retrainings_per_year / 12
 
 
 class JudgeSpec(_Section):
@@ -304,6 +321,9 @@ class Spec(_Section):
     export: ExportSpec = ExportSpec()
     api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
+    costs: CostsSpec = CostsSpec()
+    prices: Path | None = None
+    """A price book of your own (YAML), laid over the built-in one: `tunewright models prices --refresh` writes one."""
     goal: GoalSpec = GoalSpec()
     judge: JudgeSpec | None = None
     """A large model that compares the served answers with the data's. The verdict never rests on it."""
@@ -357,14 +377,50 @@ class Spec(_Section):
             data["judge"]["human"] = str(self.path(self.judge.human))
         if self.api.recorded:
             data["api"]["recorded"] = str(self.path(self.api.recorded))
+        data["prices"] = str(self.price_file) if self.price_file else None
         data["data"]["frozen"] = str(self.frozen_folder) if self.frozen_folder else None
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
         return file
 
+    @property
+    def price_file(self) -> Path | None:
+        """The user's own price book."""
+        return self.path(self.prices) if self.prices else None
+
     def path(self, relative: Path) -> Path:
         """A path of the spec, made absolute."""
         return (self.folder / relative.expanduser()).resolve()
+
+
+class MoneySpec(_Section):
+    """What `tunewright assess` needs of a spec: money and traffic. The rest may be there or not."""
+
+    name: str
+    model: str | None = None
+    """The base model to assess; by default some of each size."""
+    api: ApiSpec = ApiSpec()
+    traffic: TrafficSpec = TrafficSpec()
+    costs: CostsSpec = CostsSpec()
+    prices: Path | None = None
+    goal: GoalSpec = GoalSpec()
+    task: Any = None
+    data: Any = None
+    train: Any = None
+    evaluate: Any = None
+    export: Any = None
+    judge: Any = None
+    seed: int = 0
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    def anchored(self, folder: Path) -> MoneySpec:
+        self._folder = folder.resolve()
+        return self
+
+    @property
+    def price_file(self) -> Path | None:
+        return (self._folder / self.prices.expanduser()).resolve() if self.prices else None
 
 
 class FileSpec(_Section):
@@ -389,7 +445,13 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
     """
     data = spec.model_dump(
         mode="json",
-        exclude={"model": True, "data": {"train", "frozen"}, "judge": {"human"}, "api": {"recorded"}},
+        exclude={
+            "model": True,
+            "prices": True,
+            "data": {"train", "frozen"},
+            "judge": {"human"},
+            "api": {"recorded"},
+        },
     )
     data["data"]["test"] = list(data["data"]["test"])
     if not sections:

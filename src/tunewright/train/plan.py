@@ -128,7 +128,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     steps = planned_steps(spec, len(train)) * spec.train.members
     measured = min(validation, MOST) * spec.train.evaluations * spec.train.members
     passes = steps * spec.train.accumulation + measured * _MEASURED / spec.train.batch_size
-    book = price_book()
+    book = price_book(spec.price_file)
     options = [
         _option(name, machine, book.cards[machine.gpu.card], spec, peak, middle, passes)
         for name, machine in book.machines.items()

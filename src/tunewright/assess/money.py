@@ -1,0 +1,140 @@
+"""`tunewright assess`: is a model of one's own worth a thought, from prices and traffic alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tunewright.assess.cost import Cost, Service, api_cost, host_cost
+from tunewright.assess.economics import Money, Scenario, money
+from tunewright.assess.hosting import Hosting, cheapest_hosting
+from tunewright.assess.prices import PriceBook
+from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.spec import MoneySpec
+
+_SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
+"""Models that are assessed where the spec names none: one of each size."""
+_SVM_SECONDS = 0.001
+"""What a linear SVM takes for an answer; measured in every run."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of answering."""
+
+    label: str
+    cost: Cost
+    p95: float | None = None
+    """Seconds, as estimated; None of an API, which nobody measured."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    ways: list[Way]
+    """The API that is paid for today first."""
+    own: Hosting | None
+    """The cheapest own model that answers in time."""
+    money: Money | None
+    """That model against the API."""
+    sentence: str
+    as_of: str
+    """Of the prices."""
+    prompt_tokens: float
+    answer_tokens: float
+
+
+def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
+    """Raises:
+    UserError: tokens, API, machine or model are not known.
+    """
+    api = book.api(spec.api.model)
+    prompt, answer = spec.api.prompt_tokens, spec.api.answer_tokens
+    if prompt is None or answer is None:
+        raise UserError(
+            "How many tokens does a request have?", where="api",
+            why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
+            fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
+        )  # fmt: skip
+    own = _own(spec, book, prompt, answer)
+    best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
+    scenario = None
+    if best:
+        scenario = Scenario(
+            spec.traffic.requests_per_month, prompt, answer, 0.0, api, book.machine(best.machine), best.service,
+            spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.monthly_usd, spec.costs.engineering_usd,
+        )  # fmt: skip
+    ways = [*_apis(spec, book, prompt, answer), _classical(spec, book), *map(_way, own)]
+    sentence = _sentence(spec, book, ways, best, scenario)
+    return Assessment(ways, best, money(scenario) if scenario else None, sentence, book.as_of, prompt, answer)
+
+
+def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> Iterator[Way]:
+    requests = spec.traffic.requests_per_month
+    names = [spec.api.model, *(name for name in book.apis if name != spec.api.model)]
+    for name in names:
+        cost = api_cost(book.apis[name], prompt_tokens=prompt, answer_tokens=answer, requests=requests)
+        yield Way(f"API {name}", cost)
+        if name == spec.api.model:
+            month = cost.usd_per_month * book.batch
+            yield Way(f"API {name}, batch", Cost(month, month / requests * 1000), note="answers within a day")
+
+
+def _classical(spec: MoneySpec, book: PriceBook) -> Way:
+    service = Service(_SVM_SECONDS, _SVM_SECONDS, spec.goal.p95_ms / 1000)
+    cost = host_cost(
+        book.machine(spec.traffic.machine), service, requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+    )  # fmt: skip
+    return Way("TF-IDF + linear SVM", cost, service.slowest, f"{spec.traffic.machine}; chooses labels only")
+
+
+def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
+    known = catalogue()
+    names = [spec.model] if spec.model in known else _SIZES
+    found = (
+        cheapest_hosting(
+            name, known[name], book, prompt_tokens=prompt, answer_tokens=answer, target=spec.goal.p95_ms / 1000,
+            requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
+            redundancy=spec.traffic.redundancy,
+        )
+        for name in names
+    )  # fmt: skip
+    return [each for each in found if each]
+
+
+def _way(hosting: Hosting) -> Way:
+    late = "" if hosting.in_time else "; too slow"
+    return Way(f"{hosting.model}, tuned", hosting.cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
+
+
+def _sentence(spec: MoneySpec, book: PriceBook, ways: list[Way], own: Hosting | None,
+              scenario: Scenario | None) -> str:  # fmt: skip
+    now, requests = ways[0].cost.usd_per_month, spec.traffic.requests_per_month
+    if not own or not scenario:
+        return (
+            f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
+            "price book."
+        )
+    cheap = min(ways[2 : 1 + len(book.apis)], key=lambda way: way.cost.usd_per_month, default=ways[0])
+    even = scenario.break_even_requests
+    volume = f"from about {even:,.0f} requests a month" if even else "at no volume"
+    if scenario.saving <= 0:
+        return (
+            f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
+            f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}."
+        )
+    payback = ""
+    if spec.costs.engineering_usd and scenario.payback_months:
+        payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
+    tier = (
+        f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
+        if cheap.cost.usd_per_month < now
+        else ""
+    )
+    return (
+        f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
+        f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
+        f"which only a training tells; it pays {volume}{payback}.{tier}"
+    )

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tunewright.assess import price_book
+from tunewright.assess.hosting import service_of
+from tunewright.assess.money import Assessment, assess
+from tunewright.cli.app import app
+from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.spec import load_money
+
+TEN_LINES = """\
+name: routing
+api:
+  model: gpt-4o
+  prompt_tokens: 480
+  answer_tokens: 20
+traffic:
+  requests_per_month: 10000000
+goal:
+  accuracy: 0.95
+  p95_ms: 500
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    file = tmp_path / "tunewright.yaml"
+    file.write_text(TEN_LINES, "utf-8")
+    return file
+
+
+def assessed(spec: Path, *overrides: str) -> Assessment:
+    read = load_money(spec, overrides)
+    return assess(read, price_book(read.price_file))
+
+
+def test_ten_lines_and_no_model_are_enough(spec: Path) -> None:
+    found = assessed(spec)
+    labels = [way.label for way in found.ways]
+    assert labels[:2] == ["API gpt-4o", "API gpt-4o, batch"]
+    assert {"API gpt-4.1-nano", "TF-IDF + linear SVM", "mistral-7b, tuned"} <= set(labels)
+    assert found.ways[0].cost.usd_per_month == pytest.approx(14_000)
+    assert found.ways[1].cost.usd_per_month == pytest.approx(7_000)
+    assert found.sentence.startswith("Worth a try: a tuned ")
+    assert "measure that first" in found.sentence
+    assert found.money
+    assert found.money.swings
+
+
+def test_at_little_traffic_it_says_don_t(spec: Path) -> None:
+    found = assessed(spec, "traffic.requests_per_month=10000")
+    assert found.sentence.startswith("Don't: at 10,000 requests gpt-4o costs $14 a month")
+    assert "it pays from about" in found.sentence
+
+
+def test_upkeep_and_retraining_count(spec: Path) -> None:
+    dear = assessed(spec, "costs.upkeep_usd_per_month=20000")
+    assert dear.sentence.startswith("Don't")
+    trained = assessed(spec, "costs.retraining_usd=1200", "costs.retrainings_per_year=4")
+    plain = assessed(spec)
+    assert trained.money
+    assert plain.money
+    assert plain.money.saving - trained.money.saving == pytest.approx(400)
+
+
+def test_engineering_is_paid_back(spec: Path) -> None:
+    assert "paid for its engineering after" in assessed(spec, "costs.engineering_usd=20000").sentence
+
+
+def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
+    assert assessed(spec, "goal.p95_ms=0.01").sentence.startswith("Keep gpt-4o")
+
+
+def test_one_model_is_assessed_where_the_spec_names_it(spec: Path) -> None:
+    labels = [way.label for way in assessed(spec, "model=phi-3-mini").ways]
+    assert [label for label in labels if "tuned" in label] == ["phi-3-mini, tuned"]
+
+
+def test_tokens_are_asked_for_where_the_spec_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "tunewright.yaml"
+    file.write_text("name: x\n", "utf-8")
+    with pytest.raises(UserError, match=r"How many tokens.*api\.prompt_tokens=480"):
+        assessed(file)
+
+
+def test_a_whole_spec_is_assessed_too() -> None:
+    example = Path(__file__).parents[2] / "examples" / "tickets"
+    assert assessed(example, "api.answer_tokens=2").ways[0].label == "API gpt-4o"
+
+
+ARTICLE = Path(__file__).parents[2] / "examples" / "article"
+
+
+@pytest.mark.parametrize(("overrides", "usd"), [
+    ([], 14_000), (["prices=prices_2023.yaml"], 27_000), (["prices=prices_2023.yaml", "api.model=gpt-4-turbo"], 54_000),
+])  # fmt: skip
+def test_the_articles_table(overrides: list[str], usd: float) -> None:
+    assert assessed(ARTICLE, *overrides).ways[0].cost.usd_per_month == pytest.approx(usd)
+
+
+def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
+    book = spec.parent / "ours.yaml"
+    book.write_text("as_of: 2030-01\napis:\n  gpt-4o: {usd_in: 1.25}\n  house: {usd_in: 0.1, usd_out: 0.1}\n", "utf-8")
+    found = assessed(spec, "prices=ours.yaml")
+    assert found.as_of == "2030-01"
+    assert found.ways[0].cost.usd_per_month == pytest.approx(8_000)
+    assert "API house" in [way.label for way in found.ways]
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"), ("- 1", "no mapping"), ("a: [", "not YAML"),
+    (None, "not there"),
+])  # fmt: skip
+def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (spec.parent / "broken.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError, match=rf"broken\.yaml.*{said}"):
+        assessed(spec, "prices=broken.yaml")
+
+
+def test_the_verb_takes_a_spec_and_the_rooms_names(spec: Path) -> None:
+    plain = CliRunner().invoke(app, ["assess", str(spec)])
+    assert plain.exit_code == 0
+    assert "14,000" in plain.output
+    assert "What the monthly saving hinges on" in plain.output
+    assert CliRunner().invoke(app, ["assess", "money", str(spec)]).output == plain.output
+    sized = CliRunner().invoke(app, ["assess", "size"])
+    assert sized.output.startswith("1,546 test examples")
+    assert '"examples": 1546' in CliRunner().invoke(app, ["assess", "size", "--json"]).output
+
+
+def test_a_larger_model_takes_longer_and_a_better_card_less() -> None:
+    book, known = price_book(), catalogue()
+
+    def seconds(model: str, machine: str) -> float:
+        priced = book.machines[machine]
+        service = service_of(known[model], priced, book.cards[priced.gpu.card] if priced.gpu else None, 480, 20, 10.0)
+        assert service
+        return service.seconds
+
+    assert seconds("llama-3.2-1b", "Standard_NC4as_T4_v3") < seconds("phi-3-mini", "Standard_NC4as_T4_v3")
+    assert seconds("mistral-7b", "Standard_NC24ads_A100_v4") < seconds("mistral-7b", "Standard_NV36ads_A10_v5")
+    assert seconds("smollm2-135m", "Standard_D4s_v5") < seconds("smollm2-135m", "Standard_D2s_v5")
+
+
+def test_a_model_that_does_not_fit_has_no_machine() -> None:
+    book = price_book()
+    sixth = book.machines["Standard_NV6ads_A10_v5"]
+    assert service_of(catalogue()["mistral-7b"], sixth, book.cards["A10"], 480, 20, 1.0) is None
