@@ -13,6 +13,7 @@ from tests.evaluate.scenario import arm, compared, evidence_of
 from tunewright.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.evaluate.details import details
+from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.tasks import Example, Meta
@@ -70,6 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target.mkdir()
     data = verdict_data(spec, comparison, verdict, PARITY) | {"details": asdict(details(spec, steps, evidence))}
     write_report(spec, data, comparison, evidence, steps, target)
+    write_card(spec, data, steps, target / "model_card.md")
     return target
 
 
@@ -141,3 +143,15 @@ def test_the_diagnosis_stands_beside_the_curve(html: str, folder: Path) -> None:
 def test_each_step_is_listed_with_its_provenance(html: str, folder: Path) -> None:
     content = json.loads((folder.parent / "split" / "manifest.json").read_text())["content"]
     assert content[:16] in html
+
+
+def test_the_model_card_is_one_of_the_hubs(folder: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard((folder / "model_card.md").read_text("utf-8"))
+    assert card.data.pipeline_tag == "text-classification"
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.dataset_split, result.metric_value) == ("accuracy", "test", 0.7)
+    assert "tuned: served bundle" in card.text
+    assert "cascade" in card.text or "Keep" in card.text or "Switch" in card.text
+    assert "| train |" in card.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,12 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def as_in_the_readme(short_run: ShortRun, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds `examples/tickets` with the short run, so that the README's own words work on it."""
+    """A folder that holds `examples/tickets` with the short run, and the specs that need no run, so that the README's
+    own words work on it."""
     folder = short_run.project.parents[1]
     short = load_spec(short_run.project, SHORT).save(short_run.project)
     assert short == short_run.project / "tunewright.yaml"
+    shutil.copytree(REPOSITORY / "examples" / "article", folder / "examples" / "article", dirs_exist_ok=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return folder

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli import assess, baseline, data, doctor, init, models, plan, recipes, run, serve, spec, steps, train
+from tunewright.cli import (
+    assess,
+    baseline,
+    data,
+    doctor,
+    gate,
+    init,
+    models,
+    plan,
+    recipes,
+    run,
+    serve,
+    spec,
+    steps,
+    train,
+)
 from tunewright.version import __version__
 
 app = typer.Typer(
@@ -34,6 +49,7 @@ def _root(
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
+app.command("gate")(gate.gate)
 app.add_typer(assess.app, name="assess")
 app.add_typer(data.app, name="data")
 app.command("baseline")(baseline.baseline)

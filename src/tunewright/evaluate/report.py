@@ -74,7 +74,8 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
         "split": split,
         "arms": [
             {"label": arm.label, "key": key, **{k: 100 * v for k, v in asdict(arm.scores[split].headline).items()}}
-            for key, arm in comparison.arms.items()
+            for key, arm in {**comparison.arms, **comparison.apis}.items()
+            if arm.scores
         ],
     }
 

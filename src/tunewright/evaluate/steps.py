@@ -14,6 +14,7 @@ from tunewright.data import Dataset, load_dataset
 from tunewright.evaluate.comparison import ADAPTER, API, SERVED, Usage, compare
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
+from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.report import verdict_data, write_report
@@ -102,7 +103,7 @@ def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapp
 
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Evidence and parity -> `verdict.json`, `report.html` and `report.md`."""
+    """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
     baseline = None
     if asked := inputs.get("baseline"):
@@ -120,6 +121,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         data["judge"] = json.loads((judge / "judge.json").read_text("utf-8"))
     write_json(output.path / "verdict.json", data)
     write_report(spec, data, comparison, evidence, inputs, output.path)
+    write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
 

@@ -11,7 +11,8 @@ def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     comparison = data["comparison"]
     second = second_measure(comparison)
     rows = []
-    for arm in [*comparison["arms"].values(), *comparison["apis"].values(), comparison["batch"]]:
+    now, *tiers = comparison["apis"].values()
+    for arm in [*comparison["arms"].values(), now, comparison["batch"], *tiers]:
         scores, speed, cost = arm["scores"], arm["latency"], arm["cost"]
         rows.append(
             {

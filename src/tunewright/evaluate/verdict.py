@@ -193,7 +193,9 @@ def _to_settle(found: Paired, count: int, spec: Spec) -> str:
     if found.not_inferior(spec.goal.margin) or found.difference.high < -spec.goal.margin or not discordant:
         return ""
     needed = pairs_needed(spec.goal.margin, discordant)
-    return f" If the two are equally good, about {needed:,} examples would show it." if needed > count else ""
+    return (
+        f" If the two are equally good, about {needed:,} independent examples would show it." if needed > count else ""
+    )
 
 
 def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:

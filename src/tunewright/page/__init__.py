@@ -6,6 +6,10 @@ from importlib import resources
 from typing import Any
 
 
+def _usd(amount: float) -> str:
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
+
+
 def render(package: str, template: str, context: dict[str, Any]) -> str:
     """Fill in a template that lies in `package`/templates. In `*.html.jinja` all values are escaped.
 
@@ -21,5 +25,5 @@ def render(package: str, template: str, context: dict[str, Any]) -> str:
     environment = Environment(
         loader=FunctionLoader(source), autoescape=".html." in template, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"pct": lambda share: f"{100 * share:.1f} %", "usd": lambda amount: f"${amount:,.2f}"}
+    environment.filters |= {"pct": lambda share: f"{100 * share:.1f} %", "usd": _usd}
     return environment.get_template(template).render(context)

@@ -1,0 +1,63 @@
+"""A model card in Hugging Face's format: what the model is for, what it was measured to do, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import read_manifest
+from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.table import arm_rows
+from tunewright.models.catalogue import catalogue
+from tunewright.page import render
+from tunewright.spec import Spec
+from tunewright.tasks import task_of
+
+_PIPELINES = {"classify": "text-classification", "extract": "text-generation", "generate": "text-generation"}
+_LICENCES = {
+    "Apache-2.0": "apache-2.0", "MIT": "mit", "Llama 3 Community": "llama3", "Llama 3.1 Community": "llama3.1",
+    "Llama 3.2 Community": "llama3.2",
+}  # fmt: skip
+"""The hub's names of the base models' licences; an adapter and what is merged with it stay under them."""
+
+
+def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], file: Path) -> None:
+    """Write a model card.
+
+    Args:
+        data: what `verdict.json` holds.
+        inputs: the folders of the steps that the model comes from, for its lineage.
+    """
+    context = {
+        **data,
+        "spec": spec,
+        "task": task_of(spec.task),
+        "front": _front(spec, data),
+        "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
+        "short": [each for each in data["details"]["slices"] if each["falls_short"]],
+        "steps": {name: read_manifest(folder) for name, folder in inputs.items()},
+    }
+    file.write_text(render("tunewright.evaluate", "model_card.md.jinja", context), "utf-8")
+
+
+def _front(spec: Spec, data: Mapping[str, Any]) -> str:
+    """The card's metadata, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    entry = catalogue().get(spec.model)
+    headline = data["comparison"]["headline"]
+    results = [
+        EvalResult(
+            task_type=_PIPELINES[spec.task.kind], dataset_type="private", dataset_name=spec.name, dataset_split=split,
+            metric_type=headline.replace(" ", "_"), metric_name=headline,
+            metric_value=round(score["headline"]["value"], 4),
+        )
+        for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
+    ]  # fmt: skip
+    card = ModelCardData(
+        model_name=spec.name, base_model=entry.hub if entry else spec.model, eval_results=results,
+        license=_LICENCES.get(entry.licence, "other") if entry else "other", library_name="transformers",
+        pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", spec.train.method, spec.task.kind],
+    )  # fmt: skip
+    return str(card.to_yaml())
