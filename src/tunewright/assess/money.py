@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
 
 from tunewright.assess.cost import Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, cheapest_hosting
 from tunewright.assess.prices import PriceBook
+from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.spec import MoneySpec
+from tunewright.tasks import Example, task_of
 
 _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
 """Models that are assessed where the spec names none: one of each size."""
+_ROWS = 1000
+"""Of the data, where tokens are estimated from it."""
+_LETTERS_A_TOKEN = 4
 _SVM_SECONDS = 0.001
 """What a linear SVM takes for an answer; measured in every run."""
 
@@ -50,13 +57,7 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     UserError: tokens, API, machine or model are not known.
     """
     api = book.api(spec.api.model)
-    prompt, answer = spec.api.prompt_tokens, spec.api.answer_tokens
-    if prompt is None or answer is None:
-        raise UserError(
-            "How many tokens does a request have?", where="api",
-            why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
-            fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
-        )  # fmt: skip
+    prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     scenario = None
@@ -68,6 +69,31 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     ways = [*_apis(spec, book, prompt, answer), _classical(spec, book), *map(_way, own)]
     sentence = _sentence(spec, book, ways, best, scenario)
     return Assessment(ways, best, money(scenario) if scenario else None, sentence, book.as_of, prompt, answer)
+
+
+def _tokens(spec: MoneySpec) -> tuple[float, float]:
+    """(tokens of a prompt, tokens of an answer): the spec's, or of the first rows of its data, by their letters."""
+    prompt, answer = spec.api.prompt_tokens, spec.api.answer_tokens
+    if prompt is not None and answer is not None:
+        return prompt, answer
+    if spec.task is None or spec.data is None:
+        raise UserError(
+            "How many tokens does a request have?", where="api",
+            why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
+            fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
+        )  # fmt: skip
+    whole = spec.job()
+    task, data = task_of(whole.task), whole.data
+    columns = Columns(data.text, data.label, None, None, data.document)
+    rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
+    some = list(islice(rows, _ROWS))
+    if not some:
+        raise UserError(
+            "No row of the data can be read.", where=whole.path(data.train), fix="Type: tunewright data check"
+        )
+    sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in some)
+    written = fmean(len(example.answer) for example in some)
+    return prompt or sent / _LETTERS_A_TOKEN, answer or max(1.0, written / _LETTERS_A_TOKEN)
 
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> Iterator[Way]:

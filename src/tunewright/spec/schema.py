@@ -418,6 +418,14 @@ class MoneySpec(_Section):
         self._folder = folder.resolve()
         return self
 
+    def job(self) -> Spec:
+        """The whole spec, where task and data are there.
+
+        Raises:
+            ValidationError: they are not what a spec has.
+        """
+        return Spec(name=self.name, task=self.task, data=self.data).anchored(self._folder)
+
     @property
     def price_file(self) -> Path | None:
         return (self._folder / self.prices.expanduser()).resolve() if self.prices else None
