@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
+from pydantic import ValidationError
+
 from tunewright.assess.cost import Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, cheapest_hosting
@@ -82,15 +84,17 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
             why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
             fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
         )  # fmt: skip
-    whole = spec.job()
+    try:
+        whole = spec.job()
+    except ValidationError:
+        raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
     task, data = task_of(whole.task), whole.data
     columns = Columns(data.text, data.label, None, None, data.document)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
     some = list(islice(rows, _ROWS))
     if not some:
-        raise UserError(
-            "No row of the data can be read.", where=whole.path(data.train), fix="Type: tunewright data check"
-        )
+        where, fix = whole.path(data.train), "Type: tunewright data check"
+        raise UserError("No row of the data can be read.", where=where, fix=fix)
     sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in some)
     written = fmean(len(example.answer) for example in some)
     return prompt or sent / _LETTERS_A_TOKEN, answer or max(1.0, written / _LETTERS_A_TOKEN)
