@@ -2,30 +2,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_spec
-from tests.evaluate.scenario import arm, compared, evidence_of
-from tunewright.artifacts import atomic_folder, write_json, write_jsonl
-from tunewright.data.dataset import Dataset, save_dataset
-from tunewright.evaluate.details import details
-from tunewright.evaluate.model_card import write_card
-from tunewright.evaluate.report import verdict_data, write_report
-from tunewright.evaluate.verdict import decide
-from tunewright.tasks import Example, Meta
-from tunewright.train.diagnosis import Diagnosis
-from tunewright.train.history import CURVE, DIAGNOSIS
-
-ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
-PARITY = {
-    "passed": True, "failures": [], "template_sha256": "0" * 64, "request": ATTACK, "reply": "refund",
-    "chain": [{"arm": "served", "agreement": 1.0, "headline": 0.7, "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
-               "max_confidence_gap": 0.01}],
-}  # fmt: skip
+from tests.evaluate.made_report import made_report
 
 
 class Tags(HTMLParser):
@@ -40,39 +22,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on data whose texts are HTML."""
-    root = tmp_path_factory.mktemp("report")
-    evidence = evidence_of(arm(0.7), arm(0.6))
-    steps = {}
-    for name in ("check", "split", "train", "export", "evaluate", "parity"):
-        steps[name] = root / name
-        with atomic_folder(
-            steps[name], kind=name, fingerprint="f", spec_sha256="s", inputs={}, seed=0, code_version="1"
-        ) as out:
-            if name == "check":
-                finding = {"code": "D007", "severity": "warning", "what": ATTACK, "fix": "Look.", "examples": []}
-                examined = {"rows": {}, "quarantined": 0, "scores": {}, "findings": [finding]}
-                write_json(out.path / "findings.json", examined)
-            if name == "split":
-                asked = [r for r in evidence["served"] if r.split == "test"]
-                tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
-                save_dataset(out.path, Dataset([], [], {"test": tests}))
-            if name == "train":
-                losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
-                curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
-                measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
-                write_jsonl(out.path / CURVE, [*curve, measured])
-                found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
-                write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
-    spec = make_spec(root, traffic={"requests_per_month": 10_000_000})
-    comparison = compared(spec, evidence)
-    verdict = decide(spec, comparison, evidence, parity_passed=True)
-    target = root / "verdict"
-    target.mkdir()
-    data = verdict_data(spec, comparison, verdict, PARITY) | {"details": asdict(details(spec, steps, evidence))}
-    write_report(spec, data, comparison, evidence, steps, target)
-    write_card(spec, data, steps, target / "model_card.md")
-    return target
+    return made_report(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,107 @@
+"""The report in a real browser: on a phone, on paper, in the dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.made_report import made_report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine; on Debian: apt install chromium")
+
+playwright = pytest.importorskip("playwright.sync_api")
+_QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+          "--disable-sync", "--no-first-run"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_report(tmp_path_factory.mktemp("pages")) / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=BROWSER, args=_QUIET)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: playwright.Browser, report: Path) -> Iterator[playwright.Page]:
+    """The report as a phone shows it; a test fails that made the browser ask for anything, or run a script."""
+    opened = browser.new_page(viewport={"width": 390, "height": 844})
+    asked: list[str] = []
+    said: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto(report.as_uri())
+    yield opened
+    opened.close()
+    assert [url for url in asked if not url.startswith("file:")] == []
+    assert said == []
+
+
+def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playwright.Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator(".verdict").bounding_box()
+    assert box
+    assert box["y"] + box["height"] < 844
+    wide = page.locator(".scroll table").first.bounding_box()
+    assert wide, "a wide table scrolls in its own box"
+
+
+def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) -> None:
+    titles = page.locator("h2").all_inner_texts()
+    expected = [
+        "Why", "All ways of answering", "What the saving hinges on", "Accuracy", "Parity: is the served model",
+        "What gpt-4o answers today", "Where the served model goes wrong", "Training", "Data", "How this was made",
+    ]  # fmt: skip
+    assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
+
+
+def test_hostile_texts_are_text(page: playwright.Page) -> None:
+    assert page.locator("script").count() == 0
+    assert page.locator("img").count() == 0
+    assert page.get_by_text('<script>alert("1")</script>').count() > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page: playwright.Page, scheme: str) -> None:
+    """At least 4.5 to 1, as WCAG 2 asks (contrast ratio of relative luminances)."""
+    page.emulate_media(color_scheme=scheme)
+    ratio = page.evaluate("""() => {
+      const luminance = colour => {
+        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(Number).map(part => {
+          const share = part / 255;
+          return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+      };
+      const ground = getComputedStyle(document.body).backgroundColor;
+      const shades = ["body", ".soft", ".verdict p", "td"].map(name =>
+        luminance(getComputedStyle(document.querySelector(name)).color));
+      const behind = luminance(ground);
+      return Math.min(...shades.map(shade =>
+        (Math.max(shade, behind) + 0.05) / (Math.min(shade, behind) + 0.05)));
+    }""")
+    assert ratio >= 4.5
+
+
+def test_on_paper_no_table_is_cut_off(page: playwright.Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 between its margins
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    clipped = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth)"
+    )
+    assert clipped == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    file = tmp_path / "report.pdf"
+    page.pdf(path=file, format="A4")
+    assert file.read_bytes().startswith(b"%PDF")
