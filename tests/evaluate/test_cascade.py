@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunewright.evaluate.cascade import MIN_ACCEPTED, apply_threshold, choose_threshold
+from tunewright.evaluate.cascade import MIN_ACCEPTED, apply_threshold, cascade_curve, choose_threshold
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.statistics import wilson
 
@@ -60,3 +60,20 @@ def test_nothing_accepted_has_no_accuracy() -> None:
 
 def test_an_answer_without_confidence_is_never_trusted() -> None:
     assert apply_threshold(records((5, True, None)), 0.01).coverage == 0
+
+
+def test_the_curve_goes_from_the_surest_answers_to_all_of_them() -> None:
+    own = records((50, True, 0.9), (50, False, 0.6))
+    first, *_, last = cascade_curve(own, [], own_usd=70, api_usd=1000)
+    assert (first.coverage, first.inside, first.whole) == (0.05, 1.0, None)
+    assert first.usd_per_month == pytest.approx(70 + 950)
+    assert (last.coverage, last.inside, last.threshold, last.usd_per_month) == (1.0, 0.5, 0.6, 70)
+
+
+def test_with_the_apis_answers_the_curve_knows_the_whole() -> None:
+    own, api = records((50, True, 0.9), (50, False, 0.6)), records((40, False, None), (60, True, None))
+    points = {point.coverage: point for point in cascade_curve(own, api, 70, 1000)}
+    assert points[0.5].whole == 1.0
+    assert points[0.05].whole == pytest.approx((5 + 60) / 100)
+    assert points[1.0].whole == 0.5
+    assert cascade_curve(own, api[:99], 70, 1000)[0].whole is None

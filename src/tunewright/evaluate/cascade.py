@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.statistics import Interval, ratio
+from tunewright.tasks.measures import Ratio
 
+_POINTS = 20
 MIN_ACCEPTED = 20
 """Fewer accepted answers than this say nothing about their accuracy."""
 
@@ -20,6 +22,49 @@ class CascadeResult:
     """Share of requests it answers itself."""
     headline: Interval | None
     """Of those answers; None where there are none."""
+
+
+@dataclass(frozen=True)
+class CascadePoint:
+    """A cascade at one threshold, on one test split."""
+
+    threshold: float
+    coverage: float
+    inside: float
+    """The headline of what the small model answers itself."""
+    whole: float | None
+    """The headline of all answers, the API's included; None where it was not measured."""
+    usd_per_month: float
+    """The small model's machines, and the API for the rest."""
+
+
+def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd: float,
+                  api_usd: float) -> list[CascadePoint]:  # fmt: skip
+    """`answer if sure, else ask the API` at some thresholds, from the surest few answers to all of them.
+
+    Args:
+        records: the small model's, of one split.
+        answered: the API's, as far as it was measured; it counts only where it answered the whole split.
+        own_usd, api_usd: what a month of all requests costs on each.
+    """
+    other = {record.id: record.headline for record in answered}
+    measured = all(record.id in other for record in records)
+    ranked = sorted(records, key=lambda record: -(record.confidence or 0))
+    points = []
+    for count in sorted({max(1, round(len(ranked) * part / _POINTS)) for part in range(1, _POINTS + 1)}):
+        inside, rest = ranked[:count], ranked[count:]
+        own = [record.headline for record in inside]
+        both = own + [other[record.id] for record in rest] if measured else []
+        coverage = count / len(ranked)
+        points.append(CascadePoint(
+            ranked[count - 1].confidence or 0.0, coverage, _share(own), _share(both) if measured else None,
+            own_usd + (1 - coverage) * api_usd,
+        ))  # fmt: skip
+    return points
+
+
+def _share(measured: Sequence[Ratio]) -> float:
+    return sum(each.part for each in measured) / max(sum(each.whole for each in measured), 1e-12)
 
 
 def choose_threshold(validation: Sequence[Record], least: float) -> float | None:

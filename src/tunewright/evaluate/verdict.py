@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunewright.evaluate.cascade import CascadeResult, apply_threshold, choose_threshold
+from tunewright.evaluate.cascade import (
+    CascadePoint,
+    CascadeResult,
+    apply_threshold,
+    cascade_curve,
+    choose_threshold,
+)
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
 from tunewright.evaluate.pairs import Paired, paired, pairs_needed
@@ -35,6 +41,8 @@ class Verdict:
     """Confidence from which the small model answers by itself, chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
     """By test split: coverage and accuracy at that threshold."""
+    curve: dict[str, list[CascadePoint]] = field(default_factory=dict)
+    """By test split: accuracy and cost of the cascade at other thresholds; to look at, nothing is chosen on it."""
     against_control: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the best control arm on the same examples."""
     against_api: dict[str, Paired] = field(default_factory=dict)
@@ -71,7 +79,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
-        threshold=threshold, cascade=cascade,
+        threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
         against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
         against_api=api[SERVED],
     )  # fmt: skip
@@ -238,6 +246,17 @@ def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[s
         return None, {}
     splits = dict.fromkeys(r.split for r in served if r.split != VALIDATION)
     return threshold, {s: apply_threshold([r for r in served if r.split == s], threshold) for s in splits}
+
+
+def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
+    tests = [record for record in evidence[SERVED] if record.split != VALIDATION]
+    return {
+        split: cascade_curve(
+            [record for record in tests if record.split == split], evidence.get(API, ()), served.cost.usd_per_month,
+            now.cost.usd_per_month,
+        )
+        for split in dict.fromkeys(record.split for record in tests)
+    }  # fmt: skip
 
 
 def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
