@@ -6,7 +6,7 @@
 
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), invoices (examples/invoices), answers (Bitext). `choose`
 never reads a test: it is scored on training rows that the split holds out, a tenth of them, of invoices one of the four
-layouts. `final` trains on all.
+layouts. `final` trains on all, or on all but a few by which the best adapter is kept (slots).
 Answers are the adapter's, written under the rules of serving. The data lie in ../shared/data beside the repository;
 outputs stay in bench/runs.
 """
@@ -71,7 +71,8 @@ JOBS: dict[str, dict[str, Any]] = {
         "folder": "snips",
         "tests": {"test": "test.jsonl"},
         "task": lambda: extract("Fill in the slots of this request.", all_fields("snips")),
-        "train": {"batch_size": 32, "lr": 1e-3, "epochs": 1, "schedule": "cosine"},
+        "train": {"batch_size": 32, "lr": 1e-3, "epochs": 3, "schedule": "cosine", "lora": {"dropout": 0.1}},
+        "validation": 0.05,
     },
     "addresses": {
         "folder": "pkg_usaddress",
@@ -117,7 +118,7 @@ def project(name: str, final: bool) -> Path:
             "test": {part: f"{part}.jsonl" for part in files if part != "train"},
             "test_fraction": 0.25 if group else 0.1,
             "group": "group" if group else None,
-            "validation_fraction": 0.0,
+            "validation_fraction": job.get("validation", 0.0) if final else 0.0,
         },
         "train": job["train"],
     }
