@@ -109,10 +109,14 @@ def test_the_api_is_measured_where_the_spec_says_how(project: Path) -> None:
     recorded.write_text("{}\n")
     api = {"recorded": "old.jsonl"}
     assert ran(project, api=api) == ["baseline", "verdict"]
+    assert ran(project, api=api, to="train") == [], "what needs no API does not ask it"
     recorded.rename(project / "moved.jsonl")
     assert ran(project, api={"recorded": "moved.jsonl"}) == [], "where the file lies does not matter"
     (project / "moved.jsonl").write_text("{} \n")
     assert ran(project, api={"recorded": "moved.jsonl"}) == ["baseline", "verdict"]
+    assert ran(project, api={"recorded": "mov*.jsonl"}) == []
+    (project / "moves.jsonl").write_text("{}\n")
+    assert ran(project, api={"recorded": "mov*.jsonl"}) == ["baseline", "verdict"]
     assert ran(project, api={"url": "https://api.example.com/v1"}) == ["baseline", "verdict"]
     assert ran(project) == []
 

@@ -138,7 +138,7 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
     for name in filter(None, (to, from_step)):
         if name not in STEPS:
             raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    wanted = [name for name in names[: names.index(to) + 1] if STEPS[name].is_in(spec)]
+    wanted = [name for name in names if name in _needed(spec, to)]
     forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -149,6 +149,13 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
             result.steps[name] = outcome
             _point_latest(runs, outcome)
     return result
+
+
+def _needed(spec: Spec, to: str) -> set[str]:
+    """A step and all whose outputs it needs, as far as they are steps of this spec's pipeline."""
+    if not STEPS[to].is_in(spec):
+        return set()
+    return {to}.union(*(_needed(spec, name) for name in STEPS[to].inputs_of(spec)))
 
 
 def _bring_up_to_date(spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool,
@@ -185,7 +192,7 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
     Args:
         inputs: content hash of each input folder.
     """
-    from tunewright.data.steps import documents_sha256, raw_files
+    from tunewright.data.steps import documents_sha256, raw_files, sources_sha256
     from tunewright.models.resolve import identity
 
     sources: dict[str, str] = {}
@@ -197,8 +204,8 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
     for key in step.reads:
-        if (file := _set(spec, key)) and spec.path(file).is_file():  # a missing one is for the step to tell
-            sources[key] = sha256_file(spec.path(file))
+        if named := _set(spec, key):
+            sources[key] = sources_sha256(spec.path(named), spec.data.document)
     if "model" in step.sections:
         sources["model"] = identity(spec.model, spec.folder)
     code = code_version(step.room)

@@ -61,7 +61,7 @@ def test_at_little_traffic_it_says_don_t(spec: Path) -> None:
 def test_upkeep_and_retraining_count(spec: Path) -> None:
     dear = assessed(spec, "costs.upkeep_usd_per_month=20000")
     assert dear.sentence.startswith("Don't")
-    trained = assessed(spec, "costs.retraining_usd=1200", "costs.retrainings_per_year=4")
+    trained = assessed(spec, "costs.upkeep_usd_per_month=400")
     plain = assessed(spec)
     assert trained.money
     assert plain.money
@@ -79,6 +79,16 @@ def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
 def test_one_model_is_assessed_where_the_spec_names_it(spec: Path) -> None:
     labels = [way.label for way in assessed(spec, "model=phi-3-mini").ways]
     assert [label for label in labels if "tuned" in label] == ["phi-3-mini, tuned"]
+
+
+def test_a_misspelt_model_is_refused_with_the_nearest_name(spec: Path) -> None:
+    with pytest.raises(UserError, match=r"no 'phi3-mini'.*Did you mean 'phi-3-mini'"):
+        assessed(spec, "model=phi3-mini")
+
+
+def test_an_api_that_costs_nothing_is_kept(spec: Path) -> None:
+    (spec.parent / "free.yaml").write_text("apis: {house: {usd_in: 0, usd_out: 0}}", "utf-8")
+    assert "it pays at no volume" in assessed(spec, "prices=free.yaml", "api.model=house").sentence
 
 
 def test_tokens_are_asked_for_where_the_spec_has_none(tmp_path: Path) -> None:
@@ -117,7 +127,9 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"), ("- 1", "no mapping"), ("a: [", "not YAML"),
-    (None, "not there"),
+    (None, "not there"), ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
+    ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
+    ("machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: L40S, gib: 48}}}", "L40S, which is not among the cards"),
 ])  # fmt: skip
 def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, said: str) -> None:
     if text is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from tests.conftest import LABELS, make_spec
+from tests.conftest import LABELS, make_spec, spec_data
 from tests.evaluate.large_model import SECRET, LargeModel, large_model
 from tunewright.artifacts import Output, read_jsonl, write_jsonl
 from tunewright.assess import price_book
@@ -25,7 +26,7 @@ from tunewright.evaluate.budget import Budget, BudgetReachedError
 from tunewright.evaluate.pace import Pace, wait_asked_for
 from tunewright.evaluate.paid import Paid
 from tunewright.evaluate.questions import asked_task, question, read
-from tunewright.spec import Spec
+from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import Example, Meta
 
 COUNT = 30
@@ -108,9 +109,11 @@ def test_nothing_is_paid_twice_and_more_is_added(model: LargeModel, tmp_path: Pa
 
 def test_the_same_request_is_asked_once(model: LargeModel, tmp_path: Path) -> None:
     same = [Example.of("request 1", LABELS[1], Meta(id=f"t{n}")) for n in range(5)]
-    asked(spec_for(tmp_path, model), tmp_path, same)
+    result = asked(spec_for(tmp_path, model), tmp_path, same)
     assert len(model.asked) == 1
     assert len(records(tmp_path)) == 5
+    assert result["usd"] == pytest.approx((50 * 2.5 + 1 * 10) / 1e6)
+    assert forecast(spec_for(tmp_path, model, shots=1), tmp_path / "split", tmp_path / "runs").questions == 1
 
 
 def test_cached_tokens_cost_less(model: LargeModel, tmp_path: Path) -> None:
@@ -125,29 +128,93 @@ def test_cached_tokens_cost_less(model: LargeModel, tmp_path: Path) -> None:
 
 def test_it_stops_before_the_budget_is_passed(model: LargeModel, tmp_path: Path) -> None:
     model.usage = {"prompt_tokens": 100, "completion_tokens": 100}
-    each = (100 * 2.5 + 100 * 10) / 1e6
+    each, dearest = (100 * 2.5 + 100 * 10) / 1e6, 1000 * 10 / 1e6
     with pytest.raises(UserError, match=r"budget.*api\.budget_usd") as stopped:
-        asked(spec_for(tmp_path, model, budget_usd=10.5 * each, max_tokens=100), tmp_path)
+        asked(spec_for(tmp_path, model, budget_usd=dearest + 10 * each), tmp_path)
     assert "kept" in str(stopped.value)
-    paid_for = len(model.asked)
-    assert 0 < paid_for <= 10
-    asked(spec_for(tmp_path, model, budget_usd=40 * each, max_tokens=100), tmp_path)
+    assert 0 < len(model.asked) * each <= dearest + 10 * each
+    assert len(model.asked) < COUNT
+    asked(spec_for(tmp_path, model, budget_usd=2 * dearest + 40 * each), tmp_path)
     assert len(model.asked) == COUNT, "what was paid for was kept"
 
 
 def test_a_budget_counts_what_is_under_way() -> None:
     price = price_book().api("gpt-4o")
-    budget = Budget(0.01, price)
-    budget.count(100, Paid("", 100, 10))
-    first = budget.reserve(100, 500)
-    assert first > 0
-    budget.settle(first, 100, None)
-    with pytest.raises(BudgetReachedError):
-        budget.reserve(100, 5000)
+    budget = Budget(0.015, price)
+    first, second = budget.reserve(100, 500), threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(BudgetReachedError):
+            budget.reserve(100, 1000)
+        second.set()
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    assert not second.wait(0.2), "it waits for the one that is under way"
+    budget.settle(first, 100, 500, Paid("", 100, 500))
+    assert second.wait(5), "and is refused when that has cost what it might"
+    waiting.join()
 
 
-def test_a_dry_run_asks_nothing(model: LargeModel, tmp_path: Path) -> None:
+def test_an_endpoint_that_does_not_count_is_taken_for_the_dearest(model: LargeModel, tmp_path: Path) -> None:
+    model.usage = {}
+    with pytest.raises(UserError, match="budget"):
+        asked(spec_for(tmp_path, model, budget_usd=0.05), tmp_path)
+    assert 0 < len(model.asked) <= 5
+    result = asked(spec_for(tmp_path, model, budget_usd=5, sample=3), tmp_path)
+    assert "not known" in " ".join(result["told"])
+
+
+def test_what_is_no_answer_counts_against_the_budget(model: LargeModel, tmp_path: Path) -> None:
+    model.always = JSONResponse({"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 1000}})
+    with pytest.raises(UserError, match="budget"):
+        asked(spec_for(tmp_path, model, budget_usd=0.025), tmp_path)
+    assert len(model.asked) <= 2
+
+
+@pytest.mark.parametrize("body", [
+    "5", "[]", "null", '{"choices": {"a": 1}}', '{"choices": [{"message": {"content": [{"text": "x"}]}}]}',
+])  # fmt: skip
+def test_odd_bodies_are_no_answers(model: LargeModel, tmp_path: Path, body: str) -> None:
+    model.failures = [PlainTextResponse(body, media_type="application/json")]
+    assert asked(spec_for(tmp_path, model), tmp_path)["unread"] == 0
+    assert len(model.asked) == COUNT + 1
+
+
+def test_half_a_sign_is_read_as_a_wrong_answer(model: LargeModel, tmp_path: Path) -> None:
+    choice = r'{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "\ud83d"}}'
+    model.always = PlainTextResponse(f'{{"choices": [{choice}]}}', media_type="application/json")
+    assert asked(spec_for(tmp_path, model), tmp_path)["unread"] == COUNT
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without(model: LargeModel, tmp_path: Path) -> None:
+    refusal = {"error": {"message": "unsupported", "param": "temperature", "code": "unsupported_value"}}
+    model.failures = [JSONResponse(refusal, 400)]
+    assert asked(spec_for(tmp_path, model), tmp_path)["unread"] == 0
+    assert sum("temperature" not in sent for sent in model.asked) >= COUNT - 16
+
+
+def test_a_long_wait_is_told_and_not_waited(model: LargeModel, tmp_path: Path) -> None:
+    model.always = PlainTextResponse("tomorrow", 429, {"Retry-After": "86400"})
+    started = time.monotonic()
+    with pytest.raises(UserError, match="asks to wait 86,400 s"):
+        asked(spec_for(tmp_path, model), tmp_path)
+    assert time.monotonic() - started < 20
+
+
+def test_after_a_refusal_nothing_more_is_sent(
+    model: LargeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "Pace", lambda _: Pace(1))
+    model.always = PlainTextResponse("no", 418)
+    with pytest.raises(UserError, match="status 418"):
+        asked(spec_for(tmp_path, model), tmp_path)
+    assert len(model.asked) <= 2
+
+
+def test_a_dry_run_asks_nothing(model: LargeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked(spec_for(tmp_path, model, sample=10), tmp_path)
+    monkeypatch.delenv("API_KEY")
     spec = spec_for(tmp_path, model)
     found = forecast(spec, tmp_path / "split", tmp_path / "runs")
     assert (found.questions, found.kept) == (COUNT, 10)
@@ -198,7 +265,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(model: LargeModel, tmp_path: 
     assert len(model.asked) == COUNT + 2
     model.always = broken
     with pytest.raises(UserError, match="answer can't be used"):
-        asked(spec_for(tmp_path, model, temperature=1), tmp_path)
+        asked(spec_for(tmp_path, model, shots=1), tmp_path)
 
 
 def test_refusals_cut_and_wrong_answers_count_as_wrong_and_are_told(model: LargeModel, tmp_path: Path) -> None:
@@ -256,12 +323,41 @@ def test_it_never_has_more_under_way_than_it_should(model: LargeModel, tmp_path:
     assert 4 < model.most_at_once <= 16
 
 
+@pytest.mark.parametrize(("labels", "reply", "label"), [
+    ([".NET", "Java"], '{"label": ".NET"}', ".NET"), (["U.S.", "EU"], "u.s.", "U.S."), (["US", "us"], "US", "US"),
+    (["US", "us"], "Us", None), (["3.1", "3.10"], "3.10", "3.10"), (["none", "some"], "null", None),
+    (["yes", "no"], '"Yes."', "yes"), (["yes", "no"], '{"label": 5}', None), (["yes", "no"], "[1]", None),
+])  # fmt: skip
+def test_a_label_is_read_as_it_is_spelt(labels: list[str], reply: str, label: str | None) -> None:
+    task = {"kind": "classify", "instruction": "Which?", "labels": labels}
+    assert read(asked_task(make_spec(task=task)), reply) == label
+
+
+def test_a_required_field_may_be_null() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "integer"}},
+              "required": ["a", "b"]}  # fmt: skip
+    task = asked_task(make_spec(task={**RECORDS, "schema": schema}))
+    assert read(task, '{"a": null, "b": 1}') == '{"a":null,"b":1}'
+
+
+@pytest.mark.parametrize("override", [
+    {"url": "https://me:sk-secret@example.com/v1"}, {"url": "https://example.com/v1?key=sk-secret"},
+    {"key": "sk-secret"},
+])  # fmt: skip
+def test_a_secret_in_the_spec_is_refused_and_not_shown(override: dict[str, str]) -> None:
+    with pytest.raises(UserError) as caught:
+        make_spec(api=override)
+    assert "sk-secret" not in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        parse_spec(json.dumps(spec_data()), Path("x"), [f"api.{name}={value}" for name, value in override.items()])
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_without_structure_the_form_is_asked_for_in_words(model: LargeModel, tmp_path: Path) -> None:
     model.reply = lambda message: f"`{json.loads(knows(message))['label'].upper()}`."
-    asked(spec_for(tmp_path, model, structured=False, temperature=None), tmp_path)
+    asked(spec_for(tmp_path, model, structured=False), tmp_path)
     sent = model.asked[0]
     assert "response_format" not in sent
-    assert "temperature" not in sent
     assert "one of the labels" in sent["messages"][0]["content"]
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path)) == COUNT * 4 // 5
 

@@ -63,15 +63,21 @@ def test_an_answer_without_confidence_is_never_trusted() -> None:
 
 
 def test_the_curve_goes_from_the_surest_answers_to_all_of_them() -> None:
-    own = records((50, True, 0.9), (50, False, 0.6))
+    own = records(*((1, n < 50, 1 - n / 100) for n in range(100)))
     first, *_, last = cascade_curve(own, [], own_usd=70, api_usd=1000)
     assert (first.coverage, first.inside, first.whole) == (0.05, 1.0, None)
     assert first.usd_per_month == pytest.approx(70 + 950)
-    assert (last.coverage, last.inside, last.threshold, last.usd_per_month) == (1.0, 0.5, 0.6, 70)
+    assert (last.coverage, last.inside, last.usd_per_month) == (1.0, 0.5, 70)
+
+
+def test_answers_of_equal_confidence_are_one_point_of_the_curve() -> None:
+    (only,) = cascade_curve(records((50, True, 0.9), (50, False, 0.9)), [], 70, 1000)
+    assert (only.coverage, only.inside, only.threshold) == (1.0, 0.5, 0.9)
 
 
 def test_with_the_apis_answers_the_curve_knows_the_whole() -> None:
-    own, api = records((50, True, 0.9), (50, False, 0.6)), records((40, False, None), (60, True, None))
+    own = records(*((1, n < 50, 1 - n / 100) for n in range(100)))
+    api = records((40, False, None), (60, True, None))
     points = {point.coverage: point for point in cascade_curve(own, api, 70, 1000)}
     assert points[0.5].whole == 1.0
     assert points[0.05].whole == pytest.approx((5 + 60) / 100)

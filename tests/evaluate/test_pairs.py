@@ -92,6 +92,23 @@ def test_no_difference_in_few_groups_is_no_proof() -> None:
     assert found.difference.low < -0.2
 
 
+def test_grouped_examples_are_tested_by_group() -> None:
+    first = judged([True] * 150 + [False] * 50)
+    second = judged([True] * 100 + [False] * 100)
+    groups = [f"g{n // 50}" for n in range(200)]
+    assert paired(first, second, groups, 0).p_value == 1.0, "one group of four is better"
+    assert paired(first, second, None, 0).p_value < 1e-10
+
+
+def test_fewer_examples_prove_it_where_the_differences_are_small() -> None:
+    rng = np.random.default_rng(0)
+    first = [Ratio(float(value), 1) for value in rng.uniform(0.7, 0.9, 400)]
+    second = [Ratio(each.part + float(step), 1) for each, step in zip(first, rng.normal(0, 0.05, 400), strict=True)]
+    found = paired(first, second, None, 0)
+    assert found.variance == pytest.approx(0.0025, rel=0.2)
+    assert pairs_needed(0.01, found.variance) < 250
+
+
 def test_the_group_bootstrap_of_a_difference_covers_the_truth() -> None:
     """Groups in which the first alone is right on 20 % of the examples, or on none: 8 % on the mean."""
     rng, hits = np.random.default_rng(3), 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.slices import LEAST, Slice, slices
@@ -49,9 +50,22 @@ def test_times_are_cut_in_thirds() -> None:
 def test_groups_are_slices_and_small_ones_are_not_told() -> None:
     groups = ["big"] * 60 + ["bad"] * 40 + ["tiny"] * (LEAST - 1)
     told = found(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)
-    assert [each.name for each in told if each.by == "group"] == ["bad", "big"]
-    # Three groups: that one of them is worse may be a matter of the group, which so few can't tell from chance.
-    assert told[0].headline.value == 0
+    assert {each.name for each in told if each.by == "group"} == {"bad", "big"}
+    assert not any(each.falls_short for each in told), "of three groups nobody knows how unlike groups are"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_a_group_unlike_many_others_is_named(share: float) -> None:
+    groups = [f"g{n // 30}" for n in range(600)]
+    right = [n % 20 != 0 if n >= 30 else n < 30 * share for n in range(600)]
+    told = found(["same text here"] * 600, right, groups=groups)
+    assert [each.name for each in told if each.falls_short] == ["g0"]
+
+
+def test_groups_that_all_differ_are_not_named() -> None:
+    groups = [f"g{n // 30}" for n in range(600)]
+    right = [n % 30 < 12 + 18 * (n // 30 % 7) / 6 for n in range(600)]
+    assert not any(each.falls_short for each in found(["same text here"] * 600, right, groups=groups))
 
 
 def test_measures_that_are_shares_are_sliced_too() -> None:

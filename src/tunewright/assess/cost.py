@@ -71,12 +71,13 @@ class Service:
 
 
 def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_to_average: float,
-              redundancy: int = 1) -> Cost:  # fmt: skip
+              redundancy: int = 1, upkeep_usd: float = 0.0) -> Cost:  # fmt: skip
     """`requests` answers a month from machines of our own.
 
     Args:
         peak_to_average: the busiest minute over the average one; the machines are sized for the peak.
-        redundancy: machines at the least.
+        redundancy: machines at the least; of those that scale to zero all but one stay up.
+        upkeep_usd: what else a month costs.
     """
     average = requests / SECONDS_A_MONTH
     replicas = max(redundancy, service.replicas(average * peak_to_average))
@@ -85,5 +86,6 @@ def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_
         # Up while somebody asked within the last minutes, at random times (Poisson); beyond one, as many as are busy.
         up = 1 - math.exp(-average * COOLING_SECONDS)
         busy = max(up, average * service.seconds / service.utilisation)
-        month = busy * machine.usd_per_hour * HOURS_A_MONTH
+        month = (busy + redundancy - 1) * machine.usd_per_hour * HOURS_A_MONTH
+    month += upkeep_usd
     return Cost(month, month / requests * 1000, replicas)

@@ -7,10 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tunewright.assess.cost import Cost, Service, api_cost, host_cost
+from tunewright.assess.cost import HOURS_A_MONTH, SECONDS_A_MONTH, Cost, Service, api_cost, host_cost
 from tunewright.assess.prices import ApiPrice, MachinePrice
-
-_MOST_REPLICAS = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,10 @@ class Scenario:
     @property
     def own_month(self) -> Cost:
         """Machines and upkeep."""
-        machines = host_cost(
+        return host_cost(
             self.machine, self.service, requests=self.requests, peak_to_average=self.peak_to_average,
-            redundancy=self.redundancy,
+            redundancy=self.redundancy, upkeep_usd=self.upkeep_usd,
         )  # fmt: skip
-        month = machines.usd_per_month + self.upkeep_usd
-        return Cost(month, month / self.requests * 1000, machines.replicas)
 
     @property
     def saving(self) -> float:
@@ -61,20 +57,31 @@ class Scenario:
 
     @property
     def break_even_requests(self) -> float | None:
-        """Requests a month from which on a model of one's own costs less than the API; None: at no volume.
+        """Requests a month from which on a model of one's own costs less than the API, whatever the volume above; None:
+        from none on.
 
-        Machines come one by one, so it is the first volume that so many of them can answer and the API charges more
-        for. Of a machine that scales to zero it is found by halving.
+        Machines come one by one, so the cost climbs in steps; what counts is the last of them that the API's bill has
+        not yet passed. Of a machine that scales to zero the volume is found by halving.
         """
         each = self.api_month.usd_per_1000 / 1000
+        if each <= 0:
+            return None
         if self.machine.scales_to_zero:
             return self._crossing()
-        for replicas in range(self.redundancy, _MOST_REPLICAS):
-            fixed = replicas * self.machine.usd_per_hour * 730 + self.upkeep_usd
-            volume = fixed / each
-            if replace(self, requests=max(volume, 1)).own_month.replicas == replicas:
-                return volume
-        return None
+        machine = self.machine.usd_per_hour * HOURS_A_MONTH
+        capacity = SECONDS_A_MONTH / self.peak_to_average * self.service.utilisation / self.service.seconds
+        gain = each * capacity - machine
+        if gain <= 0:
+            return None
+
+        def month(replicas: int) -> float:
+            return max(replicas, self.redundancy) * machine + self.upkeep_usd
+
+        # From here on, whenever one more machine comes the API's bill already pays for it.
+        last = max(1, self.redundancy, math.ceil((machine + self.upkeep_usd) / gain))
+        while last > 1 and each * capacity * (last - 1) >= month(last):
+            last -= 1
+        return max(capacity * (last - 1), month(last) / each)
 
     def _crossing(self) -> float | None:
         low, high = 1.0, 1e12

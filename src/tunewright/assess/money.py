@@ -14,7 +14,7 @@ from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, cheapest_hosting
 from tunewright.assess.prices import PriceBook
 from tunewright.data.readers import Columns, read
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
 from tunewright.spec import MoneySpec
 from tunewright.tasks import Example, task_of
@@ -66,7 +66,8 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     if best:
         scenario = Scenario(
             spec.traffic.requests_per_month, prompt, answer, 0.0, api, book.machine(best.machine), best.service,
-            spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.monthly_usd, spec.costs.engineering_usd,
+            spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.upkeep_usd_per_month,
+            spec.costs.engineering_usd,
         )  # fmt: skip
     ways = [*_apis(spec, book, prompt, answer), _classical(spec, book), *map(_way, own)]
     sentence = _sentence(spec, book, ways, best, scenario)
@@ -122,6 +123,11 @@ def _classical(spec: MoneySpec, book: PriceBook) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
+    if spec.model and spec.model not in known and not any(mark in spec.model for mark in "/.\\"):
+        raise UserError(
+            f"The catalogue has no '{spec.model}'.", where="model",
+            fix=did_you_mean(spec.model, known, "See: tunewright models ls"),
+        )  # fmt: skip
     names = [spec.model] if spec.model in known else _SIZES
     found = (
         cheapest_hosting(
@@ -149,7 +155,7 @@ def _sentence(spec: MoneySpec, book: PriceBook, ways: list[Way], own: Hosting | 
         )
     cheap = min(ways[2 : 1 + len(book.apis)], key=lambda way: way.cost.usd_per_month, default=ways[0])
     even = scenario.break_even_requests
-    volume = f"from about {even:,.0f} requests a month" if even else "at no volume"
+    volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
     if scenario.saving <= 0:
         return (
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tunewright.errors import UserError, did_you_mean
 from tunewright.spec import overlay
+
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Card(BaseModel):
@@ -44,7 +46,7 @@ class Gpu(BaseModel):
 class MachinePrice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    usd_per_hour: float
+    usd_per_hour: Price
     cores: int
     gpu: Gpu | None = None
     scales_to_zero: bool = False
@@ -54,11 +56,11 @@ class MachinePrice(BaseModel):
 class ApiPrice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    usd_in: float
+    usd_in: Price
     """USD for a million prompt tokens."""
-    usd_cached: float | None = None
+    usd_cached: Price | None = None
     """USD for a million prompt tokens that the endpoint has read before; None: as much as any other."""
-    usd_out: float
+    usd_out: Price
     """USD for a million answer tokens."""
 
     def times(self, factor: float) -> ApiPrice:
@@ -84,8 +86,15 @@ class PriceBook(BaseModel):
     machines: dict[str, MachinePrice]
     cards: dict[str, Card]
     apis: dict[str, ApiPrice]
-    batch: float
+    batch: Price
     """What the batch API, which answers within a day, asks of the usual price."""
+
+    @model_validator(mode="after")
+    def _cards_are_known(self) -> PriceBook:
+        for name, machine in self.machines.items():
+            if machine.gpu and machine.gpu.card not in self.cards:
+                raise ValueError(f"the machine {name} has the card {machine.gpu.card}, which is not among the cards")
+        return self
 
     def machine(self, name: str) -> MachinePrice:
         return _find(name, self.machines, "traffic.machine")
@@ -130,5 +139,5 @@ def price_book(over: Path | None = None) -> PriceBook:
         return PriceBook.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: {first['msg'].lower()}.", where=over, fix=fix) from None
+        place = ".".join(map(str, first["loc"])) or "the book"
+        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=fix) from None

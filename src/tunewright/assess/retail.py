@@ -85,13 +85,13 @@ def _page(client: httpx.Client, url: str, parameters: dict[str, str] | None) -> 
             break
         time.sleep(_wait(reply, attempt))
     try:
-        page = reply.raise_for_status().json()
-    except (httpx.HTTPStatusError, ValueError):
+        page = dict(reply.raise_for_status().json())
+    except (httpx.HTTPStatusError, ValueError, TypeError):
         raise UserError(
             f"Azure's price list answered with status {reply.status_code}, or with something else than prices.",
             where=url, fix="Try again later. Until then the built-in prices hold.",
         ) from None  # fmt: skip
-    return dict(page)
+    return page
 
 
 def _wait(reply: httpx.Response, attempt: int) -> float:

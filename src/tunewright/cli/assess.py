@@ -124,13 +124,13 @@ def size(
     """How many test examples show that a model is not worse than the API by more than a margin?"""
     from tunewright.evaluate.pairs import ALPHA, POWER, pairs_needed
 
-    if difference <= -margin or difference**2 >= discordant:
+    if difference <= -margin or abs(difference) > discordant:
         raise UserError(
             "No number of examples shows that.",
             why="The model is worse by the margin or more, or better on more examples than the two differ on.",
-            fix="Choose --difference above minus --margin, and --discordant above its square.",
+            fix="Choose --difference above minus --margin, and no larger than --discordant.",
         )
-    count = pairs_needed(margin, discordant, difference)
+    count = pairs_needed(margin, discordant - difference**2, difference)
     if json:
         print_json({"examples": count, "margin": margin, "discordant": discordant, "difference": difference,
                     "error": ALPHA, "power": POWER})  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
 from tunewright.cli.options import (
@@ -26,17 +24,15 @@ def gate(
 ) -> None:
     """Bring a project up to date, hold the served model against the spec's targets; exit code 1 if one is missed."""
     from tunewright import api, load_spec
-    from tunewright.evaluate.gate import targets
 
-    spec = load_spec(project, overrides or (), recipe=recipe)
-    report = api.run(spec, runs=runs)
-    found = targets(spec, report.data)
+    report = api.run(load_spec(project, overrides or (), recipe=recipe), runs=runs)
+    targets = report.data["verdict"]["targets"]
+    passed = all(target["met"] for target in targets)
     if json:
-        print_json({"passed": all(each.met for each in found), "decision": report.decision,
-                    "targets": [asdict(each) for each in found]})  # fmt: skip
+        print_json({"passed": passed, "decision": report.decision, "targets": targets})
     else:
-        for each in found:
-            typer.echo(f"{'✓' if each.met else '✗'} {each.name}: {each.found}")
+        for target in targets:
+            typer.echo(f"{'✓' if target['met'] else '✗'} {target['name']}: {target['found']}")
         typer.echo(f"Verdict: {report.decision}")
-    if not all(each.met for each in found):
+    if not passed:
         raise typer.Exit(EXIT_GATE)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tunewright.artifacts import Output, sha256_file
+from tunewright.artifacts import Output, sha256_file, sha256_json
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
 from tunewright.data.frozen import read_frozen
@@ -37,6 +37,17 @@ def documents_sha256(files: Iterable[SourceFile], column: str) -> str:
         for path in documents_of(file, column):
             digest.update((sha256_file(path) if is_there(path) else "missing").encode() + b"\n")
     return digest.hexdigest()
+
+
+def sources_sha256(source: Path, document: str | None) -> str:
+    """SHA-256 of the files that a path or a pattern names, and of the documents that their rows name; that something is
+    missing is for the step to tell that reads it."""
+    try:
+        named = files(source)
+    except UserError:
+        return "missing"
+    digests = [sha256_file(file.path) for file in named]
+    return sha256_json([digests, documents_sha256(named, document) if document else ""])
 
 
 def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)

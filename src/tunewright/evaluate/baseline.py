@@ -19,11 +19,11 @@ from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.budget import Budget
 from tunewright.evaluate.comparison import API
-from tunewright.evaluate.endpoint import Endpoint, Question
-from tunewright.evaluate.evidence import Record, score
+from tunewright.evaluate.endpoint import Endpoint, Question, alike, asked_of
+from tunewright.evaluate.evidence import Record, by_split, score
 from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
 from tunewright.evaluate.predictors.language_model import shots_of
-from tunewright.evaluate.questions import asked_task, question, read
+from tunewright.evaluate.questions import MOST_TOKENS, asked_task, question, read
 from tunewright.evaluate.recorded import key, recorded_answers
 from tunewright.evaluate.steps import ANSWERS, BASELINE, tests_of
 from tunewright.progress import say, track
@@ -56,20 +56,33 @@ class _Asked:
     questions: list[Question]
 
 
+@dataclass(frozen=True)
+class _Reply:
+    """How the API answered an example."""
+
+    split: str
+    example: Example
+    came: Paid
+    paid: bool
+    """Whether it was paid for: not for a recorded one, and once where several examples ask the same."""
+
+
 def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Dataset -> `answers/api.jsonl`, `replies.jsonl` with the replies as they came, and `baseline.json`."""
     dataset = load_dataset(inputs["split"])
     replies = _recorded(spec, dataset) if spec.api.recorded else _asked_now(spec, dataset, output.path.parent / PAID)
     records, rows = [], []
     task = asked_task(spec)
-    for split, example, reply in replies:
-        answer = read(task, reply.text) if reply.ending != "refused" else None
-        text = reply.text if answer is None else answer
+    for reply in replies:
+        example, came = reply.example, reply.came
+        answer = read(task, came.text) if came.ending != "refused" else None
+        text = came.text if answer is None else answer
         records.append(
-            Record(example.meta.id, split, example.answer, text, None, reply.latency_ms, reply.prompt_tokens,
-                   reply.answer_tokens, example.meta.group, task.measures(example.request, example.answer, text))
+            Record(example.meta.id, reply.split, example.answer, text, None, came.latency_ms, came.prompt_tokens,
+                   came.answer_tokens, example.meta.group, task.measures(example.request, example.answer, text))
         )  # fmt: skip
-        rows.append({"id": example.meta.id, "split": split, "readable": answer is not None, **asdict(reply)})
+        rows.append({"id": example.meta.id, "split": reply.split, "readable": answer is not None,
+                     "paid": reply.paid, **asdict(came)})  # fmt: skip
     (output.path / ANSWERS).mkdir()
     write_jsonl(output.path / ANSWERS / f"{API}.jsonl", (asdict(record) for record in records))
     write_jsonl(output.path / "replies.jsonl", rows)
@@ -79,7 +92,7 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         say(f"  {sentence}")
     output.result = {
         **{f"{split} {task.headline}": round(score(part, spec.seed).headline.value, 4)
-           for split, part in _by_split(records).items()},
+           for split, part in by_split(records).items()},
         "usd": round(result["usd"], 4),
     }  # fmt: skip
 
@@ -91,15 +104,16 @@ def forecast(spec: Spec, split: Path, runs: Path) -> Forecast:
         runs: the folder of all outputs, where paid answers are kept.
     """
     asked = _asked(spec, load_dataset(split))
-    known: set[int] = set()
+    left = [same[0] for same in alike(asked.questions)]
+    count = len(left)
     if (runs / PAID).exists():
+        url, model = _place(spec)
         with PaidAnswers(runs / PAID) as paid:
-            known = set(_endpoint(spec).known(asked.questions, paid))
-    left = [place for place in range(len(asked.questions)) if place not in known]
+            left = [place for place in left if not paid.get(asked_of(url, model, asked.questions[place]))]
     sent = sum(asked.questions[place].size for place in left) // _BYTES_A_TOKEN
     written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // _BYTES_A_TOKEN
     usd = price_book(spec.price_file).api(spec.api.model).usd(sent, written)
-    return Forecast(len(asked.questions), len(known), sent, usd)
+    return Forecast(count, count - len(left), sent, usd)
 
 
 def _asked(spec: Spec, dataset: Dataset) -> _Asked:
@@ -115,13 +129,14 @@ def _sampled(spec: Spec, dataset: Dataset) -> Iterator[tuple[str, Example]]:
             yield split, example
 
 
-def _endpoint(spec: Spec) -> Endpoint:
+def _place(spec: Spec) -> tuple[str, str]:
+    """(the endpoint, the model's name there)."""
     assert spec.api.url
-    return Endpoint(spec.api.url, spec.api.deployment or spec.api.model, spec.api.key, "api")
+    return spec.api.url, spec.api.deployment or spec.api.model
 
 
-def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[tuple[str, Example, Paid]]:
-    asked, endpoint = _asked(spec, dataset), _endpoint(spec)
+def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[_Reply]:
+    asked, endpoint = _asked(spec, dataset), Endpoint(*_place(spec), spec.api.key, "api")
     budget = Budget(spec.api.budget_usd, price_book(spec.price_file).api(spec.api.model))
     say(f"  {len(asked.questions):,} questions to {spec.api.model} at {spec.api.url}, for ${spec.api.budget_usd:,.2f} "
         "at most")  # fmt: skip
@@ -130,19 +145,20 @@ def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[tuple[str, Exam
         for place, reply in endpoint.ask_all(asked.questions, paid, budget):
             replies[place] = reply
             tracker.update(len(replies))
-    return [(*asked.examples[place], replies[place]) for place in sorted(replies)]
+    first = {same[0] for same in alike(asked.questions)}
+    return [_Reply(*asked.examples[place], replies[place], place in first) for place in sorted(replies)]
 
 
-def _recorded(spec: Spec, dataset: Dataset) -> list[tuple[str, Example, Paid]]:
+def _recorded(spec: Spec, dataset: Dataset) -> list[_Reply]:
     assert spec.api.recorded
     file = spec.path(spec.api.recorded)
     answers = recorded_answers(spec, file)
     found = [
-        (split, example, Paid(answers[key(example.request)]))
+        _Reply(split, example, Paid(answers[key(example.request)]), False)
         for split, example in _sampled(spec, dataset)
         if key(example.request) in answers
     ]
-    missing = [split for split in dataset.test if split not in {split for split, _, _ in found}]
+    missing = [split for split in dataset.test if split not in {reply.split for reply in found}]
     if missing:
         raise UserError(
             f"This file answers no text of the test split {', '.join(missing)}.",
@@ -160,21 +176,21 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
     unread = sum(not reply["readable"] and reply["ending"] == "whole" for reply in replies)
     price = price_book(spec.price_file).api(spec.api.model)
     counted = [reply for reply in replies if reply["prompt_tokens"]]
-    usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted)
+    usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted if r["paid"])
     means = {
         name: fmean(reply[name] for reply in counted) if counted else None
         for name in ("prompt_tokens", "answer_tokens", "cached_tokens")
     }
     of = {split: len(examples) for split, examples in tests_of(spec, dataset).items()}
     told = []
-    for split, part in _by_split(records).items():
+    for split, part in by_split(records).items():
         found = score(part, spec.seed).headline
         told.append(
             f"{spec.api.model} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
             f"of {split}; {len(part):,} of its {of[split]:,} examples are answered."
         )
     if flaws := [f"{count:,} {name}" for count, name in (
-        (endings["refused"], "refused"), (endings["cut"], f"cut at {spec.api.max_tokens:,} tokens (api.max_tokens)"),
+        (endings["refused"], "refused"), (endings["cut"], f"cut at {MOST_TOKENS:,} tokens"),
         (unread, "no answer of the task"),
     ) if count]:  # fmt: skip
         told.append(f"Of its replies, {', '.join(flaws)}; all of these count as they are, mostly as wrong.")
@@ -184,14 +200,9 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
             f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
             f"{means['answer_tokens']:,.1f} out a request, at the prices of {price_book(spec.price_file).as_of}."
         )
+    elif not spec.api.recorded:
+        told.append("The endpoint does not say how many tokens it took, so what that cost is not known.")
     return {
         "model": spec.api.model, "source": "recorded" if spec.api.recorded else "asked", "usd": usd,
         "refused": endings["refused"], "cut": endings["cut"], "unread": unread, **means, "told": told,
     }  # fmt: skip
-
-
-def _by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
-    parts: dict[str, list[Record]] = {}
-    for record in records:
-        parts.setdefault(record.split, []).append(record)
-    return parts

@@ -22,6 +22,8 @@ class BudgetReachedError(Exception):
 class Budget:
     """What may be spent on one model. Safe to use from several threads.
 
+    An answer of which the endpoint does not say how many tokens it took counts as the dearest it could be.
+
     Args:
         limit: USD.
         price: of the model.
@@ -44,6 +46,8 @@ class Budget:
 
         Raises:
             BudgetReachedError: it could pass the limit.
+
+        Each is ended by `settle`, `lose` or `release`.
         """
         with self._changed:
             while self.spent + self._reserved + (amount := self._most(size, most)) > self._limit:
@@ -58,18 +62,28 @@ class Budget:
         each = min(_RESERVE * self._tokens_a_byte, _TOKENS_A_BYTE) if self._tokens_a_byte else _TOKENS_A_BYTE
         return self._price.usd((size + _FRAME) * each, most)
 
-    def settle(self, amount: float, size: int, answer: Paid | None) -> None:
-        """An answer is in, or there is none, and the amount need not be set aside any more."""
+    def settle(self, amount: float, size: int, most: int, answer: Paid) -> None:
+        """The answer to a request is in."""
+        with self._changed:
+            self.release(amount)
+            self.count(size, most, answer)
+
+    def lose(self, amount: float) -> None:
+        """Something came that is no answer, and may be on the bill all the same."""
+        with self._changed:
+            self.release(amount)
+            self.spent += amount
+
+    def release(self, amount: float) -> None:
+        """A request came to nothing."""
         with self._changed:
             self._reserved -= amount
             self._under_way -= 1
-            if answer:
-                self.count(size, answer)
             self._changed.notify_all()
 
-    def count(self, size: int, answer: Paid) -> None:
+    def count(self, size: int, most: int, answer: Paid) -> None:
         """Add an answer's cost to what is spent."""
         with self._changed:
-            self.spent += answer.usd(self._price)
+            self.spent += answer.usd(self._price) if answer.prompt_tokens else self._most(size, most)
             seen = answer.prompt_tokens / (size + _FRAME)
             self._tokens_a_byte = max(self._tokens_a_byte or 0.0, seen) or None

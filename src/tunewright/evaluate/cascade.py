@@ -51,7 +51,11 @@ def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd
     measured = all(record.id in other for record in records)
     ranked = sorted(records, key=lambda record: -(record.confidence or 0))
     points = []
-    for count in sorted({max(1, round(len(ranked) * part / _POINTS)) for part in range(1, _POINTS + 1)}):
+    # Answers of equal confidence are accepted together.
+    sure = [record.confidence for record in ranked]
+    ends = [n for n in range(1, len(sure) + 1) if n == len(sure) or sure[n] != sure[n - 1]]
+    wanted = [len(ranked) * part / _POINTS for part in range(1, _POINTS + 1)]
+    for count in sorted({next(end for end in ends if end >= most) for most in wanted}):
         inside, rest = ranked[:count], ranked[count:]
         own = [record.headline for record in inside]
         both = own + [other[record.id] for record in rest] if measured else []

@@ -9,7 +9,7 @@ from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.assess.cost import Service
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.prices import MachinePrice
-from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, latency, score
+from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, by_split, latency, score
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -75,7 +75,7 @@ class Comparison:
     money: Money
     """The served model against the API paid for today."""
     usage_from: str
-    """Where `usage` is from: "spec", "api" (counted by it) or "model" (counted with the tuned model's own prompt)."""
+    """Where `usage` is from: "api" (counted by it), "spec" or "model" (counted with the tuned model's own prompt)."""
 
     @property
     def control(self) -> Arm:
@@ -91,27 +91,24 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     """Score and price every arm.
 
     Args:
-        counted: tokens as the API counted them. Where neither it nor the spec says them they are those of the tuned
-            model's own prompt and tokenizer: a low estimate, as an API needs a longer prompt to do as well.
+        counted: tokens as the API counted them. Without it they are the spec's; where that does not say them, those of
+            the tuned model's own prompt and tokenizer: a low estimate, as an API needs a longer prompt to do as well.
     """
     machine = prices.machine(spec.traffic.machine)
     arms = {}
     for key in (k for k in ARM_LABELS if k in evidence):
         tests = [record for record in evidence[key] if record.split != VALIDATION]
-        by_split = _by_split(tests)
+        parts = by_split(tests)
         speed = latency(tests)
         cost = _own_cost(spec, machine, speed)
-        scores = {split: score(records, spec.seed) for split, records in by_split.items()}
+        scores = {split: score(records, spec.seed) for split, records in parts.items()}
         arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
     served = [record for record in evidence[SERVED] if record.split != VALIDATION]
+    usage_from = "api" if counted else "spec" if spec.api.prompt_tokens or spec.api.answer_tokens else "model"
     usage = counted or Usage(
-        sum(record.prompt_tokens for record in served) / len(served),
-        sum(record.answer_tokens for record in served) / len(served),
+        spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
+        spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served),
     )
-    usage_from = "api" if counted else "model"
-    if spec.api.prompt_tokens or spec.api.answer_tokens:
-        usage_from = "spec"
-        usage = Usage(spec.api.prompt_tokens or usage.prompt_tokens, spec.api.answer_tokens or usage.answer_tokens)
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
     now = apis[spec.api.model]
     batch = Arm("batch", f"{now.label}, batch", {}, None, Cost(
@@ -119,7 +116,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
         prices.api(spec.api.model), machine, service_of(latency(served), spec), spec.traffic.peak_to_average,
-        spec.traffic.redundancy, spec.costs.monthly_usd, spec.costs.engineering_usd,
+        spec.traffic.redundancy, spec.costs.upkeep_usd_per_month, spec.costs.engineering_usd,
     )  # fmt: skip
     return Comparison(
         arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from
@@ -133,13 +130,11 @@ def service_of(speed: Latency, spec: Spec) -> Service:
 
 def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
     """Machines and upkeep."""
-    requests = spec.traffic.requests_per_month
-    cost = host_cost(
-        machine, service_of(speed, spec), requests=requests, peak_to_average=spec.traffic.peak_to_average,
-        redundancy=spec.traffic.redundancy,
+    return host_cost(
+        machine, service_of(speed, spec), requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+        upkeep_usd=spec.costs.upkeep_usd_per_month,
     )  # fmt: skip
-    month = cost.usd_per_month + spec.costs.monthly_usd
-    return Cost(month, month / requests * 1000, cost.replicas)
 
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
@@ -154,7 +149,7 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record
     }  # fmt: skip
     if answered:
         now = arms[spec.api.model]
-        scores = {split: score(records, spec.seed) for split, records in _by_split(answered).items()}
+        scores = {split: score(records, spec.seed) for split, records in by_split(answered).items()}
         timed = [record for record in answered if record.latency_ms]
         arms[spec.api.model] = replace(now, scores=scores, latency=latency(timed) if timed else None)
     return arms
@@ -162,10 +157,3 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record
 
 def _label(key: str, spec: Spec) -> str:
     return ARM_LABELS[key] + (f" {spec.export.precision}" if key in ("onnx", SERVED) else "")
-
-
-def _by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
-    parts: dict[str, list[Record]] = {}
-    for record in records:
-        parts.setdefault(record.split, []).append(record)
-    return parts

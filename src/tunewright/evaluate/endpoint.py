@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from tunewright.errors import UserError
@@ -21,8 +22,10 @@ _AT_ONCE = 16
 _RETRIES = 6
 """Of a request that is refused for now; the client waits as long as the endpoint asks, or longer each time."""
 _READINGS = 3
-"""Times that a request is sent whose answer breaks off or is no chat completion."""
+"""Times that a request is sent whose answer breaks off or is no chat completion; each counts against the budget."""
 _SECONDS = 120.0
+_TEMPERATURE = "temperature"
+"""Models that think before they answer take none."""
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 
 Chat = Sequence[dict[str, str]]
@@ -62,6 +65,7 @@ class Endpoint:
 
         self._url, self._model, self._section = url, model, section
         self._pace = Pace(_AT_ONCE)
+        self._refused: set[str] = set()  # arguments that this model does not take
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
         self._client = OpenAI(
             base_url=url, api_key=self._credential(key), max_retries=_RETRIES, timeout=_SECONDS,
@@ -92,16 +96,20 @@ class Endpoint:
         Raises:
             UserError: the endpoint refuses, or can't be reached, or the budget is reached. What came in is kept.
         """
-        left: dict[str, list[int]] = {}
-        for place, question in enumerate(questions):
-            if known := paid.get(self._asked(question)):
-                if budget:
-                    budget.count(question.size, known)
+        left: list[list[int]] = []
+        for same in alike(questions):
+            question = questions[same[0]]
+            known = paid.get(self._asked(question))
+            if not known:
+                left.append(same)
+                continue
+            if budget:
+                budget.count(question.size, question.most, known)
+            for place in same:
                 yield place, known
-            else:
-                left.setdefault(json.dumps(self._asked(question)), []).append(place)
+        stop = Event()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            pending = {pool.submit(self._ask, questions[same[0]], budget): same for same in left.values()}
+            pending = {pool.submit(self._ask, questions[same[0]], budget, stop): same for same in left}
             kept: set[Future[Paid]] = set()
             try:
                 for done in as_completed(pending):
@@ -113,57 +121,76 @@ class Endpoint:
             except BudgetReachedError:
                 raise self._no_budget(len(questions)) from None
             finally:
+                stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 for future in pending.keys() - kept:  # what was under way is paid too
                     if not future.cancelled() and not future.exception():
                         paid.put(self._asked(questions[pending[future][0]]), future.result())
 
-    def known(self, questions: Sequence[Question], paid: PaidAnswers) -> dict[int, Paid]:
-        """The answers that were paid for before, by the place of their question."""
-        found = ((place, paid.get(self._asked(question))) for place, question in enumerate(questions))
-        return {place: answer for place, answer in found if answer}
-
     def _asked(self, question: Question) -> list[Any]:
-        asked: list[Any] = [self._url, self._model, list(question.messages)]
-        return [*asked, dict(question.options)] if question.options else asked
+        return asked_of(self._url, self._model, question)
 
-    def _ask(self, question: Question, budget: Budget | None) -> Paid:
+    def _ask(self, question: Question, budget: Budget | None, stop: Event) -> Paid:
+        """Raises:
+        CancelledError: nobody waits for the answer any more.
+        """
         with self._pace.turn():
-            reserved = budget.reserve(question.size, question.most) if budget else 0.0
-            answer = None
-            try:
-                answer = self._answered(question)
-            finally:
+            for _ in range(_READINGS):
+                reserved = budget.reserve(question.size, question.most) if budget else 0.0
+                if stop.is_set():
+                    self._end(budget, Budget.release, reserved)
+                    raise CancelledError
+                try:
+                    answer = self._answered(question)
+                except MalformedError as error:
+                    self._end(budget, Budget.lose, reserved)
+                    broken = error
+                    continue
+                except BaseException:
+                    self._end(budget, Budget.release, reserved)
+                    raise
                 if budget:
-                    budget.settle(reserved, question.size, answer)
-            return answer
+                    budget.settle(reserved, question.size, question.most, answer)
+                return answer
+        raise self._explained(broken.cause)
+
+    @staticmethod
+    def _end(budget: Budget | None, how: Callable[[Budget, float], None], reserved: float) -> None:
+        if budget:
+            how(budget, reserved)
 
     def _answered(self, question: Question) -> Paid:
+        """Raises:
+        MalformedError: what came is no answer, and may be whole next time.
+        UserError: the endpoint refuses, or can't be reached.
+        """
         import openai
 
-        for _ in range(_READINGS):
-            try:
-                raw = self._client.chat.completions.with_raw_response.create(
-                    model=self._model,
-                    messages=list(question.messages),  # type: ignore[arg-type]
-                    **question.options,
-                )
-                return _paid(raw.parse(), raw.elapsed.total_seconds() * 1000)
-            except _MalformedError as error:
-                broken: Exception = error
-            except openai.BadRequestError as error:
-                if error.code == "content_filter":
-                    return Paid("", ending="refused")
-                raise self._explained(error) from None
-            except openai.OpenAIError as error:
-                raise self._explained(error) from None
-            except ValueError as error:  # the client hands on that a body is no JSON
-                broken = error
-            except Exception as error:
-                if known := self._not_signed_in(error):
-                    raise known from None
-                raise
-        raise self._explained(broken)
+        options = {name: value for name, value in question.options.items() if name not in self._refused}
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(
+                model=self._model,
+                messages=list(question.messages),  # type: ignore[arg-type]
+                **options,
+            )
+            return _paid(raw.parse(), raw.elapsed.total_seconds() * 1000)
+        except openai.BadRequestError as error:
+            if error.code == "content_filter":
+                return Paid("", ending="refused")
+            if error.param == _TEMPERATURE and _TEMPERATURE in options:
+                self._refused.add(_TEMPERATURE)
+                return self._answered(question)
+            raise self._explained(error) from None
+        except openai.APIResponseValidationError as error:
+            raise MalformedError(error) from None
+        except openai.OpenAIError as error:
+            raise self._explained(error) from None
+        except ValueError as error:  # the client hands on that a body is no JSON
+            raise MalformedError(error) from None
+        except Exception as error:
+            if known := self._not_signed_in(error):
+                raise known from None
+            raise
 
     def _not_signed_in(self, error: Exception) -> UserError | None:
         try:
@@ -207,7 +234,7 @@ class Endpoint:
                 what, fix = "The endpoint can't be reached.", f"Check {section}.url and the network. {again}"
             case openai.BadRequestError() if section == "api":
                 what = f"The endpoint does not take this request (status 400{_named(error)})."
-                fix = f"Leave out what this model does not take: api.structured=false, api.temperature=null. {again}"
+                fix = f"Where it takes no response_format: api.structured=false. {again}"
             case openai.APIStatusError(status_code=status):
                 what, fix = f"The endpoint answered with status {status}.", again
             case _:
@@ -215,8 +242,26 @@ class Endpoint:
         return UserError(what, where=self._url, fix=fix)
 
 
-class _MalformedError(Exception):
-    """An answer that is no chat completion."""
+class MalformedError(Exception):
+    """What came is no chat completion."""
+
+    def __init__(self, cause: Exception | None = None):
+        self.cause = cause or self
+        super().__init__("no chat completion")
+
+
+def asked_of(url: str, model: str, question: Question) -> list[Any]:
+    """What an answer is kept by."""
+    asked: list[Any] = [url, model, list(question.messages)]
+    return [*asked, dict(question.options)] if question.options else asked
+
+
+def alike(questions: Sequence[Question]) -> list[list[int]]:
+    """The places of equal questions, which are asked once."""
+    places: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        places.setdefault(json.dumps([list(question.messages), dict(question.options)]), []).append(place)
+    return list(places.values())
 
 
 def _named(error: Any) -> str:
@@ -229,18 +274,21 @@ def _paid(reply: Any, latency_ms: float) -> Paid:
     """What counts of a chat completion.
 
     Raises:
-        _MalformedError: it is none.
+        MalformedError: it is none.
     """
     choices = getattr(reply, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise _MalformedError
-    choice, usage = choices[0], getattr(reply, "usage", None)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    text = getattr(getattr(choice, "message", None), "content", 0)
+    if choice is None or not isinstance(text, str | None):
+        raise MalformedError
+    usage = getattr(reply, "usage", None)
     ending: Ending = "cut" if choice.finish_reason == "length" else "whole"
     if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
         ending = "refused"
     details = getattr(usage, "prompt_tokens_details", None)
+    # Half of a pair of surrogates is no text that a file can hold.
+    plain = (text or "").encode("utf-8", "replace").decode()
     return Paid(
-        choice.message.content or "", getattr(usage, "prompt_tokens", 0) or 0,
-        getattr(usage, "completion_tokens", 0) or 0, getattr(details, "cached_tokens", 0) or 0, ending,
-        round(latency_ms, 1),
+        plain, getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0,
+        getattr(details, "cached_tokens", 0) or 0, ending, round(latency_ms, 1),
     )  # fmt: skip

@@ -114,6 +114,13 @@ def score(records: Sequence[Record], seed: int) -> Score:
     return Score(len(records), headline, others, fields)
 
 
+def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        parts.setdefault(record.split, []).append(record)
+    return parts
+
+
 def groups_of(records: Sequence[Record]) -> list[str] | None:
     """The group of each record, or None where the data has no groups."""
     groups = [record.group for record in records]

@@ -10,6 +10,8 @@ from typing import Any
 
 _USUAL_PAUSE = 1.0
 """Seconds, where a refusal does not say how long to wait."""
+_LONGEST_PAUSE = 120.0
+"""Seconds; the client does not wait longer either, and gives up."""
 
 
 class Pace:
@@ -57,7 +59,8 @@ class Pace:
                 now = time.monotonic()
                 if now >= self._free_from:  # of a burst that is refused only the first counts
                     self._limit = max(1.0, self._limit / 2)
-                self._free_from = max(self._free_from, now + wait_asked_for(response.headers))
+                if (wait := wait_asked_for(response.headers)) <= _LONGEST_PAUSE:
+                    self._free_from = max(self._free_from, now + wait)
             elif response.is_success:
                 self._limit = min(float(self._most), self._limit + 1 / self._limit)
                 self._changed.notify_all()

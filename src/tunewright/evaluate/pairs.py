@@ -4,13 +4,14 @@ proof takes."""
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from tunewright.evaluate.statistics import Interval, Resamples, shares
+from tunewright.evaluate.statistics import Interval, Numbers, Resamples, shares
 from tunewright.tasks.measures import Ratio
 
 _TWO_SIDED = NormalDist().inv_cdf(0.975)
@@ -29,10 +30,12 @@ class Paired:
     """The lower end of the one-sided 95 % interval: what the difference is not below, up to an error of 5 %."""
     p_value: float
     """Exact sign test, which of right and wrong answers is McNemar's: the chance of so uneven a split of the examples
-    on which one does better, if both were equally good."""
+    on which one does better, if both were equally good. Where examples are grouped, of the groups."""
     only_first: int
     """Examples on which the first does better."""
     only_second: int
+    variance: float
+    """Of the difference on one example."""
 
     def not_inferior(self, margin: float) -> bool:
         """Whether the first is worse by no more than `margin`, up to an error of 5 %."""
@@ -50,13 +53,14 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     (ones, of_ones), (others, of_others) = np.array(first, float).T, np.array(second, float).T
     gaps = shares(ones, of_ones) - shares(others, of_others)
     only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    better, worse = (only_first, only_second) if groups is None else _by_groups(gaps, groups)
+    p_value = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    variance = float(gaps.var())
     difference = float(shares(ones.sum(), of_ones.sum()) - shares(others.sum(), of_others.sum()))
     binary = bool((of_ones == 1).all() and (of_others == 1).all() and np.isin(gaps, (-1, 0, 1)).all())
     if binary and groups is None:
         low, high, at_least = _score_limits(only_first, only_second, len(gaps))
-        return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second)
+        return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, variance)
     resamples = Resamples(groups, len(gaps), seed)
     ones_, of_ones_, others_, of_others_ = resamples.sums(ones, of_ones, others, of_others)
     draws = shares(ones_, of_ones_) - shares(others_, of_others_)
@@ -64,7 +68,15 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     if low == high:  # no resample differs, which of few groups is no proof
         low, high, at_least = _score_limits(0, 0, resamples.units)
         low, high, at_least = low + difference, high + difference, at_least + difference
-    return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second)
+    return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, variance)
+
+
+def _by_groups(gaps: Numbers, groups: Sequence[str]) -> tuple[int, int]:
+    """(groups on which the first does better, groups on which the second does)."""
+    sums: dict[str, float] = defaultdict(float)
+    for gap, group in zip(gaps, groups, strict=True):
+        sums[group] += gap
+    return sum(total > 0 for total in sums.values()), sum(total < 0 for total in sums.values())
 
 
 def _score_limits(only_first: int, only_second: int, count: int) -> tuple[float, float, float]:
@@ -101,13 +113,14 @@ def _score(only_first: int, only_second: int, count: int, difference: float) -> 
     return (only_first - only_second - count * difference) / math.sqrt(max(variance, 1e-300))
 
 
-def pairs_needed(margin: float, discordant: float, difference: float = 0.0) -> int:
+def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int:
     """Test examples that show, with an error of 5 % and a power of 80 %, that one predictor is not worse than another
     by more than a margin.
 
     Args:
         margin: what it may be worse by, as a share.
-        discordant: share of the examples on which one of the two is right and the other is not.
+        variance: of the difference on one example; of right and wrong answers the share of examples on which one of the
+            two is right alone, less the square of `difference`.
         difference: by how much it is really better, or worse where negative.
 
     Raises:
@@ -118,7 +131,7 @@ def pairs_needed(margin: float, discordant: float, difference: float = 0.0) -> i
     if difference <= -margin:
         raise ValueError("the difference is beyond the margin")
     normal = NormalDist()
-    spread = (normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)) ** 2 * (discordant - difference**2)
+    spread = (normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)) ** 2 * variance
     return math.ceil(spread / (margin + difference) ** 2)
 
 

@@ -11,6 +11,8 @@ from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
 
+MOST_TOKENS = 1000
+"""That one answer may have: of some models' tokens, those they think with are a part."""
 _LABEL = "label"
 """The key of the label in a structured reply."""
 _LISTS = {"classify": ("{labels}", "The labels:"), "extract": ("{fields}", "The fields:")}
@@ -38,9 +40,7 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
     """A request as the large model is asked it."""
     messages = [{"role": each.role, "content": each.content} for each in task.prompt(request, shots)]
     constraint = task.constraint
-    options: dict[str, Any] = {"max_completion_tokens": settings.max_tokens}
-    if settings.temperature is not None:
-        options["temperature"] = settings.temperature
+    options: dict[str, Any] = {"max_completion_tokens": MOST_TOKENS, "temperature": 0}
     if not isinstance(constraint, FreeText):
         structured = settings.structured
         if structured:
@@ -51,7 +51,7 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
     if shots and settings.structured and isinstance(constraint, OneOf):
         messages = [_structured(each) if each["role"] == "assistant" else each for each in messages]
-    return Question(messages, options, settings.max_tokens)
+    return Question(messages, options, MOST_TOKENS)
 
 
 def _structured(message: dict[str, str]) -> dict[str, str]:
@@ -68,13 +68,9 @@ def read(task: Task, text: str) -> str | None:
         plain = plain.strip("`").removeprefix("json").strip()
     match task.constraint:
         case OneOf(answers):
-            known = {answer.casefold(): answer for answer in answers}
-            return known.get(_label(plain).casefold())
+            return _label(plain, answers)
         case JsonRecord():
-            try:
-                return task.canonical(json.dumps(_without_nulls(json.loads(plain)), ensure_ascii=False))
-            except (ValueError, RecursionError):  # Unfit is one of them
-                return None
+            return _record(task, plain)
         case FreeText():
             try:
                 return task.canonical(text)
@@ -82,18 +78,41 @@ def read(task: Task, text: str) -> str | None:
                 return None
 
 
-def _label(text: str) -> str:
+def _label(text: str, answers: Sequence[str]) -> str | None:
+    """The label that a reply says: spelt as it is, or else in other capitals, or in quotes."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = text
+        value = None
     if isinstance(value, Mapping):
-        value = value.get(_LABEL, "")
-    return str(value).strip().strip("\"'`.").strip()
+        value = value.get(_LABEL)
+    said = (value if isinstance(value, str) else text).strip()
+    if said in answers:
+        return said
+    alike = [answer for answer in answers if _bare(answer) == _bare(said)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _bare(label: str) -> str:
+    return label.casefold().strip().strip("\"'`.").strip()
+
+
+def _record(task: Task, text: str) -> str | None:
+    """The record that a reply says, as it stands, or without the keys whose value is null: strict mode knows no other
+    way to leave a field out."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    for record in (value, _without_nulls(value)):
+        try:
+            return task.canonical(json.dumps(record, ensure_ascii=False))
+        except Unfit:
+            continue
+    return None
 
 
 def _without_nulls(value: Any) -> Any:
-    """A record without the keys whose value is null: strict mode knows no other way to leave a field out."""
     if isinstance(value, Mapping):
         return {name: _without_nulls(part) for name, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value

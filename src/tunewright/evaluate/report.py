@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import MANIFEST, read_jsonl
+from tunewright.assess import price_book
 from tunewright.data.examine import load_examination
 from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record
@@ -46,6 +47,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "task": task_of(spec.task),
         "second": second_measure(data["comparison"]),
         "spec": spec,
+        "scales_to_zero": price_book(spec.price_file).machine(spec.traffic.machine).scales_to_zero,
         "dots": [_dots(split, comparison) for split in comparison.splits],
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],

@@ -17,12 +17,15 @@ from tunewright.evaluate.statistics import Interval, Numbers, Resamples, ratio, 
 from tunewright.tasks import Example
 
 Mask = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.str_]
 
 LEAST = 20
 """Examples of the smallest slice that is told."""
 _PARTS = 3
 """Slices by length and by time."""
 _CHANCE = 0.05
+_LEAST_GROUPS = 5
+"""Other groups from which on it can be told whether one of them is unlike them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask,
     parts, wholes = np.array([record.headline for record in part], float).T
     rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
     headline = ratio([record.headline for record in inside], groups_of(inside), seed)
-    return Slice(split, by, name, len(inside), headline, rest, _less(parts, wholes, chosen, groups_of(part), seed))
+    groups = groups_of(part)
+    if by == "group" and groups is not None:
+        p_value = _less_than_others(parts, wholes, np.array(groups), name)
+    else:
+        p_value = _less(parts, wholes, chosen, groups, seed)
+    return Slice(split, by, name, len(inside), headline, rest, p_value)
 
 
 def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] | None, seed: int) -> float:
@@ -90,9 +98,27 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
     inside, of_inside, outside, of_outside = resamples.sums(
         parts * chosen, wholes * chosen, parts * ~chosen, wholes * ~chosen
     )
-    draws = shares(inside, of_inside) - shares(outside, of_outside)
+    both = (of_inside > 0) & (of_outside > 0)  # a resample may lack one of the two
+    draws = shares(inside[both], of_inside[both]) - shares(outside[both], of_outside[both])
     gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
-    spread = float(draws.std())
+    return _tail(gap, float(draws.std()))
+
+
+def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str) -> float:
+    """The chance that a group does so much worse than the others, going by how much those differ from each other."""
+    others = [
+        float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
+        for group in np.unique(groups)
+        if group != name
+    ]
+    if len(others) < _LEAST_GROUPS:
+        return 1.0
+    own, mean = groups == name, float(np.mean(others))
+    alone = (mean * (1 - mean) / max(float(wholes[own].sum()), 1.0)) ** 0.5  # if all groups were alike
+    return _tail(float(shares(parts[own].sum(), wholes[own].sum())) - mean, max(float(np.std(others)), alone))
+
+
+def _tail(gap: float, spread: float) -> float:
     return NormalDist().cdf(gap / spread) if spread else float(gap >= 0)
 
 

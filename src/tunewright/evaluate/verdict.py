@@ -17,6 +17,7 @@ from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Compariso
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
 from tunewright.evaluate.pairs import Paired, paired, pairs_needed
 from tunewright.evaluate.statistics import Interval
+from tunewright.evaluate.targets import Target, api_targets, goal_targets
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -47,6 +48,8 @@ class Verdict:
     """By test split: the served model against the best control arm on the same examples."""
     against_api: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the API paid for today, on the examples that it answered."""
+    targets: list[Target] = field(default_factory=list)
+    """What the spec asks of the served model, and how it came out."""
 
 
 def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool) -> Verdict:
@@ -82,6 +85,10 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
         against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
         against_api=api[SERVED],
+        targets=[
+            *goal_targets(served, comparison.headline, spec), *api_targets(api[SERVED], spec),
+            Target("parity", parity_passed, f"the served bundle {'keeps' if parity_passed else 'breaks'} its gates"),
+        ],
     )  # fmt: skip
 
 
@@ -176,8 +183,9 @@ def _api_reasons(now: Arm, against: dict[str, Paired], spec: Spec) -> list[str]:
         reasons.append(
             f"On {split}, {now.key} {task_of(spec.task).claim(_pct(score.headline.value))} "
             f"({_pct(score.headline.low)}–{_pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
-            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}), {outcome} the "
-            f"{100 * spec.goal.margin:.1f} points that it may be worse.{_to_settle(found, score.count, spec)}"
+            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}) and, up to an "
+            f"error of 5 %, not below {_points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
+            f"that it may be worse.{_to_settle(found, score.count, spec)}"
         )
     return reasons
 
@@ -190,25 +198,24 @@ def _money_reason(comparison: Comparison, spec: Spec) -> str:
     told = f"By itself the served model would save {_usd(found.saving)} a month against {spec.api.model}"
     if found.payback_months:
         return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
-    if spec.costs.monthly_usd:
+    if spec.costs.upkeep_usd_per_month:
         return f"{told}, upkeep counted; its engineering is not (costs.engineering_usd)."
     return f"{told}; what people cost to build and keep it is not counted (costs)."
 
 
 def _to_settle(found: Paired, count: int, spec: Spec) -> str:
     """How many examples would show that two are as good as each other, where too few are there to tell."""
-    discordant = (found.only_first + found.only_second) / count
-    if found.not_inferior(spec.goal.margin) or found.difference.high < -spec.goal.margin or not discordant:
+    margin = spec.goal.margin
+    if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
         return ""
-    needed = pairs_needed(spec.goal.margin, discordant)
-    return (
-        f" If the two are equally good, about {needed:,} independent examples would show it." if needed > count else ""
-    )
+    needed = pairs_needed(margin, found.variance)
+    told = f" If the two are equally good, about {needed:,} independent examples would show it."
+    return told if needed > count else ""
 
 
 def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
     """Whether an arm is fast enough and on no split inferior to the API, as far as that was measured."""
-    as_good = bool(against) and all(found.not_inferior(spec.goal.margin) for found in against.values())
+    as_good = bool(against) and all(target.met for target in api_targets(against, spec))
     return as_good and _fast(arm, spec)
 
 
@@ -221,9 +228,7 @@ def _worst(arm: Arm) -> Interval:
 
 
 def _meets(arm: Arm, spec: Spec) -> bool:
-    floor = spec.goal.accuracy - spec.goal.margin
-    accurate = all(s.headline.value >= spec.goal.accuracy and s.headline.low >= floor for s in arm.scores.values())
-    return accurate and _fast(arm, spec)
+    return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
 
 
 def _fast(arm: Arm, spec: Spec) -> bool:

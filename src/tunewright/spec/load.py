@@ -162,6 +162,8 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
     key = ".".join(str(part) for part in location) or "spec"
     overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
     line = _line_of(location, data)
+    if overridden and location[-1:] in (["url"], ["key"]):
+        overridden = f"{key}=…"
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
         name, options = str(location[-1]), [field.alias or name for name, field in section.model_fields.items()]
@@ -178,7 +180,9 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
             f" (it is {tag!r})" if tag else ""
         )
     message = entry["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(entry.get("input"), (dict, list)) else f" (it is {entry.get('input')!r})"
+    # What was typed for an address or a key may hold a secret.
+    hidden = isinstance(entry.get("input"), (dict, list)) or location[-1:] in (["url"], ["key"])
+    shown = "" if hidden else f" (it is {entry.get('input')!r})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
 
 

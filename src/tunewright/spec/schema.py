@@ -43,6 +43,13 @@ def _endpoint(url: str) -> str:
     return url.rstrip("/")
 
 
+def _variable(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,59}", name):
+        raise ValueError("this is the name of an environment variable that holds the key, never the key itself")
+    return name
+
+
+Secret = Annotated[str | None, AfterValidator(_variable)]
 SplitName = Annotated[str, AfterValidator(_split_name)]
 
 
@@ -219,7 +226,7 @@ class ApiSpec(_Section):
     url: Annotated[str, AfterValidator(_endpoint)] | None = None
     """An OpenAI-compatible endpoint, which is then asked the test examples, for money; of Azure OpenAI \
 https://NAME.openai.azure.com/openai/v1. Without it nothing is asked."""
-    key: str | None = "OPENAI_API_KEY"
+    key: Secret = "OPENAI_API_KEY"
     """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
 through Entra ID."""
     deployment: str | None = None
@@ -231,10 +238,6 @@ with what may be answered listed."""
     """Solved examples of the training part that it is shown before each request."""
     structured: bool = True
     """Confine its answers to the labels or the record's schema (response_format), where the endpoint can."""
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
-    """How freely it chooses its words; null for models that take none."""
-    max_tokens: Annotated[int, Field(ge=1)] = 1000
-    """Tokens that one answer may have."""
     sample: Annotated[int, Field(ge=1)] | None = None
     """At most this many examples of each test split are asked, evenly spaced."""
     budget_usd: Annotated[float, Field(ge=0)] = 5.0
@@ -270,15 +273,7 @@ class CostsSpec(_Section):
     engineering_usd: Annotated[float, Field(ge=0)] = 0.0
     """What building it costs, once: people, trainings."""
     upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
-    """What a model of one's own costs a month beside its machines: people, storage, monitoring."""
-    retraining_usd: Annotated[float, Field(ge=0)] = 0.0
-    """What one retraining costs, checks included."""
-    retrainings_per_year: Annotated[float, Field(ge=0)] = 4.0
-    """How often it is trained again."""
-
-    @property
-    def monthly_usd(self) -> float:
-        return self.upkeep_usd_per_month + self.retraining_usd * self.retrainings_per_year / 12
+    """What a model of one's own costs a month beside its machines: people, retraining, storage."""
 
 
 class JudgeSpec(_Section):
@@ -288,7 +283,7 @@ class JudgeSpec(_Section):
     """What makes one answer better than another."""
     url: Annotated[str, AfterValidator(_endpoint)] = "https://api.openai.com/v1"
     """An OpenAI-compatible endpoint; of Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
-    key: str | None = "OPENAI_API_KEY"
+    key: Secret = "OPENAI_API_KEY"
     """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
 through Entra ID."""
     sample: Annotated[int, Field(ge=1)] = 100

@@ -1,0 +1,47 @@
+"""What a spec asks of a model, held against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunewright.evaluate.comparison import Arm
+from tunewright.evaluate.pairs import Paired
+from tunewright.spec import Spec
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    met: bool
+    found: str
+    """What was measured and what was asked for."""
+
+
+def goal_targets(arm: Arm, headline: str, spec: Spec) -> list[Target]:
+    """The goal: on every test split the headline reaches `goal.accuracy` and the lower end of its 95 % interval comes
+    within `goal.margin` of it; the P95 keeps `goal.p95_ms`."""
+    goal, found = spec.goal, []
+    floor = goal.accuracy - goal.margin
+    for split, score in arm.scores.items():
+        value, low = score.headline.value, score.headline.low
+        said = f"{value:.1%}, at least {low:.1%}; asked for {goal.accuracy:.1%}, at least {floor:.1%}"
+        found.append(Target(f"{headline} on {split}", value >= goal.accuracy and low >= floor, said))
+    p95 = arm.latency.p95_ms if arm.latency else float("inf")
+    return [*found, Target("P95", p95 <= goal.p95_ms, f"{p95:,.0f} ms; asked for {goal.p95_ms:,.0f} ms")]
+
+
+def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
+    """That a model is not inferior to the API on any split, as far as that was measured.
+
+    Args:
+        against: the model against the API, by split.
+    """
+    return [
+        Target(
+            f"no worse than {spec.api.model} on {split}", pair.not_inferior(spec.goal.margin),
+            f"{100 * pair.difference.value:+.1f} points, not below {100 * pair.at_least:+.1f}; may be "
+            f"{-100 * spec.goal.margin:+.1f}",
+        )
+        for split, pair in against.items()
+    ]  # fmt: skip
