@@ -92,6 +92,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "tests": {"test": "test.jsonl"},
         "task": lambda: {"kind": "generate", "instruction": "Answer this customer."},
         "answer": "answer",
+        "most": 300,  # tests, evenly spaced: writing takes longer than choosing
         "train": {"batch_size": 16, "lr": 1e-3, "epochs": 1, "schedule": "cosine"},
     },
 }
@@ -154,12 +155,13 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
     spec = tw.load_spec(project(name, mode != "choose"), overrides)
     dataset = load_dataset(tw.split(spec))
     task = task_of(spec.task)
+    tests = {part: evenly(examples, JOBS[name].get("most", len(examples))) for part, examples in dataset.test.items()}
     if mode == "controls":
         for arm, predictor in {
             **controls(task, dataset.train),
             "few_shot": few_shot(spec, task, dataset.train),
         }.items():
-            for part, examples in dataset.test.items():
+            for part, examples in tests.items():
                 asked = evenly(examples, FEW_SHOT) if arm == "few_shot" else examples
                 tell(arm, part, task, asked, [predictor.answer(example.request).text for example in asked])
         return
@@ -169,7 +171,7 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
     encoder = Encoder(spec)
     model = load_adapter(spec, encoder.base.folder, run / "adapter")
     engine = fit_engine(model, encoder.rows(dataset.train[:16]))
-    for part, examples in dataset.test.items():
+    for part, examples in tests.items():
         started = time.perf_counter()
         answers = encoder.part(examples, most=len(examples)).answer(model, engine)
         seconds = time.perf_counter() - started

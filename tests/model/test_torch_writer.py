@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,48 @@ def test_nothing_is_asked_where_all_is_cut(tiny_model: tuple[str, Path], most: i
     (writer,) = write_all(model, grammar, [[1, 2, 3]], most=most, at_once=1)
     assert writer.cut
     FORM.canonical(TextTokenizer(folder).decode(writer.ids))
+
+
+@dataclass
+class _SoMany:
+    """The likeliest tokens, so many of them."""
+
+    most: int
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    cut: bool = False
+
+    @property
+    def done(self) -> bool:
+        return len(self.ids) >= self.most
+
+    def choose(self, logits: np.ndarray) -> None:
+        self.ids.append(int(np.argmax(logits)))
+
+
+class _Lengths:
+    """Answers of given lengths, one after the other."""
+
+    def __init__(self, *lengths: int):
+        self._lengths = iter(lengths)
+
+    def begin(self, most: int) -> _SoMany:
+        return _SoMany(min(most, next(self._lengths)))
+
+
+def test_rows_that_are_done_are_left_out_and_the_others_go_on(tiny_model: tuple[str, Path]) -> None:
+    _, folder = tiny_model
+    model = load_torch_model(folder).eval()
+    lengths = [3, 25, 1, 9, 2, 14, 4, 1]
+    prompts = [list(range(5, 7 + 2 * number)) for number in range(len(lengths))]
+    widths = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(len(given["input_ids"])), with_kwargs=True
+    )
+    together = write_all(model, _Lengths(*lengths), prompts, most=40, at_once=8)
+    hook.remove()
+    assert widths[0] == 8
+    assert widths[-1] == 1
+    for prompt, writer, length in zip(prompts, together, lengths, strict=True):
+        alone = written(_Lengths(length), TorchNextToken(model), prompt, most=40)
+        assert writer.ids == alone.ids

@@ -30,7 +30,7 @@ def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: 
 
 def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Writer]) -> None:
     """One batch. Each step runs what each writer has added, be it one token or many, padded on the left; the mask hides
-    the padding, and positions are those of the row alone."""
+    the padding, and positions are those of the row alone. Once half of the rows are done they are left out."""
     import torch
     from transformers import DynamicCache
 
@@ -39,6 +39,13 @@ def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Write
     seen = torch.zeros(len(writers), 0, dtype=torch.long, device=device)
     run = [0] * len(writers)
     while any(not writer.done for writer in writers):
+        left = [row for row, writer in enumerate(writers) if not writer.done]
+        if 2 * len(left) <= len(writers):
+            rows = torch.tensor(left, device=device)
+            cache.batch_select_indices(rows)
+            seen = seen[rows]
+            prompts, writers = [prompts[row] for row in left], [writers[row] for row in left]
+            run = [run[row] for row in left]
         added = [
             [] if writer.done else [*prompt, *writer.ids][done:]
             for prompt, writer, done in zip(prompts, writers, run, strict=True)
