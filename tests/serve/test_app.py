@@ -88,7 +88,8 @@ def test_exactly_one_of_the_two_is_taken(body: dict[str, Any], client: TestClien
 @pytest.mark.parametrize(
     ("body", "param", "said"),
     [
-        ({"text": ""}, "text", "at least 1 character"),
+        ({"text": ""}, "text", "nothing in it to read"),
+        ({"text": " \n\t "}, "text", "nothing in it to read"),
         ({"text": 3}, "text", "string"),
         ({"txet": "a"}, "txet", "not permitted"),
         ({"document": "a"}, "document", "dictionary"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.documents import text_of
 
@@ -42,12 +42,19 @@ class Document(BaseModel):
         return content
 
 
+def _not_empty(text: str) -> str:
+    """Of nothing a model would make something up."""
+    if not text.strip():
+        raise ValueError("there is nothing in it to read")
+    return text
+
+
 class Asked(BaseModel):
     """What is asked: exactly one of the two."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: str | None = Field(default=None, min_length=1)
+    text: Annotated[str, AfterValidator(_not_empty)] | None = None
     document: Document | None = None
 
     @model_validator(mode="after")
