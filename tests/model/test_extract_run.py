@@ -113,7 +113,9 @@ def test_instructions_in_a_document_do_not_lead_out_of_the_schema(run: tuple[Pat
         task.canonical(json.dumps(reply.json()["record"]))
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "text"), (" \n\t \n", "text"), ("word " * 200_000, "this model takes")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "text"), (" \n\t \n", "text"), ("word " * 200_000, "this model takes")]
+)
 def test_an_empty_or_endless_document_is_refused(served: httpx.Client, text: str, said: str) -> None:
     reply = served.post("/v1/extract", json={"text": text})
     assert reply.status_code == 400
