@@ -30,7 +30,7 @@ from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say, track
 from tunewright.spec import Spec, parse_spec
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Example, Meta
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import IGNORED

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tunewright.evaluate.statistics import wilson
 from tunewright.models.chat import answer_tokens
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
-from tunewright.tasks import task_of
+from tunewright.tasks import LabelTrie, task_of
 from tunewright.train.engine import fit_engine
 from tunewright.train.prepare import Encoder
 from tunewright.train.trainer import load_adapter
@@ -48,7 +49,7 @@ def generated(model: Any, prompts: Sequence[list[int]], longest: int, end: int,
         width = max(len(prompts[number]) for number in numbers)
         ids = torch.tensor([[PAD] * (width - len(prompts[n])) + prompts[n] for n in numbers])
         mask = torch.tensor([[0] * (width - len(prompts[n])) + [1] * len(prompts[n]) for n in numbers])
-        limit = (lambda _, row: allowed(row[width:].tolist())) if allowed else None  # noqa: B023 (used at once)
+        limit = partial(_limit, allowed, width) if allowed else None
         with torch.inference_mode():
             out = model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, eos_token_id=end,
@@ -57,6 +58,10 @@ def generated(model: Any, prompts: Sequence[list[int]], longest: int, end: int,
         for number, row in zip(numbers, out[:, width:].tolist(), strict=True):
             written[number] = row[: row.index(end)] if end in row else row
     return written
+
+
+def _limit(allowed: Callable[[list[int]], list[int]], width: int, _: int, row: Any) -> list[int]:
+    return allowed(row[width:].tolist())
 
 
 def main(name: str, most: int) -> None:
@@ -75,13 +80,15 @@ def main(name: str, most: int) -> None:
     end = next(iter(labels.values()))[-1]
     longest = max(map(len, labels.values()))
     of_tokens = {tuple(ids[:-1]): label for label, ids in labels.items()}
-    follow: dict[tuple[int, ...], set[int]] = {}
-    for ids in labels.values():
-        for place, token in enumerate(ids):
-            follow.setdefault(tuple(ids[:place]), set()).add(token)
+    root = LabelTrie(list(labels.values())).root
 
     def allowed(written: list[int]) -> list[int]:
-        return sorted(follow.get(tuple(written), {end}))
+        node = root
+        for token in written:
+            if not node.children:
+                break  # the label has ended, and other rows of the batch go on
+            node = node.children[token]
+        return list(node.children) or [end]
 
     def plain() -> Any:
         return load_adapter(spec, base.folder, runs / "train" / "adapter")

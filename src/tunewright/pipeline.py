@@ -138,7 +138,8 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", f
     for name in filter(None, (to, from_step)):
         if name not in STEPS:
             raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    wanted = [name for name in names if name in _needed(spec, to)]
+    needed = _needed(spec, to)
+    wanted = [name for name in names if name in needed]
     forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)

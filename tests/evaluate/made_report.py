@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conftest import make_spec
 from tests.evaluate.scenario import arm, compared, evidence_of
 from tunewright.artifacts import atomic_folder, write_json, write_jsonl
-from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.data.dataset import Dataset, load_dataset, save_dataset
 from tunewright.evaluate.details import details
 from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.report import verdict_data, write_report
@@ -54,10 +54,11 @@ def made_report(root: Path) -> Path:
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"
     target.mkdir()
+    examples = {example.meta.id: example for example in load_dataset(steps["split"]).test_examples}
     data = verdict_data(spec, comparison, verdict, PARITY) | {
-        "details": asdict(details(spec, steps, evidence)),
+        "details": asdict(details(spec, steps["check"], examples, evidence)),
         "baseline": {"source": "asked", "told": [f"It answered {ATTACK}"]},
     }
-    write_report(spec, data, comparison, evidence, steps, target)
+    write_report(spec, data, comparison, evidence, examples, steps, target)
     write_card(spec, data, steps, target / "model_card.md")
     return target

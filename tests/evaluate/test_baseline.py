@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,30 +13,18 @@ from typing import Any
 import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from tests.conftest import LABELS, make_spec, spec_data
+from tests.conftest import LABELS, make_spec
 from tests.evaluate.large_model import SECRET, LargeModel, large_model
 from tunewright.artifacts import Output, read_jsonl, write_jsonl
-from tunewright.assess import price_book
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate import endpoint
 from tunewright.evaluate.baseline import forecast, run_baseline
-from tunewright.evaluate.budget import Budget, BudgetReachedError
-from tunewright.evaluate.pace import Pace, wait_asked_for
-from tunewright.evaluate.paid import Paid
-from tunewright.evaluate.questions import asked_task, question, read
-from tunewright.spec import Spec, parse_spec
+from tunewright.evaluate.pace import Pace
+from tunewright.spec import Spec
 from tunewright.tasks import Example, Meta
 
 COUNT = 30
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "vendor": {"type": "string"}, "total": {"type": "number"}, "date": {"type": "string", "format": "date"},
-    },
-    "required": ["vendor"],
-}  # fmt: skip
-RECORDS = {"kind": "extract", "instruction": "Read the invoice.", "schema": SCHEMA}
 
 
 def knows(message: str) -> str:
@@ -138,24 +125,6 @@ def test_it_stops_before_the_budget_is_passed(model: LargeModel, tmp_path: Path)
     assert len(model.asked) == COUNT, "what was paid for was kept"
 
 
-def test_a_budget_counts_what_is_under_way() -> None:
-    price = price_book().api("gpt-4o")
-    budget = Budget(0.015, price)
-    first, second = budget.reserve(100, 500), threading.Event()
-
-    def ask() -> None:
-        with pytest.raises(BudgetReachedError):
-            budget.reserve(100, 1000)
-        second.set()
-
-    waiting = threading.Thread(target=ask)
-    waiting.start()
-    assert not second.wait(0.2), "it waits for the one that is under way"
-    budget.settle(first, 100, 500, Paid("", 100, 500))
-    assert second.wait(5), "and is refused when that has cost what it might"
-    waiting.join()
-
-
 def test_an_endpoint_that_does_not_count_is_taken_for_the_dearest(model: LargeModel, tmp_path: Path) -> None:
     model.usage = {}
     with pytest.raises(UserError, match="budget"):
@@ -233,31 +202,6 @@ def test_a_busy_endpoint_is_waited_for_and_asked_less(model: LargeModel, tmp_pat
     assert result["unread"] == 0
 
 
-def test_a_refusal_halves_the_pace_and_answers_raise_it() -> None:
-    class Reply:
-        def __init__(self, status: int, **headers: str):
-            self.status_code, self.headers, self.is_success = status, headers, status == 200
-
-    pace = Pace(8)
-    pace.after(Reply(429, **{"retry-after-ms": "60"}))
-    pace.after(Reply(429))  # of the same burst
-    assert pace.at_once == 4
-    for _ in range(50):
-        pace.after(Reply(200))
-    assert pace.at_once == 8
-    started = time.monotonic()
-    pace.before(None)
-    assert time.monotonic() - started > 0.05
-
-
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"retry-after": "20"}, 20), ({"retry-after-ms": "1500", "retry-after": "20"}, 1.5), ({}, 1),
-    ({"retry-after": "soon"}, 1), ({"retry-after": "-3"}, 0),
-])  # fmt: skip
-def test_the_wait_is_the_one_asked_for(headers: dict[str, str], seconds: float) -> None:
-    assert wait_asked_for(headers) == seconds
-
-
 def test_a_body_that_breaks_off_is_asked_for_again(model: LargeModel, tmp_path: Path) -> None:
     broken = PlainTextResponse('{"id": "1", "choices": [{"mess', media_type="application/json")
     model.failures = [broken, JSONResponse({"error": None})]
@@ -323,36 +267,6 @@ def test_it_never_has_more_under_way_than_it_should(model: LargeModel, tmp_path:
     assert 4 < model.most_at_once <= 16
 
 
-@pytest.mark.parametrize(("labels", "reply", "label"), [
-    ([".NET", "Java"], '{"label": ".NET"}', ".NET"), (["U.S.", "EU"], "u.s.", "U.S."), (["US", "us"], "US", "US"),
-    (["US", "us"], "Us", None), (["3.1", "3.10"], "3.10", "3.10"), (["none", "some"], "null", None),
-    (["yes", "no"], '"Yes."', "yes"), (["yes", "no"], '{"label": 5}', None), (["yes", "no"], "[1]", None),
-])  # fmt: skip
-def test_a_label_is_read_as_it_is_spelt(labels: list[str], reply: str, label: str | None) -> None:
-    task = {"kind": "classify", "instruction": "Which?", "labels": labels}
-    assert read(asked_task(make_spec(task=task)), reply) == label
-
-
-def test_a_required_field_may_be_null() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "integer"}},
-              "required": ["a", "b"]}  # fmt: skip
-    task = asked_task(make_spec(task={**RECORDS, "schema": schema}))
-    assert read(task, '{"a": null, "b": 1}') == '{"a":null,"b":1}'
-
-
-@pytest.mark.parametrize("override", [
-    {"url": "https://me:sk-secret@example.com/v1"}, {"url": "https://example.com/v1?key=sk-secret"},
-    {"key": "sk-secret"},
-])  # fmt: skip
-def test_a_secret_in_the_spec_is_refused_and_not_shown(override: dict[str, str]) -> None:
-    with pytest.raises(UserError) as caught:
-        make_spec(api=override)
-    assert "sk-secret" not in str(caught.value)
-    with pytest.raises(UserError) as caught:
-        parse_spec(json.dumps(spec_data()), Path("x"), [f"api.{name}={value}" for name, value in override.items()])
-    assert "sk-secret" not in str(caught.value)
-
-
 def test_without_structure_the_form_is_asked_for_in_words(model: LargeModel, tmp_path: Path) -> None:
     model.reply = lambda message: f"`{json.loads(knows(message))['label'].upper()}`."
     asked(spec_for(tmp_path, model, structured=False), tmp_path)
@@ -362,41 +276,10 @@ def test_without_structure_the_form_is_asked_for_in_words(model: LargeModel, tmp
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path)) == COUNT * 4 // 5
 
 
-def test_the_labels_are_listed_unless_the_users_prompt_is_given() -> None:
-    task = {"kind": "classify", "instruction": "Route it.", "labels": {"a": "about apples", "b": ""}}
-    listed = asked_task(make_spec(task=task)).prompt("x")[0].content
-    assert listed == "Route it.\n\nThe labels:\n- a: about apples\n- b"
-    own = asked_task(make_spec(task=task, api={"prompt": "Which of {labels}?"})).prompt("x")[0].content
-    assert own == "Which of - a: about apples\n- b?"
-
-
 def test_shots_are_shown_in_the_form_that_is_asked_for(model: LargeModel, tmp_path: Path) -> None:
     asked(spec_for(tmp_path, model, shots=3), tmp_path)
     shown = [message["content"] for message in model.asked[0]["messages"] if message["role"] == "assistant"]
     assert sorted(json.loads(text)["label"] for text in shown) == sorted(LABELS)
-
-
-def test_a_record_is_asked_for_in_strict_form_and_read_without_nulls(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, task=RECORDS)
-    task = asked_task(spec)
-    asks = question(task, "Acme 12.50", [], spec.api).options["response_format"]["json_schema"]
-    assert asks["strict"] is True
-    assert asks["schema"]["required"] == ["vendor", "total", "date"]
-    assert asks["schema"]["additionalProperties"] is False
-    assert asks["schema"]["properties"]["total"] == {"anyOf": [{"type": "number"}, {"type": "null"}]}
-    assert read(task, '{"vendor": "Acme", "total": null, "date": "2026-01-02"}') == (
-        '{"vendor":"Acme","date":"2026-01-02"}'
-    )
-    assert read(task, '```json\n{"vendor": "Acme"}\n```') == '{"vendor":"Acme"}'
-    assert read(task, '{"vendor": "Ac') is None
-    assert read(task, '{"total": 3}') is None
-
-
-def test_a_schema_with_open_objects_is_not_strict() -> None:
-    schema = {"type": "object", "properties": {"tags": {"type": "object", "additionalProperties": {"type": "string"}}}}
-    spec = make_spec(task={**RECORDS, "schema": schema})
-    asks = question(asked_task(spec), "x", [], spec.api).options["response_format"]["json_schema"]
-    assert asks["strict"] is False
 
 
 def test_recorded_answers_cost_nothing(tmp_path: Path) -> None:
@@ -422,11 +305,6 @@ def test_recorded_answers_of_other_texts_are_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "old.jsonl", [{"text": "something else", "label": "billing"}])
     with pytest.raises(UserError, match=r"old\.jsonl: This file answers no text of the test split test"):
         asked(spec_for(tmp_path, None, recorded="old.jsonl"), tmp_path)
-
-
-def test_one_source_of_answers_is_named() -> None:
-    with pytest.raises(UserError, match="name one of them"):
-        make_spec(api={"url": "https://api.openai.com/v1", "recorded": "old.jsonl"})
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(

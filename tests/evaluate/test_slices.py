@@ -20,7 +20,7 @@ def found(texts: list[str], right: list[bool], *, times: list[str] | None = None
         measures = {"field F1": (2.0 if is_right else 1.0, 2.0)} if measured else {}
         answer = "a" if is_right else "b"
         records.append(Record(meta.id, "test", "a", answer, 0.9, 1.0, 10, 1, meta.group, measures))
-    return slices(records, examples, 0)
+    return slices({"test": records}, examples, 0)
 
 
 def test_a_language_that_the_model_does_not_know_is_named() -> None:

@@ -22,7 +22,7 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.progress import track
 from tunewright.spec import parse_spec
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.train.diagnosis import CannotTrain, Diagnosis, joint, summary
 from tunewright.train.history import Facts, History
 from tunewright.train.member import Members

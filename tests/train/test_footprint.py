@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Meter
 from tunewright.models.skeleton import tensors_of
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.train.engine import fit_engine, supervised_loss
 from tunewright.train.footprint import adapted_skeleton, footprint
 from tunewright.train.trainer import adapted_modules

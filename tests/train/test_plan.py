@@ -14,7 +14,7 @@ from tunewright.assess.prices import Card, Gpu
 from tunewright.assess.speed import seconds
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.train import batches, here, plan
 from tunewright.train.division import Division
 from tunewright.train.footprint import Footprint, footprint

@@ -11,6 +11,8 @@ HOURS_A_MONTH = 730.0
 SECONDS_A_MONTH = HOURS_A_MONTH * 3600
 # Above this share of its measured throughput a server's queue grows fast.
 MAX_UTILISATION = 0.7
+LETTERS_A_TOKEN = 4
+"""Of English, roughly, where nobody has counted tokens."""
 COOLING_SECONDS = 300.0
 """How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps."""
 
@@ -21,6 +23,10 @@ class Cost:
     usd_per_1000: float
     replicas: int | None = None
     """Machines that stand ready, for a served model."""
+
+    def times(self, factor: float) -> Cost:
+        """So many times the money."""
+        return Cost(self.usd_per_month * factor, self.usd_per_1000 * factor, self.replicas)
 
 
 def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float,

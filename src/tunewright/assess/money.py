@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
 from pydantic import ValidationError
 
-from tunewright.assess.cost import Cost, Service, api_cost, host_cost
+from tunewright.assess.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, cheapest_hosting
 from tunewright.assess.prices import PriceBook
@@ -23,7 +23,6 @@ _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8
 """Models that are assessed where the spec names none: one of each size."""
 _ROWS = 1000
 """Of the data, where tokens are estimated from it."""
-_LETTERS_A_TOKEN = 4
 _SVM_SECONDS = 0.001
 """What a linear SVM takes for an answer; measured in every run."""
 
@@ -58,19 +57,25 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """Raises:
     UserError: tokens, API, machine or model are not known.
     """
-    api = book.api(spec.api.model)
+    prices = book.apis_from(spec.api.model)
     prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     scenario = None
     if best:
         scenario = Scenario(
-            spec.traffic.requests_per_month, prompt, answer, 0.0, api, book.machine(best.machine), best.service,
-            spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.upkeep_usd_per_month,
+            spec.traffic.requests_per_month, prompt, answer, 0.0, prices[spec.api.model], book.machine(best.machine),
+            best.service, spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.upkeep_usd_per_month,
             spec.costs.engineering_usd,
         )  # fmt: skip
-    ways = [*_apis(spec, book, prompt, answer), _classical(spec, book), *map(_way, own)]
-    sentence = _sentence(spec, book, ways, best, scenario)
+    now, *tiers = (
+        Way(f"API {name}", api_cost(
+            price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month))
+        for name, price in prices.items()
+    )  # fmt: skip
+    batch = Way(f"{now.label}, batch", now.cost.times(book.batch), note="answers within a day")
+    ways = [now, batch, *tiers, _classical(spec, book), *map(_way, own)]
+    sentence = _sentence(spec, now, tiers, best, scenario)
     return Assessment(ways, best, money(scenario) if scenario else None, sentence, book.as_of, prompt, answer)
 
 
@@ -98,18 +103,7 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
         raise UserError("No row of the data can be read.", where=where, fix=fix)
     sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in some)
     written = fmean(len(example.answer) for example in some)
-    return prompt or sent / _LETTERS_A_TOKEN, answer or max(1.0, written / _LETTERS_A_TOKEN)
-
-
-def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> Iterator[Way]:
-    requests = spec.traffic.requests_per_month
-    names = [spec.api.model, *(name for name in book.apis if name != spec.api.model)]
-    for name in names:
-        cost = api_cost(book.apis[name], prompt_tokens=prompt, answer_tokens=answer, requests=requests)
-        yield Way(f"API {name}", cost)
-        if name == spec.api.model:
-            month = cost.usd_per_month * book.batch
-            yield Way(f"API {name}, batch", Cost(month, month / requests * 1000), note="answers within a day")
+    return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
 
 
 def _classical(spec: MoneySpec, book: PriceBook) -> Way:
@@ -145,15 +139,15 @@ def _way(hosting: Hosting) -> Way:
     return Way(f"{hosting.model}, tuned", hosting.cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
-def _sentence(spec: MoneySpec, book: PriceBook, ways: list[Way], own: Hosting | None,
+def _sentence(spec: MoneySpec, today: Way, tiers: Sequence[Way], own: Hosting | None,
               scenario: Scenario | None) -> str:  # fmt: skip
-    now, requests = ways[0].cost.usd_per_month, spec.traffic.requests_per_month
+    now, requests = today.cost.usd_per_month, spec.traffic.requests_per_month
     if not own or not scenario:
         return (
             f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
             "price book."
         )
-    cheap = min(ways[2 : 1 + len(book.apis)], key=lambda way: way.cost.usd_per_month, default=ways[0])
+    cheap = min(tiers, key=lambda way: way.cost.usd_per_month, default=today)
     even = scenario.break_even_requests
     volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
     if scenario.saving <= 0:

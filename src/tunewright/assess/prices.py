@@ -102,6 +102,14 @@ class PriceBook(BaseModel):
     def api(self, name: str) -> ApiPrice:
         return _find(name, self.apis, "api.model")
 
+    def apis_from(self, name: str) -> dict[str, ApiPrice]:
+        """All of them, the named one first.
+
+        Raises:
+            UserError: it has no price.
+        """
+        return {name: self.api(name)} | self.apis
+
 
 def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
     if name not in prices:

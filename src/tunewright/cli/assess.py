@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, console_of, print_json
 from tunewright.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def money(project: ProjectArgument, overrides: OverridesArgument = None, json: J
 
 
 def _print_money(found: Assessment, requests: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     typer.echo(
@@ -69,9 +68,7 @@ def _print_money(found: Assessment, requests: int) -> None:
             way.label, f"{1000 * way.p95:,.0f}" if way.p95 else "", str(way.cost.replicas or ""),
             f"{way.cost.usd_per_1000:,.4f}", f"{way.cost.usd_per_month:,.0f}", way.note,
         )  # fmt: skip
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    console = console_of(120)
     console.print(table)
     if found.money:
         hinges = Table(title="What the monthly saving hinges on", title_justify="left", header_style="bold")
@@ -143,7 +140,6 @@ def size(
 
 
 def _print(forecast: FitForecast) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     facts = forecast.facts
@@ -157,9 +153,7 @@ def _print(forecast: FitForecast) -> None:
     table.add_column("evidence")
     for reason in forecast.reasons:
         table.add_row(reason.what, reason.evidence)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    console = console_of(120)
     console.print(table)
     typer.echo(f"\n{forecast.sentence}")
     if forecast.changes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, console_of, print_json
 
 if TYPE_CHECKING:
     from tunewright.data.curve import LearningCurve
@@ -36,7 +36,6 @@ def curve(
 
 def print_curve(curve: LearningCurve) -> None:
     """Print the curve as a table with a bar for each size; the light part of a bar is its 90 % interval."""
-    from rich.console import Console
     from rich.table import Table
 
     measured = [(f"{point.rows:,}", point.accuracy, "measured") for point in curve.points]
@@ -58,7 +57,5 @@ def print_curve(curve: LearningCurve) -> None:
             "█" * low + "░" * max(high - low, 1),
             kind,
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 100
+    console = console_of(100)
     console.print(table)

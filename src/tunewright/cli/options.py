@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project: a folder with tunewright.yaml, or a spec file.")]
 OverridesArgument = Annotated[
@@ -19,6 +22,16 @@ RecipeOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def console_of(width: int) -> Console:
+    """Standard output for tables; so many signs wide where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = width
+    return console
 
 
 def print_json(value: Any) -> None:

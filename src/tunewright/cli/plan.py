@@ -13,6 +13,7 @@ from tunewright.cli.options import (
     ProjectArgument,
     RecipeOption,
     RunsOption,
+    console_of,
     print_json,
 )
 
@@ -57,7 +58,6 @@ def _plain(plan: Plan) -> dict[str, object]:
 
 
 def _print(plan: Plan) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from tunewright.assess import price_book
@@ -91,9 +91,7 @@ def _print(plan: Plan) -> None:
         )
     for option in plan.options:
         table.add_row(*_row(option))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140
+    console = console_of(140)
     console.print(table)
     if any(option.fits and option.precision == "float16" for option in plan.options):
         typer.echo("float16: the loss is scaled, and a step in which it overflows is skipped; look at the curve.")

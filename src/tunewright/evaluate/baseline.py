@@ -15,23 +15,22 @@ from typing import Any
 
 from tunewright.artifacts import Output, write_json, write_jsonl
 from tunewright.assess import price_book
+from tunewright.assess.cost import LETTERS_A_TOKEN
 from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.budget import Budget
 from tunewright.evaluate.comparison import API
 from tunewright.evaluate.endpoint import Endpoint, Question, alike, asked_of
-from tunewright.evaluate.evidence import Record, by_split, score
+from tunewright.evaluate.evidence import Record, by_test, record_of, score
 from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
+from tunewright.evaluate.predictors import Answer
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.questions import MOST_TOKENS, asked_task, question, read
 from tunewright.evaluate.recorded import key, recorded_answers
 from tunewright.evaluate.steps import ANSWERS, BASELINE, tests_of
 from tunewright.progress import say, track
 from tunewright.spec import Spec
-from tunewright.tasks import Example, Task, task_of
-
-_BYTES_A_TOKEN = 4
-"""Of English text, roughly, before an endpoint has counted."""
+from tunewright.tasks import Example, task_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class Forecast:
 class _Asked:
     """The test examples that the API answers, by split, and the question about each."""
 
-    task: Task
     examples: list[tuple[str, Example]]
     questions: list[Question]
 
@@ -77,10 +75,8 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         example, came = reply.example, reply.came
         answer = read(task, came.text) if came.ending != "refused" else None
         text = came.text if answer is None else answer
-        records.append(
-            Record(example.meta.id, reply.split, example.answer, text, None, came.latency_ms, came.prompt_tokens,
-                   came.answer_tokens, example.meta.group, task.measures(example.request, example.answer, text))
-        )  # fmt: skip
+        given = Answer(text, None, came.prompt_tokens, came.answer_tokens)
+        records.append(record_of(reply.split, example, given, came.latency_ms, task))
         rows.append({"id": example.meta.id, "split": reply.split, "readable": answer is not None,
                      "paid": reply.paid, **asdict(came)})  # fmt: skip
     (output.path / ANSWERS).mkdir()
@@ -92,7 +88,7 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         say(f"  {sentence}")
     output.result = {
         **{f"{split} {task.headline}": round(score(part, spec.seed).headline.value, 4)
-           for split, part in by_split(records).items()},
+           for split, part in by_test(records).items()},
         "usd": round(result["usd"], 4),
     }  # fmt: skip
 
@@ -110,8 +106,8 @@ def forecast(spec: Spec, split: Path, runs: Path) -> Forecast:
         url, model = _place(spec)
         with PaidAnswers(runs / PAID) as paid:
             left = [place for place in left if not paid.get(asked_of(url, model, asked.questions[place]))]
-    sent = sum(asked.questions[place].size for place in left) // _BYTES_A_TOKEN
-    written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // _BYTES_A_TOKEN
+    sent = sum(asked.questions[place].size for place in left) // LETTERS_A_TOKEN
+    written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // LETTERS_A_TOKEN
     usd = price_book(spec.price_file).api(spec.api.model).usd(sent, written)
     return Forecast(count, count - len(left), sent, usd)
 
@@ -120,7 +116,7 @@ def _asked(spec: Spec, dataset: Dataset) -> _Asked:
     task = asked_task(spec)
     shots = shots_of(dataset.train, task.answers, spec.api.shots, str.encode) if spec.api.shots else []
     examples = list(_sampled(spec, dataset))
-    return _Asked(task, examples, [question(task, example.request, shots, spec.api) for _, example in examples])
+    return _Asked(examples, [question(task, example.request, shots, spec.api) for _, example in examples])
 
 
 def _sampled(spec: Spec, dataset: Dataset) -> Iterator[tuple[str, Example]]:
@@ -174,7 +170,8 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
     """What `baseline.json` holds."""
     endings = Counter(reply["ending"] for reply in replies)
     unread = sum(not reply["readable"] and reply["ending"] == "whole" for reply in replies)
-    price = price_book(spec.price_file).api(spec.api.model)
+    book = price_book(spec.price_file)
+    price = book.api(spec.api.model)
     counted = [reply for reply in replies if reply["prompt_tokens"]]
     usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted if r["paid"])
     means = {
@@ -183,7 +180,7 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
     }
     of = {split: len(examples) for split, examples in tests_of(spec, dataset).items()}
     told = []
-    for split, part in by_split(records).items():
+    for split, part in by_test(records).items():
         found = score(part, spec.seed).headline
         told.append(
             f"{spec.api.model} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
@@ -198,7 +195,7 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
         share = sum(r["cached_tokens"] for r in counted) / max(sum(r["prompt_tokens"] for r in counted), 1)
         told.append(
             f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
-            f"{means['answer_tokens']:,.1f} out a request, at the prices of {price_book(spec.price_file).as_of}."
+            f"{means['answer_tokens']:,.1f} out a request, at the prices of {book.as_of}."
         )
     elif not spec.api.recorded:
         told.append("The endpoint does not say how many tokens it took, so what that cost is not known.")

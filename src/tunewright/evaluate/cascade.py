@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.statistics import Interval, ratio
@@ -49,11 +50,8 @@ def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd
     """
     other = {record.id: record.headline for record in answered}
     measured = all(record.id in other for record in records)
-    ranked = sorted(records, key=lambda record: -(record.confidence or 0))
+    ranked, ends = _surest_first(records)
     points = []
-    # Answers of equal confidence are accepted together.
-    sure = [record.confidence for record in ranked]
-    ends = [n for n in range(1, len(sure) + 1) if n == len(sure) or sure[n] != sure[n - 1]]
     wanted = [len(ranked) * part / _POINTS for part in range(1, _POINTS + 1)]
     for count in sorted({next(end for end in ends if end >= most) for most in wanted}):
         inside, rest = ranked[:count], ranked[count:]
@@ -73,16 +71,18 @@ def _share(measured: Sequence[Ratio]) -> float:
 
 def choose_threshold(validation: Sequence[Record], least: float) -> float | None:
     """The lowest confidence at or above which validation answers reach a headline; None where none does."""
-    ranked = sorted(validation, key=lambda record: -(record.confidence or 0))
-    best = None
-    parts = wholes = 0.0
-    for count, record in enumerate(ranked, 1):
-        parts += record.headline.part
-        wholes += record.headline.whole
-        last_of_its_confidence = count == len(ranked) or ranked[count].confidence != record.confidence
-        if last_of_its_confidence and count >= MIN_ACCEPTED and parts >= least * wholes:
-            best = record.confidence
-    return best
+    ranked, ends = _surest_first(validation)
+    parts = list(accumulate(record.headline.part for record in ranked))
+    wholes = list(accumulate(record.headline.whole for record in ranked))
+    good = (n for n in reversed(ends) if n >= MIN_ACCEPTED and parts[n - 1] >= least * wholes[n - 1])
+    return next((ranked[n - 1].confidence for n in good), None)
+
+
+def _surest_first(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
+    """(the records by falling confidence, how many of them a threshold may accept: equal ones only together)."""
+    ranked = sorted(records, key=lambda record: -(record.confidence or 0))
+    sure = [record.confidence for record in ranked]
+    return ranked, [n for n in range(1, len(sure) + 1) if n == len(sure) or sure[n] != sure[n - 1]]
 
 
 def apply_threshold(records: Sequence[Record], threshold: float) -> CascadeResult:

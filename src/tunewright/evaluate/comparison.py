@@ -9,7 +9,7 @@ from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.assess.cost import Service
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.prices import MachinePrice
-from tunewright.evaluate.evidence import VALIDATION, Latency, Record, Score, by_split, latency, score
+from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -97,13 +97,10 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     machine = prices.machine(spec.traffic.machine)
     arms = {}
     for key in (k for k in ARM_LABELS if k in evidence):
-        tests = [record for record in evidence[key] if record.split != VALIDATION]
-        parts = by_split(tests)
-        speed = latency(tests)
+        speed = latency(_tests(evidence[key]))
         cost = _own_cost(spec, machine, speed)
-        scores = {split: score(records, spec.seed) for split, records in parts.items()}
-        arms[key] = Arm(key, _label(key, spec), scores, speed, cost)
-    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
+        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
+    served = _tests(evidence[SERVED])
     usage_from = "api" if counted else "spec" if spec.api.prompt_tokens or spec.api.answer_tokens else "model"
     usage = counted or Usage(
         spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
@@ -111,11 +108,10 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     )
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
     now = apis[spec.api.model]
-    batch = Arm("batch", f"{now.label}, batch", {}, None, Cost(
-        now.cost.usd_per_month * prices.batch, now.cost.usd_per_1000 * prices.batch))  # fmt: skip
+    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch))
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
-        prices.api(spec.api.model), machine, service_of(latency(served), spec), spec.traffic.peak_to_average,
+        prices.api(spec.api.model), machine, _service(latency(served), spec), spec.traffic.peak_to_average,
         spec.traffic.redundancy, spec.costs.upkeep_usd_per_month, spec.costs.engineering_usd,
     )  # fmt: skip
     return Comparison(
@@ -123,7 +119,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     )
 
 
-def service_of(speed: Latency, spec: Spec) -> Service:
+def _service(speed: Latency, spec: Spec) -> Service:
     """How a machine answers, from what one request at a time was measured to take."""
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
 
@@ -131,7 +127,7 @@ def service_of(speed: Latency, spec: Spec) -> Service:
 def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
     """Machines and upkeep."""
     return host_cost(
-        machine, service_of(speed, spec), requests=spec.traffic.requests_per_month,
+        machine, _service(speed, spec), requests=spec.traffic.requests_per_month,
         peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
         upkeep_usd=spec.costs.upkeep_usd_per_month,
     )  # fmt: skip
@@ -139,20 +135,25 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
     """Every API of the price book; of the one paid for today also how it `answered`, where that is known."""
-    prices.api(spec.api.model)
-    names = [spec.api.model, *(name for name in prices.apis if name != spec.api.model)]
     arms = {
         name: Arm(name, f"API {name}", {}, None, api_cost(
-            prices.apis[name], prompt_tokens=usage.prompt_tokens, answer_tokens=usage.answer_tokens,
+            price, prompt_tokens=usage.prompt_tokens, answer_tokens=usage.answer_tokens,
             cached_tokens=usage.cached_tokens, requests=spec.traffic.requests_per_month))
-        for name in names
+        for name, price in prices.apis_from(spec.api.model).items()
     }  # fmt: skip
     if answered:
         now = arms[spec.api.model]
-        scores = {split: score(records, spec.seed) for split, records in by_split(answered).items()}
         timed = [record for record in answered if record.latency_ms]
-        arms[spec.api.model] = replace(now, scores=scores, latency=latency(timed) if timed else None)
+        arms[spec.api.model] = replace(now, scores=_scores(spec, answered), latency=latency(timed) if timed else None)
     return arms
+
+
+def _tests(records: Sequence[Record]) -> list[Record]:
+    return [record for part in by_test(records).values() for record in part]
+
+
+def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
+    return {split: score(part, spec.seed) for split, part in by_test(records).items()}
 
 
 def _label(key: str, spec: Spec) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.artifacts import read_jsonl
-from tunewright.data import load_dataset
 from tunewright.data.examine import EXAMPLES
 from tunewright.evaluate.ceiling import Ceiling, ceiling
 from tunewright.evaluate.comparison import SERVED
-from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
-from tunewright.evaluate.pairs import Paired, holm, paired
+from tunewright.evaluate.evidence import Record, by_test, groups_of
+from tunewright.evaluate.pairs import Paired, holm, paired_records
 from tunewright.evaluate.slices import Slice, slices
 from tunewright.evaluate.statistics import Interval, accuracy
 from tunewright.spec import Spec
@@ -40,7 +39,6 @@ class Against:
 
     arm: str
     split: str
-    pairs: int
     paired: Paired
     p_value: float
     """Of the sign test, corrected for the number of such comparisons (Holm)."""
@@ -71,25 +69,24 @@ class Details:
         return told
 
 
-def details(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]]) -> Details:
+def details(spec: Spec, check: Path, examples: Mapping[str, Example],
+            evidence: Mapping[str, Sequence[Record]]) -> Details:  # fmt: skip
     """What the served model's answers tell, and those of the others beside them.
 
     Args:
-        inputs: the folders of the steps check and split.
+        check: the folder of the step check.
+        examples: the test examples by id.
     """
-    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    task = task_of(spec.task)
-    tests = load_dataset(inputs["split"]).test
-    examples = {example.meta.id: example for part in tests.values() for example in part}
+    served, task = by_test(evidence[SERVED]), task_of(spec.task)
     labels: dict[str, list[LabelScore]] = {}
     limit = None
     if task.answers:
-        for split in dict.fromkeys(record.split for record in served):
-            labels[split] = label_scores([record for record in served if record.split == split], spec.seed)
-        files = sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))
+        labels = {split: label_scores(part, spec.seed) for split, part in served.items()}
+        files = sorted((check / EXAMPLES).glob("*.jsonl"))
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
         limit = ceiling(rows, len(task.answers), spec.seed)
-    return Details(labels, slices(served, examples, spec.seed), against(evidence, spec.seed), limit)
+    found = slices(served, examples, spec.seed)
+    return Details(labels, found, against(evidence, spec.seed), limit)
 
 
 def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:
@@ -107,23 +104,11 @@ def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:
 
 def against(evidence: Mapping[str, Sequence[Record]], seed: int) -> list[Against]:
     """The served model against every other arm, on the examples that both answered."""
-    made = list(_compared(evidence, seed))
-    corrected = holm([found.p_value for _, _, _, found in made])
-    return [
-        Against(arm, split, pairs, found, p_value)
-        for (arm, split, pairs, found), p_value in zip(made, corrected, strict=True)
+    made = [
+        (arm, split, found)
+        for arm, records in evidence.items()
+        if arm != SERVED
+        for split, found in paired_records(evidence[SERVED], records, seed).items()
     ]
-
-
-def _compared(evidence: Mapping[str, Sequence[Record]], seed: int) -> Iterator[tuple[str, str, int, Paired]]:
-    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    for arm, records in evidence.items():
-        other = {record.id: record for record in records}
-        if arm == SERVED:
-            continue
-        for split in dict.fromkeys(record.split for record in served):
-            part = [record for record in served if record.split == split and record.id in other]
-            if part:
-                second = [other[record.id].headline for record in part]
-                found = paired([record.headline for record in part], second, groups_of(part), seed)
-                yield arm, split, len(part), found
+    corrected = holm([found.p_value for _, _, found in made])
+    return [Against(*each, p_value) for each, p_value in zip(made, corrected, strict=True)]

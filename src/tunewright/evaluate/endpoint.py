@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Event
 from typing import Any
 
+from tunewright.assess.prices import ApiPrice
 from tunewright.errors import UserError
 from tunewright.evaluate.budget import Budget, BudgetReachedError
 from tunewright.evaluate.pace import Pace, wait_asked_for
@@ -42,10 +45,15 @@ class Question:
     most: int = 0
     """Tokens that the answer may have, where there is a budget."""
 
+    @cached_property
+    def sent(self) -> str:
+        """All that is sent, as text."""
+        return json.dumps([list(self.messages), dict(self.options)], ensure_ascii=False)
+
     @property
     def size(self) -> int:
         """Bytes of all that is sent."""
-        return len(json.dumps([list(self.messages), dict(self.options)], ensure_ascii=False).encode())
+        return len(self.sent.encode())
 
 
 class Endpoint:
@@ -96,6 +104,7 @@ class Endpoint:
         Raises:
             UserError: the endpoint refuses, or can't be reached, or the budget is reached. What came in is kept.
         """
+        budget = budget or _unlimited()
         left: list[list[int]] = []
         for same in alike(questions):
             question = questions[same[0]]
@@ -103,8 +112,7 @@ class Endpoint:
             if not known:
                 left.append(same)
                 continue
-            if budget:
-                budget.count(question.size, question.most, known)
+            budget.count(question.size, question.most, known)
             for place in same:
                 yield place, known
         stop = Event()
@@ -130,34 +138,27 @@ class Endpoint:
     def _asked(self, question: Question) -> list[Any]:
         return asked_of(self._url, self._model, question)
 
-    def _ask(self, question: Question, budget: Budget | None, stop: Event) -> Paid:
+    def _ask(self, question: Question, budget: Budget, stop: Event) -> Paid:
         """Raises:
         CancelledError: nobody waits for the answer any more.
         """
         with self._pace.turn():
             for _ in range(_READINGS):
-                reserved = budget.reserve(question.size, question.most) if budget else 0.0
-                if stop.is_set():
-                    self._end(budget, Budget.release, reserved)
-                    raise CancelledError
+                reserved = budget.reserve(question.size, question.most)
                 try:
+                    if stop.is_set():
+                        raise CancelledError
                     answer = self._answered(question)
                 except MalformedError as error:
-                    self._end(budget, Budget.lose, reserved)
+                    budget.lose(reserved)
                     broken = error
-                    continue
                 except BaseException:
-                    self._end(budget, Budget.release, reserved)
+                    budget.release(reserved)
                     raise
-                if budget:
+                else:
                     budget.settle(reserved, question.size, question.most, answer)
-                return answer
+                    return answer
         raise self._explained(broken.cause)
-
-    @staticmethod
-    def _end(budget: Budget | None, how: Callable[[Budget, float], None], reserved: float) -> None:
-        if budget:
-            how(budget, reserved)
 
     def _answered(self, question: Question) -> Paid:
         """Raises:
@@ -170,7 +171,7 @@ class Endpoint:
         try:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=self._model,
-                messages=list(question.messages),  # type: ignore[arg-type]
+                messages=list(question.messages),  # type: ignore[arg-type]  # plain dicts, which the client takes
                 **options,
             )
             return _paid(raw.parse(), raw.elapsed.total_seconds() * 1000)
@@ -250,6 +251,10 @@ class MalformedError(Exception):
         super().__init__("no chat completion")
 
 
+def _unlimited() -> Budget:
+    return Budget(math.inf, ApiPrice(usd_in=0, usd_out=0))
+
+
 def asked_of(url: str, model: str, question: Question) -> list[Any]:
     """What an answer is kept by."""
     asked: list[Any] = [url, model, list(question.messages)]
@@ -260,7 +265,7 @@ def alike(questions: Sequence[Question]) -> list[list[int]]:
     """The places of equal questions, which are asked once."""
     places: dict[str, list[int]] = {}
     for place, question in enumerate(questions):
-        places.setdefault(json.dumps([list(question.messages), dict(question.options)]), []).append(place)
+        places.setdefault(question.sent, []).append(place)
     return list(places.values())
 
 

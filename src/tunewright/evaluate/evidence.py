@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tunewright.artifacts import read_jsonl, write_jsonl
-from tunewright.evaluate.predictors.base import Predictor
+from tunewright.evaluate.predictors.base import Answer, Predictor
 from tunewright.evaluate.statistics import Interval, macro_f1, ratio
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
@@ -67,15 +67,20 @@ def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Se
             started = time.perf_counter()
             answer = predictor.answer(example.request)
             elapsed = (time.perf_counter() - started) * 1000
-            records.append(
-                Record(example.meta.id, split, example.answer, answer.text, answer.confidence, round(elapsed, 3),
-                       answer.prompt_tokens, answer.answer_tokens, example.meta.group,
-                       task.measures(example.request, example.answer, answer.text), answer.fields)
-            )  # fmt: skip
+            records.append(record_of(split, example, answer, elapsed, task))
             tracker.update(len(records))
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(file, (asdict(record) for record in records))
     return records
+
+
+def record_of(split: str, example: Example, answer: Answer, latency_ms: float, task: Task) -> Record:
+    """What an answer to an example comes to."""
+    return Record(
+        example.meta.id, split, example.answer, answer.text, answer.confidence, round(latency_ms, 3),
+        answer.prompt_tokens, answer.answer_tokens, example.meta.group,
+        task.measures(example.request, example.answer, answer.text), answer.fields,
+    )  # fmt: skip
 
 
 def load_records(file: Path) -> list[Record]:
@@ -114,10 +119,12 @@ def score(records: Sequence[Record], seed: int) -> Score:
     return Score(len(records), headline, others, fields)
 
 
-def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each test split; those of the validation part are no result."""
     parts: dict[str, list[Record]] = {}
     for record in records:
-        parts.setdefault(record.split, []).append(record)
+        if record.split != VALIDATION:
+            parts.setdefault(record.split, []).append(record)
     return parts
 
 

@@ -11,6 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from tunewright.evaluate.evidence import Record, by_test, groups_of
 from tunewright.evaluate.statistics import Interval, Numbers, Resamples, shares
 from tunewright.tasks.measures import Ratio
 
@@ -34,6 +35,8 @@ class Paired:
     only_first: int
     """Examples on which the first does better."""
     only_second: int
+    count: int
+    """Examples in all."""
     variance: float
     """Of the difference on one example."""
 
@@ -60,7 +63,7 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     binary = bool((of_ones == 1).all() and (of_others == 1).all() and np.isin(gaps, (-1, 0, 1)).all())
     if binary and groups is None:
         low, high, at_least = _score_limits(only_first, only_second, len(gaps))
-        return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, variance)
+        return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, len(gaps), variance)
     resamples = Resamples(groups, len(gaps), seed)
     ones_, of_ones_, others_, of_others_ = resamples.sums(ones, of_ones, others, of_others)
     draws = shares(ones_, of_ones_) - shares(others_, of_others_)
@@ -68,7 +71,18 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     if low == high:  # no resample differs, which of few groups is no proof
         low, high, at_least = _score_limits(0, 0, resamples.units)
         low, high, at_least = low + difference, high + difference, at_least + difference
-    return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, variance)
+    return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, len(gaps), variance)
+
+
+def paired_records(first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Paired]:
+    """Two predictors on each test split, on the examples that both answered."""
+    other = {record.id: record.headline for record in second}
+    both = {split: [record for record in part if record.id in other] for split, part in by_test(first).items()}
+    return {
+        split: paired([each.headline for each in part], [other[each.id] for each in part], groups_of(part), seed)
+        for split, part in both.items()
+        if part
+    }
 
 
 def _by_groups(gaps: Numbers, groups: Sequence[str]) -> tuple[int, int]:

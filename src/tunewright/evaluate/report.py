@@ -13,12 +13,12 @@ from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.assess import price_book
 from tunewright.data.examine import load_examination
 from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison
-from tunewright.evaluate.evidence import VALIDATION, Record
+from tunewright.evaluate.evidence import Record, by_test
 from tunewright.evaluate.table import arm_rows, second_measure
 from tunewright.evaluate.verdict import Verdict
 from tunewright.page import render
 from tunewright.spec import Spec
-from tunewright.tasks import task_of
+from tunewright.tasks import Example, task_of
 from tunewright.train.history import CURVE, DIAGNOSIS
 
 MISTAKES_SHOWN = 12
@@ -30,15 +30,15 @@ def verdict_data(spec: Spec, comparison: Comparison, verdict: Verdict, parity: d
 
 
 def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evidence: Mapping[str, Sequence[Record]],
-                 inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
+                 examples: Mapping[str, Example], inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
     """Write `report.html` and `report.md` into `folder`.
 
     Args:
         data: what `verdict_data` returns.
+        examples: the test examples by id.
         inputs: the folders of the verdict's input steps, for the curve, the findings and the provenance.
     """
-    served = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    texts = _requests(inputs["split"])
+    parts = by_test(evidence[SERVED])
     answered = {record.id: record.answer for record in evidence.get(API, ())}
     labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
@@ -52,22 +52,17 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
         "labels_of": ARM_LABELS | {API: spec.api.model},
-        "confusions": {split: _confusions([r for r in served if r.split == split]) for split in labelled},
+        "confusions": {split: _confusions(parts[split]) for split in labelled},
         "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
         "mistakes": [
-            {"record": record, "text": texts[record.id], "api": answered.get(record.id)}
-            for record in _surest_mistakes(served)
+            {"record": record, "text": examples[record.id].request, "api": answered.get(record.id)}
+            for record in _surest_mistakes([record for part in parts.values() for record in part])
         ],
         "findings": load_examination(inputs["check"]).findings,
         "steps": [json.loads((path / MANIFEST).read_text("utf-8")) for path in inputs.values()],
     }
     for name in ("report.html", "report.md"):
         (folder / name).write_text(render("tunewright.evaluate", f"{name}.jinja", context), "utf-8")
-
-
-def _requests(dataset: Path) -> dict[str, str]:
-    rows = [row for file in sorted((dataset / "test").glob("*.jsonl")) for row in read_jsonl(file)]
-    return {row["meta"]["id"]: row["messages"][0]["content"] for row in rows}
 
 
 def _dots(split: str, comparison: Comparison) -> dict[str, Any]:

@@ -46,16 +46,15 @@ class Slice:
     """Whether that is more than chance explains."""
 
 
-def slices(records: Sequence[Record], examples: Mapping[str, Example], seed: int) -> list[Slice]:
+def slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example], seed: int) -> list[Slice]:
     """The slices of every test split, the worst first.
 
     Args:
-        records: one predictor's, of test splits.
+        parts: one predictor's records by test split.
         examples: the examples by id.
     """
     found: list[Slice] = []
-    for split in dict.fromkeys(record.split for record in records):
-        part = [record for record in records if record.split == split]
+    for split, part in parts.items():
         for by, names in _cuts([examples[record.id] for record in part]):
             for name in dict.fromkeys(filter(None, names)):
                 chosen = np.array([each == name for each in names])

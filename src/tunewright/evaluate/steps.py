@@ -13,7 +13,7 @@ from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.evaluate.comparison import ADAPTER, API, SERVED, Usage, compare
 from tunewright.evaluate.details import details
-from tunewright.evaluate.evidence import VALIDATION, Record, collect, load_records, score
+from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
@@ -43,9 +43,9 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
     _language_models(spec, inputs, dataset, tests, answers, found)
     output.result = {
-        f"{arm} {split}": round(score([r for r in records if r.split == split], spec.seed).headline.value, 4)
+        f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
         for arm, records in found.items()
-        for split in tests
+        for split, part in by_test(records).items()
     }
 
 
@@ -112,7 +112,8 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     comparison = compare(spec, evidence, price_book(spec.price_file), usage_of(baseline) if baseline else None)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
-    found = details(spec, inputs, evidence)
+    examples = {example.meta.id: example for example in load_dataset(inputs["split"]).test_examples}
+    found = details(spec, inputs["check"], examples, evidence)
     verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.headline)])
     data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
     if baseline:
@@ -120,7 +121,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     if judge := inputs.get("judge"):
         data["judge"] = json.loads((judge / "judge.json").read_text("utf-8"))
     write_json(output.path / "verdict.json", data)
-    write_report(spec, data, comparison, evidence, inputs, output.path)
+    write_report(spec, data, comparison, evidence, examples, inputs, output.path)
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}

@@ -14,10 +14,10 @@ from tunewright.evaluate.cascade import (
     choose_threshold,
 )
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
-from tunewright.evaluate.evidence import VALIDATION, Record, groups_of
-from tunewright.evaluate.pairs import Paired, paired, pairs_needed
+from tunewright.evaluate.evidence import VALIDATION, Record, by_test
+from tunewright.evaluate.pairs import Paired, paired_records, pairs_needed
 from tunewright.evaluate.statistics import Interval
-from tunewright.evaluate.targets import Target, api_targets, goal_targets
+from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -66,7 +66,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
     served, control = comparison.arms[SERVED], comparison.control
     api = {
-        arm.key: _against(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
+        arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
         for arm in (served, control)
     }
     reasons = [_goal_reason(arm, spec) for arm in (served, control)]
@@ -83,7 +83,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
         threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
-        against_control=_against(evidence[SERVED], evidence[control.key], spec.seed),
+        against_control=paired_records(evidence[SERVED], evidence[control.key], spec.seed),
         against_api=api[SERVED],
         targets=[
             *goal_targets(served, comparison.headline, spec), *api_targets(api[SERVED], spec),
@@ -108,7 +108,7 @@ def _conclude(
     paid = now.cost.usd_per_month
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
-    trusted = threshold is not None and parity_passed and _fast(served, spec) and _holds(cascade, spec)
+    trusted = threshold is not None and parity_passed and is_fast(served, spec) and _holds(cascade, spec)
     shortfall = _shortfall(served, spec, parity_passed)
     if trusted and mixed < paid:
         sentence = (
@@ -118,7 +118,7 @@ def _conclude(
         )
         return "cascade", mixed, sentence
     sentence = f"Keep {now.key} for now: {shortfall}"
-    if parity_passed and _fast(served, spec):
+    if parity_passed and is_fast(served, spec):
         why = "would not save money" if trusted else "is not accurate enough either"
         sentence += f", and letting it answer only what it is sure of {why}"
     return "keep-api", paid, f"{sentence}."
@@ -134,7 +134,7 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
         )
     if not parity_passed:
         return "what would be served does not answer like what was trained"
-    if not _fast(served, spec) and served.latency:
+    if not is_fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
     return (
         f"the tuned model {claim(_pct(worst.value))} of the hardest test split, but with so few test examples it "
@@ -185,7 +185,7 @@ def _api_reasons(now: Arm, against: dict[str, Paired], spec: Spec) -> list[str]:
             f"({_pct(score.headline.low)}–{_pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
             f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}) and, up to an "
             f"error of 5 %, not below {_points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
-            f"that it may be worse.{_to_settle(found, score.count, spec)}"
+            f"that it may be worse.{_to_settle(found, spec)}"
         )
     return reasons
 
@@ -203,20 +203,20 @@ def _money_reason(comparison: Comparison, spec: Spec) -> str:
     return f"{told}; what people cost to build and keep it is not counted (costs)."
 
 
-def _to_settle(found: Paired, count: int, spec: Spec) -> str:
+def _to_settle(found: Paired, spec: Spec) -> str:
     """How many examples would show that two are as good as each other, where too few are there to tell."""
     margin = spec.goal.margin
     if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
         return ""
     needed = pairs_needed(margin, found.variance)
     told = f" If the two are equally good, about {needed:,} independent examples would show it."
-    return told if needed > count else ""
+    return told if needed > found.count else ""
 
 
 def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
     """Whether an arm is fast enough and on no split inferior to the API, as far as that was measured."""
     as_good = bool(against) and all(target.met for target in api_targets(against, spec))
-    return as_good and _fast(arm, spec)
+    return as_good and is_fast(arm, spec)
 
 
 def _points(share: float) -> str:
@@ -229,10 +229,6 @@ def _worst(arm: Arm) -> Interval:
 
 def _meets(arm: Arm, spec: Spec) -> bool:
     return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
-
-
-def _fast(arm: Arm, spec: Spec) -> bool:
-    return arm.latency is not None and arm.latency.p95_ms <= spec.goal.p95_ms
 
 
 def _goal_reason(arm: Arm, spec: Spec) -> str:
@@ -249,34 +245,18 @@ def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[s
     threshold = choose_threshold([r for r in served if r.split == VALIDATION], spec.goal.accuracy)
     if threshold is None:
         return None, {}
-    splits = dict.fromkeys(r.split for r in served if r.split != VALIDATION)
-    return threshold, {s: apply_threshold([r for r in served if r.split == s], threshold) for s in splits}
+    return threshold, {split: apply_threshold(part, threshold) for split, part in by_test(served).items()}
 
 
 def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
-    tests = [record for record in evidence[SERVED] if record.split != VALIDATION]
-    return {
-        split: cascade_curve(
-            [record for record in tests if record.split == split], evidence.get(API, ()), served.cost.usd_per_month,
-            now.cost.usd_per_month,
-        )
-        for split in dict.fromkeys(record.split for record in tests)
-    }  # fmt: skip
+    own, paid = served.cost.usd_per_month, now.cost.usd_per_month
+    parts = by_test(evidence[SERVED])
+    return {split: cascade_curve(part, evidence.get(API, ()), own, paid) for split, part in parts.items()}
 
 
 def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
     """The threshold keeps its promise on every test split, which it was not chosen on."""
     return all(part.headline is not None and part.headline.value >= spec.goal.accuracy for part in cascade.values())
-
-
-def _against(first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Paired]:
-    other = {record.id: record for record in second}
-    result = {}
-    for split in dict.fromkeys(r.split for r in first if r.split != VALIDATION):
-        part = [record for record in first if record.split == split and record.id in other]
-        against = [other[record.id].headline for record in part]
-        result[split] = paired([record.headline for record in part], against, groups_of(part), seed)
-    return result
 
 
 def _pct(share: float) -> str:

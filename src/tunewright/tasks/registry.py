@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunewright.spec.schema import ExtractSpec, GenerateSpec, TaskSpec
+from tunewright.spec.sections import ExtractSpec, GenerateSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.extract import ExtractTask

@@ -14,7 +14,7 @@ from typing import Any
 
 from tunewright.models.meter import Filtered, GpuAttention, Meter, Work
 from tunewright.models.skeleton import Meta, PretendedCpu, skeleton, tensors_of
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.train.attention import NAME, register_attention
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import supervised_loss

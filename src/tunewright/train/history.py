@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.artifacts import read_manifest
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Task
 from tunewright.train.encode import IGNORED, Row
 

@@ -12,7 +12,7 @@ from tunewright.errors import UserError
 from tunewright.models.torch_model import compute_type, load_torch_model
 from tunewright.processes import process_count, share
 from tunewright.spec import Spec
-from tunewright.spec.schema import LoraSpec
+from tunewright.spec.sections import LoraSpec
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
 from tunewright.train.shares import own_share, whole_batches

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.processes import share
-from tunewright.spec.schema import TrainSpec
+from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Example, Task
 from tunewright.train.answering import Answering
 from tunewright.train.encode import Row

@@ -1,0 +1,291 @@
+"""The sections of `tunewright.yaml`. Every key has one meaning, a unit where it needs one, and a working default."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _split_name(name: str) -> str:
+    if name in ("train", "validation") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", name):
+        raise ValueError("a test split needs a name of at most 60 letters, digits, '_', '-', not train or validation")
+    return name
+
+
+def _endpoint(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", url):
+        raise ValueError("an endpoint is an http(s) address without user, password or query; its key has a variable")
+    return url.rstrip("/")
+
+
+def _variable(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,59}", name):
+        raise ValueError("this is the name of an environment variable that holds the key, never the key itself")
+    return name
+
+
+Secret = Annotated[str | None, AfterValidator(_variable)]
+SplitName = Annotated[str, AfterValidator(_split_name)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+def _labels_as_mapping(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    labels = [str(label) for label in value]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise ValueError(f"the label '{twice[0]}' stands here twice")
+    return dict.fromkeys(labels, "")
+
+
+class ClassifySpec(Section):
+    kind: Literal["classify"]
+    """What the model must do: choose one label of a fixed set."""
+    instruction: str
+    """The system prompt. `{labels}` in it is replaced by the labels, one a line, with their descriptions."""
+    labels: Annotated[dict[str, str], BeforeValidator(_labels_as_mapping)]
+    """The labels: a list, or a mapping from each label to one line that describes it."""
+
+    @field_validator("labels")
+    @classmethod
+    def _at_least_two(cls, labels: dict[str, str]) -> dict[str, str]:
+        if len(labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, this spec has {len(labels)}")
+        blank = [label for label in labels if not label.strip()]
+        if blank:
+            raise ValueError("a label is empty")
+        return labels
+
+
+class ExtractSpec(Section):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["extract"]
+    """What the model must do: fill the fields of a record."""
+    instruction: str
+    """The system prompt. `{fields}` in it is replaced by the fields, one a line, with their descriptions."""
+    record: Annotated[dict[str, Any] | str, Field(alias="schema")]
+    """What a record looks like: a JSON Schema, a .json file with one, or a Pydantic model as `module:Model`."""
+    window: Annotated[int, Field(ge=64)] | None = None
+    """Tokens of a document that are read at once. A longer one is read in overlapping windows, cut at line ends, and \
+what is found in them is put together. By default documents are read whole, and too long ones are refused."""
+
+
+class GenerateSpec(Section):
+    kind: Literal["generate"]
+    """What the model must do: write an answer."""
+    instruction: str
+    """The system prompt."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens after which an answer is cut; by default twice as many as the longest has that was taught, and a few."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, and are no part of it."""
+
+
+TaskSpec = Annotated[ClassifySpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
+
+
+class DataSpec(Section):
+    train: Path
+    """The training data, relative to the spec: a file, a folder or a pattern such as data/*.csv. JSONL, CSV, TSV and \
+Parquet are read, gzipped or not."""
+    test: dict[SplitName, Path] = {}
+    """Test files by name. Without any, `test_fraction` of the training file is held out."""
+    form: Literal["chat", "stored", "sharegpt", "alpaca", "prompt", "labelled"] | None = None
+    """What a row looks like; found out for each file by default. stored: stored completions; labelled: text, label."""
+    text: str = "text"
+    """The column that holds the input."""
+    document: str | None = None
+    """The column that holds the path of a document, relative to the data file, whose text is the input in place of \
+`text`: a PDF, an e-mail, a file of an OCR engine, plain text."""
+    label: str | dict[str, str] = "label"
+    """The column that holds the answer: a label, or a record (an object, or JSON as text). For a record that lies in \
+several columns, a mapping from its fields to them."""
+    group: str | None = None
+    """A column whose equal values must stay on one side of a split (customer, template, thread)."""
+    time: str | None = None
+    """A column that says when a row was written (ISO 8601, or epoch seconds or milliseconds). Test and validation are \
+then the newest rows, and labels are not balanced."""
+    frozen: Path | None = None
+    """The folder of the frozen test, which must be there. By default `frozen_test` beside the spec, where \
+`tunewright data freeze` made one."""
+    max_unreadable: Share = 0.0
+    """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
+    test_fraction: Share = 0.2
+    """Share of the rows held out for the test where no test file is given."""
+    validation_fraction: Share = 0.1
+    """Share of the training rows held out. Which adapter is kept, when a training stops, a sweep's choice, the \
+diagnosis and the confidence threshold rest on them."""
+
+
+class LoraSpec(Section):
+    r: Annotated[int, Field(ge=1, le=512)] = 16
+    """Rank of the update."""
+    alpha: Positive = 32
+    """Scale of the update: it is multiplied by alpha / r."""
+    dropout: Share = 0.0
+    """Dropout on the adapter's input."""
+
+
+class TrainSpec(Section):
+    method: Literal["lora", "qlora"] = "lora"
+    """lora: the base in `precision`. qlora: the base in 4-bit NF4 with double quantisation."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What products are computed in. auto: bfloat16 where the machine has it in hardware."""
+    loss: Literal["tokens", "labels"] = "tokens"
+    """tokens: every token of the answer is learnt. labels: only what decides between labels, as serving scores them; \
+best for little data, but the model then answers only where its choice is confined to the labels."""
+    lora: LoraSpec = LoraSpec()
+    lr: Positive = 5e-4
+    """Peak learning rate of AdamW."""
+    epochs: Positive = 2
+    """Passes over the training rows."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    """Examples in one forward pass."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes to one optimizer step."""
+    warmup: Share = 0.1
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    optimizer: Literal["auto", "adamw", "paged_adamw", "paged_adamw_8bit"] = "auto"
+    """paged_adamw: on a GPU, its states move to main memory when they are in the way; _8bit: and take a quarter. \
+auto: paged for qlora on a GPU, else adamw."""
+    gradient_checkpointing: bool = False
+    """Keep one activation a layer and compute the others again in the backward pass: a third slower, far smaller."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decay of the adapter's weights."""
+    max_length: Annotated[int, Field(ge=16)] = 1024
+    """Tokens in one example, answer included. Longer ones are refused: a cut answer teaches cut answers."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many optimizer steps, for a trial."""
+    members: Annotated[int, Field(ge=1, le=32)] = 1
+    """Adapters trained from different seeds, whose average is kept (a model soup): better on inputs unlike the \
+training's, at this many times the training time."""
+    evaluations: Annotated[int, Field(ge=0)] = 4
+    """How many times the training of an adapter stops to answer the validation part. The latest adapter is kept that \
+is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
+    checkpoints: Annotated[int, Field(ge=0)] = 4
+    """How many times the training of an adapter saves what it needs to resume after an interruption."""
+
+
+class EvaluateSpec(Section):
+    few_shot: Annotated[int, Field(ge=0)] = 8
+    """Examples shown to the untuned base model; 0 leaves that arm out."""
+    max_examples: Annotated[int, Field(ge=1)] | None = None
+    """At most this many examples of each test split, for a trial."""
+
+
+class ExportSpec(Section):
+    precision: Literal["int8", "int4", "fp32"] = "int8"
+    """Precision of the ONNX weights. int4 loses too much below about 1 B parameters."""
+    max_disagreement: Share = 0.05
+    """Gate: share of test answers that may change between the adapter and the served bundle."""
+    max_accuracy_drop: Share = 0.01
+    """Gate: accuracy that may be lost between the adapter and the served bundle. A loss that could be chance passes."""
+
+
+class ApiSpec(Section):
+    model: str = "gpt-4o"
+    """The API you pay for today, by its name in the price book (`tunewright models prices`)."""
+    prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens in the prompt you send it, ticket included. By default those of the tuned model's own, shorter prompt."""
+    answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens in one answer, where the API writes more than the bare answer."""
+    url: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """An OpenAI-compatible endpoint, which is then asked the test examples, for money; of Azure OpenAI \
+https://NAME.openai.azure.com/openai/v1. Without it nothing is asked."""
+    key: Secret = "OPENAI_API_KEY"
+    """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
+through Entra ID."""
+    deployment: str | None = None
+    """The model's name at the endpoint, where it is another than in the price book."""
+    prompt: str | None = None
+    """The system prompt that you send; {labels} and {fields} in it are replaced. By default the task's instruction, \
+with what may be answered listed."""
+    shots: Annotated[int, Field(ge=0)] = 0
+    """Solved examples of the training part that it is shown before each request."""
+    structured: bool = True
+    """Confine its answers to the labels or the record's schema (response_format), where the endpoint can."""
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """At most this many examples of each test split are asked, evenly spaced."""
+    budget_usd: Annotated[float, Field(ge=0)] = 5.0
+    """What the answers may cost in all, at the price book's prices. It stops before it would be passed."""
+    recorded: Path | None = None
+    """A file of what the API answered to the test's texts: stored completions, or text and answer in the columns that \
+`data` names. Nothing is asked then."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ApiSpec:
+        if self.url and self.recorded:
+            raise ValueError("url has it asked, recorded says what it answered: name one of them")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is, or will be, an answer of it to the test examples."""
+        return bool(self.url or self.recorded)
+
+
+class TrafficSpec(Section):
+    requests_per_month: Annotated[int, Field(ge=1)] = 1_000_000
+    """Answers needed in a month."""
+    peak_to_average: Annotated[float, Field(ge=1)] = 4.0
+    """Busiest minute over the average one; replicas are sized for it."""
+    machine: str = "Standard_D2s_v5"
+    """The Azure VM size a served model runs on, by its name in the price book; container-apps-2-4 scales to zero."""
+    redundancy: Annotated[int, Field(ge=1)] = 1
+    """Machines that stand ready at the least; 2 where the job must not stop with one of them."""
+
+
+class CostsSpec(Section):
+    engineering_usd: Annotated[float, Field(ge=0)] = 0.0
+    """What building it costs, once: people, trainings."""
+    upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
+    """What a model of one's own costs a month beside its machines: people, retraining, storage."""
+
+
+class JudgeSpec(Section):
+    model: str
+    """The model that judges, by its name at the endpoint."""
+    rubric: str = "It does what was asked, is right in every detail, and says nothing that is not needed."
+    """What makes one answer better than another."""
+    url: Annotated[str, AfterValidator(_endpoint)] = "https://api.openai.com/v1"
+    """An OpenAI-compatible endpoint; of Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
+    key: Secret = "OPENAI_API_KEY"
+    """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
+through Entra ID."""
+    sample: Annotated[int, Field(ge=1)] = 100
+    """Examples of each test split that are judged, each in two questions."""
+    human: Path | None = None
+    """A JSON Lines file of pairs that people have judged: text, first, second, and better (first, second or tie)."""
+
+
+class GoalSpec(Section):
+    accuracy: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The share of right answers the job needs, on every test split."""
+    margin: Share = 0.02
+    """How far below `accuracy` the lower end of the 95 % interval may reach."""
+    p95_ms: Positive = 1000.0
+    """The 95th percentile of the latency the job can live with, in milliseconds."""
