@@ -50,13 +50,13 @@ def project(tmp_path: Path) -> Path:
     return write_project(tmp_path / "project")
 
 
-def ran(project: Path, *, fails_at: str | None = None, to: str = "verdict", from_step: str | None = None,
+def ran(project: Path, *, fails_at: str | None = None, to: str = "bundle", from_step: str | None = None,
         force: bool = False, **changes: Any) -> list[str]:  # fmt: skip
     """Run the pipeline and say which steps really ran."""
     return run(project, fails_at=fails_at, to=to, from_step=from_step, force=force, **changes)[0]
 
 
-def run(project: Path, *, fails_at: str | None = None, to: str = "verdict", from_step: str | None = None,
+def run(project: Path, *, fails_at: str | None = None, to: str = "bundle", from_step: str | None = None,
         force: bool = False, **changes: Any) -> tuple[list[str], PipelineResult]:  # fmt: skip
     spec = make_spec(project, **changes)
     place = TinyPlace(spec, fails_at)
@@ -92,14 +92,14 @@ def test_force_runs_everything_again(project: Path) -> None:
 
 def test_from_a_step_runs_it_and_those_after_it(project: Path) -> None:
     ran(project)
-    assert ran(project, from_step="evaluate") == ["evaluate", "parity", "verdict"]
+    assert ran(project, from_step="evaluate") == ["evaluate", "parity", "verdict", "bundle"]
 
 
 def test_a_judge_is_asked_where_the_spec_names_one(project: Path) -> None:
     ran(project)
     judge = {"model": "gpt-4o"}
-    assert ran(project, judge=judge) == ["judge", "verdict"]
-    assert ran(project, judge=judge | {"sample": 5}) == ["judge", "verdict"]
+    assert ran(project, judge=judge) == ["judge", "verdict", "bundle"]
+    assert ran(project, judge=judge | {"sample": 5}) == ["judge", "verdict", "bundle"]
     assert ran(project) == []
 
 
@@ -108,16 +108,16 @@ def test_the_api_is_measured_where_the_spec_says_how(project: Path) -> None:
     recorded = project / "old.jsonl"
     recorded.write_text("{}\n")
     api = {"recorded": "old.jsonl"}
-    assert ran(project, api=api) == ["baseline", "verdict"]
+    assert ran(project, api=api) == ["baseline", "verdict", "bundle"]
     assert ran(project, api=api, to="train") == [], "what needs no API does not ask it"
     recorded.rename(project / "moved.jsonl")
     assert ran(project, api={"recorded": "moved.jsonl"}) == [], "where the file lies does not matter"
     (project / "moved.jsonl").write_text("{} \n")
-    assert ran(project, api={"recorded": "moved.jsonl"}) == ["baseline", "verdict"]
+    assert ran(project, api={"recorded": "moved.jsonl"}) == ["baseline", "verdict", "bundle"]
     assert ran(project, api={"recorded": "mov*.jsonl"}) == []
     (project / "moves.jsonl").write_text("{}\n")
-    assert ran(project, api={"recorded": "mov*.jsonl"}) == ["baseline", "verdict"]
-    assert ran(project, api={"url": "https://api.example.com/v1"}) == ["baseline", "verdict"]
+    assert ran(project, api={"recorded": "mov*.jsonl"}) == ["baseline", "verdict", "bundle"]
+    assert ran(project, api={"url": "https://api.example.com/v1"}) == ["baseline", "verdict", "bundle"]
     assert ran(project) == []
 
 
@@ -128,7 +128,7 @@ def test_a_run_up_to_a_step_stops_there(project: Path) -> None:
 def test_a_run_goes_on_after_the_step_that_failed(project: Path) -> None:
     with pytest.raises(UserError, match="no luck"):
         ran(project, fails_at="export")
-    assert ran(project) == ["export", "evaluate", "parity", "verdict"]
+    assert ran(project) == ["export", "evaluate", "parity", "verdict", "bundle"]
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_a_run_goes_on_after_the_step_that_failed(project: Path) -> None:
         ({"goal": {"accuracy": 0.8}}, ALL),
         ({"model": "qwen3-0.6b"}, ALL),
         ({"train": {"max_length": 99}}, ALL),
-        ({"api": {"model": "gpt-4.1"}}, ["verdict"]),
-        ({"traffic": {"requests_per_month": 5}}, ["verdict"]),
-        ({"evaluate": {"few_shot": 0}}, ["evaluate", "parity", "verdict"]),
-        ({"export": {"precision": "fp32"}}, ["export", "evaluate", "parity", "verdict"]),
-        ({"train": {"lr": 1e-4}}, ["train", "export", "evaluate", "parity", "verdict"]),
-        ({"seed": 1}, ["split", "train", "export", "evaluate", "parity", "verdict"]),
+        ({"api": {"model": "gpt-4.1"}}, ["verdict", "bundle"]),
+        ({"traffic": {"requests_per_month": 5}}, ["verdict", "bundle"]),
+        ({"evaluate": {"few_shot": 0}}, ["evaluate", "parity", "verdict", "bundle"]),
+        ({"export": {"precision": "fp32"}}, ["export", "evaluate", "parity", "verdict", "bundle"]),
+        ({"train": {"lr": 1e-4}}, ["train", "export", "evaluate", "parity", "verdict", "bundle"]),
+        ({"seed": 1}, ["split", "train", "export", "evaluate", "parity", "verdict", "bundle"]),
         ({"data": {"train": "train.jsonl", "text": "body"}}, ALL),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

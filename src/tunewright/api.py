@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.artifacts import partial_of
+from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import GateFailed, UserError
 from tunewright.models.resolve import absolute, require_known
 from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
@@ -19,6 +19,7 @@ from tunewright.spec import Spec
 
 if TYPE_CHECKING:
     from tunewright.evaluate.baseline import Forecast
+    from tunewright.ladder import Ladder
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
@@ -31,6 +32,8 @@ class Report:
     """The end of a run: the verdict, the compared arms and the report's files."""
 
     pipeline: PipelineResult
+    ladder: Ladder | None = None
+    """How it came to this base model, where the spec names several."""
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -53,9 +56,14 @@ class Report:
         return self.pipeline.folder("verdict") / "report.html"
 
     @property
+    def split(self) -> Path:
+        """The folder of the dataset."""
+        return self.pipeline.folder("split")
+
+    @property
     def bundle(self) -> Path:
         """The folder `tunewright serve` takes."""
-        return self.pipeline.folder("export") / "bundle"
+        return self.pipeline.folder("bundle")
 
     @property
     def gate_failures(self) -> list[str]:
@@ -68,7 +76,8 @@ class Report:
 
 
 def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False) -> Report:
-    """The whole life cycle, from raw data to the verdict; steps that are up to date are reused.
+    """The whole life cycle, from raw data to the verdict and its bundle; steps that are up to date are reused. Where
+    the spec names several base models, one after the other, until one meets every target.
 
     Args:
         runs: where outputs go; `runs` beside the spec by default.
@@ -78,7 +87,18 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     Raises:
         UserError: something in the spec, the data or the machine needs the user.
     """
-    return Report(_up_to(spec, "verdict", runs, from_step, force))
+
+    def whole(rung: Spec) -> Report:
+        return Report(_up_to(rung, "bundle", runs, from_step, force))
+
+    if not spec.models:
+        return whole(spec)
+    from tunewright.ladder import climb
+
+    for model in spec.models:
+        require_known(model, spec.folder)  # a wrong name is told before the first is trained
+    report, ladder = climb(spec, whole)
+    return replace(report, ladder=ladder)
 
 
 def check(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
@@ -180,6 +200,21 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
     from tunewright.serve.server import serve as serve_bundle
 
     serve_bundle(Path(bundle), host, port)
+
+
+def latest_bundle(project: Path) -> Path:
+    """The bundle a project last made: with threshold and parity proof, unless it was exported anew since.
+
+    Raises:
+        UserError: it has none.
+    """
+    latest = project / RUNS / "latest"
+    whole, exported = read_manifest(latest / "bundle"), read_manifest(latest / "export")
+    if exported is None:
+        raise UserError("This project has no bundle yet.", where=project, fix=f"Type: tunewright export {project}")
+    if whole and whole.inputs["export"] == exported.content:
+        return latest / "bundle"
+    return latest / "export" / "bundle"
 
 
 def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:

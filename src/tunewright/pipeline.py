@@ -1,6 +1,6 @@
 """The steps, what each reads and what each depends on, in one table.
 
-    raw files -> check -> split [-> baseline] -> train -> export -> evaluate -> parity [-> judge] -> verdict
+    raw files -> check -> split [-> baseline] -> train -> export -> evaluate -> parity [-> judge] -> verdict -> bundle
 
 `export` stands before `evaluate` because the verdict speaks of the quantised model that will really be served, so that
 is one of the models to be evaluated.
@@ -83,7 +83,7 @@ STEPS = {
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for"),
-        Step("export", "tunewright.export.steps:run_export", "export", ("train",),
+        Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),
              ("name", "task", "model", "train", "export")),
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
              ("task", "model", "train", "evaluate", "seed"), resumes=("answers",)),
@@ -94,6 +94,7 @@ STEPS = {
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
              ("name", "task", "goal", "api", "traffic", "costs", "export", "seed"), reads=("prices",)),
+        Step("bundle", "tunewright.export.steps:run_bundle", "export", ("export", "parity", "verdict"), ()),
     )
 }  # fmt: skip
 
@@ -121,7 +122,7 @@ Place = Callable[[Step, Mapping[str, Path], Path], None]
 """Runs one step: (step, input folders by name, target folder)."""
 
 
-def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "verdict", from_step: str | None = None,
+def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None,
                  force: bool = False) -> PipelineResult:  # fmt: skip
     """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
 

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 
-from tunewright.evaluate.cascade import MIN_ACCEPTED, apply_threshold, cascade_curve, choose_threshold
+from tunewright.evaluate.cascade import (
+    FAILS,
+    MIN_ACCEPTED,
+    Threshold,
+    apply_threshold,
+    cascade_curve,
+    choose_threshold,
+    least_examples,
+)
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.statistics import wilson
 
@@ -13,53 +24,62 @@ def records(*parts: tuple[int, bool, float | None]) -> list[Record]:
     return [Record(str(n), "v", "a", "a" if right else "b", c, 1.0, 10, 2) for n, (right, c) in enumerate(flat)]
 
 
+def suggested(validation: list[Record], least: float) -> float | None:
+    """The threshold where it can't be proven that answers reach a headline."""
+    found = choose_threshold(validation, least, alike=True)
+    assert found is None or not found.guaranteed
+    return found.value if found else None
+
+
 def test_the_lowest_confidence_that_keeps_the_accuracy_is_chosen() -> None:
-    # 0.9: 50 of 50; 0.8: 95 of 100; 0.7: 95 of 120.
-    validation = records((50, True, 0.9), (45, True, 0.8), (5, False, 0.8), (20, False, 0.7))
-    assert choose_threshold(validation, 0.95) == 0.8
-    assert choose_threshold(validation, 0.96) == 0.9
-    assert choose_threshold(validation, 0.5) == 0.7
+    # 0.9: 20 of 20; 0.8: 38 of 40; 0.7: 38 of 42.
+    validation = records((20, True, 0.9), (18, True, 0.8), (2, False, 0.8), (2, False, 0.7))
+    assert suggested(validation, 0.95) == 0.8
+    assert suggested(validation, 0.98) == 0.9
+    assert suggested(validation, 0.9) == 0.7
 
 
 def test_no_threshold_where_none_keeps_the_accuracy() -> None:
-    assert choose_threshold(records((10, True, 0.9), (30, False, 0.9)), 0.9) is None
+    assert suggested(records((10, True, 0.9), (30, False, 0.9)), 0.9) is None
 
 
 def test_a_mistake_among_the_surest_does_not_hide_the_right_ones_below() -> None:
-    assert choose_threshold(records((1, False, 0.99), (99, True, 0.9)), 0.95) == 0.9
+    assert suggested(records((1, False, 0.99), (99, True, 0.9)), 0.985) == 0.9
 
 
 def test_answers_of_equal_confidence_are_accepted_together() -> None:
-    assert choose_threshold(records((30, True, 0.9), (30, False, 0.9)), 0.9) is None
+    assert suggested(records((30, True, 0.9), (30, False, 0.9)), 0.9) is None
 
 
 @pytest.mark.parametrize(("count", "threshold"), [(MIN_ACCEPTED - 1, None), (MIN_ACCEPTED, 0.9)])
 def test_too_few_accepted_answers_prove_nothing(count: int, threshold: float | None) -> None:
-    assert choose_threshold(records((count, True, 0.9)), 0.9) == threshold
+    assert suggested(records((count, True, 0.9)), 0.9) == threshold
 
 
 def test_without_validation_there_is_no_threshold() -> None:
-    assert choose_threshold([], 0.9) is None
+    assert choose_threshold([], 0.9, alike=True) is None
 
 
 def test_the_order_of_the_records_does_not_matter() -> None:
-    validation = records((50, True, 0.9), (45, True, 0.8), (5, False, 0.8), (20, False, 0.7))
-    assert choose_threshold(validation[::-1], 0.95) == 0.8
+    validation = records((20, True, 0.9), (18, True, 0.8), (2, False, 0.8), (2, False, 0.7))
+    assert suggested(validation[::-1], 0.95) == 0.8
+    proven = records((100, True, 0.9), (30, False, 0.8))
+    assert choose_threshold(proven[::-1], 0.9, alike=True) == choose_threshold(proven, 0.9, alike=True)
 
 
 def test_coverage_and_accuracy_are_those_at_or_above_the_threshold() -> None:
-    result = apply_threshold(records((40, True, 0.9), (10, False, 0.8), (50, False, 0.7)), 0.8)
+    result = apply_threshold(records((40, True, 0.9), (10, False, 0.8), (50, False, 0.7)), Threshold(0.8, True, 100))
     assert result.coverage == 0.5
     assert result.headline == wilson(40, 50)
 
 
 def test_nothing_accepted_has_no_accuracy() -> None:
-    result = apply_threshold(records((5, True, 0.3)), 0.8)
+    result = apply_threshold(records((5, True, 0.3)), Threshold(0.8, True, 100))
     assert (result.coverage, result.headline) == (0, None)
 
 
 def test_an_answer_without_confidence_is_never_trusted() -> None:
-    assert apply_threshold(records((5, True, None)), 0.01).coverage == 0
+    assert apply_threshold(records((5, True, None)), Threshold(0.01, True, 100)).coverage == 0
 
 
 def test_the_curve_goes_from_the_surest_answers_to_all_of_them() -> None:
@@ -83,3 +103,80 @@ def test_with_the_apis_answers_the_curve_knows_the_whole() -> None:
     assert points[0.05].whole == pytest.approx((5 + 60) / 100)
     assert points[1.0].whole == 0.5
     assert cascade_curve(own, api[:99], 70, 1000)[0].whole is None
+
+
+@pytest.mark.parametrize(("count", "proven"), [(least_examples(0.9) - 1, False), (least_examples(0.9), True)])
+def test_it_takes_a_number_of_right_answers_to_prove_a_threshold(count: int, proven: bool) -> None:
+    found = choose_threshold(records((count, True, 0.9)), 0.9, alike=True)
+    assert found == Threshold(0.9, proven, count)
+    assert 0.9**count <= FAILS or not proven
+
+
+def test_an_error_among_the_surest_takes_more_answers() -> None:
+    found = choose_threshold(records((200, True, 0.9), (5, False, 0.9)), 0.9, alike=True)
+    assert found and found.guaranteed
+    assert suggested(records((30, True, 0.9), (3, False, 0.9)), 0.9) == 0.9
+
+
+def test_the_steps_of_a_proof_end_at_the_first_that_fails() -> None:
+    """Below it lie answers that are right again: a threshold there would be found by looking often enough."""
+    validation = records((100, True, 0.9), (30, False, 0.8), (1000, True, 0.7))
+    found = choose_threshold(validation, 0.95, alike=True)
+    assert found == Threshold(0.9, True, len(validation))
+
+
+def test_nothing_is_guaranteed_of_requests_that_are_not_like_those_it_was_chosen_on() -> None:
+    assert choose_threshold(records((100, True, 0.9)), 0.9, alike=False) == Threshold(0.9, False, 100)
+
+
+@pytest.mark.parametrize("least", [1.0, 0.999])
+def test_a_goal_nobody_can_prove_is_not_proven(least: float) -> None:
+    assert suggested(records((100, True, 0.9)), least) == 0.9
+
+
+Numbers = np.ndarray
+Draw = Callable[[np.random.Generator, int], tuple[Numbers, Numbers, Numbers]]
+"""Draws answers: confidence, what each is worth, and what it is worth on average."""
+RESAMPLINGS = 200
+
+
+def right_or_wrong(random: np.random.Generator, count: int) -> tuple[Numbers, Numbers, Numbers]:
+    """The model is as sure as it should be."""
+    sure = random.beta(4, 0.7, count)
+    return sure, random.binomial(1, sure), sure
+
+
+def at_the_edge(random: np.random.Generator, count: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Whatever the threshold, answers are right just too seldom."""
+    expected = np.full(count, 0.8999)
+    return random.random(count), random.binomial(1, expected), expected
+
+
+def in_part(random: np.random.Generator, count: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Records, whose fields are in part right."""
+    sure = random.beta(4, 0.5, count)
+    return sure, random.binomial(5, sure) / 5, sure
+
+
+@pytest.mark.parametrize("draw", [right_or_wrong, at_the_edge, in_part])
+@pytest.mark.parametrize("count", [60, 300, 1000])
+def test_the_guarantee_holds_over_many_validation_parts(draw: Draw, count: int) -> None:
+    least, random = 0.9, np.random.default_rng(count)
+    everything, _, expected = draw(random, 300_000)
+    broken, made = dict.fromkeys((True, False), 0), dict.fromkeys((True, False), 0)
+    for _ in range(RESAMPLINGS):
+        sure, worth, _ = draw(random, count)
+        validation = [
+            Record("", "v", "a", "a", float(c), 1.0, 10, 2, measures={"f1": (float(w), 1)})
+            for c, w in zip(sure, worth, strict=True)
+        ]
+        if found := choose_threshold(validation, least, alike=True):
+            made[found.guaranteed] += 1
+            broken[found.guaranteed] += expected[everything >= found.value].mean() < least
+    chance = 3 * (FAILS * (1 - FAILS) / RESAMPLINGS) ** 0.5
+    assert broken[True] / RESAMPLINGS <= FAILS + chance
+    if draw is at_the_edge:
+        assert broken[True] > 0, "a proof fails now and then, or it asks for too much"
+        assert broken[False] / RESAMPLINGS > 0.5, "what is only suggested keeps no promise"
+    elif count == 1000:
+        assert made[True] > 0.95 * RESAMPLINGS

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.evaluate.scenario import arm, verdict
+from tunewright.evaluate.cascade import Threshold
 
 GOOD, POOR = arm(0.97), arm(0.7)
 SURE_IN_PART = arm(0.8, sure=0.6)
@@ -25,7 +28,7 @@ def test_a_good_linear_svm_means_classical_even_where_the_tuned_model_is_better(
 def test_a_model_that_is_right_where_it_is_sure_means_cascade() -> None:
     found = verdict(SURE_IN_PART, POOR)
     assert found.decision == "cascade"
-    assert found.threshold == 0.99
+    assert found.threshold == Threshold(0.99, True, 100)
     assert found.cascade["test"].coverage == pytest.approx(0.6)
 
 
@@ -125,7 +128,25 @@ def test_the_tuned_model_is_set_against_the_svm_on_the_same_examples() -> None:
 
 
 def test_the_validation_part_is_no_result() -> None:
-    assert "validation" not in " ".join(verdict(GOOD, POOR).reasons)
+    assert "On validation" not in " ".join(verdict(GOOD, POOR).reasons)
+    assert set(verdict(SURE_IN_PART, POOR).cascade) == {"test"}
+
+
+def test_a_threshold_says_what_it_promises_and_what_not() -> None:
+    def told(served: list, **spec: dict) -> str:
+        return " ".join(reason for reason in verdict(served, POOR, **spec).reasons if "validation" in reason)
+
+    assert "is right on at least 90.0 % of requests like the validation part's, but for a chance of 10%" in told(
+        SURE_IN_PART
+    )
+    grouped = [replace(record, group=record.id) for record in SURE_IN_PART]
+    data = {"train": "train.jsonl"}
+    assert "without a guarantee: rows of one group" in told(grouped, data={**data, "group": "customer"})
+    assert "without a guarantee: the rows it was chosen on are older" in told(
+        SURE_IN_PART, data={**data, "time": "day"}
+    )
+    assert "too few to prove it (22 would be enough" in told(arm(0.9), goal={"accuracy": 0.9})
+    assert told(POOR) == ""
 
 
 def test_as_good_as_the_api_is_good_enough_even_short_of_the_goal() -> None:

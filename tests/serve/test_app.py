@@ -22,7 +22,9 @@ from tunewright.serve.engine import Classification
 
 
 class Echo:
-    bundle = SimpleNamespace(info=SimpleNamespace(name="echo", precision="int8"))
+    bundle = SimpleNamespace(
+        info=SimpleNamespace(name="echo", precision="int8", escalates=lambda confidence: confidence < 0.9)
+    )
 
     def __init__(self, kind: str):
         self.kind = kind

@@ -117,19 +117,20 @@ def _classical(spec: MoneySpec, book: PriceBook) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
-    if spec.model and spec.model not in known and not any(mark in spec.model for mark in "/.\\"):
-        raise UserError(
-            f"The catalogue has no '{spec.model}'.", where="model",
-            fix=did_you_mean(spec.model, known, "See: tunewright models ls"),
-        )  # fmt: skip
-    names = [spec.model] if spec.model in known else _SIZES
+    for model in filter(None, (spec.model, *spec.models)):
+        if model not in known and not any(mark in model for mark in "/.\\"):
+            raise UserError(
+                f"The catalogue has no '{model}'.", where="model",
+                fix=did_you_mean(model, known, "See: tunewright models ls"),
+            )  # fmt: skip
+    named = [model for model in (spec.model, *spec.models) if model in known]
     found = (
         cheapest_hosting(
             name, known[name], book, prompt_tokens=prompt, answer_tokens=answer, target=spec.goal.p95_ms / 1000,
             requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
             redundancy=spec.traffic.redundancy,
         )
-        for name in names
+        for name in named or _SIZES
     )  # fmt: skip
     return [each for each in found if each]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -34,7 +35,8 @@ def run(
 
     report = api.run(load_spec(project, overrides or (), recipe=recipe), runs=runs, from_step=from_step, force=force)
     if json:
-        print_json(report.data | {"report": report.html, "bundle": report.bundle})
+        ladder = {"ladder": asdict(report.ladder)} if report.ladder else {}
+        print_json(report.data | ladder | {"report": report.html, "bundle": report.bundle})
     else:
-        print_summary(report.data, report.html, report.bundle)
+        print_summary(report.data, report.html, report.bundle, report.ladder.told if report.ladder else ())
     report.require_gates()

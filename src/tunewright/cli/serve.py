@@ -10,21 +10,17 @@ import typer
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose last export is served.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose latest bundle is served.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU."""
-    from tunewright.api import RUNS
-    from tunewright.errors import UserError
+    from tunewright.api import latest_bundle
     from tunewright.serve.server import serve as serve_bundle
     from tunewright.spec import SPEC_FILE
 
-    latest = bundle / RUNS / "latest" / "export" / "bundle"
-    if latest.is_dir():
-        bundle = latest
-    elif (bundle / SPEC_FILE).is_file():
-        raise UserError("This project has no bundle yet.", where=bundle, fix=f"Type: tunewright export {bundle}")
+    if (bundle / SPEC_FILE).is_file():
+        bundle = latest_bundle(bundle)
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         serve_bundle(bundle, host, port, threads)

@@ -1,10 +1,16 @@
-"""The cascade: the small model answers what it is sure of, the API answers the rest."""
+"""The cascade: the small model answers what it is sure of, the API answers the rest.
+
+The threshold comes with a guarantee where there are validation examples enough. Source: Learn-then-Test (Angelopoulos
+et al. 2021), by testing one threshold after the other from the surest answers on (fixed sequence), so that it does not
+matter how many are tried.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
+from math import ceil, e, exp, log
 
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.statistics import Interval, ratio
@@ -13,6 +19,20 @@ from tunewright.tasks.measures import Ratio
 _POINTS = 20
 MIN_ACCEPTED = 20
 """Fewer accepted answers than this say nothing about their accuracy."""
+FAILS = 0.1
+"""The chance that a guaranteed threshold does not keep its promise."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Confidence from which the small model answers by itself."""
+
+    value: float
+    guaranteed: bool
+    """Whether, but for a chance of `FAILS`, what reaches it is worth what was asked for, on average over requests like
+    the validation part's. Otherwise it is only what the validation part suggests."""
+    examples: int
+    """Validation answers that it was chosen on."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +72,7 @@ def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd
     measured = all(record.id in other for record in records)
     ranked, ends = _surest_first(records)
     points = []
-    wanted = [len(ranked) * part / _POINTS for part in range(1, _POINTS + 1)]
-    for count in sorted({next(end for end in ends if end >= most) for most in wanted}):
+    for count in _steps(len(ranked), ends):
         inside, rest = ranked[:count], ranked[count:]
         own = [record.headline for record in inside]
         both = own + [other[record.id] for record in rest] if measured else []
@@ -69,13 +88,52 @@ def _share(measured: Sequence[Ratio]) -> float:
     return sum(each.part for each in measured) / max(sum(each.whole for each in measured), 1e-12)
 
 
-def choose_threshold(validation: Sequence[Record], least: float) -> float | None:
-    """The lowest confidence at or above which validation answers reach a headline; None where none does."""
+def choose_threshold(validation: Sequence[Record], least: float, *, alike: bool) -> Threshold | None:
+    """A low confidence at or above which answers reach a headline: one with a guarantee; else one whose validation
+    answers reach it; None where there is none.
+
+    Args:
+        alike: whether what is to come can be taken for more of the same as the validation part, drawn one by one.
+    """
+    proven = _proven(validation, least)
+    if proven is not None:
+        return Threshold(proven, alike, len(validation))
     ranked, ends = _surest_first(validation)
     parts = list(accumulate(record.headline.part for record in ranked))
     wholes = list(accumulate(record.headline.whole for record in ranked))
     good = (n for n in reversed(ends) if n >= MIN_ACCEPTED and parts[n - 1] >= least * wholes[n - 1])
-    return next((ranked[n - 1].confidence for n in good), None)
+    return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(validation)) for n in good), None)
+
+
+def least_examples(least: float) -> int:
+    """Answers that must be sure and all right before any threshold is guaranteed to reach a headline."""
+    return ceil(log(FAILS) / log(least)) if least < 1 else 0
+
+
+def _proven(validation: Sequence[Record], least: float) -> float | None:
+    """The last threshold that the tests pass; they begin where answers that are all right would pass."""
+    ranked, ends = _surest_first(validation)
+    lost = list(accumulate(1 - record.worth for record in ranked))
+    binary = all(record.worth in (0, 1) for record in ranked)
+    counts = [n for n in _steps(len(ranked), ends) if n >= least_examples(least)]
+    passed = list(takewhile(lambda n: _chance(lost[n - 1], n, 1 - least, binary=binary) <= FAILS, counts))
+    return ranked[passed[-1] - 1].confidence if passed else None
+
+
+def _chance(lost: float, count: int, allowed: float, *, binary: bool) -> float:
+    """The most that the chance can be of losing as little or less, if more than is allowed is lost on average.
+
+    Of right and wrong answers it is the binomial's; else the smaller bound of Hoeffding and of Bentkus, for losses
+    between 0 and 1 (Bates et al. 2021, section 3.1).
+    """
+    from scipy.stats import binom
+
+    if binary:
+        return float(binom.cdf(round(lost), count, allowed))
+    mean = min(lost / count, allowed)
+    left = mean * log(mean / allowed) if mean else 0.0
+    right = (1 - mean) * log((1 - mean) / (1 - allowed))
+    return min(exp(-count * (left + right)), e * float(binom.cdf(ceil(lost), count, allowed)))
 
 
 def _surest_first(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
@@ -85,7 +143,13 @@ def _surest_first(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
     return ranked, [n for n in range(1, len(sure) + 1) if n == len(sure) or sure[n] != sure[n - 1]]
 
 
-def apply_threshold(records: Sequence[Record], threshold: float) -> CascadeResult:
-    accepted = [record for record in records if (record.confidence or 0) >= threshold]
+def _steps(total: int, ends: Sequence[int]) -> list[int]:
+    """Of the numbers of accepted records about twenty, evenly spaced."""
+    wanted = [total * part / _POINTS for part in range(1, _POINTS + 1)]
+    return sorted({next(end for end in ends if end >= most) for most in wanted}) if ends else []
+
+
+def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
+    accepted = [record for record in records if (record.confidence or 0) >= threshold.value]
     inside = ratio([record.headline for record in accepted], None, 0) if accepted else None
     return CascadeResult(len(accepted) / len(records), inside)

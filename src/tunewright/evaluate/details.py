@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tunewright.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
+from tunewright.evaluate.calibration import Bin, bins, expected_calibration_error
 from tunewright.evaluate.ceiling import Ceiling, ceiling
-from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.comparison import ONNX, SERVED
 from tunewright.evaluate.evidence import Record, by_test, groups_of
 from tunewright.evaluate.pairs import Paired, holm, paired_records
 from tunewright.evaluate.slices import Slice, slices
@@ -45,12 +46,24 @@ class Against:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How near confidence is to what answers are worth: expected calibration error, and the bins it is made of."""
+
+    before: float | None
+    """Before calibration, of the same weights asked without the server; None where that is not known."""
+    after: float
+    bins: list[Bin]
+
+
+@dataclass(frozen=True)
 class Details:
     labels: dict[str, list[LabelScore]]
     """Of a classifier, its labels on each test split."""
     slices: list[Slice]
     against: list[Against]
     ceiling: Ceiling | None
+    trust: dict[str, Trust]
+    """By test split: how far the served model's confidence can be believed."""
 
     def reasons(self, headline: str) -> list[str]:
         """What of it belongs beside the verdict, a sentence each."""
@@ -86,7 +99,16 @@ def details(spec: Spec, check: Path, examples: Mapping[str, Example],
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
         limit = ceiling(rows, len(task.answers), spec.seed)
     found = slices(served, examples, spec.seed)
-    return Details(labels, found, against(evidence, spec.seed), limit)
+    trust = {split: trust_in(part, by_test(evidence.get(ONNX, ())).get(split, [])) for split, part in served.items()}
+    return Details(labels, found, against(evidence, spec.seed), limit, trust)
+
+
+def trust_in(served: Sequence[Record], onnx: Sequence[Record]) -> Trust:
+    """What the served model's confidence is worth on one split, and what it was worth before calibration."""
+    raw = [(record.uncalibrated, record.worth) for record in onnx if record.uncalibrated is not None]
+    before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
+    sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
+    return Trust(before, expected_calibration_error(sure, worth), bins(sure, worth))
 
 
 def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:

@@ -38,6 +38,8 @@ class Record:
     right."""
     fields: Mapping[str, float] = field(default_factory=dict)
     """The predictor's confidence in single fields."""
+    uncalibrated: float | None = None
+    """A language model's confidence before calibration, where that is known."""
 
     @property
     def right(self) -> bool:
@@ -46,6 +48,11 @@ class Record:
     @property
     def headline(self) -> Ratio:
         return self.measure(next(iter(self.measures))) if self.measures else Ratio(float(self.right), 1)
+
+    @property
+    def worth(self) -> float:
+        """The headline of this answer alone, 0 to 1."""
+        return worth_of(self.headline)
 
     def measure(self, name: str) -> Ratio:
         """Nothing of nothing, where the example has no such measure."""
@@ -79,8 +86,13 @@ def record_of(split: str, example: Example, answer: Answer, latency_ms: float, t
     return Record(
         example.meta.id, split, example.answer, answer.text, answer.confidence, round(latency_ms, 3),
         answer.prompt_tokens, answer.answer_tokens, example.meta.group,
-        task.measures(example.request, example.answer, answer.text), answer.fields,
+        task.measures(example.request, example.answer, answer.text), answer.fields, answer.uncalibrated,
     )  # fmt: skip
+
+
+def worth_of(headline: Ratio) -> float:
+    """What one answer is worth, 0 to 1; where there is nothing to be found, an answer that says nothing is right."""
+    return headline.part / headline.whole if headline.whole else 1.0
 
 
 def load_records(file: Path) -> list[Record]:

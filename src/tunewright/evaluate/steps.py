@@ -11,7 +11,8 @@ from typing import Any
 from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
-from tunewright.evaluate.comparison import ADAPTER, API, SERVED, Usage, compare
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_calibration
+from tunewright.evaluate.comparison import ADAPTER, API, ONNX, SERVED, Usage, compare
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.model_card import write_card
@@ -71,9 +72,10 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     longest = longest_answer(inputs["train"])
+    tuned = load_calibration(inputs["export"] / "bundle")
 
-    def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = ()) -> None:
-        asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots)
+    def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = (), sure: Calibration = tuned) -> None:
+        asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots, sure)
         found[name] = collect(name, asked, task, tests, answers)
 
     qlora = spec.train.method == "qlora"
@@ -81,12 +83,12 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
     if spec.evaluate.few_shot:
         shots = shots_of(dataset.train, task.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
-        ask("few_shot", TorchNextToken(weights), shots)
+        ask("few_shot", TorchNextToken(weights), shots, UNCALIBRATED)
     ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
     context = _context(spec, base, tokenizer, tests, longest)
-    ask("onnx", OrtNextToken(inputs["export"] / "bundle" / "onnx", context=context))
+    ask(ONNX, OrtNextToken(inputs["export"] / "bundle" / "onnx", context=context))
 
 
 def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],

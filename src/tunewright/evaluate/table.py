@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ def second_measure(comparison: dict[str, Any]) -> str:
     return str(next(iter(score["others"])))
 
 
-def print_summary(data: dict[str, Any], html: Path, bundle: Path) -> None:
-    """Print the table, the parity chain, the verdict and where the report is, on standard output."""
+def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequence[str] = ()) -> None:
+    """Print the table, the parity chain, the verdict and where the report is, on standard output.
+
+    Args:
+        ladder: how it came to this base model, a sentence each.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -68,6 +73,8 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path) -> None:
         console.print(f"API      {sentence}", soft_wrap=True)
     for sentence in data.get("judge", {}).get("told", ()):
         console.print(f"Judge    {sentence}", soft_wrap=True)
+    for sentence in ladder:
+        console.print(f"Ladder   {sentence}", soft_wrap=True)
     verdict = data["verdict"]
     console.print(f"\nVerdict: [bold]{verdict['decision']}[/bold]. {verdict['sentence']}", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)

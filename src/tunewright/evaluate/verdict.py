@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import (
+    FAILS,
     CascadePoint,
     CascadeResult,
+    Threshold,
     apply_threshold,
     cascade_curve,
     choose_threshold,
+    least_examples,
 )
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
-from tunewright.evaluate.evidence import VALIDATION, Record, by_test
+from tunewright.evaluate.evidence import VALIDATION, Record, by_test, groups_of
 from tunewright.evaluate.pairs import Paired, paired_records, pairs_needed
 from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast
@@ -38,8 +40,8 @@ class Verdict:
     """Requests a month from which on the served model costs less than the API; None: at no volume."""
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
-    threshold: float | None = None
-    """Confidence from which the small model answers by itself, chosen on validation data."""
+    threshold: Threshold | None = None
+    """From which the small model answers by itself, chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
     """By test split: coverage and accuracy at that threshold."""
     curve: dict[str, list[CascadePoint]] = field(default_factory=dict)
@@ -74,9 +76,15 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += _api_reasons(now, api[SERVED], spec)
     reasons.append(_money_reason(comparison, spec))
+    validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
+    alike = groups_of(validation) is None and not spec.data.time
+    threshold = choose_threshold(validation, spec.goal.accuracy, alike=alike)
+    reasons += _threshold_reasons(threshold, spec)
+    cascade = {
+        split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
+    }
     good = (arm for arm in (control, served) if _meets(arm, spec) or _is_as_good(arm, api[arm.key], spec))
     own = next((arm for arm in good if arm is control or parity_passed), None)
-    threshold, cascade = (None, {}) if own else _cascade(spec, evidence[SERVED])
     decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
@@ -98,7 +106,7 @@ def _conclude(
     now: Arm,
     cheapest: Arm,
     served: Arm,
-    threshold: float | None,
+    threshold: Threshold | None,
     cascade: dict[str, CascadeResult],
     parity_passed: bool,
 ) -> tuple[Decision, float, str]:
@@ -108,18 +116,18 @@ def _conclude(
     paid = now.cost.usd_per_month
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
-    trusted = threshold is not None and parity_passed and is_fast(served, spec) and _holds(cascade, spec)
+    trusted = parity_passed and is_fast(served, spec) and _holds(cascade, spec)
     shortfall = _shortfall(served, spec, parity_passed)
-    if trusted and mixed < paid:
+    if threshold and trusted and mixed < paid:
         sentence = (
-            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold or 0)} sure it is right often "
+            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold.value)} sure it is right often "
             f"enough, so it can answer {_pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
             f"{_usd(mixed)} instead of {_usd(paid)} a month."
         )
         return "cascade", mixed, sentence
     sentence = f"Keep {now.key} for now: {shortfall}"
     if parity_passed and is_fast(served, spec):
-        why = "would not save money" if trusted else "is not accurate enough either"
+        why = "would not save money" if threshold and trusted else "is not accurate enough either"
         sentence += f", and letting it answer only what it is sure of {why}"
     return "keep-api", paid, f"{sentence}."
 
@@ -241,11 +249,30 @@ def _goal_reason(arm: Arm, spec: Spec) -> str:
     return f"{arm.label} {outcome} the goal of {_pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
 
 
-def _cascade(spec: Spec, served: Sequence[Record]) -> tuple[float | None, dict[str, CascadeResult]]:
-    threshold = choose_threshold([r for r in served if r.split == VALIDATION], spec.goal.accuracy)
+def _threshold_reasons(threshold: Threshold | None, spec: Spec) -> list[str]:
+    """What the threshold promises, or why it promises nothing."""
     if threshold is None:
-        return None, {}
-    return threshold, {split: apply_threshold(part, threshold) for split, part in by_test(served).items()}
+        return []
+    sure, goal = _pct(threshold.value), _pct(spec.goal.accuracy)
+    if threshold.guaranteed:
+        return [
+            f"Where the served model is at least {sure} sure, it {task_of(spec.task).claim(f'at least {goal}')} of "
+            f"requests like the validation part's, but for a chance of {FAILS:.0%} (Learn-then-Test on "
+            f"{threshold.examples:,} answers)."
+        ]
+    if spec.data.time:
+        why = "the rows it was chosen on are older than what is to come"
+    elif spec.data.group:
+        why = "rows of one group are right or wrong together, and new groups are not like those it was chosen on"
+    else:
+        why = (
+            f"too few to prove it ({least_examples(spec.goal.accuracy)} would be enough if all were sure and right, "
+            "with errors among them it takes more)"
+        )
+    return [
+        f"That answers of which it is at least {sure} sure reach {goal} is what {threshold.examples:,} validation "
+        f"answers suggest, without a guarantee: {why}."
+    ]
 
 
 def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
@@ -256,7 +283,8 @@ def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str
 
 def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
     """The threshold keeps its promise on every test split, which it was not chosen on."""
-    return all(part.headline is not None and part.headline.value >= spec.goal.accuracy for part in cascade.values())
+    inside = [part.headline for part in cascade.values()]
+    return bool(inside) and all(each is not None and each.value >= spec.goal.accuracy for each in inside)
 
 
 def _pct(share: float) -> str:

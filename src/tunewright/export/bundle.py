@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunewright.artifacts import write_json
 from tunewright.errors import UserError
+from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
@@ -38,6 +39,14 @@ class BundleInfo(BaseModel):
     context: int
     """Tokens a request may have, prompt and answer together."""
     template_sha256: str
+    threshold: float | None = None
+    """Confidence below which a request is to be escalated; None where none was found, or none was looked for yet."""
+    guaranteed: bool = False
+    """Whether the threshold was proven on the validation part; see `tunewright.evaluate.cascade`."""
+
+    def escalates(self, confidence: float | None) -> bool | None:
+        """Whether a request is better asked elsewhere; None where the bundle has no threshold."""
+        return None if self.threshold is None else (confidence or 0.0) < self.threshold
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Bundle:
     task: Task
     template: ChatTemplate
     tokenizer: TextTokenizer
+    calibration: Calibration
 
     @property
     def onnx(self) -> Path:
@@ -77,9 +87,13 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         (folder / "onnx" / name).unlink(missing_ok=True)
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
-    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
     (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
+    write_info(folder, info)
     return info
+
+
+def write_info(folder: Path, info: BundleInfo) -> None:
+    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -92,13 +106,17 @@ def load_bundle(folder: Path) -> Bundle:
         info = BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
         source = (folder / "chat_template.jinja").read_text("utf-8")
         tokenizer = TextTokenizer(folder)
+        calibration = load_calibration(folder)
     except FileNotFoundError as error:
         raise UserError(
             "This folder is no bundle.", where=folder, why=f"It has no {Path(error.filename).name}.",
             fix="Make one with: tunewright export YOUR_PROJECT",
         ) from None  # fmt: skip
     except ValidationError as error:
-        raise UserError(f"{BUNDLE_FILE} can't be read: {error.errors()[0]['msg']}.", where=folder) from None
+        raise UserError(
+            f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
+            fix="Make the bundle again with: tunewright export YOUR_PROJECT",
+        ) from None  # fmt: skip
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(
@@ -107,7 +125,7 @@ def load_bundle(folder: Path) -> Bundle:
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    return Bundle(folder, info, task_of(info.task, info.answer_lead), template, tokenizer)
+    return Bundle(folder, info, task_of(info.task, info.answer_lead), template, tokenizer, calibration)
 
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:

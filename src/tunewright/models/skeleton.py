@@ -83,6 +83,11 @@ def _nf4_weight(weight: Any, dtype: Any) -> Any:
     )  # fmt: skip
 
 
+def parameters_of(config: Any) -> int:
+    """How many parameters a model has; tied ones once."""
+    return sum(parameter.numel() for parameter in skeleton(config, "bfloat16").parameters())
+
+
 def tensors_of(model: Any) -> list[Any]:
     """All tensors a model holds, those that NF4 needs to be read among them; tied ones once."""
     import torch

@@ -35,8 +35,9 @@ class Engine:
         self.bundle = bundle
         model = OrtNextToken(bundle.onnx, context=bundle.info.context, threads=threads)
         self._model = language_model(
-            model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer
-        )
+            model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer,
+            calibration=bundle.calibration,
+        )  # fmt: skip
         self._lock = threading.Lock()
         self.answer("warm-up: fills the cache with the system prompt")
 

@@ -14,6 +14,8 @@ from tunewright.spec.recipes import recipe_text
 from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
+_EITHER = {"model": "models", "models": "model"}
+"""Keys of which an override takes the place of the other."""
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
@@ -139,6 +141,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if instead := _EITHER.get(key.strip()):
+        data.pop(instead, None)
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = data.setdefault(parent, {})

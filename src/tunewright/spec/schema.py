@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from tunewright.artifacts import sha256_json
 from tunewright.spec.record_schema import record_schema
@@ -55,6 +55,9 @@ class Spec(_Anchored):
     data: DataSpec
     model: str = "smollm2-135m"
     """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id."""
+    models: tuple[str, ...] = ()
+    """In place of `model`, base models from the smallest on: `tunewright run` tunes the first, and the next only \
+where that one misses a target. The other commands take the first."""
     train: TrainSpec = TrainSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     export: ExportSpec = ExportSpec()
@@ -68,6 +71,15 @@ class Spec(_Anchored):
     """A large model that compares the served answers with the data's. The verdict never rests on it."""
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_the_ladder(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not (models := data.get("models")):
+            return data
+        if "model" in data:
+            raise ValueError("model names one base model, models a ladder of them: name one of the two")
+        return data | ({"model": models[0]} if isinstance(models, list) else {})
 
     @field_validator("train")
     @classmethod
@@ -96,13 +108,18 @@ class Spec(_Anchored):
         usual = self.path(Path(FROZEN))
         return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
 
+    @property
+    def rungs(self) -> list[Spec]:
+        """A spec for each base model, in the order they are tried."""
+        return [self.model_copy(update={"model": model, "models": ()}) for model in self.models or (self.model,)]
+
     def save(self, folder: Path, model: str | None = None) -> Path:
         """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
 
         Args:
             model: the base model as it is to be found from anywhere; the spec's own words by default.
         """
-        data = self.model_dump(mode="json") | {"model": model or self.model}
+        data = self.model_dump(mode="json") | {"model": model or self.model, "models": []}
         data["data"]["train"] = str(self.path(self.data.train))
         data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
         if self.judge and self.judge.human:
@@ -127,6 +144,7 @@ class MoneySpec(_Anchored):
     name: str
     model: str | None = None
     """The base model to assess; by default some of each size."""
+    models: tuple[str, ...] = ()
     api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
@@ -181,6 +199,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
         mode="json",
         exclude={
             "model": True,
+            "models": True,
             "prices": True,
             "data": {"train", "frozen"},
             "judge": {"human"},

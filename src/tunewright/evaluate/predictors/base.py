@@ -18,6 +18,8 @@ class Answer:
     """Of a record, the probability of the values at each path; see `tunewright.tasks.measures.leaves`."""
     cut: bool = False
     """Whether it had to be ended, because it grew too long."""
+    uncalibrated: float | None = None
+    """What a language model's confidence was before calibration."""
 
 
 Pieces = Generator[str | Answer, None, None]

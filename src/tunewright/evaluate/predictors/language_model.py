@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Pieces
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.free_text import TextRules
@@ -45,7 +46,8 @@ class LanguageModel(Protocol):
 
 
 def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
-                   longest: int, shots: Sequence[Example] = ()) -> LanguageModel:  # fmt: skip
+                   longest: int, shots: Sequence[Example] = (),
+                   calibration: Calibration = UNCALIBRATED) -> LanguageModel:  # fmt: skip
     """A predictor for the task.
 
     Args:
@@ -55,16 +57,16 @@ def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, to
     """
     match task.constraint:
         case OneOf():
-            return LabelScorer(model, task, template, tokenizer, shots)
+            return LabelScorer(model, task, template, tokenizer, shots, calibration)
         case JsonRecord() | FreeText() as constraint:
             end, most = end_token(task, template, tokenizer), room_for(constraint, longest)
             rules = rules_of(constraint, folder, tokenizer, end)
             if isinstance(rules, TextRules):
-                return TextGenerator(model, task, template, tokenizer, rules, most, shots)
+                return TextGenerator(model, task, template, tokenizer, rules, most, shots, calibration)
             whole = rules
             if isinstance(constraint, JsonRecord) and constraint.portion != constraint.schema:
                 whole = RecordGrammar(folder, constraint.schema, end)
-            return RecordReader(model, task, template, tokenizer, rules, whole, most, shots)
+            return RecordReader(model, task, template, tokenizer, rules, whole, most, shots, calibration)
 
 
 class _Prompted(ABC):
@@ -75,9 +77,9 @@ class _Prompted(ABC):
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
-                 shots: Sequence[Example]):  # fmt: skip
+                 shots: Sequence[Example], calibration: Calibration):  # fmt: skip
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
-        self._shots = shots
+        self._shots, self._calibration = shots, calibration
 
     def prompts(self, request: str) -> list[list[int]]:
         """The token ids of each portion in which a request is read; of most tasks one."""
@@ -94,29 +96,39 @@ class _Prompted(ABC):
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         """The answer to a request of which these are the `prompts`."""
 
+    def _calibrated(self, answer: Answer) -> Answer:
+        """A written answer with a confidence that means what it says."""
+        sure = answer.confidence or 0.0
+        return replace(answer, confidence=self._calibration.of_answer(sure), uncalibrated=sure)
+
 
 class LabelScorer(_Prompted):
     """Scores every label after the prompt and answers the likeliest."""
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
-                 shots: Sequence[Example] = ()):  # fmt: skip
-        super().__init__(model, task, template, tokenizer, shots)
+                 shots: Sequence[Example] = (), calibration: Calibration = UNCALIBRATED):  # fmt: skip
+        super().__init__(model, task, template, tokenizer, shots, calibration)
         self._labels = task.answers
         sequences = answer_tokens(task, template, tokenizer)
         self._trie = LabelTrie(list(sequences.values()))
         self.token_counts = {label: len(ids) for label, ids in sequences.items()}
         self.longest_answer = max(self.token_counts.values())
 
+    def log_probabilities(self, prompt: Sequence[int]) -> Floats:
+        """log P(label | prompt) of every label before calibration, in the order of the labels."""
+        return score_labels(self._trie, self._model, prompt)
+
     def probabilities(self, prompt: Sequence[int]) -> dict[str, float]:
         """P(label | prompt) of every label; they sum to one."""
-        scores = np.exp(score_labels(self._trie, self._model, prompt))
+        scores = self._calibration.of_labels(self.log_probabilities(prompt))
         return dict(zip(self._labels, scores.tolist(), strict=True))
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
-        probabilities = self.probabilities(prompt)
-        label = max(probabilities, key=probabilities.__getitem__)
-        return Answer(label, probabilities[label], len(prompt), self.token_counts[label])
+        scores = self.log_probabilities(prompt)
+        best = int(np.argmax(scores))
+        label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
+        return Answer(label, confidence, len(prompt), self.token_counts[label], uncalibrated=math.exp(scores[best]))
 
 
 class TextGenerator(_Prompted):
@@ -127,8 +139,9 @@ class TextGenerator(_Prompted):
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 rules: TextRules, most: int, shots: Sequence[Example] = ()):  # fmt: skip
-        super().__init__(model, task, template, tokenizer, shots)
+                 rules: TextRules, most: int, shots: Sequence[Example] = (),
+                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+        super().__init__(model, task, template, tokenizer, shots, calibration)
         self._rules, self._decode = rules, tokenizer.decode
         self.longest_answer = most
 
@@ -159,7 +172,7 @@ class TextGenerator(_Prompted):
     def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
         confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0
         text = self._task.canonical(self._decode(writer.ids))
-        return Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut)
+        return self._calibrated(Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut))
 
 
 def settled(text: str, stop: Sequence[str]) -> str:
@@ -185,14 +198,15 @@ class RecordReader(_Prompted):
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 grammar: RecordGrammar, whole: RecordGrammar, most: int, shots: Sequence[Example] = ()):  # fmt: skip
-        super().__init__(model, task, template, tokenizer, shots)
+                 grammar: RecordGrammar, whole: RecordGrammar, most: int, shots: Sequence[Example] = (),
+                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+        super().__init__(model, task, template, tokenizer, shots, calibration)
         self._grammar, self._whole, self._decode = grammar, whole, tokenizer.decode
         self.longest_answer = most
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         if len(prompts) == 1:
-            return self._read(prompts[0], self._whole)
+            return self._calibrated(self._read(prompts[0], self._whole))
         read = [self._read(prompt, self._grammar) for prompt in prompts]
         record, fields = joined([(json.loads(each.text), each.fields) for each in read])
         if not self._fits(record):
@@ -204,11 +218,11 @@ class RecordReader(_Prompted):
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)
             read.append(first)
-        return Answer(
+        return self._calibrated(Answer(
             self._task.canonical(json.dumps(record)), math.prod(fields.values()),
             sum(each.prompt_tokens for each in read), sum(each.answer_tokens for each in read), fields,
             any(each.cut for each in read),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _fits(self, record: Mapping[str, Any]) -> bool:
         try:
