@@ -1,0 +1,71 @@
+"""The ladder on two sizes of one real model: SmolLM2-135M cut to its first four layers, and the whole of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tunewright as tw
+from tests.model.conftest import SHORT, ShortRun, tunewright
+from tunewright.models.resolve import resolve
+
+EASY = ["goal.accuracy=0.01", "goal.margin=0.9", "goal.p95_ms=100000"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tunewright.models.torch_model import load_torch_model
+
+    base, folder = resolve("smollm2-135m", Path()).folder, tmp_path_factory.mktemp("small")
+    model = load_torch_model(base)
+    model.model.layers = model.model.layers[:4]
+    model.config.num_hidden_layers = 4
+    model.config.layer_types = None
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, folder / name)
+    return folder
+
+
+def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
+    ladder = [f"models=[{small}, smollm2-135m]", *SHORT, *changes]
+    done = tunewright("run", str(short_run.project), *ladder, "--json")
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_a_small_model_that_misses_a_target_is_followed_by_the_next(short_run: ShortRun, small: Path) -> None:
+    report = climbed(short_run, small)
+    first, second = report["ladder"]["rungs"]
+    assert (first["model"], second["model"]) == (str(small), "smollm2-135m")
+    assert any("accuracy on unseen_phrasing" in missed for missed in first["missed"])
+    assert report["ladder"]["next"] is None
+    # The second is the job of the short run: nothing of it is done again.
+    assert report["verdict"] == short_run.report["verdict"]
+
+
+def test_one_that_passes_ends_the_ladder_and_the_next_is_priced(short_run: ShortRun, small: Path) -> None:
+    report = climbed(short_run, small, *EASY)
+    (only,) = report["ladder"]["rungs"]
+    assert (only["model"], only["missed"]) == (str(small), [])
+    following = report["ladder"]["next"]
+    assert following["model"] == "smollm2-135m"
+    assert "on this machine, or " in following["training"]
+    assert "a month on 1 x Standard_" in following["serving"]
+
+
+def test_a_wrong_name_further_up_is_told_before_anything_is_trained(short_run: ShortRun, small: Path) -> None:
+    done = tunewright("run", str(short_run.project), f"models=[{small}, phi-3-mni]", *SHORT)
+    assert done.returncode == 2
+    assert "phi-3-mini" in done.stderr
+    assert "train" not in done.stderr.split("phi-3-mni")[0]
+
+
+def test_the_python_api_says_how_it_came_to_a_model(short_run: ShortRun, small: Path) -> None:
+    spec = tw.load_spec(short_run.project, [f"models=[{small}, smollm2-135m]", *SHORT, *EASY])
+    report = tw.run(spec)
+    assert report.ladder
+    assert report.ladder.told[0].endswith("meets every target.")
