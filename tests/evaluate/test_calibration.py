@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tunewright.evaluate.calibration import (
     CALIBRATION,
+    FALSE_ALARMS,
     MIN_EXAMPLES,
     UNCALIBRATED,
     Calibration,
@@ -17,6 +18,7 @@ from tunewright.evaluate.calibration import (
     fit_labels,
     load_calibration,
     save_calibration,
+    scope,
 )
 
 COUNT = 4000
@@ -103,10 +105,28 @@ def test_the_error_is_the_mean_distance_of_the_bins() -> None:
     assert expected_calibration_error([1.0, 0.0], [1.0, 0.0]) == 0
 
 
+@pytest.mark.parametrize("count", [19, 60, 500])
+def test_few_requests_in_scope_are_taken_for_others(count: int) -> None:
+    """On average over validation parts; each false alarm is counted on requests that are drawn anew."""
+    random, alarms = np.random.default_rng(0), []
+    for _ in range(400):
+        least = scope(random.beta(5, 1, count).tolist())
+        assert least is not None
+        alarms.append((random.beta(5, 1, 1000) < least).mean())
+    assert np.mean(alarms) <= FALSE_ALARMS + 0.005
+    assert np.mean(alarms) > FALSE_ALARMS - 0.02
+
+
+def test_the_scope_of_too_few_requests_is_not_known() -> None:
+    assert scope([0.5] * 18) is None
+    assert scope([]) is None
+
+
 def test_a_bundle_keeps_it(tmp_path: Path) -> None:
     assert load_calibration(tmp_path) == UNCALIBRATED
-    save_calibration(Calibration(temperature=1.7, bias=-0.2), tmp_path)
-    assert load_calibration(tmp_path) == Calibration(temperature=1.7, bias=-0.2)
+    kept = Calibration(temperature=1.7, bias=-0.2, in_scope=0.4)
+    save_calibration(kept, tmp_path)
+    assert load_calibration(tmp_path) == kept
 
 
 @pytest.mark.parametrize("text", ["", "{}x", '{"temperature": 0}', '{"heat": 1}', '{"temperature": "warm"}'])

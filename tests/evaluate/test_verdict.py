@@ -136,7 +136,7 @@ def test_a_threshold_says_what_it_promises_and_what_not() -> None:
     def told(served: list, **spec: dict) -> str:
         return " ".join(reason for reason in verdict(served, POOR, **spec).reasons if "validation" in reason)
 
-    assert "is right on at least 90.0 % of requests like the validation part's, but for a chance of 10%" in told(
+    assert "is right on at least 90.0 % of requests like the validation part's, but for a chance of 10 %" in told(
         SURE_IN_PART
     )
     grouped = [replace(record, group=record.id) for record in SURE_IN_PART]

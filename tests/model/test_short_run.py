@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -140,9 +142,57 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
         assert httpx.get(f"{address}/health").json() == {"status": "ok"}
 
 
-def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
-    import shutil
+def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun) -> None:
+    bundle, exported = short_run.latest("bundle"), short_run.latest("export") / "bundle"
+    info = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    chosen = short_run.report["verdict"]["threshold"]
+    assert info["threshold"] == (chosen["value"] if chosen else None)
+    assert info["guaranteed"] is False, "the tickets have groups"
+    assert json.loads((bundle / "parity.json").read_text("utf-8")) == short_run.report["parity"]
+    assert (bundle / "README.md").read_text("utf-8").startswith("---\n")
+    assert (bundle / "onnx" / "model.onnx.data").samefile(exported / "onnx" / "model.onnx.data")
+    assert (bundle / "calibration.json").samefile(exported / "calibration.json")
+    assert "threshold" not in json.loads((exported / "bundle.json").read_text("utf-8")) or not info["threshold"]
 
+
+def test_confidence_is_calibrated_and_the_report_says_by_how_much(short_run: ShortRun) -> None:
+    temperature = json.loads((short_run.latest("export") / "bundle" / "calibration.json").read_text("utf-8"))
+    assert temperature["temperature"] != 1
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl"):
+        assert record["uncalibrated"] is not None
+    for trust in short_run.report["details"]["trust"].values():
+        assert 0 <= trust["after"] <= 1
+        assert 0 <= trust["before"] <= 1
+        assert sum(each["count"] for each in trust["bins"]) == 8
+    assert "before calibration" in Path(short_run.report["report"]).read_text("utf-8")
+
+
+@pytest.mark.parametrize(("threshold", "escalate"), [(0.0, False), (1.0, True), (None, None)])
+def test_the_server_says_what_is_to_be_escalated(
+    threshold: float | None, escalate: bool | None, short_run: ShortRun, tmp_path: Path
+) -> None:
+    import httpx
+    import openai
+
+    from tunewright.export.bundle import load_bundle, write_info
+    from tunewright.serve.server import running_server
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(short_run.latest("bundle"), bundle, copy_function=os.link)
+    write_info(bundle, load_bundle(bundle).info.model_copy(update={"threshold": threshold}))
+    with running_server(bundle) as address:
+        plain = httpx.post(f"{address}/v1/classify", json={"text": "where is my parcel?"}).json()
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused")
+        asked = {"model": "tickets", "messages": [{"role": "user", "content": "where is my parcel?"}]}
+        whole = client.chat.completions.create(**asked)
+        *_, last = client.chat.completions.create(**asked, stream=True)
+    for said in (plain, whole.model_extra, last.model_extra):
+        assert said["escalate"] is escalate
+        assert isinstance(said["in_scope"], bool)
+        assert said["confidence"] == plain["confidence"]
+
+
+def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
     from tunewright.serve.server import running_server
 
     runs = tmp_path / "runs"
@@ -167,8 +217,6 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
 
 
 def test_a_changed_chat_template_is_not_served(short_run: ShortRun, tmp_path: Path) -> None:
-    import shutil
-
     bundle = tmp_path / "bundle"
     shutil.copytree(short_run.latest("export") / "bundle", bundle, ignore=shutil.ignore_patterns("onnx"))
     template = bundle / "chat_template.jinja"

@@ -23,6 +23,8 @@ MIN_EXAMPLES = 20
 """With fewer validation examples confidence stays as the model gives it."""
 BINS = 15
 """Of the expected calibration error, as in Guo et al."""
+FALSE_ALARMS = 0.05
+"""Share of the requests in scope that may be taken for others."""
 _LEAST = 1e-9
 """Probabilities are kept this far from 0 and 1, where log-odds have no value."""
 
@@ -38,6 +40,8 @@ class Calibration(BaseModel):
     """Log-probabilities of labels, or the log-odds of an answer that was written, are divided by it."""
     bias: float = 0.0
     """Added to the log-odds of an answer that was written."""
+    in_scope: float | None = None
+    """Confidence below which few requests like the validation part's are; see `scope`. None: too few are known."""
 
     def of_labels(self, log_probabilities: Floats) -> Floats:
         """Probabilities of the labels, shape [..., labels], which sum to one."""
@@ -46,7 +50,7 @@ class Calibration(BaseModel):
 
     def of_answer(self, probability: float) -> float:
         """Confidence in an answer that was written."""
-        if self == UNCALIBRATED:
+        if (self.temperature, self.bias) == (1, 0):
             return probability
         return float(_logistic(_log_odds(probability) / self.temperature + self.bias))
 
@@ -110,6 +114,17 @@ def fit_answers(probabilities: Sequence[float], worth: Sequence[float]) -> Calib
 
     found = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-3.0, 3.0), (-10.0, 10.0)])
     return Calibration(temperature=float(np.exp(found.x[0])), bias=float(found.x[1]))
+
+
+def scope(confidence: Sequence[float]) -> float | None:
+    """A confidence below which at most `FALSE_ALARMS` of the requests like some are, on average over such requests:
+    what is below it is likely to be something else. Source: split conformal prediction (Vovk et al. 2005).
+
+    Args:
+        confidence: in the answers to these requests, of which there must be 19 at least.
+    """
+    rank = int(FALSE_ALARMS * (len(confidence) + 1))
+    return sorted(confidence)[rank - 1] if rank else None
 
 
 def _prior(examples: int, *standardised: float) -> float:

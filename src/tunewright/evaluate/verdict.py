@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import (
-    FAILS,
     CascadePoint,
     CascadeResult,
     Threshold,
     apply_threshold,
     cascade_curve,
     choose_threshold,
-    least_examples,
 )
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, groups_of
-from tunewright.evaluate.pairs import Paired, paired_records, pairs_needed
+from tunewright.evaluate.pairs import Paired, paired_records
+from tunewright.evaluate.reasons import api_reasons, goal_reason, money_reason, pct, threshold_reasons, usd
 from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast
 from tunewright.spec import Spec
@@ -71,15 +70,15 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
         for arm in (served, control)
     }
-    reasons = [_goal_reason(arm, spec) for arm in (served, control)]
+    reasons = [goal_reason(arm, spec, met=_meets(arm, spec)) for arm in (served, control)]
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
-    reasons += _api_reasons(now, api[SERVED], spec)
-    reasons.append(_money_reason(comparison, spec))
+    reasons += api_reasons(now, api[SERVED], spec)
+    reasons.append(money_reason(comparison, spec))
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
     alike = groups_of(validation) is None and not spec.data.time
     threshold = choose_threshold(validation, spec.goal.accuracy, alike=alike)
-    reasons += _threshold_reasons(threshold, spec)
+    reasons += threshold_reasons(threshold, spec)
     cascade = {
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
@@ -120,9 +119,9 @@ def _conclude(
     shortfall = _shortfall(served, spec, parity_passed)
     if threshold and trusted and mixed < paid:
         sentence = (
-            f"Run a cascade: {shortfall}, but where it is at least {_pct(threshold.value)} sure it is right often "
-            f"enough, so it can answer {_pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
-            f"{_usd(mixed)} instead of {_usd(paid)} a month."
+            f"Run a cascade: {shortfall}, but where it is at least {pct(threshold.value)} sure it is right often "
+            f"enough, so it can answer {pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
+            f"{usd(mixed)} instead of {usd(paid)} a month."
         )
         return "cascade", mixed, sentence
     sentence = f"Keep {now.key} for now: {shortfall}"
@@ -137,16 +136,16 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
     goal, worst, claim = spec.goal, _worst(served), task_of(spec.task).claim
     if worst.value < goal.accuracy:
         return (
-            f"on the hardest test split the tuned model {claim(_pct(worst.value))}, short of the "
-            f"{_pct(goal.accuracy)} you need"
+            f"on the hardest test split the tuned model {claim(pct(worst.value))}, short of the "
+            f"{pct(goal.accuracy)} you need"
         )
     if not parity_passed:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
     return (
-        f"the tuned model {claim(_pct(worst.value))} of the hardest test split, but with so few test examples it "
-        f"could be as little as {_pct(worst.low)}"
+        f"the tuned model {claim(pct(worst.value))} of the hardest test split, but with so few test examples it "
+        f"could be as little as {pct(worst.low)}"
     )
 
 
@@ -157,68 +156,24 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[D
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
-            f"{advice} {task_of(spec.task).claim(_pct(_worst(own).value))} of the hardest test split"
-            f"{_beside(own, now)} and costs {_usd(cost)} a month against {_usd(paid)} for {now.key}."
+            f"{advice} {task_of(spec.task).claim(pct(_worst(own).value))} of the hardest test split"
+            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}."
         )
         return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
         sentence = (
-            f"Try {cheapest.key} first: at this volume it costs {_usd(cheap)} a month, a machine of your own "
-            f"{_usd(cost)} and {now.key} {_usd(paid)}; measure its accuracy before you move."
+            f"Try {cheapest.key} first: at this volume it costs {usd(cheap)} a month, a machine of your own "
+            f"{usd(cost)} and {now.key} {usd(paid)}; measure its accuracy before you move."
         )
         return "cheaper-api", cheap, sentence
-    sentence = f"Keep {now.key}: at this volume it costs {_usd(paid)} a month, a machine of your own {_usd(cost)}."
+    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a machine of your own {usd(cost)}."
     return "keep-api", paid, sentence
 
 
 def _beside(own: Arm, now: Arm) -> str:
     """What the API reaches on the split where an arm does worst."""
     split = min(own.scores, key=lambda name: own.scores[name].headline.value)
-    return f" ({now.key}: {_pct(now.scores[split].headline.value)})" if split in now.scores else ""
-
-
-def _api_reasons(now: Arm, against: dict[str, Paired], spec: Spec) -> list[str]:
-    """What is known of the API's accuracy, and how the served model stands to it."""
-    if not against:
-        return [
-            f"The accuracy of {now.key} on these examples has not been measured; the goal of "
-            f"{_pct(spec.goal.accuracy)} is the spec's. To measure it: api.url or api.recorded in the spec."
-        ]
-    reasons = []
-    for split, found in against.items():
-        score, gap = now.scores[split], found.difference
-        outcome = "shown to be within" if found.not_inferior(spec.goal.margin) else "not shown to be within"
-        reasons.append(
-            f"On {split}, {now.key} {task_of(spec.task).claim(_pct(score.headline.value))} "
-            f"({_pct(score.headline.low)}–{_pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
-            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}) and, up to an "
-            f"error of 5 %, not below {_points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
-            f"that it may be worse.{_to_settle(found, spec)}"
-        )
-    return reasons
-
-
-def _money_reason(comparison: Comparison, spec: Spec) -> str:
-    """What the served model would save, and what is not in that figure."""
-    found = comparison.money
-    if found.saving <= 0:
-        return f"By itself the served model would cost {_usd(-found.saving)} a month more than {spec.api.model}."
-    told = f"By itself the served model would save {_usd(found.saving)} a month against {spec.api.model}"
-    if found.payback_months:
-        return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
-    if spec.costs.upkeep_usd_per_month:
-        return f"{told}, upkeep counted; its engineering is not (costs.engineering_usd)."
-    return f"{told}; what people cost to build and keep it is not counted (costs)."
-
-
-def _to_settle(found: Paired, spec: Spec) -> str:
-    """How many examples would show that two are as good as each other, where too few are there to tell."""
-    margin = spec.goal.margin
-    if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
-        return ""
-    needed = pairs_needed(margin, found.variance)
-    told = f" If the two are equally good, about {needed:,} independent examples would show it."
-    return told if needed > found.count else ""
+    return f" ({now.key}: {pct(now.scores[split].headline.value)})" if split in now.scores else ""
 
 
 def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
@@ -227,52 +182,12 @@ def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
     return as_good and is_fast(arm, spec)
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
 def _worst(arm: Arm) -> Interval:
     return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
 
 
 def _meets(arm: Arm, spec: Spec) -> bool:
     return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
-
-
-def _goal_reason(arm: Arm, spec: Spec) -> str:
-    figures = ", ".join(
-        f"{split} {_pct(s.headline.value)} ({_pct(s.headline.low)}–{_pct(s.headline.high)})"
-        for split, s in arm.scores.items()
-    )
-    outcome = "meets" if _meets(arm, spec) else "does not meet"
-    speed = f"{arm.latency.p95_ms:.0f} ms" if arm.latency else "unknown"
-    return f"{arm.label} {outcome} the goal of {_pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
-
-
-def _threshold_reasons(threshold: Threshold | None, spec: Spec) -> list[str]:
-    """What the threshold promises, or why it promises nothing."""
-    if threshold is None:
-        return []
-    sure, goal = _pct(threshold.value), _pct(spec.goal.accuracy)
-    if threshold.guaranteed:
-        return [
-            f"Where the served model is at least {sure} sure, it {task_of(spec.task).claim(f'at least {goal}')} of "
-            f"requests like the validation part's, but for a chance of {FAILS:.0%} (Learn-then-Test on "
-            f"{threshold.examples:,} answers)."
-        ]
-    if spec.data.time:
-        why = "the rows it was chosen on are older than what is to come"
-    elif spec.data.group:
-        why = "rows of one group are right or wrong together, and new groups are not like those it was chosen on"
-    else:
-        why = (
-            f"too few to prove it ({least_examples(spec.goal.accuracy)} would be enough if all were sure and right, "
-            "with errors among them it takes more)"
-        )
-    return [
-        f"That answers of which it is at least {sure} sure reach {goal} is what {threshold.examples:,} validation "
-        f"answers suggest, without a guarantee: {why}."
-    ]
 
 
 def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
@@ -285,11 +200,3 @@ def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
     """The threshold keeps its promise on every test split, which it was not chosen on."""
     inside = [part.headline for part in cascade.values()]
     return bool(inside) and all(each is not None and each.value >= spec.goal.accuracy for each in inside)
-
-
-def _pct(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"

@@ -44,10 +44,6 @@ class BundleInfo(BaseModel):
     guaranteed: bool = False
     """Whether the threshold was proven on the validation part; see `tunewright.evaluate.cascade`."""
 
-    def escalates(self, confidence: float | None) -> bool | None:
-        """Whether a request is better asked elsewhere; None where the bundle has no threshold."""
-        return None if self.threshold is None else (confidence or 0.0) < self.threshold
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -59,6 +55,19 @@ class Bundle:
     template: ChatTemplate
     tokenizer: TextTokenizer
     calibration: Calibration
+
+    def trust(self, confidence: float | None) -> dict[str, Any]:
+        """What a server says beside an answer.
+
+        Returns: `confidence`; `escalate`, whether the request is better asked elsewhere; `in_scope`, whether it is like
+        those the model was taught. The latter two are None where the bundle knows no threshold for them.
+        """
+        sure, least, scope = confidence or 0.0, self.info.threshold, self.calibration.in_scope
+        return {
+            "confidence": confidence,
+            "escalate": None if least is None else sure < least,
+            "in_scope": None if scope is None else sure >= scope,
+        }
 
     @property
     def onnx(self) -> Path:

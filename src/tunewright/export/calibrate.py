@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tunewright.data import evenly
-from tunewright.evaluate.calibration import Calibration, fit_answers, fit_labels
+from tunewright.evaluate.calibration import Calibration, fit_answers, fit_labels, scope
 from tunewright.evaluate.evidence import worth_of
-from tunewright.evaluate.predictors import LabelScorer, language_model
+from tunewright.evaluate.predictors import LabelScorer, LanguageModel, language_model
 from tunewright.export.bundle import Bundle
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.progress import track
-from tunewright.tasks import Example
+from tunewright.tasks import Example, Task
 
 MOST = 500
 """Validation examples that are asked: one or two numbers need no more."""
@@ -32,15 +32,27 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
         if max(map(len, asked.prompts(example.request))) <= room  # the server refuses the others
     ]
     if isinstance(asked, LabelScorer):
-        scores = np.array([asked.log_probabilities(*asked.prompts(each.request)) for each in _tracked(examples)])
-        numbers = {label: number for number, label in enumerate(bundle.task.answers)}
-        return fit_labels(scores, [numbers[example.answer] for example in examples])
+        return _of_labels(asked, bundle.task, examples)
+    return _of_answers(asked, bundle.task, examples)
+
+
+def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example]) -> Calibration:
+    numbers = {label: number for number, label in enumerate(task.answers)}
+    scores = [asked.log_probabilities(*asked.prompts(example.request)) for example in _tracked(examples)]
+    found = fit_labels(np.array(scores), [numbers[example.answer] for example in examples])
+    sure = [float(found.of_labels(each).max()) for each in scores]
+    return found.model_copy(update={"in_scope": scope(sure)})
+
+
+def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example]) -> Calibration:
     answers = [asked.answer(example.request) for example in _tracked(examples)]
+    raw = [answer.confidence or 0.0 for answer in answers]
     worth = [
-        worth_of(bundle.task.measures(example.request, example.answer, answer.text)[bundle.task.headline])
+        worth_of(task.measures(example.request, example.answer, answer.text)[task.headline])
         for example, answer in zip(examples, answers, strict=True)
     ]
-    return fit_answers([answer.confidence or 0.0 for answer in answers], worth)
+    found = fit_answers(raw, worth)
+    return found.model_copy(update={"in_scope": scope([found.of_answer(each) for each in raw])})
 
 
 def _tracked(examples: Sequence[Example]) -> Iterator[Example]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces
-from tunewright.export.bundle import BundleInfo
+from tunewright.export.bundle import Bundle
 from tunewright.serve.body import MOST_BODY_BYTES, Asked, LimitBody
 from tunewright.serve.engine import Engine, TooLong
 
@@ -99,7 +99,8 @@ def build_app(engine: Engine) -> FastAPI:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, StreamingResponse
 
-    info = engine.bundle.info
+    bundle = engine.bundle
+    info = bundle.info
     app = FastAPI(title=f"Tunewright: {info.name}", docs_url="/docs", redoc_url=None)
     created = int(time.time())
 
@@ -140,7 +141,7 @@ def build_app(engine: Engine) -> FastAPI:
         result = _in_context(lambda: engine.classify(text))
         answer: dict[str, Any] = {
             "label": result.label,
-            **_trust(info, result.confidence),
+            **bundle.trust(result.confidence),
             "usage": _usage(result.prompt_tokens, result.answer_tokens),
         }
         return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
@@ -152,7 +153,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _in_context(lambda: engine.answer(text))
         return {
             "record": json.loads(answer.text),
-            **_trust(info, answer.confidence),
+            **bundle.trust(answer.confidence),
             "fields": answer.fields,
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -164,7 +165,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
         return {
             "text": answer.text,
-            **_trust(info, answer.confidence),
+            **bundle.trust(answer.confidence),
             "finish_reason": _finish(answer),
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -181,14 +182,14 @@ def build_app(engine: Engine) -> FastAPI:
         pieces = _in_context(lambda: engine.stream(users[0].text, request.stop, request.most))
         if request.stream:
             usage = bool(request.stream_options and request.stream_options.include_usage)
-            return StreamingResponse(_events(pieces, info, usage=usage), media_type="text/event-stream")
+            return StreamingResponse(_events(pieces, bundle, usage=usage), media_type="text/event-stream")
         answer = _whole(pieces)
         message = {"message": {"role": "assistant", "content": answer.text, "refusal": None}, "logprobs": None}
         return {
             **_head("chat.completion", info.name),
             "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-            **_trust(info, answer.confidence),
+            **bundle.trust(answer.confidence),
         }
 
     return app
@@ -206,15 +207,11 @@ def _whole(pieces: Pieces) -> Answer:
     return answer
 
 
-def _trust(info: BundleInfo, confidence: float | None) -> dict[str, Any]:
-    return {"confidence": confidence, "escalate": info.escalates(confidence)}
-
-
-async def _events(pieces: Pieces, info: BundleInfo, *, usage: bool) -> AsyncIterator[str]:
+async def _events(pieces: Pieces, bundle: Bundle, *, usage: bool) -> AsyncIterator[str]:
     """A streamed answer in OpenAI's form, as server-sent events."""
     from starlette.concurrency import iterate_in_threadpool
 
-    head = _head("chat.completion.chunk", info.name)
+    head = _head("chat.completion.chunk", bundle.info.name)
 
     def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -226,7 +223,7 @@ async def _events(pieces: Pieces, info: BundleInfo, *, usage: bool) -> AsyncIter
             if isinstance(piece, str):
                 yield event({"content": piece})
                 continue
-            yield event({}, _finish(piece), **_trust(info, piece.confidence))
+            yield event({}, _finish(piece), **bundle.trust(piece.confidence))
             if usage:
                 counts = _usage(piece.prompt_tokens, piece.answer_tokens)
                 yield f"data: {json.dumps({**head, 'choices': [], 'usage': counts})}\n\n"

@@ -1,0 +1,104 @@
+"""What was checked and how it came out, a sentence each: what stands beside a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunewright.evaluate.cascade import FAILS, Threshold, least_examples
+from tunewright.evaluate.comparison import Arm, Comparison
+from tunewright.evaluate.pairs import Paired, pairs_needed
+from tunewright.spec import Spec
+from tunewright.tasks import task_of
+
+
+def goal_reason(arm: Arm, spec: Spec, *, met: bool) -> str:
+    """How an arm stands to the goal."""
+    figures = ", ".join(
+        f"{split} {pct(s.headline.value)} ({pct(s.headline.low)}–{pct(s.headline.high)})"
+        for split, s in arm.scores.items()
+    )
+    outcome = "meets" if met else "does not meet"
+    speed = f"{arm.latency.p95_ms:.0f} ms" if arm.latency else "unknown"
+    return f"{arm.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
+
+
+def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str]:
+    """What is known of the API's accuracy, and how the served model stands to it."""
+    if not against:
+        return [
+            f"The accuracy of {now.key} on these examples has not been measured; the goal of "
+            f"{pct(spec.goal.accuracy)} is the spec's. To measure it: api.url or api.recorded in the spec."
+        ]
+    reasons = []
+    for split, found in against.items():
+        score, gap = now.scores[split], found.difference
+        outcome = "shown to be within" if found.not_inferior(spec.goal.margin) else "not shown to be within"
+        reasons.append(
+            f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.headline.value))} "
+            f"({pct(score.headline.low)}–{pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
+            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}) and, up to an "
+            f"error of 5 %, not below {_points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
+            f"that it may be worse.{_to_settle(found, spec)}"
+        )
+    return reasons
+
+
+def _to_settle(found: Paired, spec: Spec) -> str:
+    """How many examples would show that two are as good as each other, where too few are there to tell."""
+    margin = spec.goal.margin
+    if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
+        return ""
+    needed = pairs_needed(margin, found.variance)
+    told = f" If the two are equally good, about {needed:,} independent examples would show it."
+    return told if needed > found.count else ""
+
+
+def money_reason(comparison: Comparison, spec: Spec) -> str:
+    """What the served model would save, and what is not in that figure."""
+    found = comparison.money
+    if found.saving <= 0:
+        return f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.model}."
+    told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.model}"
+    if found.payback_months:
+        return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
+    if spec.costs.upkeep_usd_per_month:
+        return f"{told}, upkeep counted; its engineering is not (costs.engineering_usd)."
+    return f"{told}; what people cost to build and keep it is not counted (costs)."
+
+
+def threshold_reasons(threshold: Threshold | None, spec: Spec) -> list[str]:
+    """What the threshold promises, or why it promises nothing."""
+    if threshold is None:
+        return []
+    sure, goal = pct(threshold.value), pct(spec.goal.accuracy)
+    if threshold.guaranteed:
+        return [
+            f"Where the served model is at least {sure} sure, it {task_of(spec.task).claim(f'at least {goal}')} of "
+            f"requests like the validation part's, but for a chance of {100 * FAILS:.0f} % (Learn-then-Test on "
+            f"{threshold.examples:,} answers)."
+        ]
+    if spec.data.time:
+        why = "the rows it was chosen on are older than what is to come"
+    elif spec.data.group:
+        why = "rows of one group are right or wrong together, and new groups are not like those it was chosen on"
+    else:
+        why = (
+            f"too few to prove it ({least_examples(spec.goal.accuracy)} would be enough if all were sure and right, "
+            "with errors among them it takes more)"
+        )
+    return [
+        f"That answers of which it is at least {sure} sure reach {goal} is what {threshold.examples:,} validation "
+        f"answers suggest, without a guarantee: {why}."
+    ]
+
+
+def pct(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def usd(amount: float) -> str:
+    return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
