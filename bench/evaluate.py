@@ -119,7 +119,7 @@ def main(name: str, most: int) -> None:
         return [of_tokens.get(tuple(ids), "") for ids in generated(model, prompts, longest, end, None)]
 
     started = [0.0]
-    some = evenly(examples, 300)
+    some = evenly(examples, 100)
     print(f"{name}, {len(examples):,} tests, {len(labels)} labels, {longest} tokens in the longest")
     rates = {}
     for arm, answer, asked in (

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,22 @@ NEXT = NextStep("large", "2.0 h and $1.50 on a card", "about $400 a month on 1 x
 
 @dataclass
 class Run:
-    """A job that ended with a decision; `met` says of each target whether it is met."""
+    """A job that ended with a verdict."""
 
     model: str
-    decision: str
-    met: tuple[bool, ...]
+    verdict: dict[str, Any]
     split: Path = Path("/nowhere")
-    data: dict[str, Any] = field(init=False)
 
-    def __post_init__(self) -> None:
-        targets = [{"name": f"target {n}", "met": met, "found": "60 %"} for n, met in enumerate(self.met)]
-        self.data = {"verdict": {"decision": self.decision, "targets": targets}}
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"verdict": self.verdict}
+
+
+def verdict(decision: str, good_enough: str | None = None, usd: float = 100.0, **missed: str) -> dict[str, Any]:
+    """A verdict that misses some targets, by name, with what was found."""
+    targets = [{"name": "parity", "met": True, "found": ""}]
+    targets += [{"name": name, "met": False, "found": found} for name, found in missed.items()]
+    return {"decision": decision, "good_enough": good_enough, "usd_per_month": usd, "targets": targets}
 
 
 @pytest.fixture(autouse=True)
@@ -34,48 +39,71 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "next_step", lambda spec, last: NextStep(spec.model, NEXT.training, NEXT.serving))  # noqa: ARG005
 
 
-def climbed(*outcomes: tuple[str, tuple[bool, ...]]) -> tuple[Run, ladder.Ladder, list[str]]:
-    """A ladder of three models whose runs end so, and the models that were run."""
+def climbed(*verdicts: dict[str, Any]) -> tuple[Run, ladder.Ladder, list[str]]:
+    """A ladder of three models whose runs end so, and the models that were run, in order."""
     spec = make_spec().model_copy(update={"models": ("small", "middle", "large")})
     ran: list[str] = []
+    of_model = dict(zip(spec.models, verdicts, strict=False))
 
     def run(rung: Spec) -> Run:
         ran.append(rung.model)
-        return Run(rung.model, *outcomes[len(ran) - 1])
+        return Run(rung.model, of_model[rung.model])
 
     return (*climb(spec, run), ran)
 
 
-MISSED, MET = ("keep-api", (True, False)), ("switch", (True, True))
+MISSED, MET = verdict("keep-api", accuracy="60 %"), verdict("switch", "served")
 
 
 def test_the_first_that_meets_every_target_ends_the_ladder() -> None:
     last, found, ran = climbed(MISSED, MET)
     assert ran == ["small", "middle"]
-    assert last.model == "middle"
-    assert found.rungs == [Rung("small", "keep-api", ["target 1 (60 %)"]), Rung("middle", "switch", [])]
-    assert found.next == NEXT
+    assert (last.model, found.best, found.next) == ("middle", "middle", NEXT)
+    assert found.rungs[0] == Rung("small", "keep-api", 100.0, ["accuracy (60 %)"], "")
     assert found.told == [
-        "small misses target 1 (60 %).",
+        "small misses accuracy (60 %).",
         "middle meets every target.",
         "The next step would be large: training 2.0 h and $1.50 on a card; serving about $400 a month on 1 x a card.",
     ]
 
 
-def test_all_are_tried_where_none_passes() -> None:
+def test_all_are_tried_where_none_passes_and_the_largest_stands() -> None:
     last, found, ran = climbed(MISSED, MISSED, MISSED)
     assert ran == ["small", "middle", "large"]
-    assert (last.model, found.next) == ("large", None)
-    assert found.told[-1] == "It was the last of the ladder."
+    assert (last.model, found.best, found.next) == ("large", "large", None)
+    assert found.told[-1] == "No model is left to try; the verdict on large stands."
 
 
-def test_where_something_simpler_is_enough_nothing_larger_is_tried() -> None:
-    _, found, ran = climbed(("classical", (False,)))
+def test_where_none_passes_the_one_whose_verdict_costs_least_stands() -> None:
+    cascade = verdict("cascade", usd=40, accuracy="80 %")
+    last, found, ran = climbed(cascade, MISSED, MISSED)
+    assert ran == ["small", "middle", "large", "small"], "the first is the latest again"
+    assert (last.model, found.best) == ("small", "small")
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (verdict("classical", "svm", accuracy="60 %"), "Something simpler is good enough"),
+        (verdict("keep-api", "svm", accuracy="60 %"), "Something simpler is good enough"),
+        (verdict("switch", "served", accuracy="88 %"), "It is as good as the API all the same: switch."),
+        (verdict("cheaper-api", "served", accuracy="88 %"), "as good as the API all the same: cheaper-api."),
+        (verdict("keep-api", P95="2,000 ms"), "A larger one would be slower still."),
+    ],
+)
+def test_where_a_larger_model_would_not_help_none_is_tried(ending: dict[str, Any], said: str) -> None:
+    last, found, ran = climbed(ending)
     assert ran == ["small"]
-    assert "Something simpler is enough" in found.told[0]
+    assert last.model == "small"
+    assert said in found.told[0]
+    assert (found.next is None) == (ending["decision"] == "classical")
+
+
+def test_a_slow_model_that_is_not_good_either_is_followed_by_the_next() -> None:
+    assert climbed(verdict("keep-api", P95="2,000 ms", accuracy="60 %"), MET)[2] == ["small", "middle"]
 
 
 def test_the_last_may_pass() -> None:
     _, found, ran = climbed(MISSED, MISSED, MET)
     assert ran == ["small", "middle", "large"]
-    assert found.told[-1] == "No larger model was left to try."
+    assert found.told[-1] == "large meets every target."

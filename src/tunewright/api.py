@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import GateFailed, UserError
-from tunewright.models.resolve import absolute, require_known
+from tunewright.models.resolve import absolute, locate, require_known
 from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
+from tunewright.progress import say
 from tunewright.spec import Spec
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     from tunewright.ladder import climb
 
     for model in spec.models:
-        require_known(model, spec.folder)  # a wrong name is told before the first is trained
+        locate(model, spec.folder)  # what can't be loaded is told before the first is trained
     report, ladder = climb(spec, whole)
     return replace(report, ladder=ladder)
 
@@ -203,17 +204,21 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
 
 
 def latest_bundle(project: Path) -> Path:
-    """The bundle a project last made: with threshold and parity proof, unless it was exported anew since.
+    """The bundle a project last made: with threshold and parity proof, or where something was made anew since, which is
+    then said, the bare export.
 
     Raises:
         UserError: it has none.
     """
     latest = project / RUNS / "latest"
-    whole, exported = read_manifest(latest / "bundle"), read_manifest(latest / "export")
+    whole, verdict, exported = (read_manifest(latest / name) for name in ("bundle", "verdict", "export"))
+    if whole and (exported is None or (
+        verdict and (whole.inputs["export"], whole.inputs["verdict"]) == (exported.content, verdict.content)
+    )):  # fmt: skip
+        return latest / "bundle"
     if exported is None:
         raise UserError("This project has no bundle yet.", where=project, fix=f"Type: tunewright export {project}")
-    if whole and whole.inputs["export"] == exported.content:
-        return latest / "bundle"
+    say(f"What is served was made after the last verdict and has no threshold. To judge it: tunewright run {project}")
     return latest / "export" / "bundle"
 
 

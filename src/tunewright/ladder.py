@@ -11,8 +11,11 @@ from tunewright.assess.hosting import Hosting, cheapest_hosting
 from tunewright.assess.prices import price_book
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
-from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
+from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.targets import SPEED
+from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.skeleton import config_of, parameters_of
+from tunewright.models.torch_model import quiet_libraries
 from tunewright.spec import Spec
 from tunewright.train.plan import Plan, plan, spoken
 
@@ -40,13 +43,13 @@ class Rung:
 
     model: str
     decision: str
+    usd_per_month: float
+    """Of what its verdict recommends."""
     missed: list[str]
-    """The targets it misses, with what was found; none where it passes."""
-
-    @property
-    def ends(self) -> bool:
-        """Whether no larger model is needed: it passes, or something simpler does."""
-        return not self.missed or self.decision == "classical"
+    """The targets that the tuned model misses, with what was found."""
+    ends: str
+    """Why no larger model is tried: it passes, something simpler does, or a larger one could not do better. Empty where
+    the next one is."""
 
 
 @dataclass(frozen=True)
@@ -64,50 +67,84 @@ class NextStep:
 class Ladder:
     rungs: list[Rung]
     """In the order they were tried."""
+    best: str
+    """The model whose verdict stands: the last one where it ends the ladder, else the one whose verdict costs least, of
+    equal ones the largest."""
     next: NextStep | None
-    """None where the last one was tried."""
+    """None where the last one was tried, or nothing larger is needed."""
 
     @property
     def told(self) -> list[str]:
         """How it went, a sentence each."""
-        return [*map(_told, self.rungs), _told_next(self.rungs[-1], self.next)]
+        told = [_told(rung) for rung in self.rungs]
+        if self.next:
+            step = self.next
+            told.append(f"The next step would be {step.model}: training {step.training}; serving {step.serving}.")
+        if not self.rungs[-1].ends:
+            told.append(f"No model is left to try; the verdict on {self.best} stands.")
+        return told
 
 
 def climb(spec: Spec, run: Callable[[Spec], _Run]) -> tuple[_Run, Ladder]:
-    """Run one base model after the other, and stop at the first that meets every target.
+    """Run one base model after the other, and stop at the first that is good enough.
 
     Args:
         run: the whole job for one rung.
 
-    Returns: the last run, and how it came to it.
+    Returns: the run whose verdict stands, and how it came to it.
     """
-    rungs = []
+    rungs: list[Rung] = []
     for each in spec.rungs:
         outcome = run(each)
-        verdict = outcome.data["verdict"]
-        missed = [f"{target['name']} ({target['found']})" for target in verdict["targets"] if not target["met"]]
-        rungs.append(Rung(each.model, verdict["decision"], missed))
+        rungs.append(_rung(each.model_name, outcome.data["verdict"]))
         if rungs[-1].ends:
             break
-    left = spec.rungs[len(rungs) :]
-    return outcome, Ladder(rungs, next_step(left[0], outcome) if left else None)
+    else:
+        cheapest = min(range(len(rungs)), key=lambda number: (rungs[number].usd_per_month, -number))
+        if cheapest != len(rungs) - 1:
+            outcome = run(spec.rungs[cheapest])  # all of it is there; it becomes the latest again
+        return outcome, Ladder(rungs, rungs[cheapest].model, None)
+    left = [] if rungs[-1].decision == "classical" else spec.rungs[len(rungs) :]
+    return outcome, Ladder(rungs, rungs[-1].model, next_step(left[0], outcome) if left else None)
+
+
+def _rung(model: str, verdict: Mapping[str, Any]) -> Rung:
+    missed = [target for target in verdict["targets"] if not target["met"]]
+    ends = ""
+    if not missed:
+        ends = "It meets every target."
+    elif verdict["good_enough"] == SERVED:
+        ends = f"It is as good as the API all the same: {verdict['decision']}."
+    elif verdict["good_enough"]:
+        ends = "Something simpler is good enough, so nothing larger is tried."
+    elif all(target["name"] == SPEED for target in missed):
+        ends = "A larger one would be slower still."
+    found = [f"{target['name']} ({target['found']})" for target in missed]
+    return Rung(model, verdict["decision"], verdict["usd_per_month"], found, ends)
 
 
 def next_step(spec: Spec, last: Outcome) -> NextStep:
     """What a rung would cost, from the run before it."""
+    quiet_libraries()
     dataset = load_dataset(last.split)
     try:
         training = _training(plan(spec, dataset.train, len(dataset.validation)))
-    except UserError as error:
-        training = f"can't be planned here: {error.what}"
+        serving = _serving(_hosting(spec, last))
+    # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
+    except (UserError, ValueError, AttributeError, KeyError) as error:
+        why = error.what if isinstance(error, UserError) else str(error)
+        training, serving = f"can't be told here ({why.rstrip('.')})", "neither"
+    return NextStep(spec.model_name, training, serving)
+
+
+def _hosting(spec: Spec, last: Outcome) -> Hosting | None:
     usage = last.data["comparison"]["usage"]
-    book = price_book(spec.price_file)
-    hosting = cheapest_hosting(
-        spec.model, _entry(spec), book, prompt_tokens=usage["prompt_tokens"], answer_tokens=usage["answer_tokens"],
-        target=spec.goal.p95_ms / 1000, requests=spec.traffic.requests_per_month,
-        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+    return cheapest_hosting(
+        spec.model, _entry(spec), price_book(spec.price_file), prompt_tokens=usage["prompt_tokens"],
+        answer_tokens=usage["answer_tokens"], target=spec.goal.p95_ms / 1000,
+        requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
     )  # fmt: skip
-    return NextStep(spec.model, training, _serving(hosting))
 
 
 def _training(planned: Plan) -> str:
@@ -125,30 +162,16 @@ def _serving(hosting: Hosting | None) -> str:
 
 
 def _entry(spec: Spec) -> CatalogueEntry:
-    """A base model's size and shape, as the catalogue has them or as its folder says."""
+    """A base model's size, and its shape where the catalogue has it: without one no GPU can be sized for it."""
     if entry := catalogue().get(spec.model):
         return entry
     config = config_of(spec.model, spec.folder)
-    shape = Shape(
-        type=config.model_type, hidden=config.hidden_size, layers=config.num_hidden_layers,
-        heads=config.num_attention_heads, kv_heads=config.num_key_value_heads,
-        intermediate=config.intermediate_size, vocabulary=config.vocab_size,
-        head_width=getattr(config, "head_dim", None), tied=config.tie_word_embeddings,
-    )  # fmt: skip
     return CatalogueEntry(
         hub=spec.model, parameters=parameters_of(config) / 1e9, context=config.max_position_embeddings, licence="",
-        template="", shape=shape,
+        template="",
     )  # fmt: skip
 
 
 def _told(rung: Rung) -> str:
-    if not rung.missed:
-        return f"{rung.model} meets every target."
-    missed = f"{rung.model} misses {'; '.join(rung.missed)}."
-    return f"{missed} Something simpler is enough, so nothing larger was tried." if rung.ends else missed
-
-
-def _told_next(last: Rung, step: NextStep | None) -> str:
-    if step is None:
-        return "It was the last of the ladder." if not last.ends else "No larger model was left to try."
-    return f"The next step would be {step.model}: training {step.training}; serving {step.serving}."
+    missed = f"{rung.model} misses {'; '.join(rung.missed)}." if rung.missed else ""
+    return " ".join(filter(None, (missed, rung.ends if missed else f"{rung.model} meets every target.")))

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.conftest import LABELS, make_spec
 from tunewright.assess import price_book
+from tunewright.evaluate.cascade import ONE_BY_ONE, Drawing
 from tunewright.evaluate.comparison import Comparison, compare
 from tunewright.evaluate.evidence import VALIDATION, Record
 from tunewright.evaluate.verdict import Verdict, decide
@@ -36,9 +37,10 @@ def compared(spec: Spec, evidence: dict[str, list[Record]]) -> Comparison:
 
 
 def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True,
-            api_answers: list[Record] | None = None, **spec: Any) -> Verdict:  # fmt: skip
+            api_answers: list[Record] | None = None, drawing: Drawing = ONE_BY_ONE,
+            **spec: Any) -> Verdict:  # fmt: skip
     changes = {"traffic": {"requests_per_month": 10_000_000}, **spec}
     made, evidence = make_spec(**changes), evidence_of(served, svm)
     if api_answers:
         evidence["api"] = api_answers
-    return decide(made, compared(made, evidence), evidence, parity_passed=parity_passed)
+    return decide(made, compared(made, evidence), evidence, parity_passed=parity_passed, drawing=drawing)

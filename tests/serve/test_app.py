@@ -23,7 +23,7 @@ from tunewright.serve.engine import Classification
 
 class Echo:
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8"), trust=lambda sure: {"confidence": sure, "escalate": None}
+        info=SimpleNamespace(name="echo", precision="int8"), flags=lambda sure: {"confidence": sure, "escalate": None}
     )
 
     def __init__(self, kind: str):

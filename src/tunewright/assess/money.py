@@ -117,13 +117,14 @@ def _classical(spec: MoneySpec, book: PriceBook) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
-    for model in filter(None, (spec.model, *spec.models)):
+    asked = dict.fromkeys(filter(None, (spec.model, *spec.models)))
+    for model in asked:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(
-                f"The catalogue has no '{model}'.", where="model",
+                f"The catalogue has no '{model}'.", where="models" if spec.models else "model",
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
-    named = [model for model in (spec.model, *spec.models) if model in known]
+    named = [model for model in asked if model in known]
     found = (
         cheapest_hosting(
             name, known[name], book, prompt_tokens=prompt, answer_tokens=answer, target=spec.goal.p95_ms / 1000,

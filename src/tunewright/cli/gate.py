@@ -31,6 +31,8 @@ def gate(
     if json:
         print_json({"passed": passed, "decision": report.decision, "targets": targets})
     else:
+        for sentence in report.ladder.told if report.ladder else ():
+            typer.echo(f"Ladder: {sentence}")
         for target in targets:
             typer.echo(f"{'✓' if target['met'] else '✗'} {target['name']}: {target['found']}")
         typer.echo(f"Verdict: {report.decision}")

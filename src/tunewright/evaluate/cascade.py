@@ -7,8 +7,8 @@ matter how many are tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from math import ceil, e, exp, log
 
@@ -19,8 +19,11 @@ from tunewright.tasks.measures import Ratio
 _POINTS = 20
 MIN_ACCEPTED = 20
 """Fewer accepted answers than this say nothing about their accuracy."""
-FAILS = 0.1
-"""The chance that a guaranteed threshold does not keep its promise."""
+DELTA = 0.1
+"""The chance that a guaranteed threshold does not keep its promise, over drawings of the validation part."""
+_FIRST = 0.25
+"""Share of the answers, the surest, that is tested first. With fewer a single error ends all tests; with more, a model
+that is right on a small part only proves nothing. Chosen on simulated models."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,22 @@ class Threshold:
 
     value: float
     guaranteed: bool
-    """Whether, but for a chance of `FAILS`, what reaches it is worth what was asked for, on average over requests like
+    """Whether, but for a chance of `DELTA`, what reaches it is worth what was asked for, on average over requests like
     the validation part's. Otherwise it is only what the validation part suggests."""
     examples: int
-    """Validation answers that it was chosen on."""
+    """Validation answers that can be taken for drawn one by one: of alike ones, or of one group, one counts."""
+    doubt: str = ""
+    """Why there is no guarantee."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a validation part came about, as far as a guarantee hangs on it."""
+
+    unit: Mapping[str, object] = field(default_factory=dict)
+    """By the id of a record, what it is right or wrong together with; each by itself where nothing is said."""
+    doubt: str = ""
+    """Why what is to come is not like it, or why the model was not made without it."""
 
 
 @dataclass(frozen=True)
@@ -88,35 +103,49 @@ def _share(measured: Sequence[Ratio]) -> float:
     return sum(each.part for each in measured) / max(sum(each.whole for each in measured), 1e-12)
 
 
-def choose_threshold(validation: Sequence[Record], least: float, *, alike: bool) -> Threshold | None:
-    """A low confidence at or above which answers reach a headline: one with a guarantee; else one whose validation
-    answers reach it; None where there is none.
+ONE_BY_ONE = Drawing()
+"""Each answer was drawn by itself, as what is to come will be."""
 
-    Args:
-        alike: whether what is to come can be taken for more of the same as the validation part, drawn one by one.
-    """
-    proven = _proven(validation, least)
+
+def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawing = ONE_BY_ONE) -> Threshold | None:
+    """A low confidence at or above which answers reach a headline: one with a guarantee; else the lowest whose
+    validation answers reach it; None where there is none."""
+    singles = list({drawing.unit.get(record.id, record.id): record for record in validation}.values())
+    proven = None if drawing.doubt else _proven(singles, least)
     if proven is not None:
-        return Threshold(proven, alike, len(validation))
+        return Threshold(proven, True, len(singles))
     ranked, ends = _surest_first(validation)
     parts = list(accumulate(record.headline.part for record in ranked))
     wholes = list(accumulate(record.headline.whole for record in ranked))
     good = (n for n in reversed(ends) if n >= MIN_ACCEPTED and parts[n - 1] >= least * wholes[n - 1])
-    return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(validation)) for n in good), None)
+    doubt = drawing.doubt or _shortage(len(singles), least)
+    return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(singles), doubt) for n in good), None)
 
 
-def least_examples(least: float) -> int:
-    """Answers that must be sure and all right before any threshold is guaranteed to reach a headline."""
-    return ceil(log(FAILS) / log(least)) if least < 1 else 0
+def _shortage(count: int, least: float) -> str:
+    """Why so many answers prove nothing."""
+    if least == 1:
+        return "that no answer is ever wrong can't be proven from examples"
+    if count < _fewest(least):
+        return f"{count:,} independent answers are too few, it takes {_fewest(least):,} that are all sure and right"
+    return "among the answers that it is surest of there are too many errors to prove it with so few"
 
 
-def _proven(validation: Sequence[Record], least: float) -> float | None:
-    """The last threshold that the tests pass; they begin where answers that are all right would pass."""
-    ranked, ends = _surest_first(validation)
+def _fewest(least: float) -> int:
+    """Answers that prove a headline if all of them are right."""
+    return ceil(log(DELTA) / log(least))
+
+
+def _proven(singles: Sequence[Record], least: float) -> float | None:
+    """The last threshold that the tests pass, one after the other up to the first that fails."""
+    if least == 1:
+        return None
+    ranked, ends = _surest_first(singles)
     lost = list(accumulate(1 - record.worth for record in ranked))
     binary = all(record.worth in (0, 1) for record in ranked)
-    counts = [n for n in _steps(len(ranked), ends) if n >= least_examples(least)]
-    passed = list(takewhile(lambda n: _chance(lost[n - 1], n, 1 - least, binary=binary) <= FAILS, counts))
+    first = max(_fewest(least), _FIRST * len(ranked))
+    counts = [n for n in _steps(len(ranked), ends) if n >= first]
+    passed = list(takewhile(lambda n: _chance(lost[n - 1], n, 1 - least, binary=binary) <= DELTA, counts))
     return ranked[passed[-1] - 1].confidence if passed else None
 
 

@@ -46,7 +46,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Reliability:
     """How near confidence is to what answers are worth: expected calibration error, and the bins it is made of."""
 
     before: float | None
@@ -62,7 +62,7 @@ class Details:
     slices: list[Slice]
     against: list[Against]
     ceiling: Ceiling | None
-    trust: dict[str, Trust]
+    reliability: dict[str, Reliability]
     """By test split: how far the served model's confidence can be believed."""
 
     def reasons(self, headline: str) -> list[str]:
@@ -99,16 +99,18 @@ def details(spec: Spec, check: Path, examples: Mapping[str, Example],
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
         limit = ceiling(rows, len(task.answers), spec.seed)
     found = slices(served, examples, spec.seed)
-    trust = {split: trust_in(part, by_test(evidence.get(ONNX, ())).get(split, [])) for split, part in served.items()}
-    return Details(labels, found, against(evidence, spec.seed), limit, trust)
+    reliability = {
+        split: reliability_of(part, by_test(evidence.get(ONNX, ())).get(split, [])) for split, part in served.items()
+    }
+    return Details(labels, found, against(evidence, spec.seed), limit, reliability)
 
 
-def trust_in(served: Sequence[Record], onnx: Sequence[Record]) -> Trust:
+def reliability_of(served: Sequence[Record], onnx: Sequence[Record]) -> Reliability:
     """What the served model's confidence is worth on one split, and what it was worth before calibration."""
     raw = [(record.uncalibrated, record.worth) for record in onnx if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
     sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
-    return Trust(before, expected_calibration_error(sure, worth), bins(sure, worth))
+    return Reliability(before, expected_calibration_error(sure, worth), bins(sure, worth))
 
 
 def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:

@@ -52,7 +52,7 @@ class Record:
     @property
     def worth(self) -> float:
         """The headline of this answer alone, 0 to 1."""
-        return worth_of(self.headline)
+        return self.headline.worth
 
     def measure(self, name: str) -> Ratio:
         """Nothing of nothing, where the example has no such measure."""
@@ -88,11 +88,6 @@ def record_of(split: str, example: Example, answer: Answer, latency_ms: float, t
         answer.prompt_tokens, answer.answer_tokens, example.meta.group,
         task.measures(example.request, example.answer, answer.text), answer.fields, answer.uncalibrated,
     )  # fmt: skip
-
-
-def worth_of(headline: Ratio) -> float:
-    """What one answer is worth, 0 to 1; where there is nothing to be found, an answer that says nothing is right."""
-    return headline.part / headline.whole if headline.whole else 1.0
 
 
 def load_records(file: Path) -> list[Record]:

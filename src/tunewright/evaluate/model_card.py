@@ -41,11 +41,6 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
     file.write_text(render("tunewright.evaluate", "model_card.md.jinja", context), "utf-8")
 
 
-def _public(spec: Spec) -> str:
-    """A model's name without the folder it lies in on this machine."""
-    return Path(spec.model).name if spec.path(Path(spec.model)).exists() else spec.model
-
-
 def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     """The card's metadata, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -61,7 +56,7 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
         for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
     ]  # fmt: skip
     card = ModelCardData(
-        model_name=spec.name, base_model=entry.hub if entry else _public(spec), eval_results=results,
+        model_name=spec.name, base_model=entry.hub if entry else spec.model_name, eval_results=results,
         license=_LICENCES.get(entry.licence, "other") if entry else "other", library_name="transformers",
         pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", spec.train.method, spec.task.kind],
     )  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor
 
-from tunewright.evaluate.cascade import FAILS, Threshold, least_examples
+from tunewright.evaluate.cascade import DELTA, MIN_ACCEPTED, Threshold
 from tunewright.evaluate.comparison import Arm, Comparison
 from tunewright.evaluate.pairs import Paired, pairs_needed
 from tunewright.spec import Spec
@@ -66,30 +67,27 @@ def money_reason(comparison: Comparison, spec: Spec) -> str:
     return f"{told}; what people cost to build and keep it is not counted (costs)."
 
 
-def threshold_reasons(threshold: Threshold | None, spec: Spec) -> list[str]:
+def threshold_reason(threshold: Threshold | None, spec: Spec) -> str:
     """What the threshold promises, or why it promises nothing."""
+    goal = pct(spec.goal.accuracy)
     if threshold is None:
-        return []
-    sure, goal = pct(threshold.value), pct(spec.goal.accuracy)
+        return f"There is no confidence from which {MIN_ACCEPTED} or more validation answers reach {goal}."
+    sure = sureness(threshold.value)
     if threshold.guaranteed:
-        return [
-            f"Where the served model is at least {sure} sure, it {task_of(spec.task).claim(f'at least {goal}')} of "
-            f"requests like the validation part's, but for a chance of {100 * FAILS:.0f} % (Learn-then-Test on "
-            f"{threshold.examples:,} answers)."
-        ]
-    if spec.data.time:
-        why = "the rows it was chosen on are older than what is to come"
-    elif spec.data.group:
-        why = "rows of one group are right or wrong together, and new groups are not like those it was chosen on"
-    else:
-        why = (
-            f"too few to prove it ({least_examples(spec.goal.accuracy)} would be enough if all were sure and right, "
-            "with errors among them it takes more)"
+        return (
+            f"Where it is at least {sure} sure, the served model {task_of(spec.task).claim(f'at least {goal}')}, on "
+            f"average over requests like the validation part's: the chance that this does not hold is at most "
+            f"{100 * DELTA:.0f} % (Learn-then-Test on {threshold.examples:,} answers)."
         )
-    return [
-        f"That answers of which it is at least {sure} sure reach {goal} is what {threshold.examples:,} validation "
-        f"answers suggest, without a guarantee: {why}."
-    ]
+    return (
+        f"The validation part suggests that where it is at least {sure} sure, the served model "
+        f"{task_of(spec.task).claim(f'at least {goal}')}, without a guarantee: {threshold.doubt}."
+    )
+
+
+def sureness(confidence: float) -> str:
+    """A confidence in percent, never rounded up."""
+    return f"{floor(1e4 * confidence) / 100:g} %"
 
 
 def pct(share: float) -> str:

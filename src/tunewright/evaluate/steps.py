@@ -11,7 +11,9 @@ from typing import Any
 from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
+from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_calibration
+from tunewright.evaluate.cascade import Drawing
 from tunewright.evaluate.comparison import ADAPTER, API, ONNX, SERVED, Usage, compare
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
@@ -27,7 +29,7 @@ from tunewright.models.writing import room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, NextTokenModel, task_of
-from tunewright.train.history import longest_answer
+from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
 BASELINE = "baseline.json"
@@ -113,8 +115,10 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         baseline = json.loads((asked / BASELINE).read_text("utf-8"))
     comparison = compare(spec, evidence, price_book(spec.price_file), usage_of(baseline) if baseline else None)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
-    verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"])
-    examples = {example.meta.id: example for example in load_dataset(inputs["split"]).test_examples}
+    dataset = load_dataset(inputs["split"])
+    drawing = drawing_of(spec, dataset.validation, inputs["train"])
+    verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
+    examples = {example.meta.id: example for example in dataset.test_examples}
     found = details(spec, inputs["check"], examples, evidence)
     verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.headline)])
     data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
@@ -127,6 +131,17 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
+    """How a validation part came about: copies, near copies and groups were drawn as one."""
+    doubt = ""
+    if spec.data.time:
+        doubt = "what is to come is newer than the validation part"
+    elif kept_early(train):
+        doubt = "which adapter was kept went by the same validation part"
+    unit = {example.meta.id: number for number, block in enumerate(blocks_of(validation)) for example in block}
+    return Drawing(unit, doubt)
 
 
 def usage_of(baseline: Mapping[str, Any]) -> Usage | None:

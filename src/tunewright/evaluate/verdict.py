@@ -6,17 +6,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import (
+    ONE_BY_ONE,
     CascadePoint,
     CascadeResult,
+    Drawing,
     Threshold,
     apply_threshold,
     cascade_curve,
     choose_threshold,
 )
 from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
-from tunewright.evaluate.evidence import VALIDATION, Record, by_test, groups_of
+from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
-from tunewright.evaluate.reasons import api_reasons, goal_reason, money_reason, pct, threshold_reasons, usd
+from tunewright.evaluate.reasons import (
+    api_reasons,
+    goal_reason,
+    money_reason,
+    pct,
+    sureness,
+    threshold_reason,
+    usd,
+)
 from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast
 from tunewright.spec import Spec
@@ -39,6 +49,8 @@ class Verdict:
     """Requests a month from which on the served model costs less than the API; None: at no volume."""
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
+    good_enough: str | None = None
+    """The arm of one's own that meets the goal, or is as good as the API, whatever it costs; None where none is."""
     threshold: Threshold | None = None
     """From which the small model answers by itself, chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
@@ -53,7 +65,8 @@ class Verdict:
     """What the spec asks of the served model, and how it came out."""
 
 
-def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool) -> Verdict:
+def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool,
+           drawing: Drawing = ONE_BY_ONE) -> Verdict:  # fmt: skip
     """Choose among the five decisions.
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
@@ -76,9 +89,8 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     reasons += api_reasons(now, api[SERVED], spec)
     reasons.append(money_reason(comparison, spec))
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
-    alike = groups_of(validation) is None and not spec.data.time
-    threshold = choose_threshold(validation, spec.goal.accuracy, alike=alike)
-    reasons += threshold_reasons(threshold, spec)
+    threshold = choose_threshold(validation, spec.goal.accuracy, drawing)
+    reasons.append(threshold_reason(threshold, spec))
     cascade = {
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
@@ -89,7 +101,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
-        threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
+        good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
         against_control=paired_records(evidence[SERVED], evidence[control.key], spec.seed),
         against_api=api[SERVED],
         targets=[
@@ -119,7 +131,7 @@ def _conclude(
     shortfall = _shortfall(served, spec, parity_passed)
     if threshold and trusted and mixed < paid:
         sentence = (
-            f"Run a cascade: {shortfall}, but where it is at least {pct(threshold.value)} sure it is right often "
+            f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
             f"enough, so it can answer {pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
             f"{usd(mixed)} instead of {usd(paid)} a month."
         )

@@ -15,6 +15,7 @@ from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.writing import room_for
 from tunewright.spec import Spec
 from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
@@ -56,7 +57,7 @@ class Bundle:
     tokenizer: TextTokenizer
     calibration: Calibration
 
-    def trust(self, confidence: float | None) -> dict[str, Any]:
+    def flags(self, confidence: float | None) -> dict[str, Any]:
         """What a server says beside an answer.
 
         Returns: `confidence`; `escalate`, whether the request is better asked elsewhere; `in_scope`, whether it is like
@@ -81,14 +82,15 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         longest: tokens of the longest answer that was taught.
     """
     tokenizer = TextTokenizer(base.folder)
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     info = BundleInfo(
         name=spec.name,
-        base_model=spec.model,
+        base_model=spec.model_name,
         precision=spec.export.precision,
         task=spec.task,
         longest_answer=longest,
-        answer_lead=task_of(spec.task).fitted(tokenizer.encode_verbatim).lead,
-        context=spec.train.max_length,
+        answer_lead=task.lead,
+        context=spec.train.max_length + room_for(task.constraint, longest),
         template_sha256=base.template.sha256,
     )
     # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
@@ -105,6 +107,10 @@ def write_info(folder: Path, info: BundleInfo) -> None:
     write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
 
 
+def read_info(folder: Path) -> BundleInfo:
+    return BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle.
 
@@ -112,7 +118,7 @@ def load_bundle(folder: Path) -> Bundle:
         UserError: the folder is no bundle, a file is absent, or the chat template is not the one it was trained with.
     """
     try:
-        info = BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
+        info = read_info(folder)
         source = (folder / "chat_template.jinja").read_text("utf-8")
         tokenizer = TextTokenizer(folder)
         calibration = load_calibration(folder)

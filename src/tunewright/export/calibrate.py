@@ -8,14 +8,13 @@ import numpy as np
 
 from tunewright.data import evenly
 from tunewright.evaluate.calibration import Calibration, fit_answers, fit_labels, scope
-from tunewright.evaluate.evidence import worth_of
 from tunewright.evaluate.predictors import LabelScorer, LanguageModel, language_model
 from tunewright.export.bundle import Bundle
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
 
-MOST = 500
+MOST_EXAMPLES = 500
 """Validation examples that are asked: one or two numbers need no more."""
 
 
@@ -25,12 +24,7 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     asked = language_model(
         model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer
     )
-    room = bundle.info.context - asked.longest_answer
-    examples = [
-        example
-        for example in evenly(validation, MOST)
-        if max(map(len, asked.prompts(example.request))) <= room  # the server refuses the others
-    ]
+    examples = evenly(validation, MOST_EXAMPLES)
     if isinstance(asked, LabelScorer):
         return _of_labels(asked, bundle.task, examples)
     return _of_answers(asked, bundle.task, examples)
@@ -48,7 +42,7 @@ def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example]) -
     answers = [asked.answer(example.request) for example in _tracked(examples)]
     raw = [answer.confidence or 0.0 for answer in answers]
     worth = [
-        worth_of(task.measures(example.request, example.answer, answer.text)[task.headline])
+        task.measures(example.request, example.answer, answer.text)[task.headline].worth
         for example, answer in zip(examples, answers, strict=True)
     ]
     found = fit_answers(raw, worth)

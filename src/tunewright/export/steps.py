@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunewright.artifacts import Output
+from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
 from tunewright.evaluate.calibration import save_calibration
-from tunewright.export.bundle import load_bundle, write_bundle, write_info
+from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
 from tunewright.export.calibrate import calibrate
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
@@ -44,16 +44,20 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
 def run_bundle(_: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """What is deployed: the exported bundle with the threshold, the parity proof and the model card.
 
-    The weights are links to those of the export, so that they take no room again.
+    The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
+    who changes it here changes nothing there.
     """
-    shutil.copytree(inputs["export"] / "bundle", output.path, copy_function=_link, dirs_exist_ok=True)
-    verdict = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]
-    info, chosen = load_bundle(output.path).info, verdict["threshold"]
+    exported = inputs["export"] / "bundle"
+    shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns("onnx", "README.md"), dirs_exist_ok=True)
+    shutil.copytree(exported / "onnx", output.path / "onnx", copy_function=_link)
+    chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
+    info = read_info(output.path)
     if chosen:
         info = info.model_copy(update={"threshold": chosen["value"], "guaranteed": chosen["guaranteed"]})
     write_info(output.path, info)
-    shutil.copy(inputs["parity"] / "parity.json", output.path / "parity.json")
-    (output.path / "README.md").unlink()
+    parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    # The request that was asked to try the server is a row of the data, which goes nowhere.
+    write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
     output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed}
 

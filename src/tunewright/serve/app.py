@@ -141,7 +141,7 @@ def build_app(engine: Engine) -> FastAPI:
         result = _in_context(lambda: engine.classify(text))
         answer: dict[str, Any] = {
             "label": result.label,
-            **bundle.trust(result.confidence),
+            **bundle.flags(result.confidence),
             "usage": _usage(result.prompt_tokens, result.answer_tokens),
         }
         return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
@@ -153,7 +153,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _in_context(lambda: engine.answer(text))
         return {
             "record": json.loads(answer.text),
-            **bundle.trust(answer.confidence),
+            **bundle.flags(answer.confidence),
             "fields": answer.fields,
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -165,7 +165,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
         return {
             "text": answer.text,
-            **bundle.trust(answer.confidence),
+            **bundle.flags(answer.confidence),
             "finish_reason": _finish(answer),
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -189,7 +189,7 @@ def build_app(engine: Engine) -> FastAPI:
             **_head("chat.completion", info.name),
             "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-            **bundle.trust(answer.confidence),
+            **bundle.flags(answer.confidence),
         }
 
     return app
@@ -223,7 +223,7 @@ async def _events(pieces: Pieces, bundle: Bundle, *, usage: bool) -> AsyncIterat
             if isinstance(piece, str):
                 yield event({"content": piece})
                 continue
-            yield event({}, _finish(piece), **bundle.trust(piece.confidence))
+            yield event({}, _finish(piece), **bundle.flags(piece.confidence))
             if usage:
                 counts = _usage(piece.prompt_tokens, piece.answer_tokens)
                 yield f"data: {json.dumps({**head, 'choices': [], 'usage': counts})}\n\n"

@@ -11,6 +11,7 @@ import httpx
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
+from tunewright.errors import UserError
 from tunewright.evaluate.comparison import ADAPTER, SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.pairs import paired
@@ -52,7 +53,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         request = next(iter(splits[VALIDATION]), next(iter(splits.values()))[0]).request
         server = _Served(client, bundle.info.name)
         reply = server.answer(request).text
-        say(f"  asked the server: {' '.join(request.split())[:70]} → {reply}")
+        say(f"  asked the server: {_beginning(request)} → {reply}")
         served = collect(SERVED, server, bundle.task, splits, output.path / ANSWERS)
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
@@ -107,9 +108,19 @@ class _Served:
 
     def answer(self, request: str) -> Answer:
         body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
-        reply: dict[str, Any] = self._client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        said = self._client.post("/v1/chat/completions", json=body)
+        if said.status_code == 400:
+            raise UserError(
+                f"The server refuses an example: {said.json()['error']['message']}", where=_beginning(request),
+                fix="Take it out of the data, or train with a larger train.max_length.",
+            )  # fmt: skip
+        reply: dict[str, Any] = said.raise_for_status().json()
         text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
+
+
+def _beginning(request: str) -> str:
+    return " ".join(request.split())[:70]
 
 
 def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task, seed: int) -> Link:

@@ -73,7 +73,10 @@ def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str
     """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
     data = _mapping(text, file)
     if recipe:
-        overlay(data, _yaml(recipe_text(recipe), Path(recipe)))
+        over = _yaml(recipe_text(recipe), Path(recipe))
+        if "model" in over:
+            data.pop("models", None)
+        overlay(data, over)
     return _validated(Spec, data, overrides, file).anchored(file.parent)
 
 
@@ -90,6 +93,9 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
     overrides = list(overrides)
     for override in overrides:
         _apply(data, override)
+        key = override.partition("=")[0].strip()
+        if key in _EITHER and data[key]:
+            data.pop(_EITHER[key], None)
     try:
         return schema.model_validate(_plain(data))
     except ValidationError as error:
@@ -141,8 +147,6 @@ def _apply(data: dict[str, Any], override: str) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if instead := _EITHER.get(key.strip()):
-        data.pop(instead, None)
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = data.setdefault(parent, {})

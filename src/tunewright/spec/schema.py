@@ -35,6 +35,16 @@ class _Anchored(Section):
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_the_ladder(cls, data: Any) -> Any:
+        models = data.get("models") if isinstance(data, dict) else None
+        if not isinstance(models, (list, tuple)) or not models:
+            return data
+        if data.get("model", models[0]) != models[0]:
+            raise ValueError("model names one base model, models a ladder of them: name one of the two")
+        return data | {"model": models[0]}
+
     @property
     def folder(self) -> Path:
         """The folder of the spec file; relative paths in the spec start here."""
@@ -72,15 +82,6 @@ where that one misses a target. The other commands take the first."""
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _first_of_the_ladder(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not (models := data.get("models")):
-            return data
-        if "model" in data:
-            raise ValueError("model names one base model, models a ladder of them: name one of the two")
-        return data | ({"model": models[0]} if isinstance(models, list) else {})
-
     @field_validator("train")
     @classmethod
     def _loss_of_the_task(cls, train: TrainSpec, info: ValidationInfo) -> TrainSpec:
@@ -107,6 +108,11 @@ where that one misses a target. The other commands take the first."""
             return self.path(self.data.frozen)
         usual = self.path(Path(FROZEN))
         return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
+
+    @property
+    def model_name(self) -> str:
+        """The base model, without the folder it lies in on this machine."""
+        return Path(self.model).name if self.path(Path(self.model)).exists() else self.model
 
     @property
     def rungs(self) -> list[Spec]:
@@ -145,6 +151,7 @@ class MoneySpec(_Anchored):
     model: str | None = None
     """The base model to assess; by default some of each size."""
     models: tuple[str, ...] = ()
+    """In place of `model`, several to assess."""
     api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()

@@ -23,6 +23,11 @@ class Ratio(NamedTuple):
     part: float
     whole: float
 
+    @property
+    def worth(self) -> float:
+        """Of this example alone, 0 to 1; where nothing was to be found and nothing was, 1."""
+        return self.part / self.whole if self.whole else 1.0
+
 
 Leaf = tuple[str, str]
 """Where a value stands in a record, list positions aside, and the value as text."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tunewright.artifacts import read_manifest
+from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Task
 from tunewright.train.encode import IGNORED, Row
@@ -27,6 +27,12 @@ def longest_answer(run: Path) -> int:
     manifest = read_manifest(run)
     assert manifest
     return int(manifest.result["longest_answer"])
+
+
+def kept_early(run: Path) -> bool:
+    """Whether a training kept an adapter from before its end, going by its answers to the validation part."""
+    last = {row["member"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
+    return not all(row["kept"] for row in last.values())
 
 
 @dataclass(frozen=True)

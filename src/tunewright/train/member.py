@@ -33,6 +33,7 @@ _LOGGED = {
     "validation_loss": "validation_loss",
     "headline": "headline",
     "right": "right",
+    "kept": "kept",
 }
 """The trainer's names of what is recorded, and the curve's."""
 

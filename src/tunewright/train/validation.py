@@ -116,8 +116,7 @@ class ValidationPart:
         return _joined([(worth, *summed)] if shares == 1 else gathered((worth, *summed)))
 
     def _worth(self, example: Example, answer: str) -> float:
-        part, whole = self._task.measures(example.request, example.answer, answer)[self._task.headline]
-        return round(part / whole, 4) if whole else 1.0
+        return round(self._task.measures(example.request, example.answer, answer)[self._task.headline].worth, 4)
 
 
 @contextmanager

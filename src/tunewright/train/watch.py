@@ -119,9 +119,10 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
-        self._trainer.log({"validation_loss": score.loss, "headline": score.headline, "right": right})
+        kept = chosen(scores) == len(scores) - 1
+        self._trainer.log({"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept})
         control.should_log = log_too  # the step's own loss is still to be logged
-        if chosen(scores) == len(scores) - 1:
+        if kept:
             _keep(self._trainer, self._home / KEPT)
         if len(scores) - 1 - chosen(scores) >= _PATIENCE:
             say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TOKENIZER, make_spec
+from tunewright.artifacts import Output, write_json
+from tunewright.errors import UserError
+from tunewright.evaluate.calibration import Calibration, save_calibration
+from tunewright.export.bundle import load_bundle, read_info, write_bundle
+from tunewright.export.steps import run_bundle
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import LocalModel
+
+SECRET = "Where is the parcel of Ms Miller?"
+CHOSEN = {"value": 0.8, "guaranteed": True, "examples": 100, "doubt": ""}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    """The folders that the step reads; the weights are a few bytes."""
+    folders = {name: tmp_path / name for name in ("export", "parity", "verdict")}
+    bundle = folders["export"] / "bundle"
+    (bundle / "onnx").mkdir(parents=True)
+    (bundle / "onnx" / "model.onnx").write_bytes(b"weights")
+    write_bundle(make_spec(tmp_path), LocalModel("tiny", TOKENIZER, ChatTemplate.named("chatml")), bundle, 5)
+    save_calibration(Calibration(temperature=2, in_scope=0.3), bundle)
+    for name in ("parity", "verdict"):
+        folders[name].mkdir()
+    write_json(folders["parity"] / "parity.json", {"passed": True, "chain": [], "request": SECRET, "reply": "refund"})
+    write_json(folders["verdict"] / "verdict.json", {"verdict": {"threshold": CHOSEN}})
+    (folders["verdict"] / "model_card.md").write_text("---\ncard\n")
+    return folders
+
+
+@pytest.fixture
+def made(inputs: dict[str, Path], tmp_path: Path) -> Path:
+    target = tmp_path / "made"
+    target.mkdir()
+    run_bundle(make_spec(tmp_path), inputs, Output(target))
+    return target
+
+
+def test_the_threshold_travels_in_the_bundle_and_the_export_stays_as_it_is(made: Path, inputs: dict[str, Path]) -> None:
+    info = read_info(made)
+    assert (info.threshold, info.guaranteed) == (0.8, True)
+    assert read_info(inputs["export"] / "bundle").threshold is None
+    assert load_bundle(made).calibration == Calibration(temperature=2, in_scope=0.3)
+    assert (made / "README.md").read_text() == "---\ncard\n"
+    assert (inputs["export"] / "bundle" / "README.md").read_text().startswith("# tickets")
+
+
+def test_the_weights_take_no_room_again_and_nothing_else_is_shared(made: Path, inputs: dict[str, Path]) -> None:
+    exported = inputs["export"] / "bundle"
+    assert (made / "onnx" / "model.onnx").samefile(exported / "onnx" / "model.onnx")
+    small = [path for path in made.iterdir() if path.is_file()]
+    assert {path.name for path in small} >= {"tokenizer.json", "chat_template.jinja", "calibration.json"}
+    for path in small:
+        before = (exported / path.name).read_bytes() if (exported / path.name).exists() else b""
+        path.write_text("changed")
+        assert not before or (exported / path.name).read_bytes() == before
+
+
+def test_nothing_of_the_data_or_the_machine_is_in_the_bundle(made: Path, tmp_path: Path) -> None:
+    for path in made.rglob("*"):
+        if path.is_file() and path.name != "tokenizer.json":
+            text = path.read_text("utf-8")
+            assert SECRET not in text
+            assert str(tmp_path) not in text
+            assert str(TOKENIZER.parent) not in text
+    assert json.loads((made / "parity.json").read_text("utf-8")) == {"passed": True, "chain": []}
+
+
+def test_without_a_threshold_there_is_none(inputs: dict[str, Path], tmp_path: Path) -> None:
+    write_json(inputs["verdict"] / "verdict.json", {"verdict": {"threshold": None}})
+    target = tmp_path / "made"
+    target.mkdir()
+    run_bundle(make_spec(tmp_path), inputs, Output(target))
+    assert load_bundle(target).flags(0.5)["escalate"] is None
+
+
+@pytest.mark.parametrize(
+    ("confidence", "escalate", "in_scope"),
+    [(0.29, True, False), (0.3, True, True), (0.79, True, True), (0.8, False, True), (None, True, False)],
+)
+def test_the_server_says_what_the_thresholds_say(
+    confidence: float | None, escalate: bool, in_scope: bool, made: Path
+) -> None:
+    said = {"confidence": confidence, "escalate": escalate, "in_scope": in_scope}
+    assert load_bundle(made).flags(confidence) == said
+
+
+def test_a_broken_calibration_is_told(made: Path) -> None:
+    (made / "calibration.json").write_text("{")
+    with pytest.raises(UserError, match=r"can't be read as Calibration.*tunewright export"):
+        load_bundle(made)
+
+
+def test_a_prompt_that_was_learnt_can_be_served(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Its own answer may have been shorter than the longest, for which the server keeps room."""
+    spec = make_spec(tmp_path)
+    assert read_info(inputs["export"] / "bundle").context == spec.train.max_length + 5

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunewright.api import latest_bundle
+from tunewright.artifacts import atomic_folder, read_manifest
+from tunewright.errors import UserError
+
+
+def step(latest: Path, name: str, text: str, **inputs: str) -> str:
+    """An output of a step that says something; its content hash."""
+    with atomic_folder(
+        latest / name, kind=name, fingerprint="f", spec_sha256="s", inputs=inputs, seed=0, code_version="1"
+    ) as output:
+        (output.path / "out.txt").write_text(text)
+    manifest = read_manifest(latest / name)
+    assert manifest
+    return manifest.content
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    latest = tmp_path / "runs" / "latest"
+    exported, verdict = step(latest, "export", "first"), step(latest, "verdict", "good")
+    step(latest, "bundle", "both", export=exported, verdict=verdict)
+    return tmp_path
+
+
+def test_the_bundle_of_the_last_verdict_is_served(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert latest_bundle(project) == project / "runs" / "latest" / "bundle"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["export", "verdict"])
+def test_what_was_made_since_is_served_bare_and_that_is_said(
+    name: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step(project / "runs" / "latest", name, "newer")
+    assert latest_bundle(project) == project / "runs" / "latest" / "export" / "bundle"
+    assert "has no threshold. To judge it: tunewright run" in capsys.readouterr().err
+
+
+def test_a_whole_bundle_outlives_its_export(project: Path) -> None:
+    import shutil
+
+    shutil.rmtree(project / "runs" / "latest" / "export")
+    assert latest_bundle(project) == project / "runs" / "latest" / "bundle"
+
+
+def test_a_project_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no bundle yet"):
+        latest_bundle(tmp_path)
