@@ -20,8 +20,16 @@ from quality import RUNS, SHARED, in_words
 
 import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.evaluate.calibration import Calibration, expected_calibration_error, fit_labels
-from tunewright.evaluate.cascade import FAILS, choose_threshold
+from tunewright.data import evenly
+from tunewright.evaluate.calibration import (
+    FALSE_ALARMS,
+    UNCALIBRATED,
+    Calibration,
+    expected_calibration_error,
+    fit_labels,
+    scope,
+)
+from tunewright.evaluate.cascade import DELTA, choose_threshold
 from tunewright.evaluate.evidence import Record
 from tunewright.evaluate.predictors import LabelScorer, language_model
 from tunewright.evaluate.statistics import wilson
@@ -29,7 +37,6 @@ from tunewright.export.bundle import load_bundle
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.progress import track
 
-FALSE_ALARMS = 0.05
 DRAWINGS = 200
 Numbers = np.ndarray
 
@@ -74,10 +81,6 @@ def ask(name: str, bundle: Path, texts: Sequence[str], labels: Sequence[str]) ->
     return Scored(found["scores"], found["energy"], found["gold"])
 
 
-def evenly(rows: list[dict[str, str]], most: int) -> list[dict[str, str]]:
-    return [rows[int(n * max(1, len(rows) / most))] for n in range(min(most, len(rows)))]
-
-
 def signs(scored: Scored, calibration: Calibration) -> dict[str, Numbers]:
     """What may tell a request out of scope: the lower the likelier."""
     log_p = scored.log_probabilities
@@ -89,11 +92,6 @@ def signs(scored: Scored, calibration: Calibration) -> dict[str, Numbers]:
     }
 
 
-def alarm(reference: Numbers) -> float:
-    """A sign below which at most `FALSE_ALARMS` of what is like the reference lies, on average over references."""
-    return float(np.sort(reference)[max(int(FALSE_ALARMS * (len(reference) + 1)) - 1, 0)])
-
-
 def guarantee(everything: Scored, size: int, least: float) -> str:
     """How often a threshold that is chosen on a drawing breaks its promise on the rest."""
     random, broken, covered, none = np.random.default_rng(0), 0, [], 0
@@ -102,10 +100,10 @@ def guarantee(everything: Scored, size: int, least: float) -> str:
         part, rest = everything.part(order[:size]), everything.part(order[size:])
         calibration = fit_labels(part.log_probabilities, part.gold.tolist())
         records = [
-            Record("", "v", "a", "a" if right else "b", float(sure), 1.0, 1, 1)
-            for right, sure in zip(part.right, part.sure(calibration), strict=True)
+            Record(str(n), "v", "a", "a" if right else "b", float(sure), 1.0, 1, 1)
+            for n, (right, sure) in enumerate(zip(part.right, part.sure(calibration), strict=True))
         ]
-        found = choose_threshold(records, least, alike=True)
+        found = choose_threshold(records, least)
         if found is None or not found.guaranteed:
             none += 1
             continue
@@ -113,7 +111,7 @@ def guarantee(everything: Scored, size: int, least: float) -> str:
         covered.append(accepted.mean())
         broken += rest.right[accepted].mean() < least
     told = f"answers {100 * np.mean(covered):.1f} % of the rest" if covered else "answers nothing"
-    return f"{told}, broken in {broken} of {DRAWINGS} drawings (allowed {FAILS:.0%}), none found in {none}"
+    return f"{told}, broken in {broken} of {DRAWINGS} drawings (allowed {DELTA:.0%}), none found in {none}"
 
 
 def main(inside: int, tested: int) -> None:
@@ -133,7 +131,7 @@ def main(inside: int, tested: int) -> None:
           f"of {len(test.right):,}")  # fmt: skip
     raw, mended = (
         expected_calibration_error(test.sure(c).tolist(), test.right.astype(float).tolist())
-        for c in (Calibration(), calibration)
+        for c in (UNCALIBRATED, calibration)
     )
     print(f"temperature {calibration.temperature:.2f}; expected calibration error {100 * raw:.1f} % before, "
           f"{100 * mended:.1f} % after")  # fmt: skip
@@ -145,7 +143,8 @@ def main(inside: int, tested: int) -> None:
     print(f"out of scope, at {FALSE_ALARMS:.0%} false alarms by the validation part:")
     found = {part: signs(scored, calibration) for part, scored in asked.items()}
     for sign in found["valid"]:
-        least = alarm(found["valid"][sign])
+        least = scope(found["valid"][sign].tolist())
+        assert least is not None
         caught = {part: float((found[part][sign] < least).mean()) for part in found}
         exact = float((found["test oos"][sign] < np.quantile(found["test"][sign], FALSE_ALARMS)).mean())
         print(f"  {sign:<26} validation: {100 * caught['valid oos']:.1f} % found; "

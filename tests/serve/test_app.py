@@ -30,14 +30,14 @@ class Echo:
         self.kind = kind
 
     def answer(self, text: str) -> Answer:
-        return Answer(json.dumps({"asked": text}), 1.0, 1, 1)
+        return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1)
 
     def stream(self, text: str, stop: Sequence[str], most: int | None) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
         yield Answer(text, 1.0, 1, 1)
 
     def classify(self, text: str) -> Classification:
-        return Classification(text, 1.0, {text: 1.0}, 1, 1)
+        return Classification(text, {text: 1.0}, 1, 1)
 
 
 @pytest.fixture(params=["extract", "classify", "generate"])

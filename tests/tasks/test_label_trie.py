@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tunewright.tasks import LabelTrie, score_labels
+from tunewright.tasks import LabelSearch, LabelTrie, score_labels
+from tunewright.tasks.label_trie import REST
 
 END = 0
 LABELS = [[1, 2, END], [1, 3, END], [1, 2, 4, END], [5, END]]
@@ -51,7 +52,7 @@ def test_the_choices_along_a_label_are_the_trie_s_branches() -> None:
 def test_one_forward_pass_for_each_branching_node() -> None:
     model = TableModel()
     score_labels(LabelTrie(LABELS), model, [7])
-    assert model.asked == [(7,), (7, 1), (7, 1, 2)]
+    assert sorted(model.asked) == [(7,), (7, 1), (7, 1, 2)]
 
 
 def test_labels_that_part_at_once_need_one_forward_pass() -> None:
@@ -80,3 +81,53 @@ def test_extreme_logits_do_not_overflow() -> None:
 def test_labels_that_cannot_be_told_apart_are_refused(sequences: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="another"):
         LabelTrie(sequences)
+
+
+def many_labels(count: int, seed: int) -> list[list[int]]:
+    """Labels of two to five tokens from eight, none of which begins another."""
+    random = np.random.default_rng(seed)
+    drawn = {tuple(random.integers(1, 9, random.integers(2, 6)).tolist()) for _ in range(count)}
+    return [[*label, END] for label in sorted(drawn)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_not_asked_changes_neither_the_answer_nor_much_of_its_confidence(seed: int, temperature: float) -> None:
+    trie = LabelTrie(many_labels(120, seed))
+    whole, part = TableModel(), TableModel()
+    for prompt in ([7, n] for n in range(20)):
+        exact = score_labels(trie, whole, prompt)
+        found = score_labels(trie, part, prompt, temperature)
+        assert np.exp(found).sum() == pytest.approx(1, abs=1e-12)
+        best = int(exact.argmax())
+        assert found.argmax() == best
+        assert found[best] == exact[best]
+        right, near = (np.exp(s / temperature) / np.exp(s / temperature).sum() for s in (exact, found))
+        assert right[best] * (1 - REST) <= near[best] <= right[best] * (1 + REST)
+    if temperature <= 1:
+        assert len(part.asked) < 0.6 * len(whole.asked)
+
+
+def test_a_sure_model_is_asked_once_for_each_decision_of_its_answer() -> None:
+    trie = LabelTrie(many_labels(120, 0))
+    asked = []
+
+    def sure(ids: Sequence[int]) -> np.ndarray:
+        asked.append(tuple(ids))
+        logits = np.zeros(10, np.float32)
+        logits[sorted({label[len(ids) - 1] for label in many_labels(120, 0) if len(label) >= len(ids)})[-1]] = 40
+        return logits
+
+    score_labels(trie, sure, [7], 1.0)
+    assert len(asked) <= 5
+
+
+def test_a_search_is_settled_once_no_open_branch_is_likelier() -> None:
+    search = LabelSearch(LabelTrie(LABELS))
+    assert not search.settled
+    branch = search.pop()
+    assert branch.tokens == [1, 5]
+    search.take(branch, np.array([0.0, 3.0]))
+    assert search.settled
+    assert not search.done
+    assert search.best == 3

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.tasks import Example
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Dataset:
         return [example for examples in self.test.values() for example in examples]
 
 
-def evenly(examples: Sequence[Example], most: int) -> list[Example]:
+def evenly(rows: Sequence[_Row], most: int) -> list[_Row]:
     """At most `most` of them, evenly spaced."""
-    stride = max(1, len(examples) / most)
-    return [examples[int(stride * place)] for place in range(min(most, len(examples)))]
+    stride = max(1, len(rows) / most)
+    return [rows[int(stride * place)] for place in range(min(most, len(rows)))]
 
 
 def load_examples(path: Path) -> list[Example]:

@@ -138,13 +138,20 @@ def build_app(engine: Engine) -> FastAPI:
     def classify(request: ClassifyRequest) -> dict[str, Any]:
         _expect(engine, "classify")
         text = _text(request)
-        result = _in_context(lambda: engine.classify(text))
-        answer: dict[str, Any] = {
-            "label": result.label,
-            **bundle.flags(result.confidence),
-            "usage": _usage(result.prompt_tokens, result.answer_tokens),
+        if request.probabilities:
+            result = _in_context(lambda: engine.classify(text))
+            return {
+                "label": result.label,
+                **bundle.flags(result.confidence),
+                "usage": _usage(result.prompt_tokens, result.answer_tokens),
+                "probabilities": result.probabilities,
+            }
+        answer = _in_context(lambda: engine.answer(text))
+        return {
+            "label": answer.text,
+            **bundle.flags(answer.confidence),
+            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
-        return answer | ({"probabilities": result.probabilities} if request.probabilities else {})
 
     @app.post("/v1/extract")
     def extract(request: Asked) -> dict[str, Any]:

@@ -22,10 +22,13 @@ class TooLong(UserError):
 @dataclass(frozen=True)
 class Classification:
     label: str
-    confidence: float
     probabilities: dict[str, float]
     prompt_tokens: int
     answer_tokens: int
+
+    @property
+    def confidence(self) -> float:
+        return self.probabilities[self.label]
 
 
 class Engine:
@@ -57,7 +60,8 @@ class Engine:
             return self._model.answer_prompts(prompts)
 
     def classify(self, text: str) -> Classification:
-        """The label of one text, with the probability of every label; only of a model that classifies.
+        """The label of one text, with the probability of every label, which takes longer than its answer alone; only of
+        a model that classifies.
 
         Raises:
             TooLong: as in `answer`.
@@ -68,7 +72,7 @@ class Engine:
             probabilities = self._model.probabilities(prompt)
         label = max(probabilities, key=probabilities.__getitem__)
         tokens = self._model.token_counts[label]
-        return Classification(label, probabilities[label], probabilities, len(prompt), tokens)
+        return Classification(label, probabilities, len(prompt), tokens)
 
     def stream(self, text: str, stop: Sequence[str] = (), most: int | None = None) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.

@@ -6,15 +6,19 @@ model's next-token distribution is restricted to the children and renormalised:
 
     log P(label) = sum over the branching nodes on its path of  log softmax(logits[children])[child taken]
 
-The probabilities of all labels sum to one exactly. One forward pass is needed for each branching node, which for a
-small label set is often the root alone. The same function serves torch and ONNX Runtime: a model is only a callable
-from token ids to the logits of the next token.
+The probabilities of all labels sum to one exactly. One forward pass is needed for each branching node that is asked.
+The likeliest is asked first, and what is left when it weighs next to nothing need not be asked: for a sure answer one
+or two passes do, however many labels there are. The same search serves torch, one prompt at a time or many at once, and
+ONNX Runtime: a model is only a callable from token ids to the logits of the next token.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,28 +70,109 @@ class LabelTrie:
             node = node.children[token]
         return found
 
-    def branches(self) -> list[tuple[tuple[int, ...], _Node]]:
-        """Every branching node with the tokens that lead to it, parents before children, depth first."""
-        found: list[tuple[tuple[int, ...], _Node]] = []
 
-        def visit(path: tuple[int, ...], node: _Node) -> None:
-            if len(node.children) > 1:
-                found.append((path, node))
-            for token, child in node.children.items():
-                if len(child.labels) > 1:
-                    visit((*path, token), child)
-
-        visit((), self.root)
-        return found
+REST = 1e-3
+"""What the labels of branches that are not asked may weigh, of all labels."""
 
 
-def score_labels(trie: LabelTrie, model: NextTokenModel, prompt: Sequence[int]) -> Floats:
-    """log P(label | prompt) of every label, shape [labels]; the probabilities sum to one."""
-    scores = np.zeros(trie.size)
-    for path, node in trie.branches():
-        tokens = list(node.children)
-        logits = model([*prompt, *path])[tokens].astype(np.float64)
-        log_probs = logits - np.logaddexp.reduce(logits)
-        for log_prob, child in zip(log_probs, node.children.values(), strict=True):
-            scores[child.labels] += log_prob
-    return scores
+@dataclass(frozen=True)
+class Branch:
+    """A branching node that has not been asked."""
+
+    log_probability: float
+    path: tuple[int, ...]
+    """The tokens that lead to it, behind the prompt."""
+    node: _Node
+
+    @property
+    def tokens(self) -> list[int]:
+        """Those it decides between."""
+        return list(self.node.children)
+
+
+class LabelSearch:
+    """The labels' probabilities after one prompt, found branch by branch, the likeliest first."""
+
+    def __init__(self, trie: LabelTrie):
+        self.log_probabilities = np.full(trie.size, -np.inf)
+        """Of the labels that were reached; shape [labels]."""
+        self._open: list[tuple[float, int, Branch]] = []
+        """A heap; the number keeps branches that are equally likely in the order in which they were found."""
+        self._found = 0
+        self._reach(0.0, (), trie.root)
+
+    @property
+    def best(self) -> int:
+        """The number of the likeliest label that was reached."""
+        return int(self.log_probabilities.argmax())
+
+    @property
+    def settled(self) -> bool:
+        """Whether no label can be likelier than the best."""
+        return not self._open or self.log_probabilities[self.best] >= -self._open[0][0]
+
+    def pop(self) -> Branch:
+        """The likeliest open branch, which is to be asked now."""
+        return heapq.heappop(self._open)[2]
+
+    def take(self, branch: Branch, logits: npt.NDArray[Any]) -> None:
+        """What a model says at a branch.
+
+        Args:
+            logits: of its tokens, in their order.
+        """
+        exact = np.asarray(logits, np.float64)
+        steps = (exact - np.logaddexp.reduce(exact)).tolist()
+        for token, step, child in zip(branch.tokens, steps, branch.node.children.values(), strict=True):
+            self._reach(branch.log_probability + step, (*branch.path, token), child)
+
+    def rest(self, temperature: float) -> float:
+        """The most that the labels of open branches can weigh, of all labels, if log-probabilities are divided by the
+        temperature: above 1 that is where they share their branch's probability evenly, below where one has all of it.
+        """
+        found = np.exp(self.log_probabilities / temperature).sum()
+        left = sum(
+            math.exp(branch.log_probability / temperature) * max(1.0, len(branch.node.labels) ** (1 - 1 / temperature))
+            for _, _, branch in self._open
+        )
+        return float(left / (found + left))
+
+    def share_out(self) -> Floats:
+        """log P of every label; those of open branches share its probability evenly."""
+        for _, _, branch in self._open:
+            labels = branch.node.labels
+            self.log_probabilities[labels] = branch.log_probability - math.log(len(labels))
+        return self.log_probabilities
+
+    def _reach(self, log_probability: float, path: tuple[int, ...], node: _Node) -> None:
+        """Go on to the next decision or to the end of a label."""
+        while len(node.children) == 1:
+            ((token, node),) = node.children.items()
+            path = (*path, token)
+        if node.children:
+            self._found += 1
+            heapq.heappush(self._open, (-log_probability, self._found, Branch(log_probability, path, node)))
+        else:
+            self.log_probabilities[node.labels[0]] = log_probability
+
+    @property
+    def done(self) -> bool:
+        return not self._open
+
+
+def score_labels(
+    trie: LabelTrie, model: NextTokenModel, prompt: Sequence[int], temperature: float | None = None
+) -> Floats:
+    """log P(label | prompt) of every label, shape [labels]; the probabilities sum to one.
+
+    Args:
+        temperature: by which log-probabilities will be divided. With it, branches that then weigh less than `REST` in
+            all are not asked: the likeliest label is the same, and its confidence, but for that share at most.
+    """
+    search = LabelSearch(trie)
+    while not search.done:
+        if temperature is not None and search.settled and search.rest(temperature) <= REST:
+            break
+        branch = search.pop()
+        search.take(branch, model([*prompt, *branch.path])[branch.tokens])
+    return search.share_out()

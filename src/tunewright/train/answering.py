@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_writer import write_all
 from tunewright.models.writing import Rules, room_for, rules_of
-from tunewright.tasks import LabelTrie, Task
+from tunewright.tasks import LabelSearch, LabelTrie, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, on_device_of
@@ -66,28 +65,6 @@ def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> A
     return answer
 
 
-@dataclass
-class _Search:
-    prompt: list[int]
-    open: list[tuple[float, tuple[int, ...], Any]] = field(default_factory=list)
-    """Branches not yet asked: log-probability, the tokens that lead there, the trie's node."""
-    best: tuple[float, int] = (-math.inf, -1)
-
-    @property
-    def settled(self) -> bool:
-        return not self.open or self.best[0] >= max(self.open, key=lambda branch: branch[0])[0]
-
-    def reach(self, log_probability: float, path: tuple[int, ...], node: Any) -> None:
-        """Go on to the next decision or to the end of a label."""
-        while len(node.children) == 1:
-            ((token, node),) = node.children.items()
-            path = (*path, token)
-        if node.children:
-            self.open.append((log_probability, path, node))
-        elif log_probability > self.best[0]:
-            self.best = (log_probability, node.labels[0])
-
-
 def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, Any]], prompts: Sequence[list[int]],
                      trie: LabelTrie, at_once: int) -> list[tuple[int, float]]:  # fmt: skip
     """For each prompt the index of its likeliest label, and its probability.
@@ -106,34 +83,26 @@ def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, An
             for number, search in zip(
                 numbers, _search(model, collate, [prompts[i] for i in numbers], trie), strict=True
             ):
-                found[number] = search.best[1], math.exp(search.best[0])
+                found[number] = search.best, math.exp(search.log_probabilities[search.best])
     return found
 
 
-def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelTrie) -> list[_Search]:
-    searches = [_Search(prompt) for prompt in prompts]
-    for search in searches:
-        search.reach(0.0, (), trie.root)
-    while unsettled := [search for search in searches if not search.settled]:
-        asked = []
-        for search in unsettled:
-            likeliest = max(search.open, key=lambda branch: branch[0])
-            search.open.remove(likeliest)
-            asked.append(likeliest)
+def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelTrie) -> list[LabelSearch]:
+    searches = [LabelSearch(trie) for _ in prompts]
+    while unsettled := [(search, prompt) for search, prompt in zip(searches, prompts, strict=True)
+                        if not search.settled]:  # fmt: skip
+        asked = [search.pop() for search, _ in unsettled]
         # A row's number stands where its labelled token would, so that each is found again in the batch.
-        rows = [_row([*search.prompt, *path], number)
-                for number, (search, (_, path, _)) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
+        rows = [_row([*prompt, *branch.path], number)
+                for number, ((_, prompt), branch) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
         batch = on_device_of(model, collate(rows))
         numbers = batch.pop("labels")
-        offered = sorted({token for _, _, node in asked for token in node.children})
+        offered = sorted({token for branch in asked for token in branch.tokens})
         column = {token: place for place, token in enumerate(offered)}
-        logits = model(**batch, asked=numbers != IGNORED, offered=numbers.new_tensor(offered)).logits.double()
-        for row, number in zip(logits, numbers[numbers != IGNORED].tolist(), strict=True):
-            log_probability, path, node = asked[number]
-            tokens = list(node.children)
-            steps = row[[column[token] for token in tokens]].log_softmax(0).tolist()
-            for token, step in zip(tokens, steps, strict=True):
-                unsettled[number].reach(log_probability + step, (*path, token), node.children[token])
+        logits = model(**batch, asked=numbers != IGNORED, offered=numbers.new_tensor(offered)).logits.double().cpu()
+        for row, number in zip(logits.numpy(), numbers[numbers != IGNORED].tolist(), strict=True):
+            branch = asked[number]
+            unsettled[number][0].take(branch, row[[column[token] for token in branch.tokens]])
     return searches
 
 

@@ -125,7 +125,7 @@ class LabelScorer(_Prompted):
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
-        scores = self.log_probabilities(prompt)
+        scores = score_labels(self._trie, self._model, prompt, self._calibration.temperature)
         best = int(np.argmax(scores))
         label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
         return Answer(label, confidence, len(prompt), self.token_counts[label], uncalibrated=math.exp(scores[best]))
