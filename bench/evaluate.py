@@ -5,7 +5,8 @@
 
 All arms are the same adapter on the same prompts in one process, 32 at once but where told. Constrained generation is
 transformers' `generate` with `prefix_allowed_tokens_fn` over the trie of the labels' tokens; free generation stops at
-the end of the turn, and what it writes is right where it is the label.
+the end of the turn, and what it writes is right where it is the label. An adapter that was taught with `loss: labels`,
+as this one, is never taught what to write where nothing confines it.
 """
 
 from __future__ import annotations

@@ -193,6 +193,30 @@ def test_the_server_says_what_is_to_be_escalated(
         assert said["confidence"] == plain["confidence"]
 
 
+def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_path: Path) -> None:
+    import openai
+
+    from tunewright.serve.server import running_server
+
+    file = tmp_path / "keys.json"
+    made = tunewright("keys", "add", "shop", "--file", str(file), "--per-minute", "2")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    assert "shop" in tunewright("keys", "ls", "--file", str(file)).stdout
+    asked = {"model": "tickets", "messages": [{"role": "user", "content": "where is my parcel?"}]}
+    with running_server(short_run.latest("bundle"), "--keys", str(file)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
+        assert client.chat.completions.create(**asked).choices[0].message.content
+        assert client.models.list().data[0].id == "tickets"
+        with pytest.raises(openai.RateLimitError, match="2 times a minute"):
+            client.chat.completions.create(**asked)
+        with pytest.raises(openai.AuthenticationError, match="A key is needed"):
+            client.with_options(api_key="tw-other").models.list()
+        assert tunewright("keys", "rm", "shop", "--file", str(file)).returncode == 0
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+
+
 def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
     from tunewright.serve.server import running_server
 

@@ -17,13 +17,15 @@ from tests.documents.made import INVOICE, pdf
 from tunewright.documents import text_of
 from tunewright.evaluate.predictors import Answer, Pieces
 from tunewright.serve.app import build_app
-from tunewright.serve.body import MOST_BODY_BYTES, MOST_DOCUMENT_BYTES
+from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
+from tunewright.serve.guard import MOST_BODY_BYTES
 
 
 class Echo:
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8"), flags=lambda sure: {"confidence": sure, "escalate": None}
+        info=SimpleNamespace(name="echo", precision="int8"),
+        flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
     )
 
     def __init__(self, kind: str):

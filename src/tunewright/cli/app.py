@@ -11,6 +11,7 @@ from tunewright.cli import (
     doctor,
     gate,
     init,
+    keys,
     models,
     plan,
     recipes,
@@ -58,6 +59,7 @@ app.command("train")(train.train)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")

@@ -14,13 +14,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Only those may ask who have a key in this file: tunewright keys add")
+    ] = None,
+    most: Annotated[
+        int, typer.Option("--max-requests", min=1, help="Requests under way; further ones are told to come again.")
+    ] = 64,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU."""
     from tunewright.api import latest_bundle
+    from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
     from tunewright.spec import SPEC_FILE
 
     if (bundle / SPEC_FILE).is_file():
         bundle = latest_bundle(bundle)
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(bundle, host, port, threads)
+        serve_bundle(bundle, host, port, threads, Limits(keys, most))

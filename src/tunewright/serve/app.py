@@ -13,9 +13,12 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces
-from tunewright.export.bundle import Bundle
-from tunewright.serve.body import MOST_BODY_BYTES, Asked, LimitBody
+from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong
+from tunewright.serve.errors import error_body
+from tunewright.serve.guard import MOST_UNDER_WAY, Admission, CheckKey, LimitBody
+from tunewright.serve.keys import KeyRing
+from tunewright.serve.metrics import METRICS_TYPE, Metrics
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _Answer = TypeVar("_Answer")
+Flagged = Callable[[float | None, int, int], dict[str, Any]]
+"""(confidence, prompt tokens, answer tokens) -> what an answer says beside itself."""
 
 
 class ClassifyRequest(Asked):
@@ -89,15 +94,19 @@ class ApiError(Exception):
         super().__init__(message)
 
     def body(self) -> dict[str, Any]:
-        error = {"message": str(self), "type": "invalid_request_error", "param": self.param, "code": self.code}
-        return {"error": error}
+        return error_body(self.status, str(self), self.code, self.param)
 
 
-def build_app(engine: Engine) -> FastAPI:
-    """The application for one loaded bundle."""
+def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDER_WAY) -> FastAPI:
+    """The application for one loaded bundle.
+
+    Args:
+        keys: of those who may ask; None: everybody may.
+        most: requests under way; a further one is told to come again.
+    """
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse, StreamingResponse
+    from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
     bundle = engine.bundle
     info = bundle.info
@@ -115,8 +124,23 @@ def build_app(engine: Engine) -> FastAPI:
         reason = first["msg"].removeprefix("Value error, ")
         return JSONResponse(ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param).body(), 400)
 
-    too_large = ApiError(413, f"The request is larger than {MOST_BODY_BYTES >> 20} MiB.", "request_too_large")
-    app.add_middleware(LimitBody, most=MOST_BODY_BYTES, refuse=JSONResponse(too_large.body(), too_large.status))
+    # The last one added is the first one met.
+    metrics = Metrics()
+    app.add_middleware(Admission, most=most)
+    app.add_middleware(LimitBody)
+    if keys:
+        app.add_middleware(CheckKey, keys=keys)
+    app.add_middleware(metrics.measured)
+
+    def flagged(confidence: float | None, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+        """What every answer says beside itself."""
+        flags = bundle.flags(confidence)
+        metrics.answered(flags, prompt_tokens, answer_tokens)
+        return flags
+
+    @app.get("/metrics", include_in_schema=False)
+    async def told() -> PlainTextResponse:
+        return PlainTextResponse(metrics.text(), media_type=METRICS_TYPE)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -142,14 +166,14 @@ def build_app(engine: Engine) -> FastAPI:
             result = _in_context(lambda: engine.classify(text))
             return {
                 "label": result.label,
-                **bundle.flags(result.confidence),
+                **flagged(result.confidence, result.prompt_tokens, result.answer_tokens),
                 "usage": _usage(result.prompt_tokens, result.answer_tokens),
                 "probabilities": result.probabilities,
             }
         answer = _in_context(lambda: engine.answer(text))
         return {
             "label": answer.text,
-            **bundle.flags(answer.confidence),
+            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
 
@@ -160,7 +184,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _in_context(lambda: engine.answer(text))
         return {
             "record": json.loads(answer.text),
-            **bundle.flags(answer.confidence),
+            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
             "fields": answer.fields,
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -172,7 +196,7 @@ def build_app(engine: Engine) -> FastAPI:
         answer = _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
         return {
             "text": answer.text,
-            **bundle.flags(answer.confidence),
+            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
             "finish_reason": _finish(answer),
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
         }
@@ -189,14 +213,14 @@ def build_app(engine: Engine) -> FastAPI:
         pieces = _in_context(lambda: engine.stream(users[0].text, request.stop, request.most))
         if request.stream:
             usage = bool(request.stream_options and request.stream_options.include_usage)
-            return StreamingResponse(_events(pieces, bundle, usage=usage), media_type="text/event-stream")
+            return StreamingResponse(_events(pieces, info.name, flagged, usage=usage), media_type="text/event-stream")
         answer = _whole(pieces)
         message = {"message": {"role": "assistant", "content": answer.text, "refusal": None}, "logprobs": None}
         return {
             **_head("chat.completion", info.name),
             "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
             "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-            **bundle.flags(answer.confidence),
+            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
         }
 
     return app
@@ -214,11 +238,11 @@ def _whole(pieces: Pieces) -> Answer:
     return answer
 
 
-async def _events(pieces: Pieces, bundle: Bundle, *, usage: bool) -> AsyncIterator[str]:
+async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool) -> AsyncIterator[str]:
     """A streamed answer in OpenAI's form, as server-sent events."""
     from starlette.concurrency import iterate_in_threadpool
 
-    head = _head("chat.completion.chunk", bundle.info.name)
+    head = _head("chat.completion.chunk", model)
 
     def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -230,7 +254,7 @@ async def _events(pieces: Pieces, bundle: Bundle, *, usage: bool) -> AsyncIterat
             if isinstance(piece, str):
                 yield event({"content": piece})
                 continue
-            yield event({}, _finish(piece), **bundle.flags(piece.confidence))
+            yield event({}, _finish(piece), **flagged(piece.confidence, piece.prompt_tokens, piece.answer_tokens))
             if usage:
                 counts = _usage(piece.prompt_tokens, piece.answer_tokens)
                 yield f"data: {json.dumps({**head, 'choices': [], 'usage': counts})}\n\n"

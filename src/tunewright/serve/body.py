@@ -1,10 +1,9 @@
-"""What a request asks: a text, or a document that is made one; and how large a request may be."""
+"""What a request asks: a text, or a document that is made one."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,13 +12,6 @@ from tunewright.documents import text_of
 
 MOST_DOCUMENT_BYTES = 16 << 20
 """Bytes of a document in a request."""
-MOST_BODY_BYTES = 24 << 20
-"""Bytes of a request: such a document in base64, which takes a third more, and what stands around it."""
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Document(BaseModel):
@@ -71,36 +63,3 @@ class Asked(BaseModel):
             ModuleNotFoundError: a library of the [documents] extra is missing.
         """
         return text_of(self.document.name, self.document.content) if self.document else self.text or ""
-
-
-class LimitBody:
-    """ASGI middleware that refuses a request of more than some bytes without reading it to its end.
-
-    Args:
-        refuse: the application that answers such a request.
-    """
-
-    def __init__(self, app: App, most: int, refuse: App):
-        self._app, self._most, self._refuse = app, most, refuse
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._most:
-                await self._refuse(scope, receive, send)
-                return
-        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def replayed() -> Message:
-            return waiting.pop() if waiting else await receive()
-
-        await self._app(scope, replayed, send)

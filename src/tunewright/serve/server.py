@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -20,18 +21,35 @@ from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
 from tunewright.processes import end_with_parent, free_port
 from tunewright.progress import say
+from tunewright.serve.guard import MOST_UNDER_WAY
+from tunewright.serve.keys import KeyRing
 
 READY_SECONDS = 120.0
+DRAIN_SECONDS = 30
+"""That requests under way have to end, once the server is told to stop."""
 
 
-def serve(folder: Path, host: str, port: int, threads: int | None = None) -> None:
-    """Load a bundle and answer until interrupted.
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes on."""
+
+    keys: Path | None = None
+    """The file of those who may ask; None: everybody may."""
+    most: int = MOST_UNDER_WAY
+    """Requests under way; a further one is told to come again."""
+
+
+OPEN = Limits()
+
+
+def serve(folder: Path, host: str, port: int, threads: int | None = None, limits: Limits = OPEN) -> None:
+    """Load a bundle and answer until interrupted; what is under way then is answered first.
 
     Args:
         port: 0 takes any free port; the address is printed when the server is ready.
 
     Raises:
-        UserError: the folder is no bundle, or the port is taken.
+        UserError: the folder is no bundle, the port is taken, or the key file can't be read.
     """
     import uvicorn
 
@@ -39,6 +57,7 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None) -> Non
     from tunewright.serve.engine import Engine
 
     bundle = load_bundle(folder)
+    keys = KeyRing(limits.keys) if limits.keys else None
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -53,16 +72,21 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None) -> Non
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
     listener.listen(socket.SOMAXCONN)
-    app = build_app(Engine(bundle, threads))
+    app = build_app(Engine(bundle, threads), keys, limits.most)
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{bundle.info.name} ({bundle.info.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[str]:
+def running_server(folder: Path, *options: str) -> Iterator[str]:
     """A server on a free port of this machine, in a process of its own; yields its address.
+
+    Args:
+        options: further ones of its command line.
 
     Raises:
         UserError: it did not become ready; its last words are the reason.
@@ -70,8 +94,9 @@ def running_server(folder: Path) -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as log:
         port = free_port()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunewright.serve.server", str(folder), "--port", str(port)], stderr=log, stdout=log
-        )
+            [sys.executable, "-m", "tunewright.serve.server", str(folder), "--port", str(port), *options],
+            stderr=log, stdout=log,
+        )  # fmt: skip
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_ready(process, address, log)
@@ -105,10 +130,11 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--keys", type=Path)
     options = parser.parse_args()
     end_with_parent()
     try:
-        serve(options.bundle, options.host, options.port)
+        serve(options.bundle, options.host, options.port, limits=Limits(options.keys))
     except UserError as error:
         say(f"Error: {error.paragraph()}")
         return EXIT_USER

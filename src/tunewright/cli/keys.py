@@ -1,0 +1,45 @@
+"""`tunewright keys`: who may ask a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Keys of those who may ask a server: tunewright serve --keys FILE.", no_args_is_help=True)
+
+FileOption = Annotated[Path, typer.Option("--file", help="The key file; it holds hashes only.")]
+_FILE = Path("keys.json")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    file: FileOption = _FILE,
+    per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Requests it may send in a minute. (default: any number)")
+    ] = None,
+) -> None:
+    """Make a key. It is printed once; the file keeps its hash. A running server takes it at once."""
+    from tunewright.serve.keys import add_key
+
+    typer.echo(add_key(file, name, per_minute))
+
+
+@app.command("ls")
+def ls(file: FileOption = _FILE) -> None:
+    """List the keys' names."""
+    from tunewright.serve.keys import read_keys
+
+    for key in read_keys(file):
+        allowed = f"{key.per_minute} a minute" if key.per_minute else "any number"
+        typer.echo(f"{key.name}  made {key.created}, {allowed}")
+
+
+@app.command("rm")
+def rm(name: Annotated[str, typer.Argument(help="Whose key goes.")], file: FileOption = _FILE) -> None:
+    """Take a key away; a running server refuses it from the next request on."""
+    from tunewright.serve.keys import remove_key
+
+    remove_key(file, name)
