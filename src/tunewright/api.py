@@ -16,7 +16,7 @@ from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
-from tunewright.spec import Spec
+from tunewright.spec import SPEC_FILE, Spec
 
 if TYPE_CHECKING:
     from tunewright.evaluate.baseline import Forecast
@@ -201,6 +201,15 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
     from tunewright.serve.server import serve as serve_bundle
 
     serve_bundle(Path(bundle), host, port)
+
+
+def bundle_of(path: Path) -> Path:
+    """A bundle's folder: itself, or of a project the latest.
+
+    Raises:
+        UserError: it is a project that has none.
+    """
+    return latest_bundle(path) if (path / SPEC_FILE).is_file() else path
 
 
 def latest_bundle(project: Path) -> Path:

@@ -7,6 +7,7 @@ import typer
 from tunewright.cli import (
     assess,
     baseline,
+    batch,
     data,
     doctor,
     gate,
@@ -59,6 +60,7 @@ app.command("train")(train.train)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
 app.command("serve")(serve.serve)
+app.command("batch")(batch.batch)
 app.add_typer(keys.app, name="keys")
 app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")

@@ -22,12 +22,10 @@ def serve(
     ] = 64,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU."""
-    from tunewright.api import latest_bundle
+    from tunewright.api import bundle_of
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
-    from tunewright.spec import SPEC_FILE
 
-    if (bundle / SPEC_FILE).is_file():
-        bundle = latest_bundle(bundle)
+    folder = bundle_of(bundle)
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(bundle, host, port, threads, Limits(keys, most))
+        serve_bundle(folder, host, port, threads, Limits(keys, most))

@@ -53,7 +53,7 @@ def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]
                 yield future.result()
         except BrokenProcessPool:
             raise UserError(
-                "A process that was reading the data was killed.",
+                "A process that did a part of the work was killed.",
                 why="Most often memory has run out.",
                 fix="Free some memory, then type the same command again.",
             ) from None

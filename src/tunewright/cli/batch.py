@@ -1,0 +1,45 @@
+"""`tunewright batch`: answer a file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.options import JsonOption, print_json
+from tunewright.errors import EXIT_GATE
+
+
+def batch(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose latest bundle answers.")],
+    source: Annotated[Path, typer.Argument(help="A JSON Lines file: a text a line, or OpenAI's batch format.")],
+    target: Annotated[Path, typer.Argument(help="The output: an answer a line, in the same order.")],
+    machine: Annotated[str, typer.Option(help="The machine whose price is told, by its name in the price book.")] = (
+        "Standard_D2s_v5"
+    ),
+    json: JsonOption = False,
+) -> None:
+    """Answer every line of a file, on all cores or on the Ray cluster that RAY_ADDRESS names. Interrupted, the same
+    command goes on. Exit code 1 where a line has an error in the place of an answer."""
+    from tunewright.api import bundle_of
+    from tunewright.assess import price_book
+    from tunewright.serve.batch import answer_file
+
+    price = price_book(None).machine(machine).usd_per_hour
+    found = answer_file(bundle_of(bundle), source, target)
+    hours = 1e6 / found.per_second / 3600 if found.per_second else None
+    if json:
+        print_json(asdict(found) | {"per_second": found.per_second, "hours_per_million": hours})
+    else:
+        typer.echo(
+            f"{found.lines:,} lines, {found.refused:,} of them refused, {found.kept:,} answered before: {target}"
+        )
+        if hours:
+            typer.echo(
+                f"{found.per_second:,.1f} a second; a million would take {hours:,.1f} h, "
+                f"${hours * price:,.2f} on a machine like this at the price of {machine} (${price:.3f} an hour)."
+            )
+    if found.refused:
+        raise typer.Exit(EXIT_GATE)

@@ -1,0 +1,222 @@
+"""Answering a file: every line once, on all cores or on a Ray cluster, through interruptions.
+
+The input is cut into chunks of lines. A worker answers a chunk and writes it whole or not at all into a folder beside
+the output; what is there is not answered again. When all are there they become the output, in the input's order. A
+chunk's answers depend on its lines and the bundle alone, so whoever answers it writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunewright.artifacts import sha256_json, sha256_tree, write_json
+from tunewright.data.workers import each
+from tunewright.errors import UserError
+from tunewright.evaluate.predictors import Answer
+from tunewright.export.bundle import load_bundle
+from tunewright.processes import sole_writer
+from tunewright.progress import track
+from tunewright.serve.body import Asked
+from tunewright.serve.engine import Engine, TooLong
+
+CHUNK = 500
+"""Lines that are lost at most to a worker that is killed."""
+_JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What came of a file."""
+
+    lines: int
+    refused: int
+    """Lines that have an error in the place of an answer."""
+    kept: int
+    """Lines that were answered before an interruption."""
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Lines answered now, a second."""
+        return (self.lines - self.kept) / self.seconds if self.seconds else 0.0
+
+
+def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) -> Batch:
+    """Answer every line of a JSON Lines file, in order.
+
+    A line is an object with `text` (or `document`, as the server takes it), or one of OpenAI's batches, with
+    `custom_id` and `body.messages`. A line of the output has the `id` or `custom_id` of its input, else its `line`, and
+    the answer with its confidence, or `error`.
+
+    Args:
+        target: must not be there yet; `target.parts` beside it holds what is done so far.
+        chunk: lines that one worker answers at a time.
+
+    Raises:
+        UserError: there is no such file, the target is there, or `target.parts` belongs to another file or bundle.
+    """
+    if not source.is_file():
+        raise UserError("There is no such file.", where=source, fix="Give a JSON Lines file, a request a line.")
+    if target.exists():
+        raise UserError("The output is there already.", where=target, fix="Move it away, or name another file.")
+    load_bundle(bundle)
+    bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
+    started = time.monotonic()
+    chunks, lines = _chunks(source, chunk)
+    parts = target.resolve().with_name(f"{target.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    with sole_writer(parts):
+        _same_job(parts, bundle, source, chunk)
+        left = [one for one in chunks if not _part(parts, one.number).exists()]
+        kept = lines - sum(one.lines for one in left)
+        work = [(bundle, source, parts, one) for one in left]
+        with track("batch", lines, "lines") as tracker:
+            tracker.update(done := kept)
+            for count in each(_answer_chunk, work, small=len(left) < 2):
+                tracker.update(done := done + count)
+        refused = _join(parts, chunks, target)
+        shutil.rmtree(parts)
+    return Batch(lines, refused, kept, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    number: int
+    start: int
+    """Its first byte."""
+    first: int
+    """The number of its first line, from 1."""
+    lines: int
+
+
+def _chunks(source: Path, most: int) -> tuple[list[_Chunk], int]:
+    """(the chunks of a file, how many lines it has)."""
+    chunks: list[_Chunk] = []
+    start = offset = first = count = 0
+    with source.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not count:
+                start, first = offset, number
+            offset += len(line)
+            count += 1
+            if count == most:
+                chunks.append(_Chunk(len(chunks), start, first, count))
+                count = 0
+    if count:
+        chunks.append(_Chunk(len(chunks), start, first, count))
+    return chunks, sum(chunk.lines for chunk in chunks)
+
+
+def _same_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
+    """Note what the parts belong to, or refuse those of something else."""
+    found = source.stat()
+    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": chunk}
+    file = parts / _JOB
+    if not file.exists():
+        write_json(file, job)
+    elif json.loads(file.read_text("utf-8")) != job:
+        raise UserError(
+            "What is left of an earlier batch belongs to another input or bundle.", where=parts,
+            fix="Remove that folder, or name another output.",
+        )  # fmt: skip
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:07}.jsonl"
+
+
+def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk) -> int:
+    """Answer a chunk and write it; returns its number of lines. Runs in a worker."""
+    engine = _engine(bundle)
+    target = _part(parts, chunk.number)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        for number, line in _lines(source, chunk):
+            stream.write(json.dumps(answer_line(engine, number, line), ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(target)
+    return chunk.lines
+
+
+def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
+    with source.open("rb") as stream:
+        stream.seek(chunk.start)
+        for number in range(chunk.first, chunk.first + chunk.lines):
+            yield number, stream.readline()
+
+
+@lru_cache(maxsize=1)
+def _engine(bundle: Path) -> Engine:
+    """One a worker. It uses one thread: workers side by side do more than threads that wait for each other, and sums
+    come out alike wherever they are made."""
+    return Engine(load_bundle(bundle), threads=1)
+
+
+def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:
+    """The output for one line of the input."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return _refused({"line": number}, "invalid_json", "The line is not JSON.")
+    if not isinstance(row, dict):
+        return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
+    name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
+    try:
+        answer = engine.answer(_asked(row).read())
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        return _refused(name, "invalid_value", reason)
+    except TooLong as error:
+        return _refused(name, "context_length_exceeded", error.paragraph())
+    except UserError as error:
+        return _refused(name, "invalid_document", error.paragraph())
+    return {**name, **_said(engine, answer)}
+
+
+def _asked(row: dict[str, Any]) -> Asked:
+    """What a line asks: its text or document, or the one message of the user."""
+    if "body" not in row:
+        return Asked.model_validate({key: row[key] for key in ("text", "document") if key in row})
+    messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
+    said = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
+    return Asked.model_validate({"text": said[0] if len(said) == 1 else None})
+
+
+def _said(engine: Engine, answer: Answer) -> dict[str, Any]:
+    flags = engine.bundle.flags(answer.confidence)
+    match engine.kind:
+        case "classify":
+            return {"label": answer.text, **flags}
+        case "extract":
+            return {"record": json.loads(answer.text), **flags, "fields": answer.fields}
+        case _:
+            return {"text": answer.text, **flags, "finish_reason": "length" if answer.cut else "stop"}
+
+
+def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+    return {**name, "error": {"code": code, "message": message}}
+
+
+def _join(parts: Path, chunks: Sequence[_Chunk], target: Path) -> int:
+    """Make the parts one file; returns how many of its lines are errors."""
+    fresh, refused = parts / target.name, 0
+    with fresh.open("wb") as stream:
+        for chunk in chunks:
+            content = _part(parts, chunk.number).read_bytes()
+            refused += sum('"error"' in line and "error" in json.loads(line) for line in content.decode().splitlines())
+            stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(target)
+    return refused

@@ -1,0 +1,172 @@
+"""Answering files. The engine is a stand-in that answers with what it was asked; tests/model ask a real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.test_app import Echo
+from tunewright.errors import UserError
+from tunewright.evaluate.predictors import Answer
+from tunewright.serve import batch
+from tunewright.serve.batch import Batch, answer_file, answer_line
+from tunewright.serve.engine import TooLong
+
+
+class Counting(Echo):
+    """Counts what it is asked, and fails at some text as a process that is killed does."""
+
+    def __init__(self, kind: str = "classify", dies_at: str = ""):
+        super().__init__(kind)
+        self.asked: list[str] = []
+        self._dies_at = dies_at
+
+    def answer(self, text: str) -> Answer:
+        if text == self._dies_at:
+            raise KeyboardInterrupt
+        if text.startswith("long"):
+            raise TooLong("The request has 9 tokens, this model takes 5.")
+        self.asked.append(text)
+        return super().answer(text)
+
+
+def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], *, small: bool) -> Iterator[Any]:  # noqa: ARG001
+    return (function(*part) for part in parts)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counting]:
+    """Puts an engine in the place of the bundle's, in this process."""
+
+    def made(**settings: Any) -> Counting:
+        found = Counting(**settings)
+        monkeypatch.setattr(batch, "_engine", lambda _: found)
+        return found
+
+    monkeypatch.setattr(batch, "load_bundle", lambda _: None)
+    monkeypatch.setattr(batch, "each", here)
+    return made
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "weights").write_text("w")
+    return tmp_path / "bundle"
+
+
+def written(folder: Path, count: int) -> Path:
+    file = folder / "in.jsonl"
+    file.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(count)))
+    return file
+
+
+def labels(file: Path) -> list[str]:
+    return [json.loads(line)["label"] for line in file.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_every_line_is_answered_once_and_in_order(count: int, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    asked = engine()
+    found = answer_file(bundle, written(tmp_path, count), tmp_path / "out.jsonl", chunk=3)
+    assert (found.lines, found.refused, found.kept) == (count, 0, 0)
+    assert labels(tmp_path / "out.jsonl") == asked.asked == [f"text {n}" for n in range(count)]
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_after_a_kill_only_what_is_missing_is_asked(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    source, target = written(tmp_path, 8), tmp_path / "out.jsonl"
+    engine(dies_at="text 4")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    assert not target.exists()
+    asked = engine()
+    found = answer_file(bundle, source, target, chunk=3)
+    assert (found.lines, found.kept) == (8, 3)
+    assert asked.asked == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off is answered from its start"
+    assert labels(target) == [f"text {n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("changed", ["input", "bundle"])
+def test_parts_of_another_job_are_not_mixed_in(changed: str, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    source, target = written(tmp_path, 8), tmp_path / "out.jsonl"
+    engine(dies_at="text 4")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    if changed == "input":
+        source.write_text(source.read_text() + '{"text": "more"}\n')
+    else:
+        (bundle / "weights").write_text("v")
+    engine()
+    with pytest.raises(UserError, match="belongs to another input or bundle"):
+        answer_file(bundle, source, target, chunk=3)
+    assert not target.exists()
+
+
+def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine()
+    (tmp_path / "out.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="there already"):
+        answer_file(bundle, written(tmp_path, 1), tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    with pytest.raises(UserError, match="no such file"):
+        answer_file(bundle, tmp_path / "absent.jsonl", tmp_path / "new.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "code"),
+    [
+        (b"{", {"line": 7}, "invalid_json"),
+        (b"", {"line": 7}, "invalid_json"),
+        (b"[1]", {"line": 7}, "invalid_json"),
+        (b"\xff", {"line": 7}, "invalid_json"),
+        (b'{"id": "a"}', {"id": "a"}, "invalid_value"),
+        (b'{"id": "a", "text": " "}', {"id": "a"}, "invalid_value"),
+        (b'{"id": "a", "text": 5}', {"id": "a"}, "invalid_value"),
+        (b'{"text": "long text"}', {"line": 7}, "context_length_exceeded"),
+        (b'{"custom_id": "c", "body": {"messages": []}}', {"custom_id": "c"}, "invalid_value"),
+        (b'{"custom_id": "c", "body": 5}', {"custom_id": "c"}, "invalid_value"),
+        (b'{"id": "d", "document": {"name": "a.pdf", "content": "JVBERi0="}}', {"id": "d"}, "invalid_document"),
+    ],
+)
+def test_a_line_that_cannot_be_answered_has_an_error_in_its_place(line: bytes, name: dict, code: str) -> None:
+    found = answer_line(Counting(), 7, line)  # type: ignore[arg-type]
+    assert found.pop("error")["code"] == code
+    assert found == name
+
+
+def test_refused_lines_are_counted_and_nothing_else_suffers(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine()
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n{\n{"text": "the word \\"error\\""}\n{"text": "b"}')
+    found = answer_file(bundle, source, tmp_path / "out.jsonl")
+    assert (found.lines, found.refused) == (4, 1)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [row.get("label") for row in rows] == ["a", None, 'the word "error"', "b"]
+    assert rows[1]["error"]["code"] == "invalid_json"
+
+
+def test_openais_batch_format_is_taken() -> None:
+    body = {"model": "x", "messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hello"}]}
+    line = json.dumps({"custom_id": "c-1", "method": "POST", "url": "/v1/chat/completions", "body": body}).encode()
+    said = {"confidence": 1.0, "escalate": True, "in_scope": None}
+    assert answer_line(Counting(), 1, line) == {"custom_id": "c-1", "label": "hello", **said}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "more"), [("extract", "record", {"fields": {}}), ("generate", "text", {"finish_reason": "stop"})]
+)
+def test_records_and_texts_are_answered_too(kind: str, key: str, more: dict[str, Any]) -> None:
+    found = answer_line(Counting(kind), 1, b'{"id": 5, "text": "hello"}')  # type: ignore[arg-type]
+    assert found["id"] == 5
+    assert found[key]
+    assert more.items() <= found.items()
+
+
+def test_the_speed_is_that_of_what_was_answered_now() -> None:
+    assert Batch(lines=100, refused=0, kept=40, seconds=3.0).per_second == 20
+    assert Batch(lines=0, refused=0, kept=0, seconds=0.0).per_second == 0
