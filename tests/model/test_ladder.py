@@ -10,6 +10,7 @@ import pytest
 
 import tunewright as tw
 from tests.model.conftest import SHORT, ShortRun, tunewright
+from tunewright.ladder import next_step
 from tunewright.models.resolve import resolve
 
 EASY = ["goal.accuracy=0.01", "goal.margin=0.9", "goal.p95_ms=100000"]
@@ -40,21 +41,39 @@ def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
 def test_a_small_model_that_misses_a_target_is_followed_by_the_next(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small)
     first, second = report["ladder"]["rungs"]
-    assert (first["model"], second["model"]) == (str(small), "smollm2-135m")
+    assert (first["model"], second["model"], report["ladder"]["best"]) == (small.name, *["smollm2-135m"] * 2)
     assert any("accuracy on unseen_phrasing" in missed for missed in first["missed"])
     assert report["ladder"]["next"] is None
     # The second is the job of the short run: nothing of it is done again.
     assert report["verdict"] == short_run.report["verdict"]
 
 
-def test_one_that_passes_ends_the_ladder_and_the_next_is_priced(short_run: ShortRun, small: Path) -> None:
+def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small, *EASY)
     (only,) = report["ladder"]["rungs"]
-    assert (only["model"], only["missed"]) == (str(small), [])
-    following = report["ladder"]["next"]
-    assert following["model"] == "smollm2-135m"
-    assert "on this machine, or " in following["training"]
-    assert "a month on 1 x Standard_" in following["serving"]
+    assert only["ends"] == "Something simpler is good enough, so nothing larger is tried."
+    assert (report["verdict"]["good_enough"], report["ladder"]["next"]) == ("svm", None)
+    spec = tw.load_spec(short_run.project, [f"models=[{small}, smollm2-135m]", *SHORT, *EASY])
+    found = tw.run(spec).ladder
+    assert found
+    assert found.told[-1].endswith(only["ends"])
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "serving"),
+    [
+        ("smollm2-135m", "on this machine, or ", "a month on 1 x Standard_"),
+        ("mistral-7b", " on Standard_", " a month on "),
+        ("no-such/model", "can't be told here", "neither"),
+    ],
+)
+def test_the_next_step_is_priced(
+    model: str, training: str, serving: str, short_run: ShortRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    report = tw.run(tw.load_spec(short_run.project, SHORT))
+    found = next_step(tw.load_spec(short_run.project, [f"model={model}", *SHORT]), report)
+    assert (found.model, training in found.training, serving in found.serving) == (model, True, True), found
 
 
 def test_a_wrong_name_further_up_is_told_before_anything_is_trained(short_run: ShortRun, small: Path) -> None:
@@ -62,10 +81,3 @@ def test_a_wrong_name_further_up_is_told_before_anything_is_trained(short_run: S
     assert done.returncode == 2
     assert "phi-3-mini" in done.stderr
     assert "train" not in done.stderr.split("phi-3-mni")[0]
-
-
-def test_the_python_api_says_how_it_came_to_a_model(short_run: ShortRun, small: Path) -> None:
-    spec = tw.load_spec(short_run.project, [f"models=[{small}, smollm2-135m]", *SHORT, *EASY])
-    report = tw.run(spec)
-    assert report.ladder
-    assert report.ladder.told[0].endswith("meets every target.")
