@@ -33,13 +33,11 @@ def batch(
     if json:
         print_json(asdict(found) | {"per_second": found.per_second, "hours_per_million": hours})
     else:
-        typer.echo(
-            f"{found.lines:,} lines, {found.refused:,} of them refused, {found.kept:,} answered before: {target}"
-        )
+        typer.echo(f"{target}: {found.lines:,} lines, {found.refused:,} refused, {found.kept:,} answered before.")
         if hours:
             typer.echo(
-                f"{found.per_second:,.1f} a second; a million would take {hours:,.1f} h, "
-                f"${hours * price:,.2f} on a machine like this at the price of {machine} (${price:.3f} an hour)."
+                f"{found.per_second:,.1f} a second, the start included; a million would take {hours:,.1f} h, which is "
+                f"${hours * price:,.2f} on a {machine} (${price:.3f} an hour) as fast as this machine."
             )
     if found.refused:
         raise typer.Exit(EXIT_GATE)
