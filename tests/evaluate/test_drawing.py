@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import example, make_spec, unalike
+from tunewright.artifacts import write_jsonl
+from tunewright.evaluate.steps import drawing_of
+from tunewright.train.history import CURVE
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    write_jsonl(tmp_path / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": True}])
+    return tmp_path
+
+
+def test_copies_and_groups_are_one_drawing(train: Path) -> None:
+    text = unalike("a")
+    validation = [
+        example(text), example(text.upper(), group=None), example(unalike("b"), group="shop"),
+        example(unalike("c"), group="shop"), example(unalike("d")),
+    ]  # fmt: skip
+    found = drawing_of(make_spec(), validation, train)
+    copy, other, first, second, alone = (found.unit[each.meta.id] for each in validation)
+    assert copy == other
+    assert first == second
+    assert len({copy, first, alone}) == 3
+    assert found.doubt == ""
+
+
+def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
+    spec = make_spec(data={"train": "train.jsonl", "time": "day"})
+    assert "newer than the validation part" in drawing_of(spec, [], train).doubt
+
+
+def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
+    write_jsonl(train / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": False}])
+    assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
