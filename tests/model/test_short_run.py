@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -133,6 +134,15 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
         labels = tw.load_spec(short_run.project).task.labels
         assert reply.choices[0].message.content in labels
         assert reply.usage and reply.usage.completion_tokens > 0
+        asked = client.chat.completions.create(
+            model="tickets", messages=[{"role": "user", "content": "where is my parcel?"}], logprobs=True,
+            top_logprobs=3, seed=1,
+        ).choices[0]  # fmt: skip
+        assert asked.logprobs and asked.logprobs.content
+        (label,) = asked.logprobs.content
+        assert label.token == asked.message.content == label.top_logprobs[0].token
+        assert math.exp(label.logprob) == pytest.approx(reply.model_extra["confidence"], rel=2e-3)
+        assert sum(math.exp(other.logprob) for other in label.top_logprobs) <= 1
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
         with pytest.raises(openai.BadRequestError, match="tokens"):

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tests.conftest import python
 from tests.documents.made import INVOICE, pdf
 from tunewright.documents import text_of
-from tunewright.evaluate.predictors import Answer, Pieces
+from tunewright.evaluate.predictors import Answer, Pieces, Token
 from tunewright.serve.app import build_app
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
@@ -36,7 +36,7 @@ class Echo:
 
     def stream(self, text: str, stop: Sequence[str], most: int | None) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
-        yield Answer(text, 1.0, 1, 1)
+        yield Answer(text, 1.0, 1, 1, tokens=[Token(text, -0.5)])
 
     def classify(self, text: str) -> Classification:
         return Classification(text, {text: 1.0}, 1, 1)
@@ -162,6 +162,31 @@ def test_a_missing_library_is_the_servers_fault(
     error = refusal(client, route, document("in.pdf", pdf(INVOICE)), status=501)
     assert "pip install 'tunewright[documents]'" in error["message"]
     assert asked(client, route, {"text": "still here"}) == "still here"
+
+
+def chat(client: TestClient, **more: Any) -> Any:
+    body = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], **more}
+    return client.post("/v1/chat/completions", json=body)
+
+
+def test_log_probabilities_are_told_where_they_are_asked_for(client: TestClient, route: str) -> None:
+    assert chat(client).json()["choices"][0]["logprobs"] is None
+    said = chat(client, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
+    likeliest = [{"token": "hello", "logprob": 0.0, "bytes": [104, 101, 108, 108, 111]}] if route == "classify" else []
+    assert said["content"] == [
+        {"token": "hello", "logprob": -0.5, "bytes": [104, 101, 108, 108, 111], "top_logprobs": likeliest}
+    ]
+
+
+def test_likeliest_tokens_without_log_probabilities_are_refused(client: TestClient) -> None:
+    answer = chat(client, top_logprobs=2)
+    assert answer.status_code == 400
+    assert "top_logprobs needs logprobs" in answer.json()["error"]["message"]
+    assert chat(client, logprobs=True, top_logprobs=21).status_code == 400
+
+
+def test_sampling_settings_are_accepted(client: TestClient) -> None:
+    assert chat(client, seed=7, temperature=0.2, top_p=0.9, user="me", presence_penalty=1).status_code == 200
 
 
 def test_reading_documents_loads_neither_torch_nor_scikit_learn() -> None:

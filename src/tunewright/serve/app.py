@@ -4,15 +4,16 @@ routes."""
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from tunewright.errors import UserError, missing_extra
-from tunewright.evaluate.predictors import Answer, Pieces
+from tunewright.evaluate.predictors import Answer, Pieces, Token
 from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong
 from tunewright.serve.errors import error_body
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _Answer = TypeVar("_Answer")
+SMALLEST = 1e-300
+"""The least probability whose logarithm is told."""
 Flagged = Callable[[float | None, int, int], dict[str, Any]]
 """(confidence, prompt tokens, answer tokens) -> what an answer says beside itself."""
 
@@ -80,6 +83,17 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
+    logprobs: bool = False
+    """Whether the answer lists its tokens' log-probabilities: a label is one token, and its probability is the
+    confidence. Not of streamed answers."""
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    """Of a label, so many of the likeliest with theirs."""
+
+    @model_validator(mode="after")
+    def _asked_for(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
 
     @property
     def most(self) -> int | None:
@@ -215,7 +229,15 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
             usage = bool(request.stream_options and request.stream_options.include_usage)
             return StreamingResponse(_events(pieces, info.name, flagged, usage=usage), media_type="text/event-stream")
         answer = _whole(pieces)
-        message = {"message": {"role": "assistant", "content": answer.text, "refusal": None}, "logprobs": None}
+        likeliest: list[Token] = []
+        if request.top_logprobs and engine.kind == "classify":
+            found = engine.classify(users[0].text).probabilities
+            ranked = sorted(found, key=lambda label: -found[label])[: request.top_logprobs]
+            likeliest = [Token(label, math.log(max(found[label], SMALLEST))) for label in ranked]
+        message = {
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "logprobs": _log_probabilities(answer.tokens, likeliest) if request.logprobs else None,
+        }
         return {
             **_head("chat.completion", info.name),
             "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
@@ -230,6 +252,16 @@ def _expect(engine: Engine, kind: str) -> None:
     """Refuse a route that is not this model's."""
     if engine.kind != kind:
         raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
+
+
+def _log_probabilities(tokens: Sequence[Token], likeliest: Sequence[Token]) -> dict[str, Any]:
+    """In OpenAI's form; none of an answer that was put together from several."""
+
+    def told(token: Token) -> dict[str, Any]:
+        return {"token": token.text, "logprob": token.log_probability, "bytes": list(token.text.encode())}
+
+    content = [{**told(token), "top_logprobs": [told(other) for other in likeliest]} for token in tokens]
+    return {"content": content or None, "refusal": None}
 
 
 def _whole(pieces: Pieces) -> Answer:

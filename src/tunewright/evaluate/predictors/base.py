@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Token(NamedTuple):
+    """A piece of an answer that was decided at once."""
+
+    text: str
+    log_probability: float
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,9 @@ class Answer:
     """Whether it had to be ended, because it grew too long."""
     uncalibrated: float | None = None
     """What a language model's confidence was before calibration."""
+    tokens: Sequence[Token] = ()
+    """Of what a language model wrote, its pieces as it wrote them, or the label as one; none where the answer was put
+    together."""
 
 
 Pieces = Generator[str | Answer, None, None]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
-from tunewright.evaluate.predictors.base import Answer, Pieces
+from tunewright.evaluate.predictors.base import Answer, Pieces, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
@@ -128,7 +128,10 @@ class LabelScorer(_Prompted):
         scores = score_labels(self._trie, self._model, prompt, self._calibration.temperature)
         best = int(np.argmax(scores))
         label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
-        return Answer(label, confidence, len(prompt), self.token_counts[label], uncalibrated=math.exp(scores[best]))
+        return Answer(
+            label, confidence, len(prompt), self.token_counts[label], uncalibrated=math.exp(scores[best]),
+            tokens=(Token(label, math.log(confidence)),),
+        )  # fmt: skip
 
 
 class TextGenerator(_Prompted):
@@ -172,7 +175,11 @@ class TextGenerator(_Prompted):
     def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
         confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0
         text = self._task.canonical(self._decode(writer.ids))
-        return self._calibrated(Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut))
+        ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
+        tokens = _tokens(self._decode(writer.ids), ends, writer.log_probabilities)
+        return self._calibrated(
+            Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut, tokens=tokens)
+        )
 
 
 def settled(text: str, stop: Sequence[str]) -> str:
@@ -237,7 +244,19 @@ class RecordReader(_Prompted):
         ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
-        return Answer(self._task.of_portion(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut)
+        return Answer(
+            self._task.of_portion(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut,
+            tokens=_tokens(text, ends, writer.log_probabilities),
+        )  # fmt: skip
+
+
+def _tokens(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> list[Token]:
+    """The pieces of a text; `ends` as in `_confidences`."""
+    starts = [0, *ends[:-1]]
+    return [
+        Token(text[start:end], log_probability)
+        for start, end, log_probability in zip(starts, ends, log_probabilities, strict=True)
+    ]
 
 
 def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:
