@@ -38,6 +38,8 @@ from tunewright.models.ort_model import OrtNextToken
 from tunewright.progress import track
 
 DRAWINGS = 200
+WARM = 2.0
+"""A temperature at which what is unlike all labels is told better (Liang et al. 2018, for images)."""
 Numbers = np.ndarray
 
 
@@ -83,11 +85,12 @@ def ask(name: str, bundle: Path, texts: Sequence[str], labels: Sequence[str]) ->
 
 def signs(scored: Scored, calibration: Calibration) -> dict[str, Numbers]:
     """What may tell a request out of scope: the lower the likelier."""
-    log_p = scored.log_probabilities
+    warm = Calibration(temperature=WARM).of_labels(scored.log_probabilities)
     return {
         "confidence": scored.sure(calibration),
-        "confidence, uncalibrated": np.exp(log_p.max(1)),
-        "minus the entropy": (np.exp(log_p) * log_p).sum(1),
+        "confidence, uncalibrated": scored.sure(UNCALIBRATED),
+        f"confidence at temperature {WARM:g}": warm.max(1),
+        f"minus the entropy at {WARM:g}": (warm * np.log(np.maximum(warm, 1e-300))).sum(1),
         "energy of the first token": scored.energy,
     }
 
@@ -147,7 +150,7 @@ def main(inside: int, tested: int) -> None:
         assert least is not None
         caught = {part: float((found[part][sign] < least).mean()) for part in found}
         exact = float((found["test oos"][sign] < np.quantile(found["test"][sign], FALSE_ALARMS)).mean())
-        print(f"  {sign:<26} validation: {100 * caught['valid oos']:.1f} % found; "
+        print(f"  {sign:<29} validation: {100 * caught['valid oos']:.1f} % found; "
               f"test: {100 * caught['test oos']:.1f} % found at {100 * caught['test']:.1f} % false alarms, "
               f"{100 * exact:.1f} % at 5 %")  # fmt: skip
 
