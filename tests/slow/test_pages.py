@@ -60,7 +60,8 @@ def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) ->
     titles = page.locator("h2").all_inner_texts()
     expected = [
         "Why", "All ways of answering", "What the saving hinges on", "Accuracy",
-        "If it answered only what it is sure of", "Parity: is the served model", "What gpt-4o answers today",
+        "If it answered only what it is sure of", "Is it as sure as it should be?", "Parity: is the served model",
+        "What gpt-4o answers today",
         "Where the served model goes wrong", "Training", "Data", "How this was made",
     ]  # fmt: skip
     assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
