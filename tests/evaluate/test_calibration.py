@@ -76,6 +76,18 @@ def test_too_few_examples_change_nothing() -> None:
     assert UNCALIBRATED.of_answer(0.123) == 0.123
 
 
+def test_copies_count_as_one() -> None:
+    scores, gold = drawn(3.0, count=200)
+    tenfold = fit_labels(np.repeat(scores, 10, 0), np.repeat(gold, 10).tolist(), [0.1] * 2000)
+    assert tenfold.temperature == pytest.approx(fit_labels(scores, gold).temperature, rel=1e-3)
+    few = fit_labels(np.repeat(scores[:8], 10, 0), np.repeat(gold[:8], 10).tolist(), [0.1] * 80)
+    assert few == UNCALIBRATED, "eighty rows of eight are eight"
+    sure, worth = [0.9, 0.2] * 100, [1.0, 0.5] * 100
+    weighted = fit_answers(sure * 10, worth * 10, [0.1] * 2000)
+    plain = fit_answers(sure, worth)
+    assert (weighted.temperature, weighted.bias) == pytest.approx((plain.temperature, plain.bias), rel=1e-2)
+
+
 def test_a_written_answers_probability_becomes_what_it_is_worth() -> None:
     """The product of many tokens' probabilities is far below the chance that a record is right."""
     random = np.random.default_rng(0)

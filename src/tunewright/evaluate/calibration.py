@@ -20,7 +20,7 @@ from tunewright.artifacts import write_json
 
 CALIBRATION = "calibration.json"
 MIN_EXAMPLES = 20
-"""With fewer validation examples confidence stays as the model gives it."""
+"""With fewer independent validation examples confidence stays as the model gives it."""
 BINS = 15
 """Of the expected calibration error, as in Guo et al."""
 FALSE_ALARMS = 0.05
@@ -72,45 +72,51 @@ def load_calibration(bundle: Path) -> Calibration:
     return Calibration.model_validate_json(file.read_text("utf-8")) if file.exists() else UNCALIBRATED
 
 
-def fit_labels(log_probabilities: Floats, gold: Sequence[int]) -> Calibration:
+def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence[float] | None = None) -> Calibration:
     """The temperature that makes the right labels likeliest.
 
     Args:
         log_probabilities: shape [examples, labels].
         gold: the right label's number, shape [examples].
+        weights: what each example counts, shape [examples]; of those that are right or wrong together, copies or rows
+            of one group, all count as one. One each by default.
     """
     from scipy.optimize import minimize_scalar
 
-    if len(gold) < MIN_EXAMPLES:
+    counts = np.ones(len(gold)) if weights is None else np.asarray(weights, float)
+    if round(counts.sum()) < MIN_EXAMPLES:
         return UNCALIBRATED
     rows = np.arange(len(gold))
 
     def loss(log_temperature: float) -> float:
         scaled = log_probabilities / np.exp(log_temperature)
         likely = scaled[rows, gold] - np.logaddexp.reduce(scaled, axis=1)
-        return float(-likely.mean() + _prior(len(gold), log_temperature))
+        return float(-np.average(likely, weights=counts) + _prior(counts.sum(), log_temperature))
 
     found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
     return Calibration(temperature=float(np.exp(found.x)))
 
 
-def fit_answers(probabilities: Sequence[float], worth: Sequence[float]) -> Calibration:
+def fit_answers(probabilities: Sequence[float], worth: Sequence[float],
+                weights: Sequence[float] | None = None) -> Calibration:  # fmt: skip
     """The temperature and bias that make the probability of a written answer what it is worth on average.
 
     Args:
         probabilities: the model's, of each answer.
         worth: of each answer, 0 to 1.
+        weights: as in `fit_labels`.
     """
     from scipy.optimize import minimize
 
-    if len(worth) < MIN_EXAMPLES:
+    counts = np.ones(len(worth)) if weights is None else np.asarray(weights, float)
+    if round(counts.sum()) < MIN_EXAMPLES:
         return UNCALIBRATED
     odds, aim = _log_odds(probabilities), np.asarray(worth, float)
 
     def loss(at: Floats) -> float:
         scaled = odds / np.exp(at[0]) + at[1]
         cross_entropy = np.logaddexp(0, scaled) - aim * scaled
-        return float(cross_entropy.mean() + _prior(len(aim), at[0], at[1] / 2))
+        return float(np.average(cross_entropy, weights=counts) + _prior(counts.sum(), at[0], at[1] / 2))
 
     found = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-3.0, 3.0), (-10.0, 10.0)])
     return Calibration(temperature=float(np.exp(found.x[0])), bias=float(found.x[1]))
@@ -127,7 +133,7 @@ def scope(confidence: Sequence[float]) -> float | None:
     return sorted(confidence)[rank - 1] if rank else None
 
 
-def _prior(examples: int, *standardised: float) -> float:
+def _prior(examples: float, *standardised: float) -> float:
     """Minus the log of a normal prior, an example's share: a few answers that are all right must not make a model sure
     of everything."""
     return sum(value**2 for value in standardised) / 2 / examples
