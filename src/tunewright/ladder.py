@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tunewright.assess.hosting import Hosting, cheapest_hosting
+from tunewright.assess.hosting import Hosting, hosting_of
 from tunewright.assess.prices import price_book
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
@@ -112,7 +112,7 @@ def _rung(model: str, verdict: Mapping[str, Any]) -> Rung:
     missed = [target for target in verdict["targets"] if not target["met"]]
     ends = ""
     if not missed:
-        ends = "It meets every target."
+        ends = f"{model} meets every target."
     elif verdict["good_enough"] == SERVED:
         ends = f"It is as good as the API all the same: {verdict['decision']}."
     elif verdict["good_enough"]:
@@ -129,22 +129,15 @@ def next_step(spec: Spec, last: Outcome) -> NextStep:
     dataset = load_dataset(last.split)
     try:
         training = _training(plan(spec, dataset.train, len(dataset.validation)))
-        serving = _serving(_hosting(spec, last))
+        usage, book = last.data["comparison"]["usage"], price_book(spec.price_file)
+        serving = _serving(
+            hosting_of(spec, spec.model, _entry(spec), book, usage["prompt_tokens"], usage["answer_tokens"])
+        )
     # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
     except (UserError, ValueError, AttributeError, KeyError) as error:
         why = error.what if isinstance(error, UserError) else str(error)
         training, serving = f"can't be told here ({why.rstrip('.')})", "neither"
     return NextStep(spec.model_name, training, serving)
-
-
-def _hosting(spec: Spec, last: Outcome) -> Hosting | None:
-    usage = last.data["comparison"]["usage"]
-    return cheapest_hosting(
-        spec.model, _entry(spec), price_book(spec.price_file), prompt_tokens=usage["prompt_tokens"],
-        answer_tokens=usage["answer_tokens"], target=spec.goal.p95_ms / 1000,
-        requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
-        redundancy=spec.traffic.redundancy,
-    )  # fmt: skip
 
 
 def _training(planned: Plan) -> str:
@@ -174,4 +167,4 @@ def _entry(spec: Spec) -> CatalogueEntry:
 
 def _told(rung: Rung) -> str:
     missed = f"{rung.model} misses {'; '.join(rung.missed)}." if rung.missed else ""
-    return " ".join(filter(None, (missed, rung.ends if missed else f"{rung.model} meets every target.")))
+    return " ".join(filter(None, (missed, rung.ends)))

@@ -133,8 +133,13 @@ def wait_for_checkpoint(training: subprocess.Popen[str], project: Path, pattern:
     Args:
         pattern: of checkpoint folders below the project.
     """
-    deadline = time.monotonic() + 240
-    while not list(project.glob(f"{pattern}/trainer_state.json")):
-        assert training.poll() is None, training.stderr and training.stderr.read()
+    wait_for_file(training, project, f"{pattern}/trainer_state.json", seconds=240)
+
+
+def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str, seconds: float = 120) -> None:
+    """Wait until a process that runs has written a file."""
+    deadline = time.monotonic() + seconds
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import tunewright as tw
-from tests.model.conftest import REPOSITORY, ShortRun, tunewright
+from tests.model.conftest import REPOSITORY, ShortRun, tunewright, wait_for_file
 from tunewright.artifacts import read_jsonl
 from tunewright.serve.batch import answer_file
 
@@ -56,12 +55,8 @@ def test_a_batch_that_was_killed_goes_on_and_writes_the_same(
         f"if __name__ == '__main__': answer_file(*map(Path, sys.argv[1:]), {CHUNK})"
     )
     paths = [str(path) for path in (short_run.latest("bundle"), source, target)]
-    process = subprocess.Popen([sys.executable, str(script), *paths], start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out.jsonl.parts/0*.jsonl")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = subprocess.Popen([sys.executable, str(script), *paths], start_new_session=True, text=True)
+    wait_for_file(process, tmp_path, "out.jsonl.parts/0*.jsonl")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not target.exists()

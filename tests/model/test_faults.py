@@ -15,7 +15,7 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import write_project
-from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright, wait_for_checkpoint
+from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright, wait_for_checkpoint, wait_for_file
 from tunewright.artifacts import read_manifest
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 from tunewright.pipeline import STEPS
@@ -161,12 +161,8 @@ def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
     inputs = [word for source in STEPS[name].inputs for word in ("--in", f"{source}={short_run.latest(source)}")]
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
     command = [sys.executable, "-m", "tunewright.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (partial / sign).exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, text=True)
+    wait_for_file(process, partial, sign)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not target.exists()

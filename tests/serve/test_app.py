@@ -32,14 +32,15 @@ class Echo:
         self.kind = kind
 
     def answer(self, text: str) -> Answer:
-        return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1)
+        return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1,
+                      tokens=[Token(text, -0.5)])  # fmt: skip
 
     def stream(self, text: str, stop: Sequence[str], most: int | None) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
         yield Answer(text, 1.0, 1, 1, tokens=[Token(text, -0.5)])
 
     def classify(self, text: str) -> Classification:
-        return Classification(text, {text: 1.0}, 1, 1)
+        return Classification(self.answer(text), {text: 1.0})
 
 
 @pytest.fixture(params=["extract", "classify", "generate"])

@@ -99,7 +99,10 @@ def test_one_request_too_many_is_told_to_come_again() -> None:
     engine = Waiting()
     with TestClient(build_app(engine, most=2)) as client:  # type: ignore[arg-type]
         answers: list[int] = []
-        ask = lambda: answers.append(client.post("/v1/classify", json=TEXT).status_code)  # noqa: E731
+
+        def ask() -> None:
+            answers.append(client.post("/v1/classify", json=TEXT).status_code)
+
         asking = [threading.Thread(target=ask) for _ in range(2)]
         for thread in asking:
             thread.start()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tunewright.assess.cost import Cost, Service, host_cost
 from tunewright.assess.prices import Card, MachinePrice, PriceBook
 from tunewright.models.catalogue import CatalogueEntry, Shape
+from tunewright.spec import MoneySpec, Spec
 
 _PRODUCTS = 0.4
 """Share of a GPU's peak of products that serving reaches while it reads prompts."""
@@ -65,6 +66,16 @@ def cheapest_hosting(
     if in_time:
         return min(in_time, key=lambda each: each.cost.usd_per_month)
     return min(found, key=lambda each: each.service.slowest, default=None)
+
+
+def hosting_of(spec: Spec | MoneySpec, name: str, entry: CatalogueEntry, book: PriceBook, prompt_tokens: float,
+               answer_tokens: float) -> Hosting | None:  # fmt: skip
+    """`cheapest_hosting` for the traffic and the goal of a spec."""
+    return cheapest_hosting(
+        name, entry, book, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, target=spec.goal.p95_ms / 1000,
+        requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
+    )  # fmt: skip
 
 
 def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, prompt_tokens: float,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tunewright.assess.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
-from tunewright.assess.hosting import Hosting, cheapest_hosting
+from tunewright.assess.hosting import Hosting, hosting_of
 from tunewright.assess.prices import PriceBook
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
@@ -125,14 +125,7 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
     named = [model for model in asked if model in known]
-    found = (
-        cheapest_hosting(
-            name, known[name], book, prompt_tokens=prompt, answer_tokens=answer, target=spec.goal.p95_ms / 1000,
-            requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
-            redundancy=spec.traffic.redundancy,
-        )
-        for name in named or _SIZES
-    )  # fmt: skip
+    found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or _SIZES)
     return [each for each in found if each]
 
 

@@ -99,9 +99,8 @@ def details(spec: Spec, check: Path, examples: Mapping[str, Example],
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
         limit = ceiling(rows, len(task.answers), spec.seed)
     found = slices(served, examples, spec.seed)
-    reliability = {
-        split: reliability_of(part, by_test(evidence.get(ONNX, ())).get(split, [])) for split, part in served.items()
-    }
+    onnx = by_test(evidence.get(ONNX, ()))
+    reliability = {split: reliability_of(part, onnx.get(split, [])) for split, part in served.items()}
     return Details(labels, found, against(evidence, spec.seed), limit, reliability)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright.artifacts import write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
+from tunewright.evaluate.predictors import LanguageModel, language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
@@ -56,6 +57,16 @@ class Bundle:
     template: ChatTemplate
     tokenizer: TextTokenizer
     calibration: Calibration
+
+    def language_model(self, threads: int | None = None) -> LanguageModel:
+        """Its model, loaded into ONNX Runtime, as a predictor."""
+        from tunewright.models.ort_model import OrtNextToken
+
+        model = OrtNextToken(self.onnx, context=self.info.context, threads=threads)
+        return language_model(
+            model, self.task, self.template, self.tokenizer, self.folder, self.info.longest_answer,
+            calibration=self.calibration,
+        )  # fmt: skip
 
     def flags(self, confidence: float | None) -> dict[str, Any]:
         """What a server says beside an answer.

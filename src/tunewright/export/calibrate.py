@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tunewright.data import evenly
 from tunewright.data.blocks import blocks_of
-from tunewright.evaluate.calibration import Calibration, fit_answers, fit_labels, scope
-from tunewright.evaluate.predictors import LabelScorer, LanguageModel, language_model
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scope
+from tunewright.evaluate.predictors import LabelScorer, LanguageModel
 from tunewright.export.bundle import Bundle
-from tunewright.models.ort_model import OrtNextToken
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
 
@@ -21,44 +21,40 @@ MOST_EXAMPLES = 500
 
 def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     """Ask a bundle's model, quantised as it is, and fit its calibration."""
-    model = OrtNextToken(bundle.onnx, context=bundle.info.context)
-    asked = language_model(
-        model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer
-    )
+    asked = replace(bundle, calibration=UNCALIBRATED).language_model()
     examples = evenly(validation, MOST_EXAMPLES)
+    # Copies, near copies and rows of one group count as one.
+    blocks = blocks_of(examples)
+    share = {example.meta.id: 1 / len(block) for block in blocks for example in block}
+    weights = [share[example.meta.id] for example in examples]
     if isinstance(asked, LabelScorer):
-        return _of_labels(asked, bundle.task, examples)
-    return _of_answers(asked, bundle.task, examples)
+        found, sure = _of_labels(asked, bundle.task, examples, weights)
+    else:
+        found, sure = _of_answers(asked, bundle.task, examples, weights)
+    of_example = {example.meta.id: each for example, each in zip(examples, sure, strict=True)}
+    return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
 
 
-def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example]) -> Calibration:
+def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example],
+               weights: Sequence[float]) -> tuple[Calibration, list[float]]:  # fmt: skip
+    """(the calibration, how sure the model then is of each answer)."""
     numbers = {label: number for number, label in enumerate(task.answers)}
-    scores = [asked.log_probabilities(*asked.prompts(example.request)) for example in _tracked(examples)]
-    found = fit_labels(np.array(scores), [numbers[example.answer] for example in examples], _weights(examples))
-    return _with_scope(found, examples, [float(found.of_labels(each).max()) for each in scores])
+    scores = np.array([asked.log_probabilities(*asked.prompts(each.request)) for each in _tracked(examples)])
+    found = fit_labels(scores, [numbers[example.answer] for example in examples], weights)
+    return found, [float(found.of_labels(each).max()) for each in scores]
 
 
-def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example]) -> Calibration:
+def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example],
+                weights: Sequence[float]) -> tuple[Calibration, list[float]]:  # fmt: skip
+    """As `_of_labels`, of what is written."""
     answers = [asked.answer(example.request) for example in _tracked(examples)]
     raw = [answer.confidence or 0.0 for answer in answers]
     worth = [
         task.measures(example.request, example.answer, answer.text)[task.headline].worth
         for example, answer in zip(examples, answers, strict=True)
     ]
-    found = fit_answers(raw, worth, _weights(examples))
-    return _with_scope(found, examples, [found.of_answer(each) for each in raw])
-
-
-def _weights(examples: Sequence[Example]) -> list[float]:
-    """Copies, near copies and rows of one group count as one."""
-    share = {example.meta.id: 1 / len(block) for block in blocks_of(examples) for example in block}
-    return [share[example.meta.id] for example in examples]
-
-
-def _with_scope(found: Calibration, examples: Sequence[Example], sure: Sequence[float]) -> Calibration:
-    of_example = dict(zip((example.meta.id for example in examples), sure, strict=True))
-    one_of_each = [of_example[block[0].meta.id] for block in blocks_of(examples)]
-    return found.model_copy(update={"in_scope": scope(one_of_each)})
+    found = fit_answers(raw, worth, weights)
+    return found, [found.of_answer(each) for each in raw]
 
 
 def _tracked(examples: Sequence[Example]) -> Iterator[Example]:

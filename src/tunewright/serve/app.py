@@ -7,7 +7,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces, Token
 from tunewright.serve.body import Asked
-from tunewright.serve.engine import Engine, TooLong
+from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import error_body
 from tunewright.serve.guard import MOST_UNDER_WAY, Admission, CheckKey, LimitBody
 from tunewright.serve.keys import KeyRing
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 SMALLEST = 1e-300
 """The least probability whose logarithm is told."""
-Flagged = Callable[[float | None, int, int], dict[str, Any]]
-"""(confidence, prompt tokens, answer tokens) -> what an answer says beside itself."""
+Flagged = Callable[[Answer], dict[str, Any]]
+"""What an answer says beside itself."""
 
 
 class ClassifyRequest(Asked):
@@ -146,14 +146,18 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
         app.add_middleware(CheckKey, keys=keys)
     app.add_middleware(metrics.measured)
 
-    def flagged(confidence: float | None, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+    def flagged(answer: Answer) -> dict[str, Any]:
         """What every answer says beside itself."""
-        flags = bundle.flags(confidence)
-        metrics.answered(flags, prompt_tokens, answer_tokens)
+        flags = bundle.flags(answer.confidence)
+        metrics.answered(flags, answer.prompt_tokens, answer.answer_tokens)
         return flags
 
+    def plain(answer: Answer) -> dict[str, Any]:
+        """What the plain routes answer."""
+        return {**told(engine.kind, answer), **flagged(answer), "usage": _usage(answer)}
+
     @app.get("/metrics", include_in_schema=False)
-    async def told() -> PlainTextResponse:
+    async def counted() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type=METRICS_TYPE)
 
     @app.get("/health")
@@ -177,43 +181,21 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
         _expect(engine, "classify")
         text = _text(request)
         if request.probabilities:
-            result = _in_context(lambda: engine.classify(text))
-            return {
-                "label": result.label,
-                **flagged(result.confidence, result.prompt_tokens, result.answer_tokens),
-                "usage": _usage(result.prompt_tokens, result.answer_tokens),
-                "probabilities": result.probabilities,
-            }
-        answer = _in_context(lambda: engine.answer(text))
-        return {
-            "label": answer.text,
-            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
-            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-        }
+            found = _in_context(lambda: engine.classify(text))
+            return plain(found.answer) | {"probabilities": found.probabilities}
+        return plain(_in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/extract")
     def extract(request: Asked) -> dict[str, Any]:
         _expect(engine, "extract")
         text = _text(request)
-        answer = _in_context(lambda: engine.answer(text))
-        return {
-            "record": json.loads(answer.text),
-            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
-            "fields": answer.fields,
-            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-        }
+        return plain(_in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/generate")
     def generate(request: GenerateRequest) -> dict[str, Any]:
         _expect(engine, "generate")
         text = _text(request)
-        answer = _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
-        return {
-            "text": answer.text,
-            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
-            "finish_reason": _finish(answer),
-            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-        }
+        return plain(_whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens))))
 
     @app.post("/v1/chat/completions", response_model=None)
     def chat(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
@@ -224,25 +206,27 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
         if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
             raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
                            "invalid_value", "messages")  # fmt: skip
-        pieces = _in_context(lambda: engine.stream(users[0].text, request.stop, request.most))
-        if request.stream:
-            usage = bool(request.stream_options and request.stream_options.include_usage)
-            return StreamingResponse(_events(pieces, info.name, flagged, usage=usage), media_type="text/event-stream")
-        answer = _whole(pieces)
+        text = users[0].text
         likeliest: list[Token] = []
-        if request.top_logprobs and engine.kind == "classify":
-            found = engine.classify(users[0].text).probabilities
-            ranked = sorted(found, key=lambda label: -found[label])[: request.top_logprobs]
-            likeliest = [Token(label, math.log(max(found[label], SMALLEST))) for label in ranked]
+        if request.top_logprobs and engine.kind == "classify" and not request.stream:
+            found = _in_context(lambda: engine.classify(text))
+            answer, likeliest = found.answer, _likeliest(found.probabilities, request.top_logprobs)
+        else:
+            pieces = _in_context(lambda: engine.stream(text, request.stop, request.most))
+            if request.stream:
+                usage = bool(request.stream_options and request.stream_options.include_usage)
+                events = _events(pieces, info.name, flagged, usage=usage)
+                return StreamingResponse(events, media_type="text/event-stream")
+            answer = _whole(pieces)
         message = {
             "message": {"role": "assistant", "content": answer.text, "refusal": None},
             "logprobs": _log_probabilities(answer.tokens, likeliest) if request.logprobs else None,
         }
         return {
             **_head("chat.completion", info.name),
-            "choices": [{"index": 0, **message, "finish_reason": _finish(answer)}],
-            "usage": _usage(answer.prompt_tokens, answer.answer_tokens),
-            **flagged(answer.confidence, answer.prompt_tokens, answer.answer_tokens),
+            "choices": [{"index": 0, **message, "finish_reason": finish_reason(answer)}],
+            "usage": _usage(answer),
+            **flagged(answer),
         }
 
     return app
@@ -254,13 +238,18 @@ def _expect(engine: Engine, kind: str) -> None:
         raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
 
 
+def _likeliest(probabilities: Mapping[str, float], count: int) -> list[Token]:
+    ranked = sorted(probabilities, key=lambda label: -probabilities[label])[:count]
+    return [Token(label, math.log(max(probabilities[label], SMALLEST))) for label in ranked]
+
+
 def _log_probabilities(tokens: Sequence[Token], likeliest: Sequence[Token]) -> dict[str, Any]:
     """In OpenAI's form; none of an answer that was put together from several."""
 
-    def told(token: Token) -> dict[str, Any]:
+    def one(token: Token) -> dict[str, Any]:
         return {"token": token.text, "logprob": token.log_probability, "bytes": list(token.text.encode())}
 
-    content = [{**told(token), "top_logprobs": [told(other) for other in likeliest]} for token in tokens]
+    content = [{**one(token), "top_logprobs": [one(other) for other in likeliest]} for token in tokens]
     return {"content": content or None, "refusal": None}
 
 
@@ -286,10 +275,9 @@ async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool) 
             if isinstance(piece, str):
                 yield event({"content": piece})
                 continue
-            yield event({}, _finish(piece), **flagged(piece.confidence, piece.prompt_tokens, piece.answer_tokens))
+            yield event({}, finish_reason(piece), **flagged(piece))
             if usage:
-                counts = _usage(piece.prompt_tokens, piece.answer_tokens)
-                yield f"data: {json.dumps({**head, 'choices': [], 'usage': counts})}\n\n"
+                yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(piece)})}\n\n"
         yield "data: [DONE]\n\n"
     finally:
         # Whoever asked may have gone: the next request must not wait for an answer to nobody.
@@ -298,10 +286,6 @@ async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool) 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
-
-
-def _finish(answer: Answer) -> str:
-    return "length" if answer.cut else "stop"
 
 
 def _text(request: Asked) -> str:
@@ -321,5 +305,6 @@ def _in_context(answer: Callable[[], _Answer]) -> _Answer:
         raise ApiError(400, error.paragraph(), "context_length_exceeded", "messages") from None
 
 
-def _usage(prompt: int, answer: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+def _usage(answer: Answer) -> dict[str, int]:
+    prompt, written = answer.prompt_tokens, answer.answer_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}

@@ -22,12 +22,11 @@ from pydantic import ValidationError
 from tunewright.artifacts import sha256_json, sha256_tree, write_json
 from tunewright.data.workers import each
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer
 from tunewright.export.bundle import load_bundle
 from tunewright.processes import sole_writer
 from tunewright.progress import track
 from tunewright.serve.body import Asked
-from tunewright.serve.engine import Engine, TooLong
+from tunewright.serve.engine import Engine, TooLong, told
 
 CHUNK = 500
 """Lines that are lost at most to a worker that is killed."""
@@ -181,7 +180,7 @@ def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:
         return _refused(name, "context_length_exceeded", error.paragraph())
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
-    return {**name, **_said(engine, answer)}
+    return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
 def _asked(row: dict[str, Any]) -> Asked:
@@ -191,17 +190,6 @@ def _asked(row: dict[str, Any]) -> Asked:
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
     said = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
     return Asked.model_validate({"text": said[0] if len(said) == 1 else None})
-
-
-def _said(engine: Engine, answer: Answer) -> dict[str, Any]:
-    flags = engine.bundle.flags(answer.confidence)
-    match engine.kind:
-        case "classify":
-            return {"label": answer.text, **flags}
-        case "extract":
-            return {"record": json.loads(answer.text), **flags, "fields": answer.fields}
-        case _:
-            return {"text": answer.text, **flags, "finish_reason": "length" if answer.cut else "stop"}
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:

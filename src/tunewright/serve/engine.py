@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGenerator, language_model
+from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGenerator
 from tunewright.export.bundle import Bundle
-from tunewright.models.ort_model import OrtNextToken
 
 MOST_PORTIONS = 64
 """Windows of one document that a request may have: nobody waits for more."""
+
+
+def told(kind: str, answer: Answer) -> dict[str, Any]:
+    """An answer as the plain routes and batches tell it.
+
+    Args:
+        kind: what the model does: classify, extract or generate.
+    """
+    match kind:
+        case "classify":
+            return {"label": answer.text}
+        case "extract":
+            return {"record": json.loads(answer.text), "fields": answer.fields}
+        case _:
+            return {"text": answer.text, "finish_reason": finish_reason(answer)}
+
+
+def finish_reason(answer: Answer) -> str:
+    """OpenAI's word for how an answer ended."""
+    return "length" if answer.cut else "stop"
 
 
 class TooLong(UserError):
@@ -21,14 +42,9 @@ class TooLong(UserError):
 
 @dataclass(frozen=True)
 class Classification:
-    label: str
+    answer: Answer
     probabilities: dict[str, float]
-    prompt_tokens: int
-    answer_tokens: int
-
-    @property
-    def confidence(self) -> float:
-        return self.probabilities[self.label]
+    """Of every label."""
 
 
 class Engine:
@@ -36,11 +52,7 @@ class Engine:
 
     def __init__(self, bundle: Bundle, threads: int | None = None):
         self.bundle = bundle
-        model = OrtNextToken(bundle.onnx, context=bundle.info.context, threads=threads)
-        self._model = language_model(
-            model, bundle.task, bundle.template, bundle.tokenizer, bundle.folder, bundle.info.longest_answer,
-            calibration=bundle.calibration,
-        )  # fmt: skip
+        self._model = bundle.language_model(threads)
         self._lock = threading.Lock()
         self.answer("warm-up: fills the cache with the system prompt")
 
@@ -69,10 +81,7 @@ class Engine:
         assert isinstance(self._model, LabelScorer)
         (prompt,) = self._prompts(text)
         with self._lock:
-            probabilities = self._model.probabilities(prompt)
-        label = max(probabilities, key=probabilities.__getitem__)
-        tokens = self._model.token_counts[label]
-        return Classification(label, probabilities, len(prompt), tokens)
+            return Classification(*self._model.with_probabilities(prompt))
 
     def stream(self, text: str, stop: Sequence[str] = (), most: int | None = None) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.

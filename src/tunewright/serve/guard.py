@@ -52,7 +52,6 @@ class CheckKey:
                 429, f"The key '{key.name}' may ask {key.per_minute} times a minute.", "rate_limit_exceeded", seconds
             )
         else:
-            scope.setdefault("state", {})["key"] = key.name
             answer = self._app
         await answer(scope, receive, send)
 

@@ -74,9 +74,8 @@ def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str
     data = _mapping(text, file)
     if recipe:
         over = _yaml(recipe_text(recipe), Path(recipe))
-        if "model" in over:
-            data.pop("models", None)
         overlay(data, over)
+        _displace(data, over)
     return _validated(Spec, data, overrides, file).anchored(file.parent)
 
 
@@ -93,9 +92,7 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
     overrides = list(overrides)
     for override in overrides:
         _apply(data, override)
-        key = override.partition("=")[0].strip()
-        if key in _EITHER and data[key]:
-            data.pop(_EITHER[key], None)
+        _displace(data, [override.partition("=")[0].strip()])
     try:
         return schema.model_validate(_plain(data))
     except ValidationError as error:
@@ -138,6 +135,13 @@ def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
             overlay(data[key], value)
         else:
             data[key] = value
+
+
+def _displace(data: dict[str, Any], said: Iterable[str]) -> None:
+    """Leave out the keys whose place was taken by what was just said."""
+    for key in said:
+        if key in _EITHER and data[key]:
+            data.pop(_EITHER[key], None)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -119,12 +119,13 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
-        kept = chosen(scores) == len(scores) - 1
+        since_kept = len(scores) - 1 - chosen(scores)
+        kept = since_kept == 0
         self._trainer.log({"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept})
         control.should_log = log_too  # the step's own loss is still to be logged
         if kept:
             _keep(self._trainer, self._home / KEPT)
-        if len(scores) - 1 - chosen(scores) >= _PATIENCE:
+        if since_kept >= _PATIENCE:
             say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")
             control.should_training_stop = True
 

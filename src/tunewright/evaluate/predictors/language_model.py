@@ -111,8 +111,8 @@ class LabelScorer(_Prompted):
         self._labels = task.answers
         sequences = answer_tokens(task, template, tokenizer)
         self._trie = LabelTrie(list(sequences.values()))
-        self.token_counts = {label: len(ids) for label, ids in sequences.items()}
-        self.longest_answer = max(self.token_counts.values())
+        self._token_counts = {label: len(ids) for label, ids in sequences.items()}
+        self.longest_answer = max(self._token_counts.values())
 
     def log_probabilities(self, prompt: Sequence[int]) -> Floats:
         """log P(label | prompt) of every label before calibration, in the order of the labels."""
@@ -120,16 +120,23 @@ class LabelScorer(_Prompted):
 
     def probabilities(self, prompt: Sequence[int]) -> dict[str, float]:
         """P(label | prompt) of every label; they sum to one."""
-        scores = self._calibration.of_labels(self.log_probabilities(prompt))
-        return dict(zip(self._labels, scores.tolist(), strict=True))
+        return self.with_probabilities(prompt)[1]
+
+    def with_probabilities(self, prompt: Sequence[int]) -> tuple[Answer, dict[str, float]]:
+        """The answer, and P(label | prompt) of every label, for which every branch has to be asked."""
+        scores = self.log_probabilities(prompt)
+        found = self._calibration.of_labels(scores)
+        return self._answer(prompt, scores), dict(zip(self._labels, found.tolist(), strict=True))
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
-        scores = score_labels(self._trie, self._model, prompt, self._calibration.temperature)
+        return self._answer(prompt, score_labels(self._trie, self._model, prompt, self._calibration.temperature))
+
+    def _answer(self, prompt: Sequence[int], scores: Floats) -> Answer:
         best = int(np.argmax(scores))
         label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
         return Answer(
-            label, confidence, len(prompt), self.token_counts[label], uncalibrated=math.exp(scores[best]),
+            label, confidence, len(prompt), self._token_counts[label], uncalibrated=math.exp(scores[best]),
             tokens=(Token(label, math.log(confidence)),),
         )  # fmt: skip
 
