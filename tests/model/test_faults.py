@@ -39,6 +39,12 @@ def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
     return process
 
 
+def step_command(run: ShortRun, name: str, spec: Path, target: Path) -> list[str]:
+    """The command line of one step, which reads what that run left."""
+    inputs = [word for source in STEPS[name].inputs for word in ("--in", f"{source}={run.latest(source)}")]
+    return [sys.executable, "-m", "tunewright.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "examples" / "tickets", tmp_path / "tickets", ignore=shutil.ignore_patterns("runs"))
@@ -128,10 +134,7 @@ def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: Sh
     changes = ["train.members=1", "train.max_steps=6", "train.checkpoints=0", "train.batch_size=4"]
     spec = load_spec(short_run.project, [*SHORT, *changes]).save(tmp_path)
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
-    command = [
-        sys.executable, "-m", "tunewright.step", "train", "--spec", str(spec),
-        "--in", f"split={short_run.latest('split')}", "--out", str(target),
-    ]  # fmt: skip
+    command = step_command(short_run, "train", spec, target)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
@@ -158,9 +161,8 @@ def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
 ) -> None:
     """Killed when `sign` is in the unfinished output; what is whole in there, an arm's answers, is kept."""
     spec = load_spec(short_run.project, SHORT).save(tmp_path)
-    inputs = [word for source in STEPS[name].inputs for word in ("--in", f"{source}={short_run.latest(source)}")]
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
-    command = [sys.executable, "-m", "tunewright.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
+    command = step_command(short_run, name, spec, target)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, text=True)
     wait_for_file(process, partial, sign)
     os.killpg(process.pid, signal.SIGKILL)
@@ -221,10 +223,7 @@ def test_a_disk_that_fills_while_training_leaves_the_last_checkpoint_whole(
     changes = ["train.members=1", "train.checkpoints=3", "train.batch_size=4", "train.lora.r=4", "train.evaluations=0"]
     spec = load_spec(short_run.project, [*SHORT, *changes]).save(tmp_path)
     small = small_disk("32m")
-    command = [
-        sys.executable, "-m", "tunewright.step", "train", "--spec", str(spec),
-        "--in", f"split={short_run.latest('split')}", "--out", str(small / "train"),
-    ]  # fmt: skip
+    command = step_command(short_run, "train", spec, small / "train")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "The disk is full" in done.stderr
@@ -241,10 +240,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(
     short_run: ShortRun, small_disk: Callable[[str], Path]
 ) -> None:
     small = small_disk("40m")
-    command = [
-        sys.executable, "-m", "tunewright.step", "export", "--spec", str(short_run.project),
-        "--in", f"train={short_run.latest('train')}", "--out", str(small / "export"),
-    ]  # fmt: skip
+    command = step_command(short_run, "export", short_run.project, small / "export")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "The disk is full" in done.stderr
