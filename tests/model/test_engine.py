@@ -284,12 +284,13 @@ def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
         assert_same((float(loss), gradients(model)), expected)
 
 
-def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("once", [True, False], ids=["read once", "read again"])
+def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path], once: bool) -> None:
     """The search that stops early finds the label that scoring all of them finds, with its probability."""
     from tunewright.evaluate.predictors import LabelScorer
     from tunewright.models.torch_model import TorchNextToken
     from tunewright.train.answering import likeliest_labels
-    from tunewright.train.engine import fit_engine
+    from tunewright.train.engine import Wanted, fit_engine
 
     family, folder = tiny_model
     names = ["refund", "reform", "delivery", "defect", "define", "deliver it", "r", "dispute"]
@@ -297,11 +298,12 @@ def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path]) 
     template, tokenizer = ChatTemplate.named(family), TextTokenizer(folder)
     model = peft_model(folder)
     scorer = LabelScorer(TorchNextToken(model), task, template, tokenizer)
-    prompts = [scorer.prompts(f"ticket {n}" + " and more" * n)[0] for n in range(12)]
+    prompts = [scorer.prompts(f"ticket {n}" + " and more" * (3 * n))[0] for n in range(12)]
     served = [scorer.probabilities(prompt) for prompt in prompts]
-    engine = fit_engine(model, rows(family, folder))
+    engine = fit_engine(model, rows(family, folder), Wanted(shared_prefix=once))
+    assert engine.shared_prefix == once
     trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
     model.eval()
-    found = likeliest_labels(model, engine.collate, prompts, trie, at_once=5)
+    found = likeliest_labels(model, engine, prompts, trie, at_once=5)
     assert [names[index] for index, _ in found] == [max(p, key=p.__getitem__) for p in served]
     assert [p for _, p in found] == pytest.approx([max(p.values()) for p in served], rel=1e-4)

@@ -62,6 +62,15 @@ class LabelTrie:
             if node.children or len(node.labels) > 1:
                 raise ValueError(f"label {index} has the tokens of another label, or begins another one")
 
+    @property
+    def stem(self) -> tuple[int, ...]:
+        """The tokens that all labels begin with."""
+        node, path = self.root, []
+        while len(node.children) == 1:
+            ((token, node),) = node.children.items()
+            path.append(token)
+        return tuple(path)
+
     def choices(self, sequence: Sequence[int]) -> list[list[int]]:
         """For each token of a label's sequence, the tokens it is chosen from: one where nothing is decided."""
         node, found = self.root, []

@@ -9,7 +9,7 @@ Records and texts are written greedily, under the rules of serving.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +17,12 @@ from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_writer import write_all
 from tunewright.models.writing import Rules, room_for, rules_of
-from tunewright.tasks import LabelSearch, LabelTrie, Task
+from tunewright.tasks import Branch, LabelSearch, LabelTrie, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf
-from tunewright.train.encode import IGNORED, Row
+from tunewright.train.encode import IGNORED
 from tunewright.train.engine import Engine, on_device_of
+from tunewright.train.kept import KeptPrompts
+from tunewright.train.packing import numbered, pad
 
 
 class Answering(Protocol):
@@ -51,7 +53,7 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
 
 def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
     def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:
-        return [answers[place] for place, _ in likeliest_labels(model, engine.collate, prompts, trie, at_once)]
+        return [answers[place] for place, _ in likeliest_labels(model, engine, prompts, trie, at_once)]
 
     return answer
 
@@ -65,46 +67,77 @@ def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> A
     return answer
 
 
-def likeliest_labels(model: Any, collate: Callable[[Sequence[Row]], dict[str, Any]], prompts: Sequence[list[int]],
-                     trie: LabelTrie, at_once: int) -> list[tuple[int, float]]:  # fmt: skip
+def likeliest_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie,
+                     at_once: int) -> list[tuple[int, float]]:  # fmt: skip
     """For each prompt the index of its likeliest label, and its probability.
 
     Args:
-        model: prepared by `tunewright.train.engine.fit_engine`, whose `collate` this is.
+        model: prepared by `tunewright.train.engine.fit_engine`, which gave `engine`.
         at_once: prompts in one pass.
     """
     import torch
 
     found: list[tuple[int, float]] = [(-1, 0.0)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    asker = _Behind if engine.shared_prefix else _Again
     with torch.no_grad():
         for start in range(0, len(prompts), at_once):
             numbers = by_length[start : start + at_once]
-            for number, search in zip(
-                numbers, _search(model, collate, [prompts[i] for i in numbers], trie), strict=True
-            ):
+            searches = [LabelSearch(trie) for _ in numbers]
+            _search(searches, asker(model, [prompts[i] for i in numbers], trie.stem))
+            for number, search in zip(numbers, searches, strict=True):
                 found[number] = search.best, math.exp(search.log_probabilities[search.best])
     return found
 
 
-def _search(model: Any, collate: Any, prompts: Sequence[list[int]], trie: LabelTrie) -> list[LabelSearch]:
-    searches = [LabelSearch(trie) for _ in prompts]
-    while unsettled := [(search, prompt) for search, prompt in zip(searches, prompts, strict=True)
-                        if not search.settled]:  # fmt: skip
-        asked = [search.pop() for search, _ in unsettled]
-        # A row's number stands where its labelled token would, so that each is found again in the batch.
-        rows = [_row([*prompt, *branch.path], number)
-                for number, ((_, prompt), branch) in enumerate(zip(unsettled, asked, strict=True))]  # fmt: skip
-        batch = on_device_of(model, collate(rows))
-        numbers = batch.pop("labels")
-        offered = sorted({token for branch in asked for token in branch.tokens})
-        column = {token: place for place, token in enumerate(offered)}
-        logits = model(**batch, asked=numbers != IGNORED, offered=numbers.new_tensor(offered)).logits.double().cpu()
-        for row, number in zip(logits.numpy(), numbers[numbers != IGNORED].tolist(), strict=True):
-            branch = asked[number]
-            unsettled[number][0].take(branch, row[[column[token] for token in branch.tokens]])
-    return searches
+Asker = Callable[[Mapping[int, Branch]], Iterable[tuple[int, Any]]]
+"""From prompts' numbers and a branch of each to those numbers and the logits of the branch's tokens."""
 
 
-def _row(ids: list[int], number: int) -> Row:
-    return {"input_ids": [*ids, 0], "labels": [IGNORED] * len(ids) + [number]}
+def _search(searches: Sequence[LabelSearch], ask: Asker) -> None:
+    while branches := {n: search.pop() for n, search in enumerate(searches) if not search.settled}:
+        for number, logits in ask(branches):
+            searches[number].take(branches[number], logits)
+
+
+class _Again:
+    """Asks a model to read a prompt again whenever something is asked behind it."""
+
+    def __init__(self, model: Any, prompts: Sequence[list[int]], stem: tuple[int, ...]):  # noqa: ARG002 (as `_Behind`)
+        self._model = model
+        self._prompts = prompts
+
+    def __call__(self, branches: Mapping[int, Branch]) -> Iterable[tuple[int, Any]]:
+        rows = [numbered([*self._prompts[number], *branch.path], number) for number, branch in branches.items()]
+        return _answers(self._model, pad(rows), branches)
+
+
+class _Behind:
+    """Asks behind prompts that were read once, with the `stem` that all labels begin with."""
+
+    def __init__(self, model: Any, prompts: Sequence[list[int]], stem: tuple[int, ...]):
+        self._model = model
+        self._stem = len(stem)
+        self._kept = KeptPrompts([[*prompt, *stem] for prompt in prompts])
+        self._read = False
+
+    def __call__(self, branches: Mapping[int, Branch]) -> Iterable[tuple[int, Any]]:
+        if self._read:
+            batch = self._kept.behind({number: branch.path[self._stem :] for number, branch in branches.items()})
+        else:
+            batch = self._kept.batch
+        self._read = True
+        return _answers(self._model, batch, branches, kept=self._kept)
+
+
+def _answers(model: Any, batch: dict[str, Any], branches: Mapping[int, Branch], **kept: KeptPrompts
+             ) -> Iterable[tuple[int, Any]]:  # fmt: skip
+    """What a model says at branches; the batch's labels are their numbers."""
+    batch = on_device_of(model, batch)
+    numbers = batch.pop("labels")
+    offered = sorted({token for branch in branches.values() for token in branch.tokens})
+    column = {token: place for place, token in enumerate(offered)}
+    asked = numbers != IGNORED
+    logits = model(**batch, **kept, asked=asked, offered=numbers.new_tensor(offered)).logits.double().cpu().numpy()
+    for number, row in zip(numbers[asked].tolist(), logits, strict=True):
+        yield number, row[[column[token] for token in branches[number].tokens]]

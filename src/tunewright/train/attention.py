@@ -7,7 +7,10 @@ exact: no key is dropped and none is added. Without a layout it is transformers'
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunewright.train.kept import KeptPrompts
 
 NAME = "tunewright_packed"
 _SCORES = 2**27
@@ -35,6 +38,7 @@ def packed_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     layout: list[dict[str, Any]] | None = None,
+    kept: KeptPrompts | None = None,
     **rest: Any,
 ) -> tuple[Any, None]:
     """Scaled dot-product attention over a batch from `tunewright.train.packing.pack`.
@@ -42,6 +46,7 @@ def packed_attention(
     Args:
         query: [1, heads, T, width]; key and value: [1, key heads, T, width].
         sliding_window: a position sees only the last so many, itself included.
+        kept: is filled with a batch from `pack`, and goes before one from its own `behind`.
 
     Returns:
         [1, T, heads, width], and no weights.
@@ -65,14 +70,23 @@ def packed_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
-    for group in layout:
+    for number, group in enumerate(layout):
+        if kept and "of" in group:
+            own = slice(group["start"], group["start"] + group["own"])
+            before = kept.of(module.layer_idx, group)
+            parts.append(_own(group, query[0, :, own], key[0, :, own], value[0, :, own], before, scale, dropout,
+                              sliding_window))  # fmt: skip
+            continue
         middle, end = group["start"] + group["shared"], group["start"] + group["shared"] + group["own"]
         prefix, own = slice(group["start"], middle), slice(middle, end)
         if group["shared"]:
             parts.append(_prefix(query[:, :, prefix], key[:, :, prefix], value[:, :, prefix], scale, dropout,
                                  sliding_window))  # fmt: skip
-        parts.append(_own(group, query[0, :, own], key[0, :, own], value[0, :, own], key[0, :, prefix],
-                          value[0, :, prefix], scale, dropout, sliding_window))  # fmt: skip
+        before = (None, None, key[0, :, prefix], value[0, :, prefix])
+        parts.append(_own(group, query[0, :, own], key[0, :, own], value[0, :, own], before, scale, dropout,
+                          sliding_window))  # fmt: skip
+        if kept:
+            kept.keep(module.layer_idx, number, key[0, :, own], value[0, :, own], *before[2:])
     return torch.cat(parts)[None], None
 
 
@@ -93,15 +107,24 @@ def _prefix(query: Any, key: Any, value: Any, scale: float, dropout: float, wind
     return seen[0].transpose(0, 1)
 
 
-def _own(group: dict[str, Any], query: Any, key: Any, value: Any, prefix_key: Any, prefix_value: Any, scale: float,
+def _own(group: dict[str, Any], query: Any, key: Any, value: Any, before: tuple[Any, Any, Any, Any], scale: float,
          dropout: float, window: int | None) -> Any:  # fmt: skip
-    """Attention of the own tokens over the prefix and their example. [heads, own, width] -> [own, heads, width]"""
+    """Attention of the own tokens over what is before and their example. [heads, own, width] -> [own, heads, width]
+
+    Args:
+        before: keys and values, in the lines, or None, and of the prefix.
+    """
+    import torch
+
     lines, length = group["index"].shape
     flat = group["index"].flatten()
     query, key, value = (x.index_select(1, flat).unflatten(1, (lines, length)) for x in (query, key, value))
+    earlier_key, earlier_value, prefix_key, prefix_value = before
+    if earlier_key is not None:
+        key, value = torch.cat([earlier_key, key], 2), torch.cat([earlier_value, value], 2)
     masks = _masks(group, window)
     heads, width = query.shape[0], query.shape[-1]
-    small = heads * lines * length * (group["shared"] + length) <= _SCORES
+    small = heads * lines * length * (group["shared"] + key.shape[2]) <= _SCORES
     attend = _by_products if query.device.type == "cpu" and small else _by_kernel
     seen = attend(query, key, value, prefix_key, prefix_value, masks, scale, dropout)
     return seen.permute(1, 2, 0, 3).reshape(lines * length, heads, width).index_select(0, group["back"])
@@ -112,9 +135,9 @@ def _masks(group: dict[str, Any], window: int | None) -> tuple[Any, Any]:
     import torch
 
     seen, position, shared = group["seen"], group["position"], group["shared"]
-    if not window or window > shared + seen.shape[1]:
+    if not window or window > shared + seen.shape[2]:
         return None, seen
-    own = seen & (position[:, :, None] - position[:, None, :] < window)
+    own = seen & (position[:, :, None] - group["key_position"][:, None, :] < window)
     prefix = position[:, :, None] - torch.arange(shared, device=position.device) < window
     return prefix, own
 
@@ -126,34 +149,34 @@ def _by_products(query: Any, key: Any, value: Any, prefix_key: Any, prefix_value
     On CPUs 2 to 3 times faster than SDPA's kernel, whose backward pass is slow with masks and short rows.
 
     Args:
-        query: [heads, lines, length, width]; key and value: [key heads, lines, length, width]; the prefix's:
+        query: [heads, lines, length, width]; key and value: [key heads, lines, keys, width]; the prefix's:
             [key heads, shared, width].
     """
     import torch
     from torch.nn.functional import dropout as drop
 
     heads, lines, length, width = query.shape
-    kept = key.shape[0]
+    key_heads = key.shape[0]
     shared = prefix_key.shape[1]
-    rows = (heads // kept) * length
+    rows = (heads // key_heads) * length
     # Query heads of one key head side by side: [key heads, lines, heads per key head * length, width]
-    query = query.unflatten(0, (kept, -1)).transpose(1, 2).reshape(kept, lines, rows, width) * scale
+    query = query.unflatten(0, (key_heads, -1)).transpose(1, 2).reshape(key_heads, lines, rows, width) * scale
     own = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
     hidden = torch.zeros(masks[1].shape, dtype=query.dtype, device=query.device).masked_fill(~masks[1], float("-inf"))
-    scores = own.view(kept, lines, -1, length, length) + hidden[:, None]
+    scores = own.view(key_heads, lines, -1, length, key.shape[2]) + hidden[:, None]
     if shared:
-        prefix = torch.bmm(query.flatten(1, 2), prefix_key.transpose(1, 2)).view(kept, lines, -1, length, shared)
+        prefix = torch.bmm(query.flatten(1, 2), prefix_key.transpose(1, 2)).view(key_heads, lines, -1, length, shared)
         if masks[0] is not None:
             prefix = prefix.masked_fill(~masks[0][:, None], float("-inf"))
         scores = torch.cat([prefix, scores], -1)
     weights = torch.softmax(scores, -1)
     if dropout:
         weights = drop(weights, dropout)
-    seen = torch.bmm(weights[..., shared:].reshape(kept * lines, rows, length), value.flatten(0, 1))
-    seen = seen.view(kept, lines, rows, width)
+    seen = torch.bmm(weights[..., shared:].reshape(key_heads * lines, rows, -1), value.flatten(0, 1))
+    seen = seen.view(key_heads, lines, rows, width)
     if shared:
-        of_prefix = torch.bmm(weights[..., :shared].reshape(kept, lines * rows, shared), prefix_value)
-        seen = seen + of_prefix.view(kept, lines, rows, width)
+        of_prefix = torch.bmm(weights[..., :shared].reshape(key_heads, lines * rows, shared), prefix_value)
+        seen = seen + of_prefix.view(key_heads, lines, rows, width)
     return seen.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)
 
 

@@ -60,8 +60,9 @@ def pack(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         `input_ids`, `position_ids`, [1, T], and `labels`, [1, T]: the token to be predicted *at* a position, or
         IGNORED; `layout`, for each group its `start`, `shared` and `own` (numbers of tokens), `index` [lines, length],
-        the own tokens' places behind the prefix, `position` of the same shape, `seen`, bool [lines, length, length],
-        true where the row's token sees the column's, and `back` [own], where each own token lies in the lines;
+        the own tokens' places behind the prefix, `position` of the same shape, that of the keys, `key_position`, which
+        is the same, `seen`, bool [lines, length, length], true where the row's token sees the column's, and `back`
+        [own], where each own token lies in the lines;
         `attention_mask`, which says nothing but keeps transformers from making one; and with rows that have choices
         `choices` [labelled tokens, most choices], in order.
     """
@@ -115,6 +116,11 @@ def pad(rows: Sequence[Row]) -> dict[str, Any]:
     if choices:
         batch["choices"] = _rectangle(choices)
     return batch
+
+
+def numbered(ids: Sequence[int], number: int) -> Row:
+    """A row whose number stands where its labelled token would, so that it is found again in a batch."""
+    return {"input_ids": [*ids, 0], "labels": [IGNORED] * len(ids) + [number]}
 
 
 def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
@@ -173,6 +179,7 @@ def _lines(group: _Group) -> dict[str, Any]:
         "own": sum(lengths),
         "index": index,
         "position": position,
+        "key_position": position,
         "seen": alike & torch.ones(length, length, dtype=torch.bool).tril(),
         "back": back,
     }
