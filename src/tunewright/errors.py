@@ -59,6 +59,7 @@ EXTRA_OF = {
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
+    "openvino": ("openvino",),
     "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 """The modules that come with each extra."""

@@ -32,12 +32,12 @@ def test_every_arm_is_measured_by_its_fields(run: tuple[Path, dict]) -> None:
     _, report = run
     assert report["comparison"]["headline"] == "field F1"
     arms = report["comparison"]["arms"]
-    assert {"nearest", "patterns", "few_shot", "adapter", "merged", "onnx", "served"} == set(arms)
+    assert {"nearest", "patterns", "few_shot", "adapter", "merged", "exported", "served"} == set(arms)
     for arm in arms.values():
         for split in ("seen", "unseen"):
             assert 0 <= arm["scores"][split]["headline"]["value"] <= 1
             assert set(arm["scores"][split]["others"]) == {"records", "word F1", "invented"}
-    assert [link["arm"] for link in report["parity"]["chain"]] == ["adapter", "merged", "onnx", "served"]
+    assert [link["arm"] for link in report["parity"]["chain"]] == ["adapter", "merged", "exported", "served"]
 
 
 def test_all_that_models_write_fits_the_schema(run: tuple[Path, dict]) -> None:

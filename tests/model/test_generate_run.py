@@ -39,7 +39,7 @@ def test_every_arm_is_measured_as_a_text(run: tuple[Path, dict]) -> None:
     _, report = run
     assert report["comparison"]["headline"] == "chrF"
     arms = report["comparison"]["arms"]
-    assert {"nearest", "few_shot", "adapter", "merged", "onnx", "served"} == set(arms)
+    assert {"nearest", "few_shot", "adapter", "merged", "exported", "served"} == set(arms)
     for arm in arms.values():
         for split in ("seen", "unseen_phrasing"):
             assert 0 <= arm["scores"][split]["headline"]["value"] <= 1

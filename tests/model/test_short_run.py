@@ -49,7 +49,7 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
     arms = short_run.report["comparison"]["arms"]
-    assert list(arms) == ["majority", "svm", "few_shot", "adapter", "merged", "onnx", "served"]
+    assert list(arms) == ["majority", "svm", "few_shot", "adapter", "merged", "exported", "served"]
     assert all(set(arm["scores"]) == {"seen", "unseen_phrasing"} for arm in arms.values())
     assert short_run.report["verdict"]["decision"] in {"switch", "cascade", "keep-api", "cheaper-api", "classical"}
     html = Path(short_run.report["report"]).read_text("utf-8")
@@ -58,7 +58,7 @@ def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> No
 
 def test_onnx_and_the_server_answer_alike(short_run: ShortRun) -> None:
     served = {r["id"]: r for r in read_jsonl(short_run.latest("parity") / "answers" / "served.jsonl")}
-    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl"):
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl"):
         assert served[record["id"]]["answer"] == record["answer"]
         assert served[record["id"]]["confidence"] == pytest.approx(record["confidence"], abs=1e-6)
 
@@ -169,7 +169,7 @@ def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun)
 def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun) -> None:
     kept = json.loads((short_run.latest("export") / "bundle" / "calibration.json").read_text("utf-8"))
     assert kept == {"temperature": 1.0, "bias": 0.0, "in_scope": None}, "64 rows of eight phrasings are eight"
-    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "onnx.jsonl"):
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl"):
         assert record["uncalibrated"] == pytest.approx(record["confidence"])
     for found in short_run.report["details"]["reliability"].values():
         assert 0 <= found["after"] <= 1

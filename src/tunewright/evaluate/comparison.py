@@ -15,7 +15,7 @@ from tunewright.tasks import task_of
 
 SERVED = "served"
 ADAPTER = "adapter"
-ONNX = "onnx"
+EXPORTED = "exported"
 API = "api"
 """The API that is paid for today, where it was asked or its answers are recorded."""
 
@@ -34,7 +34,7 @@ ARM_LABELS = {
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",
     "merged": "tuned: merged (torch)",
-    ONNX: "tuned: ONNX",
+    EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
 }
 """Every measured arm in the order of the tables."""
@@ -158,4 +158,4 @@ def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
 
 
 def _label(key: str, spec: Spec) -> str:
-    return ARM_LABELS[key] + (f" {spec.export.precision}" if key in (ONNX, SERVED) else "")
+    return ARM_LABELS[key] + (f" {spec.export.precision}" if key in (EXPORTED, SERVED) else "")

@@ -10,7 +10,7 @@ from tunewright.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
 from tunewright.evaluate.calibration import Bin, bins, expected_calibration_error
 from tunewright.evaluate.ceiling import Ceiling, ceiling
-from tunewright.evaluate.comparison import ONNX, SERVED
+from tunewright.evaluate.comparison import EXPORTED, SERVED
 from tunewright.evaluate.evidence import Record, by_test, groups_of
 from tunewright.evaluate.pairs import Paired, holm, paired_records
 from tunewright.evaluate.slices import Slice, slices
@@ -99,14 +99,14 @@ def details(spec: Spec, check: Path, examples: Mapping[str, Example],
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
         limit = ceiling(rows, len(task.answers), spec.seed)
     found = slices(served, examples, spec.seed)
-    onnx = by_test(evidence.get(ONNX, ()))
-    reliability = {split: reliability_of(part, onnx.get(split, [])) for split, part in served.items()}
+    exported = by_test(evidence.get(EXPORTED, ()))
+    reliability = {split: reliability_of(part, exported.get(split, [])) for split, part in served.items()}
     return Details(labels, found, against(evidence, spec.seed), limit, reliability)
 
 
-def reliability_of(served: Sequence[Record], onnx: Sequence[Record]) -> Reliability:
+def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
     """What the served model's confidence is worth on one split, and what it was worth before calibration."""
-    raw = [(record.uncalibrated, record.worth) for record in onnx if record.uncalibrated is not None]
+    raw = [(record.uncalibrated, record.worth) for record in exported if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
     sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
     return Reliability(before, expected_calibration_error(sure, worth), bins(sure, worth))

@@ -14,7 +14,7 @@ from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_calibration
 from tunewright.evaluate.cascade import Drawing
-from tunewright.evaluate.comparison import ADAPTER, API, ONNX, SERVED, Usage, compare
+from tunewright.evaluate.comparison import ADAPTER, API, EXPORTED, SERVED, Usage, compare
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.model_card import write_card
@@ -64,7 +64,7 @@ def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
 
 def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
                      answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
-    from tunewright.models.ort_model import OrtNextToken
+    from tunewright.models.runtime import load_runtime
     from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries, weights_type
 
     quiet_libraries()
@@ -90,7 +90,7 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
     context = _context(spec, base, tokenizer, tests, longest)
-    ask(ONNX, OrtNextToken(inputs["export"] / "bundle" / "onnx", context=context))
+    ask(EXPORTED, load_runtime(spec.export.runtime, inputs["export"] / "bundle", context=context))
 
 
 def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],

@@ -15,6 +15,7 @@ from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
+from tunewright.models.runtime import FOLDERS, Runtime, RuntimeName, load_runtime
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.spec import Spec
@@ -32,6 +33,8 @@ class BundleInfo(BaseModel):
     schema_version: int = 1
     name: str
     base_model: str
+    runtime: RuntimeName = "onnxruntime"
+    """What its weights are for; see `tunewright.models.runtime`."""
     precision: str
     task: TaskSpec
     longest_answer: int
@@ -58,11 +61,12 @@ class Bundle:
     tokenizer: TextTokenizer
     calibration: Calibration
 
-    def language_model(self, threads: int | None = None) -> LanguageModel:
-        """Its model, loaded into ONNX Runtime, as a predictor."""
-        from tunewright.models.ort_model import OrtNextToken
+    def load(self, threads: int | None = None) -> Runtime:
+        """Its model, loaded into its runtime."""
+        return load_runtime(self.info.runtime, self.folder, context=self.info.context, threads=threads)
 
-        model = OrtNextToken(self.onnx, context=self.info.context, threads=threads)
+    def language_model(self, model: Runtime) -> LanguageModel:
+        """Its model as a predictor, that of `load`."""
         return language_model(
             model, self.task, self.template, self.tokenizer, self.folder, self.info.longest_answer,
             calibration=self.calibration,
@@ -81,13 +85,9 @@ class Bundle:
             "in_scope": None if scope is None else sure >= scope,
         }
 
-    @property
-    def onnx(self) -> Path:
-        return self.folder / "onnx"
-
 
 def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
-    """Complete a folder that already holds `onnx/` into a bundle.
+    """Complete a folder that already holds the weights into a bundle.
 
     Args:
         longest: tokens of the longest answer that was taught.
@@ -97,6 +97,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model_name,
+        runtime=spec.export.runtime,
         precision=spec.export.precision,
         task=spec.task,
         longest_answer=longest,
@@ -106,7 +107,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     )
     # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / "onnx" / name).unlink(missing_ok=True)
+        (folder / FOLDERS[info.runtime] / name).unlink(missing_ok=True)
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
@@ -160,7 +161,7 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
         "Base model": info.base_model,
         "Task": f"{info.task.kind}, {task_of(info.task).summary}",
         "Training": f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}",
-        "Weights": f"ONNX {info.precision}",
+        "Weights": f"{info.precision} for {info.runtime}",
         "Context": f"{info.context} tokens",
         "Chat template": f"SHA-256 {info.template_sha256}",
     }

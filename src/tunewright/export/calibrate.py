@@ -21,7 +21,7 @@ MOST_EXAMPLES = 500
 
 def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     """Ask a bundle's model, quantised as it is, and fit its calibration."""
-    asked = replace(bundle, calibration=UNCALIBRATED).language_model()
+    asked = replace(bundle, calibration=UNCALIBRATED).language_model(bundle.load())
     examples = evenly(validation, MOST_EXAMPLES)
     # Copies, near copies and rows of one group count as one.
     blocks = blocks_of(examples)

@@ -15,7 +15,9 @@ from tunewright.export.bundle import load_bundle, read_info, write_bundle, write
 from tunewright.export.calibrate import calibrate
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
+from tunewright.export.openvino import build_openvino
 from tunewright.models.resolve import resolve
+from tunewright.models.runtime import FOLDERS
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -23,14 +25,15 @@ from tunewright.train.history import longest_answer
 
 
 def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (ONNX with all that serving needs)."""
+    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and all that serving needs)."""
     quiet_libraries()
     base = resolve(spec.model, spec.folder)
     say("  merging the adapter")
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
-    say(f"  building ONNX {spec.export.precision}")
-    build_onnx(output.path / "merged", output.path / "bundle" / "onnx", spec.export.precision)
+    say(f"  building {spec.export.precision} weights for {spec.export.runtime}")
     folder = output.path / "bundle"
+    build = build_openvino if spec.export.runtime == "openvino" else build_onnx
+    build(output.path / "merged", folder / FOLDERS[spec.export.runtime], spec.export.precision)
     info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
     calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
     save_calibration(calibration, folder)
@@ -41,15 +44,16 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     }
 
 
-def run_bundle(_: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """What is deployed: the exported bundle with the threshold, the parity proof and the model card.
 
     The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
     who changes it here changes nothing there.
     """
     exported = inputs["export"] / "bundle"
-    shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns("onnx", "README.md"), dirs_exist_ok=True)
-    shutil.copytree(exported / "onnx", output.path / "onnx", copy_function=_link)
+    weights = FOLDERS[spec.export.runtime]
+    shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns(weights, "README.md"), dirs_exist_ok=True)
+    shutil.copytree(exported / weights, output.path / weights, copy_function=_link)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
     info = read_info(output.path)
     if chosen:

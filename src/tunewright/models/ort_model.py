@@ -21,6 +21,8 @@ class OrtNextToken:
         threads: CPU threads; all cores by default.
     """
 
+    at_once = 1
+
     def __init__(self, folder: Path, *, context: int, threads: int | None = None):
         import onnxruntime_genai as og
 

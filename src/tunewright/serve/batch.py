@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -139,9 +140,9 @@ def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk) -> int
     engine = _engine(bundle)
     target = _part(parts, chunk.number)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream:
-        for number, line in _lines(source, chunk):
-            stream.write(json.dumps(answer_line(engine, number, line), ensure_ascii=False) + "\n")
+    with fresh.open("w", encoding="utf-8") as stream, ThreadPoolExecutor(engine.at_once) as askers:
+        for answer in askers.map(lambda line: answer_line(engine, *line), _lines(source, chunk)):
+            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     fresh.replace(target)

@@ -1,4 +1,4 @@
-"""The engine: a bundle's model behind one queue, answering as its task asks for."""
+"""The engine: a bundle's model, answering as its task asks for, as many requests at once as its runtime takes."""
 
 from __future__ import annotations
 
@@ -48,12 +48,15 @@ class Classification:
 
 
 class Engine:
-    """Thread-safe: requests are answered one after the other, each on the cached system prompt."""
+    """Thread-safe: requests beyond those that the runtime takes at once wait for their turn."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None):
         self.bundle = bundle
-        self._model = bundle.language_model(threads)
-        self._lock = threading.Lock()
+        runtime = bundle.load(threads)
+        self.at_once = runtime.at_once
+        """Requests that are answered at the same time."""
+        self._model = bundle.language_model(runtime)
+        self._turn = threading.BoundedSemaphore(runtime.at_once)
         self.answer("warm-up: fills the cache with the system prompt")
 
     @property
@@ -68,7 +71,7 @@ class Engine:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
         prompts = self._prompts(text)
-        with self._lock:
+        with self._turn:
             return self._model.answer_prompts(prompts)
 
     def classify(self, text: str) -> Classification:
@@ -80,7 +83,7 @@ class Engine:
         """
         assert isinstance(self._model, LabelScorer)
         (prompt,) = self._prompts(text)
-        with self._lock:
+        with self._turn:
             return Classification(*self._model.with_probabilities(prompt))
 
     def stream(self, text: str, stop: Sequence[str] = (), most: int | None = None) -> Pieces:
@@ -99,7 +102,7 @@ class Engine:
         return self._pieces(self._prompts(text), stop, most)
 
     def _pieces(self, prompts: list[list[int]], stop: Sequence[str], most: int | None) -> Pieces:
-        with self._lock:
+        with self._turn:
             if isinstance(self._model, TextGenerator):
                 yield from self._model.stream(prompts[0], stop, most)
                 return

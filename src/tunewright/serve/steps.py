@@ -12,7 +12,7 @@ import httpx
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
-from tunewright.evaluate.comparison import ADAPTER, SERVED
+from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.pairs import paired
 from tunewright.evaluate.predictors import Answer
@@ -58,7 +58,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
         _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task, spec.seed)
-        for name in (ADAPTER, "merged", "onnx")
+        for name in (ADAPTER, "merged", EXPORTED)
     ]
     chain.append(_link(SERVED, served, adapter, bundle.task, spec.seed))
     failures = gate_failures(spec, chain)

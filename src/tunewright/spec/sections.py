@@ -198,8 +198,10 @@ class EvaluateSpec(Section):
 
 
 class ExportSpec(Section):
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """What the weights are served with: ONNX Runtime GenAI, one request after the other, or OpenVINO, many at once."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
-    """Precision of the ONNX weights. int4 loses too much below about 1 B parameters."""
+    """Precision of the served weights. int4 loses too much below about 1 B parameters; OpenVINO has no int4 yet."""
     max_disagreement: Share = 0.05
     """Gate: share of test answers that may change between the adapter and the served bundle."""
     max_accuracy_drop: Share = 0.01

@@ -1,0 +1,181 @@
+"""A decoder as an OpenVINO graph over packed tokens of many sequences, whose keys and values lie in blocks.
+
+The graph is built from quantised weights each time they are loaded, because the attention operation can't be written to
+OpenVINO's own format. It covers the models that are Llama but for details: Llama, Mistral, Phi-3, Qwen2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODEL_TYPES = ("llama", "mistral", "phi3", "qwen2")
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+KEY_CACHE, VALUE_CACHE = "key_cache.{}", "value_cache.{}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a decoder consists of."""
+
+    layers: int
+    heads: int
+    key_heads: int
+    width: int
+    """Of a head."""
+    epsilon: float
+    window: int
+    """Tokens that a position sees, itself included; 0: all."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Shape:
+        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        heads = config["num_attention_heads"]
+        sliding = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+        return cls(
+            config["num_hidden_layers"],
+            heads,
+            config.get("num_key_value_heads") or heads,
+            config.get("head_dim") or config["hidden_size"] // heads,
+            config["rms_norm_eps"],
+            sliding or 0,
+        )
+
+
+def build(folder: Path) -> Any:
+    """An `openvino.Model` of the weights that `tunewright.export.openvino` wrote.
+
+    Its inputs, over the T tokens of a batch of S sequences: `input_ids` and `position_ids` [T], int64; `past_lens` [S],
+    tokens of each that are in its blocks; `subsequence_begins` [S + 1], where its tokens begin; `block_indices`, the
+    blocks of all sequences in order, and `block_indices_begins` [S + 1], where each one's begin; `max_context_len`, the
+    longest of all; and `wanted`, the places whose logits are asked for. The output is [wanted, vocabulary].
+    """
+    from safetensors.numpy import load_file
+
+    return _Builder(Shape.read(folder), load_file(folder / WEIGHTS)).model()
+
+
+class _Builder:
+    def __init__(self, shape: Shape, tensors: dict[str, Any]):
+        import openvino.opset13 as ops
+
+        self._ops = ops
+        self._shape = shape
+        self._tensors = tensors
+        self._inputs: list[Any] = []
+
+    def model(self) -> Any:
+        from openvino import Model
+
+        ops, shape = self._ops, self._shape
+        ids, positions = self._input("input_ids", [-1], np.int64), self._input("position_ids", [-1], np.int64)
+        sequences = [self._input(name, [-1], np.int32) for name in
+                     ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins")]  # fmt: skip
+        longest = self._input("max_context_len", [], np.int32)
+        wanted = self._input("wanted", [-1], np.int64)
+        embedding = self._matrix("model.embed_tokens")
+        hidden = ops.gather(embedding, ids, self._constant(np.int32(0)))
+        rotate = self._rotation(positions)
+        for number in range(shape.layers):
+            name = f"model.layers.{number}"
+            seen = self._attention(name, self._normed(hidden, f"{name}.input_layernorm"), rotate,
+                                   [*self._cache(number), *sequences], longest)  # fmt: skip
+            hidden = ops.add(hidden, seen)
+            hidden = ops.add(hidden, self._feed_forward(name, self._normed(hidden, f"{name}.post_attention_layernorm")))
+        last = ops.gather(self._normed(hidden, "model.norm"), wanted, self._constant(np.int32(0)))
+        head = self._matrix("lm_head") if "lm_head.weight" in self._tensors else embedding
+        return Model([ops.result(ops.matmul(last, head, transpose_a=False, transpose_b=True))], self._inputs, "decoder")
+
+    def _input(self, name: str, shape: Any, kind: Any) -> Any:
+        node = self._ops.parameter(shape, kind)
+        node.set_friendly_name(name)
+        node.output(0).get_tensor().set_names({name})
+        self._inputs.append(node)
+        return node
+
+    def _cache(self, number: int) -> list[Any]:
+        """The blocks of a layer; their shape and type are the plug-in's to choose."""
+        from openvino import PartialShape, Type
+
+        return [
+            self._input(name.format(number), PartialShape([-1, -1, -1, -1]), Type.dynamic)
+            for name in (KEY_CACHE, VALUE_CACHE)
+        ]
+
+    def _constant(self, value: Any) -> Any:
+        return self._ops.constant(np.asarray(value))
+
+    def _matrix(self, name: str) -> Any:
+        """A weight, [out, in]; where it is quantised, as the plug-in knows it."""
+        ops, weight = self._ops, self._tensors[f"{name}.weight"]
+        if weight.dtype == np.float32:
+            return self._constant(weight)
+        levels = ops.convert(self._constant(weight), np.float32)
+        zero = ops.convert(self._constant(self._tensors[f"{name}.zero"]), np.float32)
+        return ops.multiply(ops.subtract(levels, zero), self._constant(self._tensors[f"{name}.scale"]))
+
+    def _linear(self, name: str, x: Any) -> Any:
+        y = self._ops.matmul(x, self._matrix(name), transpose_a=False, transpose_b=True)
+        bias = self._tensors.get(f"{name}.bias")
+        return y if bias is None else self._ops.add(y, self._constant(bias))
+
+    def _normed(self, x: Any, name: str) -> Any:
+        """Root mean square normalisation (Zhang & Sennrich 2019)."""
+        ops = self._ops
+        square = ops.reduce_mean(ops.power(x, self._constant(np.float32(2))), self._constant([-1]), keep_dims=True)
+        root = ops.sqrt(ops.add(square, self._constant(np.float32(self._shape.epsilon))))
+        scaled = ops.multiply(x, ops.divide(self._constant(np.float32(1)), root))
+        return ops.multiply(scaled, self._constant(self._tensors[f"{name}.weight"]))
+
+    def _rotation(self, positions: Any) -> Callable[[Any, int], Any]:
+        """Rotary position encoding (Su et al. 2021), as a function of [T, heads * width] and the number of heads."""
+        ops, width = self._ops, self._shape.width
+        frequencies = self._tensors["rotary.inv_freq"]
+        scale = self._constant(self._tensors["rotary.scale"])
+        rotated = 2 * len(frequencies)
+        steps = ops.unsqueeze(ops.convert(positions, np.float32), self._constant([1]))
+        angles = ops.matmul(steps, self._constant(frequencies[None]), transpose_a=False, transpose_b=False)
+        angles = ops.unsqueeze(ops.concat([angles, angles], 1), self._constant([1]))
+        cosine, sine = ops.multiply(ops.cos(angles), scale), ops.multiply(ops.sin(angles), scale)
+
+        def rotate(x: Any, heads: int) -> Any:
+            x = ops.reshape(x, self._constant([0, heads, width]), special_zero=True)
+            rest = []
+            if rotated < width:
+                x, *rest = ops.variadic_split(x, self._constant(2), self._constant([rotated, -1])).outputs()
+            first, second = ops.split(x, self._constant(2), 2).outputs()
+            turned = ops.concat([ops.multiply(second, self._constant(np.float32(-1))), first], 2)
+            whole = ops.concat([ops.add(ops.multiply(x, cosine), ops.multiply(turned, sine)), *rest], 2)
+            return ops.reshape(whole, self._constant([0, heads * width]), special_zero=True)
+
+        return rotate
+
+    def _attention(self, name: str, x: Any, rotate: Callable[[Any, int], Any], blocks: list[Any], longest: Any) -> Any:
+        from openvino.op import _PagedAttentionExtension as PagedAttention
+
+        shape = self._shape
+        query, key, value = (self._linear(f"{name}.self_attn.{part}_proj", x) for part in "qkv")
+        query, key = rotate(query, shape.heads), rotate(key, shape.key_heads)
+        whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        # What the operation can do besides is left empty: biases by distance, scores, moving and dropping of blocks,
+        # sparse attention, sinks, token types, masks among the new tokens.
+        besides = [whole, whole, whole, real, real, np.int32(0), np.int32(0), real, np.int32(0),
+                   whole, whole, whole, whole, np.zeros(0, np.uint8), whole]  # fmt: skip
+        settings = [np.float32(shape.width**-0.5), np.int32(shape.window), real]
+        inputs = [query, key, value, *blocks, *map(self._constant, settings), longest, *map(self._constant, besides)]
+        seen = PagedAttention([node.output(0) for node in inputs])
+        facts = seen.get_rt_info()
+        for kind in "kv":
+            facts[f"num_{kind}_heads"], facts[f"{kind}_head_size"] = shape.key_heads, shape.width
+        return self._linear(f"{name}.self_attn.o_proj", seen.output(0))
+
+    def _feed_forward(self, name: str, x: Any) -> Any:
+        gate, up = (self._linear(f"{name}.mlp.{part}_proj", x) for part in ("gate", "up"))
+        return self._linear(f"{name}.mlp.down_proj", self._ops.multiply(self._ops.swish(gate), up))

@@ -1,0 +1,207 @@
+"""Running a decoder with OpenVINO for many askers at once: what they ask is read in common passes, without torch.
+
+Whoever asks gives a whole sequence of tokens and waits for the logits behind it. A thread of its own packs what is new
+of all sequences into passes. The same sequence gets the same logits to the last bit, whoever else asks and whatever was
+asked before: sums over a row don't depend on the other rows. One token alone would be read by another kernel, so of a
+sequence at least two are read in a pass, be the first of them in memory already.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.blocks import BlockPool, Chain
+from tunewright.models.paged_graph import KEY_CACHE, VALUE_CACHE, Shape, build
+
+_PASS = 256
+"""Tokens of a pass. More are hardly read any faster, and everybody in a pass waits for its end."""
+_LEAST = 2
+"""Tokens of a sequence in a pass."""
+_MEMORY = 256 * 2**20
+"""Bytes for keys and values, if the context does not need more."""
+_CONTEXTS = 2
+"""Sequences as long as the context that memory must hold."""
+_SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "64",
+}
+
+
+@dataclass(eq=False)
+class _Ask:
+    """A sequence whose logits somebody waits for."""
+
+    ids: list[int]
+    chain: Chain = field(default_factory=Chain)
+    begun: bool = False
+    answered: threading.Event = field(default_factory=threading.Event)
+    logits: npt.NDArray[np.float32] | None = None
+    error: Exception | None = None
+
+    @property
+    def left(self) -> int:
+        """Tokens that are to be read."""
+        return len(self.ids) - self.chain.known
+
+
+class PagedNextToken:
+    """Next-token logits, for many threads at once.
+
+    Args:
+        folder: what `tunewright.export.openvino` wrote.
+        context: tokens that a sequence may have.
+        threads: CPU threads; all cores by default.
+    """
+
+    at_once = 32
+
+    def __init__(self, folder: Path, *, context: int, threads: int | None = None):
+        import openvino
+
+        settings = _SETTINGS | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        compiled = openvino.Core().compile_model(build(folder), "CPU", settings)
+        self._request = compiled.create_infer_request()
+        self._tensor = openvino.Tensor
+        shape = Shape.read(folder)
+        self._caches = self._allocate(compiled, shape, context)
+        self._asks: list[_Ask] = []
+        self._wake = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._serve, name="model", daemon=True).start()
+
+    def _allocate(self, compiled: Any, shape: Shape, context: int) -> list[Any]:
+        """Memory for blocks, as the plug-in wants it, and the pool that gives them out."""
+        ports = {port.get_any_name(): port for port in compiled.inputs}
+        names = [name.format(layer) for layer in range(shape.layers) for name in (KEY_CACHE, VALUE_CACHE)]
+        sizes = {name: [side.get_length() for side in list(ports[name].partial_shape)[1:]] for name in names}
+        size = sizes[names[0]][1]
+        bytes_a_block = sum(int(np.prod(sizes[name])) * ports[name].element_type.size for name in names)
+        count = max(_MEMORY // bytes_a_block, _CONTEXTS * -(-context // size))
+        tensors = {name: self._tensor(ports[name].element_type, [count, *sizes[name]]) for name in names}
+        for name, tensor in tensors.items():
+            self._request.set_tensor(name, tensor)
+        caches = [tensor.data for tensor in tensors.values()]
+
+        def copy(source: int, target: int) -> None:
+            for cache in caches:
+                cache[target] = cache[source]
+
+        self._pool = BlockPool(count, size, copy)
+        return list(tensors.values())
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Raises: RuntimeError: the model failed, or was closed."""
+        ask = _Ask(list(ids))
+        with self._wake:
+            if self._closed:
+                raise RuntimeError("the model is closed")
+            self._asks.append(ask)
+            self._wake.notify()
+        ask.answered.wait()
+        if ask.logits is None:
+            raise RuntimeError("the model could not read a request") from ask.error
+        return ask.logits
+
+    def close(self) -> None:
+        """End the thread; whoever waits is told."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                while not self._asks and not self._closed:
+                    self._wake.wait()
+                waiting = list(self._asks)
+                if self._closed:
+                    self._end(waiting, RuntimeError("the model is closed"))
+                    return
+            rows = self._compose(waiting)
+            try:
+                self._read(rows)
+            except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
+                self._end([ask for ask, _ in rows], error)
+
+    def _end(self, asks: Sequence[_Ask], error: Exception | None = None) -> None:
+        for ask in asks:
+            self._pool.release(ask.chain, ask.ids)
+            ask.error = error
+        with self._wake:
+            self._asks = [ask for ask in self._asks if ask not in asks]
+        for ask in asks:
+            ask.answered.set()
+
+    def _compose(self, waiting: Sequence[_Ask]) -> list[tuple[_Ask, int]]:
+        """The next pass: sequences, and how many tokens of each are read. The oldest is never left out; of the others
+        those come first that are soonest done, so that nobody waits behind a long one."""
+        for ask in waiting:
+            if not ask.begun:
+                ask.chain = self._pool.find(ask.ids, len(ask.ids) - _LEAST)
+                ask.begun = True
+        first, *others = waiting
+        rows: list[tuple[_Ask, int]] = []
+        room, most = _PASS, _PASS if not others else _PASS // 2
+        for ask in (first, *sorted(others, key=lambda ask: ask.left)):
+            count = min(ask.left, most, max(room, _LEAST))
+            if ask.left - count == 1:  # what is left must be enough for a pass
+                count += 1
+            if self._pool.grow(ask.chain, ask.chain.known + count):
+                rows.append((ask, count))
+                room -= count
+            if room <= 0:
+                break
+        if not rows:
+            # Sequences that are half read hold all blocks: but for the oldest they begin again later.
+            for ask in others:
+                self._pool.release(ask.chain, ask.ids)
+                ask.begun = False
+            return self._compose([first])
+        return rows
+
+    def _read(self, rows: Sequence[tuple[_Ask, int]]) -> None:
+        ids: list[int] = []
+        positions: list[int] = []
+        blocks: list[int] = []
+        begins, block_begins, wanted = [0], [0], []
+        for ask, count in rows:
+            known = ask.chain.known
+            ids += ask.ids[known : known + count]
+            positions += range(known, known + count)
+            blocks += [block.index for block in ask.chain.blocks]
+            begins.append(len(ids))
+            block_begins.append(len(blocks))
+            if count == ask.left:
+                wanted.append(len(ids) - 1)
+        inputs = {
+            "input_ids": np.array(ids, np.int64),
+            "position_ids": np.array(positions, np.int64),
+            "past_lens": np.array([ask.chain.known for ask, _ in rows], np.int32),
+            "subsequence_begins": np.array(begins, np.int32),
+            "block_indices": np.array(blocks, np.int32),
+            "block_indices_begins": np.array(block_begins, np.int32),
+            "max_context_len": np.array(max(ask.chain.known + count for ask, count in rows), np.int32),
+            "wanted": np.array(wanted or [0], np.int64),
+        }
+        for name, value in inputs.items():
+            self._request.set_tensor(name, self._tensor(value))
+        self._request.infer()
+        logits = iter(self._request.get_output_tensor(0).data)
+        done = []
+        for ask, count in rows:
+            finished = count == ask.left
+            self._pool.record(ask.chain, ask.ids, ask.chain.known + count)
+            if finished:
+                ask.logits = np.array(next(logits))
+                done.append(ask)
+        self._end(done)

@@ -1,0 +1,72 @@
+"""OpenVINO with keys and values in blocks: every architecture answers like torch, and the same whoever else asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunewright.export.openvino import build_openvino
+from tunewright.models.paged_model import PagedNextToken
+from tunewright.models.torch_model import TorchNextToken, load_torch_model
+
+
+@pytest.fixture
+def paged(tiny_model: tuple[str, Path], tmp_path: Path) -> Callable[[str], PagedNextToken]:
+    """Precision -> the tiny model in OpenVINO."""
+
+    def load(precision: str) -> PagedNextToken:
+        build_openvino(tiny_model[1], tmp_path / precision, precision)
+        return PagedNextToken(tmp_path / precision, context=512)
+
+    return load
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.03)])
+def test_openvino_answers_like_torch(
+    tiny_model: tuple[str, Path], paged: Callable[[str], PagedNextToken], precision: str, close: float
+) -> None:
+    torch_model, paged_model = TorchNextToken(load_torch_model(tiny_model[1])), paged(precision)
+    ids = [*range(2, 200), *range(2, 200)]
+    # Longer than a pass and than Mistral's window of 128; a branch back, the same again, an unrelated one, one token.
+    for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [*ids[:70], 9, 8], [*ids, 4], [7, 7, 7], [5]):
+        wanted = torch_model(sequence)
+        error = np.sqrt(np.mean((paged_model(sequence) - wanted) ** 2)) / wanted.std()
+        assert error < close, f"the error is {error:.1e} of the logits' own spread"
+
+
+def test_openvino_says_the_same_whoever_else_asks(paged: Callable[[str], PagedNextToken]) -> None:
+    """To the last bit: with an empty memory, with a full one, alone and in any company."""
+    model = paged("int8")
+    system = list(range(2, 102))
+    asked = [[*system, *range(2 + n, 5 + 3 * n), *range(20, 20 + n % 3)] for n in range(40)]
+    alone = [model(ids) for ids in asked]
+    with ThreadPoolExecutor(16) as askers:
+        together = list(askers.map(model, reversed(asked)))
+    assert all((one == other).all() for one, other in zip(alone, reversed(together), strict=True))
+    # A long one, read in many passes, while the others come and go, in a memory that holds little else.
+    long = [3 + n % 200 for n in range(500)]
+    expected = model(long)
+    with ThreadPoolExecutor(16) as askers:
+        first = askers.submit(model, [*long[:400], *system])
+        others = list(askers.map(model, [long, *asked]))
+    assert (others[0] == expected).all()
+    assert all((one == other).all() for one, other in zip(alone, others[1:], strict=True))
+    assert (first.result() == model([*long[:400], *system])).all()
+
+
+def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToken]) -> None:
+    model = paged("fp32")
+    with ThreadPoolExecutor(4) as askers:
+        waiting = [askers.submit(model, list(range(2, 400 + n))) for n in range(4)]
+        model.close()
+        for one in waiting:
+            try:
+                one.result(20)
+            except RuntimeError as error:
+                assert "closed" in f"{error} {error.__cause__}"
+    with pytest.raises(RuntimeError, match="closed"):
+        model([1, 2, 3])
