@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -23,9 +24,10 @@ from tunewright.tasks import task_of
 def run(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
-    """The invoice example, run in small."""
+    """The invoice example, run in small, served with OpenVINO."""
     folder = tmp_path_factory.mktemp("extract")
-    return run_example("invoices", make_tiny_model("llama3")[1], folder, "data.validation_fraction=0.03")
+    changes = ("data.validation_fraction=0.03", "export.runtime=openvino")
+    return run_example("invoices", make_tiny_model("llama3")[1], folder, *changes)
 
 
 def test_every_arm_is_measured_by_its_fields(run: tuple[Path, dict]) -> None:
@@ -65,6 +67,16 @@ def test_the_server_extracts(run: tuple[Path, dict]) -> None:
     assert 0 <= plain["confidence"] <= min(plain["fields"].values()) + 1e-9
     assert other.status_code == 404
     assert "/v1/extract" in other.json()["error"]["message"]
+
+
+def test_many_at_once_are_told_what_each_is_told_alone(run: tuple[Path, dict], served: httpx.Client) -> None:
+    """To the last digit of every confidence."""
+    texts = [row["text"][: 40 + 30 * n] for n, row in enumerate(read_jsonl(run[0] / "data" / "test.jsonl")[:16])]
+    alone = [served.post("/v1/extract", json={"text": text}).json() for text in texts]
+    with ThreadPoolExecutor(len(texts)) as askers:
+        together = list(askers.map(lambda text: served.post("/v1/extract", json={"text": text}).json(), texts))
+    assert together == alone
+    assert len({json.dumps(reply) for reply in alone}) > 1
 
 
 DOCUMENTS = {

