@@ -9,12 +9,13 @@ READY := $(VENV)/.ready
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
-test: lint ## everything: lint, types, import rules, fast tests, tests on the real model
-	$(BIN)/pytest --ignore tests/model --numprocesses auto
-	$(BIN)/pytest tests/model
+test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tiny --numprocesses auto --dist loadfile --durations 15
+	$(BIN)/pytest tests/model --durations 25
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each
-	$(BIN)/pytest --ignore tests/model --ignore tests/slow --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/slow --numprocesses auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tunewright.tasks import ClassifyTask, Example, Meta
 
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 LABELS = ["billing", "defect", "refund"]
+REPOSITORY = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
 
@@ -97,3 +99,29 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         timeout=60,
         env=os.environ | environment,
     )
+
+
+def tunewright(*arguments: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a user types it."""
+    command = [str(Path(sys.executable).with_name("tunewright")), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=540
+    )
+
+
+def wait_for_checkpoint(training: subprocess.Popen[str], project: Path, pattern: str) -> None:
+    """Wait until a training has written a checkpoint to its end.
+
+    Args:
+        pattern: of checkpoint folders below the project.
+    """
+    wait_for_file(training, project, f"{pattern}/trainer_state.json", seconds=240)
+
+
+def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str, seconds: float = 120) -> None:
+    """Wait until a process that runs has written a file."""
+    deadline = time.monotonic() + seconds
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,21 +1,19 @@
-"""What the tests on real models share: one short run of the ticket example, and tiny random models of each family."""
+"""What the tests on the real model share: one short run of the ticket example."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY, tunewright
+from tests.tiny.conftest import make_tiny_model
+
+__all__ = ["make_tiny_model"]
+
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
     "train.members=2", "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
@@ -37,14 +35,6 @@ class ShortRun:
         return (self.runs / "latest" / step).resolve()
 
 
-def tunewright(*arguments: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a user types it."""
-    command = [str(Path(sys.executable).with_name("tunewright")), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=540
-    )
-
-
 @pytest.fixture(scope="session")
 def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
     """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long."""
@@ -53,93 +43,3 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
     done = tunewright("run", str(project), *SHORT, "--json")
     assert done.returncode == 0, done.stderr
     return ShortRun(project, json.loads(done.stdout), done.stderr)
-
-
-FAMILIES = {
-    "llama3": ("LlamaConfig", {}),
-    "mistral": ("MistralConfig", {"sliding_window": 128, "head_dim": 16}),
-    "phi3": ("Phi3Config", {"original_max_position_embeddings": 512}),
-    "chatml": ("Qwen2Config", {}),
-}
-_SPECIAL = [
-    "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
-    "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session", params=FAMILIES)
-def tiny_model(request: pytest.FixtureRequest, make_tiny_model: Callable[[str], tuple[str, Path]]) -> tuple[str, Path]:
-    """(template family, folder) of each architecture in turn; see `make_tiny_model`."""
-    return make_tiny_model(request.param)
-
-
-@pytest.fixture(scope="session")
-def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
-    """Template family -> (family, folder): a two-layer random model, a byte-level tokenizer that has every mark."""
-    return cache(lambda family: (family, _tiny_model(family, tmp_path_factory.mktemp(family))))
-
-
-TINY = [
-    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "train.max_length=2048", "train.batch_size=2",
-    "evaluate.max_examples=3", "evaluate.few_shot=1", "export.precision=fp32", "export.max_disagreement=0.9",
-    "export.max_accuracy_drop=0.9",
-]  # fmt: skip
-"""What a run on a tiny random model is content with."""
-
-
-def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tuple[Path, dict]:
-    """An example, run in small on a tiny random model: (its project, the report).
-
-    Args:
-        folder: an empty one.
-    """
-    project, model = folder / name, folder / "tiny"
-    shutil.copytree(REPOSITORY / "examples" / name, project, ignore=shutil.ignore_patterns("runs"))
-    shutil.copytree(tiny_model, model)
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), "utf-8")
-    done = tunewright("run", str(project), f"model={model}", *TINY, *changes, "--json")
-    assert done.returncode == 0, done.stderr
-    return project, json.loads(done.stdout)
-
-
-def _tiny_model(family: str, folder: Path) -> Path:
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
-    fast.add_special_tokens({"additional_special_tokens": _SPECIAL[2:]})
-    fast.save_pretrained(folder)
-    name, extra = FAMILIES[family]
-    config = getattr(transformers, name)(
-        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, **extra,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
-    return folder
-
-
-def wait_for_checkpoint(training: subprocess.Popen[str], project: Path, pattern: str) -> None:
-    """Wait until a training has written a checkpoint to its end.
-
-    Args:
-        pattern: of checkpoint folders below the project.
-    """
-    wait_for_file(training, project, f"{pattern}/trainer_state.json", seconds=240)
-
-
-def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str, seconds: float = 120) -> None:
-    """Wait until a process that runs has written a file."""
-    deadline = time.monotonic() + seconds
-    while not list(folder.glob(pattern)):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

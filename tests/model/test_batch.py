@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import tunewright as tw
-from tests.model.conftest import REPOSITORY, ShortRun, tunewright, wait_for_file
+from tests.conftest import REPOSITORY, tunewright, wait_for_file
+from tests.model.conftest import ShortRun
 from tunewright.artifacts import read_jsonl
 from tunewright.serve.batch import answer_file
 

@@ -15,7 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from tests.model.conftest import REPOSITORY
+from tests.conftest import REPOSITORY
 from tunewright.artifacts import Output, read_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.spec import parse_spec

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import tunewright as tw
-from tests.conftest import write_project
-from tests.model.conftest import REPOSITORY, SHORT, ShortRun, tunewright, wait_for_checkpoint, wait_for_file
+from tests.conftest import REPOSITORY, tunewright, wait_for_checkpoint, wait_for_file, write_project
+from tests.model.conftest import SHORT, ShortRun
 from tunewright.artifacts import read_manifest
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 from tunewright.pipeline import STEPS

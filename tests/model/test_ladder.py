@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import tunewright as tw
-from tests.model.conftest import SHORT, ShortRun, tunewright
+from tests.conftest import tunewright
+from tests.model.conftest import SHORT, ShortRun
 from tunewright.ladder import next_step
 from tunewright.models.resolve import resolve
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.model.conftest import REPOSITORY, SHORT, ShortRun
+from tests.conftest import REPOSITORY
+from tests.model.conftest import SHORT, ShortRun
 from tunewright.spec import load_spec
 
 README = (REPOSITORY / "README.md").read_text("utf-8")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import tunewright as tw
-from tests.model.conftest import SHORT, ShortRun, tunewright
+from tests.conftest import tunewright
+from tests.model.conftest import SHORT, ShortRun
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.pipeline import STEPS
 

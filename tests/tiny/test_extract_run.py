@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.documents.made import INVOICE, pdf
-from tests.model.conftest import REPOSITORY, run_example
+from tests.tiny.conftest import run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.documents import text_of
 from tunewright.serve.server import running_server

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 import tunewright as tw
-from tests.conftest import write_project
-from tests.model.conftest import tunewright
+from tests.conftest import tunewright, write_project
 from tunewright.errors import UserError
 from tunewright.train.validation import ValidationPart
 

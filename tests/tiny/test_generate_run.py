@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.model.conftest import run_example
+from tests.tiny.conftest import run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.serve.server import running_server
 

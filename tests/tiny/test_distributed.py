@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import write_project
-from tests.model.conftest import wait_for_checkpoint
+from tests.conftest import wait_for_checkpoint, write_project
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.errors import EXIT_INTERRUPTED
 from tunewright.processes import free_port

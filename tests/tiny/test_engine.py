@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.model.test_families import EXAMPLES, TASK, rows
+from tests.tiny.test_families import EXAMPLES, TASK, rows
 from tunewright.models.chat import ChatTemplate, answer_tokens
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import ClassifyTask, LabelTrie
