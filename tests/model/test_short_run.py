@@ -68,7 +68,7 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(short_run: ShortRun)
     from tunewright.export.bundle import load_bundle
     from tunewright.serve.engine import Engine
 
-    engine = Engine(load_bundle(short_run.latest("export") / "bundle"))
+    engine = Engine.load(load_bundle(short_run.latest("export") / "bundle"))
     text = "Where is my parcel?"
     first = engine.classify(text)
     for before in (text, "Where is my parcel", "Where is my parcel??", "Something else altogether."):
@@ -282,7 +282,7 @@ def test_serving_needs_no_torch(short_run: ShortRun) -> None:
     code = (
         "import sys; from pathlib import Path; from tunewright.export.bundle import load_bundle\n"
         "from tunewright.serve.engine import Engine; import tunewright.serve.app\n"
-        f"Engine(load_bundle(Path({str(short_run.latest('export') / 'bundle')!r}))).classify('hi')\n"
+        f"Engine.load(load_bundle(Path({str(short_run.latest('export') / 'bundle')!r}))).classify('hi')\n"
         "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

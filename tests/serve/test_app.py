@@ -20,6 +20,7 @@ from tunewright.serve.app import build_app
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
 from tunewright.serve.guard import MOST_BODY_BYTES
+from tunewright.serve.hosts import OneModel
 
 
 class Echo:
@@ -50,7 +51,7 @@ def route(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client(route: str) -> Iterator[TestClient]:
-    with TestClient(build_app(Echo(route))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo(route)))) as client:  # type: ignore[arg-type]
         yield client
 
 

@@ -20,6 +20,8 @@ from tunewright.serve.engine import TooLong
 class Counting(Echo):
     """Counts what it is asked, and fails at some text as a process that is killed does."""
 
+    at_once = 3
+
     def __init__(self, kind: str = "classify", dies_at: str = ""):
         super().__init__(kind)
         self.asked: list[str] = []

@@ -15,6 +15,7 @@ from tests.serve.test_app import Echo
 from tunewright.evaluate.predictors import Answer
 from tunewright.serve.app import build_app
 from tunewright.serve.guard import LimitBody
+from tunewright.serve.hosts import OneModel
 from tunewright.serve.keys import KeyRing, add_key, remove_key
 
 TEXT = {"text": "hello"}
@@ -48,7 +49,7 @@ def locked(file: Path) -> Iterator[Callable[[str], TestClient]]:
     """A client of a server that asks for keys; given the name of a key it has, of those that may ask 2 times a
     minute."""
     tokens = {name: add_key(file, name, per_minute=2) for name in ("shop", "other")}
-    with TestClient(build_app(Echo("classify"), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
 
         def of(name: str) -> TestClient:
             client.headers.update(bearer(tokens[name]))
@@ -70,7 +71,7 @@ def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, st
             sent += 1
             yield b"x" * 1000
 
-    with TestClient(build_app(Echo("classify"), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/classify", content=body(), headers=headers)
         assert client.get("/v1/models", headers=headers).status_code == 401
         assert [client.get(path).status_code for path in ("/health", "/ready", "/metrics")] == [200, 200, 200]
@@ -97,7 +98,7 @@ def test_a_key_may_ask_as_often_as_it_says_and_no_other_key_pays_for_it(
 
 def test_one_request_too_many_is_told_to_come_again() -> None:
     engine = Waiting()
-    with TestClient(build_app(engine, most=2)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(engine), most=2)) as client:  # type: ignore[arg-type]
         answers: list[int] = []
 
         def ask() -> None:
@@ -121,7 +122,7 @@ def test_one_request_too_many_is_told_to_come_again() -> None:
 
 
 def test_a_refused_request_gives_its_place_back() -> None:
-    with TestClient(build_app(Echo("classify"), most=1)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), most=1)) as client:  # type: ignore[arg-type]
         assert [client.post("/v1/classify", json={}).status_code for _ in range(5)] == [400] * 5
         assert client.post("/v1/classify", json=TEXT).status_code == 200
 
@@ -145,7 +146,7 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 
 def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
-    with TestClient(build_app(Echo("classify"))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
         for _ in range(3):
             client.post("/v1/classify", json={"text": "the parcel of Ms Miller"})
         client.post("/v1/classify", json={})
@@ -165,7 +166,7 @@ def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
 
 
 def test_no_other_origin_is_let_in() -> None:
-    with TestClient(build_app(Echo("classify"))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
         answer = client.options(
             "/v1/classify",
             headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},

@@ -18,10 +18,15 @@ from tunewright.serve.server import running_server
 def run(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
-    """The example of replies, run in small."""
+    """The example of replies, run in small, its adapter served beside its base."""
     folder = tmp_path_factory.mktemp("generate")
     return run_example(
-        "replies", make_tiny_model("llama3")[1], folder, "task.max_tokens=24", "data.validation_fraction=0.01"
+        "replies",
+        make_tiny_model("llama3")[1],
+        folder,
+        "task.max_tokens=24",
+        "data.validation_fraction=0.01",
+        "export.runtime=openvino-lora",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tunewright.cli import (
+    adapters,
     assess,
     baseline,
     batch,
@@ -62,6 +63,7 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("batch")(batch.batch)
 app.add_typer(keys.app, name="keys")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")

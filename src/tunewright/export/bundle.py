@@ -123,8 +123,11 @@ def read_info(folder: Path) -> BundleInfo:
     return BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
     """Read a bundle.
+
+    Args:
+        tokenizer: its tokenizer, where that is loaded already.
 
     Raises:
         UserError: the folder is no bundle, a file is absent, or the chat template is not the one it was trained with.
@@ -132,7 +135,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         info = read_info(folder)
         source = (folder / "chat_template.jinja").read_text("utf-8")
-        tokenizer = TextTokenizer(folder)
+        tokenizer = tokenizer or TextTokenizer(folder)
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
         raise UserError(

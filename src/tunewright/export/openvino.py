@@ -1,7 +1,8 @@
-"""Weights for OpenVINO, quantised: what `tunewright.models.paged_graph` builds its graph from."""
+"""Weights for OpenVINO, quantised, and adapters beside them: what `tunewright.models.paged_graph` is built from."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
+from tunewright.models.adapter import Adapter, save_adapter
 from tunewright.models.paged_graph import CONFIG, MODEL_TYPES, WEIGHTS
 
 _LEVELS = 255
@@ -47,6 +49,31 @@ def build_openvino(source: Path, target: Path, precision: str) -> None:
     shutil.copy(source / CONFIG, target / CONFIG)
 
 
+def export_adapter(source: Path, base: Path, target: Path) -> None:
+    """Write a peft adapter as it is served beside its base.
+
+    Args:
+        source: peft's folder.
+        base: Hugging Face's folder of its base.
+    """
+    from safetensors.numpy import load_file
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base)
+    settings = json.loads((source / "adapter_config.json").read_text("utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
+    down: dict[str, Any] = {}
+    up: dict[str, Any] = {}
+    for key, tensor in load_file(source / "adapter_model.safetensors").items():
+        name, part = key.removeprefix("base_model.model.").rsplit(".lora_", 1)
+        matrix = tensor.astype(np.float32)
+        if part == "A.weight":
+            down |= dict.fromkeys(_parts(name, config), np.ascontiguousarray(matrix.T))
+        else:
+            up |= {each: np.ascontiguousarray(rows.T) * scale for each, rows in _rows(name, matrix, config)}
+    save_adapter(Adapter(down, up), target)
+
+
 def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
     """Every tensor by its name in Llama, in float32."""
     shared = model.config.tie_word_embeddings
@@ -54,28 +81,31 @@ def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
         weight = np.ascontiguousarray(tensor.float().numpy())
         if name == "lm_head.weight" and shared:
             continue
-        if name.endswith("self_attn.qkv_proj.weight"):
-            yield from _split(name, weight, "qkv_proj", _heads(model.config))
-        elif name.endswith("mlp.gate_up_proj.weight"):
-            yield from _split(name, weight, "gate_up_proj", {"gate_proj": 1, "up_proj": 1})
-        else:
-            yield name, weight
+        module, kind = name.rsplit(".", 1)
+        yield from ((f"{part}.{kind}", rows) for part, rows in _rows(module, weight, model.config))
     rotary = model.model.rotary_emb
     yield "rotary.inv_freq", rotary.inv_freq.float().numpy()
     yield "rotary.scale", np.array([rotary.attention_scaling], np.float32)
 
 
-def _heads(config: Any) -> dict[str, int]:
-    return {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads,
-            "v_proj": config.num_key_value_heads}  # fmt: skip
+def _parts(name: str, config: Any) -> dict[str, int]:
+    """The matrices that one holds, as Phi-3 joins them, with their share of its outputs; else itself."""
+    if name.endswith("qkv_proj"):
+        stem, heads, key_heads = name.removesuffix("qkv_proj"), config.num_attention_heads, config.num_key_value_heads
+        return {f"{stem}q_proj": heads, f"{stem}k_proj": key_heads, f"{stem}v_proj": key_heads}
+    if name.endswith("gate_up_proj"):
+        stem = name.removesuffix("gate_up_proj")
+        return {f"{stem}gate_proj": 1, f"{stem}up_proj": 1}
+    return {name: 1}
 
 
-def _split(name: str, weight: Any, joint: str, shares: dict[str, int]) -> Iterator[tuple[str, Any]]:
-    """A matrix that holds several, as Phi-3 has them."""
-    unit = len(weight) // sum(shares.values())
+def _rows(name: str, matrix: Any, config: Any) -> Iterator[tuple[str, Any]]:
+    """A matrix [out, in], or those that it holds."""
+    shares = _parts(name, config)
+    unit = len(matrix) // sum(shares.values())
     start = 0
     for part, share in shares.items():
-        yield name.replace(joint, part), np.ascontiguousarray(weight[start : start + unit * share])
+        yield part, np.ascontiguousarray(matrix[start : start + unit * share])
         start += unit * share
 
 

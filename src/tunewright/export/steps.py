@@ -15,9 +15,9 @@ from tunewright.export.bundle import load_bundle, read_info, write_bundle, write
 from tunewright.export.calibrate import calibrate
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
-from tunewright.export.openvino import build_openvino
-from tunewright.models.resolve import resolve
-from tunewright.models.runtime import FOLDERS
+from tunewright.export.openvino import build_openvino, export_adapter
+from tunewright.models.resolve import LocalModel, resolve
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -32,8 +32,7 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
     say(f"  building {spec.export.precision} weights for {spec.export.runtime}")
     folder = output.path / "bundle"
-    build = build_openvino if spec.export.runtime == "openvino" else build_onnx
-    build(output.path / "merged", folder / FOLDERS[spec.export.runtime], spec.export.precision)
+    build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
     info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
     calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
     save_calibration(calibration, folder)
@@ -42,6 +41,24 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "temperature": round(calibration.temperature, 3),
         "template_sha256": info.template_sha256,
     }
+
+
+def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, folder: Path) -> None:
+    """What the runtime reads, into a bundle's folder.
+
+    Args:
+        adapter: peft's folder.
+        merged: base and adapter as one, in 16 bits.
+    """
+    weights = folder / FOLDERS[spec.export.runtime]
+    match spec.export.runtime:
+        case "onnxruntime":
+            build_onnx(merged, weights, spec.export.precision)
+        case "openvino":
+            build_openvino(merged, weights, spec.export.precision)
+        case "openvino-lora":
+            build_openvino(base.folder, weights, spec.export.precision)
+            export_adapter(adapter, base.folder, folder / ADAPTER_FOLDER)
 
 
 def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:

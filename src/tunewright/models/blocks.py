@@ -36,6 +36,8 @@ class Block:
 class Chain:
     """A sequence in memory."""
 
+    root: int = START
+    """What its first block follows."""
     blocks: list[Block] = field(default_factory=list)
     known: int = 0
     """Tokens that are there, from the beginning."""
@@ -66,13 +68,19 @@ class BlockPool:
         """Blocks that can be had."""
         return len(self._free) + len(self._idle)
 
-    def find(self, ids: Sequence[int], most: int) -> Chain:
+    def new_root(self) -> int:
+        """Something for first blocks to follow that none follows yet: what another model left can't be used."""
+        self._last += 1
+        return self._last
+
+    def find(self, ids: Sequence[int], most: int, root: int = START) -> Chain:
         """As much of a sequence as is in memory; to be given back with `release`.
 
         Args:
             most: tokens that may be found, fewer than it has.
+            root: what its first block follows.
         """
-        chain, content = Chain(), START
+        chain, content = Chain(root), root
         while len(chain.blocks) < most // self.size:
             block = self._full.get((content, tuple(ids[chain.known : chain.known + self.size])))
             if not block:
@@ -133,7 +141,7 @@ class BlockPool:
     def _label(self, chain: Chain, place: int, ids: Sequence[int], count: int) -> None:
         """Give the block at a place of the chain its content."""
         block = chain.blocks[place]
-        follows = chain.blocks[place - 1].content if place else START
+        follows = chain.blocks[place - 1].content if place else chain.root
         tokens = tuple(ids[place * self.size : place * self.size + count])
         if block.content >= 0:
             return

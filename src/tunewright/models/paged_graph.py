@@ -19,6 +19,12 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 KEY_CACHE, VALUE_CACHE = "key_cache.{}", "value_cache.{}"
+DOWN, UP, SHARE = "down.{}", "up.{}", "share"
+ADAPTED = (
+    *(f"self_attn.{part}_proj" for part in "qkvo"),
+    *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
+)
+"""The matrices of a layer that adapters add to."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +55,38 @@ class Shape:
         )
 
 
-def build(folder: Path) -> Any:
+def adapted_matrices(layers: int) -> list[str]:
+    return [f"model.layers.{layer}.{part}" for layer in range(layers) for part in ADAPTED]
+
+
+def build(folder: Path, *, adapted: bool = False) -> Any:
     """An `openvino.Model` of the weights that `tunewright.export.openvino` wrote.
+
+    Args:
+        adapted: whether adapters are added to the matrices, each token its own.
 
     Its inputs, over the T tokens of a batch of S sequences: `input_ids` and `position_ids` [T], int64; `past_lens` [S],
     tokens of each that are in its blocks; `subsequence_begins` [S + 1], where its tokens begin; `block_indices`, the
     blocks of all sequences in order, and `block_indices_begins` [S + 1], where each one's begin; `max_context_len`, the
     longest of all; and `wanted`, the places whose logits are asked for. The output is [wanted, vocabulary].
+
+    Of adapters of C columns in all, side by side (Hu et al. 2021; many at once as Sheng et al. 2023 serve them): for
+    each matrix `down` [in, C] and `up` [C, out], and `share` [T, C], what each token takes of each column.
     """
     from safetensors.numpy import load_file
 
-    return _Builder(Shape.read(folder), load_file(folder / WEIGHTS)).model()
+    return _Builder(Shape.read(folder), load_file(folder / WEIGHTS), adapted=adapted).model()
 
 
 class _Builder:
-    def __init__(self, shape: Shape, tensors: dict[str, Any]):
+    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool):
         import openvino.opset13 as ops
 
         self._ops = ops
         self._shape = shape
         self._tensors = tensors
         self._inputs: list[Any] = []
+        self._share = self._input(SHARE, [-1, -1], np.float32) if adapted else None
 
     def model(self) -> Any:
         from openvino import Model
@@ -124,7 +141,18 @@ class _Builder:
     def _linear(self, name: str, x: Any) -> Any:
         y = self._ops.matmul(x, self._matrix(name), transpose_a=False, transpose_b=True)
         bias = self._tensors.get(f"{name}.bias")
-        return y if bias is None else self._ops.add(y, self._constant(bias))
+        if bias is not None:
+            y = self._ops.add(y, self._constant(bias))
+        return y if self._share is None else self._ops.add(y, self._update(name, x))
+
+    def _update(self, name: str, x: Any) -> Any:
+        """What the adapters add."""
+        ops = self._ops
+        outputs, inputs = self._tensors[f"{name}.weight"].shape
+        down = self._input(DOWN.format(name), [inputs, -1], np.float32)
+        up = self._input(UP.format(name), [-1, outputs], np.float32)
+        inner = ops.multiply(ops.matmul(x, down, transpose_a=False, transpose_b=False), self._share)
+        return ops.matmul(inner, up, transpose_a=False, transpose_b=False)
 
     def _normed(self, x: Any, name: str) -> Any:
         """Root mean square normalisation (Zhang & Sennrich 2019)."""

@@ -1,4 +1,5 @@
-"""What a bundle's weights run in: ONNX Runtime GenAI, one request after the other, or OpenVINO, many at once."""
+"""What a bundle's weights run in: ONNX Runtime GenAI, one request after the other, or OpenVINO, many at once, with the
+adapter merged or beside its base."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-RuntimeName = Literal["onnxruntime", "openvino"]
+RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora"]
 
-FOLDERS: dict[RuntimeName, str] = {"onnxruntime": "onnx", "openvino": "openvino"}
+FOLDERS: dict[RuntimeName, str] = {"onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino"}
 """Where a bundle has its weights."""
+ADAPTER_FOLDER = "adapter"
+"""Where it has an adapter that is not merged into them."""
 
 
 class Runtime(Protocol):
@@ -33,10 +36,14 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         threads: CPU threads; all cores by default.
     """
     weights = folder / FOLDERS[name]
-    if name == "openvino":
+    if name != "onnxruntime":
+        from tunewright.models.adapter import load_adapter
         from tunewright.models.paged_model import PagedNextToken
 
-        return PagedNextToken(weights, context=context, threads=threads)
+        if name == "openvino":
+            return PagedNextToken(weights, context=context, threads=threads)
+        base = PagedNextToken(weights, context=context, threads=threads, adapted=True)
+        return base.with_adapter(load_adapter(folder / ADAPTER_FOLDER))
     from tunewright.models.ort_model import OrtNextToken
 
     return OrtNextToken(weights, context=context, threads=threads)

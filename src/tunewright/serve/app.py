@@ -8,6 +8,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -18,8 +19,10 @@ from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import error_body
 from tunewright.serve.guard import MOST_UNDER_WAY, Admission, CheckKey, LimitBody
+from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serve.keys import KeyRing
 from tunewright.serve.metrics import METRICS_TYPE, Metrics
+from tunewright.tasks import Message
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 
 _Answer = TypeVar("_Answer")
+_NAMED = 20
+"""Models that an error names."""
 SMALLEST = 1e-300
 """The least probability whose logarithm is told."""
 Flagged = Callable[[Answer], dict[str, Any]]
@@ -111,8 +116,8 @@ class ApiError(Exception):
         return error_body(self.status, str(self), self.code, self.param)
 
 
-def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDER_WAY) -> FastAPI:
-    """The application for one loaded bundle.
+def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_WAY) -> FastAPI:
+    """The application for the models of a server.
 
     Args:
         keys: of those who may ask; None: everybody may.
@@ -122,9 +127,7 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-    bundle = engine.bundle
-    info = bundle.info
-    app = FastAPI(title=f"Tunewright: {info.name}", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None)
     created = int(time.time())
 
     @app.exception_handler(ApiError)
@@ -146,15 +149,31 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
         app.add_middleware(CheckKey, keys=keys)
     app.add_middleware(metrics.measured)
 
-    def flagged(answer: Answer) -> dict[str, Any]:
+    def flagged(engine: Engine, answer: Answer) -> dict[str, Any]:
         """What every answer says beside itself."""
-        flags = bundle.flags(answer.confidence)
+        flags = engine.bundle.flags(answer.confidence)
         metrics.answered(flags, answer.prompt_tokens, answer.answer_tokens)
         return flags
 
-    def plain(answer: Answer) -> dict[str, Any]:
+    def plain(engine: Engine, answer: Answer) -> dict[str, Any]:
         """What the plain routes answer."""
-        return {**told(engine.kind, answer), **flagged(answer), "usage": _usage(answer)}
+        return {**told(engine.kind, answer), **flagged(engine, answer), "usage": _usage(answer)}
+
+    def engine_of(name: str | None, kind: str | None = None) -> Engine:
+        """The engine of a model, whose job it must be.
+
+        Args:
+            kind: of the route; None: any.
+        """
+        try:
+            engine = models.engine(name)
+        except UnknownModel:
+            names = ", ".join(models.names()[:_NAMED])
+            said = f"The model '{name}' does not exist" if name else "Say which model: give model"
+            raise ApiError(404, f"{said}; this server has {names}.", "model_not_found", "model") from None
+        if kind and engine.kind != kind:
+            raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
+        return engine
 
     @app.get("/metrics", include_in_schema=False)
     async def counted() -> PlainTextResponse:
@@ -166,56 +185,51 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        return {"status": "ready", "model": info.name, "precision": info.precision}
+        return {"status": "ready", "model": models.label, "precision": models.precision}
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    async def list_models() -> dict[str, Any]:
         return {
             "object": "list",
-            "data": [{"id": info.name, "object": "model", "created": created, "owned_by": "tunewright"}],
+            "data": [
+                {"id": name, "object": "model", "created": created, "owned_by": "tunewright"} for name in models.names()
+            ],
         }
 
     # Plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
     @app.post("/v1/classify")
     def classify(request: ClassifyRequest) -> dict[str, Any]:
-        _expect(engine, "classify")
+        engine = engine_of(request.model, "classify")
         text = _text(request)
         if request.probabilities:
             found = _in_context(lambda: engine.classify(text))
-            return plain(found.answer) | {"probabilities": found.probabilities}
-        return plain(_in_context(lambda: engine.answer(text)))
+            return plain(engine, found.answer) | {"probabilities": found.probabilities}
+        return plain(engine, _in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/extract")
     def extract(request: Asked) -> dict[str, Any]:
-        _expect(engine, "extract")
+        engine = engine_of(request.model, "extract")
         text = _text(request)
-        return plain(_in_context(lambda: engine.answer(text)))
+        return plain(engine, _in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/generate")
     def generate(request: GenerateRequest) -> dict[str, Any]:
-        _expect(engine, "generate")
+        engine = engine_of(request.model, "generate")
         text = _text(request)
-        return plain(_whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens))))
+        return plain(engine, _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens))))
 
     @app.post("/v1/chat/completions", response_model=None)
     def chat(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
-        if request.model != info.name:
-            raise ApiError(404, f"The model '{request.model}' does not exist; this server has '{info.name}'.",
-                           "model_not_found", "model")  # fmt: skip
-        users = [message for message in request.messages if message.role == "user"]
-        if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
-            raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
-                           "invalid_value", "messages")  # fmt: skip
-        text = users[0].text
+        engine = engine_of(request.model)
         likeliest: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
-            found = _in_context(lambda: engine.classify(text))
+            found = _in_context(lambda: engine.classify(_one_message(request)))
             answer, likeliest = found.answer, _likeliest(found.probabilities, request.top_logprobs)
         else:
-            pieces = _in_context(lambda: engine.stream(text, request.stop, request.most))
+            pieces = _in_context(lambda: _pieces(engine, request))
             if request.stream:
                 usage = bool(request.stream_options and request.stream_options.include_usage)
-                events = _events(pieces, info.name, flagged, usage=usage)
+                events = _events(pieces, request.model, partial(flagged, engine), usage=usage)
                 return StreamingResponse(events, media_type="text/event-stream")
             answer = _whole(pieces)
         message = {
@@ -223,19 +237,32 @@ def build_app(engine: Engine, keys: KeyRing | None = None, most: int = MOST_UNDE
             "logprobs": _log_probabilities(answer.tokens, likeliest) if request.logprobs else None,
         }
         return {
-            **_head("chat.completion", info.name),
+            **_head("chat.completion", request.model),
             "choices": [{"index": 0, **message, "finish_reason": finish_reason(answer)}],
             "usage": _usage(answer),
-            **flagged(answer),
+            **flagged(engine, answer),
         }
 
     return app
 
 
-def _expect(engine: Engine, kind: str) -> None:
-    """Refuse a route that is not this model's."""
-    if engine.kind != kind:
-        raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
+def _pieces(engine: Engine, request: ChatRequest) -> Pieces:
+    """The answer to a chat: of a tuned model to its one message, of a base to the whole conversation."""
+    if isinstance(engine, BaseEngine):
+        said = [
+            Message(role="system" if each.role == "developer" else each.role, content=each.text)
+            for each in request.messages
+        ]
+        return engine.converse(said, request.stop, request.most)
+    return engine.stream(_one_message(request), request.stop, request.most)
+
+
+def _one_message(request: ChatRequest) -> str:
+    users = [message for message in request.messages if message.role == "user"]
+    if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
+        raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
+                       "invalid_value", "messages")  # fmt: skip
+    return users[0].text
 
 
 def _likeliest(probabilities: Mapping[str, float], count: int) -> list[Token]:

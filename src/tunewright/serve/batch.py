@@ -160,7 +160,7 @@ def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
 def _engine(bundle: Path) -> Engine:
     """One a worker. It uses one thread: workers side by side do more than threads that wait for each other, and sums
     come out alike wherever they are made."""
-    return Engine(load_bundle(bundle), threads=1)
+    return Engine.load(load_bundle(bundle), threads=1)
 
 
 def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    model: str | None = None
+    """Which of a server's models is asked; None: the only one."""
     text: Annotated[str, AfterValidator(_not_empty)] | None = None
     document: Document | None = None
 

@@ -6,11 +6,12 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGenerator
 from tunewright.export.bundle import Bundle
+from tunewright.models.runtime import Runtime
 
 MOST_PORTIONS = 64
 """Windows of one document that a request may have: nobody waits for more."""
@@ -50,14 +51,23 @@ class Classification:
 class Engine:
     """Thread-safe: requests beyond those that the runtime takes at once wait for their turn."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None):
+    def __init__(self, bundle: Bundle, model: Runtime):
         self.bundle = bundle
-        runtime = bundle.load(threads)
-        self.at_once = runtime.at_once
+        self.at_once = model.at_once
         """Requests that are answered at the same time."""
-        self._model = bundle.language_model(runtime)
-        self._turn = threading.BoundedSemaphore(runtime.at_once)
-        self.answer("warm-up: fills the cache with the system prompt")
+        self._model = bundle.language_model(model)
+        self._turn = threading.BoundedSemaphore(model.at_once)
+
+    @classmethod
+    def load(cls, bundle: Bundle, threads: int | None = None) -> Self:
+        """The engine of a bundle that has weights, its system prompt read.
+
+        Args:
+            threads: CPU threads; all cores by default.
+        """
+        engine = cls(bundle, bundle.load(threads))
+        engine.answer("warm-up")
+        return engine
 
     @property
     def kind(self) -> str:
@@ -111,7 +121,10 @@ class Engine:
         yield answer
 
     def _prompts(self, text: str) -> list[list[int]]:
-        prompts = self._model.prompts(text)
+        return self._fitting(self._model.prompts(text))
+
+    def _fitting(self, prompts: list[list[int]]) -> list[list[int]]:
+        """The prompts, if the bundle's context has room for them and for an answer."""
         room, longest = self.bundle.info.context - self._model.longest_answer, max(map(len, prompts))
         if longest > room:
             raise TooLong(f"The request has {longest} tokens, this model takes {room}.", fix="Shorten the text.")

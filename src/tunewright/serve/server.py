@@ -21,6 +21,7 @@ from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
 from tunewright.processes import end_with_parent, free_port
 from tunewright.progress import say
+from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.guard import MOST_UNDER_WAY
 from tunewright.serve.keys import KeyRing
 
@@ -43,7 +44,7 @@ OPEN = Limits()
 
 
 def serve(folder: Path, host: str, port: int, threads: int | None = None, limits: Limits = OPEN) -> None:
-    """Load a bundle and answer until interrupted; what is under way then is answered first.
+    """Load a bundle, or a folder of adapters, and answer until interrupted; what is under way then is answered first.
 
     Args:
         port: 0 takes any free port; the address is printed when the server is ready.
@@ -55,8 +56,9 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None, limits
 
     from tunewright.serve.app import build_app
     from tunewright.serve.engine import Engine
+    from tunewright.serve.hosts import Adapters, OneModel
 
-    bundle = load_bundle(folder)
+    bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
     keys = KeyRing(limits.keys) if limits.keys else None
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -72,9 +74,10 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None, limits
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
     listener.listen(socket.SOMAXCONN)
-    app = build_app(Engine(bundle, threads), keys, limits.most)
+    models = Adapters(AdapterStore(folder), threads) if bundle is None else OneModel(Engine.load(bundle, threads))
+    app = build_app(models, keys, limits.most)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    say(f"{bundle.info.name} ({bundle.info.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
+    say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
     )

@@ -198,8 +198,9 @@ class EvaluateSpec(Section):
 
 
 class ExportSpec(Section):
-    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    """What the weights are served with: ONNX Runtime GenAI, one request after the other, or OpenVINO, many at once."""
+    runtime: Literal["onnxruntime", "openvino", "openvino-lora"] = "onnxruntime"
+    """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \
+OpenVINO with the adapter beside its base, so that one server has many of them."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
     """Precision of the served weights. int4 loses too much below about 1 B parameters; OpenVINO has no int4 yet."""
     max_disagreement: Share = 0.05

@@ -1,0 +1,59 @@
+"""`tunewright adapters`: many tuned models beside one base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Adapters that one server has beside one base: tunewright serve FOLDER.", no_args_is_help=True)
+
+FolderArgument = Annotated[Path, typer.Argument(help="The folder of the adapters.")]
+NameArgument = Annotated[str, typer.Argument(help="The adapter's name, by which requests choose it: model.")]
+
+
+@app.command("add")
+def add(
+    folder: FolderArgument,
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle made with export.runtime=openvino-lora, or a project whose latest it is.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Its name here. (default: the bundle's)")] = None,
+) -> None:
+    """Add an adapter, or a new version of one. A running server serves it from the next request on."""
+    from tunewright.api import bundle_of
+    from tunewright.serve.adapters import add_adapter
+
+    version = add_adapter(folder, bundle_of(bundle), name)
+    typer.echo(f"{version.name} is served in version {version.number}.")
+
+
+@app.command("ls")
+def ls(folder: FolderArgument) -> None:
+    """List the adapters, with the version that is served and those that are kept."""
+    from tunewright.serve.adapters import AdapterStore
+
+    store = AdapterStore(folder)
+    typer.echo(f"{store.base.name} in {store.base.precision}, the base")
+    for name in store.names():
+        if version := store.current(name):
+            kept = ", ".join(map(str, store.versions(name)))
+            typer.echo(f"{name}  version {version.number} of {kept}")
+
+
+@app.command("rollback")
+def rollback(folder: FolderArgument, name: NameArgument) -> None:
+    """Serve the version before; no request is dropped."""
+    from tunewright.serve.adapters import AdapterStore
+
+    version = AdapterStore(folder).roll_back(name)
+    typer.echo(f"{version.name} is served in version {version.number}.")
+
+
+@app.command("rm")
+def rm(folder: FolderArgument, name: NameArgument) -> None:
+    """Serve an adapter no more, and remove all its versions."""
+    from tunewright.serve.adapters import AdapterStore
+
+    AdapterStore(folder).remove(name)

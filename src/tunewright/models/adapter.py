@@ -1,0 +1,77 @@
+"""A LoRA adapter as it is served beside others: for each matrix two thin ones, the scale already in the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+ADAPTER = "adapter.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Loaded."""
+
+    down: Mapping[str, Floats]
+    """For each adapted matrix [in, rank]."""
+    up: Mapping[str, Floats]
+    """[rank, out]"""
+
+    @property
+    def rank(self) -> int:
+        return max((matrix.shape[1] for matrix in self.down.values()), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(matrix.nbytes for part in (self.down, self.up) for matrix in part.values())
+
+
+def save_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write it in float16, into a new folder."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    tensors = {
+        f"{part}.{name}": np.ascontiguousarray(matrix, np.float16)
+        for part in ("down", "up")
+        for name, matrix in getattr(adapter, part).items()
+    }
+    save_file(tensors, folder / ADAPTER)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    from safetensors.numpy import load_file
+
+    parts: dict[str, dict[str, Floats]] = {"down": {}, "up": {}}
+    for key, matrix in load_file(folder / ADAPTER).items():
+        part, name = key.split(".", 1)
+        parts[part][name] = matrix.astype(np.float32)
+    return Adapter(parts["down"], parts["up"])
+
+
+def side_by_side(adapters: Sequence[Adapter], sizes: Mapping[str, tuple[int, int]]) -> Adapter:
+    """One adapter that has the columns of several in order, each with as many as its own rank.
+
+    Args:
+        sizes: of every matrix that could be adapted, (in, out).
+    """
+    down: dict[str, Floats] = {}
+    up: dict[str, Floats] = {}
+    for name, (inputs, outputs) in sizes.items():
+        downs, ups = [], []
+        for adapter in adapters:
+            rank = adapter.rank
+            first, second = np.zeros((inputs, rank), np.float32), np.zeros((rank, outputs), np.float32)
+            if name in adapter.down:
+                own = adapter.down[name].shape[1]
+                first[:, :own], second[:own] = adapter.down[name], adapter.up[name]
+            downs.append(first)
+            ups.append(second)
+        down[name], up[name] = np.concatenate(downs, 1), np.concatenate(ups, 0)
+    return Adapter(down, up)

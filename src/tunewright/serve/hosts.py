@@ -1,0 +1,147 @@
+"""Which models a server has: one bundle's, or a base and the adapters of a folder."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED
+from tunewright.evaluate.predictors import Pieces
+from tunewright.export.bundle import Bundle, BundleInfo, load_bundle
+from tunewright.models.adapter import load_adapter
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.paged_model import PagedNextToken
+from tunewright.models.runtime import FOLDERS
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.serve.adapters import BASE, AdapterStore, Version, adapter_of
+from tunewright.serve.engine import Engine
+from tunewright.spec.sections import GenerateSpec
+from tunewright.tasks import Message, task_of
+
+_MEMORY = 512 * 2**20
+"""Bytes of adapters that are kept loaded; the longest unused go first."""
+_CONTEXT = 4096
+"""Tokens of the longest request to a folder of adapters."""
+_LONGEST = 1024
+"""Tokens that the base writes at most."""
+
+
+class UnknownModel(KeyError):
+    """No model of this name is served."""
+
+
+class Host(Protocol):
+    """A server's models."""
+
+    label: str
+    """What `/ready` and the log call it."""
+    precision: str
+
+    def names(self) -> list[str]: ...
+
+    def engine(self, name: str | None) -> Engine:
+        """The engine of a model; None: of the only one.
+
+        Raises:
+            UnknownModel: there is none of this name, or several and no name.
+        """
+        ...
+
+
+class OneModel:
+    """A bundle's."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self.label = engine.bundle.info.name
+        self.precision = engine.bundle.info.precision
+
+    def names(self) -> list[str]:
+        return [self.label]
+
+    def engine(self, name: str | None) -> Engine:
+        if name not in (None, self.label):
+            raise UnknownModel(name)
+        return self._engine
+
+
+class Adapters:
+    """A base, asked as it is, and adapters, loaded when they are asked for.
+
+    Args:
+        threads: CPU threads; all cores by default.
+    """
+
+    def __init__(self, store: AdapterStore, threads: int | None = None):
+        self._store = store
+        base = store.folder / BASE
+        self._tokenizer = TextTokenizer(base)
+        self._model = PagedNextToken(base / FOLDERS["openvino-lora"], context=_CONTEXT, threads=threads, adapted=True)
+        self.label, self.precision = store.base.name, store.base.precision
+        self._base = _base_engine(store, self._tokenizer, self._model)
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
+        """Engines by name and version with the bytes of their adapters, the longest unused first."""
+
+    def names(self) -> list[str]:
+        return [self.label, *self._store.names()]
+
+    def engine(self, name: str | None) -> Engine:
+        if name == self.label:
+            return self._base
+        version = self._store.current(name) if name else None
+        if version is None:
+            raise UnknownModel(name)
+        key = (version.name, version.number)
+        with self._lock:
+            found = self._loaded.get(key)
+            if mine := found is None:
+                found = self._loaded[key] = Future()
+            self._loaded.move_to_end(key)
+        if mine:
+            self._load(key, version, found)
+        return found.result()[0]
+
+    def _load(self, key: tuple[str, int], version: Version, found: Future[tuple[Engine, int]]) -> None:
+        """Load a version outside the lock: others are answered meanwhile."""
+        try:
+            bundle = load_bundle(version.folder, self._tokenizer)
+            adapter = load_adapter(adapter_of(version))
+            found.set_result((Engine(bundle, self._model.with_adapter(adapter)), adapter.nbytes))
+        except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)
+            with self._lock:
+                self._loaded.pop(key, None)
+            found.set_exception(error)
+            return
+        with self._lock:
+            done = {each: future.result()[1] for each, future in self._loaded.items() if future.done()}
+            while sum(done.values()) > _MEMORY and len(done) > 1:
+                longest_unused = next(iter(done))
+                del done[longest_unused], self._loaded[longest_unused]
+
+
+class BaseEngine(Engine):
+    """The base as it came: any conversation, any answer."""
+
+    def converse(self, messages: Sequence[Message], stop: Sequence[str], most: int | None) -> Pieces:
+        """As `stream`, of a conversation."""
+        prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)
+        return self._pieces(self._fitting([prompt]), stop, most)
+
+
+def _base_engine(store: AdapterStore, tokenizer: TextTokenizer, model: PagedNextToken) -> BaseEngine:
+    folder = store.folder / BASE
+    template = ChatTemplate((folder / "chat_template.jinja").read_text("utf-8"), str(folder))
+    if template.sha256 != store.base.template_sha256:
+        raise UserError("The chat template is not the one the adapters were trained with.", where=folder,
+                        fix="Restore the file, or add the adapters to a new folder.")  # fmt: skip
+    task = GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST)
+    info = BundleInfo(
+        name=store.base.name, base_model=store.base.name, runtime="openvino-lora", precision=store.base.precision,
+        task=task, longest_answer=_LONGEST, answer_lead="", context=_CONTEXT, template_sha256=template.sha256,
+    )  # fmt: skip
+    return BaseEngine(Bundle(folder, info, task_of(task), template, tokenizer, UNCALIBRATED), model)

@@ -1,0 +1,247 @@
+"""Many adapters beside one base: each answers as it does alone, the base as if there were none, whatever is asked."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from tests.conftest import make_spec, tunewright
+from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
+from tunewright.export.bundle import write_bundle
+from tunewright.export.openvino import build_openvino, export_adapter
+from tunewright.models.adapter import Adapter, load_adapter
+from tunewright.models.paged_model import PagedNextToken
+from tunewright.models.resolve import resolve
+from tunewright.models.torch_model import TorchNextToken
+from tunewright.serve.adapters import AdapterStore, add_adapter
+from tunewright.serve.hosts import Adapters
+from tunewright.serve.server import running_server
+
+MakeTinyModel = Callable[[str], tuple[str, Path]]
+PROMPT = [2 + n % 150 for n in range(90)]
+
+
+def peft_adapter(base: Path, seed: int, rank: int, folder: Path, **settings: Any) -> Any:
+    """A random adapter that does something, saved as peft saves it; returns the peft model."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    lora = LoraConfig(r=rank, lora_alpha=3 * rank, target_modules="all-linear", task_type="CAUSAL_LM", **settings)
+    adapted = get_peft_model(model, lora)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.save_pretrained(folder)
+    return adapted.eval()
+
+
+def loaded(base: Path, seed: int, rank: int, folder: Path) -> Adapter:
+    peft_adapter(base, seed, rank, folder / f"peft-{seed}")
+    export_adapter(folder / f"peft-{seed}", base, folder / f"adapter-{seed}")
+    return load_adapter(folder / f"adapter-{seed}")
+
+
+def test_an_adapter_beside_its_base_answers_like_peft(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+    _, base = tiny_model
+    wanted = TorchNextToken(peft_adapter(base, 1, 6, tmp_path / "peft"))
+    export_adapter(tmp_path / "peft", base, tmp_path / "adapter")
+    build_openvino(base, tmp_path / "weights", "fp32")
+    plain = PagedNextToken(tmp_path / "weights", context=256, adapted=True)
+    adapted = plain.with_adapter(load_adapter(tmp_path / "adapter"))
+    for ids in (PROMPT, PROMPT[:7]):
+        logits = wanted(ids)
+        assert np.sqrt(np.mean((adapted(ids) - logits) ** 2)) / logits.std() < 2e-3, "adapters are kept in float16"
+        assert np.sqrt(np.mean((plain(ids) - logits) ** 2)) / logits.std() > 0.05, "the adapter does something"
+
+
+def test_nobody_is_answered_with_anothers_adapter(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+    """Seven adapters of several ranks and the base, to the last bit as alone, whoever is in the same pass."""
+    _, base = tiny_model
+    build_openvino(base, tmp_path / "weights", "int8")
+    without = PagedNextToken(tmp_path / "weights", context=256)
+    model = PagedNextToken(tmp_path / "weights", context=256, adapted=True)
+    adapters = [None, *(loaded(base, seed, 2 + 3 * seed, tmp_path) for seed in range(7))]
+    rng = random.Random(0)
+    asked = [(PROMPT[: rng.randint(20, 90)] + [rng.randint(2, 150)] * 3, n % 8) for n in range(48)]
+    alone = []
+    for ids, number in asked:
+        fresh = without if number == 0 else model.with_adapter(adapters[number])  # type: ignore[arg-type]
+        alone.append(fresh(ids))
+    rng.shuffle(order := list(range(48)))
+    with ThreadPoolExecutor(24) as askers:
+        found = dict(zip(order, askers.map(lambda n: model(asked[n][0], adapters[asked[n][1]]), order), strict=True))
+    assert all((found[n] == alone[n]).all() for n in order)
+    assert len({logits.tobytes() for logits in alone}) > 40
+
+
+LABELS = ["refund", "reform", "delivery", "defect"]
+
+
+@pytest.fixture(scope="module")
+def base(make_tiny_model: MakeTinyModel) -> Path:
+    return make_tiny_model("llama3")[1]
+
+
+@pytest.fixture(scope="module")
+def make_bundle(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(name, seed) -> a bundle with a random adapter, and a task of its own labels."""
+    home = tmp_path_factory.mktemp("bundles")
+    build_openvino(base, home / "weights", "int8")
+
+    def make(name: str, seed: int, weights: Path = home / "weights") -> Path:
+        folder = home / f"{name}-{seed}"
+        folder.mkdir()
+        labels = [f"{label} {name}" for label in LABELS]
+        spec = make_spec(
+            name=name, model=str(base), train={"max_length": 512}, export={"runtime": "openvino-lora"},
+            task={"kind": "classify", "instruction": f"{name}: {{labels}}", "labels": labels},
+        )  # fmt: skip
+        (folder / "openvino").symlink_to(weights, target_is_directory=True)
+        peft_adapter(base, seed, 4, folder / "peft")
+        export_adapter(folder / "peft", base, folder / "adapter")
+        write_bundle(spec, resolve(spec.model, spec.folder), folder, 12)
+        save_calibration(UNCALIBRATED, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def store(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    folder = tmp_path / "adapters"
+    for number, name in enumerate(("shop", "bank", "post")):
+        add_adapter(folder, _once(make_bundle, name, number))
+    return folder
+
+
+_MADE: dict[tuple[str, int], Path] = {}
+
+
+def _once(make: Callable[..., Path], name: str, seed: int) -> Path:
+    if (name, seed) not in _MADE:
+        _MADE[name, seed] = make(name, seed)
+    return _MADE[name, seed]
+
+
+def asked(address: str, model: str, text: str) -> dict[str, Any]:
+    reply = httpx.post(f"{address}/v1/classify", json={"model": model, "text": text}, timeout=60)
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
+
+
+def base_says(address: str) -> Any:
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    (name, *_) = [model.id for model in client.models.list()]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"},
+                {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Who?"}]  # fmt: skip
+    said = client.chat.completions.create(model=name, messages=messages, max_tokens=6, logprobs=True)  # type: ignore[call-overload]
+    return said.choices[0].message.content, [token.logprob for token in said.choices[0].logprobs.content]
+
+
+@pytest.fixture
+def address(store: Path) -> Iterator[str]:
+    with running_server(store) as address:
+        yield address
+
+
+def test_a_server_has_the_base_and_all_adapters(address: str) -> None:
+    listed = [model["id"] for model in httpx.get(f"{address}/v1/models").json()["data"]]
+    assert listed[1:] == ["bank", "post", "shop"]
+    texts = [f"where is parcel {n}?" + " and why?" * n for n in range(12)]
+    models = [("shop", "bank", "post")[n % 3] for n in range(12)]
+    alone = [asked(address, model, text) for model, text in zip(models, texts, strict=True)]
+    assert all(reply["label"].endswith(model) for model, reply in zip(models, alone, strict=True))
+    base_alone = base_says(address)
+    with ThreadPoolExecutor(16) as askers:
+        bases = [askers.submit(base_says, address) for _ in range(3)]
+        together = list(askers.map(asked, [address] * 12, models, texts))
+    assert together == alone
+    assert {repr(each.result()) for each in bases} == {repr(base_alone)}
+    for model in ("nobody", "../shop", "base", ""):
+        reply = httpx.post(f"{address}/v1/classify", json={"model": model, "text": "x"})
+        assert reply.status_code == 404, model
+        assert reply.json()["error"]["code"] == "model_not_found"
+
+
+def test_an_adapter_is_replaced_and_rolled_back_without_a_dropped_request(
+    address: str, store: Path, make_bundle: Callable[..., Path]
+) -> None:
+    old, steady = asked(address, "shop", "which?"), asked(address, "bank", "which?")
+    other = _once(make_bundle, "shop", 9)
+    found: list[dict[str, Any]] = []
+    stop = threading.Event()
+
+    def ask_on() -> None:
+        while not stop.is_set():
+            found.append(asked(address, "shop", "which?"))
+            assert asked(address, "bank", "which?") == steady
+
+    with ThreadPoolExecutor(4) as askers:
+        running = [askers.submit(ask_on) for _ in range(4)]
+        assert add_adapter(store, other).number == 2
+        new = asked(address, "shop", "which?")
+        assert AdapterStore(store).roll_back("shop").number == 1
+        assert asked(address, "shop", "which?") == old
+        stop.set()
+        for each in running:
+            each.result(60)
+    assert new != old
+    assert all(reply in (old, new) for reply in found)
+    AdapterStore(store).remove("shop")
+    assert httpx.post(f"{address}/v1/classify", json={"model": "shop", "text": "x"}).status_code == 404
+
+
+def test_what_is_loaded_is_bounded(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred adapters on disk, and room for three."""
+    from tunewright.serve import hosts
+
+    for number in range(100):
+        home = store / f"copy{number}"
+        home.mkdir()
+        (home / "1").symlink_to(store / "shop" / "1", target_is_directory=True)
+        (home / "current").write_text("1", "utf-8")
+    models = Adapters(AdapterStore(store))
+    expected = models.engine("shop").answer("which?")
+    size = load_adapter(store / "shop" / "1" / "adapter").nbytes
+    monkeypatch.setattr(hosts, "_MEMORY", 3 * size)
+    assert len(models.names()) == 104
+    with ThreadPoolExecutor(8) as askers:
+        answers = askers.map(lambda n: models.engine(f"copy{n % 100}").answer("which?"), range(120))
+        assert all(answer == expected for answer in answers)
+    assert len(models._loaded) <= 3
+
+
+def test_the_commands(store: Path, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    added = tunewright("adapters", "add", str(store), str(_once(make_bundle, "shop", 9)), "--name", "store")
+    assert (added.returncode, added.stdout) == (0, "store is served in version 1.\n")
+    listed = tunewright("adapters", "ls", str(store)).stdout.splitlines()
+    assert listed[1:] == [f"{name}  version 1 of 1" for name in ("bank", "post", "shop", "store")]
+    back = tunewright("adapters", "rollback", str(store), "store")
+    assert (back.returncode, "before 1" in back.stderr) == (2, True)
+    assert tunewright("adapters", "rm", str(store), "store").returncode == 0
+    nothing = tunewright("adapters", "ls", str(tmp_path))
+    assert (nothing.returncode, "adapters add" in nothing.stderr) == (2, True)
+
+
+def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], base: Path, tmp_path: Path) -> None:
+    build_openvino(base, tmp_path / "weights", "fp32")
+    other = make_bundle("else", 3, tmp_path / "weights")
+    with pytest.raises(UserError, match="weights and chat template must be the same"):
+        add_adapter(store, other)
+    assert "else" not in AdapterStore(store).names()
+    for name in ("base", "../up", ""):
+        with pytest.raises(UserError):
+            add_adapter(store, _once(make_bundle, "shop", 9), name or "/")
