@@ -158,10 +158,10 @@ def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
     assert 'tunewright_requests_total{route="/v1/classify",status="400"} 1.0' in lines
     assert 'tunewright_requests_total{route="other",status="404"} 1.0' in lines
     assert 'tunewright_request_seconds_count{route="/v1/classify"} 4.0' in lines
-    assert "tunewright_confidence_count 3.0" in lines
-    assert "tunewright_escalated_total 3.0" in lines
-    assert "tunewright_out_of_scope_total 0.0" in lines
-    assert 'tunewright_tokens_total{kind="prompt"} 3.0' in lines
+    assert 'tunewright_confidence_count{model="echo"} 3.0' in lines
+    assert 'tunewright_escalated_total{model="echo"} 3.0' in lines
+    assert 'tunewright_out_of_scope_total{model="echo"} 0.0' in lines
+    assert 'tunewright_tokens_total{kind="prompt",model="echo"} 3.0' in lines
     assert "Miller" not in told.text
 
 
@@ -172,3 +172,16 @@ def test_no_other_origin_is_let_in() -> None:
             headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
         )
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_key_may_ask_the_models_it_names(file: Path) -> None:
+    theirs, others = add_key(file, "shop", models=["echo", "more"]), add_key(file, "other", models=["else"])
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+        chat = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
+        asked = {"/v1/classify": {"text": "x"}, "/v1/chat/completions": chat}
+        for path, body in asked.items():
+            assert client.post(path, json=body, headers=bearer(theirs)).status_code == 200
+            refused = client.post(path, json=body, headers=bearer(others))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+        listed = [client.get("/v1/models", headers=bearer(token)).json()["data"] for token in (theirs, others)]
+    assert [len(models) for models in listed] == [1, 0]

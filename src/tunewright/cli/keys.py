@@ -20,11 +20,14 @@ def add(
     per_minute: Annotated[
         int | None, typer.Option(min=1, help="Requests it may send in a minute. (default: any number)")
     ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model it may ask; give it several times for several. (default: all)")
+    ] = None,
 ) -> None:
     """Make a key. It is printed once; the file keeps its hash. A running server takes it at once."""
     from tunewright.serve.keys import add_key
 
-    typer.echo(add_key(file, name, per_minute))
+    typer.echo(add_key(file, name, per_minute, model or None))
 
 
 @app.command("ls")
@@ -34,7 +37,8 @@ def ls(file: FileOption = _FILE) -> None:
 
     for key in read_keys(file):
         allowed = f"{key.per_minute} a minute" if key.per_minute else "any number"
-        typer.echo(f"{key.name}  made {key.created}, {allowed}")
+        models = f", asks {', '.join(key.models)}" if key.models else ""
+        typer.echo(f"{key.name}  made {key.created}, {allowed}{models}")
 
 
 @app.command("rm")

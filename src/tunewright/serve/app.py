@@ -9,8 +9,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from tunewright.errors import UserError, missing_extra
@@ -18,16 +21,11 @@ from tunewright.evaluate.predictors import Answer, Pieces, Token
 from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import error_body
-from tunewright.serve.guard import MOST_UNDER_WAY, Admission, CheckKey, LimitBody
+from tunewright.serve.guard import KEY, MOST_UNDER_WAY, Admission, CheckKey, LimitBody
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
-from tunewright.serve.keys import KeyRing
+from tunewright.serve.keys import Key, KeyRing
 from tunewright.serve.metrics import METRICS_TYPE, Metrics
 from tunewright.tasks import Message
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-    from fastapi.responses import StreamingResponse
-
 
 _Answer = TypeVar("_Answer")
 _NAMED = 20
@@ -123,10 +121,6 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         keys: of those who may ask; None: everybody may.
         most: requests under way; a further one is told to come again.
     """
-    from fastapi import FastAPI, Request
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-
     app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None)
     created = int(time.time())
 
@@ -149,26 +143,30 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         app.add_middleware(CheckKey, keys=keys)
     app.add_middleware(metrics.measured)
 
-    def flagged(engine: Engine, answer: Answer) -> dict[str, Any]:
+    def flagged(engine: Engine, name: str | None, answer: Answer) -> dict[str, Any]:
         """What every answer says beside itself."""
         flags = engine.bundle.flags(answer.confidence)
-        metrics.answered(flags, answer.prompt_tokens, answer.answer_tokens)
+        metrics.answered(name or models.label, flags, answer.prompt_tokens, answer.answer_tokens)
         return flags
 
-    def plain(engine: Engine, answer: Answer) -> dict[str, Any]:
+    def plain(engine: Engine, name: str | None, answer: Answer) -> dict[str, Any]:
         """What the plain routes answer."""
-        return {**told(engine.kind, answer), **flagged(engine, answer), "usage": _usage(answer)}
+        return {**told(engine.kind, answer), **flagged(engine, name, answer), "usage": _usage(answer)}
 
-    def engine_of(name: str | None, kind: str | None = None) -> Engine:
-        """The engine of a model, whose job it must be.
+    def engine_of(http: Request, name: str | None, kind: str | None = None) -> Engine:
+        """The engine of a model, whose job it must be, for who may ask it.
 
         Args:
             kind: of the route; None: any.
         """
+        if not _may_ask(http, name or models.label):
+            raise ApiError(
+                403, f"This key may not ask the model '{name or models.label}'.", "model_not_allowed", "model"
+            )
         try:
             engine = models.engine(name)
         except UnknownModel:
-            names = ", ".join(models.names()[:_NAMED])
+            names = ", ".join(_allowed(http, models.names())[:_NAMED])
             said = f"The model '{name}' does not exist" if name else "Say which model: give model"
             raise ApiError(404, f"{said}; this server has {names}.", "model_not_found", "model") from None
         if kind and engine.kind != kind:
@@ -188,39 +186,42 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         return {"status": "ready", "model": models.label, "precision": models.precision}
 
     @app.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
+    async def list_models(http: Request) -> dict[str, Any]:
         return {
             "object": "list",
             "data": [
-                {"id": name, "object": "model", "created": created, "owned_by": "tunewright"} for name in models.names()
+                {"id": name, "object": "model", "created": created, "owned_by": "tunewright"}
+                for name in _allowed(http, models.names())
             ],
         }
 
     # Plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
     @app.post("/v1/classify")
-    def classify(request: ClassifyRequest) -> dict[str, Any]:
-        engine = engine_of(request.model, "classify")
+    def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
+        engine = engine_of(http, request.model, "classify")
         text = _text(request)
         if request.probabilities:
             found = _in_context(lambda: engine.classify(text))
-            return plain(engine, found.answer) | {"probabilities": found.probabilities}
-        return plain(engine, _in_context(lambda: engine.answer(text)))
+            return plain(engine, request.model, found.answer) | {"probabilities": found.probabilities}
+        return plain(engine, request.model, _in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/extract")
-    def extract(request: Asked) -> dict[str, Any]:
-        engine = engine_of(request.model, "extract")
+    def extract(http: Request, request: Asked) -> dict[str, Any]:
+        engine = engine_of(http, request.model, "extract")
         text = _text(request)
-        return plain(engine, _in_context(lambda: engine.answer(text)))
+        return plain(engine, request.model, _in_context(lambda: engine.answer(text)))
 
     @app.post("/v1/generate")
-    def generate(request: GenerateRequest) -> dict[str, Any]:
-        engine = engine_of(request.model, "generate")
+    def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
+        engine = engine_of(http, request.model, "generate")
         text = _text(request)
-        return plain(engine, _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens))))
+        return plain(
+            engine, request.model, _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
+        )
 
     @app.post("/v1/chat/completions", response_model=None)
-    def chat(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
-        engine = engine_of(request.model)
+    def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
+        engine = engine_of(http, request.model)
         likeliest: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
             found = _in_context(lambda: engine.classify(_one_message(request)))
@@ -229,7 +230,7 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
             pieces = _in_context(lambda: _pieces(engine, request))
             if request.stream:
                 usage = bool(request.stream_options and request.stream_options.include_usage)
-                events = _events(pieces, request.model, partial(flagged, engine), usage=usage)
+                events = _events(pieces, request.model, partial(flagged, engine, request.model), usage=usage)
                 return StreamingResponse(events, media_type="text/event-stream")
             answer = _whole(pieces)
         message = {
@@ -240,10 +241,19 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
             **_head("chat.completion", request.model),
             "choices": [{"index": 0, **message, "finish_reason": finish_reason(answer)}],
             "usage": _usage(answer),
-            **flagged(engine, answer),
+            **flagged(engine, request.model, answer),
         }
 
     return app
+
+
+def _may_ask(http: Request, model: str) -> bool:
+    key: Key | None = http.scope.get(KEY)
+    return key is None or key.may_ask(model)
+
+
+def _allowed(http: Request, names: Sequence[str]) -> list[str]:
+    return [name for name in names if _may_ask(http, name)]
 
 
 def _pieces(engine: Engine, request: ChatRequest) -> Pieces:

@@ -20,6 +20,8 @@ MOST_BODY_BYTES = 3 * MOST_DOCUMENT_BYTES // 2
 """Bytes of a request: a document in base64, which takes a third more, and what stands around it."""
 BODY_SECONDS = 30.0
 """In which a body must have been sent."""
+KEY = "tunewright.key"
+"""Where a request's scope has the key it came with."""
 MOST_UNDER_WAY = 64
 """Requests that are answered or wait for it; a further one is told to come again."""
 
@@ -52,6 +54,7 @@ class CheckKey:
                 429, f"The key '{key.name}' may ask {key.per_minute} times a minute.", "rate_limit_exceeded", seconds
             )
         else:
+            scope[KEY] = key
             answer = self._app
         await answer(scope, receive, send)
 

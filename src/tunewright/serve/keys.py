@@ -28,6 +28,11 @@ class Key(BaseModel):
     created: str
     per_minute: int | None = Field(None, ge=1)
     """Requests it may send in a minute; None: any number."""
+    models: list[str] | None = None
+    """Those it may ask; None: all."""
+
+    def may_ask(self, model: str) -> bool:
+        return self.models is None or model in self.models
 
 
 class _KeyFile(BaseModel):
@@ -50,8 +55,12 @@ def read_keys(file: Path) -> list[Key]:
         raise UserError("This is no key file.", where=file, fix="It is made by: tunewright keys add NAME") from None
 
 
-def add_key(file: Path, name: str, per_minute: int | None = None) -> str:
+def add_key(file: Path, name: str, per_minute: int | None = None, models: list[str] | None = None) -> str:
     """Make a key and keep its hash. Returns the key, which nothing else keeps.
+
+    Args:
+        per_minute: requests it may send in a minute; None: any number.
+        models: those it may ask; None: all.
 
     Raises:
         UserError: the name is taken or none a key may have, or the file is no key file.
@@ -61,7 +70,7 @@ def add_key(file: Path, name: str, per_minute: int | None = None) -> str:
         raise UserError(f"There is a key '{name}' already.", where=file, fix=f"Take it away: tunewright keys rm {name}")
     token = PREFIX + secrets.token_urlsafe(32)
     try:
-        made = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute)
+        made = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)
     except ValidationError:
         raise UserError(
             f"A key can't be called '{name}'.", fix="A name has up to 60 letters, digits, '_', '.' and '-'."

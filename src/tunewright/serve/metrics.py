@@ -27,27 +27,29 @@ class Metrics:
         )  # fmt: skip
         self._under_way = Gauge("tunewright_requests_under_way", "Requests under way.", registry=self._registry)
         self._confidence = Histogram(
-            "tunewright_confidence", "Confidence of answers.", buckets=_SHARES, registry=self._registry
+            "tunewright_confidence", "Confidence of answers.", ["model"], buckets=_SHARES, registry=self._registry
         )
         self._escalated = Counter(
-            "tunewright_escalated", "Answers below the bundle's threshold.", registry=self._registry
+            "tunewright_escalated", "Answers below the bundle's threshold.", ["model"], registry=self._registry
         )
         self._outside = Counter(
-            "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", registry=self._registry
-        )
-        self._tokens = Counter("tunewright_tokens", "Tokens by kind.", ["kind"], registry=self._registry)
+            "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", ["model"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._tokens = Counter("tunewright_tokens", "Tokens by kind.", ["model", "kind"], registry=self._registry)
 
-    def answered(self, flags: Mapping[str, Any], prompt_tokens: int, answer_tokens: int) -> None:
+    def answered(self, model: str, flags: Mapping[str, Any], prompt_tokens: int, answer_tokens: int) -> None:
         """Count an answer.
 
         Args:
+            model: by the name it is asked by.
             flags: what `tunewright.export.bundle.Bundle.flags` says of it.
         """
-        self._confidence.observe(flags["confidence"] or 0.0)
-        self._escalated.inc(bool(flags["escalate"]))
-        self._outside.inc(flags["in_scope"] is False)
-        self._tokens.labels("prompt").inc(prompt_tokens)
-        self._tokens.labels("answer").inc(answer_tokens)
+        self._confidence.labels(model).observe(flags["confidence"] or 0.0)
+        self._escalated.labels(model).inc(bool(flags["escalate"]))
+        self._outside.labels(model).inc(flags["in_scope"] is False)
+        self._tokens.labels(model, "prompt").inc(prompt_tokens)
+        self._tokens.labels(model, "answer").inc(answer_tokens)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
