@@ -200,7 +200,7 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
     """Answer requests until interrupted; see `tunewright.serve.server.serve`."""
     from tunewright.serve.server import serve as serve_bundle
 
-    serve_bundle(Path(bundle), host, port)
+    serve_bundle(lambda: Path(bundle), host, port)
 
 
 def bundle_of(path: Path) -> Path:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -11,6 +17,8 @@ import pytest
 
 from tests.tiny.conftest import run_example
 from tunewright.artifacts import read_jsonl
+from tunewright.export.bundle import read_info, write_info
+from tunewright.processes import free_port
 from tunewright.serve.server import running_server
 
 
@@ -109,3 +117,48 @@ def test_who_leaves_in_the_middle_of_an_answer_keeps_nobody_waiting(run: tuple[P
     with httpx.stream("POST", f"{server}/v1/chat/completions", json=body, timeout=60) as response:
         assert next(response.iter_lines()).startswith("data: ")
     assert httpx.post(f"{server}/v1/generate", json={"text": asked(run)}, timeout=20).is_success
+
+
+def test_a_bundle_is_loaded_anew_without_a_dropped_request(run: tuple[Path, dict], tmp_path: Path) -> None:
+    """At SIGHUP; a broken one changes nothing."""
+    text, old, new = asked(run), run[0] / "runs" / "latest" / "export" / "bundle", tmp_path / "new"
+    shutil.copytree(old, new)
+    write_info(new, read_info(new).model_copy(update={"threshold": 0.5}))
+    link = tmp_path / "bundle"
+    link.symlink_to(old, target_is_directory=True)
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("tunewright")), "serve", str(link), "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr
+            assert "is ready" in server.stderr.readline()
+            found: list[object] = []
+            stop = threading.Event()
+
+            def ask() -> object:
+                reply = httpx.post(f"http://127.0.0.1:{port}/v1/generate", json={"text": text}, timeout=60)
+                return reply.raise_for_status().json()["escalate"]
+
+            def ask_on() -> None:
+                while not stop.is_set():
+                    found.append(ask())
+
+            def reload(target: Path) -> str:
+                fresh = tmp_path / "fresh"
+                fresh.symlink_to(target, target_is_directory=True)
+                fresh.replace(link)
+                server.send_signal(signal.SIGHUP)
+                return server.stderr.readline()  # type: ignore[union-attr]
+
+            with ThreadPoolExecutor(3) as askers:
+                running = [askers.submit(ask_on) for _ in range(3)]
+                assert "the old one goes on" in reload(tmp_path / "nothing")
+                assert ask() is None
+                assert "was loaded anew" in reload(new)
+                assert ask() is not None
+                stop.set()
+                for each in running:
+                    each.result(60)
+            assert None in found
+        finally:
+            server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,3 +71,20 @@ def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToke
                 assert "closed" in f"{error} {error.__cause__}"
     with pytest.raises(RuntimeError, match="closed"):
         model([1, 2, 3])
+
+
+def test_a_model_that_nobody_holds_leaves_no_thread(paged: Callable[[str], PagedNextToken]) -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    model = paged("fp32")
+    model([1, 2, 3])
+    (thread,) = (thread for thread in threading.enumerate() if thread.ident not in before)
+    del model
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_sequence_longer_than_the_context_is_refused(paged: Callable[[str], PagedNextToken]) -> None:
+    model = paged("fp32")
+    with pytest.raises(ValueError, match="longer than 512"):
+        model([1] * 513)
+    assert model([1] * 512).shape == model([1, 2]).shape

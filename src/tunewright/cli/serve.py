@@ -10,7 +10,9 @@ import typer
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or a project whose latest bundle is served.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle, a project whose latest is served, or a folder of adapters.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
@@ -21,11 +23,10 @@ def serve(
         int, typer.Option("--max-requests", min=1, help="Requests under way; further ones are told to come again.")
     ] = 64,
 ) -> None:
-    """Serve a bundle through an OpenAI-compatible API, on the CPU."""
+    """Serve a bundle through an OpenAI-compatible API, on the CPU. SIGHUP loads a project's latest bundle anew."""
     from tunewright.api import bundle_of
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
 
-    folder = bundle_of(bundle)
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(folder, host, port, threads, Limits(keys, most))
+        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most))

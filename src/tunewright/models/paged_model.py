@@ -8,12 +8,12 @@ sequence at least two are read in a pass, be the first of them in memory already
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Condition, Event, Thread
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class _Ask:
     adapter: Adapter | None
     chain: Chain = field(default_factory=Chain)
     begun: bool = False
-    answered: threading.Event = field(default_factory=threading.Event)
+    answered: Event = field(default_factory=Event)
     logits: npt.NDArray[np.float32] | None = None
     error: Exception | None = None
 
@@ -60,7 +60,8 @@ class _Ask:
 
 
 class PagedNextToken:
-    """Next-token logits, for many threads at once.
+    """Next-token logits, for many threads at once. When nobody holds it any more, or at `close`, the thread that reads
+    ends and the memory is given back.
 
     Args:
         folder: what `tunewright.export.openvino` wrote.
@@ -72,9 +73,50 @@ class PagedNextToken:
     at_once = 32
 
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, adapted: bool = False):
+        self._context = context
+        reader = _Reader(folder, context, threads, adapted=adapted)
+        self._ask = reader.ask
+        self.close = finalize(self, reader.close)
+        """End the thread; whoever waits is told."""
+        Thread(target=reader.run, name="model", daemon=True).start()
+
+    def with_adapter(self, adapter: Adapter) -> Adapted:
+        """The same model as this adapter changes it."""
+        return Adapted(self, adapter)
+
+    def __call__(self, ids: Sequence[int], adapter: Adapter | None = None) -> npt.NDArray[np.float32]:
+        """Raises:
+        ValueError: the sequence is longer than the context.
+        RuntimeError: the model failed, or was closed.
+        """
+        if len(ids) > self._context:
+            raise ValueError(f"a sequence of {len(ids)} tokens, longer than {self._context}")
+        ask = _Ask(list(ids), adapter)
+        self._ask(ask)
+        ask.answered.wait()
+        if ask.logits is None:
+            raise RuntimeError(f"the model could not read a request: {ask.error}") from ask.error
+        return ask.logits
+
+
+class Adapted:
+    """A `PagedNextToken` as one adapter changes it, beside all others."""
+
+    def __init__(self, model: PagedNextToken, adapter: Adapter):
+        self._model = model
+        self._adapter = adapter
+        self.at_once = model.at_once
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        return self._model(ids, self._adapter)
+
+
+class _Reader:
+    """The graph, its memory, and the thread that reads what is asked, pass by pass."""
+
+    def __init__(self, folder: Path, context: int, threads: int | None, *, adapted: bool):
         import openvino
 
-        self.context = context
         settings = _SETTINGS | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         compiled = openvino.Core().compile_model(build(folder, adapted=adapted), "CPU", settings)
         self._request = compiled.create_infer_request()
@@ -89,9 +131,8 @@ class PagedNextToken:
         if adapted:
             self._set_adapters([_nothing(self._sizes)])
         self._asks: list[_Ask] = []
-        self._wake = threading.Condition()
+        self._wake = Condition()
         self._closed = False
-        threading.Thread(target=self._serve, name="model", daemon=True).start()
 
     def _allocate(self, compiled: Any, shape: Shape, context: int) -> None:
         """Memory for blocks, as the plug-in wants it, and the pool that gives them out."""
@@ -112,43 +153,35 @@ class PagedNextToken:
 
         self._pool = BlockPool(count, size, copy)
 
-    def with_adapter(self, adapter: Adapter) -> Adapted:
-        """The same model as this adapter changes it."""
-        return Adapted(self, adapter)
-
-    def __call__(self, ids: Sequence[int], adapter: Adapter | None = None) -> npt.NDArray[np.float32]:
-        """Raises: RuntimeError: the model failed, or was closed."""
-        ask = _Ask(list(ids), adapter)
+    def ask(self, ask: _Ask) -> None:
+        """Take a sequence on."""
         with self._wake:
             if self._closed:
-                raise RuntimeError("the model is closed")
+                ask.error = RuntimeError("it is closed")
+                ask.answered.set()
+                return
             self._asks.append(ask)
             self._wake.notify()
-        ask.answered.wait()
-        if ask.logits is None:
-            raise RuntimeError("the model could not read a request") from ask.error
-        return ask.logits
 
     def close(self) -> None:
-        """End the thread; whoever waits is told."""
         with self._wake:
             self._closed = True
             self._wake.notify()
 
-    def _serve(self) -> None:
+    def run(self) -> None:
+        """Read until it is closed."""
         while True:
             with self._wake:
                 while not self._asks and not self._closed:
                     self._wake.wait()
                 waiting = list(self._asks)
                 if self._closed:
-                    self._end(waiting, RuntimeError("the model is closed"))
+                    self._end(waiting, RuntimeError("it is closed"))
                     return
-            rows = self._compose(waiting)
             try:
-                self._read(rows)
+                self._read(self._compose(waiting))
             except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
-                self._end([ask for ask, _ in rows], error)
+                self._end(waiting, error)
 
     def _end(self, asks: Sequence[_Ask], error: Exception | None = None) -> None:
         for ask in asks:
@@ -206,7 +239,8 @@ class PagedNextToken:
         for name in self._sizes:
             self._request.set_tensor(DOWN.format(name), self._tensor(whole.down[name], shared_memory=True))
             self._request.set_tensor(UP.format(name), self._tensor(whole.up[name], shared_memory=True))
-        self._adapters, self._columns = list(adapters), whole
+        self._adapters = list(adapters)
+        self._columns = whole  # the graph reads its arrays where they are
 
     def _shares(self, rows: Sequence[tuple[_Ask, int]]) -> npt.NDArray[np.float32]:
         """What each token takes of the adapters' columns, which are set anew where one is missing or many are idle."""
@@ -262,18 +296,6 @@ class PagedNextToken:
                 ask.logits = np.array(next(logits))
                 done.append(ask)
         self._end(done)
-
-
-class Adapted:
-    """A `PagedNextToken` as one adapter changes it, beside all others."""
-
-    def __init__(self, model: PagedNextToken, adapter: Adapter):
-        self._model = model
-        self._adapter = adapter
-        self.at_once = model.at_once
-
-    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        return self._model(ids, self._adapter)
 
 
 def _sizes(compiled: Any, shape: Shape) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Protocol
 
 from tunewright.errors import UserError
@@ -56,6 +57,10 @@ class OneModel:
     """A bundle's."""
 
     def __init__(self, engine: Engine):
+        self.serve(engine)
+
+    def serve(self, engine: Engine) -> None:
+        """Answer with another engine from the next request on; what is under way ends with the one it began with."""
         self._engine = engine
         self.label = engine.bundle.info.name
         self.precision = engine.bundle.info.precision
@@ -110,6 +115,8 @@ class Adapters:
         """Load a version outside the lock: others are answered meanwhile."""
         try:
             bundle = load_bundle(version.folder, self._tokenizer)
+            shorter = bundle.info.model_copy(update={"context": min(bundle.info.context, _CONTEXT)})
+            bundle = replace(bundle, info=shorter)
             adapter = load_adapter(adapter_of(version))
             found.set_result((Engine(bundle, self._model.with_adapter(adapter)), adapter.nbytes))
         except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from threading import Thread
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
@@ -24,6 +26,9 @@ from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.guard import MOST_UNDER_WAY
 from tunewright.serve.keys import KeyRing
+
+if TYPE_CHECKING:
+    from tunewright.serve.hosts import OneModel
 
 READY_SECONDS = 120.0
 DRAIN_SECONDS = 30
@@ -43,10 +48,12 @@ class Limits:
 OPEN = Limits()
 
 
-def serve(folder: Path, host: str, port: int, threads: int | None = None, limits: Limits = OPEN) -> None:
+def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = None, limits: Limits = OPEN) -> None:
     """Load a bundle, or a folder of adapters, and answer until interrupted; what is under way then is answered first.
+    At SIGHUP the bundle that is found then is loaded beside the one that answers, and takes its place.
 
     Args:
+        find: tells the folder.
         port: 0 takes any free port; the address is printed when the server is ready.
 
     Raises:
@@ -56,8 +63,9 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None, limits
 
     from tunewright.serve.app import build_app
     from tunewright.serve.engine import Engine
-    from tunewright.serve.hosts import Adapters, OneModel
+    from tunewright.serve.hosts import Adapters, Host, OneModel
 
+    folder = find()
     bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
     keys = KeyRing(limits.keys) if limits.keys else None
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
@@ -74,7 +82,14 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None, limits
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
     listener.listen(socket.SOMAXCONN)
-    models = Adapters(AdapterStore(folder), threads) if bundle is None else OneModel(Engine.load(bundle, threads))
+    models: Host
+    if bundle is None:
+        models = Adapters(AdapterStore(folder), threads)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the folder is looked at at each request
+    else:
+        models = one = OneModel(Engine.load(bundle, threads))
+        # In a thread, so that requests are answered meanwhile.
+        signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload, args=(one, find, threads)).start())
     app = build_app(models, keys, limits.most)
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
@@ -82,6 +97,20 @@ def serve(folder: Path, host: str, port: int, threads: int | None = None, limits
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _reload(model: OneModel, find: Callable[[], Path], threads: int | None) -> None:
+    """Put the bundle that is found now into a server. One that can't be loaded changes nothing."""
+    from tunewright.serve.engine import Engine
+
+    try:
+        engine = Engine.load(load_bundle(find()), threads)
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with the new one, the old one answers on)
+        reason = error.paragraph() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        say(f"The new bundle can't be loaded; the old one goes on. {reason}")
+        return
+    model.serve(engine)
+    say(f"{model.label} ({model.precision}) was loaded anew.")
 
 
 @contextmanager
@@ -137,7 +166,7 @@ def main() -> int:
     options = parser.parse_args()
     end_with_parent()
     try:
-        serve(options.bundle, options.host, options.port, limits=Limits(options.keys))
+        serve(lambda: options.bundle, options.host, options.port, limits=Limits(options.keys))
     except UserError as error:
         say(f"Error: {error.paragraph()}")
         return EXIT_USER
