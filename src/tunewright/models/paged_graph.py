@@ -86,7 +86,7 @@ class _Builder:
         self._shape = shape
         self._tensors = tensors
         self._inputs: list[Any] = []
-        self._share = self._input(SHARE, [-1, -1], np.float32) if adapted else None
+        self._shares = [self._input(SHARE, [-1, -1], np.float32)] if adapted else []
 
     def model(self) -> Any:
         from openvino import Model
@@ -104,9 +104,13 @@ class _Builder:
             name = f"model.layers.{number}"
             seen = self._attention(name, self._normed(hidden, f"{name}.input_layernorm"), rotate,
                                    [*self._cache(number), *sequences], longest)  # fmt: skip
-            hidden = ops.add(hidden, seen)
+            if number == shape.layers - 1:  # behind the last attention only what is asked for matters
+                hidden, seen, *self._shares = (
+                    ops.gather(each, wanted, self._constant(np.int32(0))) for each in (hidden, seen, *self._shares)
+                )
+            hidden = ops.add(hidden, self._linear(f"{name}.self_attn.o_proj", seen))
             hidden = ops.add(hidden, self._feed_forward(name, self._normed(hidden, f"{name}.post_attention_layernorm")))
-        last = ops.gather(self._normed(hidden, "model.norm"), wanted, self._constant(np.int32(0)))
+        last = self._normed(hidden, "model.norm")
         head = self._matrix("lm_head") if "lm_head.weight" in self._tensors else embedding
         return Model([ops.result(ops.matmul(last, head, transpose_a=False, transpose_b=True))], self._inputs, "decoder")
 
@@ -143,15 +147,17 @@ class _Builder:
         bias = self._tensors.get(f"{name}.bias")
         if bias is not None:
             y = self._ops.add(y, self._constant(bias))
-        return y if self._share is None else self._ops.add(y, self._update(name, x))
+        for share in self._shares:
+            y = self._ops.add(y, self._update(name, x, share))
+        return y
 
-    def _update(self, name: str, x: Any) -> Any:
+    def _update(self, name: str, x: Any, share: Any) -> Any:
         """What the adapters add."""
         ops = self._ops
         outputs, inputs = self._tensors[f"{name}.weight"].shape
         down = self._input(DOWN.format(name), [inputs, -1], np.float32)
         up = self._input(UP.format(name), [-1, outputs], np.float32)
-        inner = ops.multiply(ops.matmul(x, down, transpose_a=False, transpose_b=False), self._share)
+        inner = ops.multiply(ops.matmul(x, down, transpose_a=False, transpose_b=False), share)
         return ops.matmul(inner, up, transpose_a=False, transpose_b=False)
 
     def _normed(self, x: Any, name: str) -> Any:
@@ -202,7 +208,7 @@ class _Builder:
         facts = seen.get_rt_info()
         for kind in "kv":
             facts[f"num_{kind}_heads"], facts[f"{kind}_head_size"] = shape.key_heads, shape.width
-        return self._linear(f"{name}.self_attn.o_proj", seen.output(0))
+        return seen.output(0)
 
     def _feed_forward(self, name: str, x: Any) -> Any:
         gate, up = (self._linear(f"{name}.mlp.{part}_proj", x) for part in ("gate", "up"))
