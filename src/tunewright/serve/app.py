@@ -15,12 +15,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from starlette.exceptions import HTTPException
 
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces, Token
 from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
-from tunewright.serve.errors import error_body
+from tunewright.serve.errors import REFUSALS, error_body
 from tunewright.serve.guard import KEY, MOST_UNDER_WAY, Admission, CheckKey, LimitBody
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serve.keys import Key, KeyRing
@@ -121,12 +122,17 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         keys: of those who may ask; None: everybody may.
         most: requests under way; a further one is told to come again.
     """
-    app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None, responses=REFUSALS)
     created = int(time.time())
 
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> JSONResponse:
         return JSONResponse(error.body(), error.status)
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        return JSONResponse(error_body(error.status_code, str(error.detail), code), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -7,6 +7,37 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pydantic import BaseModel
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Refusal(BaseModel):
+    """What every refusal says."""
+
+    error: Error
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": description}
+    for status, description in (
+        (400, "The request can't be answered as it is."),
+        (401, "A key is needed."),
+        (403, "The key may not ask this model."),
+        (404, "There is no such model, or it has another job."),
+        (408, "The request was not sent in time."),
+        (413, "The request is too large."),
+        (429, "Come again later."),
+        (501, "A library that the request needs is not installed."),
+    )
+}
+"""For the OpenAPI document."""
+
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
