@@ -122,7 +122,9 @@ class Adapters:
         except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)
             with self._lock:
                 self._loaded.pop(key, None)
-            found.set_exception(error)
+            # It may have been taken away meanwhile.
+            gone = self._store.current(version.name) != version
+            found.set_exception(UnknownModel(version.name) if gone else error)
             return
         with self._lock:
             done = {each: future.result()[1] for each, future in self._loaded.items() if future.done()}
