@@ -39,5 +39,5 @@ def test_int8_in_openvino_is_as_close_to_the_merged_weights_as_in_onnx_runtime(
         right = log_softmax(merged(prompt))
         divergences.append([(np.exp(right) * (right - log_softmax(model(prompt)))).sum() for model in (openvino, onnx)])
     ours, theirs = np.mean(divergences, 0)
-    assert ours < 0.01
-    assert ours < 2 * theirs
+    assert ours < 0.03
+    assert ours < 1.5 * theirs
