@@ -37,8 +37,7 @@ from tunewright.data import load_dataset
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export.bundle import load_bundle, write_bundle
 from tunewright.export.merge import merge
-from tunewright.export.onnx import build_onnx
-from tunewright.export.openvino import build_openvino
+from tunewright.export.steps import build_weights
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import load_torch_model, quiet_libraries
 from tunewright.processes import free_port
@@ -76,12 +75,9 @@ def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
     if not (folder / "bundle.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        if runtime == "openvino":
-            build_openvino(merged, folder / "openvino", "int8")
-        else:
-            build_onnx(merged, folder / "onnx", "int8")
-        export = spec.export.model_copy(update={"runtime": runtime})
-        write_bundle(spec.model_copy(update={"export": export}), base, folder, longest_answer(train))
+        exported = spec.model_copy(update={"export": spec.export.model_copy(update={"runtime": runtime})})
+        build_weights(exported, base, train / "adapter", merged, folder)
+        write_bundle(exported, base, folder, longest_answer(train))
         save_calibration(UNCALIBRATED, folder)
     return folder
 

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +117,15 @@ def make_bundle(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         save_calibration(UNCALIBRATED, folder)
         return folder
 
-    return make
+    return cache(make)
 
 
 @pytest.fixture
 def store(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
     folder = tmp_path / "adapters"
     for number, name in enumerate(("shop", "bank", "post")):
-        add_adapter(folder, _once(make_bundle, name, number))
+        add_adapter(folder, make_bundle(name, number))
     return folder
-
-
-_MADE: dict[tuple[str, int], Path] = {}
-
-
-def _once(make: Callable[..., Path], name: str, seed: int) -> Path:
-    if (name, seed) not in _MADE:
-        _MADE[name, seed] = make(name, seed)
-    return _MADE[name, seed]
 
 
 def asked(address: str, model: str, text: str) -> dict[str, Any]:
@@ -180,7 +172,7 @@ def test_an_adapter_is_replaced_and_rolled_back_without_a_dropped_request(
     address: str, store: Path, make_bundle: Callable[..., Path]
 ) -> None:
     old, steady = asked(address, "shop", "which?"), asked(address, "bank", "which?")
-    other = _once(make_bundle, "shop", 9)
+    other = make_bundle("shop", 9)
     found: list[dict[str, Any]] = []
     stop = threading.Event()
 
@@ -225,7 +217,7 @@ def test_what_is_loaded_is_bounded(store: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_commands(store: Path, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    added = tunewright("adapters", "add", str(store), str(_once(make_bundle, "shop", 9)), "--name", "store")
+    added = tunewright("adapters", "add", str(store), str(make_bundle("shop", 9)), "--name", "store")
     assert (added.returncode, added.stdout) == (0, "store is served in version 1.\n")
     listed = tunewright("adapters", "ls", str(store)).stdout.splitlines()
     assert listed[1:] == [f"{name}  version 1 of 1" for name in ("bank", "post", "shop", "store")]
@@ -234,6 +226,8 @@ def test_the_commands(store: Path, make_bundle: Callable[..., Path], tmp_path: P
     assert tunewright("adapters", "rm", str(store), "store").returncode == 0
     nothing = tunewright("adapters", "ls", str(tmp_path))
     assert (nothing.returncode, "adapters add" in nothing.stderr) == (2, True)
+    no_bundle = tunewright("adapters", "add", str(store), str(tmp_path))
+    assert (no_bundle.returncode, "This folder is no bundle" in no_bundle.stderr) == (2, True)
 
 
 def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], base: Path, tmp_path: Path) -> None:
@@ -244,4 +238,4 @@ def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], 
     assert "else" not in AdapterStore(store).names()
     for name in ("base", "../up", ""):
         with pytest.raises(UserError):
-            add_adapter(store, _once(make_bundle, "shop", 9), name or "/")
+            add_adapter(store, make_bundle("shop", 9), name or "/")

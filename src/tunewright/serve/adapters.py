@@ -20,14 +20,14 @@ from pydantic import BaseModel
 
 from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
-from tunewright.export.bundle import read_info
-from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
+from tunewright.export.bundle import load_bundle
+from tunewright.models.runtime import FOLDERS
 from tunewright.processes import sole_writer
+from tunewright.serve.keys import NAME
 
 BASE = "base"
 _BASE_FILE = "base.json"
 _CURRENT = "current"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _WEIGHTS = FOLDERS["openvino-lora"]
 
 
@@ -68,7 +68,7 @@ class AdapterStore:
     def current(self, name: str) -> Version | None:
         """What is served under a name; None where there is none."""
         # Names come from requests: what is no name is no path either.
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(NAME, name):
             return None
         try:
             number = int((self.folder / name / _CURRENT).read_text("utf-8"))
@@ -117,14 +117,14 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         name: by default the bundle's.
 
     Raises:
-        UserError: the bundle has its adapter merged, or another base than the folder's.
+        UserError: the bundle is none, has its adapter merged, or another base than the folder's.
     """
-    info = read_info(bundle)
+    info = load_bundle(bundle).info
     name = name or info.name
     if info.runtime != "openvino-lora":
         raise UserError("This bundle has no adapter of its own: it is merged into the weights.", where=bundle,
                         fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
-    if not _NAME.fullmatch(name) or name == BASE:
+    if not re.fullmatch(NAME, name) or name == BASE:
         raise UserError(f"An adapter can't be called '{name}'.",
                         fix="A name has up to 60 letters, digits, '_', '.' and '-', and is not 'base'.")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,8 +171,3 @@ def _write_current(home: Path, number: int) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     fresh.replace(home / _CURRENT)
-
-
-def adapter_of(version: Version) -> Path:
-    """The folder of its tensors."""
-    return version.folder / ADAPTER_FOLDER

@@ -16,9 +16,9 @@ from tunewright.export.bundle import Bundle, BundleInfo, load_bundle
 from tunewright.models.adapter import load_adapter
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.paged_model import PagedNextToken
-from tunewright.models.runtime import FOLDERS
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.serve.adapters import BASE, AdapterStore, Version, adapter_of
+from tunewright.serve.adapters import BASE, AdapterStore, Version
 from tunewright.serve.engine import Engine
 from tunewright.spec.sections import GenerateSpec
 from tunewright.tasks import Message, task_of
@@ -117,7 +117,7 @@ class Adapters:
             bundle = load_bundle(version.folder, self._tokenizer)
             shorter = bundle.info.model_copy(update={"context": min(bundle.info.context, _CONTEXT)})
             bundle = replace(bundle, info=shorter)
-            adapter = load_adapter(adapter_of(version))
+            adapter = load_adapter(version.folder / ADAPTER_FOLDER)
             found.set_result((Engine(bundle, self._model.with_adapter(adapter)), adapter.nbytes))
         except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)
             with self._lock:

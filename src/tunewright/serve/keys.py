@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tunewright.errors import UserError
 
 PREFIX = "tw-"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
+"""What a key, or an adapter, may be called."""
 
 
 class Key(BaseModel):
@@ -22,7 +24,7 @@ class Key(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")
+    name: str = Field(pattern=f"^{NAME}$")
     sha256: str
     """Of the key. It has 256 random bits, so a plain hash can't be guessed back."""
     created: str
