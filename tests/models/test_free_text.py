@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tests.models.test_grammar import END, TOKENS, VOCABULARY, Reciter
-from tunewright.evaluate.predictors import Answer, TextGenerator
+from tunewright.evaluate.predictors import Answer, Terms, TextGenerator
 from tunewright.evaluate.predictors.language_model import settled
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.free_text import TextRules
@@ -76,13 +76,15 @@ def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
 
 def generator(stop: Sequence[str], model: Reciter) -> TextGenerator:
     task = GenerateTask("Answer.", stop=stop)
-    return TextGenerator(model, task, ChatTemplate.named("chatml"), TOKENS, TextRules(TOKENS, END, stop), 100)
+    return TextGenerator(
+        model, task, ChatTemplate.named("chatml"), TOKENS, TOKENIZER, TextRules(TOKENS, END, stop), 100
+    )
 
 
 @pytest.mark.parametrize("text", ["Grüße, 東京 🎉 done", TEXT, " leading and trailing ", "one\r\ntwo", "נא להזמין"])
 def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
     asked = generator(["\n\nKind"], Reciter(text))
-    *pieces, answer = asked.stream([], (), None)
+    *pieces, answer = asked.stream([], Terms())
     assert isinstance(answer, Answer)
     assert "".join(map(str, pieces)) == answer.text == asked.answer_prompts([[]]).text
     assert "Kind" not in answer.text
@@ -90,10 +92,10 @@ def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
 
 
 def test_a_request_may_end_its_answer_sooner() -> None:
-    *pieces, answer = generator([], Reciter(TEXT)).stream([], ["then"], None)
+    *pieces, answer = generator([], Reciter(TEXT)).stream([], Terms(["then"]))
     assert isinstance(answer, Answer)
     assert "".join(map(str, pieces)) == answer.text == "Open your orders,"
-    *_, answer = generator([], Reciter(TEXT)).stream([], (), 3)
+    *_, answer = generator([], Reciter(TEXT)).stream([], Terms(most=3))
     assert isinstance(answer, Answer)
     assert answer.cut
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tests.conftest import python
 from tests.documents.made import INVOICE, pdf
 from tunewright.documents import text_of
-from tunewright.evaluate.predictors import Answer, Pieces, Token
+from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
 from tunewright.serve.app import build_app
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
@@ -36,7 +36,7 @@ class Echo:
         return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1,
                       tokens=[Token(text, -0.5)])  # fmt: skip
 
-    def stream(self, text: str, stop: Sequence[str], most: int | None) -> Pieces:  # noqa: ARG002 (the engine's own)
+    def stream(self, text: str, terms: Terms) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
         yield Answer(text, 1.0, 1, 1, tokens=[Token(text, -0.5)])
 

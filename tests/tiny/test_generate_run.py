@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import pytest
 
@@ -117,6 +122,44 @@ def test_who_leaves_in_the_middle_of_an_answer_keeps_nobody_waiting(run: tuple[P
     with httpx.stream("POST", f"{server}/v1/chat/completions", json=body, timeout=60) as response:
         assert next(response.iter_lines()).startswith("data: ")
     assert httpx.post(f"{server}/v1/generate", json={"text": asked(run)}, timeout=20).is_success
+
+
+def test_who_leaves_before_the_answer_stops_it(run: tuple[Path, dict], server: str) -> None:
+    body = json.dumps({"text": asked(run)}).encode()
+    head = f"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    url = httpx.URL(server)
+    deadline = time.monotonic() + 30
+    while 'route="/v1/generate",status="499"' not in httpx.get(f"{server}/metrics").text:
+        assert time.monotonic() < deadline
+        with socket.create_connection((url.host, url.port or 80)) as connection:
+            connection.sendall(head.encode() + body)
+
+
+ADDRESS = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "floor": {"type": "integer", "maximum": 9}},
+    "required": ["city", "floor"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_the_form_that_is_asked_for(run: tuple[Path, dict], server: str, stream: bool) -> None:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none") as client:
+
+        def answer(schema: dict[str, Any]) -> str:
+            said = client.chat.completions.create(
+                model="replies", messages=[{"role": "user", "content": asked(run)}], stream=stream, seed=1,
+                response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+            )  # fmt: skip
+            if not stream:
+                return str(said.choices[0].message.content)
+            return "".join(chunk.choices[0].delta.content or "" for chunk in said if chunk.choices)
+
+        jsonschema.validate(json.loads(answer(ADDRESS)), ADDRESS)
+        for wrong in ({"type": "strin"}, {"$ref": "#/nowhere"}):
+            with pytest.raises(openai.BadRequestError, match="can't be confined"):
+                answer(wrong)
 
 
 def test_a_bundle_is_loaded_anew_without_a_dropped_request(run: tuple[Path, dict], tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ def serve(
     most: Annotated[
         int, typer.Option("--max-requests", min=1, help="Requests under way; further ones are told to come again.")
     ] = 64,
+    seconds: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds in which a request must be answered.")
+    ] = 120,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU. SIGHUP loads a project's latest bundle anew."""
     from tunewright.api import bundle_of
@@ -29,4 +32,4 @@ def serve(
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most))
+        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most, seconds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +34,31 @@ _DATE = (
 """The days there are; llguidance's own form of a date lets 31 February through."""
 
 
+class GrammarError(ValueError):
+    """A schema that no grammar can be made of."""
+
+
 class RecordGrammar:
-    """The JSON records of a schema as tokens of one tokenizer.
+    """The JSON values of a schema as tokens of one tokenizer.
 
     Args:
         folder: of the tokenizer.
-        schema: of an object, and expressible: see `tunewright.spec.record_schema`.
+        schema: a spec's are known to be expressible: see `tunewright.spec.record_schema`.
         end: the token that ends an assistant's turn.
+
+    Raises:
+        GrammarError: the schema is none, or is not expressible.
     """
 
     def __init__(self, folder: Path, schema: Mapping[str, Any], end: int):
-        from llguidance import LLMatcher, LLTokenizer
+        from llguidance import LLMatcher
 
-        text = (folder / "tokenizer.json").read_text("utf-8")
-        self.tokens = LLTokenizer(text, eos_token=end)
+        self.tokens = _vocabulary(folder, end)
         self.grammar = LLMatcher.grammar_from_json_schema(
             json.dumps(transformed(schema, _with_real_dates)), overrides={"whitespace_flexible": False}
         )
+        if wrong := LLMatcher.validate_grammar(self.grammar, self.tokens):
+            raise GrammarError(wrong)
         self.end = end
         self.out_of_text, self.out_of_values, self.onward = (
             list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _OUT_OF_VALUES, _ONWARD)
@@ -63,6 +72,14 @@ class RecordGrammar:
             most: tokens after which it is brought to its end by the shortest way.
         """
         return RecordWriter(self, most)
+
+
+@lru_cache(8)
+def _vocabulary(folder: Path, end: int) -> Any:
+    """llguidance's view of a tokenizer; it takes half a second, and a request may bring a schema of its own."""
+    from llguidance import LLTokenizer
+
+    return LLTokenizer((folder / "tokenizer.json").read_text("utf-8"), eos_token=end)
 
 
 class RecordWriter:

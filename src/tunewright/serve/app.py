@@ -4,6 +4,7 @@ routes."""
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 import uuid
@@ -18,19 +19,24 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from tunewright.errors import UserError, missing_extra
-from tunewright.evaluate.predictors import Answer, Pieces, Token
+from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
+from tunewright.models.grammar import GrammarError
 from tunewright.serve.body import Asked
+from tunewright.serve.call import Abandoned, OutOfTime
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import REFUSALS, error_body
-from tunewright.serve.guard import KEY, MOST_UNDER_WAY, Admission, CheckKey, LimitBody
+from tunewright.serve.guard import ANSWER_SECONDS, KEY, MOST_UNDER_WAY, Admission, Attendance, CheckKey, LimitBody
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serve.keys import Key, KeyRing
 from tunewright.serve.metrics import METRICS_TYPE, Metrics
 from tunewright.tasks import Message
+from tunewright.tasks.base import JsonRecord
 
 _Answer = TypeVar("_Answer")
 _NAMED = 20
 """Models that an error names."""
+_LOG = logging.getLogger(__name__)
+_FAILED = error_body(500, "The server failed; its log says why.", "internal_error")
 SMALLEST = 1e-300
 """The least probability whose logarithm is told."""
 Flagged = Callable[[Answer], dict[str, Any]]
@@ -75,6 +81,31 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class JsonSchema(BaseModel):
+    name: str = ""
+    form: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What the answer is to be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema is given where type is json_schema")
+        return self
+
+    @property
+    def schema_asked(self) -> dict[str, Any] | None:
+        """None: text."""
+        if self.json_schema:
+            return self.json_schema.form
+        return {"type": "object"} if self.type == "json_object" else None
+
+
 class ChatRequest(BaseModel):
     """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given. Limits and
     stop texts hold for what a model generates; labels and records are always whole."""
@@ -87,6 +118,8 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
+    response_format: ResponseFormat | None = None
+    """Of what a model generates, any; of records, the model's own schema or any object; of labels, text."""
     logprobs: bool = False
     """Whether the answer lists its tokens' log-probabilities: a label is one token, and its probability is the
     confidence. Not of streamed answers."""
@@ -100,8 +133,9 @@ class ChatRequest(BaseModel):
         return self
 
     @property
-    def most(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+    def terms(self) -> Terms:
+        schema = self.response_format.schema_asked if self.response_format else None
+        return Terms(self.stop, self.max_completion_tokens or self.max_tokens, schema)
 
 
 class ApiError(Exception):
@@ -115,12 +149,15 @@ class ApiError(Exception):
         return error_body(self.status, str(self), self.code, self.param)
 
 
-def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_WAY) -> FastAPI:
+def build_app(
+    models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_WAY, seconds: float = ANSWER_SECONDS
+) -> FastAPI:
     """The application for the models of a server.
 
     Args:
         keys: of those who may ask; None: everybody may.
         most: requests under way; a further one is told to come again.
+        seconds: in which a request must be answered.
     """
     app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None, responses=REFUSALS)
     created = int(time.time())
@@ -141,8 +178,21 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         reason = first["msg"].removeprefix("Value error, ")
         return JSONResponse(ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param).body(), 400)
 
+    @app.exception_handler(Abandoned)
+    async def abandoned(_: Request, __: Abandoned) -> JSONResponse:
+        return JSONResponse(error_body(499, "Whoever asked has gone.", "gone"), 499)
+
+    @app.exception_handler(OutOfTime)
+    async def late(_: Request, __: OutOfTime) -> JSONResponse:
+        return JSONResponse(_late(seconds), 504)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> JSONResponse:
+        return JSONResponse(_FAILED, 500)
+
     # The last one added is the first one met.
     metrics = Metrics()
+    app.add_middleware(Attendance, seconds=seconds)
     app.add_middleware(Admission, most=most)
     app.add_middleware(LimitBody)
     if keys:
@@ -222,12 +272,15 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
         engine = engine_of(http, request.model, "generate")
         text = _text(request)
         return plain(
-            engine, request.model, _whole(_in_context(lambda: engine.stream(text, request.stop, request.max_tokens)))
+            engine,
+            request.model,
+            _whole(_in_context(lambda: engine.stream(text, Terms(request.stop, request.max_tokens)))),
         )
 
     @app.post("/v1/chat/completions", response_model=None)
     def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
         engine = engine_of(http, request.model)
+        _check_format(engine, request.terms.schema)
         likeliest: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
             found = _in_context(lambda: engine.classify(_one_message(request)))
@@ -236,7 +289,9 @@ def build_app(models: Host, keys: KeyRing | None = None, most: int = MOST_UNDER_
             pieces = _in_context(lambda: _pieces(engine, request))
             if request.stream:
                 usage = bool(request.stream_options and request.stream_options.include_usage)
-                events = _events(pieces, request.model, partial(flagged, engine, request.model), usage=usage)
+                events = _events(
+                    pieces, request.model, partial(flagged, engine, request.model), usage=usage, seconds=seconds
+                )
                 return StreamingResponse(events, media_type="text/event-stream")
             answer = _whole(pieces)
         message = {
@@ -269,8 +324,20 @@ def _pieces(engine: Engine, request: ChatRequest) -> Pieces:
             Message(role="system" if each.role == "developer" else each.role, content=each.text)
             for each in request.messages
         ]
-        return engine.converse(said, request.stop, request.most)
-    return engine.stream(_one_message(request), request.stop, request.most)
+        return engine.converse(said, request.terms)
+    return engine.stream(_one_message(request), request.terms)
+
+
+def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
+    """A model that was taught its answers gives those."""
+    if schema is None or engine.kind == "generate":
+        return
+    rule = engine.bundle.task.constraint
+    if not isinstance(rule, JsonRecord):
+        raise ApiError(400, "This model answers with a label, which is no JSON.", "invalid_value", "response_format")
+    if schema not in ({"type": "object"}, rule.schema):
+        raise ApiError(400, "This model's records have a schema of their own; leave response_format away.",
+                       "invalid_value", "response_format")  # fmt: skip
 
 
 def _one_message(request: ChatRequest) -> str:
@@ -302,8 +369,8 @@ def _whole(pieces: Pieces) -> Answer:
     return answer
 
 
-async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool) -> AsyncIterator[str]:
-    """A streamed answer in OpenAI's form, as server-sent events."""
+async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool, seconds: float) -> AsyncIterator[str]:
+    """A streamed answer in OpenAI's form, as server-sent events; what goes wrong on the way is the last of them."""
     from starlette.concurrency import iterate_in_threadpool
 
     head = _head("chat.completion.chunk", model)
@@ -322,9 +389,22 @@ async def _events(pieces: Pieces, model: str, flagged: Flagged, *, usage: bool) 
             if usage:
                 yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(piece)})}\n\n"
         yield "data: [DONE]\n\n"
+    except OutOfTime:
+        yield f"data: {json.dumps(_late(seconds))}\n\n"
+    except Exception:  # noqa: BLE001 (whatever it is, whoever listens must hear of it)
+        _LOG.exception("A streamed answer failed.")
+        yield f"data: {json.dumps(_FAILED)}\n\n"
     finally:
         # Whoever asked may have gone: the next request must not wait for an answer to nobody.
         pieces.close()
+
+
+def _late(seconds: float) -> dict[str, Any]:
+    return error_body(504, f"The answer took longer than the {seconds:g} s this server gives one.", "timeout")
+
+
+def _not_expressible(error: GrammarError) -> ApiError:
+    return ApiError(400, f"Answers can't be confined to this schema: {error}", "invalid_value", "response_format")
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
@@ -346,6 +426,8 @@ def _in_context(answer: Callable[[], _Answer]) -> _Answer:
         return answer()
     except TooLong as error:
         raise ApiError(400, error.paragraph(), "context_length_exceeded", "messages") from None
+    except GrammarError as error:
+        raise _not_expressible(error) from None
 
 
 def _usage(answer: Answer) -> dict[str, int]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, TextGenerator
+from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, Terms, TextGenerator
 from tunewright.export.bundle import Bundle
 from tunewright.models.runtime import Runtime
+from tunewright.serve.call import Attended, turn
 
+NO_TERMS = Terms()
 MOST_PORTIONS = 64
 """Windows of one document that a request may have: nobody waits for more."""
 
@@ -55,7 +56,7 @@ class Engine:
         self.bundle = bundle
         self.at_once = model.at_once
         """Requests that are answered at the same time."""
-        self._model = bundle.language_model(model)
+        self._model = bundle.language_model(Attended(model))
         self._turn = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
@@ -81,7 +82,7 @@ class Engine:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
         prompts = self._prompts(text)
-        with self._turn:
+        with turn(self._turn):
             return self._model.answer_prompts(prompts)
 
     def classify(self, text: str) -> Classification:
@@ -93,30 +94,35 @@ class Engine:
         """
         assert isinstance(self._model, LabelScorer)
         (prompt,) = self._prompts(text)
-        with self._turn:
+        with turn(self._turn):
             return Classification(*self._model.with_probabilities(prompt))
 
-    def stream(self, text: str, stop: Sequence[str] = (), most: int | None = None) -> Pieces:
+    def stream(self, text: str, terms: Terms = NO_TERMS) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.
 
         Only what a model generates comes in more than one piece. Close the generator where nobody listens any more:
         other requests wait for its end.
 
         Args:
-            stop: texts that end a generated answer, beside the model's own.
-            most: tokens after which a generated answer is cut, if that is earlier than usual.
+            terms: of what a model generates; labels and records are always whole.
 
         Raises:
             TooLong: as in `answer`, at once.
+            GrammarError: the schema can't be followed; at once.
         """
-        return self._pieces(self._prompts(text), stop, most)
+        return self._pieces(self._prompts(text), terms)
 
-    def _pieces(self, prompts: list[list[int]], stop: Sequence[str], most: int | None) -> Pieces:
-        with self._turn:
-            if isinstance(self._model, TextGenerator):
-                yield from self._model.stream(prompts[0], stop, most)
-                return
-            answer = self._model.answer_prompts(prompts)
+    def _pieces(self, prompts: list[list[int]], terms: Terms) -> Pieces:
+        if isinstance(self._model, TextGenerator):
+            return self._in_turn(self._model.stream(prompts[0], terms))
+        return self._in_turn(self._in_one_piece(prompts))
+
+    def _in_turn(self, pieces: Pieces) -> Pieces:
+        with turn(self._turn):
+            yield from pieces
+
+    def _in_one_piece(self, prompts: list[list[int]]) -> Pieces:
+        answer = self._model.answer_prompts(prompts)
         yield answer.text
         yield answer
 

@@ -33,14 +33,18 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (408, "The request was not sent in time."),
         (413, "The request is too large."),
         (429, "Come again later."),
+        (499, "Whoever asked has gone; nobody reads this."),
+        (500, "The server failed; its log says why."),
         (501, "A library that the request needs is not installed."),
+        (504, "The answer took longer than the server gives it."),
     )
 }
 """For the OpenAPI document."""
 
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+    kinds = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 504: "server_error"}
+    kind = kinds.get(status, "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -1,8 +1,9 @@
-"""What stands between the network and the application: keys, size and time of a body, how many are under way.
+"""What stands between the network and the application: keys, size and time of a body, how many are under way, and
+whether anybody still waits.
 
 Each is an ASGI middleware of its own, and they stand in this order: a stranger is refused before anything of the
 request is read; a body is read whole before it takes a place, so that slow senders keep none; and what has a place is
-answered.
+answered, unless whoever asked goes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
+from tunewright.serve.call import CALL, Call
 from tunewright.serve.errors import refusal
 from tunewright.serve.keys import KeyRing
 
@@ -20,6 +22,8 @@ MOST_BODY_BYTES = 3 * MOST_DOCUMENT_BYTES // 2
 """Bytes of a request: a document in base64, which takes a third more, and what stands around it."""
 BODY_SECONDS = 30.0
 """In which a body must have been sent."""
+ANSWER_SECONDS = 120.0
+"""In which a request must be answered."""
 KEY = "tunewright.key"
 """Where a request's scope has the key it came with."""
 MOST_UNDER_WAY = 64
@@ -142,3 +146,39 @@ class Admission:
         finally:
             self.under_way -= 1
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+
+
+class Attendance:
+    """Notes when whoever asked goes, and until when a request must be answered; see `tunewright.serve.call`.
+
+    Args:
+        seconds: for an answer.
+    """
+
+    def __init__(self, app: App, seconds: float = ANSWER_SECONDS):
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if not _is_asked(scope) or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        call = Call(time.monotonic() + self._seconds)
+        CALL.set(call)
+        body, gone = await receive(), asyncio.create_task(self._listen(receive, call))  # the body comes in one piece
+        waiting = [body]
+
+        async def replayed() -> Message:
+            if waiting:
+                return waiting.pop()
+            await gone
+            return {"type": "http.disconnect"}
+
+        try:
+            await self._app(scope, replayed, send)
+        finally:
+            gone.cancel()
+
+    async def _listen(self, receive: Receive, call: Call) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        call.gone.set()

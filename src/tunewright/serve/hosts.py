@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED
-from tunewright.evaluate.predictors import Pieces
+from tunewright.evaluate.predictors import Pieces, Terms
 from tunewright.export.bundle import Bundle, BundleInfo, load_bundle
 from tunewright.models.adapter import load_adapter
 from tunewright.models.chat import ChatTemplate
@@ -136,10 +136,10 @@ class Adapters:
 class BaseEngine(Engine):
     """The base as it came: any conversation, any answer."""
 
-    def converse(self, messages: Sequence[Message], stop: Sequence[str], most: int | None) -> Pieces:
+    def converse(self, messages: Sequence[Message], terms: Terms) -> Pieces:
         """As `stream`, of a conversation."""
         prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)
-        return self._pieces(self._fitting([prompt]), stop, most)
+        return self._pieces(self._fitting([prompt]), terms)
 
 
 def _base_engine(store: AdapterStore, tokenizer: TextTokenizer, model: PagedNextToken) -> BaseEngine:

@@ -24,7 +24,7 @@ from tunewright.export.bundle import load_bundle
 from tunewright.processes import end_with_parent, free_port
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
-from tunewright.serve.guard import MOST_UNDER_WAY
+from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.keys import KeyRing
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Limits:
     """The file of those who may ask; None: everybody may."""
     most: int = MOST_UNDER_WAY
     """Requests under way; a further one is told to come again."""
+    seconds: float = ANSWER_SECONDS
+    """In which a request must be answered."""
 
 
 OPEN = Limits()
@@ -90,7 +92,7 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
         models = one = OneModel(Engine.load(bundle, threads))
         # In a thread, so that requests are answered meanwhile.
         signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload, args=(one, find, threads)).start())
-    app = build_app(models, keys, limits.most)
+    app = build_app(models, keys, limits.most, limits.seconds)
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(

@@ -1,6 +1,6 @@
 """Whatever answers an example. A predictor is a name and a function from a request to an answer."""
 
-from tunewright.evaluate.predictors.base import Answer, Pieces, Predictor, Token
+from tunewright.evaluate.predictors.base import Answer, Pieces, Predictor, Terms, Token
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
 from tunewright.evaluate.predictors.controls import controls
 from tunewright.evaluate.predictors.language_model import (
@@ -14,5 +14,5 @@ from tunewright.evaluate.predictors.records import Nearest, Patterns
 
 __all__ = [
     "Answer", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns", "Pieces", "Predictor",
-    "RecordReader", "TextGenerator", "Token", "controls", "language_model",
+    "RecordReader", "Terms", "TextGenerator", "Token", "controls", "language_model",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Token(NamedTuple):
@@ -30,6 +30,18 @@ class Answer:
     tokens: Sequence[Token] = ()
     """Of what a language model wrote, its pieces as it wrote them, or the label as one; none where the answer was put
     together."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a request wants of an answer that is written, beside what the task says."""
+
+    stop: Sequence[str] = ()
+    """Texts that end it, beside the model's own."""
+    most: int | None = None
+    """Tokens after which it is cut, if that is earlier than usual."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of which the answer is to be; None: text."""
 
 
 Pieces = Generator[str | Answer, None, None]

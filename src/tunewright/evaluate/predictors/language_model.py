@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
-from tunewright.evaluate.predictors.base import Answer, Pieces, Token
+from tunewright.evaluate.predictors.base import Answer, Pieces, Terms, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
@@ -62,7 +62,7 @@ def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, to
             end, most = end_token(task, template, tokenizer), room_for(constraint, longest)
             rules = rules_of(constraint, folder, tokenizer, end)
             if isinstance(rules, TextRules):
-                return TextGenerator(model, task, template, tokenizer, rules, most, shots, calibration)
+                return TextGenerator(model, task, template, tokenizer, folder, rules, most, shots, calibration)
             whole = rules
             if isinstance(constraint, JsonRecord) and constraint.portion != constraint.schema:
                 whole = RecordGrammar(folder, constraint.schema, end)
@@ -145,28 +145,30 @@ class TextGenerator(_Prompted):
     """Writes free text. How sure it is of an answer is the geometric mean of the probabilities of its tokens.
 
     Args:
+        folder: of the tokenizer.
         most: tokens after which an answer is cut.
     """
 
     def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 rules: TextRules, most: int, shots: Sequence[Example] = (),
+                 folder: Path, rules: TextRules, most: int, shots: Sequence[Example] = (),
                  calibration: Calibration = UNCALIBRATED):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots, calibration)
-        self._rules, self._decode = rules, tokenizer.decode
+        self._folder, self._rules, self._decode = folder, rules, tokenizer.decode
         self.longest_answer = most
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
         return self._answer(prompt, written(self._rules, self._model, prompt, self.longest_answer))
 
-    def stream(self, prompt: Sequence[int], stop: Sequence[str], most: int | None) -> Pieces:
+    def stream(self, prompt: Sequence[int], terms: Terms) -> Pieces:
         """An answer's text piece by piece, and then the answer.
 
-        Args:
-            stop: further texts that end it.
-            most: tokens after which it is cut, if that is earlier than usual.
+        Raises:
+            GrammarError: the schema can't be followed; at once.
         """
-        writer = self._rules.begin(min(most or self.longest_answer, self.longest_answer), stop)
+        return self._written(self._begin(terms), prompt, terms.stop)
+
+    def _written(self, writer: Writer, prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
         shown = ""
         for _ in steps(writer, self._model, prompt):
             text = settled(self._decode(writer.ids), (*self._rules.stop, *stop))
@@ -178,6 +180,12 @@ class TextGenerator(_Prompted):
         if rest := answer.text[len(shown) :]:
             yield rest
         yield answer
+
+    def _begin(self, terms: Terms) -> Writer:
+        most = min(terms.most or self.longest_answer, self.longest_answer)
+        if terms.schema is None:
+            return self._rules.begin(most, terms.stop)
+        return RecordGrammar(self._folder, terms.schema, self._rules.end).begin(most)
 
     def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
         confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0

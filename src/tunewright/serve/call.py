@@ -1,0 +1,84 @@
+"""The call under which work is done: whoever works asks between two steps whether anybody still waits for it.
+
+The middleware that reads a request sets it; it travels into worker threads with the context.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.runtime import Runtime
+
+
+class Abandoned(Exception):
+    """Whoever asked has gone."""
+
+
+class OutOfTime(Exception):
+    """A request took longer than the server gives one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request under way.
+
+    Args:
+        deadline: on the monotonic clock, seconds.
+    """
+
+    deadline: float
+    gone: threading.Event = field(default_factory=threading.Event)
+    """Set where whoever asked has gone."""
+
+    def check(self) -> None:
+        """Raises:
+        Abandoned: nobody waits for the answer any more.
+        OutOfTime: the deadline is over.
+        """
+        if self.gone.is_set():
+            raise Abandoned
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
+
+
+CALL: ContextVar[Call | None] = ContextVar("tunewright_call", default=None)
+"""The one under way here; None where nobody can go, as in a batch."""
+
+
+@contextmanager
+def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
+    """A place, waited for until the call's deadline.
+
+    Raises:
+        Abandoned, OutOfTime: as `Call.check`.
+    """
+    call = CALL.get()
+    if not places.acquire(timeout=max(0.0, call.deadline - time.monotonic()) if call else None):
+        raise OutOfTime
+    try:
+        if call:
+            call.check()
+        yield
+    finally:
+        places.release()
+
+
+class Attended:
+    """A runtime that stops where nobody waits for the answer any more."""
+
+    def __init__(self, model: Runtime):
+        self._model = model
+        self.at_once = model.at_once
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        if call := CALL.get():
+            call.check()
+        return self._model(ids)
