@@ -25,7 +25,7 @@ from tunewright.serve.hosts import OneModel
 
 class Echo:
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8"),
+        info=SimpleNamespace(name="echo", precision="int8", version="1"),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
     )
 

@@ -25,6 +25,9 @@ def serve(
     seconds: Annotated[
         float, typer.Option("--timeout", min=1, help="Seconds in which a request must be answered.")
     ] = 120,
+    captures: Annotated[
+        Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: nowhere)")
+    ] = None,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API, on the CPU. SIGHUP loads a project's latest bundle anew."""
     from tunewright.api import bundle_of
@@ -32,4 +35,4 @@ def serve(
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most, seconds))
+        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most, seconds, captures))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunewright.artifacts import write_json
+from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
@@ -23,6 +23,8 @@ from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
 
 BUNDLE_FILE = "bundle.json"
+_VERSION = 12
+"""Characters of a hash that tell versions apart."""
 
 
 class BundleInfo(BaseModel):
@@ -41,6 +43,8 @@ class BundleInfo(BaseModel):
     """Tokens of the longest answer that was taught."""
     answer_lead: str
     """What stands before an answer in the tokens the model was taught."""
+    version: str
+    """Of its weights: the same only where they are."""
     context: int
     """Tokens a request may have, prompt and answer together."""
     template_sha256: str
@@ -92,6 +96,9 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     Args:
         longest: tokens of the longest answer that was taught.
     """
+    # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / FOLDERS[spec.export.runtime] / name).unlink(missing_ok=True)
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     info = BundleInfo(
@@ -102,12 +109,10 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         task=spec.task,
         longest_answer=longest,
         answer_lead=task.lead,
+        version=sha256_tree(folder)[0][:_VERSION],
         context=spec.train.max_length + room_for(task.constraint, longest),
         template_sha256=base.template.sha256,
     )
-    # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / FOLDERS[info.runtime] / name).unlink(missing_ok=True)
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
@@ -164,7 +169,7 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
         "Base model": info.base_model,
         "Task": f"{info.task.kind}, {task_of(info.task).summary}",
         "Training": f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}",
-        "Weights": f"{info.precision} for {info.runtime}",
+        "Weights": f"{info.precision} for {info.runtime}, version {info.version}",
         "Context": f"{info.context} tokens",
         "Chat template": f"SHA-256 {info.template_sha256}",
     }

@@ -23,7 +23,15 @@ class Abandoned(Exception):
 
 
 class OutOfTime(Exception):
-    """A request took longer than the server gives one."""
+    """A request took longer than the server gives one.
+
+    Args:
+        seconds: that it had.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        super().__init__(f"longer than {seconds:g} s")
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,18 @@ class Call:
     """A request under way.
 
     Args:
-        deadline: on the monotonic clock, seconds.
+        seconds: in which it must be answered.
     """
 
-    deadline: float
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)
     """Set where whoever asked has gone."""
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.seconds - (time.monotonic() - self.began)
 
     def check(self) -> None:
         """Raises:
@@ -45,8 +59,8 @@ class Call:
         """
         if self.gone.is_set():
             raise Abandoned
-        if time.monotonic() > self.deadline:
-            raise OutOfTime
+        if self.left < 0:
+            raise OutOfTime(self.seconds)
 
 
 CALL: ContextVar[Call | None] = ContextVar("tunewright_call", default=None)
@@ -61,8 +75,8 @@ def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
         Abandoned, OutOfTime: as `Call.check`.
     """
     call = CALL.get()
-    if not places.acquire(timeout=max(0.0, call.deadline - time.monotonic()) if call else None):
-        raise OutOfTime
+    if not places.acquire(timeout=max(0.0, call.left) if call else None):
+        raise OutOfTime(call.seconds if call else 0.0)
     try:
         if call:
             call.check()

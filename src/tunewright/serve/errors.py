@@ -7,7 +7,13 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from tunewright.serve.call import Abandoned, OutOfTime
 
 
 class Error(BaseModel):
@@ -34,12 +40,59 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (413, "The request is too large."),
         (429, "Come again later."),
         (499, "Whoever asked has gone; nobody reads this."),
-        (500, "The server failed; its log says why."),
+        (500, "The server failed."),
         (501, "A library that the request needs is not installed."),
+        (507, "It can't be kept: the disk is full."),
         (504, "The answer took longer than the server gives it."),
     )
 }
 """For the OpenAPI document."""
+
+
+FAILED = "The server failed; its log says why."
+
+
+class ApiError(Exception):
+    """An error in OpenAI's form."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None):
+        self.status, self.code, self.param = status, code, param
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        return error_body(self.status, str(self), self.code, self.param)
+
+
+def error_of(error: Exception) -> ApiError:
+    """What a failure is told as. Nothing of what was asked is in it."""
+    match error:
+        case ApiError():
+            return error
+        case Abandoned():
+            return ApiError(499, "Whoever asked has gone.", "gone")
+        case OutOfTime(seconds=seconds):
+            return ApiError(504, f"The answer took longer than the {seconds:g} s this server gives one.", "timeout")
+        case RequestValidationError():
+            first = error.errors()[0]
+            param = ".".join(str(part) for part in first["loc"][1:]) or None
+            reason = first["msg"].removeprefix("Value error, ")
+            return ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param)
+        case HTTPException(status_code=status):
+            code = {404: "unknown_url", 405: "method_not_allowed"}.get(status, "invalid_request")
+            return ApiError(status, str(error.detail), code)
+        case _:
+            return ApiError(500, FAILED, "internal_error")
+
+
+def tell_errors(app: FastAPI) -> None:
+    """Let an application tell all errors in OpenAI's form."""
+
+    async def tell(_: Request, error: Exception) -> JSONResponse:
+        told = error_of(error)
+        return JSONResponse(told.body(), told.status, getattr(error, "headers", None))
+
+    for kind in (ApiError, Abandoned, OutOfTime, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, tell)
 
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Attendance:
         if not _is_asked(scope) or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        call = Call(time.monotonic() + self._seconds)
+        call = Call(self._seconds)
         CALL.set(call)
         body, gone = await receive(), asyncio.create_task(self._listen(receive, call))  # the body comes in one piece
         waiting = [body]

@@ -151,6 +151,7 @@ def _base_engine(store: AdapterStore, tokenizer: TextTokenizer, model: PagedNext
     task = GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST)
     info = BundleInfo(
         name=store.base.name, base_model=store.base.name, runtime="openvino-lora", precision=store.base.precision,
-        task=task, longest_answer=_LONGEST, answer_lead="", context=_CONTEXT, template_sha256=template.sha256,
+        task=task, longest_answer=_LONGEST, answer_lead="", version=store.base.weights_sha256, context=_CONTEXT,
+        template_sha256=template.sha256,
     )  # fmt: skip
     return BaseEngine(Bundle(folder, info, task_of(task), template, tokenizer, UNCALIBRATED), model)

@@ -36,6 +36,10 @@ class Metrics:
             "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", ["model"],
             registry=self._registry,
         )  # fmt: skip
+        self._captures = Counter(
+            "tunewright_captures", "Requests and feedback, by whether they could be kept.", ["kept"],
+            registry=self._registry,
+        )  # fmt: skip
         self._tokens = Counter("tunewright_tokens", "Tokens by kind.", ["model", "kind"], registry=self._registry)
 
     def answered(self, model: str, flags: Mapping[str, Any], prompt_tokens: int, answer_tokens: int) -> None:
@@ -50,6 +54,10 @@ class Metrics:
         self._outside.labels(model).inc(flags["in_scope"] is False)
         self._tokens.labels(model, "prompt").inc(prompt_tokens)
         self._tokens.labels(model, "answer").inc(answer_tokens)
+
+    def captured(self, *, kept: bool) -> None:
+        """Count what was to be kept."""
+        self._captures.labels(str(kept).lower()).inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

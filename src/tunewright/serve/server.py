@@ -24,6 +24,7 @@ from tunewright.export.bundle import load_bundle
 from tunewright.processes import end_with_parent, free_port
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
+from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.keys import KeyRing
 
@@ -45,6 +46,8 @@ class Limits:
     """Requests under way; a further one is told to come again."""
     seconds: float = ANSWER_SECONDS
     """In which a request must be answered."""
+    captures: Path | None = None
+    """Where questions and answers are kept; None: nowhere."""
 
 
 OPEN = Limits()
@@ -70,6 +73,7 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
     folder = find()
     bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
     keys = KeyRing(limits.keys) if limits.keys else None
+    journal = CaptureJournal(limits.captures) if limits.captures else None
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -92,7 +96,7 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
         models = one = OneModel(Engine.load(bundle, threads))
         # In a thread, so that requests are answered meanwhile.
         signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload, args=(one, find, threads)).start())
-    app = build_app(models, keys, limits.most, limits.seconds)
+    app = build_app(models, keys, most=limits.most, seconds=limits.seconds, journal=journal)
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(
@@ -165,10 +169,13 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--keys", type=Path)
+    parser.add_argument("--captures", type=Path)
     options = parser.parse_args()
     end_with_parent()
     try:
-        serve(lambda: options.bundle, options.host, options.port, limits=Limits(options.keys))
+        serve(
+            lambda: options.bundle, options.host, options.port, limits=Limits(options.keys, captures=options.captures)
+        )
     except UserError as error:
         say(f"Error: {error.paragraph()}")
         return EXIT_USER

@@ -1,0 +1,112 @@
+"""What a server was asked and answered, and what people said to that, kept in a folder: for review and retraining.
+
+A server writes a file of its own, a JSON line at a time, and tells that something is kept only when its line is in the
+operating system's hands: killed at any moment, the server loses nothing that it said it kept. A line that a kill cut
+short was not said to be kept, and is passed over when the files are read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tunewright.errors import UserError
+
+_PATTERN = "captures-*.jsonl"
+
+
+class Capture(BaseModel):
+    """A request that was answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["capture"] = "capture"
+    id: str
+    """As the answer has it."""
+    time: str
+    model: str
+    version: str
+    """Of the model's bundle."""
+    by: str | None
+    """The key that asked; None where the server asks for none."""
+    request: str
+    answer: str
+    confidence: float | None
+    escalate: bool | None
+    in_scope: bool | None
+
+
+class Feedback(BaseModel):
+    """What somebody said to an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["feedback"] = "feedback"
+    id: str
+    """The answer's."""
+    time: str
+    model: str
+    by: str | None
+    right: bool
+    answer: str | None
+    """The right one, where it was not."""
+    comment: str
+
+
+Entry = Annotated[Capture | Feedback, Field(discriminator="kind")]
+_ENTRY: TypeAdapter[Capture | Feedback] = TypeAdapter(Entry)
+
+
+class CaptureJournal:
+    """Where a server keeps them; for many threads.
+
+    Args:
+        folder: is made, for its owner's eyes only.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = folder / _PATTERN.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")
+            self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise UserError("Captures can't be written.", where=folder, why=error.strerror) from None
+        self._size = 0
+        self._turn = threading.Lock()
+
+    def keep(self, entry: Capture | Feedback) -> bool:
+        """Write an entry. Returns whether it is kept: not where the disk is full or gone."""
+        line = entry.model_dump_json().encode() + b"\n"
+        with self._turn:
+            try:
+                written = os.write(self._file, line)
+            except OSError:
+                return False
+            if written < len(line):  # the disk filled up in the middle of it
+                os.ftruncate(self._file, self._size)
+                return False
+            self._size += written
+        return True
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def read_captures(folder: Path) -> Iterator[Capture | Feedback]:
+    """All that is kept in a folder, file by file; a server may be writing on."""
+    for file in sorted(folder.glob(_PATTERN)):
+        with file.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield _ENTRY.validate_json(line)
