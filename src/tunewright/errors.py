@@ -56,6 +56,7 @@ def missing_extra(extra: str, module: str) -> UserError:
 EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
+    "oidc": ("jwt",),
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),

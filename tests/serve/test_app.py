@@ -24,6 +24,7 @@ from tunewright.serve.hosts import OneModel
 
 
 class Echo:
+    ended = False
     bundle = SimpleNamespace(
         info=SimpleNamespace(name="echo", precision="int8", version="1"),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from tests.serve.test_app import Echo
 from tunewright.evaluate.predictors import Answer
 from tunewright.serve.app import build_app
-from tunewright.serve.call import CALL, Abandoned, Attended, Call, OutOfTime, turn
+from tunewright.serve.call import CALL, Abandoned, Call, OutOfTime, attended, turn
 from tunewright.serve.guard import Attendance
 from tunewright.serve.hosts import OneModel
 
@@ -35,7 +35,7 @@ def call() -> Iterator[Call]:
 
 
 def test_a_model_is_asked_while_somebody_waits(call: Call) -> None:
-    model = Attended(Model())  # type: ignore[arg-type]
+    model = attended(Model())  # type: ignore[arg-type]
     assert model.at_once == 3
     assert model([1, 2]) == [1, 2]
     call.gone.set()
@@ -44,7 +44,7 @@ def test_a_model_is_asked_while_somebody_waits(call: Call) -> None:
 
 
 def test_without_a_call_nobody_can_go() -> None:
-    assert Attended(Model())([5]) == [5]  # type: ignore[arg-type]
+    assert attended(Model())([5]) == [5]  # type: ignore[arg-type]
     with turn(threading.BoundedSemaphore(1)):
         pass
 

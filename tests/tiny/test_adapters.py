@@ -32,7 +32,7 @@ MakeTinyModel = Callable[[str], tuple[str, Path]]
 PROMPT = [2 + n % 150 for n in range(90)]
 
 
-def peft_adapter(base: Path, seed: int, rank: int, folder: Path, **settings: Any) -> Any:
+def peft_adapter(base: Path, seed: int, rank: int, folder: Path, scale: float = 0.05, **settings: Any) -> Any:
     """A random adapter that does something, saved as peft saves it; returns the peft model."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -44,7 +44,7 @@ def peft_adapter(base: Path, seed: int, rank: int, folder: Path, **settings: Any
     adapted = get_peft_model(model, lora)
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+            torch.nn.init.normal_(parameter, std=scale)
     adapted.save_pretrained(folder)
     return adapted.eval()
 

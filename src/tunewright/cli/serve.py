@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +15,17 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
+    engine: Annotated[
+        Literal["onnxruntime", "openvino", "vllm"] | None,
+        typer.Option(help="What the bundle must run in. (default: what it was exported for, by export.runtime)"),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
     keys: Annotated[
         Path | None, typer.Option(help="Only those may ask who have a key in this file: tunewright keys add")
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="Those may ask who sign in with the OpenID Connect provider that this file names."),
     ] = None,
     most: Annotated[
         int, typer.Option("--max-requests", min=1, help="Requests under way; further ones are told to come again.")
@@ -29,10 +37,12 @@ def serve(
         Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: nowhere)")
     ] = None,
 ) -> None:
-    """Serve a bundle through an OpenAI-compatible API, on the CPU. SIGHUP loads a project's latest bundle anew."""
+    """Serve a bundle through an OpenAI-compatible API. SIGHUP loads a project's latest bundle anew."""
     from tunewright.api import bundle_of
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(lambda: bundle_of(bundle), host, port, threads, Limits(keys, most, seconds, captures))
+        serve_bundle(
+            lambda: bundle_of(bundle), host, port, threads, Limits(keys, identity, most, seconds, captures, engine)
+        )

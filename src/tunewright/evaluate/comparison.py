@@ -158,4 +158,4 @@ def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
 
 
 def _label(key: str, spec: Spec) -> str:
-    return ARM_LABELS[key] + (f" {spec.export.precision}" if key in (EXPORTED, SERVED) else "")
+    return ARM_LABELS[key] + (f" {spec.export.weights}" if key in (EXPORTED, SERVED) else "")

@@ -25,10 +25,10 @@ from tunewright.evaluate.verdict import decide
 from tunewright.models.chat import token_counter
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.writing import room_for
+from tunewright.models.writing import AnyModel, room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
-from tunewright.tasks import Example, NextTokenModel, task_of
+from tunewright.tasks import Example, task_of
 from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
@@ -76,7 +76,7 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     longest = longest_answer(inputs["train"])
     tuned = load_calibration(inputs["export"] / "bundle")
 
-    def ask(name: str, model: NextTokenModel, shots: Sequence[Example] = (), sure: Calibration = tuned) -> None:
+    def ask(name: str, model: AnyModel, shots: Sequence[Example] = (), sure: Calibration = tuned) -> None:
         asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots, sure)
         found[name] = collect(name, asked, task, tests, answers)
 

@@ -15,7 +15,7 @@ from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
-from tunewright.models.runtime import FOLDERS, Runtime, RuntimeName, load_runtime
+from tunewright.models.runtime import Runtime, RuntimeName, load_runtime
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.spec import Spec
@@ -96,16 +96,13 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     Args:
         longest: tokens of the longest answer that was taught.
     """
-    # The builder's own tokenizer files ignore some pre-tokenizers; only ours may be read.
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / FOLDERS[spec.export.runtime] / name).unlink(missing_ok=True)
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model_name,
         runtime=spec.export.runtime,
-        precision=spec.export.precision,
+        precision=spec.export.weights,
         task=spec.task,
         longest_answer=longest,
         answer_lead=task.lead,

@@ -45,3 +45,6 @@ def build_onnx(source: Path, target: Path, precision: str, options: Sequence[str
         raise as_user_error(OSError(last), target.parent) or UserError(
             "The ONNX builder failed.", where=source, why=last, fix="Try export.precision=fp32, or another base model."
         )
+    # The builder's own tokenizer files ignore some pre-tokenizers; only the bundle's may be read.
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (target / name).unlink(missing_ok=True)

@@ -30,7 +30,7 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     base = resolve(spec.model, spec.folder)
     say("  merging the adapter")
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
-    say(f"  building {spec.export.precision} weights for {spec.export.runtime}")
+    say(f"  building {spec.export.weights} weights for {spec.export.runtime}")
     folder = output.path / "bundle"
     build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
     info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
@@ -59,6 +59,11 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
         case "openvino-lora":
             build_openvino(base.folder, weights, spec.export.precision)
             export_adapter(adapter, base.folder, folder / ADAPTER_FOLDER)
+        case "vllm":
+            link_weights(merged, weights)
+        case "vllm-lora":
+            link_weights(base.folder, weights)
+            shutil.copytree(adapter, folder / ADAPTER_FOLDER)
 
 
 def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -70,7 +75,7 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     exported = inputs["export"] / "bundle"
     weights = FOLDERS[spec.export.runtime]
     shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns(weights, "README.md"), dirs_exist_ok=True)
-    shutil.copytree(exported / weights, output.path / weights, copy_function=_link)
+    link_weights(exported / weights, output.path / weights)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
     info = read_info(output.path)
     if chosen:
@@ -81,6 +86,11 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
     output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed}
+
+
+def link_weights(source: Path, target: Path) -> None:
+    """The files of a folder in another, without taking their room again."""
+    shutil.copytree(source, target, copy_function=_link)
 
 
 def _link(source: str, target: str) -> None:

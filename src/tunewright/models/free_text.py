@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.models.following import Wanted
 from tunewright.models.tokenizer import TextTokenizer
 
 
@@ -32,12 +33,17 @@ class TextRules:
         """
         return TextWriter(self, most, (*self.stop, *stop))
 
+    def follow(self, most: int, stop: Sequence[str] = ()) -> TextWriter:
+        """As `begin`, for a model that writes by itself."""
+        return self.begin(most, stop)
+
 
 class TextWriter:
     """An answer as it is written, token by token."""
 
     def __init__(self, rules: TextRules, most: int, stop: Sequence[str]):
-        self._rules, self._most, self._stop = rules, most, stop
+        self._rules, self._stop = rules, stop
+        self.wanted = Wanted(most, rules.end, silent=rules.silent.tolist())
         # A token has at least a byte; what was written before the last one held no stop yet.
         self._tail = max((len(each.encode()) for each in stop), default=0)
         self.ids: list[int] = []
@@ -56,14 +62,22 @@ class TextWriter:
         among = logits.astype(np.float64)
         among[self._rules.silent] = -np.inf
         best = int(among.argmax())
-        if best == self._rules.end:
+        self.take(best, -float(np.log(np.exp(among - among[best]).sum())))
+
+    def take(self, token: int, log_probability: float) -> None:
+        """Go on with a token."""
+        if token == self._rules.end:
             self.done = True
             return
-        self.ids.append(best)
-        self.log_probabilities.append(-float(np.log(np.exp(among - among[best]).sum())))
+        self.ids.append(token)
+        self.log_probabilities.append(log_probability)
         stopped = bool(self._stop) and self._stopped()
-        self.cut = not stopped and len(self.ids) >= self._most
+        self.cut = not stopped and len(self.ids) >= self.wanted.most
         self.done = stopped or self.cut
+
+    def finish(self) -> None:
+        """End it here."""
+        self.done = self.cut = True
 
     def _stopped(self) -> bool:
         tail = self._rules.decode(self.ids[-self._tail :])

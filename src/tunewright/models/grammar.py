@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.models.following import Wanted
 from tunewright.tasks.json_schema import transformed
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
@@ -54,8 +55,9 @@ class RecordGrammar:
         from llguidance import LLMatcher
 
         self.tokens = _vocabulary(folder, end)
+        self.schema = transformed(schema, _with_real_dates)
         self.grammar = LLMatcher.grammar_from_json_schema(
-            json.dumps(transformed(schema, _with_real_dates)), overrides={"whitespace_flexible": False}
+            json.dumps(self.schema), overrides={"whitespace_flexible": False}
         )
         if wrong := LLMatcher.validate_grammar(self.grammar, self.tokens):
             raise GrammarError(wrong)
@@ -73,6 +75,10 @@ class RecordGrammar:
         """
         return RecordWriter(self, most)
 
+    def follow(self, most: int) -> RecordFollower:
+        """As `begin`, for a model that writes by itself."""
+        return RecordFollower(self, most)
+
 
 @lru_cache(8)
 def _vocabulary(folder: Path, end: int) -> Any:
@@ -83,9 +89,13 @@ def _vocabulary(folder: Path, end: int) -> Any:
 
 
 class RecordWriter:
-    """A record as it is written, token by token. What must come is written at once, and no model is asked for it."""
+    """A record as it is written, token by token. What must come is written at once, and no model is asked for it.
 
-    def __init__(self, rules: RecordGrammar, most: int):
+    Args:
+        begun: the tokens it begins with, which the grammar allows.
+    """
+
+    def __init__(self, rules: RecordGrammar, most: int, begun: Sequence[int] = ()):
         from llguidance import LLMatcher
 
         self._rules, self._most = rules, most
@@ -96,6 +106,8 @@ class RecordWriter:
         """Of each token among those that the grammar allowed; 0 where nothing was decided."""
         self._led_on: Counter[int] = Counter()
         """How often each token was written to get where it can be brought to its end."""
+        for token in begun:
+            self._take(token, 0.0)
         self.done = self.cut = False
         """Whether it is whole; whether it had to be brought to its end, because it grew too long."""
         self._force()
@@ -155,6 +167,30 @@ class RecordWriter:
         token: int = min(options, key=lambda each: (self._led_on[each], ranks.get(each, len(ranks)), each))
         self._led_on[token] += 1
         return token
+
+
+class RecordFollower:
+    """A record that a model writes by itself, under the same grammar."""
+
+    def __init__(self, rules: RecordGrammar, most: int):
+        self._rules = rules
+        self.wanted = Wanted(most, rules.end, rules.schema)
+        self.ids: list[int] = []
+        self.log_probabilities: list[float] = []
+        self.done = self.cut = False
+
+    def take(self, token: int, log_probability: float) -> None:
+        if token == self._rules.end:
+            self.done = True
+            return
+        self.ids.append(token)
+        self.log_probabilities.append(log_probability)
+
+    def finish(self) -> None:
+        """Bring it to its end by the shortest way."""
+        whole = RecordWriter(self._rules, len(self.ids), self.ids)
+        self.log_probabilities += [0.0] * (len(whole.ids) - len(self.ids))
+        self.ids, self.cut, self.done = whole.ids, True, True
 
 
 def _with_real_dates(schema: dict[str, Any]) -> dict[str, Any]:

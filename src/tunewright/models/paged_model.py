@@ -37,7 +37,6 @@ _SETTINGS = {
     # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "64",
 }
 
 
@@ -117,11 +116,12 @@ class _Reader:
     def __init__(self, folder: Path, context: int, threads: int | None, *, adapted: bool):
         import openvino
 
-        settings = _SETTINGS | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        shape = Shape.read(folder)
+        settings: dict[str, Any] = _SETTINGS | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(shape.group)}
+        settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
         compiled = openvino.Core().compile_model(build(folder, adapted=adapted), "CPU", settings)
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
-        shape = Shape.read(folder)
         self._allocate(compiled, shape, context)
         self._roots: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()
         """For each adapter, what its sequences follow: none of it is another's."""

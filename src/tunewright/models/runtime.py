@@ -1,5 +1,5 @@
-"""What a bundle's weights run in: ONNX Runtime GenAI, one request after the other, or OpenVINO, many at once, with the
-adapter merged or beside its base."""
+"""What a bundle's weights run in: ONNX Runtime GenAI, one request after the other; OpenVINO or vLLM, many at once, with
+the adapter merged or beside its base."""
 
 from __future__ import annotations
 
@@ -10,21 +10,39 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora"]
+from tunewright.models.following import WritingModel
 
-FOLDERS: dict[RuntimeName, str] = {"onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino"}
+RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
+
+FOLDERS: dict[RuntimeName, str] = {
+    "onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm", "vllm-lora": "vllm",
+}  # fmt: skip
 """Where a bundle has its weights."""
 ADAPTER_FOLDER = "adapter"
 """Where it has an adapter that is not merged into them."""
 
 
-class Runtime(Protocol):
-    """A `tunewright.tasks.NextTokenModel` that is loaded."""
-
+class AtOnce(Protocol):
     at_once: int
     """Sequences that may be asked for at the same time, each from a thread of its own."""
 
+
+class NextTokenRuntime(AtOnce, Protocol):
+    """A `tunewright.tasks.NextTokenModel` that is loaded."""
+
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
+
+
+class WritingRuntime(AtOnce, WritingModel, Protocol):
+    """A model that is not asked token by token, in a process of its own."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether that process is no more."""
+        ...
+
+
+Runtime = NextTokenRuntime | WritingRuntime
 
 
 def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None) -> Runtime:
@@ -36,6 +54,10 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         threads: CPU threads; all cores by default.
     """
     weights = folder / FOLDERS[name]
+    if name in ("vllm", "vllm-lora"):
+        from tunewright.models.vllm_model import VllmModel
+
+        return VllmModel(weights, context=context, adapter=folder / ADAPTER_FOLDER if name == "vllm-lora" else None)
     if name != "onnxruntime":
         from tunewright.models.adapter import load_adapter
         from tunewright.models.paged_model import PagedNextToken

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.models.following import Follower, WritingModel, Written, followed
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
@@ -19,21 +20,21 @@ _SPARE = 32
 """Tokens that an answer may have beyond twice the longest known."""
 
 
-class Writer(Protocol):
-    """An answer as it is written; see `RecordWriter` and `TextWriter`."""
-
-    ids: list[int]
-    log_probabilities: list[float]
-    done: bool
-    cut: bool
+class Writer(Written, Protocol):
+    """An answer for which a model is asked token by token; see `RecordWriter` and `TextWriter`."""
 
     def choose(self, logits: npt.NDArray[np.float32]) -> None: ...
+
+
+AnyModel = NextTokenModel | WritingModel
 
 
 class Rules(Protocol):
     """What an answer may be; see `RecordGrammar` and `TextRules`."""
 
     def begin(self, most: int) -> Writer: ...
+
+    def follow(self, most: int) -> Follower: ...
 
 
 def rules_of(
@@ -67,8 +68,13 @@ def room_for(constraint: Constraint, longest: int) -> int:
             return 2 * longest + _SPARE
 
 
-def written(rules: Rules, model: NextTokenModel, prompt: Sequence[int], most: int) -> Writer:
+def written(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> Written:
     """The greedy answer: at each place the likeliest token that is allowed."""
+    if isinstance(model, WritingModel):
+        follower = rules.follow(most)
+        for _ in followed(follower, model, prompt):
+            pass
+        return follower
     writer = rules.begin(most)
     for _ in steps(writer, model, prompt):
         pass

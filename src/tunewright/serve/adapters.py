@@ -122,7 +122,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
     info = load_bundle(bundle).info
     name = name or info.name
     if info.runtime != "openvino-lora":
-        raise UserError("This bundle has no adapter of its own: it is merged into the weights.", where=bundle,
+        raise UserError(f"A bundle for {info.runtime} can't share its base with others.", where=bundle,
                         fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
     if not re.fullmatch(NAME, name) or name == BASE:
         raise UserError(f"An adapter can't be called '{name}'.",

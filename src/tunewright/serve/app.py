@@ -19,9 +19,10 @@ from tunewright.serve.body import Asked
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import REFUSALS, ApiError, tell_errors
-from tunewright.serve.guard import ANSWER_SECONDS, KEY, MOST_UNDER_WAY, Admission, Attendance, CheckKey, LimitBody
+from tunewright.serve.guard import ANSWER_SECONDS, ASKER, MOST_UNDER_WAY, Admission, Attendance, CheckAsker, LimitBody
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
-from tunewright.serve.keys import Key, KeyRing
+from tunewright.serve.identity import Identity
+from tunewright.serve.keys import Asker, KeyRing
 from tunewright.serve.metrics import METRICS_TYPE, Metrics
 from tunewright.serve.recorder import Question, Recorder
 from tunewright.serve.replies import events, head, likeliest, log_probabilities, usage
@@ -34,12 +35,14 @@ _NAMED = 20
 """Models that an error names."""
 
 
-def build_app(models: Host, keys: KeyRing | None = None, *, most: int = MOST_UNDER_WAY,
-              seconds: float = ANSWER_SECONDS, journal: CaptureJournal | None = None) -> FastAPI:  # fmt: skip
+def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | None = None, *,
+              most: int = MOST_UNDER_WAY, seconds: float = ANSWER_SECONDS,
+              journal: CaptureJournal | None = None) -> FastAPI:  # fmt: skip
     """The application for the models of a server.
 
     Args:
-        keys: of those who may ask; None: everybody may.
+        keys: of those who may ask.
+        identity: where others who may ask sign in. Without both, everybody may.
         most: requests under way; a further one is told to come again.
         seconds: in which a request must be answered.
         journal: where questions and answers are kept; None: nowhere.
@@ -52,8 +55,8 @@ def build_app(models: Host, keys: KeyRing | None = None, *, most: int = MOST_UND
     app.add_middleware(Attendance, seconds=seconds)
     app.add_middleware(Admission, most=most)
     app.add_middleware(LimitBody)
-    if keys:
-        app.add_middleware(CheckKey, keys=keys)
+    if keys or identity:
+        app.add_middleware(CheckAsker, keys=keys, identity=identity)
     app.add_middleware(metrics.measured)
 
     recorder = Recorder(metrics, journal)
@@ -94,10 +97,14 @@ def build_app(models: Host, keys: KeyRing | None = None, *, most: int = MOST_UND
 
     @app.get("/health")
     async def health() -> dict[str, str]:
+        if models.ended:
+            raise ApiError(503, "The model has ended.", "model_ended")
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
+        if models.ended:
+            raise ApiError(503, "The model has ended.", "model_ended")
         return {"status": "ready", "model": models.label, "precision": models.precision}
 
     @app.get("/v1/models")
@@ -169,13 +176,13 @@ def build_app(models: Host, keys: KeyRing | None = None, *, most: int = MOST_UND
 
 
 def _asker(http: Request) -> str | None:
-    key: Key | None = http.scope.get(KEY)
-    return key.name if key else None
+    asker: Asker | None = http.scope.get(ASKER)
+    return asker.name if asker else None
 
 
 def _may_ask(http: Request, model: str) -> bool:
-    key: Key | None = http.scope.get(KEY)
-    return key is None or key.may_ask(model)
+    asker: Asker | None = http.scope.get(ASKER)
+    return asker is None or asker.may_ask(model)
 
 
 def _allowed(http: Request, names: Sequence[str]) -> list[str]:

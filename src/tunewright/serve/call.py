@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.models.runtime import Runtime
+from tunewright.models.following import Wanted, WritingModel
+from tunewright.models.runtime import NextTokenRuntime, Runtime, WritingRuntime
 
 
 class Abandoned(Exception):
@@ -85,14 +86,41 @@ def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
         places.release()
 
 
-class Attended:
+def attended(model: Runtime) -> Runtime:
     """A runtime that stops where nobody waits for the answer any more."""
+    return _AttendedWriting(model) if isinstance(model, WritingModel) else _Attended(model)
 
-    def __init__(self, model: Runtime):
+
+def _check() -> None:
+    if call := CALL.get():
+        call.check()
+
+
+class _Attended:
+    def __init__(self, model: NextTokenRuntime):
         self._model = model
         self.at_once = model.at_once
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        if call := CALL.get():
-            call.check()
+        _check()
         return self._model(ids)
+
+
+class _AttendedWriting:
+    def __init__(self, model: WritingRuntime):
+        self._model = model
+        self.at_once = model.at_once
+
+    def of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        _check()
+        return self._model.of_tokens(ids, tokens)
+
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
+
+    def write(self, prompt: Sequence[int], wanted: Wanted) -> Generator[tuple[int, float], None, None]:
+        with closing(self._model.write(prompt, wanted)) as tokens:
+            for token in tokens:
+                _check()
+                yield token

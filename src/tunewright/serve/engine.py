@@ -10,8 +10,9 @@ from typing import Any, Self
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, Terms, TextGenerator
 from tunewright.export.bundle import Bundle
+from tunewright.models.following import WritingModel
 from tunewright.models.runtime import Runtime
-from tunewright.serve.call import Attended, turn
+from tunewright.serve.call import attended, turn
 
 NO_TERMS = Terms()
 MOST_PORTIONS = 64
@@ -56,7 +57,8 @@ class Engine:
         self.bundle = bundle
         self.at_once = model.at_once
         """Requests that are answered at the same time."""
-        self._model = bundle.language_model(Attended(model))
+        self._runtime = model
+        self._model = bundle.language_model(attended(model))
         self._turn = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
@@ -69,6 +71,11 @@ class Engine:
         engine = cls(bundle, bundle.load(threads))
         engine.answer("warm-up")
         return engine
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model has gone, and no request will be answered any more."""
+        return isinstance(self._runtime, WritingModel) and self._runtime.ended
 
     @property
     def kind(self) -> str:

@@ -43,6 +43,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (500, "The server failed."),
         (501, "A library that the request needs is not installed."),
         (507, "It can't be kept: the disk is full."),
+        (503, "The model has ended; the server is to be started again."),
         (504, "The answer took longer than the server gives it."),
     )
 }

@@ -16,7 +16,8 @@ from typing import Any
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.call import CALL, Call
 from tunewright.serve.errors import refusal
-from tunewright.serve.keys import KeyRing
+from tunewright.serve.identity import Identity, NoRole
+from tunewright.serve.keys import Allowances, Asker, KeyRing
 
 MOST_BODY_BYTES = 3 * MOST_DOCUMENT_BYTES // 2
 """Bytes of a request: a document in base64, which takes a third more, and what stands around it."""
@@ -24,8 +25,8 @@ BODY_SECONDS = 30.0
 """In which a body must have been sent."""
 ANSWER_SECONDS = 120.0
 """In which a request must be answered."""
-KEY = "tunewright.key"
-"""Where a request's scope has the key it came with."""
+ASKER = "tunewright.asker"
+"""Where a request's scope has who asks."""
 MOST_UNDER_WAY = 64
 """Requests that are answered or wait for it; a further one is told to come again."""
 
@@ -40,27 +41,37 @@ def _is_asked(scope: Message) -> bool:
     return scope["type"] == "http" and str(scope["path"]).startswith("/v1/")
 
 
-class CheckKey:
-    """Lets only those ask who have a key, and no more often than it says."""
+class CheckAsker:
+    """Lets only those ask who have a key, or a token of the identity provider, and no more often than that says."""
 
-    def __init__(self, app: App, keys: KeyRing):
-        self._app, self._keys = app, keys
+    def __init__(self, app: App, keys: KeyRing | None, identity: Identity | None):
+        self._app, self._keys, self._identity = app, keys, identity
+        self._allowances = Allowances()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if not _is_asked(scope):
             await self._app(scope, receive, send)
             return
-        key = self._keys.find(_token(scope["headers"]))
-        if key is None:
+        try:
+            asker = await self._find(_token(scope["headers"]))
+        except NoRole:
+            await refusal(403, "None of this token's roles may ask here.", "no_role")(scope, receive, send)
+            return
+        if asker is None:
             answer = refusal(401, "A key is needed: Authorization: Bearer KEY.", "invalid_api_key")
-        elif (seconds := self._keys.wait(key)) > 0:
+        elif (seconds := self._allowances.wait(asker)) > 0:
             answer = refusal(
-                429, f"The key '{key.name}' may ask {key.per_minute} times a minute.", "rate_limit_exceeded", seconds
+                429, f"'{asker.name}' may ask {asker.per_minute} times a minute.", "rate_limit_exceeded", seconds
             )
         else:
-            scope[KEY] = key
+            scope[ASKER] = asker
             answer = self._app
         await answer(scope, receive, send)
+
+    async def _find(self, token: str) -> Asker | None:
+        if self._keys and (found := self._keys.find(token)):
+            return found
+        return await self._identity.find(token) if self._identity else None
 
 
 def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:

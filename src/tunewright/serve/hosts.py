@@ -42,6 +42,11 @@ class Host(Protocol):
     """What `/ready` and the log call it."""
     precision: str
 
+    @property
+    def ended(self) -> bool:
+        """Whether its model has gone, and the server is to be started again."""
+        ...
+
     def names(self) -> list[str]: ...
 
     def engine(self, name: str | None) -> Engine:
@@ -65,6 +70,10 @@ class OneModel:
         self.label = engine.bundle.info.name
         self.precision = engine.bundle.info.precision
 
+    @property
+    def ended(self) -> bool:
+        return self._engine.ended
+
     def names(self) -> list[str]:
         return [self.label]
 
@@ -80,6 +89,8 @@ class Adapters:
     Args:
         threads: CPU threads; all cores by default.
     """
+
+    ended = False
 
     def __init__(self, store: AdapterStore, threads: int | None = None):
         self._store = store

@@ -6,7 +6,9 @@ import hashlib
 import os
 import secrets
 import time
+from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +19,20 @@ from tunewright.errors import UserError
 PREFIX = "tw-"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
 """What a key, or an adapter, may be called."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks a server."""
+
+    name: str
+    per_minute: int | None
+    """Requests he may send in a minute; None: any number."""
+    models: tuple[str, ...] | None
+    """Those he may ask; None: all."""
+
+    def may_ask(self, model: str) -> bool:
+        return self.models is None or model in self.models
 
 
 class Key(BaseModel):
@@ -33,8 +49,9 @@ class Key(BaseModel):
     models: list[str] | None = None
     """Those it may ask; None: all."""
 
-    def may_ask(self, model: str) -> bool:
-        return self.models is None or model in self.models
+    @property
+    def asker(self) -> Asker:
+        return Asker(self.name, self.per_minute, tuple(self.models) if self.models is not None else None)
 
 
 class _KeyFile(BaseModel):
@@ -103,27 +120,13 @@ class KeyRing:
 
     def __init__(self, file: Path):
         self._file = file
-        self._keys = {key.sha256: key for key in read_keys(file)}
+        self._keys = _askers(file)
         self._seen = _stamp(file)
-        self._sent: dict[str, tuple[float, float]] = {}
-        """By name: requests that may still be sent, and when that was true, seconds."""
 
-    def find(self, token: str) -> Key | None:
+    def find(self, token: str) -> Asker | None:
+        """Whose key it is; None: nobody's."""
         self._reload()
         return self._keys.get(_hash(token))
-
-    def wait(self, key: Key) -> float:
-        """Take a request from a key's allowance. Returns 0, or where there is none left the seconds until there is.
-
-        The allowance fills up evenly and never holds more than a minute's (a token bucket).
-        """
-        if key.per_minute is None:
-            return 0.0
-        now = time.monotonic()
-        left, since = self._sent.get(key.name, (float(key.per_minute), now))
-        left = min(float(key.per_minute), left + (now - since) * key.per_minute / 60)
-        self._sent[key.name] = (left - 1 if left >= 1 else left, now)
-        return 0.0 if left >= 1 else (1 - left) * 60 / key.per_minute
 
     def _reload(self) -> None:
         stamp = _stamp(self._file)
@@ -134,7 +137,33 @@ class KeyRing:
             self._keys = {}
             return
         with suppress(UserError):
-            self._keys = {key.sha256: key for key in read_keys(self._file)}
+            self._keys = _askers(self._file)
+
+
+class Allowances:
+    """How often each asker may still ask. An allowance fills up evenly and never holds more than a minute's (a token
+    bucket)."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """By name: requests that may still be sent, and when that was true, seconds; the longest silent first."""
+
+    def wait(self, asker: Asker) -> float:
+        """Take a request from an allowance. Returns 0, or where there is none left the seconds until there is."""
+        if asker.per_minute is None:
+            return 0.0
+        now, most = time.monotonic(), float(asker.per_minute)
+        left, since = self._left.get(asker.name, (most, now))
+        left = min(most, left + (now - since) * most / 60)
+        self._left[asker.name] = (left - 1 if left >= 1 else left, now)
+        self._left.move_to_end(asker.name)
+        while now - next(iter(self._left.values()))[1] > 60:  # whoever was silent for a minute has all again
+            self._left.popitem(last=False)
+        return 0.0 if left >= 1 else (1 - left) * 60 / most
+
+
+def _askers(file: Path) -> dict[str, Asker]:
+    return {key.sha256: key.asker for key in read_keys(file)}
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -26,12 +26,14 @@ from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
+from tunewright.serve.identity import Identity
 from tunewright.serve.keys import KeyRing
 
 if TYPE_CHECKING:
     from tunewright.serve.hosts import OneModel
 
-READY_SECONDS = 120.0
+READY_SECONDS = 900.0
+"""vLLM takes minutes."""
 DRAIN_SECONDS = 30
 """That requests under way have to end, once the server is told to stop."""
 
@@ -41,13 +43,17 @@ class Limits:
     """What a server takes on."""
 
     keys: Path | None = None
-    """The file of those who may ask; None: everybody may."""
+    """The file of those who may ask."""
+    identity: Path | None = None
+    """The file that names where others who may ask sign in. Without both, everybody may ask."""
     most: int = MOST_UNDER_WAY
     """Requests under way; a further one is told to come again."""
     seconds: float = ANSWER_SECONDS
     """In which a request must be answered."""
     captures: Path | None = None
     """Where questions and answers are kept; None: nowhere."""
+    engine: str | None = None
+    """What the bundle must run in; None: whatever it is for."""
 
 
 OPEN = Limits()
@@ -72,7 +78,12 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
 
     folder = find()
     bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
+    runtime = bundle.info.runtime if bundle else "openvino-lora"
+    if limits.engine and runtime.removesuffix("-lora") != limits.engine:
+        raise UserError(f"This bundle runs in {runtime}.", where=folder,
+                        fix=f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}")  # fmt: skip
     keys = KeyRing(limits.keys) if limits.keys else None
+    identity = Identity(limits.identity) if limits.identity else None
     journal = CaptureJournal(limits.captures) if limits.captures else None
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -96,7 +107,7 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
         models = one = OneModel(Engine.load(bundle, threads))
         # In a thread, so that requests are answered meanwhile.
         signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload, args=(one, find, threads)).start())
-    app = build_app(models, keys, most=limits.most, seconds=limits.seconds, journal=journal)
+    app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(
@@ -169,12 +180,17 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--keys", type=Path)
+    parser.add_argument("--identity", type=Path)
     parser.add_argument("--captures", type=Path)
+    parser.add_argument("--engine")
     options = parser.parse_args()
     end_with_parent()
     try:
         serve(
-            lambda: options.bundle, options.host, options.port, limits=Limits(options.keys, captures=options.captures)
+            lambda: options.bundle,
+            options.host,
+            options.port,
+            limits=Limits(options.keys, options.identity, captures=options.captures, engine=options.engine),
         )
     except UserError as error:
         say(f"Error: {error.paragraph()}")

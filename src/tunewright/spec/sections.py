@@ -198,15 +198,21 @@ class EvaluateSpec(Section):
 
 
 class ExportSpec(Section):
-    runtime: Literal["onnxruntime", "openvino", "openvino-lora"] = "onnxruntime"
+    runtime: Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"] = "onnxruntime"
     """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \
-OpenVINO with the adapter beside its base, so that one server has many of them."""
+vLLM, many at once on a GPU. With -lora the adapter stays beside its base, and one OpenVINO server has many of them."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
-    """Precision of the served weights. int4 loses too much below about 1 B parameters; OpenVINO has no int4 yet."""
+    """Precision of the served weights. int4 loses too much below about 1 B parameters; OpenVINO has no int4 yet, and \
+vLLM takes 16 bits whatever stands here."""
     max_disagreement: Share = 0.05
     """Gate: share of test answers that may change between the adapter and the served bundle."""
     max_accuracy_drop: Share = 0.01
     """Gate: accuracy that may be lost between the adapter and the served bundle. A loss that could be chance passes."""
+
+    @property
+    def weights(self) -> str:
+        """The precision of what is served."""
+        return "16-bit" if self.runtime.startswith("vllm") else self.precision
 
 
 class ApiSpec(Section):

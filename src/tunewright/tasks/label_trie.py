@@ -18,7 +18,7 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,15 @@ Floats = npt.NDArray[np.float64]
 
 NextTokenModel = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 """Token ids of the whole sequence so far -> logits of the next token, shape [vocabulary]."""
+
+
+@runtime_checkable
+class BranchModel(Protocol):
+    """A model that only tells what it is asked for."""
+
+    def of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The logits of some tokens behind a sequence, or these but for a constant; shape [tokens]."""
+        ...
 
 
 @dataclass
@@ -170,7 +179,7 @@ class LabelSearch:
 
 
 def score_labels(
-    trie: LabelTrie, model: NextTokenModel, prompt: Sequence[int], temperature: float | None = None
+    trie: LabelTrie, model: NextTokenModel | BranchModel, prompt: Sequence[int], temperature: float | None = None
 ) -> Floats:
     """log P(label | prompt) of every label, shape [labels]; the probabilities sum to one.
 
@@ -183,5 +192,9 @@ def score_labels(
         if temperature is not None and search.settled and search.rest(temperature) <= REST:
             break
         branch = search.pop()
-        search.take(branch, model([*prompt, *branch.path])[branch.tokens])
+        ids = [*prompt, *branch.path]
+        if isinstance(model, BranchModel):
+            search.take(branch, model.of_tokens(ids, branch.tokens))
+        else:
+            search.take(branch, model(ids)[branch.tokens])
     return search.share_out()

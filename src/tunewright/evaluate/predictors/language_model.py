@@ -7,7 +7,7 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -18,11 +18,12 @@ import numpy as np
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Pieces, Terms, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
+from tunewright.models.following import Follower, WritingModel, Written, followed
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.writing import Writer, room_for, rules_of, steps, written
-from tunewright.tasks import Example, LabelTrie, NextTokenModel, Task, score_labels
+from tunewright.models.writing import AnyModel, Writer, room_for, rules_of, steps, written
+from tunewright.tasks import Example, LabelTrie, Task, score_labels
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
 from tunewright.tasks.generate import until
 from tunewright.tasks.measures import value_spans
@@ -45,7 +46,7 @@ class LanguageModel(Protocol):
     def answer(self, request: str) -> Answer: ...
 
 
-def language_model(model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
+def language_model(model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
                    longest: int, shots: Sequence[Example] = (),
                    calibration: Calibration = UNCALIBRATED) -> LanguageModel:  # fmt: skip
     """A predictor for the task.
@@ -76,7 +77,7 @@ class _Prompted(ABC):
         shots: solved examples to show before each request (few-shot); none for a tuned model.
     """
 
-    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
+    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
                  shots: Sequence[Example], calibration: Calibration):  # fmt: skip
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots, self._calibration = shots, calibration
@@ -105,7 +106,7 @@ class _Prompted(ABC):
 class LabelScorer(_Prompted):
     """Scores every label after the prompt and answers the likeliest."""
 
-    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
+    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
                  shots: Sequence[Example] = (), calibration: Calibration = UNCALIBRATED):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots, calibration)
         self._labels = task.answers
@@ -149,7 +150,7 @@ class TextGenerator(_Prompted):
         most: tokens after which an answer is cut.
     """
 
-    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
+    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
                  folder: Path, rules: TextRules, most: int, shots: Sequence[Example] = (),
                  calibration: Calibration = UNCALIBRATED):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots, calibration)
@@ -166,11 +167,20 @@ class TextGenerator(_Prompted):
         Raises:
             GrammarError: the schema can't be followed; at once.
         """
-        return self._written(self._begin(terms), prompt, terms.stop)
+        most = min(terms.most or self.longest_answer, self.longest_answer)
+        rules: RecordGrammar | TextRules = self._rules
+        if terms.schema is not None:
+            rules = RecordGrammar(self._folder, terms.schema, self._rules.end)
+        stop = (terms.stop,) if isinstance(rules, TextRules) else ()
+        if isinstance(self._model, WritingModel):
+            follower: Follower = rules.follow(most, *stop)
+            return self._shown(follower, followed(follower, self._model, prompt), prompt, terms.stop)
+        writer: Writer = rules.begin(most, *stop)
+        return self._shown(writer, steps(writer, self._model, prompt), prompt, terms.stop)
 
-    def _written(self, writer: Writer, prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
+    def _shown(self, writer: Written, pauses: Iterator[None], prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
         shown = ""
-        for _ in steps(writer, self._model, prompt):
+        for _ in pauses:
             text = settled(self._decode(writer.ids), (*self._rules.stop, *stop))
             if not writer.done and len(text) > len(shown):
                 yield text[len(shown) :]
@@ -181,13 +191,7 @@ class TextGenerator(_Prompted):
             yield rest
         yield answer
 
-    def _begin(self, terms: Terms) -> Writer:
-        most = min(terms.most or self.longest_answer, self.longest_answer)
-        if terms.schema is None:
-            return self._rules.begin(most, terms.stop)
-        return RecordGrammar(self._folder, terms.schema, self._rules.end).begin(most)
-
-    def _answer(self, prompt: Sequence[int], writer: Writer) -> Answer:
+    def _answer(self, prompt: Sequence[int], writer: Written) -> Answer:
         confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0
         text = self._task.canonical(self._decode(writer.ids))
         ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
@@ -219,7 +223,7 @@ class RecordReader(_Prompted):
         most: tokens after which a record is brought to its end.
     """
 
-    def __init__(self, model: NextTokenModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
+    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
                  grammar: RecordGrammar, whole: RecordGrammar, most: int, shots: Sequence[Example] = (),
                  calibration: Calibration = UNCALIBRATED):  # fmt: skip
         super().__init__(model, task, template, tokenizer, shots, calibration)

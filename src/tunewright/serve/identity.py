@@ -1,0 +1,150 @@
+"""Askers who sign in elsewhere: tokens of Microsoft Entra ID, or of any other provider that speaks OpenID Connect.
+
+A token is a JWT that the provider signed (RFC 7519). It is good here if the signature is by one of the provider's keys,
+if it was made for this server (`aud`), by this provider (`iss`), and is not over (`exp`). What its owner may ask is
+decided by the roles in it: app roles and groups (`roles`, `groups`) and the scopes of a user's app (`scp`, `scope`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunewright.errors import UserError
+from tunewright.serve.keys import Asker
+
+_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Those with a public key: with a shared one, whoever can check a token could make one."""
+_LEEWAY = 60.0
+"""Seconds that clocks may differ."""
+_REFRESH = 60.0
+"""Seconds between two looks for new keys, however many tokens name unknown ones."""
+_SECONDS = 10.0
+"""That the provider has to answer."""
+_CLAIMS = ("roles", "groups", "scp", "scope")
+
+
+class Grant(BaseModel):
+    """What those who have a role may do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: str = Field(min_length=1)
+    models: list[str] | None = None
+    """Those they may ask; None: all."""
+    per_minute: int | None = Field(None, ge=1)
+    """Requests that each of them may send in a minute; None: any number."""
+
+
+class Provider(BaseModel):
+    """Who signs, for whom, and what follows from it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str = Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)[:/]")
+    """Of Entra ID https://login.microsoftonline.com/TENANT/v2.0."""
+    audience: str = Field(min_length=1)
+    """Of Entra ID the client id of this server's app registration."""
+    grants: list[Grant] = Field(min_length=1)
+    """The first one counts whose role a token has."""
+
+
+class NoRole(Exception):
+    """A good token, whose owner may do nothing here."""
+
+
+class Identity:
+    """The askers of a provider.
+
+    Args:
+        file: a `Provider` in JSON.
+
+    Raises:
+        UserError: the file is none, or the provider can't be reached or is another one.
+    """
+
+    def __init__(self, file: Path):
+        import jwt
+
+        self._jwt = jwt
+        try:
+            self.provider = Provider.model_validate_json(file.read_text("utf-8"))
+        except OSError as error:
+            raise UserError("The identity provider's file can't be read.", where=file, why=error.strerror) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"This names no identity provider: {'.'.join(map(str, first['loc']))}: {first['msg']}.", where=file,
+                fix="See docs/serving.md, 'Who may ask'.",
+            ) from None  # fmt: skip
+        self._keys: dict[str, Any] = {}
+        self._looked = -_REFRESH
+        self._turn = asyncio.Lock()
+        self._place = self._discover(file)
+
+    def _discover(self, file: Path) -> str:
+        """Where the provider's keys are."""
+        issuer, fix = self.provider.issuer.rstrip("/"), f"Check issuer in {file}."
+        try:
+            reply = httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=_SECONDS, follow_redirects=True)
+            told = reply.raise_for_status().json()
+            named, place = str(told["issuer"]), str(told["jwks_uri"])
+            self._take(httpx.get(place, timeout=_SECONDS).raise_for_status().json())
+        except (httpx.HTTPError, ValueError, KeyError, self._jwt.PyJWTError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise UserError("The identity provider can't be reached.", where=issuer, why=why, fix=fix) from None
+        if named.rstrip("/") != issuer:
+            raise UserError(f"The identity provider calls itself {named}.", where=self.provider.issuer,
+                            fix=f"Write that as issuer in {file}, if you trust it.")  # fmt: skip
+        return place
+
+    async def find(self, token: str) -> Asker | None:
+        """Whose token it is; None: nobody's that is known here.
+
+        Raises:
+            NoRole: none of the token's roles has a grant.
+        """
+        jwt = self._jwt
+        try:
+            identity = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = self._keys.get(identity) or await self._look_for(identity)
+            if key is None:
+                return None
+            claims = jwt.decode(
+                token, key, algorithms=_ALGORITHMS, audience=self.provider.audience, leeway=_LEEWAY,
+                issuer=[self.provider.issuer, self.provider.issuer.rstrip("/")],
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )  # fmt: skip
+        except jwt.PyJWTError:
+            return None
+        has = {role for claim in _CLAIMS for role in _listed(claims.get(claim))}
+        for grant in self.provider.grants:
+            if grant.role in has:
+                return Asker(f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models else None)
+        raise NoRole
+
+    async def _look_for(self, identity: str) -> Any:
+        """A key that is not known: the provider may have begun to sign with a new one."""
+        async with self._turn:
+            if identity not in self._keys and time.monotonic() - self._looked > _REFRESH:
+                self._looked = time.monotonic()
+                try:
+                    async with httpx.AsyncClient(timeout=_SECONDS) as client:
+                        self._take((await client.get(self._place)).raise_for_status().json())
+                except (httpx.HTTPError, ValueError, self._jwt.PyJWTError):
+                    pass  # the keys that are known stay good
+        return self._keys.get(identity)
+
+    def _take(self, told: Any) -> None:
+        keys = self._jwt.PyJWKSet.from_dict(told).keys
+        self._keys = {str(key.key_id): key for key in keys if key.public_key_use in (None, "sig")}
+
+
+def _listed(claim: Any) -> list[str]:
+    """Roles are a list, scopes are words."""
+    return claim.split() if isinstance(claim, str) else [str(each) for each in claim or ()]
