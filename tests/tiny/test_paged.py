@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
-from tunewright.export.openvino import build_openvino
+from tunewright.export.openvino import _tensors, build_openvino
+from tunewright.export.rotation import Rotation
+from tunewright.models.paged_graph import CONFIG, WEIGHTS
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
 
@@ -37,6 +42,29 @@ def test_openvino_answers_like_torch(
         wanted = torch_model(sequence)
         error = np.sqrt(np.mean((paged_model(sequence) - wanted) ** 2)) / wanted.std()
         assert error < close, f"the error is {error:.1e} of the logits' own spread"
+
+
+def test_a_turned_model_is_the_same_model(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+    """But for rounding in float32, with norms whose weights are no ones."""
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model[1], source)
+    model = load_torch_model(source)
+    rng = np.random.default_rng(1)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data *= torch.tensor(rng.uniform(0.2, 3, len(parameter)).astype(np.float32))
+    model.save_pretrained(source)
+    turned, folder = Rotation(source), tmp_path / "turned"
+    folder.mkdir()
+    save_file({
+        name: turned.weight(name.removesuffix(".weight"), tensor) if name.endswith(".weight") else tensor
+        for name, tensor in _tensors(model, shared=False)
+    }, folder / WEIGHTS)  # fmt: skip
+    shutil.copy(source / CONFIG, folder / CONFIG)
+    wanted, found = TorchNextToken(model), PagedNextToken(folder, context=512)
+    for ids in (list(range(2, 200)), [7, 7, 7]):
+        logits = wanted(ids)
+        assert np.sqrt(np.mean((found(ids) - logits) ** 2)) / logits.std() < 1e-5
 
 
 def test_openvino_says_the_same_whoever_else_asks(paged: Callable[[str], PagedNextToken]) -> None:

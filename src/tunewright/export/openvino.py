@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
+from tunewright.export.rotation import Rotation
 from tunewright.models.adapter import Adapter, save_adapter
 from tunewright.models.paged_graph import CONFIG, MODEL_TYPES, WEIGHTS
 
@@ -39,22 +40,27 @@ def build_openvino(source: Path, target: Path, precision: str) -> None:
     if precision not in ("int8", "fp32"):
         raise UserError(f"OpenVINO can't serve {precision}.", fix="Set export.precision=int8, or another runtime.")
     target.mkdir(parents=True)
+    turned = None if precision == "fp32" else Rotation(source)
     tensors: dict[str, Any] = {}
-    for name, weight in _tensors(model):
-        if precision == "int8" and weight.ndim == 2:
-            tensors |= _quantised(name.removesuffix(".weight"), weight)
-        else:
+    for name, weight in _tensors(model, shared=turned is None):
+        module, kind = name.rsplit(".", 1)
+        if turned is None or kind != "weight":
             tensors[name] = weight
+        elif weight.ndim == 1:
+            tensors[name] = turned.weight(module, weight)
+        else:
+            tensors |= _quantised(module, turned.weight(module, weight))
     save_file(tensors, target / WEIGHTS)
     shutil.copy(source / CONFIG, target / CONFIG)
 
 
-def export_adapter(source: Path, base: Path, target: Path) -> None:
+def export_adapter(source: Path, base: Path, target: Path, precision: str) -> None:
     """Write a peft adapter as it is served beside its base.
 
     Args:
         source: peft's folder.
         base: Hugging Face's folder of its base.
+        precision: of the base's weights, as `build_openvino` wrote them.
     """
     from safetensors.numpy import load_file
     from transformers import AutoConfig
@@ -62,24 +68,30 @@ def export_adapter(source: Path, base: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(base)
     settings = json.loads((source / "adapter_config.json").read_text("utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
+    turned = None if precision == "fp32" else Rotation(base)
     down: dict[str, Any] = {}
     up: dict[str, Any] = {}
     for key, tensor in load_file(source / "adapter_model.safetensors").items():
         name, part = key.removeprefix("base_model.model.").rsplit(".lora_", 1)
         matrix = tensor.astype(np.float32)
         if part == "A.weight":
-            down |= dict.fromkeys(_parts(name, config), np.ascontiguousarray(matrix.T))
+            for each in _parts(name, config):
+                down[each] = np.ascontiguousarray((turned.inputs(each, matrix) if turned else matrix).T)
         else:
-            up |= {each: np.ascontiguousarray(rows.T) * scale for each, rows in _rows(name, matrix, config)}
+            for each, rows in _rows(name, matrix, config):
+                up[each] = np.ascontiguousarray((turned.outputs(each, rows) if turned else rows).T) * scale
     save_adapter(Adapter(down, up), target)
 
 
-def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
-    """Every tensor by its name in Llama, in float32."""
-    shared = model.config.tie_word_embeddings
+def _tensors(model: Any, *, shared: bool) -> Iterator[tuple[str, Any]]:
+    """Every tensor by its name in Llama, in float32.
+
+    Args:
+        shared: whether an output layer that is the embedding is left out.
+    """
     for name, tensor in model.state_dict().items():
         weight = np.ascontiguousarray(tensor.float().numpy())
-        if name == "lm_head.weight" and shared:
+        if name == "lm_head.weight" and shared and model.config.tie_word_embeddings:
             continue
         module, kind = name.rsplit(".", 1)
         yield from ((f"{part}.{kind}", rows) for part, rows in _rows(module, weight, model.config))

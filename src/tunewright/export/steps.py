@@ -58,7 +58,7 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
             build_openvino(merged, weights, spec.export.precision)
         case "openvino-lora":
             build_openvino(base.folder, weights, spec.export.precision)
-            export_adapter(adapter, base.folder, folder / ADAPTER_FOLDER)
+            export_adapter(adapter, base.folder, folder / ADAPTER_FOLDER, spec.export.precision)
         case "vllm":
             link_weights(merged, weights)
         case "vllm-lora":

@@ -70,10 +70,21 @@ def adapted_matrices(layers: int) -> list[str]:
     return [f"model.layers.{layer}.{part}" for layer in range(layers) for part in ADAPTED]
 
 
-def build(folder: Path, *, adapted: bool = False) -> Any:
-    """An `openvino.Model` of the weights that `tunewright.export.openvino` wrote.
+@dataclass(frozen=True)
+class Graph:
+    model: Any
+    """An `openvino.Model`."""
+    shape: Shape
+    settings: dict[str, str]
+    """With which it must be compiled."""
+
+
+def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
+    """The graph of the weights that `tunewright.export.openvino` wrote.
 
     Args:
+        half: whether the machine multiplies bfloat16. Quantised weights then attend in it, which takes a third less
+            time, and strays no further than without; sums stay in float32.
         adapted: whether adapters are added to the matrices, each token its own.
 
     Its inputs, over the T tokens of a batch of S sequences: `input_ids` and `position_ids` [T], int64; `past_lens` [S],
@@ -86,16 +97,25 @@ def build(folder: Path, *, adapted: bool = False) -> Any:
     """
     from safetensors.numpy import load_file
 
-    return _Builder(Shape.read(folder), load_file(folder / WEIGHTS), adapted=adapted).model()
+    shape, tensors = Shape.read(folder), load_file(folder / WEIGHTS)
+    half = half and tensors["model.embed_tokens.weight"].dtype != np.float32
+    settings = {
+        # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "KV_CACHE_PRECISION": "bf16" if half else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(shape.group),
+    }
+    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings)
 
 
 class _Builder:
-    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool):
+    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool, half: bool):
         import openvino.opset13 as ops
 
         self._ops = ops
         self._shape = shape
         self._tensors = tensors
+        self._half = half
         self._inputs: list[Any] = []
         self._shares = [self._input(SHARE, [-1, -1], np.float32)] if adapted else []
 
@@ -211,9 +231,11 @@ class _Builder:
     def _attention(self, name: str, x: Any, rotate: Callable[[Any, int], Any], blocks: list[Any], longest: Any) -> Any:
         from openvino.op import _PagedAttentionExtension as PagedAttention
 
-        shape = self._shape
+        shape, ops = self._shape, self._ops
         query, key, value = (self._linear(f"{name}.self_attn.{part}_proj", x) for part in "qkv")
         query, key = rotate(query, shape.heads), rotate(key, shape.key_heads)
+        if self._half:
+            query, key, value = (ops.convert(each, "bf16") for each in (query, key, value))
         whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
         # What the operation can do besides is left empty: biases by distance, scores, moving and dropping of blocks,
         # sparse attention, sinks, token types, masks among the new tokens.
@@ -225,7 +247,7 @@ class _Builder:
         facts = seen.get_rt_info()
         for kind in "kv":
             facts[f"num_{kind}_heads"], facts[f"{kind}_head_size"] = shape.key_heads, shape.width
-        return seen.output(0)
+        return ops.convert(seen.output(0), np.float32) if self._half else seen.output(0)
 
     def _feed_forward(self, name: str, x: Any) -> Any:
         gate, up = (self._linear(f"{name}.mlp.{part}_proj", x) for part in ("gate", "up"))

@@ -32,12 +32,6 @@ _ADAPTERS = 4
 """Adapters in a pass: their columns are run for every token of it."""
 _CONTEXTS = 2
 """Sequences as long as the context that memory must hold."""
-_SETTINGS = {
-    "PERFORMANCE_HINT": "LATENCY",
-    # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f32",
-}
 
 
 @dataclass(eq=False)
@@ -116,10 +110,12 @@ class _Reader:
     def __init__(self, folder: Path, context: int, threads: int | None, *, adapted: bool):
         import openvino
 
-        shape = Shape.read(folder)
-        settings: dict[str, Any] = _SETTINGS | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(shape.group)}
+        core = openvino.Core()
+        half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        graph = build(folder, half=half, adapted=adapted)
+        settings: dict[str, Any] = graph.settings | {"PERFORMANCE_HINT": "LATENCY"}
         settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
-        compiled = openvino.Core().compile_model(build(folder, adapted=adapted), "CPU", settings)
+        compiled, shape = core.compile_model(graph.model, "CPU", settings), graph.shape
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
         self._allocate(compiled, shape, context)
