@@ -28,8 +28,8 @@ def environment(runtime: str, folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     docker = REPOSITORY / "infra" / "docker"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    lists = ["--requirement", docker / "serve.txt", "--requirement", docker / f"{runtime}.txt"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    lists: list[str | Path] = ["--requirement", docker / "serve.txt", "--requirement", docker / f"{runtime}.txt"]
     subprocess.run([*pip, "--constraint", REPOSITORY / "constraints.txt", *lists], check=True)
     subprocess.run([*pip, "--no-deps", REPOSITORY], check=True)
     # pip has done its work, and bytecode is made again: neither counts.

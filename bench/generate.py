@@ -66,7 +66,7 @@ def measure(address: str, model: str, asked: list[str], seconds: float) -> tuple
         return int(reply.json()["usage"]["completion_tokens"])
 
     def ask_on(number: int, until: float) -> list[int]:
-        written = []
+        written: list[int] = []
         while time.perf_counter() < until:
             written.append(one(asked[(number + CLIENTS * len(written)) % len(asked)]))
         return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counting]:
         monkeypatch.setattr(batch, "_engine", lambda _: found)
         return found
 
-    monkeypatch.setattr(batch, "load_bundle", lambda _: None)
+    bundle = SimpleNamespace(info=SimpleNamespace(runtime="onnxruntime"))
+    monkeypatch.setattr(batch, "load_bundle", lambda _: bundle)
     monkeypatch.setattr(batch, "each", here)
     return made
 

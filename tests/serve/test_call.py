@@ -25,6 +25,9 @@ class Model:
     def __call__(self, ids: Any) -> Any:
         return ids
 
+    def many(self, sequences: Any) -> Any:
+        return sequences
+
 
 @pytest.fixture
 def call() -> Iterator[Call]:

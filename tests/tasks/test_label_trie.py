@@ -122,6 +122,28 @@ def test_a_sure_model_is_asked_once_for_each_decision_of_its_answer() -> None:
     assert len(asked) <= 5
 
 
+class BatchTable(TableModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = 0
+
+    def many(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        self.rounds += 1
+        return [self(ids) for ids in sequences]
+
+
+@pytest.mark.parametrize("temperature", [None, 0.7, 1.5])
+def test_what_must_be_asked_is_asked_at_once(temperature: float | None) -> None:
+    trie = LabelTrie(many_labels(120, 3))
+    for number in range(20):
+        alone, together = TableModel(), BatchTable()
+        wanted = score_labels(trie, alone, [7, number], temperature)
+        assert (score_labels(trie, together, [7, number], temperature) == wanted).all()
+        assert together.asked == alone.asked
+        assert together.rounds <= max(map(len, many_labels(120, 3)))
+        assert together.rounds < len(alone.asked)
+
+
 def test_a_search_is_settled_once_no_open_branch_is_likelier() -> None:
     search = LabelSearch(LabelTrie(LABELS))
     assert not search.settled
@@ -129,5 +151,6 @@ def test_a_search_is_settled_once_no_open_branch_is_likelier() -> None:
     assert branch.tokens == [1, 5]
     search.take(branch, np.array([0.0, 3.0]))
     assert search.settled
-    assert not search.done
     assert search.best == 3
+    assert search.due(None), "a branch is open"
+    assert not search.due(None)

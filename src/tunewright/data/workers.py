@@ -19,20 +19,23 @@ CLUSTER = "RAY_ADDRESS"
 _Result = TypeVar("_Result")
 
 
-def each(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], *, small: bool) -> Iterator[_Result]:
+def each(
+    function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], *, small: bool, gpus: int = 0
+) -> Iterator[_Result]:
     """`function(*part)` for each part.
 
     Where RAY_ADDRESS is set, the parts go to that cluster, whose machines must see the same files under the same paths.
 
     Args:
         small: whether starting processes would take longer than the work; it is then done in this one.
+        gpus: that a part needs on a cluster. On this machine the parts are then done in this process, one by one.
 
     Raises:
         UserError: RAY_ADDRESS is set, and Ray is not installed.
     """
     if os.environ.get(CLUSTER):
-        yield from _on_ray(function, parts)
-    elif small or len(parts) == 1 or cores() == 1:
+        yield from _on_ray(function, parts, gpus)
+    elif small or gpus or len(parts) == 1 or cores() == 1:
         yield from (function(*part) for part in parts)
     else:
         yield from _on_cores(function, parts)
@@ -69,7 +72,7 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:
+def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], gpus: int) -> Iterator[_Result]:
     try:
         import ray
     except ModuleNotFoundError:
@@ -79,7 +82,7 @@ def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) 
         ) from None
     ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        remote = ray.remote(function)
+        remote = ray.remote(num_gpus=gpus)(function)
         yield from (ray.get(reference) for reference in [remote.remote(*part) for part in parts])
     finally:
         ray.shutdown()

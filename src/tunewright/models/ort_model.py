@@ -44,3 +44,7 @@ class OrtNextToken:
         self._generator.append_tokens(np.asarray(ids[common:], np.int32))
         self._ids = list(ids)
         return np.array(self._generator.get_logits()).reshape(-1)
+
+    def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        """One after the other."""
+        return [self(ids) for ids in sequences]

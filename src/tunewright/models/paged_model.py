@@ -82,14 +82,16 @@ class PagedNextToken:
         ValueError: the sequence is longer than the context.
         RuntimeError: the model failed, or was closed.
         """
-        if len(ids) > self._context:
-            raise ValueError(f"a sequence of {len(ids)} tokens, longer than {self._context}")
-        ask = _Ask(list(ids), adapter)
-        self._ask(ask)
-        ask.answered.wait()
-        if ask.logits is None:
-            raise RuntimeError(f"the model could not read a request: {ask.error}") from ask.error
-        return ask.logits
+        (logits,) = self.many([ids], adapter)
+        return logits
+
+    def many(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None = None) -> list[npt.NDArray[np.float32]]:
+        """Of several sequences, in common passes; raises what a call raises."""
+        if (longest := max(map(len, sequences))) > self._context:
+            raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
+        asks = [_Ask(list(ids), adapter) for ids in sequences]
+        self._ask(asks)
+        return [_answer(ask) for ask in asks]
 
 
 class Adapted:
@@ -102,6 +104,16 @@ class Adapted:
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         return self._model(ids, self._adapter)
+
+    def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        return self._model.many(sequences, self._adapter)
+
+
+def _answer(ask: _Ask) -> npt.NDArray[np.float32]:
+    ask.answered.wait()
+    if ask.logits is None:
+        raise RuntimeError(f"the model could not read a request: {ask.error}") from ask.error
+    return ask.logits
 
 
 class _Reader:
@@ -149,15 +161,16 @@ class _Reader:
 
         self._pool = BlockPool(count, size, copy)
 
-    def ask(self, ask: _Ask) -> None:
-        """Take a sequence on."""
+    def ask(self, asks: Sequence[_Ask]) -> None:
+        """Take sequences on."""
         with self._wake:
-            if self._closed:
-                ask.error = RuntimeError("it is closed")
-                ask.answered.set()
+            if not self._closed:
+                self._asks += asks
+                self._wake.notify()
                 return
-            self._asks.append(ask)
-            self._wake.notify()
+        for ask in asks:
+            ask.error = RuntimeError("it is closed")
+            ask.answered.set()
 
     def close(self) -> None:
         with self._wake:

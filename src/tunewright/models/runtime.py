@@ -32,6 +32,8 @@ class NextTokenRuntime(AtOnce, Protocol):
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
 
+    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]: ...
+
 
 class WritingRuntime(AtOnce, WritingModel, Protocol):
     """A model that is not asked token by token, in a process of its own."""

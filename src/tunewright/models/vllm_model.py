@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class VllmModel:
             base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_SECONDS,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.at_once),
         )  # fmt: skip
+        self._askers = ThreadPoolExecutor(self.at_once)
         self.close = finalize(self, _end, self._process, self._client)
         """End the server."""
         self._wait()
@@ -99,15 +101,20 @@ class VllmModel:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """What the model says of some tokens behind a sequence: their log-probabilities among themselves.
+    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
+        """What the model says of some tokens behind each sequence: their log-probabilities among themselves.
 
         Args:
-            tokens: at least two.
+            asked: sequences, and at least two tokens each.
 
         Raises:
             RuntimeError: vLLM failed.
         """
+        if len(asked) == 1:
+            return [self._of_tokens(*asked[0])]
+        return list(self._askers.map(self._of_tokens, *zip(*asked, strict=True)))
+
+    def _of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         reply = self._client.post("/v1/completions", json=self._asked(ids, 1) | {
             "logprobs": len(tokens), "allowed_token_ids": list(tokens),
         })  # fmt: skip

@@ -69,7 +69,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
         raise UserError("There is no such file.", where=source, fix="Give a JSON Lines file, a request a line.")
     if target.exists():
         raise UserError("The output is there already.", where=target, fix="Move it away, or name another file.")
-    load_bundle(bundle)
+    on_gpu = load_bundle(bundle).info.runtime.startswith("vllm")
     bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
     started = time.monotonic()
     chunks, lines = _chunks(source, chunk)
@@ -82,7 +82,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
         work = [(bundle, source, parts, one) for one in left]
         with track("batch", lines, "lines") as tracker:
             tracker.update(done := kept)
-            for count in each(_answer_chunk, work, small=len(left) < 2):
+            for count in each(_answer_chunk, work, small=len(left) < 2, gpus=int(on_gpu)):
                 tracker.update(done := done + count)
         refused = _join(parts, chunks, target)
         shutil.rmtree(parts)

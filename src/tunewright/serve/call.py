@@ -105,15 +105,19 @@ class _Attended:
         _check()
         return self._model(ids)
 
+    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
+        _check()
+        return self._model.many(sequences)
+
 
 class _AttendedWriting:
     def __init__(self, model: WritingRuntime):
         self._model = model
         self.at_once = model.at_once
 
-    def of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
         _check()
-        return self._model.of_tokens(ids, tokens)
+        return self._model.of_tokens(asked)
 
     @property
     def ended(self) -> bool:

@@ -3,10 +3,18 @@
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.example import Example, Message, Meta
-from tunewright.tasks.label_trie import Branch, BranchModel, LabelSearch, LabelTrie, NextTokenModel, score_labels
+from tunewright.tasks.label_trie import (
+    BatchModel,
+    Branch,
+    BranchModel,
+    LabelSearch,
+    LabelTrie,
+    NextTokenModel,
+    score_labels,
+)
 from tunewright.tasks.registry import task_of
 
 __all__ = [
-    "Branch", "BranchModel", "ClassifyTask", "Example", "LabelSearch", "LabelTrie", "Message", "Meta", "NextTokenModel",
-    "Task", "score_labels", "task_of",
+    "BatchModel", "Branch", "BranchModel", "ClassifyTask", "Example", "LabelSearch", "LabelTrie", "Message", "Meta",
+    "NextTokenModel", "Task", "score_labels", "task_of",
 ]  # fmt: skip

@@ -6,10 +6,11 @@ model's next-token distribution is restricted to the children and renormalised:
 
     log P(label) = sum over the branching nodes on its path of  log softmax(logits[children])[child taken]
 
-The probabilities of all labels sum to one exactly. One forward pass is needed for each branching node that is asked.
-The likeliest is asked first, and what is left when it weighs next to nothing need not be asked: for a sure answer one
-or two passes do, however many labels there are. The same search serves torch, one prompt at a time or many at once, and
-ONNX Runtime: a model is only a callable from token ids to the logits of the next token.
+The probabilities of all labels sum to one exactly. What weighs next to nothing need not be asked: for a sure answer one
+or two nodes do, however many labels there are. Those that must be asked are asked together, so that a runtime which
+reads many sequences in one pass needs no more passes than labels have decisions. The same search serves torch, one
+prompt at a time or many at once, and every runtime: a model is only a callable from token ids to the logits of the next
+token, or a little more (`BatchModel`, `BranchModel`).
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ NextTokenModel = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 
 
 @runtime_checkable
+class BatchModel(Protocol):
+    """A `NextTokenModel` that is quicker asked about several sequences at once."""
+
+    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
+        """The logits behind each."""
+        ...
+
+
+@runtime_checkable
 class BranchModel(Protocol):
     """A model that only tells what it is asked for."""
 
-    def of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The logits of some tokens behind a sequence, or these but for a constant; shape [tokens]."""
+    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
+        """For each sequence and some tokens behind it, their logits, or these but for a constant; shape [tokens]."""
         ...
 
 
@@ -144,16 +154,23 @@ class LabelSearch:
         for token, step, child in zip(branch.tokens, steps, branch.node.children.values(), strict=True):
             self._reach(branch.log_probability + step, (*branch.path, token), child)
 
-    def rest(self, temperature: float) -> float:
-        """The most that the labels of open branches can weigh, of all labels, if log-probabilities are divided by the
-        temperature: above 1 that is where they share their branch's probability evenly, below where one has all of it.
+    def due(self, temperature: float | None) -> list[Branch]:
+        """The branches that are to be asked now, the likeliest first; none where the rest may stay open.
+
+        Args:
+            temperature: as `score_labels`.
         """
-        found = np.exp(self.log_probabilities / temperature).sum()
-        left = sum(
-            math.exp(branch.log_probability / temperature) * max(1.0, len(branch.node.labels) ** (1 - 1 / temperature))
-            for _, _, branch in self._open
-        )
-        return float(left / (found + left))
+        if temperature is None:
+            return [self.pop() for _ in range(len(self._open))]
+        found = float(np.exp(self.log_probabilities / temperature).sum())
+        weights = [_most(branch, temperature) for _, _, branch in self._open]
+        left = sum(weights)
+        most = REST * (found + left)
+        branches: list[Branch] = []
+        while self._open and (left > most or not (self.settled or branches)):
+            branches.append(self.pop())
+            left -= _most(branches[-1], temperature)
+        return branches
 
     def share_out(self) -> Floats:
         """log P of every label; those of open branches share its probability evenly."""
@@ -173,13 +190,12 @@ class LabelSearch:
         else:
             self.log_probabilities[node.labels[0]] = log_probability
 
-    @property
-    def done(self) -> bool:
-        return not self._open
-
 
 def score_labels(
-    trie: LabelTrie, model: NextTokenModel | BranchModel, prompt: Sequence[int], temperature: float | None = None
+    trie: LabelTrie,
+    model: NextTokenModel | BatchModel | BranchModel,
+    prompt: Sequence[int],
+    temperature: float | None = None,
 ) -> Floats:
     """log P(label | prompt) of every label, shape [labels]; the probabilities sum to one.
 
@@ -188,13 +204,24 @@ def score_labels(
             all are not asked: the likeliest label is the same, and its confidence, but for that share at most.
     """
     search = LabelSearch(trie)
-    while not search.done:
-        if temperature is not None and search.settled and search.rest(temperature) <= REST:
-            break
-        branch = search.pop()
-        ids = [*prompt, *branch.path]
-        if isinstance(model, BranchModel):
-            search.take(branch, model.of_tokens(ids, branch.tokens))
-        else:
-            search.take(branch, model(ids)[branch.tokens])
+    while branches := search.due(temperature):
+        for branch, logits in zip(branches, _logits(model, prompt, branches), strict=True):
+            search.take(branch, logits)
     return search.share_out()
+
+
+def _logits(model: NextTokenModel | BatchModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
+            ) -> Sequence[npt.NDArray[np.float32]]:  # fmt: skip
+    """Those of each branch's tokens."""
+    sequences = [[*prompt, *branch.path] for branch in branches]
+    if isinstance(model, BranchModel):
+        return model.of_tokens([(ids, branch.tokens) for ids, branch in zip(sequences, branches, strict=True)])
+    found = model.many(sequences) if isinstance(model, BatchModel) else [model(ids) for ids in sequences]
+    return [logits[branch.tokens] for logits, branch in zip(found, branches, strict=True)]
+
+
+def _most(branch: Branch, temperature: float) -> float:
+    """The most that the labels of a branch can weigh, if log-probabilities are divided by the temperature: above 1 that
+    is where they share its probability evenly, below where one has all of it."""
+    spread = max(0.0, (1 - 1 / temperature) * math.log(len(branch.node.labels)))
+    return math.exp(branch.log_probability / temperature + spread)
