@@ -37,7 +37,7 @@ class Counting(Echo):
         return super().answer(text)
 
 
-def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], *, small: bool) -> Iterator[Any]:  # noqa: ARG001
+def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], **_: object) -> Iterator[Any]:
     return (function(*part) for part in parts)
 
 

@@ -31,7 +31,7 @@ def paged(tiny_model: tuple[str, Path], tmp_path: Path) -> Callable[[str], Paged
     return load
 
 
-@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.03)])
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.03), ("int4", 0.3)])
 def test_openvino_answers_like_torch(
     tiny_model: tuple[str, Path], paged: Callable[[str], PagedNextToken], precision: str, close: float
 ) -> None:

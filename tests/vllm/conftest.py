@@ -21,6 +21,7 @@ from tunewright.export.steps import link_weights
 from tunewright.models.resolve import resolve
 from tunewright.models.vllm_model import PYTHON
 
+MODEL = "smollm2-135m"
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {
         "kind": "classify", "instruction": "Which kind of request is it? {labels}",
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    spec = make_spec()
+    spec = make_spec(model=MODEL)
     return resolve(spec.model, spec.folder).folder
 
 
@@ -66,7 +67,9 @@ def make_bundle(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp(kind)
-        spec = make_spec(name=kind, task=TASKS[kind], train={"max_length": 512}, export={"runtime": "vllm"})
+        spec = make_spec(
+            name=kind, model=MODEL, task=TASKS[kind], train={"max_length": 512}, export={"runtime": "vllm"}
+        )
         link_weights(smollm2, folder / "vllm")
         write_bundle(spec, resolve(spec.model, spec.folder), folder, 24)
         save_calibration(UNCALIBRATED, folder)

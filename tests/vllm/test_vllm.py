@@ -50,13 +50,13 @@ class TestLabels:
     def test_the_probabilities_are_those_of_the_weights(
         self, bundle: Bundle, address: str, reference: TorchNextToken
     ) -> None:
-        engine = Engine(bundle, reference)  # type: ignore[arg-type]
+        asked: Any = bundle.language_model(reference)  # type: ignore[arg-type]
         for text in TEXTS:
             body = {"text": text, "probabilities": True}
             said = httpx.post(f"{address}/v1/classify", json=body, timeout=120).raise_for_status().json()
-            wanted = engine.classify(text)
+            _, wanted = asked.with_probabilities(*asked.prompts(text))
             found = said["probabilities"]
-            assert found == pytest.approx(wanted.probabilities, abs=TOLERANCE)
+            assert found == pytest.approx(wanted, abs=TOLERANCE)
             assert sum(found.values()) == pytest.approx(1)
             assert said["label"] == max(found, key=found.__getitem__)
             assert said["confidence"] == pytest.approx(found[said["label"]], abs=1e-6)
@@ -85,8 +85,11 @@ class TestLabels:
 
 class TestRecords:
     @pytest.fixture(scope="class")
-    def engine(self, make_bundle: Callable[[str], Path]) -> Engine:
-        return Engine.load(load_bundle(make_bundle("extract")))
+    def engine(self, make_bundle: Callable[[str], Path]) -> Iterator[Engine]:
+        bundle = load_bundle(make_bundle("extract"))
+        model: Any = bundle.load()
+        yield Engine(bundle, model)
+        model.close()
 
     def test_a_record_fits_its_schema_and_says_how_sure_it_is(self, engine: Engine) -> None:
         for text in ("Invoice of Lamp Ltd, total 40.50, due 2026-03-01", "x", "total total total " * 40):
@@ -124,11 +127,11 @@ class TestTexts:
     def test_the_text_is_the_likeliest(
         self, address: str, make_bundle: Callable[[str], Path], reference: TorchNextToken
     ) -> None:
-        engine = Engine(load_bundle(make_bundle("generate")), reference)  # type: ignore[arg-type]
+        asked = load_bundle(make_bundle("generate")).language_model(reference)  # type: ignore[arg-type]
         for text in TEXTS[:3]:
             body = {"text": text, "max_tokens": 3}
             said = httpx.post(f"{address}/v1/generate", json=body, timeout=120).raise_for_status().json()
-            assert engine.answer(text).text.startswith(said["text"])
+            assert asked.answer(text).text.startswith(said["text"])
             assert said["finish_reason"] == "length"
 
     def test_a_stream_is_the_answer(self, client: openai.OpenAI) -> None:

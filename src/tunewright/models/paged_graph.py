@@ -16,6 +16,8 @@ import numpy as np
 
 MODEL_TYPES = ("llama", "mistral", "phi3", "qwen2")
 WEIGHTS = "model.safetensors"
+GROUP = 64
+"""Inputs of a matrix that share a scale where weights have four bits."""
 CONFIG = "config.json"
 
 KEY_CACHE, VALUE_CACHE = "key_cache.{}", "value_cache.{}"
@@ -61,6 +63,10 @@ class Shape:
         )
 
 
+def _has_groups(tensors: dict[str, Any]) -> bool:
+    return any(name.endswith(".scale") and tensor.ndim == 3 for name, tensor in tensors.items())
+
+
 def _group(*inputs: int) -> int:
     """The largest of the sizes into which the inputs of all matrices can be cut: larger ones are faster."""
     return next((size for size in _GROUPS if all(count % size == 0 for count in inputs)), _GROUPS[-1])
@@ -103,7 +109,7 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
         # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
         "INFERENCE_PRECISION_HINT": "f32",
         "KV_CACHE_PRECISION": "bf16" if half else "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(shape.group),
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP if _has_groups(tensors) else shape.group),
     }
     return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings)
 
@@ -169,9 +175,22 @@ class _Builder:
         ops, weight = self._ops, self._tensors[f"{name}.weight"]
         if weight.dtype == np.float32:
             return self._constant(weight)
-        levels = ops.convert(self._constant(weight), np.float32)
-        zero = ops.convert(self._constant(self._tensors[f"{name}.zero"]), np.float32)
-        return ops.multiply(ops.subtract(levels, zero), self._constant(self._tensors[f"{name}.scale"]))
+        scale, zero = self._tensors[f"{name}.scale"], self._tensors[f"{name}.zero"]
+        grouped = scale.ndim == 3
+        stored = self._of_four_bits(weight) if grouped else self._constant(weight)
+        levels = ops.subtract(ops.convert(stored, np.float32), ops.convert(self._constant(zero), np.float32))
+        whole = ops.multiply(levels, self._constant(scale))
+        return ops.reshape(whole, self._constant([len(weight), -1]), special_zero=False) if grouped else whole
+
+    def _of_four_bits(self, packed: Any) -> Any:
+        """Two levels of a byte, as [out, groups, inputs of a group]."""
+        from openvino import Shape as Sides
+        from openvino import Tensor, Type
+
+        sides = Sides([len(packed), 2 * packed.shape[1] // GROUP, GROUP])
+        tensor = Tensor(Type.u4, sides)  # its own memory: one made of an array would read what is freed
+        tensor.data[:] = packed.reshape(-1)
+        return self._ops.constant(tensor)
 
     def _linear(self, name: str, x: Any) -> Any:
         y = self._ops.matmul(x, self._matrix(name), transpose_a=False, transpose_b=True)
@@ -186,6 +205,8 @@ class _Builder:
         """What the adapters add."""
         ops = self._ops
         outputs, inputs = self._tensors[f"{name}.weight"].shape
+        if self._tensors.get(f"{name}.scale", np.zeros(0)).ndim == 3:
+            inputs *= 2
         down = self._input(DOWN.format(name), [inputs, -1], np.float32)
         up = self._input(UP.format(name), [-1, outputs], np.float32)
         inner = ops.multiply(ops.matmul(x, down, transpose_a=False, transpose_b=False), share)

@@ -202,8 +202,8 @@ class ExportSpec(Section):
     """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \
 vLLM, many at once on a GPU. With -lora the adapter stays beside its base, and one OpenVINO server has many of them."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
-    """Precision of the served weights. int4 loses too much below about 1 B parameters; OpenVINO has no int4 yet, and \
-vLLM takes 16 bits whatever stands here."""
+    """Precision of the served weights. int4 loses too much below about 1 B parameters. vLLM takes 16 bits whatever \
+stands here."""
     max_disagreement: Share = 0.05
     """Gate: share of test answers that may change between the adapter and the served bundle."""
     max_accuracy_drop: Share = 0.01
