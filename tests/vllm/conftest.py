@@ -57,7 +57,7 @@ def smollm2() -> Path:
 def adapter(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter that does something, of rank 4."""
     folder = tmp_path_factory.mktemp("adapter")
-    peft_adapter(smollm2, 1, 4, folder, scale=0.02)
+    peft_adapter(smollm2, 1, 4, folder, scale=0.05)
     return folder
 
 

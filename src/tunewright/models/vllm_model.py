@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -68,10 +67,10 @@ class VllmModel:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the server)
         # Its last words are told where it fails; what it is asked it does not log.
         self._process = subprocess.Popen(
-            [*python, *_options(folder, context, port, adapter), *_for_device(python)],
-            stdout=self._log, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "tunewright.models.vllm_guard", *python,
+             *_options(folder, context, port, adapter), *_for_device(python)],
+            stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
             env=os.environ | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
-            start_new_session=True,
         )  # fmt: skip
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_SECONDS,
@@ -93,8 +92,9 @@ class VllmModel:
                 time.sleep(0.5)
         self.close()
         self._log.seek(0)
-        said = re.search(r"\w+Error: .*", self._log.read())  # the first is the cause of those that follow
-        raise UserError("vLLM did not start.", why=said[0] if said else None,
+        # The first is the cause of those that follow; a line may begin with what logs it.
+        said = re.search(r"^(?:.*\] )?(\w+Error: .+)$", self._log.read(), re.MULTILINE)
+        raise UserError("vLLM did not start.", why=said[1] if said else None,
                         fix="Try the environment: python -m vllm.entrypoints.openai.api_server --help")  # fmt: skip
 
     @property
@@ -226,10 +226,6 @@ def _token(name: str) -> int:
 
 def _end(process: subprocess.Popen[bytes], client: httpx.Client) -> None:
     client.close()
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    assert process.stdin
+    process.stdin.close()
+    process.wait()
