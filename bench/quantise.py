@@ -1,6 +1,6 @@
-"""How far ONNX precisions stray from the merged model in float32, and how fast each answers.
+"""How far quantised weights stray from the merged model in float32, and how fast each answers.
 
-    tunewright run examples/tickets && python bench/quantise.py
+    tunewright run examples/tickets && python bench/quantise.py [words]      # only forms whose names have the words
 
 Reads the last run's merged model and asks every form the same 200 tickets of the training and validation parts, one at
 a time. Agreement, mean and largest Kullback-Leibler divergence of the label probabilities, P50 and P95, size.
@@ -9,6 +9,7 @@ a time. Agreement, mean and largest Kullback-Leibler divergence of the label pro
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +20,9 @@ import tunewright as tw
 from tunewright.data import load_dataset
 from tunewright.evaluate.predictors import LabelScorer
 from tunewright.export.onnx import build_onnx
+from tunewright.export.openvino import build_openvino
 from tunewright.models.ort_model import OrtNextToken
+from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
@@ -27,7 +30,7 @@ from tunewright.tasks import NextTokenModel, task_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 TICKETS = 200
-FORMS: dict[str, tuple[str, list[str] | None]] = {
+ONNX: dict[str, tuple[str, list[str] | None]] = {
     "fp32": ("fp32", None),
     "int8, blocks of 32": ("int8", ["block_size=32"]),
     "int8, blocks of 64": ("int8", None),
@@ -37,9 +40,10 @@ FORMS: dict[str, tuple[str, list[str] | None]] = {
     "int4, blocks of 128": ("int4", ["block_size=128"]),
 }
 """Precision and the builder's options; None: those the product exports with."""
+OPENVINO = {"OpenVINO, fp32": "fp32", "OpenVINO, int8": "int8", "OpenVINO, int4": "int4"}
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     quiet_libraries()
     spec = tw.load_spec(EXAMPLE)
     latest = EXAMPLE / "runs" / "latest"
@@ -64,11 +68,19 @@ def main() -> None:
     merged = latest / "export" / "merged"
     wanted, times = ask(TorchNextToken(load_torch_model(merged)))
     row("torch, float32", wanted, wanted, times, merged)
-    for name, (precision, options) in FORMS.items():
+    for name in (*ONNX, *OPENVINO):
+        if not all(word in name for word in words):
+            continue
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "onnx"
-            build_onnx(merged, folder, precision, options)
-            row(name, wanted, *ask(OrtNextToken(folder, context=spec.train.max_length)), folder)
+            folder, context = Path(scratch) / "weights", spec.train.max_length
+            model: OrtNextToken | PagedNextToken
+            if name in ONNX:
+                build_onnx(merged, folder, *ONNX[name])
+                model = OrtNextToken(folder, context=context)
+            else:
+                build_openvino(merged, folder, OPENVINO[name])
+                model = PagedNextToken(folder, context=context)
+            row(name, wanted, *ask(model), folder)
 
 
 def row(name: str, wanted: np.ndarray, found: np.ndarray, times: np.ndarray, folder: Path) -> None:
@@ -83,4 +95,4 @@ def row(name: str, wanted: np.ndarray, found: np.ndarray, times: np.ndarray, fol
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

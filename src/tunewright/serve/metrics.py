@@ -71,7 +71,7 @@ class Metrics:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            status, started = 500, time.perf_counter()
+            status, started = 499, time.perf_counter()  # who goes before the request is whole is sent nothing
 
             async def noting(message: Message) -> None:
                 nonlocal status
@@ -82,6 +82,9 @@ class Metrics:
             self._under_way.inc()
             try:
                 await app(scope, receive, noting)
+            except BaseException:
+                status = 500
+                raise
             finally:
                 self._under_way.dec()
                 route = getattr(scope.get("route"), "path", "other")
