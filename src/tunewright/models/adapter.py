@@ -55,23 +55,21 @@ def load_adapter(folder: Path) -> Adapter:
     return Adapter(parts["down"], parts["up"])
 
 
-def side_by_side(adapters: Sequence[Adapter], sizes: Mapping[str, tuple[int, int]]) -> Adapter:
-    """One adapter that has the columns of several in order, each with as many as its own rank.
+def side_by_side(places: Sequence[Adapter | None], sizes: Mapping[str, tuple[int, int]], width: int) -> Adapter:
+    """One adapter that has the columns of several in order, each with as many: those beyond its rank change nothing.
 
     Args:
+        places: None: nobody's.
         sizes: of every matrix that could be adapted, (in, out).
+        width: columns of a place; no adapter's rank is larger.
     """
     down: dict[str, Floats] = {}
     up: dict[str, Floats] = {}
     for name, (inputs, outputs) in sizes.items():
-        downs, ups = [], []
-        for adapter in adapters:
-            rank = adapter.rank
-            first, second = np.zeros((inputs, rank), np.float32), np.zeros((rank, outputs), np.float32)
-            if name in adapter.down:
-                own = adapter.down[name].shape[1]
-                first[:, :own], second[:own] = adapter.down[name], adapter.up[name]
-            downs.append(first)
-            ups.append(second)
-        down[name], up[name] = np.concatenate(downs, 1), np.concatenate(ups, 0)
+        down[name] = np.zeros((inputs, width * len(places)), np.float32)
+        up[name] = np.zeros((width * len(places), outputs), np.float32)
+        for number, adapter in enumerate(places):
+            if adapter and name in adapter.down:
+                columns = slice(number * width, number * width + adapter.down[name].shape[1])
+                down[name][:, columns], up[name][columns] = adapter.down[name], adapter.up[name]
     return Adapter(down, up)

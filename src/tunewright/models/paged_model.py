@@ -30,6 +30,10 @@ _MEMORY = 256 * 2**20
 """Bytes for keys and values, if the context does not need more."""
 _ADAPTERS = 4
 """Adapters in a pass: their columns are run for every token of it."""
+_WIDTH = 16
+"""Columns by which an adapter's place grows. All places are as wide as the largest adapter that was ever asked for, and
+there are always as many: a product of another shape would be summed in another order, and what was rounded otherwise is
+quantised otherwise."""
 _CONTEXTS = 2
 """Sequences as long as the context that memory must hold."""
 
@@ -68,13 +72,14 @@ class PagedNextToken:
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, adapted: bool = False):
         self._context = context
         reader = _Reader(folder, context, threads, adapted=adapted)
-        self._ask = reader.ask
+        self._ask, self._reserve = reader.ask, reader.reserve
         self.close = finalize(self, reader.close)
         """End the thread; whoever waits is told."""
         Thread(target=reader.run, name="model", daemon=True).start()
 
     def with_adapter(self, adapter: Adapter) -> Adapted:
         """The same model as this adapter changes it."""
+        self._reserve(adapter.rank)
         return Adapted(self, adapter)
 
     def __call__(self, ids: Sequence[int], adapter: Adapter | None = None) -> npt.NDArray[np.float32]:
@@ -134,10 +139,11 @@ class _Reader:
         self._roots: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()
         """For each adapter, what its sequences follow: none of it is another's."""
         self._sizes = _sizes(compiled, shape) if adapted else {}
-        self._adapters: list[Adapter] = []
-        """Those whose columns are set now, in order."""
+        self._width = _WIDTH
+        self._places: list[Adapter | None] = [None] * _ADAPTERS
+        """Whose columns are set now."""
         if adapted:
-            self._set_adapters([_nothing(self._sizes)])
+            self._set_places()
         self._asks: list[_Ask] = []
         self._wake = Condition()
         self._closed = False
@@ -171,6 +177,11 @@ class _Reader:
         for ask in asks:
             ask.error = RuntimeError("it is closed")
             ask.answered.set()
+
+    def reserve(self, rank: int) -> None:
+        """Make places wide enough for an adapter."""
+        with self._wake:
+            self._width = max(self._width, -(-rank // _WIDTH) * _WIDTH)
 
     def close(self) -> None:
         with self._wake:
@@ -242,28 +253,30 @@ class _Reader:
         """The adapters of the next pass: of those that wait the longest."""
         return list(dict.fromkeys(ask.adapter for ask in waiting if ask.adapter))[:_ADAPTERS]
 
-    def _set_adapters(self, adapters: Sequence[Adapter]) -> None:
-        """Put the columns of adapters into the graph."""
-        whole = side_by_side(adapters, self._sizes)
+    def _set_places(self) -> None:
+        """Put the columns of the adapters in their places into the graph."""
+        self._set_width = self._width
+        whole = side_by_side(self._places, self._sizes, self._set_width)
         for name in self._sizes:
             self._request.set_tensor(DOWN.format(name), self._tensor(whole.down[name], shared_memory=True))
             self._request.set_tensor(UP.format(name), self._tensor(whole.up[name], shared_memory=True))
-        self._adapters = list(adapters)
         self._columns = whole  # the graph reads its arrays where they are
 
     def _shares(self, rows: Sequence[tuple[_Ask, int]]) -> npt.NDArray[np.float32]:
-        """What each token takes of the adapters' columns, which are set anew where one is missing or many are idle."""
+        """What each token takes of the adapters' columns, which are set anew where one is missing."""
         needed = list(dict.fromkeys(ask.adapter for ask, _ in rows if ask.adapter))
-        many = 2 * max(1, len(needed))
-        if len(self._adapters) > many or not all(adapter in self._adapters for adapter in needed):
-            self._set_adapters(needed or [_nothing(self._sizes)])
-        ends = np.cumsum([adapter.rank for adapter in self._adapters])
-        columns = {adapter: slice(end - adapter.rank, end) for adapter, end in zip(self._adapters, ends, strict=True)}
-        shares = np.zeros((sum(count for _, count in rows), int(ends[-1])), np.float32)
+        missing = [adapter for adapter in needed if adapter not in self._places]
+        if missing or self._width != self._set_width:
+            idle = [place for place, adapter in enumerate(self._places) if adapter not in needed]
+            for place, adapter in zip(idle, missing, strict=False):
+                self._places[place] = adapter
+            self._set_places()
+        shares = np.zeros((sum(count for _, count in rows), _ADAPTERS * self._set_width), np.float32)
         start = 0
         for ask, count in rows:
             if ask.adapter:
-                shares[start : start + count, columns[ask.adapter]] = 1
+                first = self._places.index(ask.adapter) * self._set_width
+                shares[start : start + count, first : first + self._set_width] = 1
             start += count
         return shares
 
@@ -314,11 +327,3 @@ def _sizes(compiled: Any, shape: Shape) -> dict[str, tuple[int, int]]:
         name: (sides[DOWN.format(name)][0].get_length(), sides[UP.format(name)][1].get_length())
         for name in adapted_matrices(shape.layers)
     }
-
-
-def _nothing(sizes: dict[str, tuple[int, int]]) -> Adapter:
-    """An adapter that changes nothing: the graph needs at least one column."""
-    return Adapter(
-        {name: np.zeros((inputs, 1), np.float32) for name, (inputs, _) in sizes.items()},
-        {name: np.zeros((1, outputs), np.float32) for name, (_, outputs) in sizes.items()},
-    )

@@ -201,13 +201,9 @@ def _pieces(asked: Question, request: ChatRequest) -> Pieces:
 
 
 def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
-    """A model that was taught its answers gives those."""
-    if schema is None or engine.kind == "generate":
-        return
+    """A model that was taught its records gives those; a label is always whole."""
     rule = engine.bundle.task.constraint
-    if not isinstance(rule, JsonRecord):
-        raise ApiError(400, "This model answers with a label, which is no JSON.", "invalid_value", "response_format")
-    if schema not in ({"type": "object"}, rule.schema):
+    if schema is not None and isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema):
         raise ApiError(400, "This model's records have a schema of their own; leave response_format away.",
                        "invalid_value", "response_format")  # fmt: skip
 

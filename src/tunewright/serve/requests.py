@@ -86,7 +86,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
     response_format: ResponseFormat | None = None
-    """Of what a model generates, any; of records, the model's own schema or any object; of labels, text."""
+    """Of what a model generates, any; of records, the model's own schema or any object; a label it does not change."""
     logprobs: bool = False
     """Whether the answer lists its tokens' log-probabilities: a label is one token, and its probability is the
     confidence. Not of streamed answers."""
