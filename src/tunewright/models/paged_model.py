@@ -302,7 +302,7 @@ class _Reader:
             "block_indices": np.array(blocks, np.int32),
             "block_indices_begins": np.array(block_begins, np.int32),
             "max_context_len": np.array(max(ask.chain.known + count for ask, count in rows), np.int32),
-            "wanted": np.array(wanted or [0], np.int64),
+            "wanted": np.array([*wanted, 0, 0][: max(len(wanted), _LEAST)], np.int64),
         }
         if self._sizes:
             inputs[SHARE] = self._shares(rows)
