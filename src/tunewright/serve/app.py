@@ -202,8 +202,10 @@ def _pieces(asked: Question, request: ChatRequest) -> Pieces:
 
 def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
     """A model that was taught its records gives those; a label is always whole."""
+    if schema is None:
+        return
     rule = engine.bundle.task.constraint
-    if schema is not None and isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema):
+    if isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema):
         raise ApiError(400, "This model's records have a schema of their own; leave response_format away.",
                        "invalid_value", "response_format")  # fmt: skip
 
