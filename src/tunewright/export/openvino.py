@@ -46,16 +46,15 @@ def build_openvino(source: Path, target: Path, precision: str) -> None:
     tensors: dict[str, Any] = {}
     for name, weight in _tensors(model, shared=turned is None):
         module, kind = name.rsplit(".", 1)
-        if turned is None or kind != "weight":
-            tensors[name] = weight
-        elif weight.ndim == 1:
-            tensors[name] = turned.weight(module, weight)
+        exact = turned.weight(module, weight) if turned and kind == "weight" else weight
+        if precision == "fp32" or exact.ndim == 1:
+            tensors[name] = exact
         elif (
-            precision == "int4" and weight.shape[1] % GROUP == 0 and not _touchy(module, model.config.num_hidden_layers)
+            precision == "int4" and exact.shape[1] % GROUP == 0 and not _touchy(module, model.config.num_hidden_layers)
         ):
-            tensors |= _in_groups(module, turned.weight(module, weight))
+            tensors |= _in_groups(module, exact)
         else:
-            tensors |= _quantised(module, turned.weight(module, weight))
+            tensors |= _quantised(module, exact)
     save_file(tensors, target / WEIGHTS)
     shutil.copy(source / CONFIG, target / CONFIG)
 

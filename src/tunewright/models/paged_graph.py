@@ -63,8 +63,10 @@ class Shape:
         )
 
 
-def _has_groups(tensors: dict[str, Any]) -> bool:
-    return any(name.endswith(".scale") and tensor.ndim == 3 for name, tensor in tensors.items())
+def _is_grouped(tensors: dict[str, Any], name: str) -> bool:
+    """Whether a matrix has four bits, and a scale for each group of inputs."""
+    scale = tensors.get(f"{name}.scale")
+    return scale is not None and scale.ndim == 3
 
 
 def _group(*inputs: int) -> int:
@@ -104,12 +106,15 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
     from safetensors.numpy import load_file
 
     shape, tensors = Shape.read(folder), load_file(folder / WEIGHTS)
+    matrices = adapted_matrices(shape.layers)
     half = half and tensors["model.embed_tokens.weight"].dtype != np.float32
     settings = {
         # Sums in bfloat16 lie a hundred times further from the original than the quantised weights do.
         "INFERENCE_PRECISION_HINT": "f32",
         "KV_CACHE_PRECISION": "bf16" if half else "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP if _has_groups(tensors) else shape.group),
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(
+            GROUP if any(_is_grouped(tensors, name) for name in matrices) else shape.group
+        ),
     }
     return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings)
 
@@ -176,7 +181,7 @@ class _Builder:
         if weight.dtype == np.float32:
             return self._constant(weight)
         scale, zero = self._tensors[f"{name}.scale"], self._tensors[f"{name}.zero"]
-        grouped = scale.ndim == 3
+        grouped = _is_grouped(self._tensors, name)
         stored = self._of_four_bits(weight) if grouped else self._constant(weight)
         levels = ops.subtract(ops.convert(stored, np.float32), ops.convert(self._constant(zero), np.float32))
         whole = ops.multiply(levels, self._constant(scale))
@@ -205,7 +210,7 @@ class _Builder:
         """What the adapters add."""
         ops = self._ops
         outputs, inputs = self._tensors[f"{name}.weight"].shape
-        if self._tensors.get(f"{name}.scale", np.zeros(0)).ndim == 3:
+        if _is_grouped(self._tensors, name):
             inputs *= 2
         down = self._input(DOWN.format(name), [inputs, -1], np.float32)
         up = self._input(UP.format(name), [-1, outputs], np.float32)

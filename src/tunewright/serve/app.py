@@ -95,16 +95,18 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
     async def counted() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type=METRICS_TYPE)
 
-    @app.get("/health")
-    async def health() -> dict[str, str]:
+    def require_model() -> None:
         if models.ended:
             raise ApiError(503, "The model has ended.", "model_ended")
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        require_model()
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        if models.ended:
-            raise ApiError(503, "The model has ended.", "model_ended")
+        require_model()
         return {"status": "ready", "model": models.label, "precision": models.precision}
 
     @app.get("/v1/models")

@@ -22,20 +22,23 @@ from tunewright.errors import UserError
 _PATTERN = "captures-*.jsonl"
 
 
-class Capture(BaseModel):
-    """A request that was answered."""
-
+class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["capture"] = "capture"
     id: str
-    """As the answer has it."""
+    """The answer's."""
     time: str
     model: str
+    by: str | None
+    """Who asked, or gives feedback; None where the server asks nobody for a key."""
+
+
+class Capture(_Entry):
+    """A request that was answered."""
+
+    kind: Literal["capture"] = "capture"
     version: str
     """Of the model's bundle."""
-    by: str | None
-    """The key that asked; None where the server asks for none."""
     request: str
     answer: str
     confidence: float | None
@@ -43,17 +46,10 @@ class Capture(BaseModel):
     in_scope: bool | None
 
 
-class Feedback(BaseModel):
+class Feedback(_Entry):
     """What somebody said to an answer."""
 
-    model_config = ConfigDict(extra="forbid")
-
     kind: Literal["feedback"] = "feedback"
-    id: str
-    """The answer's."""
-    time: str
-    model: str
-    by: str | None
     right: bool
     answer: str | None
     """The right one, where it was not."""
