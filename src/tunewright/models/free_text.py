@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -24,28 +25,33 @@ class TextRules:
         # An answer is text: it can't end a turn by halves or open another speaker's.
         self.silent = np.array([token for token in tokenizer.control_tokens() if token != end], np.int64)
 
-    def begin(self, most: int, stop: Sequence[str] = ()) -> TextWriter:
+    def ending_at(self, stop: Sequence[str]) -> TextRules:
+        """These rules with further texts that end an answer."""
+        more = copy(self)
+        more.stop = (*self.stop, *stop)
+        return more
+
+    def begin(self, most: int) -> TextWriter:
         """An answer that is to be written.
 
         Args:
             most: tokens after which it is cut.
-            stop: further texts that end it.
         """
-        return TextWriter(self, most, (*self.stop, *stop))
+        return TextWriter(self, most)
 
-    def follow(self, most: int, stop: Sequence[str] = ()) -> TextWriter:
+    def follow(self, most: int) -> TextWriter:
         """As `begin`, for a model that writes by itself."""
-        return self.begin(most, stop)
+        return self.begin(most)
 
 
 class TextWriter:
     """An answer as it is written, token by token."""
 
-    def __init__(self, rules: TextRules, most: int, stop: Sequence[str]):
-        self._rules, self._stop = rules, stop
+    def __init__(self, rules: TextRules, most: int):
+        self._rules, self._stop = rules, rules.stop
         self.wanted = Wanted(most, rules.end, silent=rules.silent.tolist())
         # A token has at least a byte; what was written before the last one held no stop yet.
-        self._tail = max((len(each.encode()) for each in stop), default=0)
+        self._tail = max((len(each.encode()) for each in rules.stop), default=0)
         self.ids: list[int] = []
         """The tokens so far, without the one that ends the turn, a text that ended it included."""
         self.log_probabilities: list[float] = []

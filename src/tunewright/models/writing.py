@@ -70,15 +70,19 @@ def room_for(constraint: Constraint, longest: int) -> int:
 
 def written(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> Written:
     """The greedy answer: at each place the likeliest token that is allowed."""
+    answer, pauses = begun(rules, model, prompt, most)
+    for _ in pauses:
+        pass
+    return answer
+
+
+def begun(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> tuple[Written, Iterator[None]]:
+    """An answer, and what writes it on as it is iterated, pausing after each token that the model decided."""
     if isinstance(model, WritingModel):
         follower = rules.follow(most)
-        for _ in followed(follower, model, prompt):
-            pass
-        return follower
+        return follower, followed(follower, model, prompt)
     writer = rules.begin(most)
-    for _ in steps(writer, model, prompt):
-        pass
-    return writer
+    return writer, steps(writer, model, prompt)
 
 
 def steps(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:

@@ -18,11 +18,11 @@ import numpy as np
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Pieces, Terms, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
-from tunewright.models.following import Follower, WritingModel, Written, followed
+from tunewright.models.following import Written
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.writing import AnyModel, Writer, room_for, rules_of, steps, written
+from tunewright.models.writing import AnyModel, Rules, begun, room_for, rules_of, written
 from tunewright.tasks import Example, LabelTrie, Task, score_labels
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
 from tunewright.tasks.generate import until
@@ -168,15 +168,10 @@ class TextGenerator(_Prompted):
             GrammarError: the schema can't be followed; at once.
         """
         most = min(terms.most or self.longest_answer, self.longest_answer)
-        rules: RecordGrammar | TextRules = self._rules
+        rules: Rules = self._rules.ending_at(terms.stop)
         if terms.schema is not None:
             rules = RecordGrammar(self._folder, terms.schema, self._rules.end)
-        stop = (terms.stop,) if isinstance(rules, TextRules) else ()
-        if isinstance(self._model, WritingModel):
-            follower: Follower = rules.follow(most, *stop)
-            return self._shown(follower, followed(follower, self._model, prompt), prompt, terms.stop)
-        writer: Writer = rules.begin(most, *stop)
-        return self._shown(writer, steps(writer, self._model, prompt), prompt, terms.stop)
+        return self._shown(*begun(rules, self._model, prompt, most), prompt, terms.stop)
 
     def _shown(self, writer: Written, pauses: Iterator[None], prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
         shown = ""
