@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import example
+from tunewright.errors import UserError
 from tunewright.tasks import ClassifyTask
 from tunewright.tasks.base import Unfit
 
@@ -65,3 +66,46 @@ def test_only_a_label_is_an_answer() -> None:
 def test_an_answer_is_worth_one_where_it_is_right() -> None:
     assert TASK.measures("help", "refund", "refund") == {"accuracy": (1, 1)}
     assert TASK.measures("help", "refund", "billing") == {"accuracy": (0, 1)}
+
+
+class Coded:
+    LABELS = dict.fromkeys(("refund", "card refund", "card fee", "card lost", "lost card"), "")
+    TASK = ClassifyTask("Choose one:\n{labels}", LABELS, coded=True)
+
+    @staticmethod
+    def encode(text: str) -> list[int]:
+        """A tokenizer that knows these words, and else only letters."""
+        return [0] if text.removeprefix(" ") in ("refund", "card", "fee") else [0] * len(text)
+
+
+def test_each_label_is_one_token_of_its_own_where_labels_have_codes() -> None:
+    fitted = Coded.TASK.fitted(Coded.encode)
+    written = {label: fitted.written(label).content for label in fitted.answers}
+    assert written["refund"].strip() == "refund"
+    assert written["card fee"].strip() == "fee"
+    assert all(len(Coded.encode(each)) == 1 for each in written.values())
+    assert len(set(written.values())) == len(written)
+    assert [fitted.canonical(each) for each in written.values()] == fitted.answers
+
+
+def test_the_label_list_says_what_codes_stand_for() -> None:
+    lines = Coded.TASK.fitted(Coded.encode).system.splitlines()
+    assert "- refund" in lines
+    assert "- fee: card fee" in lines
+
+
+def test_no_code_is_the_name_of_another_label() -> None:
+    fitted = ClassifyTask("{labels}", {"lost card": "", "card": ""}, coded=True).fitted(Coded.encode)
+    assert fitted.codes["card"] == "card"
+    assert fitted.canonical("card") == "card"
+
+
+def test_a_model_that_was_not_trained_is_asked_for_labels_in_words() -> None:
+    untaught = Coded.TASK.fitted(Coded.encode).untaught().fitted(Coded.encode)
+    assert (untaught.codes, untaught.system) == ({}, ClassifyTask("Choose one:\n{labels}", Coded.LABELS).system)
+    assert untaught.written("card fee").content == untaught.lead + "card fee"
+
+
+def test_too_few_tokens_for_codes_are_told() -> None:
+    with pytest.raises(UserError, match="no 5 words of one token"):
+        Coded.TASK.fitted(lambda text: list(range(2 * len(text))))

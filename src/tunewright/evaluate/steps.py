@@ -28,7 +28,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import AnyModel, room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example, Task, task_of
 from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
@@ -72,11 +72,13 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
 
     base = resolve(spec.model, spec.folder)
     tokenizer = TextTokenizer(base.folder)
-    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    taught = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    untaught = task_of(spec.task).untaught().fitted(tokenizer.encode_verbatim)
     longest = longest_answer(inputs["train"])
     tuned = load_calibration(inputs["export"] / "bundle")
 
-    def ask(name: str, model: AnyModel, shots: Sequence[Example] = (), sure: Calibration = tuned) -> None:
+    def ask(name: str, model: AnyModel, shots: Sequence[Example] = (), sure: Calibration = tuned,
+            task: Task = taught) -> None:  # fmt: skip
         asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots, sure)
         found[name] = collect(name, asked, task, tests, answers)
 
@@ -84,8 +86,8 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     dtype = weights_type(spec.train.precision)
     weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
     if spec.evaluate.few_shot:
-        shots = shots_of(dataset.train, task.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
-        ask("few_shot", TorchNextToken(weights), shots, UNCALIBRATED)
+        shots = shots_of(dataset.train, untaught.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
+        ask("few_shot", TorchNextToken(weights), shots, UNCALIBRATED, untaught)
     ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
@@ -96,7 +98,7 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
 def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],
              longest: int) -> int:  # fmt: skip
     """Tokens the cache must hold: no test prompt may be cut."""
-    task = task_of(spec.task)
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     prompts = (
         base.template.encode_prompt(task.prompt(portion), tokenizer)
         for examples in tests.values()

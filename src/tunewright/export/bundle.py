@@ -43,6 +43,8 @@ class BundleInfo(BaseModel):
     """Tokens of the longest answer that was taught."""
     answer_lead: str
     """What stands before an answer in the tokens the model was taught."""
+    answer_codes: dict[str, str] = {}
+    """For each answer what the model was taught to write in its place; empty where answers are written out."""
     version: str
     """Of its weights: the same only where they are."""
     context: int
@@ -106,6 +108,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         task=spec.task,
         longest_answer=longest,
         answer_lead=task.lead,
+        answer_codes=dict(task.codes),
         version=sha256_tree(folder)[0][:_VERSION],
         context=spec.train.max_length + room_for(task.constraint, longest),
         template_sha256=base.template.sha256,
@@ -157,7 +160,9 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    return Bundle(folder, info, task_of(info.task, info.answer_lead), template, tokenizer, calibration)
+    return Bundle(
+        folder, info, task_of(info.task, info.answer_lead, info.answer_codes), template, tokenizer, calibration
+    )
 
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:

@@ -66,6 +66,9 @@ class ClassifySpec(Section):
     """The system prompt. `{labels}` in it is replaced by the labels, one a line, with their descriptions."""
     labels: Annotated[dict[str, str], BeforeValidator(_labels_as_mapping)]
     """The labels: a list, or a mapping from each label to one line that describes it."""
+    codes: bool = False
+    """Whether a label is answered by one token, so that the model decides in one pass: a word of its own where no other
+    label has taken it, else a letter or two. The model learns them, so the spec that trains must say it."""
 
     @field_validator("labels")
     @classmethod

@@ -50,9 +50,20 @@ class Task(Protocol):
     kind: str
     lead: str
     """What the assistant writes before an answer, so that the tokenizer finds whole words; a part of the bundle."""
+    codes: Mapping[str, str]
+    """For each answer what is written in its place; empty where answers are written out. A part of the bundle."""
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> Self:
-        """This task with the lead that suits a tokenizer. `encode`: text -> its token ids."""
+        """This task with the lead, and where it wants any the codes, that suit a tokenizer. `encode`: text -> its token
+        ids.
+
+        Raises:
+            UserError: the tokenizer has too few words for codes.
+        """
+        ...
+
+    def untaught(self) -> Self:
+        """This task as it is put to a model that was not trained for it: answers are written out."""
         ...
 
     headline: str

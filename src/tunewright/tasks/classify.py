@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from string import ascii_uppercase
 
+from tunewright.errors import UserError
 from tunewright.tasks.base import OneOf, Unfit
-from tunewright.tasks.conversation import Conversation
+from tunewright.tasks.conversation import WRITTEN_OUT, Conversation
 from tunewright.tasks.measures import Ratio
+
+Encode = Callable[[str], Sequence[int]]
+"""Text -> its token ids."""
 
 
 class ClassifyTask(Conversation):
@@ -16,30 +24,39 @@ class ClassifyTask(Conversation):
         instruction: the system prompt; `{labels}` in it stands for the label list.
         labels: each label with a one-line description (may be empty).
         lead: what the assistant writes before a label; see `fitted`.
+        codes: for each label what is written in its place; empty where labels are written out.
+        coded: whether `fitted` chooses codes.
     """
 
     kind = "classify"
     headline = "accuracy"
 
-    def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = ""):
-        self.instruction, self.labels = instruction, dict(labels)
-        listing = "\n".join(f"- {label}: {text}" if text else f"- {label}" for label, text in labels.items())
-        super().__init__(instruction.replace("{labels}", listing), lead)
+    def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = "",
+                 codes: Mapping[str, str] = WRITTEN_OUT, *, coded: bool = False):  # fmt: skip
+        self.instruction, self.labels, self.coded = instruction, dict(labels), coded
+        listing = "\n".join(_line(codes.get(label, label), label, text) for label, text in labels.items())
+        super().__init__(instruction.replace("{labels}", listing), lead, codes)
+        self._of_code = {code: label for label, code in codes.items()}
 
-    def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
+    def fitted(self, encode: Encode) -> ClassifyTask:
         """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
 
         Most byte-level vocabularies hold a word with the space before it (" refund" is one token of SmolLM2, "refund"
         is "ref" + "und"), and what a model knows about a word hangs on that token.
 
-        Args:
-            encode: text -> its token ids.
+        Raises:
+            UserError: labels are to have codes, and the tokenizer has too few.
         """
 
         def tokens(lead: str) -> int:
             return sum(len(encode(lead + label)) for label in self.labels)
 
-        return ClassifyTask(self.instruction, self.labels, min("", " ", key=tokens))
+        lead = min("", " ", key=tokens)
+        codes = _codes(list(self.labels), lambda word: len(encode(lead + word)) == 1) if self.coded else {}
+        return ClassifyTask(self.instruction, self.labels, lead, codes, coded=self.coded)
+
+    def untaught(self) -> ClassifyTask:
+        return ClassifyTask(self.instruction, self.labels, self.lead)
 
     @property
     def constraint(self) -> OneOf:
@@ -57,10 +74,48 @@ class ClassifyTask(Conversation):
         return list(self.labels)
 
     def canonical(self, answer: str) -> str:
-        label = answer.removeprefix(self.lead)
+        written = answer.removeprefix(self.lead)
+        label = self._of_code.get(written, written)
         if label not in self.labels:
-            raise Unfit(f"'{label}' is none of the labels")
+            raise Unfit(f"'{written}' is none of the labels")
         return label
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
         return {"accuracy": Ratio(float(gold == answer), 1)}
+
+
+def _line(*parts: str) -> str:
+    """A line of the label list: what is written, what it stands for, what it means."""
+    return f"- {': '.join(dict.fromkeys(part for part in parts if part))}"
+
+
+def _codes(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, str]:
+    """A word of one token for each label: itself, the word of it that the fewest labels have, or one or two letters.
+
+    Args:
+        is_token: whether a word is one token.
+
+    Raises:
+        UserError: there are not enough of them.
+    """
+    words = {label: [word for word in re.findall(r"[^\W_]+", label) if is_token(word)] for label in labels}
+    shared = Counter(word for each in words.values() for word in set(each))
+    taken = {label: label for label in labels if is_token(label)}
+    used = set(taken.values())
+    letters = ("".join(each) for size in (1, 2) for each in product(ascii_uppercase, repeat=size))
+    spare = filter(is_token, letters)
+    # Those that have the least choice choose first.
+    for label in sorted(words, key=lambda label: len(words[label])):
+        if label in taken:
+            continue
+        own = [word for word in sorted(words[label], key=lambda word: shared[word]) if word not in used]
+        code = own[0] if own else next((word for word in spare if word not in used), None)
+        if code is None:
+            raise UserError(
+                f"The tokenizer has no {len(labels)} words of one token for the labels.",
+                where="task.codes",
+                fix="Leave task.codes away: labels are then written out.",
+            )
+        taken[label] = code
+        used.add(code)
+    return {label: taken[label] for label in labels}

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Self
 
 from tunewright.tasks.example import Example, Message
+
+WRITTEN_OUT: Mapping[str, str] = MappingProxyType({})
+"""No codes."""
 
 
 class Conversation(ABC):
@@ -14,10 +19,14 @@ class Conversation(ABC):
     Args:
         system: the system prompt.
         lead: what the assistant writes before an answer.
+        codes: for each answer what it writes in its place; empty where answers are written out.
     """
 
-    def __init__(self, system: str, lead: str):
-        self.system, self.lead = system.strip(), lead
+    def __init__(self, system: str, lead: str, codes: Mapping[str, str] = WRITTEN_OUT):
+        self.system, self.lead, self.codes = system.strip(), lead, codes
+
+    def untaught(self) -> Self:
+        return self
 
     @abstractmethod
     def canonical(self, answer: str) -> str: ...
@@ -40,4 +49,4 @@ class Conversation(ABC):
         return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
 
     def written(self, answer: str) -> Message:
-        return Message(role="assistant", content=self.lead + answer)
+        return Message(role="assistant", content=self.lead + self.codes.get(answer, answer))

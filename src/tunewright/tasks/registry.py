@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tunewright.spec.sections import ExtractSpec, GenerateSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
@@ -9,11 +11,11 @@ from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.generate import GenerateTask
 
 
-def task_of(section: TaskSpec, lead: str = "") -> Task:
-    """The task, its answers written behind `lead`."""
+def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] | None = None) -> Task:
+    """The task, its answers written behind `lead`, and by `codes` where it has any."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "a spec is anchored before it is used"
         return ExtractTask(section.instruction, section.record, lead, section.window)
     if isinstance(section, GenerateSpec):
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
-    return ClassifyTask(section.instruction, section.labels, lead)
+    return ClassifyTask(section.instruction, section.labels, lead, codes or {}, coded=section.codes)
