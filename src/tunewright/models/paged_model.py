@@ -26,6 +26,9 @@ _PASS = 256
 """Tokens of a pass. More are hardly read any faster, and everybody in a pass waits for its end."""
 _LEAST = 2
 """Tokens of a sequence in a pass."""
+_STEP = 8
+"""Passes are filled up to multiples of so many tokens: for each length it ever met, the plug-in keeps about a megabyte
+of code and room for good."""
 _MEMORY = 256 * 2**20
 """Bytes for keys and values, if the context does not need more."""
 _ADAPTERS = 4
@@ -156,7 +159,8 @@ class _Reader:
         size = sizes[names[0]][1]
         bytes_a_block = sum(int(np.prod(sizes[name])) * ports[name].element_type.size for name in names)
         count = max(_MEMORY // bytes_a_block, _CONTEXTS * -(-context // size))
-        tensors = {name: self._tensor(ports[name].element_type, [count, *sizes[name]]) for name in names}
+        # The last block is that of tokens that only fill up a pass.
+        tensors = {name: self._tensor(ports[name].element_type, [count + 1, *sizes[name]]) for name in names}
         for name, tensor in tensors.items():
             self._request.set_tensor(name, tensor)
         caches = [tensor.data for tensor in tensors.values()]
@@ -165,7 +169,7 @@ class _Reader:
             for cache in caches:
                 cache[target] = cache[source]
 
-        self._pool = BlockPool(count, size, copy)
+        self._pool, self._filling = BlockPool(count, size, copy), count
 
     def ask(self, asks: Sequence[_Ask]) -> None:
         """Take sequences on."""
@@ -262,8 +266,8 @@ class _Reader:
             self._request.set_tensor(UP.format(name), self._tensor(whole.up[name], shared_memory=True))
         self._columns = whole  # the graph reads its arrays where they are
 
-    def _shares(self, rows: Sequence[tuple[_Ask, int]]) -> npt.NDArray[np.float32]:
-        """What each token takes of the adapters' columns, which are set anew where one is missing."""
+    def _shares(self, rows: Sequence[tuple[_Ask, int]], tokens: int) -> npt.NDArray[np.float32]:
+        """What each of a pass's tokens takes of the adapters' columns, which are set anew where one is missing."""
         needed = list(dict.fromkeys(ask.adapter for ask, _ in rows if ask.adapter))
         missing = [adapter for adapter in needed if adapter not in self._places]
         if missing or self._width != self._set_width:
@@ -271,7 +275,7 @@ class _Reader:
             for place, adapter in zip(idle, missing, strict=False):
                 self._places[place] = adapter
             self._set_places()
-        shares = np.zeros((sum(count for _, count in rows), _ADAPTERS * self._set_width), np.float32)
+        shares = np.zeros((tokens, _ADAPTERS * self._set_width), np.float32)
         start = 0
         for ask, count in rows:
             if ask.adapter:
@@ -281,32 +285,7 @@ class _Reader:
         return shares
 
     def _read(self, rows: Sequence[tuple[_Ask, int]]) -> None:
-        ids: list[int] = []
-        positions: list[int] = []
-        blocks: list[int] = []
-        begins, block_begins, wanted = [0], [0], []
-        for ask, count in rows:
-            known = ask.chain.known
-            ids += ask.ids[known : known + count]
-            positions += range(known, known + count)
-            blocks += [block.index for block in ask.chain.blocks]
-            begins.append(len(ids))
-            block_begins.append(len(blocks))
-            if count == ask.left:
-                wanted.append(len(ids) - 1)
-        inputs = {
-            "input_ids": np.array(ids, np.int64),
-            "position_ids": np.array(positions, np.int64),
-            "past_lens": np.array([ask.chain.known for ask, _ in rows], np.int32),
-            "subsequence_begins": np.array(begins, np.int32),
-            "block_indices": np.array(blocks, np.int32),
-            "block_indices_begins": np.array(block_begins, np.int32),
-            "max_context_len": np.array(max(ask.chain.known + count for ask, count in rows), np.int32),
-            "wanted": np.array([*wanted, 0, 0][: max(len(wanted), _LEAST)], np.int64),
-        }
-        if self._sizes:
-            inputs[SHARE] = self._shares(rows)
-        for name, value in inputs.items():
+        for name, value in self._inputs(rows).items():
             self._request.set_tensor(name, self._tensor(value))
         self._request.infer()
         logits = iter(self._request.get_output_tensor(0).data)
@@ -318,6 +297,44 @@ class _Reader:
                 ask.logits = np.array(next(logits))
                 done.append(ask)
         self._end(done)
+
+    def _inputs(self, rows: Sequence[tuple[_Ask, int]]) -> dict[str, npt.NDArray[Any]]:
+        """Those of the graph for a pass, by name; filled up by a sequence that nobody asked for."""
+        ids: list[int] = []
+        positions: list[int] = []
+        blocks: list[int] = []
+        begins, block_begins, wanted = [0], [0], []
+        past = [ask.chain.known for ask, _ in rows]
+        for ask, count in rows:
+            known = ask.chain.known
+            ids += ask.ids[known : known + count]
+            positions += range(known, known + count)
+            blocks += [block.index for block in ask.chain.blocks]
+            begins.append(len(ids))
+            block_begins.append(len(blocks))
+            if count == ask.left:
+                wanted.append(len(ids) - 1)
+        if missing := -len(ids) % _STEP:
+            ids += [0] * missing
+            positions += range(missing)
+            past.append(0)
+            blocks.append(self._filling)
+            begins.append(len(ids))
+            block_begins.append(len(blocks))
+        wanted += [0] * (max(_LEAST, 1 << (len(wanted) - 1).bit_length()) - len(wanted))
+        inputs: dict[str, npt.NDArray[Any]] = {
+            "input_ids": np.array(ids, np.int64),
+            "position_ids": np.array(positions, np.int64),
+            "past_lens": np.array(past, np.int32),
+            "subsequence_begins": np.array(begins, np.int32),
+            "block_indices": np.array(blocks, np.int32),
+            "block_indices_begins": np.array(block_begins, np.int32),
+            "max_context_len": np.array(max(ask.chain.known + count for ask, count in rows), np.int32),
+            "wanted": np.array(wanted, np.int64),
+        }
+        if self._sizes:
+            inputs[SHARE] = self._shares(rows, len(ids))
+        return inputs
 
 
 def _sizes(compiled: Any, shape: Shape) -> dict[str, tuple[int, int]]:
