@@ -60,8 +60,7 @@ EXTRA_OF = {
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
-    "openvino": ("openvino",),
-    "serve": ("onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
+    "serve": ("openvino", "onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }
 """The modules that come with each extra."""
 

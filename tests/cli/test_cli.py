@@ -20,7 +20,7 @@ from tunewright.version import __version__
 
 ENTRY = "from tunewright.cli import main; main()"
 VERBS = ("check", "split", "train", "export", "evaluate", "serve", "run")
-HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "huggingface_hub")
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "openvino", "huggingface_hub")
 
 
 @dataclass(frozen=True)

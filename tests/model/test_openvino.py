@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tests.model.conftest import ShortRun
 from tunewright.data import load_dataset
 from tunewright.export.bundle import load_bundle
-from tunewright.export.openvino import build_openvino
+from tunewright.export.onnx import build_onnx
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
@@ -27,10 +27,10 @@ def test_int8_in_openvino_is_as_close_to_the_merged_weights_as_in_onnx_runtime(
     """By the Kullback-Leibler divergence of the next token's distribution behind sixteen prompts."""
     exported = short_run.latest("export")
     bundle = load_bundle(exported / "bundle")
-    build_openvino(exported / "merged", tmp_path / "openvino", "int8")
+    build_onnx(exported / "merged", tmp_path / "onnx", "int8")
     merged = TorchNextToken(load_torch_model(exported / "merged"))
-    openvino = PagedNextToken(tmp_path / "openvino", context=bundle.info.context)
-    onnx = OrtNextToken(exported / "bundle" / "onnx", context=bundle.info.context)
+    openvino = PagedNextToken(exported / "bundle" / "openvino", context=bundle.info.context)
+    onnx = OrtNextToken(tmp_path / "onnx", context=bundle.info.context)
     asked = bundle.language_model(openvino)
     examples = next(iter(load_dataset(short_run.latest("split")).test.values()))[:16]
     divergences = []

@@ -57,7 +57,7 @@ def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> No
     assert short_run.report["verdict"]["decision"] in html
 
 
-def test_onnx_and_the_server_answer_alike(short_run: ShortRun) -> None:
+def test_the_exported_model_and_the_server_answer_alike(short_run: ShortRun) -> None:
     served = {r["id"]: r for r in read_jsonl(short_run.latest("parity") / "answers" / "served.jsonl")}
     for record in read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl"):
         assert served[record["id"]]["answer"] == record["answer"]
@@ -164,7 +164,8 @@ def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun)
         key: value for key, value in parity.items() if key not in ("request", "reply")
     }
     assert (bundle / "README.md").read_text("utf-8").startswith("---\n")
-    assert (bundle / "onnx" / "model.onnx.data").samefile(exported / "onnx" / "model.onnx.data")
+    weights = Path("openvino") / "model.safetensors"
+    assert (bundle / weights).samefile(exported / weights)
 
 
 def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun) -> None:
@@ -267,7 +268,7 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
 
 def test_a_changed_chat_template_is_not_served(short_run: ShortRun, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    shutil.copytree(short_run.latest("export") / "bundle", bundle, ignore=shutil.ignore_patterns("onnx"))
+    shutil.copytree(short_run.latest("export") / "bundle", bundle, ignore=shutil.ignore_patterns("openvino"))
     template = bundle / "chat_template.jinja"
     template.write_text(template.read_text("utf-8") + "\n", "utf-8")
     done = tunewright("serve", str(bundle))

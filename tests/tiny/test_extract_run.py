@@ -26,9 +26,9 @@ from tunewright.tasks import task_of
 def run(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
-    """The invoice example, run in small, served with OpenVINO."""
+    """The invoice example, run in small, served with ONNX Runtime."""
     folder = tmp_path_factory.mktemp("extract")
-    changes = ("data.validation_fraction=0.03", "export.runtime=openvino")
+    changes = ("data.validation_fraction=0.03", "export.runtime=onnxruntime")
     return run_example("invoices", make_tiny_model("llama3")[1], folder, *changes)
 
 

@@ -10,6 +10,7 @@ from tunewright.artifacts import read_manifest
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.table import arm_rows
 from tunewright.models.catalogue import catalogue
+from tunewright.models.runtime import runtime_in
 from tunewright.page import render
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -33,6 +34,7 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
         **data,
         "spec": spec,
         "task": task_of(spec.task),
+        "runtime": runtime_in(inputs["export"] / "bundle"),
         "front": _front(spec, data),
         "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
         "short": [each for each in data["details"]["slices"] if each["falls_short"]],

@@ -64,7 +64,7 @@ def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
 
 def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
                      answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
-    from tunewright.models.runtime import load_runtime
+    from tunewright.models.runtime import load_runtime, runtime_in
     from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries, weights_type
 
     quiet_libraries()
@@ -92,7 +92,8 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
     context = _context(spec, base, tokenizer, tests, longest)
-    ask(EXPORTED, load_runtime(spec.export.runtime, inputs["export"] / "bundle", context=context))
+    bundle = inputs["export"] / "bundle"
+    ask(EXPORTED, load_runtime(runtime_in(bundle), bundle, context=context))
 
 
 def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],

@@ -15,7 +15,7 @@ from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
-from tunewright.models.runtime import Runtime, RuntimeName, load_runtime
+from tunewright.models.runtime import Runtime, RuntimeName, load_runtime, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.spec import Spec
@@ -35,7 +35,7 @@ class BundleInfo(BaseModel):
     schema_version: int = 1
     name: str
     base_model: str
-    runtime: RuntimeName = "onnxruntime"
+    runtime: RuntimeName
     """What its weights are for; see `tunewright.models.runtime`."""
     precision: str
     task: TaskSpec
@@ -103,7 +103,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model_name,
-        runtime=spec.export.runtime,
+        runtime=runtime_in(folder),
         precision=spec.export.weights,
         task=spec.task,
         longest_answer=longest,

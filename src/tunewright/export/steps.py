@@ -17,7 +17,7 @@ from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.resolve import LocalModel, resolve
-from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime, runtime_in
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -30,7 +30,6 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     base = resolve(spec.model, spec.folder)
     say("  merging the adapter")
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
-    say(f"  building {spec.export.weights} weights for {spec.export.runtime}")
     folder = output.path / "bundle"
     build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
     info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
@@ -50,8 +49,11 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
         adapter: peft's folder.
         merged: base and adapter as one, in 16 bits.
     """
-    weights = folder / FOLDERS[spec.export.runtime]
-    match spec.export.runtime:
+    wanted = spec.export.runtime
+    runtime = best_runtime(base.folder) if wanted == "auto" else wanted
+    say(f"  building {spec.export.weights} weights for {runtime}")
+    weights = folder / FOLDERS[runtime]
+    match runtime:
         case "onnxruntime":
             build_onnx(merged, weights, spec.export.precision)
         case "openvino":
@@ -66,14 +68,14 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
             shutil.copytree(adapter, folder / ADAPTER_FOLDER)
 
 
-def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
     """What is deployed: the exported bundle with the threshold, the parity proof and the model card.
 
     The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
     who changes it here changes nothing there.
     """
     exported = inputs["export"] / "bundle"
-    weights = FOLDERS[spec.export.runtime]
+    weights = FOLDERS[runtime_in(exported)]
     shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns(weights, "README.md"), dirs_exist_ok=True)
     link_weights(exported / weights, output.path / weights)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]

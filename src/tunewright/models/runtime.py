@@ -3,6 +3,8 @@ the adapter merged or beside its base."""
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.following import WritingModel
+from tunewright.models.paged_graph import MODEL_TYPES
 
 RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
 
@@ -20,6 +23,22 @@ FOLDERS: dict[RuntimeName, str] = {
 """Where a bundle has its weights."""
 ADAPTER_FOLDER = "adapter"
 """Where it has an adapter that is not merged into them."""
+_X86 = ("x86_64", "AMD64")
+
+
+def best_runtime(model: Path) -> RuntimeName:
+    """What a model is served fastest with on this machine's processor."""
+    known = json.loads((model / "config.json").read_text("utf-8"))["model_type"] in MODEL_TYPES
+    return "openvino" if known and platform.machine() in _X86 else "onnxruntime"
+
+
+def runtime_in(folder: Path) -> RuntimeName:
+    """What the weights in the folder of a bundle are for."""
+    beside = (folder / ADAPTER_FOLDER).is_dir()
+    return next(
+        name for name, weights in FOLDERS.items()
+        if (folder / weights).is_dir() and name.endswith("-lora") == beside
+    )  # fmt: skip
 
 
 class AtOnce(Protocol):

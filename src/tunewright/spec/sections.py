@@ -201,9 +201,10 @@ class EvaluateSpec(Section):
 
 
 class ExportSpec(Section):
-    runtime: Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"] = "onnxruntime"
+    runtime: Literal["auto", "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"] = "auto"
     """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \
-vLLM, many at once on a GPU. With -lora the adapter stays beside its base, and one OpenVINO server has many of them."""
+vLLM, many at once on a GPU. With -lora the adapter stays beside its base, and one OpenVINO server has many of them. \
+auto: OpenVINO, where it knows the model and the processor is an x86; else ONNX Runtime."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
     """Precision of the served weights. int4 loses too much below about 1 B parameters. vLLM takes 16 bits whatever \
 stands here."""
