@@ -236,6 +236,6 @@ def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], 
     with pytest.raises(UserError, match="weights and chat template must be the same"):
         add_adapter(store, other)
     assert "else" not in AdapterStore(store).names()
-    for name in ("base", "../up", ""):
+    for name in ("base", AdapterStore(store).base.name, "../up", ""):
         with pytest.raises(UserError):
-            add_adapter(store, make_bundle("shop", 9), name or "/")
+            add_adapter(store, make_bundle("shop", 9), name)

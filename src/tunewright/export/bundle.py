@@ -109,7 +109,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         longest_answer=longest,
         answer_lead=task.lead,
         answer_codes=dict(task.codes),
-        version=sha256_tree(folder)[0][:_VERSION],
+        version=version_of(folder),
         context=spec.train.max_length + room_for(task.constraint, longest),
         template_sha256=base.template.sha256,
     )
@@ -118,6 +118,11 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
     write_info(folder, info)
     return info
+
+
+def version_of(weights: Path) -> str:
+    """What tells the weights in a folder from others."""
+    return sha256_tree(weights)[0][:_VERSION]
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:

@@ -1,6 +1,6 @@
 """A folder of adapters beside one base: added, replaced, rolled back and taken away while a server reads it.
 
-    FOLDER/base/           weights, tokenizer, chat template and base.json, of the first bundle that was added
+    FOLDER/base/           a bundle without adapter that writes any text; its weights are the first added bundle's
     FOLDER/NAME/3/         a bundle without weights, never changed once it is there
     FOLDER/NAME/current    the number of the one that is served
 
@@ -16,28 +16,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
+from tunewright.export.bundle import BundleInfo, load_bundle, read_info, version_of, write_info
 from tunewright.models.runtime import FOLDERS
 from tunewright.processes import sole_writer
 from tunewright.serve.keys import NAME
+from tunewright.spec.sections import GenerateSpec
 
 BASE = "base"
-_BASE_FILE = "base.json"
 _CURRENT = "current"
 _WEIGHTS = FOLDERS["openvino-lora"]
-
-
-class BaseInfo(BaseModel):
-    """`base.json`."""
-
-    name: str
-    precision: str
-    weights_sha256: str
-    template_sha256: str
+_CONTEXT = 4096
+"""Tokens of the longest request to a folder of adapters."""
+_LONGEST = 1024
+"""Tokens that the base writes at most."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class AdapterStore:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            self.base = BaseInfo.model_validate_json((folder / BASE / _BASE_FILE).read_text("utf-8"))
+            self.base = read_info(folder / BASE)
         except FileNotFoundError:
             raise UserError("This is no folder of adapters.", where=folder,
                             fix=f"Begin one: tunewright adapters add {folder} BUNDLE") from None  # fmt: skip
@@ -120,28 +113,22 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         UserError: the bundle is none, has its adapter merged, or another base than the folder's.
     """
     info = load_bundle(bundle).info
-    name = name or info.name
+    name = info.name if name is None else name
     if info.runtime != "openvino-lora":
         raise UserError(f"A bundle for {info.runtime} can't share its base with others.", where=bundle,
                         fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
-    if not re.fullmatch(NAME, name) or name == BASE:
+    if not re.fullmatch(NAME, name) or name in (BASE, info.base_model):
         raise UserError(f"An adapter can't be called '{name}'.",
-                        fix="A name has up to 60 letters, digits, '_', '.' and '-', and is not 'base'.")  # fmt: skip
+                        fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is neither '{BASE}' nor the "
+                        "base model's.")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        found = BaseInfo(
-            name=info.base_model,
-            precision=info.precision,
-            weights_sha256=sha256_tree(bundle / _WEIGHTS)[0],
-            template_sha256=info.template_sha256,
-        )
         if not (folder / BASE).exists():
-            _begin(folder / BASE, bundle, found)
-        elif (known := AdapterStore(folder).base) != found:
+            _begin(folder / BASE, bundle, info)
+        elif (known := _identity(AdapterStore(folder).base)) != (found := _identity(_base_of(bundle, info))):
             raise UserError(
-                f"The bundle's base is {found.name} in {found.precision}, the folder's {known.name} in "
-                f"{known.precision}; weights and chat template must be the same.", where=folder,
-                fix="Give it a folder of its own.",
+                f"The bundle's base is {found[0]} in {found[1]}, the folder's {known[0]} in {known[1]}; weights and "
+                "chat template must be the same.", where=folder, fix="Give it a folder of its own.",
             )  # fmt: skip
         home = folder / name
         home.mkdir(exist_ok=True)
@@ -154,14 +141,29 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
     return Version(name, number, home / str(number))
 
 
-def _begin(base: Path, bundle: Path, info: BaseInfo) -> None:
+def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
     fresh = base.with_name(f".{base.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(bundle / _WEIGHTS, fresh / _WEIGHTS)
     for file in ("tokenizer.json", "chat_template.jinja"):
         shutil.copy(bundle / file, fresh / file)
-    write_json(fresh / _BASE_FILE, info.model_dump())
+    save_calibration(UNCALIBRATED, fresh)
+    write_info(fresh, _base_of(bundle, info))
     fresh.rename(base)
+
+
+def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
+    """A bundle's base, as a model that writes any text."""
+    return BundleInfo(
+        name=info.base_model, base_model=info.base_model, runtime="openvino", precision=info.precision,
+        task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST), longest_answer=_LONGEST,
+        answer_lead="", version=version_of(bundle / _WEIGHTS), context=_CONTEXT, template_sha256=info.template_sha256,
+    )  # fmt: skip
+
+
+def _identity(base: BundleInfo) -> tuple[str, str, str, str]:
+    """What two bundles' bases must have in common."""
+    return base.name, base.precision, base.version, base.template_sha256
 
 
 def _write_current(home: Path, number: int) -> None:

@@ -9,26 +9,17 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
-from tunewright.errors import UserError
-from tunewright.evaluate.calibration import UNCALIBRATED
 from tunewright.evaluate.predictors import Pieces, Terms
-from tunewright.export.bundle import Bundle, BundleInfo, load_bundle
+from tunewright.export.bundle import load_bundle
 from tunewright.models.adapter import load_adapter
-from tunewright.models.chat import ChatTemplate
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
-from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serve.adapters import BASE, AdapterStore, Version
 from tunewright.serve.engine import Engine
-from tunewright.spec.sections import GenerateSpec
-from tunewright.tasks import Message, task_of
+from tunewright.tasks import Message
 
 _MEMORY = 512 * 2**20
 """Bytes of adapters that are kept loaded; the longest unused go first."""
-_CONTEXT = 4096
-"""Tokens of the longest request to a folder of adapters."""
-_LONGEST = 1024
-"""Tokens that the base writes at most."""
 
 
 class UnknownModel(KeyError):
@@ -94,11 +85,12 @@ class Adapters:
 
     def __init__(self, store: AdapterStore, threads: int | None = None):
         self._store = store
-        base = store.folder / BASE
-        self._tokenizer = TextTokenizer(base)
-        self._model = PagedNextToken(base / FOLDERS["openvino-lora"], context=_CONTEXT, threads=threads, adapted=True)
-        self.label, self.precision = store.base.name, store.base.precision
-        self._base = _base_engine(store, self._tokenizer, self._model)
+        base = load_bundle(store.folder / BASE)
+        weights = base.folder / FOLDERS[base.info.runtime]
+        self._tokenizer = base.tokenizer
+        self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapted=True)
+        self.label, self.precision = base.info.name, base.info.precision
+        self._base = BaseEngine(base, self._model)
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
         """Engines by name and version with the bytes of their adapters, the longest unused first."""
@@ -126,7 +118,9 @@ class Adapters:
         """Load a version outside the lock: others are answered meanwhile."""
         try:
             bundle = load_bundle(version.folder, self._tokenizer)
-            shorter = bundle.info.model_copy(update={"context": min(bundle.info.context, _CONTEXT)})
+            shorter = bundle.info.model_copy(
+                update={"context": min(bundle.info.context, self._base.bundle.info.context)}
+            )
             bundle = replace(bundle, info=shorter)
             adapter = load_adapter(version.folder / ADAPTER_FOLDER)
             found.set_result((Engine(bundle, self._model.with_adapter(adapter)), adapter.nbytes))
@@ -151,18 +145,3 @@ class BaseEngine(Engine):
         """As `stream`, of a conversation."""
         prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)
         return self._pieces(self._fitting([prompt]), terms)
-
-
-def _base_engine(store: AdapterStore, tokenizer: TextTokenizer, model: PagedNextToken) -> BaseEngine:
-    folder = store.folder / BASE
-    template = ChatTemplate((folder / "chat_template.jinja").read_text("utf-8"), str(folder))
-    if template.sha256 != store.base.template_sha256:
-        raise UserError("The chat template is not the one the adapters were trained with.", where=folder,
-                        fix="Restore the file, or add the adapters to a new folder.")  # fmt: skip
-    task = GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST)
-    info = BundleInfo(
-        name=store.base.name, base_model=store.base.name, runtime="openvino-lora", precision=store.base.precision,
-        task=task, longest_answer=_LONGEST, answer_lead="", version=store.base.weights_sha256, context=_CONTEXT,
-        template_sha256=template.sha256,
-    )  # fmt: skip
-    return BaseEngine(Bundle(folder, info, task_of(task), template, tokenizer, UNCALIBRATED), model)
