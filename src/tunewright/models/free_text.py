@@ -65,10 +65,11 @@ class TextWriter:
         Args:
             logits: of the token behind `ids`, [vocabulary].
         """
-        among = logits.astype(np.float64)
+        among = logits.copy()
         among[self._rules.silent] = -np.inf
         best = int(among.argmax())
-        self.take(best, -float(np.log(np.exp(among - among[best]).sum())))
+        among -= among[best]
+        self.take(best, -float(np.log(np.exp(among, out=among).sum(dtype=np.float64))))
 
     def take(self, token: int, log_probability: float) -> None:
         """Go on with a token."""

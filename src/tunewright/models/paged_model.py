@@ -8,6 +8,7 @@ sequence at least two are read in a pass, be the first of them in memory already
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ _LEAST = 2
 _STEP = 8
 """Passes are filled up to multiples of so many tokens: for each length it ever met, the plug-in keeps about a megabyte
 of code and room for good."""
+_PATIENCE = 0.005
+"""Seconds that a pass waits for those who are likely to ask on."""
 _MEMORY = 256 * 2**20
 """Bytes for keys and values, if the context does not need more."""
 _ADAPTERS = 4
@@ -47,6 +50,8 @@ class _Ask:
 
     ids: list[int]
     adapter: Adapter | None
+    writes: bool
+    """Whether whoever asks is likely to ask for the next token soon."""
     chain: Chain = field(default_factory=Chain)
     begun: bool = False
     answered: Event = field(default_factory=Event)
@@ -90,14 +95,16 @@ class PagedNextToken:
         ValueError: the sequence is longer than the context.
         RuntimeError: the model failed, or was closed.
         """
-        (logits,) = self.many([ids], adapter)
+        (logits,) = self._of([_Ask(list(ids), adapter, writes=True)])
         return logits
 
     def many(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None = None) -> list[npt.NDArray[np.float32]]:
         """Of several sequences, in common passes; raises what a call raises."""
-        if (longest := max(map(len, sequences))) > self._context:
+        return self._of([_Ask(list(ids), adapter, writes=False) for ids in sequences])
+
+    def _of(self, asks: Sequence[_Ask]) -> list[npt.NDArray[np.float32]]:
+        if (longest := max(len(ask.ids) for ask in asks)) > self._context:
             raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
-        asks = [_Ask(list(ids), adapter) for ids in sequences]
         self._ask(asks)
         return [_answer(ask) for ask in asks]
 
@@ -148,6 +155,8 @@ class _Reader:
         if adapted:
             self._set_places()
         self._asks: list[_Ask] = []
+        self._writers = 0
+        """Askers that were answered in the last pass and are likely to ask on."""
         self._wake = Condition()
         self._closed = False
 
@@ -196,8 +205,7 @@ class _Reader:
         """Read until it is closed."""
         while True:
             with self._wake:
-                while not self._asks and not self._closed:
-                    self._wake.wait()
+                self._await()
                 waiting = list(self._asks)
                 if self._closed:
                     self._end(waiting, RuntimeError("it is closed"))
@@ -207,10 +215,22 @@ class _Reader:
             except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
                 self._end(waiting, error)
 
+    def _await(self) -> None:
+        """Wait until there is something to be read, and a moment for those who write: all in one pass they are read
+        sooner than one half after the other."""
+        while not self._asks and not self._closed:
+            self._wake.wait()
+        until = time.monotonic() + _PATIENCE
+        while sum(ask.writes for ask in self._asks) < self._writers and not self._closed:
+            self._begin(self._asks)
+            if sum(ask.left for ask in self._asks) >= _PASS or not self._wake.wait(until - time.monotonic()):
+                return
+
     def _end(self, asks: Sequence[_Ask], error: Exception | None = None) -> None:
         for ask in asks:
             self._pool.release(ask.chain, ask.ids)
             ask.error = error
+        self._writers = sum(ask.writes for ask in asks)
         with self._wake:
             self._asks = [ask for ask in self._asks if ask not in asks]
         for ask in asks:
@@ -219,10 +239,7 @@ class _Reader:
     def _compose(self, waiting: Sequence[_Ask]) -> list[tuple[_Ask, int]]:
         """The next pass: sequences, and how many tokens of each are read. The oldest is never left out; of the others
         those come first that are soonest done, so that nobody waits behind a long one."""
-        for ask in waiting:
-            if not ask.begun:
-                ask.chain = self._pool.find(ask.ids, len(ask.ids) - _LEAST, self._root(ask.adapter))
-                ask.begun = True
+        self._begin(waiting)
         first, *others = waiting
         rows: list[tuple[_Ask, int]] = []
         room, most = _PASS, _PASS if not others else _PASS // 2
@@ -245,6 +262,13 @@ class _Reader:
                 ask.begun = False
             return self._compose([first])
         return rows
+
+    def _begin(self, asks: Sequence[_Ask]) -> None:
+        """Find what of new sequences is in memory."""
+        for ask in asks:
+            if not ask.begun:
+                ask.chain = self._pool.find(ask.ids, len(ask.ids) - _LEAST, self._root(ask.adapter))
+                ask.begun = True
 
     def _root(self, adapter: Adapter | None) -> int:
         if adapter is None:
