@@ -238,13 +238,13 @@ class _Reader:
 
     def _compose(self, waiting: Sequence[_Ask]) -> list[tuple[_Ask, int]]:
         """The next pass: sequences, and how many tokens of each are read. The oldest is never left out; of the others
-        those come first that are soonest done, so that nobody waits behind a long one."""
+        those come first that are done in the fewest passes, so that nobody waits behind a long one."""
         self._begin(waiting)
         first, *others = waiting
         rows: list[tuple[_Ask, int]] = []
         room, most = _PASS, _PASS if not others else _PASS // 2
         adapters = self._together(waiting)
-        for ask in (first, *sorted(others, key=lambda ask: ask.left)):
+        for ask in (first, *sorted(others, key=lambda ask: ask.left // (_PASS // 2))):
             if ask.adapter and ask.adapter not in adapters:
                 continue
             count = min(ask.left, most, max(room, _LEAST))
