@@ -123,7 +123,7 @@ def main(seconds: float, options: dict[str, str]) -> None:
     quiet_libraries()
     HOME.mkdir(parents=True, exist_ok=True)
     task: dict[str, Any] = {"kind": "generate", "instruction": "Answer the customer.", "max_tokens": MOST}
-    changes = [f"task={json.dumps(task)}", "name=base", "export.runtime=openvino"]
+    changes = [f"task={json.dumps(task)}", "name=base", "export.runtime=openvino", "train.loss=tokens"]
     spec = tw.load_spec(project("banking77", final=True, twice=False), changes)
     asked = prompts()
 

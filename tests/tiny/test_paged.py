@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from tunewright.export.openvino import _tensors, build_openvino
 from tunewright.export.rotation import Rotation
+from tunewright.models import paged_model
 from tunewright.models.paged_graph import CONFIG, WEIGHTS
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
@@ -85,6 +86,32 @@ def test_openvino_says_the_same_whoever_else_asks(paged: Callable[[str], PagedNe
     assert (others[0] == expected).all()
     assert all((one == other).all() for one, other in zip(alone, others[1:], strict=True))
     assert (first.result() == model([*long[:400], *system])).all()
+
+
+def test_an_answer_grows_the_same_whoever_else_asks(
+    paged: Callable[[str], PagedNextToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, with memory that is given away meanwhile, and beside the same tokens asked for as a whole."""
+    monkeypatch.setattr(paged_model, "_MEMORY", 0)
+    model = paged("int8")
+
+    def write(number: int) -> tuple[list[int], list[np.ndarray]]:
+        """Sixty tokens, some of them several at a time, as a grammar gives them."""
+        prompt, said, seen = list(range(2, 50 + 5 * number)), list[int](), list[np.ndarray]()
+        behind = model.begin(prompt)
+        while len(said) < 60:
+            seen.append(behind(said))
+            said += [int(seen[-1].argmax()), 7, 8][: 3 if len(said) % 9 == number % 9 else 1]
+            model([*prompt, *said])
+        return said, seen
+
+    alone = [write(number) for number in range(12)]
+    model([3] * 500)
+    with ThreadPoolExecutor(12) as askers:
+        together = list(askers.map(write, range(12)))
+    for (said, seen), (also_said, also_seen) in zip(alone, together, strict=True):
+        assert said == also_said
+        assert all(np.array_equal(one, other) for one, other in zip(seen, also_seen, strict=True))
 
 
 def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToken]) -> None:

@@ -2,8 +2,10 @@
 
 Whoever asks gives a whole sequence of tokens and waits for the logits behind it. A thread of its own packs what is new
 of all sequences into passes. The same sequence gets the same logits to the last bit, whoever else asks and whatever was
-asked before: sums over a row don't depend on the other rows. One token alone would be read by another kernel, so of a
-sequence at least two are read in a pass, be the first of them in memory already.
+asked before: sums over a row don't depend on the other rows. One token alone is read by another kernel than several, a
+little otherwise. So what is given as a whole is read at least two tokens at a time, be the first of them in memory
+already; only an answer that grows token by token is read so, and is remembered apart: a token that is read alone stands
+as ~token in a sequence.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any
@@ -49,8 +52,9 @@ class _Ask:
     """A sequence whose logits somebody waits for."""
 
     ids: list[int]
+    """Its tokens; ~token where one is read alone."""
     adapter: Adapter | None
-    writes: bool
+    writes: bool = False
     """Whether whoever asks is likely to ask for the next token soon."""
     chain: Chain = field(default_factory=Chain)
     begun: bool = False
@@ -62,6 +66,17 @@ class _Ask:
     def left(self) -> int:
         """Tokens that are to be read."""
         return len(self.ids) - self.chain.known
+
+    @property
+    def together(self) -> int:
+        """How many of them can be read in one pass."""
+        following = islice(self.ids, self.chain.known, None)
+        return sum(1 for _ in takewhile(lambda token: token >= 0, following)) or 1
+
+    @property
+    def halved(self) -> bool:
+        """Whether one token would be read alone that must not be."""
+        return self.together < _LEAST and self.ids[self.chain.known] >= 0
 
 
 class PagedNextToken:
@@ -95,18 +110,43 @@ class PagedNextToken:
         ValueError: the sequence is longer than the context.
         RuntimeError: the model failed, or was closed.
         """
-        (logits,) = self._of([_Ask(list(ids), adapter, writes=True)])
+        (logits,) = self.many([ids], adapter)
         return logits
+
+    def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> Growing:
+        """For an answer that is written behind a prompt."""
+        return Growing(self, prompt, adapter)
 
     def many(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None = None) -> list[npt.NDArray[np.float32]]:
         """Of several sequences, in common passes; raises what a call raises."""
-        return self._of([_Ask(list(ids), adapter, writes=False) for ids in sequences])
+        return self.answered([_Ask(list(ids), adapter) for ids in sequences])
 
-    def _of(self, asks: Sequence[_Ask]) -> list[npt.NDArray[np.float32]]:
+    def answered(self, asks: Sequence[_Ask]) -> list[npt.NDArray[np.float32]]:
+        """The logits that are asked for; for `Growing` and the methods above."""
         if (longest := max(len(ask.ids) for ask in asks)) > self._context:
             raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
         self._ask(asks)
         return [_answer(ask) for ask in asks]
+
+
+class Growing:
+    """An answer as it is written: the logits behind it, each time it is longer; raises what `PagedNextToken` raises."""
+
+    def __init__(self, model: PagedNextToken, prompt: Sequence[int], adapter: Adapter | None):
+        self._model, self._adapter = model, adapter
+        self._ids = list(prompt)
+        self._known = 0
+        self._begun = False
+
+    def __call__(self, written: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Args:
+        written: all its tokens so far.
+        """
+        fresh = written[self._known :]
+        self._ids += [~fresh[0]] if self._begun and len(fresh) == 1 else fresh
+        self._known, self._begun = len(written), True
+        (logits,) = self._model.answered([_Ask(list(self._ids), self._adapter, writes=True)])
+        return logits
 
 
 class Adapted:
@@ -122,6 +162,9 @@ class Adapted:
 
     def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         return self._model.many(sequences, self._adapter)
+
+    def begin(self, prompt: Sequence[int]) -> Growing:
+        return self._model.begin(prompt, self._adapter)
 
 
 def _answer(ask: _Ask) -> npt.NDArray[np.float32]:
@@ -156,7 +199,7 @@ class _Reader:
             self._set_places()
         self._asks: list[_Ask] = []
         self._writers = 0
-        """Askers that were answered in the last pass and are likely to ask on."""
+        """Askers that write: those who wait since the last pass, and those who were answered and may ask on."""
         self._wake = Condition()
         self._closed = False
 
@@ -230,8 +273,8 @@ class _Reader:
         for ask in asks:
             self._pool.release(ask.chain, ask.ids)
             ask.error = error
-        self._writers = sum(ask.writes for ask in asks)
         with self._wake:
+            self._writers = sum(ask.writes for ask in self._asks)
             self._asks = [ask for ask in self._asks if ask not in asks]
         for ask in asks:
             ask.answered.set()
@@ -247,8 +290,9 @@ class _Reader:
         for ask in (first, *sorted(others, key=lambda ask: ask.left // (_PASS // 2))):
             if ask.adapter and ask.adapter not in adapters:
                 continue
-            count = min(ask.left, most, max(room, _LEAST))
-            if ask.left - count == 1:  # what is left must be enough for a pass
+            together = ask.together
+            count = min(together, most, max(room, _LEAST))
+            if together - count == 1:  # what is left must be enough for a pass
                 count += 1
             if self._pool.grow(ask.chain, ask.chain.known + count):
                 rows.append((ask, count))
@@ -267,7 +311,10 @@ class _Reader:
         """Find what of new sequences is in memory."""
         for ask in asks:
             if not ask.begun:
-                ask.chain = self._pool.find(ask.ids, len(ask.ids) - _LEAST, self._root(ask.adapter))
+                least = 1 if ask.ids[-1] < 0 else _LEAST
+                ask.chain = self._pool.find(ask.ids, len(ask.ids) - least, self._root(ask.adapter))
+                if ask.halved and ask.chain.known:  # a part of what belongs together was given away
+                    ask.chain.known -= 1
                 ask.begun = True
 
     def _root(self, adapter: Adapter | None) -> int:
@@ -331,7 +378,7 @@ class _Reader:
         past = [ask.chain.known for ask, _ in rows]
         for ask, count in rows:
             known = ask.chain.known
-            ids += ask.ids[known : known + count]
+            ids += [token if token >= 0 else ~token for token in ask.ids[known : known + count]]
             positions += range(known, known + count)
             blocks += [block.index for block in ask.chain.blocks]
             begins.append(len(ids))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,17 @@ class Writer(Written, Protocol):
     """An answer for which a model is asked token by token; see `RecordWriter` and `TextWriter`."""
 
     def choose(self, logits: npt.NDArray[np.float32]) -> None: ...
+
+
+Growing = Callable[[Sequence[int]], npt.NDArray[np.float32]]
+"""All tokens of an answer so far -> the logits behind it."""
+
+
+@runtime_checkable
+class GrowingModel(Protocol):
+    """A `NextTokenModel` that is quicker if it knows that an answer grows."""
+
+    def begin(self, prompt: Sequence[int]) -> Growing: ...
 
 
 AnyModel = NextTokenModel | WritingModel
@@ -87,6 +98,14 @@ def begun(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> tu
 
 def steps(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:
     """Write an answer to its end, pausing after each token that the model was asked for."""
+    behind = growing(model, prompt)
     while not writer.done:
-        writer.choose(model([*prompt, *writer.ids]))
+        writer.choose(behind(writer.ids))
         yield
+
+
+def growing(model: NextTokenModel, prompt: Sequence[int]) -> Growing:
+    """What is asked for an answer as it is written behind a prompt."""
+    if isinstance(model, GrowingModel):
+        return model.begin(prompt)
+    return lambda written: model([*prompt, *written])

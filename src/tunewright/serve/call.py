@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tunewright.models.following import Wanted, WritingModel
 from tunewright.models.runtime import NextTokenRuntime, Runtime, WritingRuntime
+from tunewright.models.writing import Growing, growing
 
 
 class Abandoned(Exception):
@@ -108,6 +109,15 @@ class _Attended:
     def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
         _check()
         return self._model.many(sequences)
+
+    def begin(self, prompt: Sequence[int]) -> Growing:
+        behind = growing(self._model, prompt)
+
+        def attended(written: Sequence[int]) -> npt.NDArray[np.float32]:
+            _check()
+            return behind(written)
+
+        return attended
 
 
 class _AttendedWriting:
