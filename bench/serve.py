@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -217,7 +218,7 @@ class Load:
     """Told to come again (429)."""
 
 
-async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: float, seconds: float) -> Load:
+async def at_rate(address: str, arm: Arm, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
     count = max(20, round(rate * seconds))
     latencies: list[float] = []
     right = 0
@@ -226,7 +227,7 @@ async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: fl
 
         async def one(number: int) -> None:
             nonlocal right
-            ticket, label = asked[number % len(asked)]
+            ticket, label = next(asked)
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             reply = await client.post(arm.path, json=arm.body(ticket))
@@ -242,18 +243,17 @@ async def at_rate(address: str, arm: Arm, asked: list[tuple[str, str]], rate: fl
                 right / answered, 1 - answered / count)  # fmt: skip
 
 
-async def at_most(address: str, arm: Arm, asked: list[tuple[str, str]], clients: int, seconds: float) -> Load:
+async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
     """So many clients, each of which asks again as soon as it is answered."""
     latencies: list[float] = []
     right = 0
-    numbers = iter(range(10**9))
     async with httpx.AsyncClient(base_url=address, timeout=120) as client:
         began = time.perf_counter()
 
         async def one() -> None:
             nonlocal right
             while time.perf_counter() - began < seconds:
-                ticket, label = asked[next(numbers) % len(asked)]
+                ticket, label = next(asked)
                 due = time.perf_counter()
                 reply = (await client.post(arm.path, json=arm.body(ticket))).raise_for_status().json()
                 latencies.append(time.perf_counter() - due)
@@ -267,6 +267,7 @@ async def at_most(address: str, arm: Arm, asked: list[tuple[str, str]], clients:
 
 def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
     rows = []
+    fresh = cycle(asked)  # a ticket that was asked a moment ago is in a server's memory
 
     def told(kind: str, load: Load) -> Load:
         right = f"{100 * load.right:5.1f} % right" if arm.scored else "  not scored"
@@ -276,11 +277,11 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
               f"{100 * load.refused:.0f} % refused", flush=True)  # fmt: skip
         return load
 
-    asyncio.run(at_most(address, arm, asked[-50:], 2, 3))  # warm
+    asyncio.run(at_most(address, arm, fresh, 2, 3))  # warm
     for clients in (1, CLIENTS):
-        told("clients", asyncio.run(at_most(address, arm, asked, clients, seconds)))
+        told("clients", asyncio.run(at_most(address, arm, fresh, clients, seconds)))
     for rate in RATES:
-        load = told("a second", asyncio.run(at_rate(address, arm, asked, rate, seconds)))
+        load = told("a second", asyncio.run(at_rate(address, arm, fresh, rate, seconds)))
         if load.refused or load.median > 1e3 * BEHIND:
             break
     return rows

@@ -18,8 +18,8 @@ COLOURS = {
     "vLLM, choice": "#b35c00",
     "Hugging Face behind a web server": "#a61e4d",
 }  # fmt: skip
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 360, 70, 20, 240, 45
-RATES, LATENCIES = (1, 2, 4, 8, 16), (50, 100, 200, 500, 1000, 2000, 5000)
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 800, 380, 70, 20, 270, 45
+RATES, LATENCIES = (1, 2, 4, 8, 16, 24), (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 def along(value: float, ticks: tuple[int, ...]) -> float:
