@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from tunewright.export.openvino import _tensors, build_openvino
 from tunewright.export.rotation import Rotation
-from tunewright.models import paged_model
+from tunewright.models import paged_network
 from tunewright.models.paged_graph import CONFIG, WEIGHTS
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
@@ -92,7 +92,7 @@ def test_an_answer_grows_the_same_whoever_else_asks(
     paged: Callable[[str], PagedNextToken], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit, with memory that is given away meanwhile, and beside the same tokens asked for as a whole."""
-    monkeypatch.setattr(paged_model, "_MEMORY", 0)
+    monkeypatch.setattr(paged_network, "_MEMORY", 0)
     model = paged("int8")
 
     def write(number: int) -> tuple[list[int], list[np.ndarray]]:
