@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from tunewright.export.openvino import _tensors, build_openvino
 from tunewright.export.rotation import Rotation
 from tunewright.models import paged_network
+from tunewright.models.blocks import BlockPool
 from tunewright.models.paged_graph import CONFIG, WEIGHTS
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
@@ -126,6 +127,25 @@ def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToke
                 assert "closed" in f"{error} {error.__cause__}"
     with pytest.raises(RuntimeError, match="closed"):
         model([1, 2, 3])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the trace is for the log
+def test_a_model_that_fails_for_good_says_so(
+    paged: Callable[[str], PagedNextToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that a pass fails, which only those in it are told, but that memory can't be kept any more."""
+    model = paged("fp32")
+    assert not model.ended
+    with monkeypatch.context() as patch:
+        patch.setattr(paged_network.PagedNetwork, "read", lambda *_: 1 / 0)
+        with pytest.raises(RuntimeError, match="could not read a request"):
+            model([5, 6, 7])
+    assert model([5, 6, 7]).shape
+    monkeypatch.setattr(BlockPool, "release", lambda *_: 1 / 0)
+    model([5, 6, 8])  # it was read before
+    assert model.ended
+    with pytest.raises(RuntimeError, match="closed"):
+        model([5, 6, 7])
 
 
 def test_a_model_that_nobody_holds_leaves_no_thread(paged: Callable[[str], PagedNextToken]) -> None:

@@ -22,6 +22,7 @@ class OrtNextToken:
     """
 
     at_once = 1
+    ended = False
 
     def __init__(self, folder: Path, *, context: int, threads: int | None = None):
         import onnxruntime_genai as og

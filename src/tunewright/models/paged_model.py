@@ -40,10 +40,15 @@ class PagedNextToken:
         self._context = context
         network = PagedNetwork(folder, context, threads, adapted=adapted)
         reader = Reader(network)
-        self._ask, self._reserve = reader.ask, network.reserve
+        self._ask, self._reserve, self._closed = reader.ask, network.reserve, reader.closed
         self.close = finalize(self, reader.close)
         """End the thread; whoever waits is told."""
         Thread(target=reader.run, name="model", daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed, or failed for good."""
+        return self._closed()
 
     def with_adapter(self, adapter: Adapter) -> Adapted:
         """The same model as this adapter changes it."""
@@ -101,6 +106,10 @@ class Adapted:
         self._model = model
         self._adapter = adapter
         self.at_once = model.at_once
+
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         return self._model(ids, self._adapter)

@@ -86,19 +86,34 @@ class Reader:
             self._closed = True
             self._wake.notify()
 
+    def closed(self) -> bool:
+        """Whether nothing is read any more."""
+        return self._closed
+
     def run(self) -> None:
-        """Read until it is closed."""
-        while True:
+        """Read until it is closed, or fails where it must not. Whoever waits then is told."""
+        reason = RuntimeError("it is closed")
+        try:
+            while waiting := self._next():
+                try:
+                    self._read(self._compose(waiting))
+                except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
+                    self._end(waiting, error)
+        except Exception as error:
+            reason = RuntimeError(f"it failed: {error}")
+            raise
+        finally:
             with self._wake:
-                self._await()
-                waiting = list(self._asks)
-                if self._closed:
-                    self._end(waiting, RuntimeError("it is closed"))
-                    return
-            try:
-                self._read(self._compose(waiting))
-            except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
-                self._end(waiting, error)
+                self._closed = True
+            for ask in self._asks:
+                ask.error = reason
+                ask.answered.set()
+
+    def _next(self) -> list[Ask]:
+        """Those who wait, as soon as there are any; none where it is closed."""
+        with self._wake:
+            self._await()
+            return [] if self._closed else list(self._asks)
 
     def _await(self) -> None:
         """Wait until there is something to be read, and a moment for those who write: all in one pass they are read

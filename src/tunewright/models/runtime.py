@@ -41,12 +41,17 @@ def runtime_in(folder: Path) -> RuntimeName:
     )  # fmt: skip
 
 
-class AtOnce(Protocol):
+class Loaded(Protocol):
     at_once: int
     """Sequences that may be asked for at the same time, each from a thread of its own."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has gone, and answers nothing any more."""
+        ...
 
-class NextTokenRuntime(AtOnce, Protocol):
+
+class NextTokenRuntime(Loaded, Protocol):
     """A `tunewright.tasks.NextTokenModel` that is loaded."""
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
@@ -54,13 +59,8 @@ class NextTokenRuntime(AtOnce, Protocol):
     def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]: ...
 
 
-class WritingRuntime(AtOnce, WritingModel, Protocol):
+class WritingRuntime(Loaded, WritingModel, Protocol):
     """A model that is not asked token by token, in a process of its own."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether that process is no more."""
-        ...
 
 
 Runtime = NextTokenRuntime | WritingRuntime

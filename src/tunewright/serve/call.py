@@ -102,6 +102,10 @@ class _Attended:
         self._model = model
         self.at_once = model.at_once
 
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
+
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         _check()
         return self._model(ids)

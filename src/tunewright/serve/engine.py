@@ -10,7 +10,6 @@ from typing import Any, Self
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, Terms, TextGenerator
 from tunewright.export.bundle import Bundle
-from tunewright.models.following import WritingModel
 from tunewright.models.runtime import Runtime
 from tunewright.serve.call import attended, turn
 
@@ -75,7 +74,7 @@ class Engine:
     @property
     def ended(self) -> bool:
         """Whether the model has gone, and no request will be answered any more."""
-        return isinstance(self._runtime, WritingModel) and self._runtime.ended
+        return self._runtime.ended
 
     @property
     def kind(self) -> str:

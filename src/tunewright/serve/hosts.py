@@ -81,8 +81,6 @@ class Adapters:
         threads: CPU threads; all cores by default.
     """
 
-    ended = False
-
     def __init__(self, store: AdapterStore, threads: int | None = None):
         self._store = store
         base = load_bundle(store.folder / BASE)
@@ -94,6 +92,10 @@ class Adapters:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
         """Engines by name and version with the bytes of their adapters, the longest unused first."""
+
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
 
     def names(self) -> list[str]:
         return [self.label, *self._store.names()]
