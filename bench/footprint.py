@@ -7,6 +7,7 @@ The environment is made anew from infra/docker/, as the images make theirs. Star
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,9 @@ def environment(runtime: str, folder: Path) -> Path:
     lists: list[str | Path] = ["--requirement", docker / "serve.txt", "--requirement", docker / f"{runtime}.txt"]
     subprocess.run([*pip, "--constraint", REPOSITORY / "constraints.txt", *lists], check=True)
     subprocess.run([*pip, "--no-deps", REPOSITORY], check=True)
+    for file in folder.glob("lib/python*/site-packages/openvino/libs/*"):
+        if re.fullmatch(r"libopenvino_intel_[gn]pu_plugin\.so|cache\.json", file.name):
+            file.unlink()
     # pip has done its work, and bytecode is made again: neither counts.
     subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools"], check=True)
     return python
