@@ -33,6 +33,7 @@ def environment(runtime: str, folder: Path) -> Path:
     lists: list[str | Path] = ["--requirement", docker / "serve.txt", "--requirement", docker / f"{runtime}.txt"]
     subprocess.run([*pip, "--constraint", REPOSITORY / "constraints.txt", *lists], check=True)
     subprocess.run([*pip, "--no-deps", REPOSITORY], check=True)
+    # The image removes what is for other devices too.
     for file in folder.glob("lib/python*/site-packages/openvino/libs/*"):
         if re.fullmatch(r"libopenvino_intel_[gn]pu_plugin\.so|cache\.json", file.name):
             file.unlink()

@@ -101,9 +101,10 @@ class Tuned:
 
     def bundle(self, runtime: str) -> Path:
         """Made once."""
-        spec, folder = self.spec(), self.folder / runtime
+        folder = self.folder / runtime
         if (folder / "bundle.json").exists():
             return folder
+        spec = self.spec()
         base, train = resolve(spec.model, spec.folder), tw.train(spec, runs=HOME / "runs")
         if not self.merged.exists():
             merge(base.folder, train / "adapter", self.merged)

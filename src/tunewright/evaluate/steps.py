@@ -72,8 +72,8 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
 
     base = resolve(spec.model, spec.folder)
     tokenizer = TextTokenizer(base.folder)
-    taught = task_of(spec.task).fitted(tokenizer.encode_verbatim)
-    untaught = task_of(spec.task).untaught().fitted(tokenizer.encode_verbatim)
+    job = task_of(spec.task)
+    taught, untaught = (each.fitted(tokenizer.encode_verbatim) for each in (job, job.untaught()))
     longest = longest_answer(inputs["train"])
     tuned = load_calibration(inputs["export"] / "bundle")
 
@@ -91,22 +91,21 @@ def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, t
     ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
     del weights
     ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
-    context = _context(spec, base, tokenizer, tests, longest)
+    context = _context(taught, spec.train.max_length, base, tokenizer, tests, longest)
     bundle = inputs["export"] / "bundle"
     ask(EXPORTED, load_runtime(runtime_in(bundle), bundle, context=context))
 
 
-def _context(spec: Spec, base: LocalModel, tokenizer: TextTokenizer, tests: Mapping[str, Sequence[Example]],
-             longest: int) -> int:  # fmt: skip
-    """Tokens the cache must hold: no test prompt may be cut."""
-    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,
+             tests: Mapping[str, Sequence[Example]], longest: int) -> int:  # fmt: skip
+    """Tokens the cache must hold, `least` or more: no test prompt may be cut."""
     prompts = (
         base.template.encode_prompt(task.prompt(portion), tokenizer)
         for examples in tests.values()
         for example in examples
         for portion in task.portions(example.request, token_counter(tokenizer))
     )
-    return max(spec.train.max_length, max(map(len, prompts)) + room_for(task.constraint, longest))
+    return max(least, max(map(len, prompts)) + room_for(task.constraint, longest))
 
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:

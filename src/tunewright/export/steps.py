@@ -17,7 +17,7 @@ from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.resolve import LocalModel, resolve
-from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime, runtime_in
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -75,11 +75,11 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
     who changes it here changes nothing there.
     """
     exported = inputs["export"] / "bundle"
-    weights = FOLDERS[runtime_in(exported)]
+    info = read_info(exported)
+    weights = FOLDERS[info.runtime]
     shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns(weights, "README.md"), dirs_exist_ok=True)
     link_weights(exported / weights, output.path / weights)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
-    info = read_info(output.path)
     if chosen:
         info = info.model_copy(update={"threshold": chosen["value"], "guaranteed": chosen["guaranteed"]})
     write_info(output.path, info)

@@ -123,12 +123,14 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
                         "base model's.")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
+        found = _base_of(bundle, info)
         if not (folder / BASE).exists():
-            _begin(folder / BASE, bundle, info)
-        elif (known := _identity(AdapterStore(folder).base)) != (found := _identity(_base_of(bundle, info))):
+            _begin(folder / BASE, bundle, found)
+        elif _identity(known := AdapterStore(folder).base) != _identity(found):
             raise UserError(
-                f"The bundle's base is {found[0]} in {found[1]}, the folder's {known[0]} in {known[1]}; weights and "
-                "chat template must be the same.", where=folder, fix="Give it a folder of its own.",
+                f"The bundle's base is {found.name} in {found.precision}, the folder's {known.name} in "
+                f"{known.precision}; weights and chat template must be the same.", where=folder,
+                fix="Give it a folder of its own.",
             )  # fmt: skip
         home = folder / name
         home.mkdir(exist_ok=True)
@@ -148,7 +150,7 @@ def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
     for file in ("tokenizer.json", "chat_template.jinja"):
         shutil.copy(bundle / file, fresh / file)
     save_calibration(UNCALIBRATED, fresh)
-    write_info(fresh, _base_of(bundle, info))
+    write_info(fresh, info)
     fresh.rename(base)
 
 

@@ -13,9 +13,6 @@ from tunewright.tasks.base import OneOf, Unfit
 from tunewright.tasks.conversation import WRITTEN_OUT, Conversation
 from tunewright.tasks.measures import Ratio
 
-Encode = Callable[[str], Sequence[int]]
-"""Text -> its token ids."""
-
 
 class ClassifyTask(Conversation):
     """Choose one label.
@@ -38,11 +35,14 @@ class ClassifyTask(Conversation):
         super().__init__(instruction.replace("{labels}", listing), lead, codes)
         self._of_code = {code: label for label, code in codes.items()}
 
-    def fitted(self, encode: Encode) -> ClassifyTask:
+    def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
         """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
 
         Most byte-level vocabularies hold a word with the space before it (" refund" is one token of SmolLM2, "refund"
         is "ref" + "und"), and what a model knows about a word hangs on that token.
+
+        Args:
+            encode: text -> its token ids.
 
         Raises:
             UserError: labels are to have codes, and the tokenizer has too few.
@@ -52,7 +52,7 @@ class ClassifyTask(Conversation):
             return sum(len(encode(lead + label)) for label in self.labels)
 
         lead = min("", " ", key=tokens)
-        codes = _codes(list(self.labels), lambda word: len(encode(lead + word)) == 1) if self.coded else {}
+        codes = _codes(list(self.labels), lambda word: len(encode(lead + word)) == 1) if self.coded else WRITTEN_OUT
         return ClassifyTask(self.instruction, self.labels, lead, codes, coded=self.coded)
 
     def untaught(self) -> ClassifyTask:

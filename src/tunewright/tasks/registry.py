@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from tunewright.spec.sections import ExtractSpec, GenerateSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
+from tunewright.tasks.conversation import WRITTEN_OUT
 from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.generate import GenerateTask
 
 
-def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] | None = None) -> Task:
+def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] = WRITTEN_OUT) -> Task:
     """The task, its answers written behind `lead`, and by `codes` where it has any."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "a spec is anchored before it is used"
         return ExtractTask(section.instruction, section.record, lead, section.window)
     if isinstance(section, GenerateSpec):
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
-    return ClassifyTask(section.instruction, section.labels, lead, codes or {}, coded=section.codes)
+    return ClassifyTask(section.instruction, section.labels, lead, codes, coded=section.codes)
