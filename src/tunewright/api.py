@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
-from tunewright.errors import GateFailed, UserError
+from tunewright.errors import Check, GateFailed, UserError
 from tunewright.models.resolve import absolute, locate, require_known
-from tunewright.pipeline import STEPS, PipelineResult, fingerprint, run_pipeline
+from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_pipeline
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tunewright.train.sweep import Sweep
 
 RUNS = "runs"
+On = Literal["local", "azure"]
+"""Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
 
 
@@ -76,7 +79,8 @@ class Report:
             raise GateFailed("; ".join(self.gate_failures))
 
 
-def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False) -> Report:
+def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False,
+        on: On = "local") -> Report:  # fmt: skip
     """The whole life cycle, from raw data to the verdict and its bundle; steps that are up to date are reused. Where
     the spec names several base models, one after the other, until one meets every target.
 
@@ -84,13 +88,14 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
         runs: where outputs go; `runs` beside the spec by default.
         from_step: run this step and those after it even where they are up to date.
         force: run every step.
+        on: where the steps run; the outputs lie here afterwards, wherever that was.
 
     Raises:
-        UserError: something in the spec, the data or the machine needs the user.
+        UserError: something in the spec, the data, the machine or the workspace needs the user.
     """
 
     def whole(rung: Spec) -> Report:
-        return Report(_up_to(rung, "bundle", runs, from_step, force))
+        return Report(_up_to(rung, "bundle", runs, from_step, force, on))
 
     if not spec.models:
         return whole(spec)
@@ -102,17 +107,17 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     return replace(report, ladder=ladder)
 
 
-def check(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+def check(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Read and check the raw data. Returns the folder with `findings.json`."""
-    return _up_to(spec, "check", runs, None, force).folder("check")
+    return _up_to(spec, "check", runs, None, force, on).folder("check")
 
 
-def split(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+def split(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Cut the checked data into a dataset. Returns its folder (see `tunewright.data.load_dataset`)."""
-    return _up_to(spec, "split", runs, None, force).folder("split")
+    return _up_to(spec, "split", runs, None, force, on).folder("split")
 
 
-def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Ask the API that is paid for today the test examples, or read its recorded answers. Returns the folder with
     `answers/api.jsonl` and `baseline.json`.
 
@@ -122,7 +127,7 @@ def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Pa
     """
     if not spec.api.measured:
         raise _not_asked("api.recorded=answers.csv, or api.url=https://api.openai.com/v1")
-    return _up_to(spec, "baseline", runs, None, force).folder("baseline")
+    return _up_to(spec, "baseline", runs, None, force, on).folder("baseline")
 
 
 def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> Forecast:
@@ -151,7 +156,25 @@ def plan(spec: Spec, *, runs: Path | None = None) -> Plan:
     return predict(spec, dataset.train, len(dataset.validation))
 
 
-def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False) -> Path:
+def preflight(spec: Spec, *, deploy: bool = False) -> list[Check]:
+    """Look at everything that a run in Azure needs, before a cent is spent; see `tunewright.places.azure.preflight`.
+
+    Args:
+        deploy: whether a managed endpoint is to be made too.
+    """
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.preflight import preflight as examine
+
+    at = connect(spec)
+    planned = None
+    if spec.azure.gpu and importlib.util.find_spec("torch"):
+        with tempfile.TemporaryDirectory() as scratch:
+            planned = plan(spec, runs=Path(scratch))
+    return examine(spec, at, planned, deploy=deploy)
+
+
+def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,
+          on: On = "local") -> Path:  # fmt: skip
     """Train an adapter; one that was interrupted goes on. Returns the folder with `adapter/` and `curve.jsonl`.
 
     Args:
@@ -170,7 +193,7 @@ def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: 
                 why="None was begun with these data and settings, or none was interrupted after a checkpoint.",
                 fix="Type the command without --resume to begin one.",
             )
-    return _up_to(spec, "train", runs, None, force).folder("train")
+    return _up_to(spec, "train", runs, None, force, on).folder("train")
 
 
 def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
@@ -186,14 +209,14 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
         return run_sweep(spec, result.folder("split"), _trainings_folder(spec, result, "sweep"), trials)
 
 
-def export(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Merge and quantise. Returns the folder with `bundle/` and `merged/`."""
-    return _up_to(spec, "export", runs, None, force).folder("export")
+    return _up_to(spec, "export", runs, None, force, on).folder("export")
 
 
-def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False) -> Path:
+def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Ask every arm the test examples. Returns the folder with `answers/<arm>.jsonl`."""
-    return _up_to(spec, "evaluate", runs, None, force).folder("evaluate")
+    return _up_to(spec, "evaluate", runs, None, force, on).folder("evaluate")
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -237,11 +260,18 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
     return split.runs / f"{kind}-{pinned[:12]}"
 
 
-def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool) -> PipelineResult:
+def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool,
+           on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
-        place = LocalPlace(spec.save(Path(scratch), absolute(spec.model, spec.folder)))
+        place: Place = LocalPlace(spec, spec.save(Path(scratch), absolute(spec.model, spec.folder)))
+        if on == "azure":
+            from tunewright.places.azure.connection import connect
+            from tunewright.places.azure.place import AzurePlace
+            from tunewright.places.azure.preflight import require
+
+            place = AzurePlace(spec, connect(spec), place, to=step, force=force, ready=lambda: require(preflight(spec)))
         folder = runs if runs is not None else spec.folder / RUNS
         return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)

@@ -8,11 +8,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.data.steps import raw_files
-from tunewright.errors import EXTRA_OF, UserError
+from tunewright.errors import EXTRA_OF, Check, UserError
 from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
 from tunewright.processes import machine_memory
@@ -25,14 +24,6 @@ _EXTRAS: dict[str, Sequence[str]] = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "gguf", "onnx"),
     "serve": EXTRA_OF["serve"],
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    passed: bool
-    found: str
-    remedy: str = ""
 
 
 def examine(project: Path | None) -> list[Check]:

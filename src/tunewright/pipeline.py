@@ -119,7 +119,7 @@ class PipelineResult:
 
 
 Place = Callable[[Step, Mapping[str, Path], Path], None]
-"""Runs one step: (step, input folders by name, target folder)."""
+"""Runs one step: (step, the folders of all earlier steps by name, target folder)."""
 
 
 def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None,
@@ -164,18 +164,47 @@ def _bring_up_to_date(spec: Spec, place: Place, step: Step, done: PipelineResult
                       label: str) -> StepOutcome:  # fmt: skip
     inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
     provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
-    target = done.runs / f"{step.name}-{provenance['fingerprint'][:12]}"
+    target = _target(done.runs, step, provenance)
     manifest = read_manifest(target)
     if manifest and not forced:
         say(f"{label} ✓ unchanged, reused")
         return StepOutcome(step.name, target, True, manifest)
     say(label)
-    place(step, inputs, target)
+    place(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
     manifest = read_manifest(target)
     if manifest is None:
         raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run it again.")
     say(f"{label} ✓ {manifest.wall_seconds:.1f} s, {manifest.peak_memory_mb:.0f} MB {_summary(manifest)}")
     return StepOutcome(step.name, target, False, manifest)
+
+
+def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -> list[Step]:
+    """The steps behind one, up to `to`, that will have to run once that one has: those that read of it, directly or
+    not, and those without an output that is up to date.
+
+    Args:
+        done: the folders of the steps before it.
+        runs: the folder of all outputs.
+    """
+    needed = _needed(spec, to)
+    names = [name for name in STEPS if name in needed]
+    fresh, folders, later = {step.name}, dict(done), []
+    for name in names[names.index(step.name) + 1 :]:
+        inputs = STEPS[name].inputs_of(spec)
+        if fresh.isdisjoint(inputs):
+            manifests = {each: read_manifest(folders[each]) for each in inputs}
+            contents = {each: manifest.content for each, manifest in manifests.items() if manifest}
+            folder = _target(runs, STEPS[name], fingerprint(spec, STEPS[name], contents))
+            if read_manifest(folder):
+                folders[name] = folder
+                continue
+        fresh.add(name)
+        later.append(STEPS[name])
+    return later
+
+
+def _target(runs: Path, step: Step, provenance: Mapping[str, str]) -> Path:
+    return runs / f"{step.name}-{provenance['fingerprint'][:12]}"
 
 
 def _summary(manifest: Manifest) -> str:

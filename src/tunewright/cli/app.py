@@ -7,6 +7,7 @@ import typer
 from tunewright.cli import (
     adapters,
     assess,
+    azure,
     baseline,
     batch,
     data,
@@ -67,3 +68,4 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(azure.app, name="azure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import JsonOption, print_json
-from tunewright.errors import EXIT_GATE
+from tunewright.errors import EXIT_GATE, Check
 
 
 def doctor(
@@ -20,6 +21,15 @@ def doctor(
     from tunewright.diagnosis import examine
 
     checks = examine(project)
+    print_checks(checks, json)
+
+
+def print_checks(checks: Sequence[Check], json: bool) -> None:
+    """Print what was looked at, each ✗ with its remedy.
+
+    Raises:
+        typer.Exit: something did not pass.
+    """
     if json:
         print_json([asdict(check) for check in checks])
     else:

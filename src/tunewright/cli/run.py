@@ -16,6 +16,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
+from tunewright.cli.places import OnOption, RehearseOption, placed
 
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]
 
@@ -27,13 +28,16 @@ def run(
     runs: RunsOption = None,
     from_step: FromOption = None,
     force: ForceOption = False,
+    on: OnOption = "local",
+    rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
     """The whole job: check, split, train, export, evaluate, parity, verdict. Unchanged steps are reused."""
     from tunewright import api, load_spec
     from tunewright.evaluate.table import print_summary
 
-    report = api.run(load_spec(project, overrides or (), recipe=recipe), runs=runs, from_step=from_step, force=force)
+    with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
+        report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place)
     if json:
         ladder = {"ladder": asdict(report.ladder)} if report.ladder else {}
         print_json(report.data | ladder | {"report": report.html, "bundle": report.bundle})

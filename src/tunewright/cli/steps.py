@@ -17,17 +17,20 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
+from tunewright.cli.places import OnOption, RehearseOption, placed
 
 
 def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
     """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
 
     def command(project: ProjectArgument, overrides: OverridesArgument = None, recipe: RecipeOption = None,
-             runs: RunsOption = None, force: ForceOption = False, json: JsonOption = False) -> None:  # fmt: skip
+             runs: RunsOption = None, force: ForceOption = False, on: OnOption = "local",
+             rehearse: RehearseOption = False, json: JsonOption = False) -> None:  # fmt: skip
         from tunewright import api, load_spec
 
-        spec = load_spec(project, overrides or (), recipe=recipe)
-        print_result(getattr(api, step)(spec, runs=runs, force=force), json)
+        with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
+            folder = getattr(api, step)(spec, runs=runs, force=force, on=place)
+        print_result(folder, json)
 
     command.__name__, command.__doc__ = name, help_text
     return command

@@ -15,6 +15,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
+from tunewright.cli.places import OnOption, RehearseOption, placed
 from tunewright.cli.steps import print_result
 from tunewright.errors import UserError
 
@@ -38,6 +39,8 @@ def train(
     resume: ResumeOption = False,
     sweep: SweepOption = False,
     trials: TrialsOption = None,
+    on: OnOption = "local",
+    rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train an adapter. After an interruption the same command goes on from the last checkpoint."""
@@ -47,8 +50,12 @@ def train(
     if trials and not sweep:
         raise UserError("--trials belongs to a sweep.", fix="Add --sweep, or leave --trials out.")
     if not sweep:
-        print_result(api.train(spec, runs=runs, force=force, resume=resume), json)
+        with placed(spec, on, rehearse) as (spec, place):
+            folder = api.train(spec, runs=runs, force=force, resume=resume, on=place)
+        print_result(folder, json)
         return
+    if on != "local" or rehearse:
+        raise UserError("A sweep runs on this machine.", fix="Leave --on and --rehearse out, or --sweep.")
     if force:
         raise UserError("--force and --sweep don't go together.", fix="Delete the sweep's folder to start it anew.")
     if resume:

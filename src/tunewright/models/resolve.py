@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ _MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "config.json", "*.jinja"]
 _SECOND_COPY = ["consolidated*"]
 """The same weights again, in another library's layout."""
+_END = 1 << 20
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
@@ -124,7 +126,8 @@ def absolute(model: str, anchor: Path) -> str:
 
 
 def identity(model: str, anchor: Path) -> str:
-    """A hash that changes when the weights `model` stands for change; reads no weights and no network."""
+    """A hash that changes when the weights `model` stands for change, wherever they lie; no network is asked, and of a
+    file no more is read than its ends: a training changes all of it."""
     entry = catalogue().get(model)
     if entry:
         return sha256_json(entry.model_dump())
@@ -132,7 +135,15 @@ def identity(model: str, anchor: Path) -> str:
     if not local.exists():
         return sha256_json(model)
     files = sorted(f for f in local.glob("*") if f.is_file()) if local.is_dir() else [local]
-    return sha256_json([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return sha256_json([(f.name, f.stat().st_size, _ends(f)) for f in files])
+
+
+def _ends(file: Path) -> str:
+    """SHA-256 of a file's first and last MiB."""
+    with file.open("rb") as stream:
+        first = stream.read(_END)
+        stream.seek(max(file.stat().st_size - _END, 0))
+        return hashlib.sha256(first + stream.read(_END)).hexdigest()
 
 
 def cached_folder(model: str) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
 from tunewright.pipeline import Step
+from tunewright.spec import Spec
 
 GRACE_SECONDS = 20
 """For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
@@ -23,13 +24,14 @@ class LocalPlace:
     """Runs `python -m tunewright.step` on this machine.
 
     Args:
-        spec_file: the spec as the steps read it.
+        spec: what the steps are about.
+        spec_file: the same as the steps read it.
     """
 
-    def __init__(self, spec_file: Path):
-        self.spec_file = spec_file
+    def __init__(self, spec: Spec, spec_file: Path):
+        self.spec, self.spec_file = spec, spec_file
 
-    def __call__(self, step: Step, inputs: Mapping[str, Path], target: Path) -> None:
+    def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Run one step to its end.
 
         Raises:
@@ -46,7 +48,7 @@ class LocalPlace:
             "--out",
             str(target),
         ]
-        command += [part for name, path in inputs.items() for part in ("--in", f"{name}={path}")]
+        command += [part for name in step.inputs_of(self.spec) for part in ("--in", f"{name}={done[name]}")]
         said = self.spec_file.with_name("error.txt")
         process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from tunewright.artifacts import sha256_json
 from tunewright.spec.record_schema import record_schema
 from tunewright.spec.sections import (
     ApiSpec,
+    AzureSpec,
     CostsSpec,
     DataSpec,
     EvaluateSpec,
@@ -79,6 +81,8 @@ where that one misses a target. The other commands take the first."""
     goal: GoalSpec = GoalSpec()
     judge: JudgeSpec | None = None
     """A large model that compares the served answers with the data's. The verdict never rests on it."""
+    azure: AzureSpec = AzureSpec()
+    """Where `--on azure` runs the steps, and on what."""
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
 
@@ -119,21 +123,32 @@ where that one misses a target. The other commands take the first."""
         """A spec for each base model, in the order they are tried."""
         return [self.model_copy(update={"model": model, "models": ()}) for model in self.models or (self.model,)]
 
-    def save(self, folder: Path, model: str | None = None) -> Path:
+    @property
+    def sources(self) -> dict[str, Path]:
+        """Every file, folder or pattern of the user's that the spec names, made absolute, by its key."""
+        named: dict[str, Path | None] = {"data.train": self.data.train}
+        named |= {f"data.test.{name}": path for name, path in self.data.test.items()}
+        named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
+        named |= {"judge.human": self.judge.human if self.judge else None}
+        return {key: self.path(path) for key, path in named.items() if path is not None}
+
+    def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
         """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
 
         Args:
             model: the base model as it is to be found from anywhere; the spec's own words by default.
+            sources: where what `sources` names is to be found, in place of where it lies here.
         """
         data = self.model_dump(mode="json") | {"model": model or self.model, "models": []}
-        data["data"]["train"] = str(self.path(self.data.train))
-        data["data"]["test"] = {name: str(self.path(path)) for name, path in self.data.test.items()}
-        if self.judge and self.judge.human:
-            data["judge"]["human"] = str(self.path(self.judge.human))
-        if self.api.recorded:
-            data["api"]["recorded"] = str(self.path(self.api.recorded))
-        data["prices"] = str(self.price_file) if self.price_file else None
-        data["data"]["frozen"] = str(self.frozen_folder) if self.frozen_folder else None
+        for key, path in self.sources.items():
+            section, _, rest = key.partition(".")
+            place = str(path) if sources is None else sources[key]
+            if not rest:
+                data[section] = place
+            elif rest.startswith("test."):
+                data[section]["test"][rest.removeprefix("test.")] = place
+            else:
+                data[section][rest] = place
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
         return file
@@ -163,6 +178,7 @@ class MoneySpec(_Anchored):
     evaluate: Any = None
     export: Any = None
     judge: Any = None
+    azure: Any = None
     seed: int = 0
 
     def anchored(self, folder: Path) -> MoneySpec:
@@ -200,7 +216,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
-    Where the data, the frozen test and the model lie is left out: their bytes are hashed by whoever reads them.
+    Where the data, the frozen test and the model lie is left out, because their bytes are hashed by whoever reads them;
+    and where the steps run.
     """
     data = spec.model_dump(
         mode="json",
@@ -208,6 +225,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "model": True,
             "models": True,
             "prices": True,
+            "azure": True,
             "data": {"train", "frozen"},
             "judge": {"human"},
             "api": {"recorded"},

@@ -302,3 +302,25 @@ class GoalSpec(Section):
     """How far below `accuracy` the lower end of the 95 % interval may reach."""
     p95_ms: Positive = 1000.0
     """The 95th percentile of the latency the job can live with, in milliseconds."""
+
+
+class AzureSpec(Section):
+    workspace: Annotated[str | None, Field(pattern=r"^[^/\s]+/[^/\s]+/[^/\s]+$")] = None
+    """The Azure Machine Learning workspace, as SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. By default what azd's variables \
+(AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP, AZURE_ML_WORKSPACE) or a `config.json` beside the spec or above it say."""
+    region: str | None = None
+    """Where the data may lie, such as westeurope; a workspace that lies elsewhere is refused."""
+    gpu: str | None = "Standard_NC4as_T4_v3"
+    """The machine that trains, evaluates and exports, by its name in the price book; null where no GPU is wanted."""
+    cpu: str | None = None
+    """The machine for all else. By default the one that will serve (`traffic.machine`), so that latency is measured \
+there."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Machines that train together."""
+    low_priority: bool = False
+    """Train on machines that cost less and may be taken away; a training then goes on from its last checkpoint."""
+    budget_usd: Positive = 20.0
+    """What a run may cost at the price book's prices. It is stopped before it would cost more."""
+    identity: str | None = None
+    """The resource id of a user-assigned identity that jobs and endpoints run as. By default azd's AZURE_ML_IDENTITY; \
+without it jobs run as you."""

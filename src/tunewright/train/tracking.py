@@ -84,6 +84,7 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
         return
     if importlib.util.find_spec("mlflow") is None:
         raise missing_extra("mlflow", "mlflow")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     theirs = mlflow.active_run()

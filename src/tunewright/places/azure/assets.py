@@ -1,0 +1,170 @@
+"""What goes up before a job can run, each by its content: data, the package with the spec, the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import platform
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import sha256_file, sha256_json
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.progress import say
+
+DIGITS = 16
+"""Hexadecimal digits of a hash that name a version."""
+_EXTRAS = ("train", "serve", "api", "documents", "azure")
+"""What jobs need of Tunewright."""
+_PACKAGE = Path(__file__).parents[2]
+_DOCKERFILE = """\
+FROM python:{python}-slim
+# The driver's libraries are mounted where these say so; a compiler is for kernels that are built as they are needed.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PIP_NO_CACHE_DIR=1
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+COPY requirements.txt .
+RUN pip install --requirement requirements.txt
+"""
+
+
+def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[str, str]) -> str:
+    """A folder or a file as a data asset; it goes up only where no version of this name and content is there.
+
+    Args:
+        version: a hash of the content.
+
+    Returns: its address.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import Data
+    from azure.core.exceptions import ResourceNotFoundError
+
+    with azure_errors(f"the data asset {name}"):
+        try:
+            at.ml.data.get(name, version)
+        except ResourceNotFoundError:
+            kind = "uri_folder" if path.is_dir() else "uri_file"
+            say(f"  azure: {name} goes up, version {version}")
+            _quietly(at.ml.data, Data(name=name, version=version, path=str(path), type=kind, tags=tags))
+    return f"azureml:{name}:{version}"
+
+
+def code_asset(at: Connection, name: str, spec_text: str, tags: dict[str, str]) -> str:
+    """This package and a spec, so that a job runs the code that runs here."""
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = Path(scratch) / "tunewright.tar.gz"
+        packed.write_bytes(package(spec_text))
+        return data_asset(at, name, sha256_file(packed)[:DIGITS], packed, tags)
+
+
+def package(spec_text: str) -> bytes:
+    """The package's sources and `tunewright.yaml` as a .tar.gz; the same content gives the same bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
+        _add(archive, "tunewright.yaml", spec_text.encode())
+        for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+            _add(archive, f"tunewright/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
+    return buffer.getvalue()
+
+
+def _quietly(operations: Any, entity: Any) -> None:
+    """Create something; the SDK writes terminal colours to standard error after each upload."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        operations.create_or_update(entity)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def environment(at: Connection, tags: dict[str, str]) -> str:
+    """The image that jobs run in, pinned to what is installed here; built by Azure once for each set of pins.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import BuildContext, Environment
+    from azure.core.exceptions import ResourceNotFoundError
+
+    dockerfile = _DOCKERFILE.format(python=".".join(platform.python_version_tuple()[:2]))
+    pins = "\n".join(pinned(_EXTRAS)) + "\n"
+    name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
+    with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
+        (Path(scratch) / "Dockerfile").write_text(dockerfile, "utf-8")
+        (Path(scratch) / "requirements.txt").write_text(pins, "utf-8")
+        try:
+            at.ml.environments.get(name, version)
+        except ResourceNotFoundError:
+            say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
+            build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
+            _quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
+    return f"azureml:{name}:{version}"
+
+
+def pinned(extras: Iterable[str]) -> list[str]:
+    """Tunewright's requirements for pip: what is installed here in exactly its version, the rest in its range."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, frozenset[str]]] = [("tunewright", frozenset(extras))]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        name, wanted = waiting.pop()
+        if (name, wanted) in seen:
+            continue
+        seen.add((name, wanted))
+        for requirement in _required(name, wanted):
+            key = _normal(requirement.name)
+            version = _installed(key)
+            if key != "tunewright":
+                found[key] = f"{key}=={version}" if version else f"{key}{requirement.specifier}"
+            if version or key == "tunewright":
+                waiting.append((key, frozenset(requirement.extras)))
+    return sorted(found.values())
+
+
+def _required(name: str, extras: frozenset[str]) -> list[Any]:
+    from packaging.requirements import Requirement
+
+    made = [Requirement(text) for text in requires(name) or ()]
+    return [
+        requirement for requirement in made
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]  # fmt: skip
+
+
+def _installed(name: str) -> str | None:
+    """The version that is installed here, without the mark of a local build."""
+    try:
+        return distribution(name).version.partition("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def kept_output(at: Connection, name: str, content: str, address: str, tags: dict[str, str]) -> None:
+    """Make a data asset of what a job has written, under its content's hash; no byte moves.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import Data
+    from azure.core.exceptions import ResourceNotFoundError
+
+    version = content[:DIGITS]
+    with azure_errors(f"the data asset {name}"):
+        try:
+            at.ml.data.get(name, version)
+        except ResourceNotFoundError:
+            at.ml.data.create_or_update(Data(name=name, version=version, path=address, type="uri_folder", tags=tags))

@@ -1,0 +1,216 @@
+"""Which workspace is meant, who signs in to it, and what its refusals mean to a user."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+from tunewright.spec import Spec
+
+_VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE")
+"""As `azd env` has them after `azd up`."""
+_CONFIG_KEYS = ("subscription_id", "resource_group", "workspace_name")
+_CONFIGS = ("config.json", ".azureml/config.json")
+ARM = "https://management.azure.com"
+
+
+@dataclass(frozen=True)
+class WorkspaceName:
+    subscription: str
+    resource_group: str
+    workspace: str
+
+    @property
+    def path(self) -> str:
+        """ARM's path of it."""
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace}"
+        )
+
+
+def workspace_of(spec: Spec) -> WorkspaceName:
+    """The workspace that a spec means: by its own words, by azd's variables, or by a `config.json` of the studio's.
+
+    Raises:
+        UserError: none of them names it.
+    """
+    if spec.azure.workspace:
+        return WorkspaceName(*spec.azure.workspace.split("/"))
+    told = [os.environ.get(name, "") for name in _VARIABLES]
+    if not all(told):
+        config = _config(spec.folder)
+        told = [str(config.get(key) or "") for key in _CONFIG_KEYS]
+    if not all(told):
+        raise UserError(
+            "It is not said which Azure Machine Learning workspace to use.", where=spec.folder,
+            why="Looked in the spec, in azd's variables, and for a config.json beside the spec or above it.",
+            fix="Make one with azd up (docs/azure-infrastructure.md), download config.json from ml.azure.com, or add "
+            "azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. Without a subscription: --rehearse",
+        )  # fmt: skip
+    return WorkspaceName(*told)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    for place in (folder, *folder.parents):
+        for name in _CONFIGS:
+            file = place / name
+            if file.is_file():
+                try:
+                    data = json.loads(file.read_text("utf-8"))
+                except ValueError as error:
+                    raise UserError(f"This is not JSON: {error}.", where=file, fix="Download it again.") from None
+                if isinstance(data, dict) and "workspace_name" in data:
+                    return data
+    return {}
+
+
+class Connection:
+    """A workspace, signed in to. Everything is looked up when it is first needed.
+
+    Raises:
+        UserError: the extra [azure] is not installed, or the spec names no workspace.
+    """
+
+    def __init__(self, name: WorkspaceName):
+        self.name = name
+
+    @cached_property
+    def credential(self) -> Any:
+        """Entra ID by whatever this machine has: variables, a managed identity, az login, azd auth login."""
+        from azure.identity import DefaultAzureCredential
+
+        return DefaultAzureCredential()
+
+    @cached_property
+    def ml(self) -> Any:
+        """Azure ML's own client."""
+        from azure.ai.ml import MLClient
+
+        # Experimental classes and uploads are announced on every call.
+        for logger in ("azure.ai.ml", "azure.identity", "azure.core", "azure.storage"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        name = self.name
+        return MLClient(self.credential, name.subscription, name.resource_group, name.workspace, show_progress=False)
+
+    @cached_property
+    def workspace(self) -> Any:
+        with azure_errors(f"the workspace {self.name.workspace}"):
+            return self.ml.workspaces.get(self.name.workspace)
+
+    @property
+    def region(self) -> str:
+        return str(self.workspace.location)
+
+    @cached_property
+    def arm(self) -> Any:
+        """A client of Resource Manager for what the SDK has no call for: `send_request(HttpRequest)`, signed in."""
+        from azure.core import PipelineClient
+        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy, UserAgentPolicy
+
+        policies = [UserAgentPolicy("tunewright"), RetryPolicy(),
+                    BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default")]  # fmt: skip
+        return PipelineClient(ARM, policies=policies)
+
+    def ask(self, method: str, path: str, version: str, body: Any = None) -> dict[str, Any]:
+        """One call of Resource Manager; its JSON.
+
+        Raises:
+            azure.core.exceptions.HttpResponseError: it refused.
+        """
+        from azure.core.rest import HttpRequest
+
+        request = HttpRequest(method, f"{ARM}{path}", params={"api-version": version}, json=body)
+        response = self.arm.send_request(request)
+        response.raise_for_status()
+        return dict(response.json()) if response.content else {}
+
+
+def connect(spec: Spec) -> Connection:
+    """The workspace a spec means.
+
+    Raises:
+        UserError: the extra [azure] is not installed, or none is named.
+    """
+    import importlib.util
+
+    from tunewright.errors import missing_extra
+
+    if importlib.util.find_spec("azure") is None or importlib.util.find_spec("azure.ai.ml") is None:
+        raise missing_extra("azure", "azure.ai.ml")
+    return Connection(workspace_of(spec))
+
+
+@contextmanager
+def azure_errors(what: str) -> Iterator[None]:
+    """Tell in one paragraph why Azure did not do something, and what to do about it.
+
+    Args:
+        what: it was about, such as "the workspace prod".
+
+    Raises:
+        UserError: for whatever Azure's clients raise.
+    """
+    from azure.core.exceptions import (
+        AzureError,
+        ClientAuthenticationError,
+        HttpResponseError,
+        ServiceRequestError,
+        ServiceResponseError,
+    )
+
+    try:
+        yield
+    except ClientAuthenticationError as error:
+        raise UserError(
+            f"Azure does not know who asks for {what}.", why=_first_line(error),
+            fix="Sign in again, then type the same command: az login  (or azd auth login)",
+        ) from error  # fmt: skip
+    except HttpResponseError as error:
+        raise _refused(what, error) from error
+    except (ServiceRequestError, ServiceResponseError) as error:
+        raise UserError(
+            f"Azure could not be reached for {what}.", why=_first_line(error),
+            fix="Check the network (and HTTPS_PROXY), then type the same command again: it goes on from there.",
+        ) from error  # fmt: skip
+    except AzureError as error:  # the SDK's own checks, MlException among them
+        raise UserError(
+            f"Azure did not take {what}.", why=_first_line(error), fix="Mend that, then run again."
+        ) from error
+
+
+def _refused(what: str, error: Any) -> UserError:
+    code = getattr(getattr(error, "error", None), "code", None) or ""
+    said = _first_line(error)
+    match error.status_code:
+        case 401:
+            fix = "The sign-in has expired. Type: az login  (then the same command again)"
+        case 403:
+            fix = "A role is missing. Type: tunewright azure preflight  (it says which)"
+        case 404:
+            fix = "Check azure.workspace."
+        case 409:
+            fix = "It exists already and says something else. Type: tunewright azure down  or name another."
+        case 429:
+            fix = "Azure asks to slow down, and waiting did not help. Type the same command again in some minutes."
+        case status if status and status >= 500:
+            fix = "It is a fault of Azure's. Type the same command again: what is done is not done twice."
+        case _:
+            fix = "Mend that, then type the same command again."
+    if "quota" in f"{code} {said}".lower():
+        fix = "Ask for more cores in the Azure portal (Quotas), or name a smaller machine: azure.gpu=…"
+    return UserError(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(getattr(error, "message", None) or error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line[:300].rstrip(".") + "."

@@ -1,0 +1,190 @@
+"""A job that runs, told as it goes: its log, its loss, its cost; and ended where it would cost too much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import httpx
+
+from tunewright.errors import UserError
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.progress import say
+
+OVER = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
+_FASTEST, _SLOWEST = 0.5, 10.0
+"""Seconds between two looks; each is a third longer than the one before, until something happens."""
+_CURVE_SECONDS = 20.0
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 40
+_LOG = "user_logs/std_log"
+
+
+class Follower:
+    """Follows one submitted job to its end.
+
+    Args:
+        job: its name.
+        rates: USD an hour of each step's machines.
+        budget: USD that all of it may cost.
+    """
+
+    def __init__(self, at: Connection, job: str, rates: Mapping[str, float], budget: float):
+        self._at, self._job, self._rates, self._budget = at, job, rates, budget
+        self._shown: dict[str, int] = {}
+        """Bytes of each run's log that were printed."""
+        self._curve_at = 0.0
+        self._ledger: dict[str, float] = {}
+        self._final: set[str] = set()
+        """Steps that cost nothing more."""
+
+    def step(self, name: str) -> Any:
+        """Wait until a step of the job is over, telling what happens. Returns its run: `status`, `name`.
+
+        Raises:
+            UserError: the budget is reached; the job is then cancelled.
+            KeyboardInterrupt: as is; the job is then cancelled.
+        """
+        wait = _FASTEST
+        try:
+            while True:
+                run, whole = self._look(name)
+                if run is not None:
+                    spoke = self._print_log(run)
+                    if name == "train":
+                        self._print_curve(run)
+                    wait = _FASTEST if spoke else wait
+                    if run.status in OVER:
+                        self._print_log(run)
+                        return run
+                if whole.status in OVER:
+                    return run or whole
+                self._hold_budget()
+                time.sleep(wait)
+                wait = min(wait * 4 / 3, _SLOWEST)
+        except (KeyboardInterrupt, UserError):
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End the job, and say so."""
+        with azure_errors(f"cancelling {self._job}"):
+            self._at.ml.jobs.begin_cancel(self._job)
+        say(f"  azure: {self._job} is cancelled; its machines go when they have been idle for two minutes")
+
+    @property
+    def spent(self) -> float:
+        """USD so far, by the time that runs took and the price book."""
+        return sum(self._ledger.values())
+
+    def error(self, run: str) -> str | None:
+        """What Azure says of a run that failed."""
+        details = self._details(run)
+        found = getattr(getattr(details, "error", None), "error", None)
+        return f"{str(found.message).strip().rstrip('.')}." if found and found.message else None
+
+    def _look(self, name: str) -> tuple[Any, Any]:
+        """(the run of a step, None before there is one; the job)."""
+        with azure_errors(f"the job {self._job}"):
+            whole = self._at.ml.jobs.get(self._job)
+            if whole.type != "pipeline":
+                self._note(name, whole)
+                return whole, whole
+            children = {each.display_name: each for each in self._at.ml.jobs.list(parent_job_name=self._job)}
+        for each, run in children.items():
+            self._note(each, run)
+        return children.get(name), whole
+
+    def _note(self, step: str, run: Any) -> None:
+        """Add up what a run costs."""
+        if step in self._final:
+            return
+        details = self._details(run.name)
+        started = details and details.start_time_utc
+        if not started:
+            return
+        ended = details.end_time_utc or datetime.now(UTC)
+        hours = max((ended - started).total_seconds(), 0) / 3600
+        self._ledger[step] = hours * self._rates.get(step, 0.0)
+        if details.end_time_utc:
+            self._final.add(step)
+
+    def _details(self, run: str) -> Any:
+        """What the run history tells of a run; None before it knows of it."""
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            # The SDK has no public call for a log while it is written, but for one that prints by itself.
+            return self._at.ml.jobs._runs_operations.get_run_details(run)
+        except HttpResponseError:
+            return None
+
+    def _hold_budget(self) -> None:
+        if self.spent > self._budget:
+            raise UserError(
+                f"The budget of ${self._budget:.2f} is reached: the job {self._job} was stopped.",
+                where="azure.budget_usd",
+                fix="Raise it and type the same command again: what is done is kept, and a training goes on.",
+            )  # fmt: skip
+
+    def _print_log(self, run: Any) -> bool:
+        """Print what is new in a run's log. Returns whether there was something."""
+        details = self._details(run.name)
+        known = (details and details.log_files) or {}
+        logs = {name: url for name, url in known.items() if name.startswith(_LOG)}
+        if not logs:
+            return False
+        shown = self._shown.get(run.name, 0)
+        text = _tail(logs[min(logs)], shown)
+        lines, _, rest = text.rpartition(b"\n")
+        if run.status in OVER:
+            lines, rest = text, b""
+        for line in lines.decode("utf-8", "replace").splitlines():
+            say(f"  {line}" if line else "")
+        self._shown[run.name] = shown + len(text) - len(rest)
+        return bool(lines)
+
+    def _print_curve(self, run: Any) -> None:
+        if run.status in OVER or time.monotonic() - self._curve_at < _CURVE_SECONDS:
+            return
+        self._curve_at = time.monotonic()
+        losses = self._metric(run.name, "loss")
+        if len(losses) > 1:
+            say(f"  loss {sparkline(losses)} {losses[-1]:.3f}")
+
+    def _metric(self, run: str, name: str) -> list[float]:
+        """The values of a metric so far; none where MLflow can't tell, which must not end anything."""
+        try:
+            client = self._tracking()
+            return [each.value for each in sorted(client.get_metric_history(run, name), key=lambda each: each.step)]
+        except Exception:  # noqa: BLE001 (whatever a tracking server or its plugin raises)
+            return []
+
+    def _tracking(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(self._at.workspace.mlflow_tracking_uri)
+
+
+def sparkline(values: list[float]) -> str:
+    """A curve in one line: the mean of each of at most 40 stretches, as a bar."""
+    stretches = min(_WIDTH, len(values))
+    cuts = [round(place * len(values) / stretches) for place in range(stretches + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _tail(url: str, start: int) -> bytes:
+    """What a log has behind its first `start` bytes; nothing where it can't be read just now."""
+    try:
+        reply = httpx.get(url, headers={"Range": f"bytes={start}-"}, timeout=30)
+    except httpx.HTTPError:
+        return b""
+    if reply.status_code == httpx.codes.PARTIAL_CONTENT:
+        return reply.content
+    return reply.content[start:] if reply.status_code == httpx.codes.OK else b""

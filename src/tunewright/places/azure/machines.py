@@ -1,0 +1,142 @@
+"""Which machine each step runs on, what it costs, and the clusters of such machines."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tunewright.assess.prices import MachinePrice, price_book
+from tunewright.errors import UserError
+from tunewright.pipeline import Step
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.progress import say
+from tunewright.spec import Spec
+
+_IDENTITY = "AZURE_ML_IDENTITY"
+"""As azd has it after `azd up`."""
+_ON_GPU = ("train", "export", "evaluate")
+_IDLE_SECONDS = 120
+_SERVED_BY_GPU = "vllm"
+_DEFAULT_CPU = "Standard_D4s_v5"
+_TRAINING = 12.0
+"""Of a budget, training's part beside one for each other step."""
+_SHORTEST, _LONGEST = 60, 7 * 24 * 3600
+
+
+def size_of(step: Step, spec: Spec) -> str:
+    """The machine a step runs on, by its name in the price book."""
+    gpu = spec.azure.gpu
+    served_there = step.name == "parity" and spec.export.runtime.startswith(_SERVED_BY_GPU)
+    return gpu if gpu and (step.name in _ON_GPU or served_there) else cpu_of(spec)
+
+
+def cpu_of(spec: Spec) -> str:
+    """The machine for what needs no GPU."""
+    serving = spec.traffic.machine
+    return spec.azure.cpu or (
+        serving if serving.startswith("Standard_D") or serving.startswith("Standard_F") else _DEFAULT_CPU
+    )
+
+
+def nodes_of(step: Step, spec: Spec) -> int:
+    """How many machines work on a step together."""
+    return spec.azure.nodes if step.name == "train" else 1
+
+
+def price_of(size: str, spec: Spec) -> MachinePrice:
+    """A machine of the price book.
+
+    Raises:
+        UserError: it has no price, so that no budget could be held.
+    """
+    return price_book(spec.price_file).machine(size)
+
+
+def cluster_names(size: str, on_gpu: bool, low_priority: bool) -> tuple[str, str]:
+    """What a cluster may be called: as `infra/` calls it, or where that one has another size, by its size."""
+    end = "-lp" if low_priority else ""
+    short = size.removeprefix("Standard_").replace("_", "-").lower()
+    return f"tunewright-{'gpu' if on_gpu else 'cpu'}{end}", f"tunewright-{short}"[: 32 - len(end)].rstrip("-") + end
+
+
+def is_low_priority(step: Step, spec: Spec) -> bool:
+    return spec.azure.low_priority and step.name == "train"
+
+
+def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str:
+    """The cluster a step runs on; made where it is not there, with no machine standing while no job runs.
+
+    Raises:
+        UserError: Azure refuses, for want of quota, say.
+    """
+    size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
+    for name in cluster_names(size, size == spec.azure.gpu, low):
+        with azure_errors(f"the cluster {name}"):
+            known = _known(at, name)
+            if known is None:
+                _make(at, name, size, nodes, low, spec, tags)
+            elif known.size.lower() != size.lower() or (known.tier == "low_priority") != low:
+                continue
+            elif known.max_instances < nodes:
+                known.max_instances = nodes
+                at.ml.compute.begin_update(known).result()
+        return name
+    raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
+
+
+def _known(at: Connection, name: str) -> Any:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return at.ml.compute.get(name)
+    except ResourceNotFoundError:
+        return None
+
+
+def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spec, tags: dict[str, str]) -> None:
+    from azure.ai.ml.entities import AmlCompute
+
+    say(f"  azure: cluster {name} of {size}, no machine while it is idle")
+    at.ml.compute.begin_create_or_update(
+        AmlCompute(
+            name=name, size=size, min_instances=0, max_instances=nodes, idle_time_before_scale_down=_IDLE_SECONDS,
+            tier="low_priority" if low else "dedicated", identity=_identity(spec), tags=tags,
+            ssh_public_access_enabled=False,
+        )
+    ).result()  # fmt: skip
+
+
+def identity_of(spec: Spec) -> str | None:
+    """The resource id of the identity that jobs and endpoints run as; None where jobs run as the user."""
+    return spec.azure.identity or os.environ.get(_IDENTITY)
+
+
+def _identity(spec: Spec) -> Any:
+    from azure.ai.ml.entities import IdentityConfiguration, ManagedIdentityConfiguration
+
+    if (found := identity_of(spec)) is None:
+        return None
+    chosen = ManagedIdentityConfiguration(resource_id=found)
+    return IdentityConfiguration(type="user_assigned", user_assigned_identities=[chosen])
+
+
+def limits(steps: list[Step], spec: Spec) -> dict[str, int]:
+    """Seconds after which Azure itself ends each step, so that together they can't cost more than the budget.
+
+    Training gets most of it; a step's seconds follow from its machines' price.
+
+    Raises:
+        UserError: the budget does not pay for a minute of some step.
+    """
+    weights = {step.name: _TRAINING if step.name == "train" else 1.0 for step in steps}
+    made = {}
+    for step in steps:
+        rate = price_of(size_of(step, spec), spec).usd_per_hour * nodes_of(step, spec)
+        usd = spec.azure.budget_usd * weights[step.name] / sum(weights.values())
+        made[step.name] = int(3600 * usd / rate) if rate else _LONGEST
+        if made[step.name] < _SHORTEST:
+            raise UserError(
+                f"The budget of ${spec.azure.budget_usd:.2f} pays for {made[step.name]} s of the step {step.name}.",
+                where="azure.budget_usd", fix="Raise it, or name a cheaper machine: tunewright plan …",
+            )  # fmt: skip
+    return {name: min(seconds, _LONGEST) for name, seconds in made.items()}

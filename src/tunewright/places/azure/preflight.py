@@ -1,0 +1,191 @@
+"""What must be true before a cent is spent: sign-in, rights, storage, region, sizes, quota, memory, price."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tunewright.errors import Check, UserError
+from tunewright.pipeline import STEPS
+from tunewright.places.azure import machines
+from tunewright.places.azure.connection import ARM, Connection, azure_errors
+from tunewright.places.azure.store import Store
+from tunewright.spec import Spec
+
+if TYPE_CHECKING:
+    from tunewright.train.plan import Plan
+
+_PROVIDER = "Microsoft.MachineLearningServices/workspaces"
+_WRITTEN = ("computes", "data/versions", "environments/versions", "jobs", "models/versions")
+ACTIONS = tuple(f"{_PROVIDER}/{what}/write" for what in _WRITTEN)
+"""What running steps needs leave for."""
+DEPLOY_ACTIONS = tuple(f"{_PROVIDER}/onlineEndpoints{what}/write" for what in ("", "/deployments"))
+RESERVE = 1.2
+"""Managed online endpoints take a fifth more of the quota than their machines have cores, to be able to upgrade."""
+
+
+def preflight(spec: Spec, at: Connection, plan: Plan | None, *, deploy: bool = False) -> list[Check]:
+    """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
+
+    Args:
+        plan: of the training, where it could be made.
+        deploy: whether a managed endpoint is to be made too.
+    """
+    made = [_sign_in(at)]
+    if made[0].passed:
+        made.append(_workspace(at))
+    if all(check.passed for check in made):
+        made += [_region(spec, at), _rights(at, ACTIONS + (DEPLOY_ACTIONS if deploy else ())), _storage(at)]
+        made += [*_sizes(spec, at), *_quotas(spec, at, deploy)]
+        made += [*_memory(spec, plan), *_price(spec, plan)]
+    return made
+
+
+def require(checks: list[Check]) -> None:
+    """Raise a UserError that names every check that did not pass."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise UserError(
+            "Nothing was started in Azure. " + " ".join(f"✗ {check.name}: {check.found}." for check in failed),
+            fix=" ".join(dict.fromkeys(check.remedy for check in failed)),
+        )
+
+
+def _sign_in(at: Connection) -> Check:
+    try:
+        with azure_errors("signing in"):
+            at.credential.get_token(f"{ARM}/.default")
+    except UserError as error:
+        return Check("sign-in", False, error.why or error.what, "Type: az login  (or azd auth login)")
+    return Check("sign-in", True, "Entra ID gives a token")
+
+
+def _workspace(at: Connection) -> Check:
+    try:
+        found = at.workspace
+    except UserError as error:
+        return Check("workspace", False, " ".join(filter(None, (error.what, error.why))), error.fix or "")
+    closed = ", no public network" if found.public_network_access == "Disabled" else ""
+    return Check("workspace", True, f"{at.name.workspace} in {found.location}{closed}")
+
+
+def _region(spec: Spec, at: Connection) -> Check:
+    wanted = spec.azure.region
+    if wanted is None:
+        return Check("region of the data", True, f"{at.region}; azure.region would hold it to one")
+    same = wanted.replace(" ", "").lower() == at.region.replace(" ", "").lower()
+    return Check("region of the data", same, at.region if same else f"{at.region}, and the spec says {wanted}",
+                 f"Name a workspace in {wanted}: azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME")  # fmt: skip
+
+
+def _rights(at: Connection, wanted: tuple[str, ...]) -> Check:
+    with azure_errors("your permissions"):
+        answer = at.ask("GET", f"{at.name.path}/providers/Microsoft.Authorization/permissions", "2022-04-01")
+    missing = [action for action in wanted if not is_allowed(action, answer.get("value", []))]
+    found = f"not allowed: {', '.join(missing)}" if missing else f"{len(wanted)} of {len(wanted)}"
+    remedy = (
+        "Ask for the roles AzureML Data Scientist and, to make clusters, AzureML Compute Operator on the workspace."
+    )
+    return Check("permissions", not missing, found, remedy)
+
+
+def is_allowed(action: str, permissions: list[dict[str, Any]]) -> bool:
+    """Whether one of a person's roles allows an action: named by a pattern of its, and not taken out by another.
+
+    Source: learn.microsoft.com/azure/role-based-access-control/role-definitions (actions and notActions, with *).
+    """
+
+    def named(patterns: list[str]) -> bool:
+        return any(re.fullmatch(re.escape(each).replace(r"\*", ".*"), action, re.I) for each in patterns)
+
+    return any(named(role.get("actions", [])) and not named(role.get("notActions", [])) for role in permissions)
+
+
+def _storage(at: Connection) -> Check:
+    try:
+        Store(at).text("tunewright/preflight")
+    except UserError as error:
+        return Check("storage", False, " ".join(filter(None, (error.what, error.why))),
+                     "Ask for the role Storage Blob Data Contributor on the workspace's storage account.")  # fmt: skip
+    return Check("storage", True, "read with Entra ID, no key")
+
+
+def _wanted(spec: Spec) -> dict[str, int]:
+    """Machines by size, and how many of each at once."""
+    made: dict[str, int] = {}
+    for step in STEPS.values():
+        if step.is_in(spec):
+            size = machines.size_of(step, spec)
+            made[size] = max(made.get(size, 0), machines.nodes_of(step, spec))
+    return made
+
+
+def _sizes(spec: Spec, at: Connection) -> Iterator[Check]:
+    with azure_errors("the machine sizes"):
+        offered = {size.name: size for size in at.ml.compute.list_sizes(compute_type="AmlCompute")}
+    for size in _wanted(spec):
+        key = "azure.gpu" if size == spec.azure.gpu else "azure.cpu"
+        others = sorted(name for name, each in offered.items() if bool(_field(each, "gpus")) == (key == "azure.gpu"))
+        found = f"{'' if size in offered else 'not '}offered in {at.region} for clusters"
+        yield Check(f"size {size}", size in offered, found,
+                    f"Name another: {key}=…  Offered there: {', '.join(others[:8]) or 'none'}.")  # fmt: skip
+
+
+def _quotas(spec: Spec, at: Connection, deploy: bool) -> Iterator[Check]:
+    with azure_errors("the quotas"):
+        offered = {size.name: size for size in at.ml.compute.list_sizes()}
+        usages = [(_letters(_field(usage, "name")["value"]), usage) for usage in at.ml.compute.list_usage()]
+    wanted = [(size, count, 1.0, "") for size, count in _wanted(spec).items()]
+    if deploy:
+        wanted.append((spec.traffic.machine, spec.traffic.redundancy, RESERVE, " for the endpoint, a fifth in reserve"))
+    for size, count, factor, what in wanted:
+        if size not in offered:
+            continue
+        low = spec.azure.low_priority and size == spec.azure.gpu
+        start = "totalclusterlowpriority" if low else _letters(_field(offered[size], "family"))
+        usage = next((each for name, each in usages if name.startswith(start)), None)
+        cores = int(count * factor * _field(offered[size], "vCPUs", "v_cp_us") + 0.999)
+        name = f"quota of {size}{what}"
+        if usage is None:
+            yield Check(name, True, "not told by Azure for this family")
+            continue
+        limit = int(_field(usage, "limit"))
+        free = limit - int(_field(usage, "currentValue", "current_value"))
+        remedy = f"Ask for {cores - free} more cores of this family (ml.azure.com > Quota), or name a smaller machine."
+        yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free", remedy)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _field(entity: Any, *names: str) -> Any:
+    """What the SDK's entity holds under the first of some names: the wire's, and its own."""
+    held = vars(entity)
+    return next(held[name] for name in names if held.get(name) is not None)
+
+
+def _memory(spec: Spec, plan: Plan | None) -> Iterator[Check]:
+    if spec.azure.gpu is None:
+        return
+    option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None
+    if plan is None or option is None:
+        yield Check("GPU memory", True, "not predicted here: that needs the extra [train] and a size of the price book")
+        return
+    found = f"{option.peak_gib:.1f} of {option.usable_gib:.1f} GiB" + (f"; {option.why}" if option.why else "")
+    best = plan.cheapest
+    yield Check("GPU memory", option.fits, found, f"azure.gpu={best.machine} would do." if best else plan.sentence)
+
+
+def _price(spec: Spec, plan: Plan | None) -> Iterator[Check]:
+    for size in _wanted(spec):
+        yield Check(f"price of {size}", True, f"${machines.price_of(size, spec).usd_per_hour:.3f} an hour")
+    budget = spec.azure.budget_usd
+    option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None
+    if option is None:
+        yield Check("total", True, f"at most ${budget:.2f}, where it is stopped")
+        return
+    # More machines finish sooner and cost about the same.
+    yield Check("total", option.usd <= budget, f"training about ${option.usd:.2f}, everything at most ${budget:.2f}",
+                f"Raise it: azure.budget_usd={2 * option.usd:.0f}")  # fmt: skip

@@ -1,0 +1,114 @@
+"""What of the user's a job needs: the files that the spec names, as folders that look alike everywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunewright.artifacts import sha256_file, sha256_json
+from tunewright.data.readers import documents_of
+from tunewright.data.readers.sources import files
+from tunewright.documents import is_there
+from tunewright.errors import UserError
+from tunewright.pipeline import Step
+from tunewright.spec import Spec
+
+LAID_OUT = "given"
+"""The folder on the node below which everything is found again."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that the spec names."""
+
+    key: str
+    """The spec's key, such as `data.test.official`."""
+    files: dict[str, Path]
+    """Where each file lies here, by its place in the folder that goes up."""
+    place: str
+    """What the spec on the node says under the key."""
+
+    @property
+    def name(self) -> str:
+        """A name that Azure accepts for an input."""
+        return "".join(sign if sign.isalnum() else "_" for sign in self.key)
+
+    @property
+    def sha256(self) -> str:
+        return sha256_json([(name, sha256_file(path)) for name, path in sorted(self.files.items())])
+
+    def laid_out(self, folder: Path) -> Path:
+        """The files in a folder, as links where that can be."""
+        for name, path in self.files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path.resolve(), target)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(path, target)
+        return folder
+
+
+def sources_of(spec: Spec) -> dict[str, Source]:
+    """Everything of the user's that the spec names, by its key.
+
+    Raises:
+        UserError: something is not there, or a document lies outside the folder of the data that names it.
+    """
+    made = {}
+    for key, path in spec.sources.items():
+        if key == "prices":
+            made[key] = Source(key, {path.name: path}, f"{LAID_OUT}/{key}/{path.name}")
+        elif key == "data.frozen":
+            made[key] = _folder(key, path)
+        else:
+            made[key] = _data(key, path, spec.data.document)
+    local = spec.path(Path(spec.model))
+    if spec.model_name != spec.model or local.exists():
+        made["model"] = (
+            _folder("model", local)
+            if local.is_dir()
+            else Source("model", {local.name: local}, f"{LAID_OUT}/model/{local.name}")
+        )
+    return made
+
+
+def needed(step: Step, sources: Iterable[str]) -> list[str]:
+    """Which of the sources a step reads."""
+    wanted = set(step.reads)
+    if not step.inputs:
+        wanted |= {key for key in sources if key == "data.train" or key.startswith("data.test.")}
+    if step.name == "split":
+        wanted.add("data.frozen")
+    if "model" in step.sections:
+        wanted.add("model")
+    return [key for key in sources if key in wanted]
+
+
+def _folder(key: str, path: Path) -> Source:
+    inside = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
+    return Source(key, inside, f"{LAID_OUT}/{key}")
+
+
+def _data(key: str, path: Path, document: str | None) -> Source:
+    """Data files, and the documents that their rows name, at the same place relative to them."""
+    named = files(path)
+    lying = {file.name: file.path for file in named}
+    for file in named if document else []:
+        for each in documents_of(file, document or ""):
+            if not is_there(each):
+                continue
+            place = os.path.normpath(Path(file.name).parent / os.path.relpath(each, file.path.parent))
+            if place.startswith(".."):
+                raise UserError(
+                    "A document lies outside the folder of the data that names it, so it can't go along.", where=each,
+                    fix=f"Move it below {file.path.parent}, or run this where the data lies: leave --on azure out.",
+                )  # fmt: skip
+            lying[place] = each
+    # A single file is named itself; of a folder or a pattern all that was found is found again by one pattern.
+    single = len(named) == 1 and named[0].path == path
+    data = [file.name for file in named]
+    return Source(key, lying, f"{LAID_OUT}/{key}/{data[0] if single else '**'}")

@@ -1,0 +1,150 @@
+"""Azure Resource Manager: resources are kept as they were put, and a few of them do something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
+from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
+
+_VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
+_ONCE = ("data", "environments")
+"""Assets whose versions never change."""
+
+Handler = Callable[[Asked, str], Answer | None]
+
+
+class Arm:
+    """What `management.azure.com` answers.
+
+    Args:
+        hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
+        check: tells what the official schemas don't allow in a body: (path, api-version, body) -> complaints.
+    """
+
+    def __init__(self, cloud: Cloud, hooks: list[tuple[str, str, Handler]],
+                 check: Callable[[str, str, dict[str, Any]], list[str]] | None):  # fmt: skip
+        self._cloud, self._check = cloud, check
+        self._hooks = [
+            *hooks,
+            ("GET", r"/(data|environments|models)/[^/]+$", self._container),
+            ("GET", r"/providers/Microsoft\.Authorization/permissions$", self._permissions),
+        ]  # fmt: skip
+        cloud.put(cloud.workspace, _workspace(cloud))
+        cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
+
+    def __call__(self, asked: Asked) -> Answer:
+        path = asked.path.replace("//", "/").rstrip("/")
+        if path == "/metadata/endpoints":
+            return Answer(body=[])  # the clouds beside the public one
+        if "authorization" not in asked.headers:
+            return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
+        for method, pattern, handler in self._hooks:
+            if method == asked.method and re.search(pattern, path, re.I):
+                answer = handler(asked, path)
+                if answer is not None:
+                    return answer
+        return self._stored(asked, path)
+
+    def _stored(self, asked: Asked, path: str) -> Answer:
+        if asked.method == "GET" and _is_collection(path):
+            return Answer(body={"value": list(self._cloud.below(path))})
+        known = self._cloud.get(path)
+        if asked.method in ("GET", "HEAD"):
+            return Answer(body=known) if known else _absent(path)
+        if asked.method == "DELETE":
+            return Answer(200 if self._cloud.remove(path) else 204)
+        if asked.method in ("PUT", "PATCH"):
+            return self._put(asked, path, known)
+        return error(405, "MethodNotAllowed", f"{asked.method} {path}")
+
+    def _put(self, asked: Asked, path: str, known: dict[str, Any] | None) -> Answer:
+        body = asked.json()
+        if self._check:
+            self._cloud.violations += self._check(path, asked.query.get("api-version", ""), body)
+        versioned = _VERSIONED.search(path)
+        if known and versioned and versioned[1].lower() in _ONCE and asked.method == "PUT":
+            if not _says_the_same(known["properties"], body["properties"]):
+                return error(
+                    409, "Conflict", f"The asset with version {versioned[3]} exists already and can't be changed."
+                )
+            return Answer(200, known)
+        if asked.method == "PATCH" and known:
+            body = known | body | {"properties": known.get("properties", {}) | body.get("properties", {})}
+        body["properties"] = {"provisioningState": "Succeeded"} | body.get("properties", {}) | _defaults(versioned)
+        return Answer(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
+
+    def _container(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An asset's versions under one roof."""
+        versions = list(self._cloud.below(f"{path}/versions"))
+        if not versions:
+            return None
+        properties = {"latestVersion": versions[-1]["name"], "nextVersion": str(len(versions) + 1), "tags": {}}
+        return Answer(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
+
+    def _permissions(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        return Answer(body={"value": [{"actions": ["*"], "notActions": [], "dataActions": [], "notDataActions": []}]})
+
+
+def _is_collection(path: str) -> bool:
+    after = path.split("/providers/")[-1].split("/")[1:]
+    return "/providers/" in path and len(after) % 2 == 1
+
+
+def _absent(path: str) -> Answer:
+    kind = "WorkspaceNotFound" if "/workspaces/" in path and path.count("/") == 8 else "ResourceNotFound"
+    return error(404, kind, f"The resource '{path}' was not found.")
+
+
+def _says_the_same(kept: dict[str, Any], sent: dict[str, Any]) -> bool:
+    """Whether a body repeats what is kept; descriptions and tags may differ."""
+    loose = {"description", "tags", "properties", "isArchived", "isAnonymous"}
+    return all(kept.get(key) == value for key, value in sent.items() if key not in loose and value is not None)
+
+
+def _defaults(versioned: re.Match[str] | None) -> dict[str, Any]:
+    """What an answer must carry, or the SDK stumbles."""
+    return {"flavors": {}} if versioned and versioned[1].lower() == "models" else {}
+
+
+def _workspace(cloud: Cloud) -> dict[str, Any]:
+    group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+    api = f"https://{cloud.region}.api.azureml.ms"
+    tracking = f"azureml://{cloud.region}.api.azureml.ms/mlflow/v1.0{cloud.workspace}"
+    return {
+        "location": cloud.region,
+        "tags": {},
+        "sku": {"name": "Basic", "tier": "Basic"},
+        "identity": {"type": "SystemAssigned", "principalId": TENANT, "tenantId": TENANT},
+        "properties": {
+            "workspaceId": TENANT,
+            "friendlyName": cloud.workspace_name,
+            "discoveryUrl": f"{api}/discovery",
+            "mlFlowTrackingUri": tracking,
+            "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}",
+            "keyVault": f"{group}/Microsoft.KeyVault/vaults/rehearsal",
+            "containerRegistry": f"{group}/Microsoft.ContainerRegistry/registries/rehearsal",
+            "applicationInsights": f"{group}/Microsoft.Insights/components/rehearsal",
+            "provisioningState": "Succeeded",
+            "publicNetworkAccess": "Enabled",
+            "systemDatastoresAuthMode": "identity",
+            "hbiWorkspace": False,
+        },
+    }
+
+
+def _datastore() -> dict[str, Any]:
+    return {
+        "properties": {
+            "datastoreType": "AzureBlob",
+            "accountName": ACCOUNT,
+            "containerName": CONTAINER,
+            "endpoint": "core.windows.net",
+            "protocol": "https",
+            "credentials": {"credentialsType": "None"},
+            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
+            "isDefault": True,
+        }
+    }

@@ -1,0 +1,81 @@
+"""What a rehearsal tells at its end: which calls, assets and machines the real thing would cause."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tunewright.assess.prices import price_book
+from tunewright.places.rehearsal.cloud import Cloud
+from tunewright.places.rehearsal.jobs import Job, Runner
+from tunewright.places.rehearsal.network import BLOBS
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The time of one job's machines."""
+
+    step: str
+    size: str
+    count: int
+    seconds: float
+    """As long as it took here; machines in Azure take another time."""
+    usd: float
+    """At the price book's price, for that time."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    calls: dict[str, int]
+    """How many requests of each kind."""
+    uploaded: int
+    """Bytes that went to the storage."""
+    assets: list[str]
+    """Everything that was made: kind, name and version."""
+    machines: list[Machine]
+    refused: list[str]
+    """Hosts that were asked for and are not Azure's; nothing went there."""
+    violations: list[str]
+    """What the official schemas did not allow."""
+
+    @property
+    def usd(self) -> float:
+        return sum(machine.usd for machine in self.machines)
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        told = [f"  {count:>5} x {what}" for what, count in self.calls.items()]
+        made = [f"  {asset}" for asset in self.assets]
+        ran = [f"  {m.step}: {m.count} x {m.size}, {m.seconds / 60:.1f} min here, ${m.usd:.4f}" for m in self.machines]
+        complaints = [f"  {each}" for each in self.violations]
+        refused = [f"  {host} ({count} x)" for host, count in Counter(self.refused).items()]
+        return [
+            "Rehearsed: nothing was sent to Azure. The real run would make these calls", *told,
+            f"send {self.uploaded / 1e6:.1f} MB to the storage, make", *made,
+            f"and rent, for as long as it took here, machines for ${self.usd:.2f}:", *ran,
+            *(["Hosts that were asked for and refused:", *refused] if refused else []),
+            *(["The official schemas don't allow:", *complaints] if complaints else []),
+        ]  # fmt: skip
+
+
+def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
+    """What has happened so far."""
+    uploads = [call for call in cloud.calls if call.host.endswith(BLOBS) and call.method == "PUT"]
+    machines = [_machine(cloud, job) for job in runner.jobs.values() if job.started and "command" in job.body]
+    return Bill(
+        dict(sorted(Counter(f"{call.method} {_service(call.host)}" for call in cloud.calls).items())),
+        sum(call.sent for call in uploads), cloud.made(), machines, list(refused), list(cloud.violations),
+    )  # fmt: skip
+
+
+def _machine(cloud: Cloud, job: Job) -> Machine:
+    cluster = cloud.get(f"{cloud.workspace}/computes/{job.compute}") or {"properties": {"properties": {}}}
+    size = cluster["properties"]["properties"].get("vmSize", "")
+    priced = price_book().machines.get(size)
+    usd = job.seconds / 3600 * job.instances * priced.usd_per_hour if priced else 0.0
+    return Machine(job.body.get("displayName") or job.name, size, job.instances, job.seconds, usd)
+
+
+def _service(host: str) -> str:
+    return "blob storage" if host.endswith(BLOBS) else host

@@ -1,0 +1,164 @@
+"""What the stand-in remembers: resources, every call, and the faults that a test has asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TENANT = "00000000-0000-0000-0000-000000000001"
+_SECRET = re.compile(r"([?&](?:sig|code|key)=)[^&]+")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request. `path` begins with /, `host` is the real one, header names are lower case."""
+
+    method: str
+    host: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes = b""
+    target: str = ""
+    """Path and query as they were sent."""
+
+    def json(self) -> Any:
+        return json.loads(self.body or b"{}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`body`: a JSON value, or bytes as they are."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        return b"" if self.body is None else json.dumps(self.body).encode()
+
+
+def error(status: int, code: str, message: str, **headers: str) -> Answer:
+    """A refusal in the form that Azure's services give it."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, {"error": {"code": code, "message": message}}, {"x-ms-error-code": code} | named)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that was answered."""
+
+    method: str
+    host: str
+    path: str
+    version: str
+    """The api-version it named."""
+    status: int
+    sent: int
+    """Bytes of its body."""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.host}{self.path} {self.status}"
+
+
+@dataclass
+class Fault:
+    """What goes wrong, the next `times` times that a request's `METHOD host/path` matches `pattern`."""
+
+    pattern: str
+    answer: Answer
+    times: int = 1
+
+    def is_due(self, asked: Asked) -> bool:
+        return self.times > 0 and bool(re.search(self.pattern, f"{asked.method} {asked.host}{asked.path}", re.I))
+
+
+class Cloud:
+    """One subscription with one workspace.
+
+    Args:
+        region: where it lies, by Azure's name of it.
+        folder: where jobs run; emptied by whoever made it.
+    """
+
+    def __init__(self, subscription: str, group: str, workspace: str, region: str, folder: Path):
+        self.subscription, self.group, self.workspace_name, self.region = subscription, group, workspace, region
+        self.folder = folder
+        self.lock = threading.RLock()
+        self.calls: list[Call] = []
+        self.faults: list[Fault] = []
+        self.violations: list[str] = []
+        """What the official schemas don't allow in the bodies that were sent."""
+        self._resources: dict[str, dict[str, Any]] = {}
+
+    @property
+    def workspace(self) -> str:
+        """ARM's path of the workspace."""
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace_name}"
+        )
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """The resource at a path; upper and lower case are the same, as in ARM."""
+        return self._resources.get(path.lower())
+
+    def put(self, path: str, resource: dict[str, Any]) -> dict[str, Any]:
+        """Keep a resource, its id, name and type filled in from its path."""
+        after = path.split("/providers/")[-1].split("/")
+        kind = "/".join([after[0], *after[1::2]])
+        whole = {"id": path, "name": after[-1], "type": kind, "systemData": {}} | resource
+        with self.lock:
+            self._resources[path.lower()] = whole
+        return whole
+
+    def remove(self, path: str) -> bool:
+        """Forget a resource and all below it."""
+        with self.lock:
+            gone = [key for key in self._resources if key == path.lower() or key.startswith(f"{path.lower()}/")]
+            for key in gone:
+                del self._resources[key]
+        return bool(gone)
+
+    def below(self, path: str) -> Iterator[dict[str, Any]]:
+        """The resources of a collection, in the order they came."""
+        start = f"{path.lower()}/"
+        with self.lock:
+            found = [
+                each for key, each in self._resources.items() if key.startswith(start) and "/" not in key[len(start) :]
+            ]
+        yield from found
+
+    def fault(self, asked: Asked) -> Answer | None:
+        """What goes wrong with this request, if anything."""
+        with self.lock:
+            due = next((fault for fault in self.faults if fault.is_due(asked)), None)
+            if due is None:
+                return None
+            due.times -= 1
+        return due.answer
+
+    def note(self, asked: Asked, answer: Answer) -> None:
+        path = _SECRET.sub(r"\1…", asked.path)
+        call = Call(asked.method, asked.host, path, asked.query.get("api-version", ""), answer.status, len(asked.body))
+        with self.lock:
+            self.calls.append(call)
+
+    def made(self) -> list[str]:
+        """Everything that clients have put: its kind, its name, and of an asset its version."""
+        with self.lock:
+            found = [(key, each) for key, each in self._resources.items() if each.get("made_by_client")]
+        return [f"{each['type'].partition('/')[2]} {_told(each['id'])}" for _, each in found]
+
+
+def _told(path: str) -> str:
+    """A resource's name without where it lies: of an asset its name and version."""
+    parts = path.split("/providers/")[-1].split("/")
+    return ":".join(parts[4::2] if "workspaces" in parts[1] else parts[2::2])

@@ -1,0 +1,281 @@
+"""Jobs that are really run: code and inputs come out of the storage, the command runs here, outputs and log go back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunewright.places.rehearsal.cloud import Cloud
+from tunewright.places.rehearsal.storage import STORE, Storage, path_of
+from tunewright.processes import free_port
+
+OVER = ("Completed", "Failed", "Canceled")
+_LOG = "user_logs/std_log.txt"
+_LOG_SECONDS = 0.3
+_GRACE_SECONDS = 15
+"""Between the word that a node goes and its going."""
+_EVICTED = -1000
+"""In place of an exit code."""
+_BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
+
+
+@dataclass
+class Job:
+    """One command job, alone or in a pipeline."""
+
+    name: str
+    body: dict[str, Any]
+    """`properties` as they were sent."""
+    parent: str | None = None
+    status: str = "Queued"
+    started: float | None = None
+    ended: float | None = None
+    error: str | None = None
+    attempts: int = 0
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """That its nodes have cost so far."""
+        return (self.ended or time.time()) - self.started if self.started else 0.0
+
+    @property
+    def compute(self) -> str:
+        return str(self.body.get("computeId") or "").rpartition("/")[2]
+
+    @property
+    def instances(self) -> int:
+        return int((self.body.get("resources") or {}).get("instanceCount") or 1)
+
+
+class Runner:
+    """Runs jobs, as many at once as their clusters have nodes.
+
+    Args:
+        environment: variables that lead a job's clients to the stand-in.
+        track: is told of a job that begins and gives the variables of its MLflow run; and of its end, with its status.
+    """
+
+    def __init__(self, cloud: Cloud, storage: Storage, environment: dict[str, str],
+                 track: Callable[[Job, str | None], dict[str, str]]):  # fmt: skip
+        self._cloud, self._storage, self._environment, self._track = cloud, storage, environment, track
+        self.jobs: dict[str, Job] = {}
+        self.evictions: list[str] = []
+        """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
+        self._nodes: dict[str, threading.Semaphore] = {}
+
+    def submit(self, job: Job) -> None:
+        """Begin a job in the background."""
+        self.jobs[job.name] = job
+        threading.Thread(target=self._whole, args=(job,), daemon=True).start()
+
+    def cancel(self, job: Job) -> None:
+        job.cancelled = True
+        for node in job.nodes:
+            _ask_to_end(node)
+
+    def close(self) -> None:
+        """End everything that runs."""
+        for job in list(self.jobs.values()):
+            if job.status not in OVER:
+                self.cancel(job)
+        for job in list(self.jobs.values()):
+            for node in job.nodes:
+                _make_end(node)
+
+    def _whole(self, job: Job) -> None:
+        with self._places(job.compute):
+            try:
+                self._run(job)
+            except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
+                job.error, job.status = f"{type(error).__name__}: {error}", "Failed"
+        job.ended = time.time()
+
+    def _places(self, compute: str) -> threading.Semaphore:
+        with self._cloud.lock:
+            if compute not in self._nodes:
+                known = self._cloud.get(f"{self._cloud.workspace}/computes/{compute}") or {}
+                scale = (known.get("properties", {}).get("properties") or {}).get("scaleSettings") or {}
+                self._nodes[compute] = threading.Semaphore(max(1, int(scale.get("maxNodeCount") or 1)))
+            return self._nodes[compute]
+
+    def _run(self, job: Job) -> None:
+        if job.cancelled:
+            job.status = "Canceled"
+            return
+        folder = self._cloud.folder / "jobs" / job.name
+        job.status, job.started = "Preparing", time.time()
+        paths = {f"inputs.{name}": self._input(value, folder / "inputs" / name)
+                 for name, value in (job.body.get("inputs") or {}).items()}  # fmt: skip
+        for name in job.body.get("outputs") or {}:
+            (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
+            paths[f"outputs.{name}"] = str(folder / "outputs" / name)
+            # A mount shows what an earlier try left there.
+            if prefix := path_of(self.output(job, name)):
+                self._storage.download(prefix, folder / "outputs" / name)
+        variables = self._track(job, None)
+        job.status = "Running"
+        while True:
+            code = self._attempt(job, folder, paths, variables)
+            if code != _EVICTED:
+                break
+            job.status = "Queued"
+        for name in job.body.get("outputs") or {}:
+            self._storage.upload(folder / "outputs" / name, path_of(self.output(job, name)) or "")
+        job.status = "Canceled" if job.cancelled else "Failed" if code else "Completed"
+        if job.status == "Failed":
+            job.error = job.error or f"Execution failed. User process exited with status code {code}."
+        self._track(job, job.status)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _attempt(self, job: Job, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
+        """Run the command on all nodes; the exit code of the first that failed, or 0."""
+        job.attempts += 1
+        work = folder / f"wd-{job.attempts}"
+        work.mkdir()
+        command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
+        log = folder / "std_log.txt"
+        job.status = "Running"
+        with log.open("ab") as output:
+            job.nodes = [
+                subprocess.Popen(
+                    ["bash", "-c", command], cwd=work, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                    env=self._environment | variables | (job.body.get("environmentVariables") or {}) | rank,
+                )
+                for rank in _ranks(job)
+            ]  # fmt: skip
+            evicted = self._watch(job, log)
+        return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
+
+    def _watch(self, job: Job, log: Path) -> bool:
+        """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
+        limit = _seconds((job.body.get("limits") or {}).get("timeout"))
+        sent, evicted = -1, False
+        while any(node.poll() is None for node in job.nodes):
+            size = log.stat().st_size
+            if size != sent:
+                self._storage.write(self._log(job), log.read_bytes())
+                sent = size
+            if self._is_due(log):
+                evicted = True
+                _make_end_after(job.nodes, _GRACE_SECONDS)
+            if limit and job.seconds > limit and not job.error:
+                job.error = f"JobTimeout: the job ran longer than its limit of {limit:.0f} s and was stopped."
+                for node in job.nodes:
+                    _ask_to_end(node)
+            time.sleep(_LOG_SECONDS)
+        self._storage.write(self._log(job), log.read_bytes())
+        return evicted
+
+    def _is_due(self, log: Path) -> bool:
+        with self._cloud.lock:
+            found = next((text for text in self.evictions if text.encode() in log.read_bytes()), None)
+            if found is not None:
+                self.evictions.remove(found)
+        return found is not None
+
+    def _input(self, value: dict[str, Any], folder: Path) -> str:
+        """Where an input lies on the node; of a literal, the literal."""
+        if value.get("jobInputType") == "literal":
+            return str(value["value"])
+        prefix = path_of(self._address(str(value["uri"])))
+        if prefix is None or not self._storage.names(prefix):
+            raise FileNotFoundError(f"nothing lies at {value['uri']}")
+        return str(self._storage.download(prefix, folder))
+
+    def _address(self, uri: str) -> str:
+        """A datastore's address for that of an asset, or for itself."""
+        if STORE in uri:
+            return uri
+        named = re.fullmatch(r"azureml:([^/:]+):([^/:]+)", uri)
+        path = f"{self._cloud.workspace}/data/{named[1]}/versions/{named[2]}" if named else uri.removeprefix("azureml:")
+        asset = self._cloud.get(path)
+        if asset is None:
+            raise FileNotFoundError(f"no data asset {uri}")
+        return str(asset["properties"].get("dataUri") or asset["properties"].get("modelUri"))
+
+    def output(self, job: Job, name: str) -> str:
+        """The datastore's address of an output."""
+        asked = (job.body["outputs"][name] or {}).get("uri")
+        return str(asked or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
+
+    def logs(self, job: Job) -> dict[str, str]:
+        """Addresses of a job's logs, by name."""
+        return {_LOG: self._storage.signed(self._log(job))} if self._storage.names(self._log(job)) else {}
+
+    def artifact(self, job: Job, path: str) -> str:
+        """An address where a job may write an artifact."""
+        return self._storage.signed(f"{_folder(job)}/{path}", "rcw")
+
+    def _log(self, job: Job) -> str:
+        return f"{_folder(job)}/{_LOG}"
+
+
+def _folder(job: Job) -> str:
+    """Where a job's log and artifacts lie in the storage."""
+    return f"ExperimentRun/dcid.{job.name}"
+
+
+def environment_of_jobs() -> dict[str, str]:
+    """This process's own variables, with its Python first in the path."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
+
+
+def timestamp(seconds: float | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
+
+
+def _ranks(job: Job) -> Iterable[dict[str, str]]:
+    """The variables of each process of a distributed job, as Azure ML sets them; of others, none."""
+    distribution = job.body.get("distribution") or {}
+    if distribution.get("distributionType") != "PyTorch":
+        return [{}]
+    each = int(distribution.get("processCountPerInstance") or 1)
+    world, port = each * job.instances, str(free_port())
+    return [
+        {"RANK": str(rank), "LOCAL_RANK": str(rank % each), "NODE_RANK": str(rank // each), "WORLD_SIZE": str(world),
+         "LOCAL_WORLD_SIZE": str(each), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for rank in range(world)
+    ]  # fmt: skip
+
+
+def _seconds(duration: str | None) -> float:
+    """ISO 8601 durations as the SDK writes them: PT90S, PT1H30M."""
+    found = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration or "")
+    return (
+        sum(float(n or 0) * unit for n, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True)) if found else 0
+    )
+
+
+def _ask_to_end(node: subprocess.Popen[bytes]) -> None:
+    if node.poll() is None:
+        os.killpg(node.pid, signal.SIGTERM)
+
+
+def _make_end(node: subprocess.Popen[bytes]) -> None:
+    if node.poll() is None:
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+
+def _make_end_after(nodes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    for node in nodes:
+        _ask_to_end(node)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(node.poll() is None for node in nodes):
+        time.sleep(0.05)
+    for node in nodes:
+        _make_end(node)

@@ -1,0 +1,128 @@
+"""Real host names on this machine: a proxy that knows some and refuses every other, and certificates for them."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import socketserver
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOBS = ".blob.core.windows.net"
+_CHUNK = 1 << 16
+_HEAD = 1 << 14
+"""Bytes of a CONNECT request, at most."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Files: the authority to be trusted, and a certificate with its key."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def hosts(region: str) -> tuple[str, ...]:
+    """What the stand-in answers for. `*` stands for one part of a name."""
+    return (
+        "management.azure.com", "login.microsoftonline.com", "prices.azure.com", f"*{BLOBS}", "*.api.azureml.ms",
+        f"*.{region}.inference.ml.azure.com", f"*.{region}.azurecontainerapps.io",
+    )  # fmt: skip
+
+
+def certificates(folder: Path, region: str) -> Certificates:
+    """Make an authority that lives as long as the rehearsal, and a certificate by it for all of `hosts`.
+
+    Raises:
+        ModuleNotFoundError: the extra [rehearse] is not installed.
+    """
+    import trustme
+
+    authority = trustme.CA()
+    issued = authority.issue_cert(*hosts(region), "127.0.0.1")
+    made = Certificates(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
+    authority.cert_pem.write_to_path(made.authority)
+    issued.private_key_pem.write_to_path(made.key)
+    made.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    return made
+
+
+def is_mapped(host: str, known: Iterable[str]) -> bool:
+    """Whether a host is among the known ones, where `*` stands for one part of a name."""
+    return any(re.fullmatch(re.escape(each).replace(r"\*", r"[^.]+"), host) for each in known)
+
+
+class Proxy:
+    """A CONNECT proxy on a port of its own. It leads known hosts to a port; others get 403 and are noted.
+
+    Args:
+        known: hosts, as `hosts` gives them.
+        port: a port of this machine.
+    """
+
+    def __init__(self, known: Iterable[str], port: int):
+        self._known, self._port = tuple(known), port
+        self.refused: list[str] = []
+        """Hosts that were asked for and are not mapped, in order."""
+        outer = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                outer._serve(self.request)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            host = _asked_for(client)
+            if host is None or not is_mapped(host, self._known):
+                self.refused.append(host or "plain http")
+                client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                return
+            with socket.create_connection(("127.0.0.1", self._port), timeout=10) as server:
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                server.settimeout(None)
+                _relay(client, server)
+        except OSError:
+            return  # one of the two went away
+
+
+def _asked_for(client: socket.socket) -> str | None:
+    """The host of a CONNECT request; None where it is another request."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _HEAD:
+        part = client.recv(_CHUNK)
+        if not part:
+            raise OSError("the client went away")
+        head += part
+    asked = re.match(rb"CONNECT ([^\s:]+):\d+ HTTP/1", head)
+    return asked[1].decode("ascii", "replace").lower() if asked else None
+
+
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways until one side ends."""
+    while True:
+        readable, _, _ = select.select([one, other], [], [])
+        for source in readable:
+            data = source.recv(_CHUNK)
+            if not data:
+                return
+            (other if source is one else one).sendall(data)
