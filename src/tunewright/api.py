@@ -227,12 +227,20 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None
 
 
 def bundle_of(path: Path) -> Path:
-    """A bundle's folder: itself, or of a project the latest.
+    """A bundle's folder: itself, of a project the latest, or the only one in a folder, as Azure ML mounts a model.
 
     Raises:
         UserError: it is a project that has none.
     """
-    return latest_bundle(path) if (path / SPEC_FILE).is_file() else path
+    if (path / SPEC_FILE).is_file():
+        return latest_bundle(path)
+    from tunewright.export.bundle import BUNDLE_FILE
+    from tunewright.serve.adapters import BASE
+
+    inside = [file.parent for file in path.glob(f"*/{BUNDLE_FILE}")]
+    # A folder of adapters has the bundle of their base in it.
+    alone = len(inside) == 1 and inside[0].name != BASE and not (path / BUNDLE_FILE).is_file()
+    return inside[0] if alone else path
 
 
 def latest_bundle(project: Path) -> Path:

@@ -11,7 +11,10 @@ import typer
 
 def serve(
     bundle: Annotated[
-        Path, typer.Argument(help="A bundle, a project whose latest is served, or a folder of adapters.")
+        Path,
+        typer.Argument(
+            help="A bundle, a project whose latest is served, or a folder of adapters.", envvar="TUNEWRIGHT_BUNDLE"
+        ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,

@@ -53,7 +53,8 @@ def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[s
         except ResourceNotFoundError:
             kind = "uri_folder" if path.is_dir() else "uri_file"
             say(f"  azure: {name} goes up, version {version}")
-            _quietly(at.ml.data, Data(name=name, version=version, path=str(path), type=kind, tags=tags))
+            # Of a link the SDK uploads under one name and remembers another.
+            quietly(at.ml.data, Data(name=name, version=version, path=str(path.resolve()), type=kind, tags=tags))
     return f"azureml:{name}:{version}"
 
 
@@ -75,7 +76,7 @@ def package(spec_text: str) -> bytes:
     return buffer.getvalue()
 
 
-def _quietly(operations: Any, entity: Any) -> None:
+def quietly(operations: Any, entity: Any) -> None:
     """Create something; the SDK writes terminal colours to standard error after each upload."""
     with contextlib.redirect_stderr(io.StringIO()):
         operations.create_or_update(entity)
@@ -107,7 +108,7 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
         except ResourceNotFoundError:
             say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
             build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
-            _quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
+            quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
     return f"azureml:{name}:{version}"
 
 

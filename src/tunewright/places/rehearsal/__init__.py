@@ -20,6 +20,7 @@ from tunewright.places.rehearsal.arm import Arm
 from tunewright.places.rehearsal.bill import Bill, bill_of
 from tunewright.places.rehearsal.blobs import azurite
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
+from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.jobs import Runner, environment_of_jobs
 from tunewright.places.rehearsal.login import LOGIN, login
@@ -41,6 +42,7 @@ class Rehearsal:
     runner: Runner
     offers: Offers
     tracking: Tracking
+    endpoints: Endpoints
     proxy: Proxy
 
     @property
@@ -79,13 +81,17 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         stack.callback(runner.close)
         offers = Offers(region)
         history = History(cloud, runner)
-        arm = Arm(cloud, [*Jobs(cloud, runner).hooks, *offers.hooks], checker(schemas) if schemas else None)
+        endpoints = Endpoints(cloud, storage)
+        stack.callback(endpoints.close)
+        hooks = [*Jobs(cloud, runner).hooks, *offers.hooks, *endpoints.hooks]
+        arm = Arm(cloud, hooks, checker(schemas) if schemas else None)
         services: dict[str, Service] = {
             LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
+            SCORING: endpoints.score,
             API: lambda asked: tracking(asked) if asked.path.startswith("/mlflow") else history(asked),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(cloud, storage, runner, offers, tracking, proxy)
+        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, proxy)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
@@ -24,7 +24,7 @@ class Arm:
         check: tells what the official schemas don't allow in a body: (path, api-version, body) -> complaints.
     """
 
-    def __init__(self, cloud: Cloud, hooks: list[tuple[str, str, Handler]],
+    def __init__(self, cloud: Cloud, hooks: Sequence[tuple[str, str, Handler]],
                  check: Callable[[str, str, dict[str, Any]], list[str]] | None):  # fmt: skip
         self._cloud, self._check = cloud, check
         self._hooks = [

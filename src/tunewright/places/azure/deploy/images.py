@@ -1,0 +1,118 @@
+"""The serving images: what they are built of, and building them in a registry of Azure's."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import sha256_tree
+from tunewright.errors import UserError
+from tunewright.places.azure.assets import DIGITS, pinned
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.progress import say
+
+_PACKAGE = Path(__file__).parents[3]
+_EXTRAS = ("serve", "documents", "oidc")
+_VERSION = "2019-06-01-preview"
+"""Of the registry's tasks."""
+_POLL_SECONDS = 3.0
+_LONGEST_SECONDS = 3600.0
+ENGINES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-lora": "openvino",
+    "vllm": "vllm",
+    "vllm-lora": "vllm",
+}
+"""The image for each runtime of a bundle."""
+
+
+def docker_folder() -> Path:
+    """Where the Dockerfile lies: in the package that was installed, or in the repository."""
+    inside = _PACKAGE / "infra" / "docker"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "infra" / "docker"
+
+
+def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> str:
+    """Lay out everything an image is built of. Returns a hash of it.
+
+    Args:
+        bundle: goes into the image; None where it is mounted.
+        identity: who may ask, for `tunewright serve --identity`.
+    """
+    shutil.copytree(docker_folder(), folder / "infra" / "docker")
+    shutil.copytree(_PACKAGE, folder / "src" / "tunewright", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    pins = [line for line in pinned(_EXTRAS) if "==" in line]
+    (folder / "constraints.txt").write_text("\n".join(pins) + "\n", "utf-8")
+    if bundle:
+        shutil.copytree(bundle, folder / "bundle")
+        if identity:
+            shutil.copy(identity, folder / "bundle" / "identity.json")
+    return sha256_tree(folder)[0][:DIGITS]
+
+
+def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -> None:
+    """Build an image in a registry, by its own tasks: nothing is built here, and no password is needed.
+
+    Args:
+        registry: ARM's path of it.
+        image: `repository:tag`.
+        folder: the context.
+        stage: of the Dockerfile.
+
+    Raises:
+        UserError: Azure refuses, or the build fails; its log's address is told.
+    """
+    with azure_errors(f"the image {image}"):
+        place = at.ask("POST", f"{registry}/listBuildSourceUploadUrl", _VERSION)
+        say(f"  azure: the image {image} is built in the registry")
+        _send(place["uploadUrl"], _packed(folder))
+        run = at.ask("POST", f"{registry}/scheduleRun", _VERSION, {
+            "type": "DockerBuildRequest", "imageNames": [image], "isPushEnabled": True, "noCache": False,
+            "sourceLocation": place["relativePath"], "dockerFilePath": "infra/docker/Dockerfile", "target": stage,
+            "platform": {"os": "Linux", "architecture": "amd64"}, "timeout": int(_LONGEST_SECONDS),
+        })  # fmt: skip
+        run = _ended(at, f"{registry}/runs/{run['properties']['runId']}")
+    if run["properties"]["status"] != "Succeeded":
+        raise UserError(f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
+                        fix=f"See its log: az acr task logs --run-id {run['properties']['runId']}")  # fmt: skip
+
+
+def is_built(at: Connection, registry: str, image: str) -> bool:
+    """Whether an image of this name and tag was built before."""
+    with azure_errors("the registry's builds"):
+        runs = at.ask("GET", f"{registry}/runs", _VERSION)
+    named = [_image(each) for run in runs.get("value", []) for each in run["properties"].get("outputImages") or []]
+    return image in named
+
+
+def _image(output: dict[str, Any]) -> str:
+    return f"{output.get('repository')}:{output.get('tag')}"
+
+
+def _ended(at: Connection, run: str) -> dict[str, Any]:
+    """A build's run once it is over."""
+    end = time.monotonic() + _LONGEST_SECONDS
+    while True:
+        found = at.ask("GET", run, _VERSION)
+        if found["properties"]["status"] not in ("Queued", "Started", "Running") or time.monotonic() > end:
+            return found
+        time.sleep(_POLL_SECONDS)
+
+
+def _send(url: str, packed: Path) -> None:
+    from azure.storage.blob import BlobClient
+
+    with packed.open("rb") as stream:
+        BlobClient.from_blob_url(url).upload_blob(stream, overwrite=True, max_concurrency=4)
+
+
+def _packed(folder: Path) -> Path:
+    """A .tar.gz beside the folder: contexts with large weights don't fit into memory."""
+    packed = folder.with_name(f"{folder.name}.tar.gz")
+    with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
+        archive.add(folder, arcname=".")
+    return packed

@@ -1,0 +1,150 @@
+"""Models in the workspace's registry: what each was made of, what it is worth, and which one serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import Manifest, read_manifest
+from tunewright.errors import UserError
+from tunewright.places.azure import assets
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.place import TAG
+from tunewright.progress import say
+from tunewright.spec import Spec, spec_sha256
+
+STATE = "state"
+CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
+_WORTH_SERVING = ("switch", "cascade")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a model in the workspace."""
+
+    name: str
+    version: str
+    state: str
+
+    @property
+    def address(self) -> str:
+        return f"azureml:{self.name}:{self.version}"
+
+
+def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: Mapping[str, Any]) -> Registered:
+    """Enter a run's adapter and its bundle, with all they come from; the same bundle is entered once.
+
+    The first model whose verdict is to serve it becomes the champion, later ones are challengers until they are
+    promoted.
+
+    Args:
+        folders: the outputs of the steps, by step.
+        verdict: what verdict.json holds.
+
+    Raises:
+        UserError: Azure refuses, or an output is not whole.
+    """
+    manifests = {step: _whole(folder) for step, folder in folders.items()}
+    lineage = {
+        "tunewright.base_model": spec.model_name,
+        "tunewright.spec": spec_sha256(spec),
+        "tunewright.code": manifests["bundle"].code_version,
+        **{f"tunewright.{step}": manifests[step].content for step in ("split", "train", "export", "verdict", "bundle")},
+    }
+    worth = _worth(verdict)
+    version = manifests["bundle"].content[: assets.DIGITS]
+    adapter = f"{TAG}-{spec.name}-adapter"
+    _enter(at, spec, adapter, manifests["train"].content[: assets.DIGITS], "train", folders["train"], lineage, worth)
+    name = f"{TAG}-{spec.name}"
+    known = versions(at, name)
+    mine = next((each for each in known if each.version == version), None)
+    if mine is None:
+        first = not any(each.state == CHAMPION for each in known) and worth["decision"] in _WORTH_SERVING
+        tags = worth | {
+            STATE: CHAMPION if first else CHALLENGER,
+            "adapter": f"{adapter}:{lineage['tunewright.train'][:16]}",
+        }
+        _enter(at, spec, name, version, "bundle", folders["bundle"], lineage, tags)
+        mine = Registered(name, version, tags[STATE])
+        say(f"  azure: model {name}, version {version}: {mine.state}")
+    return mine
+
+
+def versions(at: Connection, name: str) -> list[Registered]:
+    """What is registered under a name, the newest first.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    with azure_errors(f"the models {name}"):
+        try:
+            found = list(at.ml.models.list(name))
+        except ResourceNotFoundError:
+            return []
+    return [Registered(name, str(each.version), (each.tags or {}).get(STATE, "")) for each in found]
+
+
+def promote(at: Connection, model: Registered) -> None:
+    """Make a version the champion, and the one that was a former one.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    for each in versions(at, model.name):
+        if each.version == model.version and each.state != CHAMPION:
+            _tag(at, each, CHAMPION)
+        elif each.version != model.version and each.state == CHAMPION:
+            _tag(at, each, FORMER)
+
+
+def _tag(at: Connection, model: Registered, state: str) -> None:
+    with azure_errors(f"the model {model.name}"):
+        entity = at.ml.models.get(model.name, model.version)
+        entity.tags = {**(entity.tags or {}), STATE: state}
+        at.ml.models.create_or_update(entity)
+
+
+def _whole(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError("This output is not whole.", where=folder, fix="Make it: tunewright run …")
+    return manifest
+
+
+def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """What a verdict found, as tags: short texts."""
+    found = verdict["verdict"]
+    served = verdict["comparison"]["arms"]["served"]
+    scores = {f"score.{split}": f"{score['headline']['value']:.4f}" for split, score in served["scores"].items()}
+    return {
+        "decision": str(found["decision"]),
+        "p95_ms": f"{served['latency']['p95_ms']:.0f}",
+        "usd_per_month": f"{found['usd_per_month']:.2f}",
+        **scores,
+    }
+
+
+def _enter(at: Connection, spec: Spec, name: str, version: str, step: str, folder: Path, lineage: dict[str, str],
+           tags: dict[str, str]) -> None:  # fmt: skip
+    from azure.ai.ml.entities import Model
+    from azure.core.exceptions import ResourceNotFoundError
+
+    manifest = _whole(folder)
+    output = assets.data_asset(
+        at, f"{TAG}-{spec.name}-{step}", manifest.content[: assets.DIGITS], folder, {TAG: spec.name}
+    )
+    with azure_errors(f"the model {name}"):
+        try:
+            at.ml.models.get(name, version)
+        except ResourceNotFoundError:
+            path = at.ml.data.get(*output.split(":")[1:]).path
+            at.ml.models.create_or_update(
+                Model(
+                    name=name, version=version, path=path, type="custom_model", properties=lineage,
+                    tags={TAG: spec.name, **tags}, description=f"{step} of the Tunewright job {spec.name}",
+                )
+            )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Managed online endpoints: each deployment's model is really served, and traffic is divided as it was put."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.served import Server
+from tunewright.places.rehearsal.storage import Storage, path_of
+
+SCORING = ".inference.ml.azure.com"
+_ENDPOINT = r"/onlineEndpoints/([^/]+)$"
+_DEPLOYMENT = r"/onlineEndpoints/([^/]+)/deployments/([^/]+)$"
+_MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
+
+
+@dataclass
+class Standing:
+    """A deployment's state, as ARM calls it, and its server once it runs."""
+
+    state: str = "Creating"
+    server: Server | None = None
+
+
+class Endpoints:
+    """`stuck` makes the next deployment stay as it is for ever."""
+
+    def __init__(self, cloud: Cloud, storage: Storage):
+        self._cloud, self._storage = cloud, storage
+        self._standing: dict[str, Standing] = {}
+        self.stuck = False
+        self.hooks = [
+            ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
+            ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete),
+            ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
+        ]  # fmt: skip
+        self._random = random.Random(0)
+
+    def close(self) -> None:
+        for each in self._standing.values():
+            if each.server:
+                each.server.close()
+
+    def score(self, asked: Asked) -> Answer:
+        """A request to an endpoint's own host."""
+        if not asked.headers.get("authorization", "").startswith("Bearer "):
+            return error(401, "Unauthorized", "no token")
+        name = asked.host.partition(".")[0]
+        endpoint = self._cloud.get(f"{self._cloud.workspace}/onlineEndpoints/{name}")
+        if endpoint is None:
+            return error(404, "NotFound", name)
+        deployment = asked.headers.get("azureml-model-deployment") or self._drawn(endpoint)
+        standing = self._standing.get(f"{name}/{deployment}")
+        if standing is None or standing.server is None or standing.state != "Succeeded":
+            return error(404, "NotFound", f"no deployment {deployment} is ready")
+        return standing.server.answer(asked)
+
+    def _drawn(self, endpoint: dict[str, Any]) -> str | None:
+        traffic = {name: share for name, share in (endpoint["properties"].get("traffic") or {}).items() if share}
+        return self._random.choices(list(traffic), list(traffic.values()))[0] if traffic else None
+
+    def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
+        """What the service adds: the addresses."""
+        name, body = path.rpartition("/")[2], asked.json()
+        known = self._cloud.get(path)
+        wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
+        if wrong:
+            return error(400, "BadRequest", f"traffic names deployments that are not there: {', '.join(wrong)}")
+        host = f"https://{name}.{self._cloud.region}{SCORING}"
+        addresses = {"scoringUri": f"{host}/v1/chat/completions", "swaggerUri": f"{host}/openapi.json"}
+        body["properties"] |= addresses | {"provisioningState": "Succeeded"}
+        return Answer(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
+
+    def _put_deployment(self, asked: Asked, path: str) -> Answer:
+        body = asked.json()
+        key = "/".join(path.split("/")[-3::2])
+        body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
+        self._cloud.put(path, body | {"made_by_client": True})
+        standing = self._standing.setdefault(key, Standing())
+        if self.stuck:
+            self.stuck = False
+        elif standing.server is None:
+            threading.Thread(target=self._start, args=(key, standing, body["properties"]), daemon=True).start()
+        return Answer(201, self._shown(path, standing))
+
+    def _get_deployment(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        standing = self._standing.get("/".join(path.split("/")[-3::2]))
+        return Answer(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
+
+    def _shown(self, path: str, standing: Standing) -> dict[str, Any]:
+        kept = self._cloud.get(path)
+        assert kept
+        return kept | {"properties": kept["properties"] | {"provisioningState": standing.state}}
+
+    def _start(self, key: str, standing: Standing, properties: dict[str, Any]) -> None:
+        found = _MODEL.search(str(properties["model"]))
+        model = self._cloud.get(f"{self._cloud.workspace}/models/{found[1]}/versions/{found[2]}") if found else None
+        prefix = path_of(str(model["properties"]["modelUri"])) if model else None
+        if prefix is None:
+            standing.state = "Failed"
+            return
+        folder = self._cloud.folder / "endpoints" / key
+        self._storage.download(prefix, folder / prefix.rpartition("/")[2])
+        named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
+        inside = named.removeprefix(properties["modelMountPath"]).strip("/")
+        standing.server = Server(folder / inside, folder.with_suffix(".log"))
+        standing.state = "Succeeded" if standing.server.wait() else "Failed"
+
+    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        standing = self._standing.pop("/".join(path.split("/")[-3::2]), None)
+        if standing and standing.server:
+            standing.server.close()
+        return Answer(200 if self._cloud.remove(path) else 204)
+
+    def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        standing = self._standing.get("/".join(path.split("/")[-4:-1:2]))
+        return Answer(body={"content": standing.server.text() if standing and standing.server else ""})

@@ -1,0 +1,77 @@
+"""Containers of served models, as subprocesses: what a cloud would start from an image runs here from this package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tunewright.places.rehearsal.cloud import Answer, Asked, error
+from tunewright.processes import free_port
+
+_START_SECONDS = 120.0
+_ONE_HOP = ("connection", "transfer-encoding", "host", "content-length", "accept-encoding", "content-encoding")
+
+
+class Server:
+    """`tunewright serve` on a port of its own.
+
+    Args:
+        bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
+        options: further ones of the command line.
+    """
+
+    def __init__(self, bundle: Path, log: Path, options: tuple[str, ...] = ()):
+        self.port, self.log = free_port(), log
+        command = [
+            sys.executable,
+            "-m",
+            "tunewright",
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            *options,
+        ]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, env=os.environ | {"TUNEWRIGHT_BUNDLE": str(bundle)}, stdout=output, stderr=subprocess.STDOUT
+            )
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
+
+    def wait(self) -> bool:
+        """Until it is ready. Returns whether it is; False where it ended, or takes too long."""
+        end = time.monotonic() + _START_SECONDS
+        while time.monotonic() < end and self._process.poll() is None:
+            try:
+                if self._client.get("/ready").status_code == 200:
+                    return True
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        return False
+
+    def answer(self, asked: Asked) -> Answer:
+        """A request, answered by it."""
+        headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
+        try:
+            reply = self._client.request(asked.method, asked.target, headers=headers, content=asked.body)
+        except httpx.HTTPError as fault:
+            return error(502, "BadGateway", type(fault).__name__)
+        kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}
+        return Answer(reply.status_code, reply.content, kept)
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text("utf-8", "replace") if self.log.is_file() else ""
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait()
