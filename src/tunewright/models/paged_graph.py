@@ -7,12 +7,16 @@ OpenVINO's own format. It covers the models that are Llama but for details: Llam
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 MODEL_TYPES = ("llama", "mistral", "phi3", "qwen2")
 WEIGHTS = "model.safetensors"
