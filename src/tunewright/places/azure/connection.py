@@ -88,7 +88,7 @@ class Connection:
         """Entra ID by whatever this machine has: variables, a managed identity, az login, azd auth login."""
         from azure.identity import DefaultAzureCredential
 
-        return DefaultAzureCredential()
+        return DefaultAzureCredential(additionally_allowed_tenants=["*"])
 
     @cached_property
     def ml(self) -> Any:
@@ -126,10 +126,13 @@ class Connection:
         Raises:
             azure.core.exceptions.HttpResponseError: it refused.
         """
+        from azure.core.exceptions import ResourceNotFoundError
         from azure.core.rest import HttpRequest
 
         request = HttpRequest(method, f"{ARM}{path}", params={"api-version": version}, json=body)
         response = self.arm.send_request(request)
+        if response.status_code == 404:
+            raise ResourceNotFoundError(response=response)
         response.raise_for_status()
         return dict(response.json()) if response.content else {}
 

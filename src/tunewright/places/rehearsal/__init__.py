@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.places.rehearsal.app import Server, Service
+from tunewright.places.rehearsal.apps import HOST as APPS
+from tunewright.places.rehearsal.apps import Apps
 from tunewright.places.rehearsal.arm import Arm
 from tunewright.places.rehearsal.bill import Bill, bill_of
 from tunewright.places.rehearsal.blobs import azurite
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
+from tunewright.places.rehearsal.images import Registry
 from tunewright.places.rehearsal.jobs import Runner, environment_of_jobs
-from tunewright.places.rehearsal.login import LOGIN, login
+from tunewright.places.rehearsal.login import LOGIN, Login
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
 from tunewright.places.rehearsal.offers import PRICES, Offers
 from tunewright.places.rehearsal.pipelines import Jobs
@@ -43,6 +46,7 @@ class Rehearsal:
     offers: Offers
     tracking: Tracking
     endpoints: Endpoints
+    apps: Apps
     proxy: Proxy
 
     @property
@@ -83,15 +87,18 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         history = History(cloud, runner)
         endpoints = Endpoints(cloud, storage)
         stack.callback(endpoints.close)
-        hooks = [*Jobs(cloud, runner).hooks, *offers.hooks, *endpoints.hooks]
+        login, registry = Login(), Registry(cloud, storage)
+        apps = Apps(cloud, registry, login)
+        stack.callback(apps.close)
+        hooks = [*registry.hooks, *apps.hooks, *Jobs(cloud, runner).hooks, *offers.hooks, *endpoints.hooks]
         arm = Arm(cloud, hooks, checker(schemas) if schemas else None)
         services: dict[str, Service] = {
             LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
-            SCORING: endpoints.score,
+            SCORING: endpoints.score, APPS: apps.serve,
             API: lambda asked: tracking(asked) if asked.path.startswith("/mlflow") else history(asked),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, proxy)
+        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, apps, proxy)
 
 
 @contextmanager

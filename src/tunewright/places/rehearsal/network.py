@@ -30,7 +30,7 @@ def hosts(region: str) -> tuple[str, ...]:
     """What the stand-in answers for. `*` stands for one part of a name."""
     return (
         "management.azure.com", "login.microsoftonline.com", "prices.azure.com", f"*{BLOBS}", "*.api.azureml.ms",
-        f"*.{region}.inference.ml.azure.com", f"*.{region}.azurecontainerapps.io",
+        f"*.{region}.inference.ml.azure.com", f"*.rehearsal.{region}.azurecontainerapps.io",
     )  # fmt: skip
 
 

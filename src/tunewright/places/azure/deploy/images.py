@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 import time
@@ -16,6 +17,7 @@ from tunewright.progress import say
 
 _PACKAGE = Path(__file__).parents[3]
 _EXTRAS = ("serve", "documents", "oidc")
+_REGISTRY = "AZURE_CONTAINER_REGISTRY"
 _VERSION = "2019-06-01-preview"
 """Of the registry's tasks."""
 _POLL_SECONDS = 3.0
@@ -28,6 +30,22 @@ ENGINES = {
     "vllm-lora": "vllm",
 }
 """The image for each runtime of a bundle."""
+
+
+def registry_of(at: Connection) -> str:
+    """ARM's path of the container registry: azd's, or the workspace's own.
+
+    Raises:
+        UserError: there is none.
+    """
+    if named := os.environ.get(_REGISTRY):
+        group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
+        return f"{group}/providers/Microsoft.ContainerRegistry/registries/{named}"
+    found = at.workspace.container_registry
+    if not found:
+        raise UserError("The workspace has no container registry yet.", where=at.name.workspace,
+                        fix=f"Make one: azd up; or name one in the same resource group: {_REGISTRY}=NAME")  # fmt: skip
+    return str(found)
 
 
 def docker_folder() -> Path:

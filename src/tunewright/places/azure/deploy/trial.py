@@ -16,6 +16,7 @@ import httpx
 from tunewright.artifacts import read_jsonl
 from tunewright.assess.cost import SECONDS_A_MONTH
 from tunewright.data.dataset import load_examples
+from tunewright.errors import UserError
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 
@@ -120,7 +121,7 @@ def trial(spec: Spec, door: Door, questions: Sequence[Question]) -> Trial:
     shows in the latencies (coordinated omission, Tene 2013).
     """
     with httpx.Client(timeout=_SECONDS) as client:
-        ask = _asker(client, door, spec.name)
+        ask = _Asker(client, door, spec.name)
         woke = _wake(ask, questions[0])
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
@@ -139,24 +140,43 @@ def trial(spec: Spec, door: Door, questions: Sequence[Question]) -> Trial:
     )  # fmt: skip
 
 
-def _asker(client: httpx.Client, door: Door, model: str) -> Callable[[Question], str | None]:
-    """A function that asks one question; None where there was no answer."""
+class _Asker:
+    """Asks one question at a time; `fault` is why the last one that had no answer had none."""
 
-    def ask(question: Question) -> str | None:
-        body = {"model": model, "messages": question.messages, "temperature": 0}
+    def __init__(self, client: httpx.Client, door: Door, model: str):
+        self._client, self._door, self._model = client, door, model
+        self.fault = ""
+
+    def __call__(self, question: Question) -> str | None:
+        body = {"model": self._model, "messages": question.messages, "temperature": 0}
         try:
-            reply = client.post(f"{door.url}/chat/completions", json=body, headers=dict(door.headers()))
-            return str(reply.raise_for_status().json()["choices"][0]["message"]["content"])
-        except (httpx.HTTPError, ValueError, KeyError, IndexError):
+            reply = self._client.post(
+                f"{self._door.url}/chat/completions", json=body, headers=dict(self._door.headers())
+            )
+            if reply.is_error:
+                self.fault = f"{reply.status_code}: {reply.text[:200]}"
+                return None
+            return str(reply.json()["choices"][0]["message"]["content"])
+        except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+            self.fault = f"{type(error).__name__}: {error}"
             return None
 
-    return ask
 
+def _wake(ask: _Asker, question: Question) -> float:
+    """Seconds until the first answer.
 
-def _wake(ask: Callable[[Question], str | None], question: Question) -> float:
-    """Seconds until the first answer, or until it is given up."""
+    Raises:
+        UserError: there is none for too long, or the deployment refuses whoever asks.
+    """
     began = time.monotonic()
-    while ask(question) is None and time.monotonic() - began < _WAKE_SECONDS:
+    while ask(question) is None:
+        refused = ask.fault[:3] in ("401", "403")
+        if refused or time.monotonic() - began > _WAKE_SECONDS:
+            raise UserError(
+                f"The new version answered nothing in {time.monotonic() - began:.0f} s.", why=f"It said {ask.fault}.",
+                fix="Give yourself a role that may ask it, then type the same command again." if refused
+                else "See its log in the Azure portal, then type the same command again.",
+            )  # fmt: skip
         time.sleep(_TRY_SECONDS)
     return time.monotonic() - began
 

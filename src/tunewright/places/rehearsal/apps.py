@@ -1,0 +1,119 @@
+"""Container apps: revisions that start with the first request, traffic by weight, and an address for each label."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.images import Registry
+from tunewright.places.rehearsal.login import Login
+from tunewright.places.rehearsal.served import Server
+
+HOST = ".azurecontainerapps.io"
+_APP = r"/containerApps/[^/]+$"
+ENVIRONMENT = "rehearsal"
+
+
+class Apps:
+    """One environment of container apps."""
+
+    def __init__(self, cloud: Cloud, registry: Registry, login: Login):
+        self._cloud, self._registry, self._login = cloud, registry, login
+        self._domain = f"{ENVIRONMENT}.{cloud.region}{HOST}"
+        self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
+        self._servers: dict[str, Server] = {}
+        self._images: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._random = random.Random(0)
+        cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
+                  {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
+        self.hooks = [
+            ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
+            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
+        ]  # fmt: skip
+
+    @property
+    def running(self) -> list[str]:
+        """The revisions that have a replica."""
+        return list(self._servers)
+
+    def close(self) -> None:
+        for revision in list(self._servers):
+            self._stop(revision)
+
+    def serve(self, asked: Asked) -> Answer:
+        """A request to an app, or to the address of a label."""
+        name, _, label = asked.host.partition(".")[0].partition("---")
+        app = self._cloud.get(f"{self._group}/containerApps/{name}")
+        traffic = _ingress(app)["traffic"] if app else []
+        chosen = [each for each in traffic if each.get("label") == label] if label else _drawn(traffic, self._random)
+        if not chosen:
+            return error(404, "NotFound", asked.host)
+        return self._started(chosen[0]["revisionName"]).answer(asked)
+
+    def _started(self, revision: str) -> Server:
+        """The replica of a revision; the first request starts it."""
+        with self._lock:
+            if revision not in self._servers:
+                image = self._registry.images[self._images[revision]]
+                log = self._cloud.folder / "apps" / f"{revision}.log"
+                options = ("--identity", str(image.bundle / "identity.json")) if image.identity else ()
+                server = Server(image.bundle, log, options)
+                server.wait()
+                self._servers[revision] = server
+            return self._servers[revision]
+
+    def _put(self, asked: Asked, path: str) -> Answer | None:
+        body = asked.json()
+        app = path.rpartition("/")[2]
+        template = body["properties"]["template"]
+        image = template["containers"][0]["image"].partition("/")[2]
+        if image not in self._registry.images:
+            return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
+        self._images[f"{app}--{template['revisionSuffix']}"] = image
+        if identity := self._registry.images[image].identity:
+            self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
+        return self._kept(path, body)
+
+    def _patch(self, asked: Asked, path: str) -> Answer:
+        known = self._cloud.get(path)
+        if known is None:
+            return error(404, "ResourceNotFound", path)
+        _ingress(known).update(asked.json()["properties"]["configuration"]["ingress"])
+        return self._kept(path, known)
+
+    def _kept(self, path: str, body: dict[str, Any]) -> Answer:
+        traffic = _ingress(body)["traffic"]
+        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in self._images]
+        if unknown or sum(each["weight"] for each in traffic) != 100:
+            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions exist: {unknown}")
+        _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
+        body["properties"]["provisioningState"] = "Succeeded"
+        return Answer(200, self._cloud.put(path, body | {"made_by_client": True}))
+
+    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        name = path.rpartition("/")[2]
+        for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
+            self._stop(revision)
+        return Answer(200 if self._cloud.remove(path) else 204)
+
+    def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        self._stop(path.split("/")[-2])
+        return Answer(200)
+
+    def _stop(self, revision: str) -> None:
+        server = self._servers.pop(revision, None)
+        if server:
+            server.close()
+
+
+def _ingress(app: dict[str, Any]) -> dict[str, Any]:
+    ingress: dict[str, Any] = app["properties"]["configuration"]["ingress"]
+    return ingress
+
+
+def _drawn(traffic: list[dict[str, Any]], chance: random.Random) -> list[dict[str, Any]]:
+    weighted = [each for each in traffic if each["weight"]]
+    return chance.choices(weighted, [each["weight"] for each in weighted]) if weighted else []
