@@ -22,6 +22,8 @@ from tunewright.spec import SPEC_FILE, Spec
 if TYPE_CHECKING:
     from tunewright.evaluate.baseline import Forecast
     from tunewright.ladder import Ladder
+    from tunewright.places.azure.deploy import Released
+    from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
@@ -217,6 +219,57 @@ def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Ask every arm the test examples. Returns the folder with `answers/<arm>.jsonl`."""
     return _up_to(spec, "evaluate", runs, None, force, on).folder("evaluate")
+
+
+def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path | None = None) -> Blueprint:
+    """What `deploy` would make in Azure, and its price; nothing is made."""
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.deploy import target_of
+    from tunewright.places.azure.deploy.outputs import outputs_of
+
+    outputs = outputs_of(runs or spec.folder / RUNS)
+    return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
+
+
+def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None = None,
+           identity: Path | None = None, anyway: bool = False) -> Released:  # fmt: skip
+    """Serve a project's latest bundle in Azure: beside what serves there now, on trial, then in its place.
+
+    Args:
+        to: aml, aks or aca.
+        canary: percent of the traffic that it gets for now; by default all of it.
+        identity: who may ask a container app.
+        anyway: even where its own verdict speaks against it.
+
+    Raises:
+        UserError: Azure refuses, or the verdict is not to serve it.
+        GateFailed: it does not answer as it was judged, or too slowly; it was taken away again.
+    """
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.deploy import release, target_of
+    from tunewright.places.azure.deploy.exam import exam_of
+    from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
+
+    outputs = outputs_of(runs or spec.folder / RUNS)
+    if not anyway:
+        require_worth(outputs)
+    exam = exam_of(spec, outputs.folders["split"], outputs.folders["parity"])
+    return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary)
+
+
+def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, identity: Path | None = None) -> None:
+    """End a canary: the new version serves all, or goes.
+
+    Args:
+        promote: whether it stays.
+    """
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.deploy import target_of
+    from tunewright.places.azure.deploy.outputs import outputs_of
+
+    outputs = outputs_of(runs or spec.folder / RUNS)
+    target = target_of(to, spec, connect(spec), outputs, identity, dry=False)
+    target.finish() if promote else target.undo()
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:

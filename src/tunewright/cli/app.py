@@ -11,6 +11,7 @@ from tunewright.cli import (
     baseline,
     batch,
     data,
+    deploy,
     doctor,
     gate,
     init,
@@ -62,6 +63,7 @@ app.command("train")(train.train)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
 app.command("serve")(serve.serve)
+app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tunewright.errors import UserError
 from tunewright.spec import Spec
@@ -20,6 +23,8 @@ _VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPA
 _CONFIG_KEYS = ("subscription_id", "resource_group", "workspace_name")
 _CONFIGS = ("config.json", ".azureml/config.json")
 ARM = "https://management.azure.com"
+_LONGEST_SECONDS = 3000.0
+_POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -121,20 +126,32 @@ class Connection:
         return PipelineClient(ARM, policies=policies)
 
     def ask(self, method: str, path: str, version: str, body: Any = None) -> dict[str, Any]:
-        """One call of Resource Manager; its JSON.
+        """One call of Resource Manager, followed to its end where it takes long; its JSON.
 
         Raises:
             azure.core.exceptions.HttpResponseError: it refused.
+            UserError: it takes longer than anything does.
         """
-        from azure.core.exceptions import ResourceNotFoundError
+        response = self._sent(method, f"{ARM}{path}", {"api-version": version}, body)
+        end = time.monotonic() + _LONGEST_SECONDS
+        while response.status_code == httpx.codes.ACCEPTED and (place := response.headers.get("location")):
+            if time.monotonic() > end:
+                raise UserError(f"Azure has not ended {method} {path} after {_LONGEST_SECONDS / 60:.0f} minutes.",
+                                fix="See in the Azure portal what holds it up.")  # fmt: skip
+            time.sleep(float(response.headers.get("retry-after", _POLL_SECONDS)))
+            response = self._sent("GET", place, {}, None)
+        return dict(response.json()) if response.content else {}
+
+    def _sent(self, method: str, url: str, parameters: dict[str, str], body: Any) -> Any:
+        from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
         from azure.core.rest import HttpRequest
 
-        request = HttpRequest(method, f"{ARM}{path}", params={"api-version": version}, json=body)
-        response = self.arm.send_request(request)
-        if response.status_code == 404:
-            raise ResourceNotFoundError(response=response)
-        response.raise_for_status()
-        return dict(response.json()) if response.content else {}
+        response = self.arm.send_request(HttpRequest(method, url, params=parameters, json=body))
+        if response.status_code >= httpx.codes.BAD_REQUEST:
+            response.read()
+            kind = ResourceNotFoundError if response.status_code == httpx.codes.NOT_FOUND else HttpResponseError
+            raise kind(response=response)
+        return response
 
 
 def connect(spec: Spec) -> Connection:

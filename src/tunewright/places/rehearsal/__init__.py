@@ -22,6 +22,7 @@ from tunewright.places.rehearsal.arm import Arm
 from tunewright.places.rehearsal.bill import Bill, bill_of
 from tunewright.places.rehearsal.blobs import azurite
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
+from tunewright.places.rehearsal.clusters import Clusters
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.images import Registry
@@ -47,6 +48,7 @@ class Rehearsal:
     tracking: Tracking
     endpoints: Endpoints
     apps: Apps
+    clusters: Clusters
     proxy: Proxy
 
     @property
@@ -90,7 +92,16 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         login, registry = Login(), Registry(cloud, storage)
         apps = Apps(cloud, registry, login)
         stack.callback(apps.close)
-        hooks = [*registry.hooks, *apps.hooks, *Jobs(cloud, runner).hooks, *offers.hooks, *endpoints.hooks]
+        clusters = Clusters(cloud, registry)
+        stack.callback(clusters.close)
+        hooks = [
+            *registry.hooks,
+            *clusters.hooks,
+            *apps.hooks,
+            *Jobs(cloud, runner).hooks,
+            *offers.hooks,
+            *endpoints.hooks,
+        ]
         arm = Arm(cloud, hooks, checker(schemas) if schemas else None)
         services: dict[str, Service] = {
             LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
@@ -98,7 +109,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
             API: lambda asked: tracking(asked) if asked.path.startswith("/mlflow") else history(asked),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, apps, proxy)
+        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, apps, clusters, proxy)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A container registry whose tasks build images: what went in is kept, and is run from this package when it is asked for."""
+"""A container registry whose tasks build images: what went in is kept, and is run from this package."""
 
 from __future__ import annotations
 

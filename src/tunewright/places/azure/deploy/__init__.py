@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from tunewright.errors import GateFailed
+from tunewright.errors import GateFailed, UserError
+from tunewright.places.azure import assets
+from tunewright.places.azure.connection import Connection
+from tunewright.places.azure.deploy.apps import App
 from tunewright.places.azure.deploy.blueprint import Blueprint
-from tunewright.places.azure.deploy.trial import Door, Question, Trial, trial
+from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.deploy.exam import failures
+from tunewright.places.azure.deploy.kubernetes import Release
+from tunewright.places.azure.deploy.outputs import Outputs
+from tunewright.places.azure.deploy.trial import Exam, Trial
+from tunewright.places.azure.place import TAG
+from tunewright.places.azure.registry import Registered, register
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -26,8 +36,8 @@ class Target(Protocol):
         """Make the new version beside what serves; it gets no traffic yet."""
         ...
 
-    def door(self) -> Door:
-        """How to ask the new version alone."""
+    def try_out(self, exam: Exam) -> Trial:
+        """Ask the new version alone."""
         ...
 
     def shift(self, percent: int) -> None:
@@ -43,6 +53,38 @@ class Target(Protocol):
         ...
 
 
+TARGETS = ("aml", "aks", "aca")
+
+
+def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: Path | None, *, dry: bool) -> Target:
+    """Where a project's bundle is to be served.
+
+    Args:
+        to: one of `TARGETS`.
+        identity: who may ask a container app, as `tunewright serve --identity` takes it.
+        dry: whether nothing is to be made: the model is then not registered.
+
+    Raises:
+        UserError: there is no such target, it can't serve this bundle, or Azure refuses.
+    """
+    replicas = max(outputs.replicas, spec.traffic.redundancy)
+    if to == "aml":
+        name, version = f"{TAG}-{spec.name}", outputs.content[: assets.DIGITS]
+        model = Registered(name, version, "") if dry else register(spec, at, outputs.folders, outputs.verdict)
+        return Endpoint(spec, at, outputs.info, model, replicas)
+    if to == "aks":
+        return Release(spec, at, outputs.info, outputs.bundle, replicas)
+    if to != "aca":
+        raise UserError(f"There is no target '{to}'.", where="--to", fix=f"Targets: {', '.join(TARGETS)}.")
+    if identity is None or not identity.is_file():
+        raise UserError(
+            "A container app lies on the internet, and it is not said who may ask it.", where=identity,
+            fix="Name a file with issuer, audience and grants (docs/serving.md): --identity identity.json",
+        )  # fmt: skip
+    service = outputs.service(spec)
+    return App(spec, at, outputs.info, outputs.bundle, outputs.content, identity, service, replicas)
+
+
 @dataclass(frozen=True)
 class Released:
     """The end of a deployment."""
@@ -54,7 +96,7 @@ class Released:
     """The new version's share of the traffic."""
 
 
-def release(spec: Spec, target: Target, questions: list[Question], canary: int | None) -> Released:
+def release(spec: Spec, target: Target, exam: Exam, canary: int | None) -> Released:
     """Make the new version, try it, and give it the traffic where it keeps the gates.
 
     Args:
@@ -66,15 +108,14 @@ def release(spec: Spec, target: Target, questions: list[Question], canary: int |
     """
     target.create()
     try:
-        found = trial(spec, target.door(), questions)
+        found = target.try_out(exam)
     except BaseException:
         target.undo()
         raise
     say(f"  trial: {found.sentence}")
-    failures = found.failures(spec)
-    if failures:
+    if missed := failures(found, spec):
         target.undo()
-        raise GateFailed(f"{'; '.join(failures)}. The new version was taken away; what served before still serves.")
+        raise GateFailed(f"{'; '.join(missed)}. The new version was taken away; what served before still serves.")
     if canary is None:
         target.finish()
     else:

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunewright.assess.cost import Service, host_cost
@@ -16,8 +15,8 @@ from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
-from tunewright.places.azure.deploy.images import ENGINES, build, context, is_built, registry_of
-from tunewright.places.azure.deploy.trial import Door
+from tunewright.places.azure.deploy.images import ENGINES, built, registry_of
+from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -73,7 +72,7 @@ class App:
     def blueprint(self) -> Blueprint:
         """As of `Target`; the price is that of this job's traffic."""
         registry = registry_of(self._at)
-        image = f"{registry.rpartition('/')[2]}.azurecr.io/{self._image('…')}"
+        image = f"{registry.rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
         cost = host_cost(
             price_book(self._spec.price_file).machine(MACHINE), self._service,
             requests=self._spec.traffic.requests_per_month, peak_to_average=self._spec.traffic.peak_to_average,
@@ -87,8 +86,8 @@ class App:
                          "asked with Entra ID", self._body(image, [])),
             ],
             [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
-            [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then; the next "
-             "one waits for its start."],
+            [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
+             "the first request after that waits for its start."],
         )  # fmt: skip
 
     def create(self) -> None:
@@ -97,7 +96,7 @@ class App:
         Raises:
             UserError: Azure refuses, the image can't be built, or the revision takes too long.
         """
-        image = self._built()
+        image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle", self._identity)
         known = self._known()
         served = _traffic(known) if known else []
         say(f"  azure: container app {self.name}, revision {self._suffix}")
@@ -108,7 +107,11 @@ class App:
             self._at.ask("PUT", self.path, VERSION, self._body(image, traffic))
         self._settled()
 
-    def door(self) -> Door:
+    def try_out(self, exam: Exam) -> Trial:
+        """As of `Target`."""
+        return trial(self._door(), exam)
+
+    def _door(self) -> Door:
         """The revision's own address."""
         app = self._known()
         host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
@@ -145,19 +148,6 @@ class App:
         with azure_errors(f"the container app {self.name}"):
             self._at.ask("DELETE", self.path, VERSION)
 
-    def _image(self, tag: str) -> str:
-        return f"tunewright/{self._spec.name}:{tag}"
-
-    def _built(self) -> str:
-        """The image in the registry; built where it is not there."""
-        registry = registry_of(self._at)
-        with TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "context"
-            image = self._image(context(folder, self._bundle, self._identity))
-            if not is_built(self._at, registry, image):
-                build(self._at, registry, image, folder, f"{self._engine}-bundle")
-        return f"{registry.rpartition('/')[2]}.azurecr.io/{image}"
-
     def _environment(self) -> str:
         """ARM's path of the environment of container apps.
 
@@ -186,34 +176,33 @@ class App:
                 return None
 
     def _body(self, image: str, traffic: list[dict[str, Any]]) -> dict[str, Any]:
+        """What is put: the app, its one container, how it scales, and who gets which share of the traffic."""
         identity = machines.identity_of(self._spec)
-        server = image.partition("/")[0]
-        probe = {"httpGet": {"path": "/health", "port": _PORT}, "periodSeconds": 5, "timeoutSeconds": 5}
+        named = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
+        ingress = {
+            "external": True,
+            "targetPort": _PORT,
+            "transport": "auto",
+            "allowInsecure": False,
+            "traffic": traffic,
+        }
         return {
             "location": self._at.region,
             "tags": {TAG: self._spec.name},
-            "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}} if identity else {"type": "SystemAssigned"},
+            "identity": named if identity else {"type": "SystemAssigned"},
             "properties": {
                 "managedEnvironmentId": self._environment(),
                 "workloadProfileName": "Consumption",
                 "configuration": {
                     "activeRevisionsMode": "Multiple",
                     "maxInactiveRevisions": 5,
-                    "ingress": {"external": True, "targetPort": _PORT, "transport": "auto", "allowInsecure": False, "traffic": traffic},
-                    "registries": [{"server": server, "identity": identity or "system"}],
+                    "ingress": ingress,
+                    "registries": [{"server": image.partition("/")[0], "identity": identity or "system"}],
                 },
                 "template": {
                     "revisionSuffix": self._suffix,
                     "terminationGracePeriodSeconds": _DRAIN_SECONDS,
-                    "containers": [{
-                        "name": "server", "image": image, "args": ["--identity", "/bundle/identity.json"],
-                        "resources": {"cpu": _CORES, "memory": _MEMORY},
-                        "probes": [
-                            {"type": "Startup", "failureThreshold": 60, **probe},
-                            {"type": "Liveness", "failureThreshold": 3, **probe},
-                            {"type": "Readiness", "failureThreshold": 3, **probe, "httpGet": {"path": "/ready", "port": _PORT}},
-                        ],
-                    }],
+                    "containers": [_container(image)],
                     "scale": {
                         "minReplicas": 0, "maxReplicas": self._replicas, "cooldownPeriod": _COOLING_SECONDS,
                         "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
@@ -257,8 +246,26 @@ class App:
             self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION)
 
 
+def _container(image: str) -> dict[str, Any]:
+    return {
+        "name": "server",
+        "image": image,
+        "args": ["--identity", "/bundle/identity.json"],
+        "resources": {"cpu": _CORES, "memory": _MEMORY},
+        "probes": [
+            _probe("Startup", "/health", 60),
+            _probe("Liveness", "/health", 3),
+            _probe("Readiness", "/ready", 3),
+        ],
+    }
+
+
+def _probe(kind: str, path: str, failures: int) -> dict[str, Any]:
+    asked = {"httpGet": {"path": path, "port": _PORT}, "periodSeconds": 5, "timeoutSeconds": 5}
+    return {"type": kind, "failureThreshold": failures, **asked}
+
+
 def _traffic(app: dict[str, Any]) -> list[dict[str, Any]]:
     """The revisions of an app that are in its traffic."""
-    return [
-        each for each in app["properties"]["configuration"]["ingress"].get("traffic") or [] if "revisionName" in each
-    ]
+    listed = app["properties"]["configuration"]["ingress"].get("traffic") or []
+    return [each for each in listed if "revisionName" in each]

@@ -13,10 +13,10 @@ from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.images import ENGINES, context
-from tunewright.places.azure.deploy.trial import Door
+from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.preflight import RESERVE
-from tunewright.places.azure.registry import Registered
+from tunewright.places.azure.registry import Registered, promote
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -100,7 +100,11 @@ class Endpoint:
             self.undo()
             raise
 
-    def door(self) -> Door:
+    def try_out(self, exam: Exam) -> Trial:
+        """As of `Target`."""
+        return trial(self._door(), exam)
+
+    def _door(self) -> Door:
         """The new version alone, whatever its share of the traffic."""
         with azure_errors(f"the endpoint {self.name}"):
             scoring = str(self._at.ml.online_endpoints.get(self.name).scoring_uri)
@@ -122,6 +126,7 @@ class Endpoint:
     def finish(self) -> None:
         """All traffic to the new version; the older ones go, and with them their cost."""
         self._set_traffic({self.fresh: 100})
+        promote(self._at, self._model)
         for name in self._older():
             say(f"  azure: the deployment {name} goes")
             with azure_errors(f"the deployment {name}"):

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunewright.artifacts import sha256_tree
@@ -14,6 +15,7 @@ from tunewright.errors import UserError
 from tunewright.places.azure.assets import DIGITS, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.progress import say
+from tunewright.spec import Spec
 
 _PACKAGE = Path(__file__).parents[3]
 _EXTRAS = ("serve", "documents", "oidc")
@@ -48,10 +50,10 @@ def registry_of(at: Connection) -> str:
     return str(found)
 
 
-def docker_folder() -> Path:
-    """Where the Dockerfile lies: in the package that was installed, or in the repository."""
-    inside = _PACKAGE / "infra" / "docker"
-    return inside if inside.is_dir() else _PACKAGE.parents[1] / "infra" / "docker"
+def infra_folder() -> Path:
+    """Where the Dockerfile and the chart lie: in the package that was installed, or in the repository."""
+    inside = _PACKAGE / "infra"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "infra"
 
 
 def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> str:
@@ -61,7 +63,7 @@ def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> 
         bundle: goes into the image; None where it is mounted.
         identity: who may ask, for `tunewright serve --identity`.
     """
-    shutil.copytree(docker_folder(), folder / "infra" / "docker")
+    shutil.copytree(infra_folder() / "docker", folder / "infra" / "docker")
     shutil.copytree(_PACKAGE, folder / "src" / "tunewright", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     pins = [line for line in pinned(_EXTRAS) if "==" in line]
     (folder / "constraints.txt").write_text("\n".join(pins) + "\n", "utf-8")
@@ -70,6 +72,25 @@ def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> 
         if identity:
             shutil.copy(identity, folder / "bundle" / "identity.json")
     return sha256_tree(folder)[0][:DIGITS]
+
+
+def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
+    """The image with a bundle inside, by its whole name; built where the registry does not have it.
+
+    Args:
+        stage: of the Dockerfile.
+        identity: as for `context`.
+
+    Raises:
+        UserError: there is no registry, Azure refuses, or the build fails.
+    """
+    registry = registry_of(at)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "context"
+        image = f"tunewright/{spec.name}:{context(folder, bundle, identity)}"
+        if not is_built(at, registry, image):
+            build(at, registry, image, folder, stage)
+    return f"{registry.rpartition('/')[2]}.azurecr.io/{image}"
 
 
 def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -> None:

@@ -1,30 +1,27 @@
-"""A deployment on trial: does it answer as the bundle did when it was judged, and fast enough under its peak?"""
+"""A deployment on trial: does it answer as the bundle did when it was judged, and fast enough under its peak?
+
+Where a deployment can't be reached from outside, the trial runs beside it: `python -m` this module reads an exam from
+standard input, asks the server on this machine, and prints what it found.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
 
-from tunewright.artifacts import read_jsonl
-from tunewright.assess.cost import SECONDS_A_MONTH
-from tunewright.data.dataset import load_examples
 from tunewright.errors import UserError
 from tunewright.progress import say, track
-from tunewright.spec import Spec
 
-_SAMPLE = 40
-"""Examples whose answers are compared."""
-_LOAD_SECONDS = 20.0
-_FEWEST, _MOST = 40, 600
-"""Requests of the load test."""
 _AT_ONCE = 64
 _WAKE_SECONDS = 600.0
 """For the first answer: an image is pulled, a model loaded."""
@@ -53,6 +50,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Exam:
+    """What a deployment is asked."""
+
+    model: str
+    questions: list[Question]
+    rate: float
+    """Requests a second of the load test."""
+    count: int
+    """Of them."""
+    seed: int
+
+    def json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def read(cls, text: str) -> Exam:
+        data = json.loads(text)
+        return cls(**(data | {"questions": [Question(**each) for each in data["questions"]]}))
+
+
+@dataclass(frozen=True)
 class Trial:
     """What was found."""
 
@@ -71,20 +89,6 @@ class Trial:
     differing: tuple[str, ...]
     """Some answers that were others: asked, expected, given."""
 
-    def failures(self, spec: Spec) -> list[str]:
-        """Which of the gates it does not keep."""
-        told = []
-        least = 1 - spec.export.max_disagreement
-        pace = f"at {self.rate:.1f} requests a second"
-        if self.agreement < least:
-            found = f"{100 * self.agreement:.1f} % of the answers are those that were judged"
-            told.append(f"{found}, {100 * least:.1f} % are needed ({'; '.join(self.differing)})")
-        if self.failed:
-            told.append(f"{self.failed} of {self.requests} requests failed {pace}")
-        if self.p95_ms > spec.goal.p95_ms:
-            told.append(f"P95 is {self.p95_ms:.0f} ms {pace}, the goal is {spec.goal.p95_ms:.0f} ms")
-        return told
-
     @property
     def sentence(self) -> str:
         """All of it, for people."""
@@ -95,47 +99,30 @@ class Trial:
         )
 
 
-def questions_of(split: Path, parity: Path) -> list[Question]:
-    """Test examples with the answers that the served bundle gave then, spread evenly over the tests."""
-    given = {(row["split"], row["id"]): row["answer"] for row in read_jsonl(parity / "answers" / "served.jsonl")}
-    made = []
-    for file in sorted((split / "test").glob("*.jsonl")):
-        for example in load_examples(file):
-            answer = given.get((file.stem, example.meta.id))
-            if answer is not None:
-                asked = example.row()["messages"][:-1]
-                made.append(Question(asked, answer))
-    step = max(1, len(made) // _SAMPLE)
-    return made[::step][:_SAMPLE]
-
-
-def peak_rate(spec: Spec) -> float:
-    """Requests a second in the busiest minute."""
-    return spec.traffic.requests_per_month / SECONDS_A_MONTH * spec.traffic.peak_to_average
-
-
-def trial(spec: Spec, door: Door, questions: Sequence[Question]) -> Trial:
+def trial(door: Door, exam: Exam) -> Trial:
     """Wake a deployment, compare its answers, then ask as often as its busiest minute will.
 
     Requests are sent when they are due, at random times (Poisson), not when the last one came back: a slow server then
     shows in the latencies (coordinated omission, Tene 2013).
+
+    Raises:
+        UserError: it never answers, or refuses whoever asks.
     """
+    questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
-        ask = _Asker(client, door, spec.name)
+        ask = _Asker(client, door, exam.model)
         woke = _wake(ask, questions[0])
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
-        rate = max(peak_rate(spec), _FEWEST / _LOAD_SECONDS)
-        count = int(min(max(rate * _LOAD_SECONDS, _FEWEST), _MOST))
-        say(f"  load test: {count} requests at {rate:.1f} a second")
-        latencies, failed = _load(ask, questions, rate, count, spec.seed)
+        say(f"  load test: {exam.count} requests at {exam.rate:.1f} a second")
+        latencies, failed = _load(ask, exam)
     latencies.sort()
     differing = tuple(
         f"{question.messages[-1]['content'][:60]!r}: {question.answer[:40]!r}, not {str(answer)[:40]!r}"
         for answer, question, fine in zip(answers, questions, same, strict=True) if not fine
     )  # fmt: skip
     return Trial(
-        woke, sum(same) / len(same), count, rate, failed, _quantile(latencies, 0.5), _quantile(latencies, 0.95),
+        woke, sum(same) / len(same), exam.count, exam.rate, failed, _quantile(latencies, 0.5), _quantile(latencies, 0.95),
         differing[:_SHOWN],
     )  # fmt: skip
 
@@ -148,11 +135,10 @@ class _Asker:
         self.fault = ""
 
     def __call__(self, question: Question) -> str | None:
+        url = f"{self._door.url}/chat/completions"
         body = {"model": self._model, "messages": question.messages, "temperature": 0}
         try:
-            reply = self._client.post(
-                f"{self._door.url}/chat/completions", json=body, headers=dict(self._door.headers())
-            )
+            reply = self._client.post(url, json=body, headers=dict(self._door.headers()))
             if reply.is_error:
                 self.fault = f"{reply.status_code}: {reply.text[:200]}"
                 return None
@@ -185,10 +171,9 @@ def _is_same(answer: str | None, question: Question) -> bool:
     return answer is not None and answer.strip() == question.answer.strip()
 
 
-def _load(ask: Callable[[Question], str | None], questions: Sequence[Question], rate: float, count: int,
-          seed: int) -> tuple[list[float], int]:  # fmt: skip
+def _load(ask: _Asker, exam: Exam) -> tuple[list[float], int]:
     """(milliseconds of each answer, how many failed)."""
-    random_ = random.Random(seed)
+    random_ = random.Random(exam.seed)
     latencies: list[float] = []
     failed = 0
     lock = threading.Lock()
@@ -203,14 +188,25 @@ def _load(ask: Callable[[Question], str | None], questions: Sequence[Question], 
             else:
                 latencies.append(1000 * (time.monotonic() - when))
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool, track("load test", count, "requests") as tracker:
-        for number in range(count):
-            due += random_.expovariate(rate)
+    with ThreadPoolExecutor(_AT_ONCE) as pool, track("load test", exam.count, "requests") as tracker:
+        for number in range(exam.count):
+            due += random_.expovariate(exam.rate)
             time.sleep(max(0.0, due - time.monotonic()))
-            pool.submit(one, questions[number % len(questions)], due)
+            pool.submit(one, exam.questions[number % len(exam.questions)], due)
             tracker.update(number + 1)
     return latencies, failed
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
     return values[min(int(share * len(values)), len(values) - 1)] if values else float("inf")
+
+
+def main() -> None:
+    """The trial of the server that runs beside this process."""
+    address = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
+    found = trial(Door(address, dict), Exam.read(sys.stdin.read()))
+    print(json.dumps(asdict(found), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`tunewright deploy`: serve a project's bundle in Azure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.options import (
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RecipeOption,
+    RunsOption,
+    print_json,
+)
+from tunewright.cli.places import RehearseOption, placed
+from tunewright.errors import UserError
+
+ToOption = Annotated[
+    str, typer.Option("--to", help="aml: a managed endpoint; aks: a Kubernetes cluster; aca: Container Apps, to zero.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and its price; make nothing.")]
+CanaryOption = Annotated[
+    int | None,
+    typer.Option("--canary", min=1, max=99, help="Percent of the traffic for the new version, until you decide."),
+]
+PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: the new version serves all.")]
+RollbackOption = Annotated[bool, typer.Option("--rollback", help="End a canary: the new version goes.")]
+IdentityOption = Annotated[
+    Path | None, typer.Option("--identity", help="Who may ask a container app, as tunewright serve --identity has it.")
+]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Even where the project's own verdict is against it.")]
+
+
+def deploy(
+    project: ProjectArgument,
+    to: ToOption,
+    overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
+    runs: RunsOption = None,
+    dry_run: DryRunOption = False,
+    canary: CanaryOption = None,
+    promote: PromoteOption = False,
+    rollback: RollbackOption = False,
+    identity: IdentityOption = None,
+    anyway: AnywayOption = False,
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Serve a project's latest bundle in Azure: beside what serves now, on trial, then in its place or not at all."""
+    from tunewright import api, load_spec
+
+    if sum((dry_run, canary is not None, promote, rollback)) > 1:
+        raise UserError("--dry-run, --canary, --promote and --rollback don't go together.", fix="Choose one of them.")
+    with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
+        if dry_run:
+            plan = api.deployment(spec, to, runs=runs, identity=identity)
+            if json:
+                print_json(asdict(plan) | {"usd_per_month": plan.usd_per_month})
+            else:
+                typer.echo("\n".join(plan.lines))
+        elif promote or rollback:
+            api.conclude(spec, to, promote=promote, runs=runs, identity=identity)
+        else:
+            found = api.deploy(spec, to, runs=runs, canary=canary, identity=identity, anyway=anyway)
+            if json:
+                print_json(asdict(found))
+            else:
+                typer.echo(
+                    f"{found.name} ({found.target}) has {found.percent} % of the traffic: {found.trial.sentence}"
+                )

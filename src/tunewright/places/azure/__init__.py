@@ -1,0 +1,1 @@
+"""Azure Machine Learning as a place, and Azure as where models are served."""

@@ -1,0 +1,124 @@
+"""An AKS cluster, as far as run-command reaches it: releases of our chart, whose pods run here from this package."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.images import Registry
+from tunewright.places.rehearsal.served import Server
+from tunewright.spec import overlay
+
+_CLUSTER = r"/managedClusters/[^/]+"
+NAME = "rehearsal"
+_INSTALL = re.compile(r"^helm upgrade --install (\S+) chart ")
+_VALUES = re.compile(r"^helm get values (\S+) ")
+_UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
+_EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
+
+
+class Clusters:
+    """One cluster. Of `helm` and `kubectl` it knows what deploying says."""
+
+    def __init__(self, cloud: Cloud, registry: Registry):
+        self._cloud, self._registry = cloud, registry
+        self.releases: dict[str, dict[str, Any]] = {}
+        """The values of each."""
+        self._servers: dict[tuple[str, str], tuple[str, Server]] = {}
+        group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+        cloud.put(
+            f"{group}/Microsoft.ContainerService/managedClusters/{NAME}", {"location": cloud.region, "properties": {}}
+        )
+        self._results: dict[str, dict[str, Any]] = {}
+        self.hooks = [
+            ("POST", f"{_CLUSTER}/runCommand$", self._run), ("GET", f"{_CLUSTER}/commandResults/[^/]+$", self._result)
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        for _, server in self._servers.values():
+            server.close()
+
+    def _run(self, asked: Asked, path: str) -> Answer:
+        wanted = asked.json()
+        files: dict[str, bytes] = {}
+        if wanted.get("context"):
+            with zipfile.ZipFile(io.BytesIO(base64.b64decode(wanted["context"]))) as archive:
+                files = {name: archive.read(name) for name in archive.namelist()}
+        code, said = self._done(wanted["command"], files)
+        name = str(len(self._results) + 1)
+        self._results[name] = {
+            "id": name,
+            "properties": {"provisioningState": "Succeeded", "exitCode": code, "logs": said},
+        }
+        where = f"https://management.azure.com{path.removesuffix('/runCommand')}/commandResults/{name}?api-version=2025-05-01"
+        return Answer(202, None, {"location": where, "retry-after": "0"})
+
+    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        found = self._results.get(path.rpartition("/")[2])
+        return Answer(body=found) if found else error(404, "NotFound", path)
+
+    def _done(self, command: str, files: dict[str, bytes]) -> tuple[int, str]:
+        """(exit code, what was printed)."""
+        if found := _INSTALL.match(command):
+            return self._installed(found[1], json.loads(files["values.json"]), files)
+        if found := _VALUES.match(command):
+            return 0, json.dumps(self.releases.get(found[1]))
+        if found := _UNINSTALL.match(command):
+            self.releases.pop(found[1], None)
+            self._settle(found[1], {})
+            return 0, f'release "{found[1]}" uninstalled'
+        if found := _EXEC.match(command):
+            return self._executed(found[1], found[2], found[3], files[found[4]])
+        return 127, f"command not found: {command}"
+
+    def _installed(self, release: str, values: dict[str, Any], files: dict[str, bytes]) -> tuple[int, str]:
+        schema = json.loads(files["chart/values.schema.json"])
+        merged = YAML(typ="safe").load(files["chart/values.yaml"].decode())
+        overlay(merged, values)
+        wrong = [each.message for each in Draft202012Validator(schema).iter_errors(merged)]
+        tracks = {track: values[track]["image"] for track in ("stable", "canary") if values[track]["replicas"]}
+        wrong += [
+            f"ErrImagePull: {image}"
+            for image in tracks.values()
+            if image.partition("/")[2] not in self._registry.images
+        ]
+        if wrong:
+            return 1, "Error: values don't meet the specifications of the schema(s): " + "; ".join(wrong)
+        self.releases[release] = values
+        ready = self._settle(release, tracks)
+        return (0, "STATUS: deployed") if ready else (1, "Error: context deadline exceeded")
+
+    def _settle(self, release: str, tracks: dict[str, str]) -> bool:
+        """Run what a release's tracks name, and nothing else of it. Returns whether all are ready."""
+        for key in [key for key in self._servers if key[0] == release]:
+            if tracks.get(key[1]) != self._servers[key][0]:
+                self._servers.pop(key)[1].close()
+        ready = True
+        for track, image in tracks.items():
+            if (release, track) not in self._servers:
+                log = self._cloud.folder / "pods" / f"{release}-{track}.log"
+                server = Server(self._registry.images[image.partition("/")[2]].bundle, log)
+                self._servers[release, track] = (image, server)
+                ready = server.wait() and ready
+        return ready
+
+    def _executed(self, release: str, track: str, module: str, told: bytes) -> tuple[int, str]:
+        known = self._servers.get((release, track))
+        if known is None:
+            return 1, f"no pod of {release}-{track}"
+        environment = os.environ | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{known[1].port}/v1"}
+        done = subprocess.run(
+            [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
+        )
+        return done.returncode, (done.stdout if done.returncode == 0 else done.stderr).decode()
