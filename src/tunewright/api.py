@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tunewright.ladder import Ladder
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
+    from tunewright.places.azure.down import Thing
+    from tunewright.places.azure.schedule import Scheduled
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
@@ -219,6 +221,34 @@ def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Ask every arm the test examples. Returns the folder with `answers/<arm>.jsonl`."""
     return _up_to(spec, "evaluate", runs, None, force, on).folder("evaluate")
+
+
+def schedule(spec: Spec, every: str, hour: int) -> Scheduled:
+    """Have the pipeline run by the calendar in Azure; see `tunewright.places.azure.schedule.schedule`."""
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.schedule import schedule as plan_ahead
+
+    return plan_ahead(spec, connect(spec), every, hour)
+
+
+def standing(spec: Spec) -> list[Thing]:
+    """Everything of a project that costs money in Azure, or may come to; see `tunewright.places.azure.down`."""
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.down import things
+
+    return things(spec, connect(spec))
+
+
+def notebook(spec: Spec, size: str) -> str:
+    """Make a compute instance for notebooks. Returns its name."""
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.machines import notebook as make
+    from tunewright.places.azure.place import TAG
+
+    at = connect(spec)
+    name = f"tw-{spec.name}".replace("_", "-")[:24].rstrip("-")
+    make(at, size, name, {TAG: spec.name})
+    return name
 
 
 def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path | None = None) -> Blueprint:

@@ -1,14 +1,25 @@
-"""`tunewright azure`: look before a cent is spent, and clear away afterwards."""
+"""`tunewright azure`: look before a cent is spent, run by the calendar, and clear away afterwards."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Literal
 
 import typer
 
 from tunewright.cli.doctor import print_checks
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption
+from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 from tunewright.cli.places import RehearseOption, placed
 
-app = typer.Typer(help="The Azure side: preflight, what runs, and removing what was made.", no_args_is_help=True)
+app = typer.Typer(
+    help="The Azure side: preflight, schedules, what stands there, and taking it down.", no_args_is_help=True
+)
+
+EveryOption = Annotated[Literal["week", "month", "quarter"], typer.Option("--every", help="How often to retrain.")]
+HourOption = Annotated[int, typer.Option("--hour", min=0, max=23, help="Hour of the day, UTC.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+DeployOption = Annotated[bool, typer.Option("--deploy", help="Also what a managed endpoint needs.")]
+SizeOption = Annotated[str, typer.Option("--size", help="The machine.")]
 
 
 @app.command("preflight")
@@ -16,6 +27,7 @@ def preflight(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
     recipe: RecipeOption = None,
+    deploy: DeployOption = False,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -23,5 +35,82 @@ def preflight(
     from tunewright import api, load_spec
 
     with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
-        checks = api.preflight(spec)
+        checks = api.preflight(spec, deploy=deploy)
     print_checks(checks, json)
+
+
+@app.command("schedule")
+def schedule(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
+    every: EveryOption = "month",
+    hour: HourOption = 3,
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Retrain by the calendar, on the data that lie in the workspace by then."""
+    from tunewright import api, load_spec
+
+    with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
+        found = api.schedule(spec, every, hour)
+    if json:
+        print_json(asdict(found))
+    else:
+        typer.echo(f"{found.name} runs {', '.join(found.steps)} every {every} ({found.cron} UTC) on {found.folder}")
+
+
+@app.command("ls")
+def ls(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """List everything of a project that costs money in Azure, or may come to."""
+    from tunewright import api, load_spec
+
+    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+        found = api.standing(spec)
+    if json:
+        print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
+        return
+    for each in found:
+        typer.echo(f"{each.kind} {each.name}: {each.said}")
+    if not found:
+        typer.echo("Nothing of this project stands in Azure that costs anything.")
+
+
+@app.command("down")
+def down(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    yes: YesOption = False,
+    rehearse: RehearseOption = False,
+) -> None:
+    """Take away everything of a project that costs money, and only that; data and models stay."""
+    from tunewright import api, load_spec
+    from tunewright.places.azure.down import take_down
+
+    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+        found = api.standing(spec)
+        for each in found:
+            typer.echo(f"{each.kind} {each.name}: {each.said}")
+        if not found:
+            typer.echo("Nothing of this project stands in Azure that costs anything.")
+        elif yes or typer.confirm("Take all of these away?"):
+            take_down(found)
+
+
+@app.command("notebook")
+def notebook(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    size: SizeOption = "Standard_D4s_v5",
+    rehearse: RehearseOption = False,
+) -> None:
+    """Make a compute instance for notebooks in the workspace; it stops by itself when nobody uses it."""
+    from tunewright import api, load_spec
+
+    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+        typer.echo(api.notebook(spec, size))

@@ -30,7 +30,8 @@ class Work:
 
     Args:
         base: the name of the work, the same whenever it is the same work.
-        name: the job's name: that of the work, and which try it is.
+        name: the job's name: that of the work, and which try it is; empty where a schedule names its jobs, whose
+            outputs then lie where Azure puts them.
         steps: in their order.
         given: the addresses of outputs that are there already, by step.
         sources: what each step needs of the user's: (key, address of the data asset).
@@ -61,7 +62,7 @@ class Work:
 def job_of(work: Work, spec: Spec) -> Any:
     """The job, ready for `ml.jobs.create_or_update`."""
     made = _command_job(work, spec) if len(work.steps) == 1 else _pipeline_job(work, spec)
-    made.name, made.experiment_name, made.tags = work.name, spec.name, dict(work.tags)
+    made.name, made.experiment_name, made.tags = work.name or None, spec.name, dict(work.tags)
     made.display_name = work.base
     return made
 
@@ -131,7 +132,7 @@ def _places(node: Any, step: Step, work: Work) -> None:
     from azure.ai.ml import Output
 
     where = {"out": work.output(step.name), "kept": work.kept(step.name)}
-    for name in _outputs(step):
+    for name in _outputs(step) if work.name else ():
         node.outputs[name] = Output(type="uri_folder", path=f"{DATASTORE}{where[name]}", mode="rw_mount")
 
 

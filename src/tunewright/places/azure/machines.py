@@ -16,6 +16,8 @@ _IDENTITY = "AZURE_ML_IDENTITY"
 """As azd has it after `azd up`."""
 _ON_GPU = ("train", "export", "evaluate")
 _IDLE_SECONDS = 120
+_IDLE_MINUTES = 60
+"""Of a compute instance."""
 _SERVED_BY_GPU = "vllm"
 _DEFAULT_CPU = "Standard_D4s_v5"
 _TRAINING = 12.0
@@ -104,6 +106,26 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
             ssh_public_access_enabled=False,
         )
     ).result()  # fmt: skip
+
+
+def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:
+    """Make a compute instance for notebooks, for whoever is signed in; it stops by itself when nobody uses it.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import ComputeInstance
+
+    with azure_errors(f"the compute instance {name}"):
+        instance = ComputeInstance(
+            name=name,
+            size=size,
+            idle_time_before_shutdown_minutes=_IDLE_MINUTES,
+            ssh_public_access_enabled=False,
+            tags=tags,
+        )
+        at.ml.compute.begin_create_or_update(instance).result()
+    say(f"  azure: compute instance {name} of {size}; it stops after {_IDLE_MINUTES} idle minutes")
 
 
 def identity_of(spec: Spec) -> str | None:

@@ -106,15 +106,14 @@ class AzurePlace:
 
     def _base(self, chain: Sequence[Step], target: Path) -> str:
         """The name of the work: what is to be done, on what, by which code and for which answers."""
-        what = [target.name, [step.name for step in chain], self._spec_text(), self._spec.azure.model_dump(mode="json")]
+        what = [
+            target.name,
+            [step.name for step in chain],
+            spec_text(self._spec),
+            self._spec.azure.model_dump(mode="json"),
+        ]
         steps = chain[0].name if len(chain) == 1 else f"{chain[0].name}-{chain[-1].name}"
         return f"tw-{self._spec.name[:30]}-{steps}-{sha256_json(what)[:12]}"
-
-    def _spec_text(self) -> str:
-        """The spec as nodes read it."""
-        sources = {key: source.place for key, source in sources_of(self._spec).items()}
-        with tempfile.TemporaryDirectory() as scratch:
-            return self._spec.save(Path(scratch), sources.pop("model", None), sources).read_text("utf-8")
 
     def _try(self, base: str) -> tuple[str, Any]:
         """(the name of the try that runs or succeeded, and it; or a name that is free, and None)."""
@@ -148,7 +147,7 @@ class AzurePlace:
             sources=self._sources(chain),
             clusters={step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain},
             limits=machines.limits(list(chain), self._spec),
-            code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", self._spec_text(), self._tags),
+            code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
             environment=assets.environment(self._at, self._tags),
             tags=self._tags,
         )
@@ -208,6 +207,13 @@ class AzurePlace:
             f"The step {step.name} failed in Azure ({job}).", why=why,
             fix="Its log is above and in the studio. Type the same command to go on from there.",
         )  # fmt: skip
+
+
+def spec_text(spec: Spec) -> str:
+    """A spec as nodes read it: what it names is found where they lay it out."""
+    sources = {key: source.place for key, source in sources_of(spec).items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        return spec.save(Path(scratch), sources.pop("model", None), sources).read_text("utf-8")
 
 
 def stays_here(step: Step, spec: Spec) -> bool:

@@ -48,6 +48,18 @@ class Store:
                     tracker.update(done / 1e6)
         return len(blobs)
 
+    def upload(self, folder: Path, prefix: str) -> None:
+        """Put all files of a folder below a prefix, over what is there.
+
+        Raises:
+            UserError: the storage refuses, or can't be reached.
+        """
+        with azure_errors(f"the data {prefix}"):
+            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                with path.open("rb") as stream:
+                    name = f"{prefix}/{path.relative_to(folder).as_posix()}"
+                    self._container.upload_blob(name, stream, overwrite=True, max_concurrency=_AT_ONCE)
+
     def _one(self, blob: Any, target: Path) -> None:
         if target.is_file() and target.stat().st_size == blob.size:
             return

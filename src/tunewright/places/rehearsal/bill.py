@@ -70,7 +70,8 @@ def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
     machines = [_machine(cloud, job) for job in runner.jobs.values() if job.started and "command" in job.body]
     return Bill(
         dict(sorted(Counter(f"{call.method} {_service(call.host)}" for call in cloud.calls).items())),
-        sum(call.sent for call in uploads), cloud.made(), machines, _standing(cloud), list(refused), list(cloud.violations),
+        sum(call.sent for call in uploads), cloud.made(), machines, _standing(cloud), list(refused),
+        list(cloud.violations),
     )  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def _standing(cloud: Cloud) -> list[Machine]:
     made = []
     for endpoint in cloud.below(f"{cloud.workspace}/onlineEndpoints"):
         for each in cloud.below(f"{endpoint['id']}/deployments"):
-            size, count = each["properties"].get("instanceType", ""), int((each.get("sku") or {}).get("capacity") or 1)
+            size = each["properties"].get("instanceType", "")
+            count = int((each.get("sku") or {}).get("capacity") or 1)
             usd = count * HOURS_A_MONTH * book[size].usd_per_hour if size in book else 0.0
             made.append(Machine(f"{endpoint['name']}/{each['name']}", size, count, 0.0, usd))
     return made

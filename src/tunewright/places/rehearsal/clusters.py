@@ -23,6 +23,7 @@ from tunewright.spec import overlay
 _CLUSTER = r"/managedClusters/[^/]+"
 NAME = "rehearsal"
 _INSTALL = re.compile(r"^helm upgrade --install (\S+) chart ")
+_LIST = re.compile(r"^helm list --namespace (\S+) ")
 _VALUES = re.compile(r"^helm get values (\S+) ")
 _UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
 _EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
@@ -72,8 +73,10 @@ class Clusters:
         """(exit code, what was printed)."""
         if found := _INSTALL.match(command):
             return self._installed(found[1], json.loads(files["values.json"]), files)
+        if found := _LIST.match(command):
+            return 0, json.dumps([{"name": found[1]}] if found[1] in self.releases else [])
         if found := _VALUES.match(command):
-            return 0, json.dumps(self.releases.get(found[1]))
+            return 0, json.dumps(self.releases[found[1]])
         if found := _UNINSTALL.match(command):
             self.releases.pop(found[1], None)
             self._settle(found[1], {})

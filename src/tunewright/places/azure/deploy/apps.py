@@ -227,7 +227,7 @@ class App:
         if state != "Succeeded":
             self.undo()
             raise UserError(f"The revision {self._suffix} of {self.name} did not start ({state}) and was taken away.",
-                            fix=f"See why: az containerapp logs show --name {self.name}, then type the same again.")  # fmt: skip
+                            fix=f"See why: az containerapp logs show --name {self.name}")  # fmt: skip
 
     def _older(self) -> list[str]:
         """The other revisions that have traffic, that with the most last."""

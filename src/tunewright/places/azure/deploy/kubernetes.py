@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
 from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
+from tunewright.places.azure.deploy.cluster import Cluster
 from tunewright.places.azure.deploy.images import ENGINES, built, infra_folder, registry_of
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.progress import say
 from tunewright.spec import Spec
 
-_CLUSTER = "AZURE_AKS_CLUSTER"
-_VERSION = "2025-05-01"
 _RELEASE_SECONDS = 1500
 _MODULE = "tunewright.places.azure.deploy.trial"
 
@@ -42,7 +37,7 @@ class Release:
     def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, replicas: int):
         self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
         self._engine = ENGINES[info.runtime]
-        self.name = f"tw-{spec.name.replace('_', '-')}"[:38].rstrip("-")
+        self.name, self._cluster = release_name(spec), Cluster(at)
         self._values: dict[str, Any] | None = None
 
     def blueprint(self) -> Blueprint:
@@ -56,7 +51,7 @@ class Release:
             self.target,
             [
                 Resource("image", image, "built by the registry, the bundle inside"),
-                Resource("Helm release", self.name, f"{pods} of {self._engine} in {self._cluster_name()}", values),
+                Resource("Helm release", self.name, f"{pods} of {self._engine} in {self._cluster.name}", values),
             ],
             [standing(f"{self._replicas} x {size}, if each pod takes a machine", machine, self._replicas)],
             ["The cluster itself, and other machines in it, are not counted.",
@@ -76,7 +71,7 @@ class Release:
             values = self._with(fresh, {"image": "", "replicas": 0}, "all")
         else:
             values = self._with(serving["stable"], fresh, "stable")
-        say(f"  azure: Helm release {self.name} in {self._cluster_name()}")
+        say(f"  azure: Helm release {self.name} in {self._cluster.name}")
         self._values = values
         try:
             self._install(values)
@@ -87,7 +82,7 @@ class Release:
     def try_out(self, exam: Exam) -> Trial:
         """As of `Target`, from within a pod, so that nothing has to be opened."""
         track = "canary" if self._is_beside() else "stable"
-        said = self._run(
+        said = self._cluster.run(
             f"kubectl exec --namespace {self.name} -i deploy/{self.name}-{track} -- python -m {_MODULE} < exam.json",
             {"exam.json": exam.json().encode()},
         )
@@ -118,7 +113,7 @@ class Release:
             self._install(self._with(self._known()["stable"], {"image": "", "replicas": 0}, "all"))
             return
         say(f"  azure: the Helm release {self.name} has no other version and goes")
-        self._run(f"helm uninstall {self.name} --namespace {self.name} --ignore-not-found", {})
+        self._cluster.uninstall(self.name)
 
     def _is_beside(self) -> bool:
         """Whether the new version stands beside another."""
@@ -134,9 +129,7 @@ class Release:
 
     def _serving(self) -> dict[str, Any] | None:
         """The values of the release in the cluster; None where there is none."""
-        said = self._run(f"helm get values {self.name} --namespace {self.name} --output json || echo null", {})
-        found: dict[str, Any] | None = json.loads(said.strip().splitlines()[-1])
-        return found
+        return self._cluster.values(self.name) if self._cluster.has(self.name) else None
 
     def _with(self, stable: dict[str, Any], canary: dict[str, Any], traffic: str) -> dict[str, Any]:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
@@ -158,48 +151,13 @@ class Release:
         chart = infra_folder() / "chart"
         inside = [path for path in chart.rglob("*") if path.is_file()]
         files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
-        self._run(command, files | {"values.json": json.dumps(values).encode()})
+        self._cluster.run(command, files | {"values.json": json.dumps(values).encode()})
         self._values = values
 
     def _built(self) -> str:
         return built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
 
-    def _cluster_name(self) -> str:
-        return self._cluster().rpartition("/")[2]
 
-    def _cluster(self) -> str:
-        """ARM's path of the cluster.
-
-        Raises:
-            UserError: there is none, or it is not said which.
-        """
-        where = f"/subscriptions/{self._at.name.subscription}/resourceGroups/{self._at.name.resource_group}"
-        clusters = f"{where}/providers/Microsoft.ContainerService/managedClusters"
-        if named := os.environ.get(_CLUSTER):
-            return f"{clusters}/{named}"
-        with azure_errors("the AKS clusters"):
-            found = self._at.ask("GET", clusters, _VERSION).get("value", [])
-        if len(found) != 1:
-            raise UserError(f"There are {len(found)} AKS clusters in {self._at.name.resource_group}.",
-                            fix=f"Name the one that is meant: {_CLUSTER}=NAME")  # fmt: skip
-        return str(found[0]["id"])
-
-    def _run(self, command: str, files: dict[str, bytes]) -> str:
-        """Run a command in the cluster, with some files beside it. Returns what it printed.
-
-        Raises:
-            UserError: Azure refuses, the command fails, or takes too long.
-        """
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in files.items():
-                archive.writestr(name, content)
-        body = {"command": command, "context": base64.b64encode(packed.getvalue()).decode() if files else ""}
-        cluster = self._cluster()
-        with azure_errors(f"the cluster {cluster.rpartition('/')[2]}"):
-            result = self._at.ask("POST", f"{cluster}/runCommand", _VERSION, body)["properties"]
-        if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
-            said = str(result.get("logs") or result.get("reason") or "").strip()[-500:]
-            raise UserError(f"In the cluster failed: {command.partition(' --')[0]}.", why=said or None,
-                            fix="Mend that, then type the same command again.")  # fmt: skip
-        return str(result.get("logs") or "")
+def release_name(spec: Spec) -> str:
+    """The name of a project's Helm release, and of its namespace."""
+    return f"tw-{spec.name.replace('_', '-')}"[:38].rstrip("-")

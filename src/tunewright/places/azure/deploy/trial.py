@@ -121,10 +121,9 @@ def trial(door: Door, exam: Exam) -> Trial:
         f"{question.messages[-1]['content'][:60]!r}: {question.answer[:40]!r}, not {str(answer)[:40]!r}"
         for answer, question, fine in zip(answers, questions, same, strict=True) if not fine
     )  # fmt: skip
-    return Trial(
-        woke, sum(same) / len(same), exam.count, exam.rate, failed, _quantile(latencies, 0.5), _quantile(latencies, 0.95),
-        differing[:_SHOWN],
-    )  # fmt: skip
+    p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
+    agreement = sum(same) / len(same)
+    return Trial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
 
 
 class _Asker:

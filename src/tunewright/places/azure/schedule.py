@@ -1,0 +1,92 @@
+"""Retraining by the calendar: the whole pipeline as an Azure ML schedule, on whatever data lie there by then."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.pipeline import STEPS, Step
+from tunewright.places.azure import assets, machines
+from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.jobs import FOLDER, Work, job_of
+from tunewright.places.azure.place import TAG, spec_text, stays_here
+from tunewright.places.azure.sources import needed, sources_of
+from tunewright.places.azure.store import DATASTORE, Store
+from tunewright.progress import say
+from tunewright.spec import Spec
+
+EVERY = {"month": "0 {hour} 1 * *", "quarter": "0 {hour} 1 1,4,7,10 *", "week": "0 {hour} * * 1"}
+"""Cron expressions, in UTC."""
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    name: str
+    every: str
+    cron: str
+    folder: str
+    """Where the data are read from each time; what is put there is what is trained on."""
+    steps: list[str]
+
+
+def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
+    """Have the pipeline run by the calendar; what was scheduled before for this project is replaced.
+
+    The data are put into a folder of the workspace's storage that each run reads anew: new data there, under the same
+    names, are what the next run trains on. Steps that ask an API with a key have no place in it.
+
+    Args:
+        every: one of `EVERY`.
+        hour: of the day, UTC.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import CronTrigger, JobSchedule
+
+    steps = [step for step in STEPS.values() if step.is_in(spec) and not stays_here(step, spec)]
+    steps = [step for step in steps if all(name in {each.name for each in steps} for name in step.inputs_of(spec))]
+    folder, tags = f"{FOLDER}/{spec.name}/current", {TAG: spec.name}
+    name = f"tw-{spec.name}-retrain"
+    job = job_of(_work(spec, at, name, steps, folder, tags), spec)
+    cron = EVERY[every].format(hour=hour)
+    with azure_errors(f"the schedule {name}"):
+        entity = JobSchedule(
+            name=name, trigger=CronTrigger(expression=cron, time_zone="UTC"), create_job=job, tags=tags
+        )
+        at.ml.schedules.begin_create_or_update(entity).result()
+    say(f"  azure: schedule {name}: {cron} UTC")
+    return Scheduled(name, every, cron, f"{DATASTORE}{folder}", [step.name for step in steps])
+
+
+def _work(spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str]) -> Work:
+    sources = sources_of(spec)
+    with tempfile.TemporaryDirectory() as scratch:
+        for key, source in sources.items():
+            say(f"  azure: {key} goes to {folder}/{source.name}")
+            Store(at).upload(source.laid_out(Path(scratch) / source.name), f"{folder}/{source.name}")
+    addresses = {key: f"{DATASTORE}{folder}/{source.name}" for key, source in sources.items()}
+    return Work(
+        base=name,
+        name="",
+        steps=steps,
+        given={},
+        sources={step.name: [(sources[key], addresses[key]) for key in needed(step, sources)] for step in steps},
+        clusters={step.name: machines.cluster(at, step, spec, tags) for step in steps},
+        limits=machines.limits(steps, spec),
+        code=assets.code_asset(at, f"{TAG}-{spec.name}-code", spec_text(spec), tags),
+        environment=assets.environment(at, tags),
+        tags=tags,
+    )
+
+
+def scheduled(at: Connection, spec: Spec) -> list[Any]:
+    """The schedules of a project.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    with azure_errors("the schedules"):
+        return [each for each in at.ml.schedules.list() if (each.tags or {}).get(TAG) == spec.name]
