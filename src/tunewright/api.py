@@ -99,7 +99,14 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     """
 
     def whole(rung: Spec) -> Report:
-        return Report(_up_to(rung, "bundle", runs, from_step, force, on))
+        report = Report(_up_to(rung, "bundle", runs, from_step, force, on))
+        if on == "azure":
+            from tunewright.places.azure.connection import connect
+            from tunewright.places.azure.registry import register
+
+            folders = {name: outcome.folder for name, outcome in report.pipeline.steps.items()}
+            register(rung, connect(rung), folders, report.data)
+        return report
 
     if not spec.models:
         return whole(spec)

@@ -200,7 +200,7 @@ def test_an_averaged_adapter_is_the_mean_of_its_members_updates(tiny_model: tupl
         trainer.train()
         members.append(tmp_path / str(seed) / "adapter")
         trainer.model.save_pretrained(str(members[-1]))
-    average_adapters(members, tmp_path / "mean")
+    average_adapters(members, tmp_path / "mean", "tiny")
     base = load_torch_model(tiny_model[1])
 
     def merged(adapter: Path) -> dict[str, torch.Tensor]:

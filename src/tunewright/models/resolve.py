@@ -125,6 +125,13 @@ def absolute(model: str, anchor: Path) -> str:
     return str(local) if model not in catalogue() and local.exists() else model
 
 
+def published_name(model: str, anchor: Path) -> str:
+    """What `model` is called where others know it: its hub id; of a folder or a file of one's own the last name."""
+    entry = catalogue().get(model)
+    local = (anchor / Path(model).expanduser()).resolve()
+    return entry.hub if entry else local.name if local.exists() else model
+
+
 def identity(model: str, anchor: Path) -> str:
     """A hash that changes when the weights `model` stands for change, wherever they lie; no network is asked, and of a
     file no more is read than its ends: a training changes all of it."""

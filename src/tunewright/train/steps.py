@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tunewright.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
+from tunewright.models.resolve import published_name
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.processes import is_leader, process_count, share, threads
@@ -67,7 +68,8 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         output.path / DIAGNOSIS,
         {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
     )
-    average_adapters([member / ADAPTER for member in members], output.path / ADAPTER)
+    known_as = published_name(spec.model, spec.folder)
+    average_adapters([member / ADAPTER for member in members], output.path / ADAPTER, known_as)
     (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
     curve = [row for rows in curves for row in rows]

@@ -36,6 +36,7 @@ class Endpoints:
         self.hooks = [
             ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
             ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete),
+            ("DELETE", _ENDPOINT, self._delete),
             ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
         ]  # fmt: skip
         self._random = random.Random(0)
@@ -111,9 +112,12 @@ class Endpoints:
         standing.state = "Succeeded" if standing.server.wait() else "Failed"
 
     def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        standing = self._standing.pop("/".join(path.split("/")[-3::2]), None)
-        if standing and standing.server:
-            standing.server.close()
+        """A deployment goes, or an endpoint with all of its."""
+        key = path.partition("/onlineEndpoints/")[2].replace("/deployments/", "/")
+        for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
+            standing = self._standing.pop(each)
+            if standing.server:
+                standing.server.close()
         return Answer(200 if self._cloud.remove(path) else 204)
 
     def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002

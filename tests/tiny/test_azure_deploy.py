@@ -1,0 +1,275 @@
+"""Deploying to the rehearsed Azure: every target really serves the bundle, and what fails is taken away again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import REPOSITORY, tunewright
+from tests.tiny.conftest import TINY, run_example
+from tunewright import api
+from tunewright.errors import GateFailed, UserError
+from tunewright.places.azure.connection import Connection, connect
+from tunewright.places.azure.deploy import Target, endpoint, release, target_of
+from tunewright.places.azure.deploy.exam import exam_of
+from tunewright.places.azure.deploy.outputs import Outputs, outputs_of
+from tunewright.places.azure.deploy.trial import Exam
+from tunewright.places.azure.down import take_down
+from tunewright.places.azure.registry import versions
+from tunewright.places.rehearsal import Rehearsal, rehearse
+from tunewright.spec import Spec, load_spec
+
+SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
+WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
+TENANT, AUDIENCE = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
+
+
+@pytest.fixture(scope="module")
+def projects(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """The same job, trained twice: two versions of one model."""
+    folder = tmp_path_factory.mktemp("deploy")
+    first, _ = run_example("tickets", make_tiny_model("llama3")[1], folder, "train.max_length=512")
+    second = folder / "second"
+    shutil.copytree(first, second, symlinks=True)
+    more = [f"model={folder / 'tiny'}", *TINY, "train.max_length=512", "train.max_steps=4"]
+    done = tunewright("run", str(second), *more)
+    assert done.returncode == 0, done.stderr
+    return [first, second]
+
+
+@pytest.fixture(scope="module")
+def cloud(projects: list[Path]) -> Iterator[Rehearsal]:  # noqa: ARG001 (what is made before needs the network)
+    with rehearse(*WORKSPACE, "eastus", SCHEMAS if SCHEMAS.is_dir() else None) as found:
+        yield found
+        assert found.proxy.refused == []
+        assert found.cloud.violations == []
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    file = tmp_path / "identity.json"
+    provider = {"issuer": f"https://login.microsoftonline.com/{TENANT}/v2.0", "audience": AUDIENCE}
+    file.write_text(json.dumps(provider | {"grants": [{"role": "Ask"}]}), "utf-8")
+    return file
+
+
+class Deployed:
+    """One version of the model, and a way to deploy it without the twenty seconds of a whole load test."""
+
+    def __init__(self, project: Path, *changes: str):
+        model = project.parent / "tiny"
+        wanted = [f"azure.workspace={'/'.join(WORKSPACE)}", f"model={model}", *TINY, *changes]
+        self.spec: Spec = load_spec(project, wanted)
+        self.outputs: Outputs = outputs_of(project / "runs")
+        exam = exam_of(self.spec, self.outputs.folders["split"], self.outputs.folders["parity"])
+        self.exam: Exam = replace(exam, rate=20.0, count=10)
+
+    @property
+    def at(self) -> Connection:
+        return connect(self.spec)
+
+    def target(self, to: str, identity: Path | None = None) -> Target:
+        return target_of(to, self.spec, self.at, self.outputs, identity, dry=False)
+
+    def release(self, to: str, *, canary: int | None = None, identity: Path | None = None) -> Target:
+        target = self.target(to, identity)
+        released = release(self.spec, target, self.exam, canary)
+        assert released.trial.agreement == 1
+        assert released.trial.failed == 0
+        return target
+
+
+@pytest.fixture
+def versions_of_it(projects: list[Path], cloud: Rehearsal) -> Iterator[list[Deployed]]:
+    made = [Deployed(project) for project in projects]
+    assert made[0].outputs.content != made[1].outputs.content
+    yield made
+    take_down(api.standing(made[0].spec))
+    assert api.standing(made[0].spec) == []
+    assert cloud.bill.standing == []
+
+
+def traffic(cloud: Rehearsal, name: str) -> dict[str, int]:
+    found = cloud.cloud.get(f"{cloud.cloud.workspace}/onlineEndpoints/{name}")
+    assert found
+    return {deployment: share for deployment, share in found["properties"]["traffic"].items() if share}
+
+
+def test_a_dry_run_makes_nothing_and_tells_the_price(
+    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path
+) -> None:
+    before = [call for call in cloud.cloud.calls if call.method != "GET"]
+    first = versions_of_it[0]
+    for to in ("aml", "aks", "aca"):
+        plan = api.deployment(first.spec, to, runs=first.spec.folder / "runs", identity=identity)
+        assert plan.usd_per_month > 0
+        assert all(each.body for each in plan.resources[-1:])
+        assert f"{plan.usd_per_month:,.2f}" in "\n".join(plan.lines)
+    made = [call for call in cloud.cloud.calls if call.method != "GET"]
+    assert [call for call in made[len(before) :] if "microsoftonline" not in call.host] == []
+
+
+def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
+    versions_of_it: list[Deployed], cloud: Rehearsal
+) -> None:
+    first, second = versions_of_it
+    old = first.release("aml")
+    name = f"tunewright-{first.spec.name}"
+    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    assert [each.state for each in versions(first.at, name) if each.version == first.outputs.content[:16]] == [
+        "champion"
+    ]
+    new = second.release("aml", canary=20)
+    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 80, f"v{second.outputs.content[:12]}": 20}
+    new.finish()
+    assert traffic(cloud, old.name) == {f"v{second.outputs.content[:12]}": 100}
+    assert {each.state for each in versions(first.at, name)} == {"champion", "former"}
+    assert len(cloud.bill.standing) == 1
+    asked = httpx.post(f"https://{old.name}.eastus.inference.ml.azure.com/v1/chat/completions", json={})
+    assert asked.status_code == 401
+
+
+def test_a_model_is_registered_once_with_what_it_came_from(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first = versions_of_it[0]
+    first.target("aml")
+    first.target("aml")
+    version = first.outputs.content[:16]
+    model = cloud.cloud.get(f"{cloud.cloud.workspace}/models/tunewright-{first.spec.name}/versions/{version}")
+    assert model
+    lineage = model["properties"]["properties"]
+    assert lineage["tunewright.bundle"] == first.outputs.content
+    assert {"tunewright.split", "tunewright.spec", "tunewright.code", "tunewright.base_model"} <= set(lineage)
+    tags = model["properties"]["tags"]
+    assert tags["decision"] == first.outputs.verdict["verdict"]["decision"]
+    assert {"score.seen", "p95_ms", "usd_per_month", "adapter", "state"} <= set(tags)
+
+
+def test_a_version_that_misses_a_gate_goes_and_the_old_one_serves(
+    versions_of_it: list[Deployed], cloud: Rehearsal, projects: list[Path]
+) -> None:
+    first = versions_of_it[0]
+    old = first.release("aml")
+    slow = Deployed(projects[1], "goal.p95_ms=0.01")
+    with pytest.raises(GateFailed, match=r"P95 is .* ms at 20\.0 requests a second"):
+        release(slow.spec, slow.target("aml"), slow.exam, None)
+    wrong = replace(first.exam, questions=[replace(each, answer="nothing of it") for each in first.exam.questions])
+    second = versions_of_it[1]
+    with pytest.raises(GateFailed, match=r"0\.0 % of the answers are those that were judged"):
+        release(second.spec, second.target("aml"), wrong, None)
+    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    assert len(cloud.bill.standing) == 1
+
+
+def test_a_deployment_that_is_stuck_is_taken_away(
+    versions_of_it: list[Deployed], cloud: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 3.0)
+    cloud.endpoints.stuck = True
+    with pytest.raises(UserError, match="was not ready after 0 minutes and was removed"):
+        versions_of_it[0].release("aml")
+    assert api.standing(versions_of_it[0].spec) == []
+
+
+def test_a_container_that_ends_leaves_its_last_words(
+    versions_of_it: list[Deployed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = versions_of_it[0]
+    target = first.target("aml")
+    deployment = target._deployment  # type: ignore[attr-defined]
+
+    def misled(environment: str) -> Any:
+        made = deployment(environment)
+        made.environment_variables = {"TUNEWRIGHT_BUNDLE": "/models/nowhere"}
+        return made
+
+    monkeypatch.setattr(target, "_deployment", misled)
+    with pytest.raises(UserError, match=r"failed and was removed\. Its log ends: .*nowhere"):
+        target.create()
+    assert api.standing(first.spec) == []
+
+
+def test_a_container_app_sleeps_until_somebody_asks(
+    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path
+) -> None:
+    first, second = versions_of_it
+    with pytest.raises(UserError, match="not said who may ask it"):
+        first.target("aca")
+    app = first.target("aca", identity)
+    app.create()
+    assert cloud.apps.running == []
+    assert app.try_out(first.exam).agreement == 1
+    app.finish()
+    address = f"https://{app.name}.rehearsal.eastus.azurecontainerapps.io/v1/models"
+    assert httpx.get(address, timeout=60).status_code == 401
+    new = second.release("aca", canary=10, identity=identity)
+    assert len(cloud.apps.running) == 2
+    new.undo()
+    assert cloud.apps.running == [f"{app.name}--v{first.outputs.content[:12]}"]
+
+
+def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first, second = versions_of_it
+    old = first.release("aks")
+    values = cloud.clusters.releases[old.name]
+    assert (values["traffic"], values["canary"]["replicas"]) == ("all", 0)
+    new = second.release("aks", canary=50)
+    values = cloud.clusters.releases[old.name]
+    assert (values["traffic"], values["stable"]["replicas"], values["canary"]["replicas"]) == ("all", 1, 1)
+    new.undo()
+    assert cloud.clusters.releases[old.name]["stable"] == values["stable"]
+    assert cloud.clusters.releases[old.name]["canary"]["replicas"] == 0
+    second.release("aks").finish()
+    assert cloud.clusters.releases[old.name]["stable"]["image"] == values["canary"]["image"]
+
+
+def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first = versions_of_it[0]
+    first.release("aml")
+    api.schedule(first.spec, "quarter", 4)
+    api.notebook(first.spec, "Standard_D4s_v5")
+    theirs = f"{cloud.cloud.workspace}/computes/theirs"
+    cloud.cloud.put(
+        theirs,
+        {
+            "location": "eastus",
+            "properties": {
+                "computeType": "AmlCompute",
+                "provisioningState": "Succeeded",
+                "properties": {"vmSize": "Standard_D4s_v5", "scaleSettings": {"maxNodeCount": 1}},
+            },
+        },
+    )
+    kinds = {each.kind for each in api.standing(first.spec)}
+    assert {"schedule", "endpoint", "cluster", "compute instance"} <= kinds
+    take_down(api.standing(first.spec))
+    assert api.standing(first.spec) == []
+    assert cloud.cloud.get(theirs)
+
+
+def test_the_schedule_is_the_whole_pipeline(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first = versions_of_it[0]
+    found = api.schedule(first.spec, "quarter", 4)
+    assert found.cron == "0 4 1 1,4,7,10 *"
+    assert found.steps == ["check", "split", "train", "export", "evaluate", "parity", "verdict", "bundle"]
+    put = cloud.cloud.get(f"{cloud.cloud.workspace}/schedules/{found.name}")
+    assert put
+    jobs = put["properties"]["action"]["jobDefinition"]["jobs"]
+    assert set(jobs) == set(found.steps)
+    assert cloud.storage.names(f"tunewright/{first.spec.name}/current/data_train")
+
+
+def test_what_the_verdict_is_against_is_not_deployed(versions_of_it: list[Deployed]) -> None:
+    first = versions_of_it[0]
+    decision = first.outputs.verdict["verdict"]["decision"]
+    assert decision not in ("switch", "cascade")  # two random layers
+    with pytest.raises(UserError, match=f"The verdict is {decision}, not to serve this model"):
+        api.deploy(first.spec, "aml", runs=first.spec.folder / "runs")
