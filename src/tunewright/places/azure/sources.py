@@ -68,11 +68,7 @@ def sources_of(spec: Spec) -> dict[str, Source]:
             made[key] = _data(key, path, spec.data.document)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
-        made["model"] = (
-            _folder("model", local)
-            if local.is_dir()
-            else Source("model", {local.name: local}, f"{LAID_OUT}/model/{local.name}")
-        )
+        made["model"] = _model(local)
     return made
 
 
@@ -91,6 +87,13 @@ def needed(step: Step, sources: Iterable[str]) -> list[str]:
 def _folder(key: str, path: Path) -> Source:
     inside = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
     return Source(key, inside, f"{LAID_OUT}/{key}")
+
+
+def _model(path: Path) -> Source:
+    """A base model of the user's own, under its own name, which verdict and bundle tell."""
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    lying = {p.relative_to(path.parent).as_posix(): p for p in inside}
+    return Source("model", lying, f"{LAID_OUT}/model/{path.name}")
 
 
 def _data(key: str, path: Path, document: str | None) -> Source:
