@@ -268,13 +268,14 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
 
-def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None = None,
+def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None = None, mirror: int | None = None,
            identity: Path | None = None, anyway: bool = False) -> Released:  # fmt: skip
     """Serve a project's latest bundle in Azure: beside what serves there now, on trial, then in its place.
 
     Args:
         to: aml, aks or aca.
         canary: percent of the traffic that it gets for now; by default all of it.
+        mirror: in place of traffic, percent of the requests of which it gets a copy (aml).
         identity: who may ask a container app.
         anyway: even where its own verdict speaks against it.
 
@@ -291,7 +292,7 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
     if not anyway:
         require_worth(outputs)
     exam = exam_of(spec, outputs.folders["split"], outputs.folders["parity"])
-    return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary)
+    return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary, mirror)
 
 
 def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, identity: Path | None = None) -> None:

@@ -138,6 +138,19 @@ def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
     assert asked.status_code == 401
 
 
+def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first, second = versions_of_it
+    old = first.release("aml")
+    new = second.target("aml")
+    assert release(second.spec, new, second.exam, None, mirror=30).percent == 0
+    put = cloud.cloud.get(f"{cloud.cloud.workspace}/onlineEndpoints/{old.name}")
+    assert put
+    assert put["properties"]["mirrorTraffic"] == {f"v{second.outputs.content[:12]}": 30}
+    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    with pytest.raises(UserError, match="Only a managed endpoint"):
+        release(first.spec, first.target("aks"), first.exam, None, mirror=30)
+
+
 def test_a_model_is_registered_once_with_what_it_came_from(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
     first = versions_of_it[0]
     first.target("aml")

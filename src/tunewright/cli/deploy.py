@@ -27,6 +27,12 @@ CanaryOption = Annotated[
     int | None,
     typer.Option("--canary", min=1, max=99, help="Percent of the traffic for the new version, until you decide."),
 ]
+MirrorOption = Annotated[
+    int | None,
+    typer.Option(
+        "--mirror", min=1, max=50, help="In place of traffic: percent of the requests it gets copies of (aml)."
+    ),
+]
 PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: the new version serves all.")]
 RollbackOption = Annotated[bool, typer.Option("--rollback", help="End a canary: the new version goes.")]
 IdentityOption = Annotated[
@@ -43,6 +49,7 @@ def deploy(
     runs: RunsOption = None,
     dry_run: DryRunOption = False,
     canary: CanaryOption = None,
+    mirror: MirrorOption = None,
     promote: PromoteOption = False,
     rollback: RollbackOption = False,
     identity: IdentityOption = None,
@@ -53,8 +60,8 @@ def deploy(
     """Serve a project's latest bundle in Azure: beside what serves now, on trial, then in its place or not at all."""
     from tunewright import api, load_spec
 
-    if sum((dry_run, canary is not None, promote, rollback)) > 1:
-        raise UserError("--dry-run, --canary, --promote and --rollback don't go together.", fix="Choose one of them.")
+    if sum((dry_run, canary is not None, mirror is not None, promote, rollback)) > 1:
+        raise UserError("--dry-run, --canary, --mirror, --promote and --rollback don't go together.", fix="Choose one.")
     with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
         if dry_run:
             plan = api.deployment(spec, to, runs=runs, identity=identity)
@@ -65,7 +72,7 @@ def deploy(
         elif promote or rollback:
             api.conclude(spec, to, promote=promote, runs=runs, identity=identity)
         else:
-            found = api.deploy(spec, to, runs=runs, canary=canary, identity=identity, anyway=anyway)
+            found = api.deploy(spec, to, runs=runs, canary=canary, mirror=mirror, identity=identity, anyway=anyway)
             if json:
                 print_json(asdict(found))
             else:

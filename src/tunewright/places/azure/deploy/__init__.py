@@ -96,16 +96,19 @@ class Released:
     """The new version's share of the traffic."""
 
 
-def release(spec: Spec, target: Target, exam: Exam, canary: int | None) -> Released:
+def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: int | None = None) -> Released:
     """Make the new version, try it, and give it the traffic where it keeps the gates.
 
     Args:
         canary: the share that it gets for now; None for all of it.
+        mirror: in place of traffic, the share of the requests of which it gets a copy; for an endpoint alone.
 
     Raises:
         UserError: Azure refuses; what was begun is taken away.
         GateFailed: it does not keep a gate; it is taken away, and what served before still serves.
     """
+    if mirror is not None and not isinstance(target, Endpoint):
+        raise UserError("Only a managed endpoint can mirror its traffic.", fix="Use --to aml, or --canary.")
     target.create()
     try:
         found = target.try_out(exam)
@@ -116,6 +119,9 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None) -> Relea
     if missed := failures(found, spec):
         target.undo()
         raise GateFailed(f"{'; '.join(missed)}. The new version was taken away; what served before still serves.")
+    if mirror is not None and isinstance(target, Endpoint):
+        target.mirror(mirror)
+        return Released(target.target, target.name, found, 0)
     if canary is None:
         target.finish()
     else:

@@ -152,10 +152,17 @@ class Endpoint:
             names = [each.name for each in self._at.ml.online_deployments.list(self.name) if each.name != self.fresh]
         return sorted(names, key=lambda name: traffic.get(name, 0))
 
+    def mirror(self, percent: int) -> None:
+        """Send the new version a copy of a share of the requests; its answers go nowhere but into its log."""
+        with azure_errors(f"the traffic of {self.name}"):
+            entity = self._at.ml.online_endpoints.get(self.name)
+            entity.mirror_traffic = {self.fresh: percent}
+            self._at.ml.online_endpoints.begin_create_or_update(entity).result()
+
     def _set_traffic(self, traffic: dict[str, int]) -> None:
         with azure_errors(f"the traffic of {self.name}"):
             endpoint = self._at.ml.online_endpoints.get(self.name)
-            endpoint.traffic = traffic
+            endpoint.traffic, endpoint.mirror_traffic = traffic, {}
             self._at.ml.online_endpoints.begin_create_or_update(endpoint).result()
 
     def _endpoint(self) -> Any:
