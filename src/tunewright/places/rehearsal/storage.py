@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ class Storage:
         here = f"https://127.0.0.1:{port}"
         self._key = key
         self._direct = httpx.Client(
-            base_url=here, verify=str(authority), timeout=300, trust_env=False, limits=httpx.Limits(max_connections=64)
+            base_url=here,
+            verify=ssl.create_default_context(cafile=authority),
+            timeout=300,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=64),
         )
         service = BlobServiceClient(f"{here}/{ACCOUNT}", credential=key, connection_verify=str(authority))
         self._container = service.create_container(CONTAINER)
@@ -56,11 +61,15 @@ class Storage:
                 self._container.download_blob(name).readinto(stream)
         return folder / prefix.rpartition("/")[2] if found == [prefix] else folder
 
-    def upload(self, folder: Path, prefix: str) -> None:
-        """All files below a folder."""
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    def mirror(self, folder: Path, prefix: str) -> None:
+        """Make what lies below a prefix what lies in a folder, as a mount does."""
+        files = {f"{prefix}/{p.relative_to(folder).as_posix()}": p for p in sorted(folder.rglob("*")) if p.is_file()}
+        for name, path in files.items():
             with path.open("rb") as stream:
-                self.write(f"{prefix}/{path.relative_to(folder).as_posix()}", stream)
+                self.write(name, stream)
+        for name in self.names(f"{prefix}/"):
+            if name not in files:
+                self._container.delete_blob(name)
 
     def write(self, name: str, content: Any) -> None:
         """One blob: bytes, or a file to be read."""
