@@ -11,12 +11,14 @@ demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/azure --numprocesses auto
+	$(BIN)/pytest tests/azure --numprocesses auto --dist loadfile --durations 15
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tiny --numprocesses auto --dist loadfile --durations 15
 	$(BIN)/pytest tests/model --durations 25
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/slow --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/slow --ignore tests/azure \
+	  --numprocesses auto
 
 test-vllm: $(READY) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
 from tunewright.models.resolve import absolute, locate, require_known
-from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_pipeline
+from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_pipeline, steps_to
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -167,10 +167,11 @@ def plan(spec: Spec, *, runs: Path | None = None) -> Plan:
     return predict(spec, dataset.train, len(dataset.validation))
 
 
-def preflight(spec: Spec, *, deploy: bool = False) -> list[Check]:
+def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[Check]:
     """Look at everything that a run in Azure needs, before a cent is spent; see `tunewright.places.azure.preflight`.
 
     Args:
+        to: the last step that is to run there.
         deploy: whether a managed endpoint is to be made too.
     """
     from tunewright.places.azure.connection import connect
@@ -178,10 +179,11 @@ def preflight(spec: Spec, *, deploy: bool = False) -> list[Check]:
 
     at = connect(spec)
     planned = None
-    if spec.azure.gpu and importlib.util.find_spec("torch"):
+    steps = steps_to(spec, to)
+    if spec.azure.gpu and STEPS["train"] in steps and importlib.util.find_spec("torch"):
         with tempfile.TemporaryDirectory() as scratch:
             planned = plan(spec, runs=Path(scratch))
-    return examine(spec, at, planned, deploy=deploy)
+    return examine(spec, at, planned, steps, deploy=deploy)
 
 
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,
@@ -365,12 +367,19 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
-        place: Place = LocalPlace(spec, spec.save(Path(scratch), absolute(spec.model, spec.folder)))
-        if on == "azure":
-            from tunewright.places.azure.connection import connect
-            from tunewright.places.azure.place import AzurePlace
-            from tunewright.places.azure.preflight import require
+        local = LocalPlace(spec, spec.save(Path(scratch), absolute(spec.model, spec.folder)))
 
-            place = AzurePlace(spec, connect(spec), place, to=step, force=force, ready=lambda: require(preflight(spec)))
-        folder = runs if runs is not None else spec.folder / RUNS
-        return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)
+        def bring(place: Place) -> PipelineResult:
+            folder = runs if runs is not None else spec.folder / RUNS
+            return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)
+
+        if on == "local":
+            return bring(local)
+        from tunewright.places.azure.connection import connect
+        from tunewright.places.azure.place import AzurePlace
+        from tunewright.places.azure.preflight import require
+
+        again = force or from_step is not None
+        with AzurePlace(spec, connect(spec), local, to=step, force=again,
+                        ready=lambda: require(preflight(spec, to=step))) as place:  # fmt: skip
+            return bring(place)

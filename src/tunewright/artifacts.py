@@ -24,7 +24,8 @@ from typing import Any
 from tunewright.processes import sole_writer
 
 MANIFEST = "manifest.json"
-_FINGERPRINT = ".fingerprint"
+FINGERPRINT = ".fingerprint"
+"""In an unfinished output: whose it is."""
 SCHEMA_VERSION = 1
 _LIBRARIES = (
     "numpy", "scikit-learn", "torch", "transformers", "trl", "peft", "bitsandbytes", "tokenizers", "onnxruntime",
@@ -120,7 +121,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
             if not any((partial / name).exists() for name in keep):
                 shutil.rmtree(partial)
             raise
-        (partial / _FINGERPRINT).unlink()
+        (partial / FINGERPRINT).unlink()
         content, files = sha256_tree(partial)
         manifest = Manifest(
             kind=kind,
@@ -147,7 +148,7 @@ def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str
 
 def _clear(partial: Path, fingerprint: str, keep: Sequence[str]) -> None:
     """Empty a partial folder but for what an interrupted try at the very same work may be resumed from."""
-    marker = partial / _FINGERPRINT
+    marker = partial / FINGERPRINT
     same = marker.is_file() and marker.read_text("utf-8") == fingerprint
     for entry in partial.iterdir():
         if not (same and entry.name in keep):

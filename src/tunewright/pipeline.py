@@ -139,8 +139,7 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", fr
     for name in filter(None, (to, from_step)):
         if name not in STEPS:
             raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    needed = _needed(spec, to)
-    wanted = [name for name in names if name in needed]
+    wanted = [step.name for step in steps_to(spec, to)]
     forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -151,6 +150,12 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", fr
             result.steps[name] = outcome
             _point_latest(runs, outcome)
     return result
+
+
+def steps_to(spec: Spec, to: str) -> list[Step]:
+    """A step and all that come before it, in their order."""
+    needed = _needed(spec, to)
+    return [step for name, step in STEPS.items() if name in needed]
 
 
 def _needed(spec: Spec, to: str) -> set[str]:
@@ -186,8 +191,7 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
         done: the folders of the steps before it.
         runs: the folder of all outputs.
     """
-    needed = _needed(spec, to)
-    names = [name for name in STEPS if name in needed]
+    names = [each.name for each in steps_to(spec, to)]
     fresh, folders, later = {step.name}, dict(done), []
     for name in names[names.index(step.name) + 1 :]:
         inputs = STEPS[name].inputs_of(spec)
@@ -201,6 +205,15 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
         fresh.add(name)
         later.append(STEPS[name])
     return later
+
+
+def pedigrees(spec: Spec, to: str) -> dict[str, str]:
+    """What pins each step's output before there is any, up to `to`: as `fingerprint`, but of what inputs are made of
+    in place of their content."""
+    made: dict[str, str] = {}
+    for step in steps_to(spec, to):
+        made[step.name] = fingerprint(spec, step, {each: made[each] for each in step.inputs_of(spec)})["fingerprint"]
+    return made
 
 
 def _target(runs: Path, step: Step, provenance: Mapping[str, str]) -> Path:

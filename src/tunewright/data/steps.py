@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tunewright.artifacts import Output, sha256_file, sha256_json
+from tunewright.data.checks import Finding
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
 from tunewright.data.frozen import read_frozen
@@ -79,12 +80,25 @@ def run_split(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     output.result = made.result
 
 
+def _place(spec: Spec, finding: Finding) -> str | Path:
+    """Where to look first: a line of a file, with its whole path where the data lies on this machine."""
+    if not finding.examples:
+        return spec.path(spec.data.train)
+    where = finding.examples[0].where
+    name, _, line = where.rpartition(":")
+    try:
+        named = raw_files(spec).get(finding.split or "train", [])
+    except UserError:
+        named = []  # the step is given what the check has made, not the data
+    return next((f"{file.path}:{line}" for file in named if file.name == name), where)
+
+
 def _refuse_errors(spec: Spec, check: Path) -> None:
     errors = [finding for finding in load_examination(check).findings if finding.severity == "error"]
     if errors:
         raise UserError(
             "The data can't be used: " + "; ".join(f"{finding.code} {finding.what}" for finding in errors) + ".",
-            where=errors[0].examples[0].where if errors[0].examples else spec.path(spec.data.train),
+            where=_place(spec, errors[0]),
             why=f"All findings are in {check / FINDINGS}.",
             fix=" ".join(dict.fromkeys(finding.fix for finding in errors)),
         )

@@ -11,7 +11,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -186,11 +186,14 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
             for item in read_piece(piece, job.data.form, job.columns):
                 if isinstance(item, Example):
                     scanner.add(item, stream)
-                elif isinstance(item, Fault):
-                    scanner.faults.add(item)
-                    aside.write(quarantine_line(item))
+                    continue
+                # As examples do, by the name that the file has wherever the data lies: outputs must not tell that.
+                here = replace(item, where=piece.file.name + item.where.removeprefix(str(piece.file.path)))
+                if isinstance(here, Fault):
+                    scanner.faults.add(here)
+                    aside.write(quarantine_line(here))
                 else:
-                    scanner.notes.add(item)
+                    scanner.notes.add(here)
     scanner.table().save(folder / "table.npz")
     return scanner.scan()
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import sha256_file, sha256_json
+from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
 
 DIGITS = 16
@@ -44,18 +46,50 @@ def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[s
     Raises:
         UserError: Azure refuses.
     """
-    from azure.ai.ml.entities import Data
+    if not _is_there(at.ml.data, name, version, tags):
+        say(f"  azure: {name} goes up, version {version}")
+        prefix = f"{FOLDER}/assets/{name}/{version}"
+        Store(at).upload(path, prefix)
+        where = DATASTORE + (prefix if path.is_dir() else f"{prefix}/{path.name}")
+        _register(at, name, version, where, "uri_folder" if path.is_dir() else "uri_file", tags)
+    return f"azureml:{name}:{version}"
+
+
+def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) -> bool:
+    """Whether a version is there. It stands for its content only where we made it, which its tags tell.
+
+    Raises:
+        UserError: Azure refuses, or somebody else made it.
+    """
     from azure.core.exceptions import ResourceNotFoundError
 
-    with azure_errors(f"the data asset {name}"):
+    with azure_errors(f"the asset {name}"):
         try:
-            at.ml.data.get(name, version)
+            known = operations.get(name, version)
         except ResourceNotFoundError:
-            kind = "uri_folder" if path.is_dir() else "uri_file"
-            say(f"  azure: {name} goes up, version {version}")
-            # Of a link the SDK uploads under one name and remembers another.
-            quietly(at.ml.data, Data(name=name, version=version, path=str(path.resolve()), type=kind, tags=tags))
-    return f"azureml:{name}:{version}"
+            return False
+    if not tags.keys() <= (known.tags or {}).keys():
+        raise UserError(
+            f"There is an asset {name}:{version} in the workspace that Tunewright did not make.",
+            fix="Give the spec another `name`: assets are called by it.",
+        )
+    return True
+
+
+def _register(at: Connection, name: str, version: str, where: str, kind: str, tags: dict[str, str]) -> None:
+    """Make a data asset of what lies in the storage.
+
+    A version stands for its content, so where it came into being meanwhile, by somebody else, it is as good.
+    """
+    from azure.ai.ml.entities import Data
+    from azure.core.exceptions import ResourceExistsError
+
+    with azure_errors(f"the data asset {name}:{version}"):
+        try:
+            at.ml.data.create_or_update(Data(name=name, version=version, path=where, type=kind, tags=tags))
+        except ResourceExistsError:
+            if not _is_there(at.ml.data, name, version, tags):
+                raise
 
 
 def code_asset(at: Connection, name: str, spec_text: str, tags: dict[str, str]) -> str:
@@ -95,18 +129,15 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
         UserError: Azure refuses.
     """
     from azure.ai.ml.entities import BuildContext, Environment
-    from azure.core.exceptions import ResourceNotFoundError
 
     dockerfile = _DOCKERFILE.format(python=".".join(platform.python_version_tuple()[:2]))
     pins = "\n".join(pinned(_EXTRAS)) + "\n"
     name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
-    with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
-        (Path(scratch) / "Dockerfile").write_text(dockerfile, "utf-8")
-        (Path(scratch) / "requirements.txt").write_text(pins, "utf-8")
-        try:
-            at.ml.environments.get(name, version)
-        except ResourceNotFoundError:
-            say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
+    if not _is_there(at.ml.environments, name, version, tags):
+        say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
+        with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}:{version}"):
+            (Path(scratch) / "Dockerfile").write_text(dockerfile, "utf-8")
+            (Path(scratch) / "requirements.txt").write_text(pins, "utf-8")
             build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
             quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
     return f"azureml:{name}:{version}"
@@ -160,12 +191,6 @@ def kept_output(at: Connection, name: str, content: str, address: str, tags: dic
     Raises:
         UserError: Azure refuses.
     """
-    from azure.ai.ml.entities import Data
-    from azure.core.exceptions import ResourceNotFoundError
-
     version = content[:DIGITS]
-    with azure_errors(f"the data asset {name}"):
-        try:
-            at.ml.data.get(name, version)
-        except ResourceNotFoundError:
-            at.ml.data.create_or_update(Data(name=name, version=version, path=address, type="uri_folder", tags=tags))
+    if not _is_there(at.ml.data, name, version, tags):
+        _register(at, name, version, address, "uri_folder", tags)

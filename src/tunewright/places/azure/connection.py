@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,20 @@ _CONFIGS = ("config.json", ".azureml/config.json")
 ARM = "https://management.azure.com"
 _LONGEST_SECONDS = 3000.0
 _POLL_SECONDS = 2.0
+_LONGEST_WAIT = 12
+"""Seconds: the most that one retry waits, whatever Azure asks for."""
+RETRIES = {"retry_total": 5, "retry_status": 5, "retry_backoff_max": _LONGEST_WAIT}
+"""How often clients ask again where Azure says to slow down or is at fault: for a minute at most."""
+
+
+_AWAY = re.compile(
+    r"Unable to connect|Failed to (?:establish|resolve)|Max retries|timed out|Connection (?:refused|reset)"
+)
+"""In the words of a sign-in that failed: that nobody answered."""
+
+
+class Unreachable(UserError):
+    """Azure can't be reached, is at fault or asks to slow down: later the same call may do."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ class Connection:
         for logger in ("azure.ai.ml", "azure.identity", "azure.core", "azure.storage"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         name = self.name
-        return MLClient(self.credential, name.subscription, name.resource_group, name.workspace, show_progress=False)
+        return MLClient(self.credential, name.subscription, name.resource_group, name.workspace, show_progress=False,
+                        transport=transport(), **RETRIES)  # fmt: skip
 
     @cached_property
     def workspace(self) -> Any:
@@ -121,9 +137,9 @@ class Connection:
         from azure.core import PipelineClient
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy, UserAgentPolicy
 
-        policies = [UserAgentPolicy("tunewright"), RetryPolicy(),
+        policies = [UserAgentPolicy("tunewright"), RetryPolicy(**RETRIES),
                     BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default")]  # fmt: skip
-        return PipelineClient(ARM, policies=policies)
+        return PipelineClient(ARM, policies=policies, transport=transport())
 
     def ask(self, method: str, path: str, version: str, body: Any = None) -> dict[str, Any]:
         """One call of Resource Manager, followed to its end where it takes long; its JSON.
@@ -152,6 +168,16 @@ class Connection:
             kind = ResourceNotFoundError if response.status_code == httpx.codes.NOT_FOUND else HttpResponseError
             raise kind(response=response)
         return response
+
+
+def transport() -> Any:
+    """What clients send by. As they come, they wait an hour where a `Retry-After` says so."""
+    from azure.core.pipeline.transport import RequestsTransport
+
+    made = RequestsTransport()
+    wait = made.sleep
+    made.sleep = lambda seconds: wait(min(seconds, _LONGEST_WAIT))
+    return made
 
 
 def connect(spec: Spec) -> Connection:
@@ -190,6 +216,8 @@ def azure_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientAuthenticationError as error:
+        if _AWAY.search(str(error)):
+            raise _unreachable(what, error) from error
         raise UserError(
             f"Azure does not know who asks for {what}.", why=_first_line(error),
             fix="Sign in again, then type the same command: az login  (or azd auth login)",
@@ -197,14 +225,18 @@ def azure_errors(what: str) -> Iterator[None]:
     except HttpResponseError as error:
         raise _refused(what, error) from error
     except (ServiceRequestError, ServiceResponseError) as error:
-        raise UserError(
-            f"Azure could not be reached for {what}.", why=_first_line(error),
-            fix="Check the network (and HTTPS_PROXY), then type the same command again: it goes on from there.",
-        ) from error  # fmt: skip
+        raise _unreachable(what, error) from error
     except AzureError as error:  # the SDK's own checks, MlException among them
         raise UserError(
             f"Azure did not take {what}.", why=_first_line(error), fix="Mend that, then run again."
         ) from error
+
+
+def _unreachable(what: str, error: Any) -> Unreachable:
+    return Unreachable(
+        f"Azure could not be reached for {what}.", why=_first_line(error),
+        fix="Check the network (and HTTPS_PROXY), then type the same command again: it goes on from there.",
+    )  # fmt: skip
 
 
 def _refused(what: str, error: Any) -> UserError:
@@ -227,10 +259,13 @@ def _refused(what: str, error: Any) -> UserError:
             fix = "Mend that, then type the same command again."
     if "quota" in f"{code} {said}".lower():
         fix = "Ask for more cores in the Azure portal (Quotas), or name a smaller machine: azure.gpu=…"
-    return UserError(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
+    kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError
+    return kind(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(getattr(error, "message", None) or error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
+    """What an error says first; of a sign-in that tried several ways, what the first that was tried came to."""
+    lines = str(getattr(error, "message", None) or error).strip().splitlines()
+    tried = [line for line in lines if "Credential: " in line and "unavailable" not in line]
+    line = (tried or lines or [type(error).__name__])[0].strip()
     return line[:300].rstrip(".") + "."

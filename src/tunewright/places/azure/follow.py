@@ -11,16 +11,23 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, Unreachable, azure_errors
 from tunewright.progress import say
 
-OVER = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
+OVER = ("Completed", "Failed", "Canceled")
+"""Of a node that does not respond Azure may hear again, so it is not among them."""
+_PATIENCE_SECONDS = 300.0
+"""For Azure to be reached again while a job runs there."""
 _FASTEST, _SLOWEST = 0.5, 10.0
 """Seconds between two looks; each is a third longer than the one before, until something happens."""
 _CURVE_SECONDS = 20.0
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
 _LOG = "user_logs/std_log"
+
+
+class Stopped(UserError):
+    """A step ended without an output, or has to end: nothing of its job is to run on."""
 
 
 class Follower:
@@ -38,6 +45,7 @@ class Follower:
         """Bytes of each run's log that were printed."""
         self._curve_at = 0.0
         self._ledger: dict[str, float] = {}
+        self._over = False
         self._final: set[str] = set()
         """Steps that cost nothing more."""
 
@@ -45,40 +53,61 @@ class Follower:
         """Wait until a step of the job is over, telling what happens. Returns its run: `status`, `name`.
 
         Raises:
-            UserError: the budget is reached; the job is then cancelled.
-            KeyboardInterrupt: as is; the job is then cancelled.
+            UserError: Azure can't be asked any more; the job runs on.
+            Stopped: the budget is reached.
         """
         wait = _FASTEST
-        try:
-            while True:
-                run, whole = self._look(name)
-                if run is not None:
-                    spoke = self._print_log(run)
-                    if name == "train":
-                        self._print_curve(run)
-                    wait = _FASTEST if spoke else wait
-                    if run.status in OVER:
-                        self._print_log(run)
-                        return run
-                if whole.status in OVER:
-                    return run or whole
-                self._hold_budget()
-                time.sleep(wait)
-                wait = min(wait * 4 / 3, _SLOWEST)
-        except (KeyboardInterrupt, UserError):
-            self.cancel()
-            raise
+        while True:
+            run, whole = self._look_patiently(name)
+            if run is not None:
+                spoke = self._print_log(run)
+                if name == "train":
+                    self._print_curve(run)
+                wait = _FASTEST if spoke else wait
+                if run.status in OVER:
+                    self._print_log(run)
+                    return run
+            if whole.status in OVER:
+                return run or whole
+            self._hold_budget()
+            time.sleep(wait)
+            wait = min(wait * 4 / 3, _SLOWEST)
 
     def cancel(self) -> None:
-        """End the job, and say so."""
-        with azure_errors(f"cancelling {self._job}"):
-            self._at.ml.jobs.begin_cancel(self._job)
-        say(f"  azure: {self._job} is cancelled; its machines go when they have been idle for two minutes")
+        """End the job where it is not over, and say so; where that can't be done, say what runs on."""
+        try:
+            with azure_errors(f"cancelling {self._job}"):
+                if self._at.ml.jobs.get(self._job).status in OVER:
+                    return
+                self._at.ml.jobs.begin_cancel(self._job)
+        except UserError as error:
+            say(f"  azure: {error.what}")
+            self.tell_of_running()
+        else:
+            say(f"  azure: {self._job} is cancelled; its machines go when they have been idle for two minutes")
+
+    def tell_of_running(self) -> None:
+        """Say where the job runs on, what it costs, and what to type."""
+        if self._over:
+            return
+        name, dearest = self._at.name, max(self._rates.values())
+        say(f"  azure: the job {self._job} runs on, for at most ${dearest:.2f} an hour and ${self._budget:.2f} in all. "
+            "The same command follows it again. To end it: "
+            f"az ml job cancel --name {self._job} --resource-group {name.resource_group} "
+            f"--workspace-name {name.workspace} --subscription {name.subscription}")  # fmt: skip
 
     @property
     def spent(self) -> float:
         """USD so far, by the time that runs took and the price book."""
         return sum(self._ledger.values())
+
+    def seconds(self, run: str) -> float:
+        """How long a run has taken."""
+        details = self._details(run)
+        if not details or not details.start_time_utc:
+            return 0.0
+        taken = (details.end_time_utc or datetime.now(UTC)) - details.start_time_utc
+        return max(float(taken.total_seconds()), 0.0)
 
     def error(self, run: str) -> str | None:
         """What Azure says of a run that failed."""
@@ -86,10 +115,25 @@ class Follower:
         found = getattr(getattr(details, "error", None), "error", None)
         return f"{str(found.message).strip().rstrip('.')}." if found and found.message else None
 
+    def _look_patiently(self, name: str) -> tuple[Any, Any]:
+        """As `_look`; where Azure can't be reached, again and again for some minutes, while the job runs on."""
+        away: float | None = None
+        while True:
+            try:
+                return self._look(name)
+            except Unreachable as error:
+                if away is None:
+                    away = time.monotonic()
+                    say(f"  azure: {error.what} Trying on; the job runs on.")
+                if time.monotonic() - away > _PATIENCE_SECONDS:
+                    raise
+                time.sleep(_SLOWEST)
+
     def _look(self, name: str) -> tuple[Any, Any]:
         """(the run of a step, None before there is one; the job)."""
         with azure_errors(f"the job {self._job}"):
             whole = self._at.ml.jobs.get(self._job)
+            self._over = whole.status in OVER
             if whole.type != "pipeline":
                 self._note(name, whole)
                 return whole, whole
@@ -100,16 +144,9 @@ class Follower:
 
     def _note(self, step: str, run: Any) -> None:
         """Add up what a run costs."""
-        if step in self._final:
-            return
-        details = self._details(run.name)
-        started = details and details.start_time_utc
-        if not started:
-            return
-        ended = details.end_time_utc or datetime.now(UTC)
-        hours = max((ended - started).total_seconds(), 0) / 3600
-        self._ledger[step] = hours * self._rates.get(step, 0.0)
-        if details.end_time_utc:
+        if step not in self._final:
+            self._ledger[step] = self.seconds(run.name) / 3600 * self._rates.get(step, 0.0)
+        if run.status in OVER:
             self._final.add(step)
 
     def _details(self, run: str) -> Any:
@@ -124,7 +161,7 @@ class Follower:
 
     def _hold_budget(self) -> None:
         if self.spent > self._budget:
-            raise UserError(
+            raise Stopped(
                 f"The budget of ${self._budget:.2f} is reached: the job {self._job} was stopped.",
                 where="azure.budget_usd",
                 fix="Raise it and type the same command again: what is done is kept, and a training goes on.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
@@ -142,23 +143,23 @@ def _identity(spec: Spec) -> Any:
     return IdentityConfiguration(type="user_assigned", user_assigned_identities=[chosen])
 
 
-def limits(steps: list[Step], spec: Spec) -> dict[str, int]:
-    """Seconds after which Azure itself ends each step, so that together they can't cost more than the budget.
+def limits(steps: Sequence[Step], spec: Spec, usd: float) -> dict[str, int]:
+    """Seconds after which Azure itself ends each step, so that together they can't cost more than `usd`.
 
     Training gets most of it; a step's seconds follow from its machines' price.
 
     Raises:
-        UserError: the budget does not pay for a minute of some step.
+        UserError: that does not pay for a minute of some step.
     """
     weights = {step.name: _TRAINING if step.name == "train" else 1.0 for step in steps}
     made = {}
     for step in steps:
         rate = price_of(size_of(step, spec), spec).usd_per_hour * nodes_of(step, spec)
-        usd = spec.azure.budget_usd * weights[step.name] / sum(weights.values())
-        made[step.name] = int(3600 * usd / rate) if rate else _LONGEST
+        part = usd * weights[step.name] / sum(weights.values())
+        made[step.name] = int(3600 * part / rate) if rate else _LONGEST
         if made[step.name] < _SHORTEST:
             raise UserError(
-                f"The budget of ${spec.azure.budget_usd:.2f} pays for {made[step.name]} s of the step {step.name}.",
+                f"What is left of the budget, ${usd:.2f}, pays for {made[step.name]} s of the step {step.name}.",
                 where="azure.budget_usd", fix="Raise it, or name a cheaper machine: tunewright plan …",
             )  # fmt: skip
     return {name: min(seconds, _LONGEST) for name, seconds in made.items()}

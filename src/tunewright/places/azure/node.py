@@ -1,6 +1,6 @@
 """On a node of the cloud: lay out what a job was given, run the step's command line, hand over what it made.
 
-    python -m tunewright.places.azure.node --given data.train=PATH --kept PATH --out PATH -- COMMAND
+    python -m tunewright.places.azure.node --given data.train=PATH --kept PATH --resumes NAME --out PATH -- COMMAND
 
 The step works on the node's own disk, because renaming folders on a mount is not safe, and its output is copied when it
 is whole. What it may resume from is carried to `--kept`, a mount, while it runs: a low-priority node goes unasked.
@@ -16,12 +16,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tunewright.artifacts import partial_of
+from tunewright.artifacts import MANIFEST, partial_of
 from tunewright.errors import ERROR_FILE
+from tunewright.places.azure.carrier import Carrier
 from tunewright.places.azure.sources import LAID_OUT
 from tunewright.processes import is_leader
 
@@ -29,7 +30,8 @@ MADE = Path("made")
 """Where the step writes on the node."""
 ERROR = "error.txt"
 """In place of an output: what the step said as it ended."""
-_CARRY_SECONDS = 10.0
+INPUT = "azureml://inputs/"
+"""In what it said, with an input's name behind it: where that lies."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,25 +40,30 @@ def main(arguments: Sequence[str]) -> int:
     for pair in options.given:
         name, _, path = pair.partition("=")
         _show(Path(path), Path(LAID_OUT) / name)
-    partial = partial_of(MADE)
-    if options.kept and os.environ.get("LOCAL_RANK", "0") == "0":
-        shutil.copytree(options.kept, partial, dirs_exist_ok=True)
+    # Of the processes on a node one carries; each node has files of its own, its random numbers among them.
+    carries = options.kept and os.environ.get("LOCAL_RANK", "0") == "0"
+    carrier = Carrier(partial_of(MADE), options.kept, options.resumes) if carries else None
+    if carrier:
+        carrier.fetch()
     said = Path(ERROR).resolve()
     process = subprocess.Popen(command, env=os.environ | {ERROR_FILE: str(said), "PYTHONUNBUFFERED": "1"})
     signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(process, number, frame))
-    if options.kept and is_leader():
-        ended = threading.Event()
-        carrier = threading.Thread(target=_carry_on, args=(partial, options.kept, ended))
-        carrier.start()
-        code = process.wait()
-        ended.set()
-        carrier.join()
-    else:
-        code = process.wait()
+    code = _carried(process, carrier) if carrier else process.wait()
     if is_leader():
-        _hand_over(code, said, options.out)
-        if code == 0 and options.kept:
-            _empty(options.kept)
+        _hand_over(code, said, options.out, _inputs(options.given, command))
+        if code == 0 and carrier:
+            carrier.clear()
+    return code
+
+
+def _carried(process: subprocess.Popen[bytes], carrier: Carrier) -> int:
+    """Wait for the step while what it may resume from is carried away. Returns its exit code."""
+    ended = threading.Event()
+    thread = threading.Thread(target=carrier.until, args=(ended,))
+    thread.start()
+    code = process.wait()
+    ended.set()
+    thread.join()
     return code
 
 
@@ -69,6 +76,7 @@ def _parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m tunewright.places.azure.node")
     parser.add_argument("--given", action="append", default=[], metavar="KEY=PATH", help="a folder of the user's")
     parser.add_argument("--kept", type=Path, help="a mount for what the step may resume from")
+    parser.add_argument("--resumes", action="append", default=[], metavar="NAME", help="what of its output that is")
     parser.add_argument("--out", type=Path, required=True, help="the job's output")
     return parser.parse_args(own), rest
 
@@ -83,64 +91,32 @@ def _pass_on(process: subprocess.Popen[bytes], number: int, frame: FrameType | N
     process.send_signal(number)
 
 
-def _hand_over(code: int, said: Path, out: Path) -> None:
+def _inputs(given: Sequence[str], command: Sequence[str]) -> dict[str, Path]:
+    """Where each input lies on this node: the user's files by their key, earlier steps' outputs by the step."""
+    read = [command[place + 1] for place, part in enumerate(command) if part == "--in"]
+    return {name: Path(path) for name, _, path in (pair.partition("=") for pair in (*given, *read))}
+
+
+def _hand_over(code: int, said: Path, out: Path, inputs: Mapping[str, Path]) -> None:
+    """Copy the output, its manifest last, or in its place what the step said as it ended."""
     out.mkdir(parents=True, exist_ok=True)
+    (out / ERROR).unlink(missing_ok=True)
     if code == 0:
-        shutil.copytree(MADE, out, dirs_exist_ok=True)
+        for path in sorted((p for p in MADE.rglob("*") if p.is_file()), key=lambda p: p == MADE / MANIFEST):
+            _copy(path, out / path.relative_to(MADE))
     elif said.is_file():
-        print(said.read_text("utf-8"), file=sys.stderr, flush=True)
-        shutil.copy(said, out / ERROR)
+        # Where things lie on this node is nothing to the user: whoever reads it says where they lie there.
+        text = said.read_text("utf-8")
+        for name, path in inputs.items():
+            text = text.replace(str(path.resolve()), INPUT + name).replace(str(path), INPUT + name)
+        print(text, file=sys.stderr, flush=True)
+        (out / ERROR).write_text(text, "utf-8")
 
 
-def _empty(folder: Path) -> None:
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        path.unlink()
-
-
-def _carry_on(partial: Path, kept: Path, ended: threading.Event) -> None:
-    """Carry over what is new until the step has ended, and once more then."""
-    while not ended.wait(_CARRY_SECONDS):
-        carry(partial, kept)
-    carry(partial, kept)
-
-
-def carry(partial: Path, kept: Path) -> None:
-    """Bring `kept` up to date with an unfinished output.
-
-    Files go over in the order they were written: a checkpoint's last file, which tells that it is whole, comes last.
-    What is gone here goes there too, but for the time when the output was just renamed and nothing is left.
-    """
-    if not partial.is_dir():
-        return
-    here = {
-        path.relative_to(partial): path for path in partial.rglob("*") if path.is_file() and ".tmp" not in path.suffixes
-    }
-    for name, path in sorted(here.items(), key=lambda item: _written(item[1])):
-        try:
-            if not _is_same(path, kept / name):
-                (kept / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, kept / name)
-        except FileNotFoundError:
-            continue  # an old checkpoint was removed meanwhile
-    for path in [path for path in kept.rglob("*") if path.is_file()]:
-        if here and path.relative_to(kept) not in here:
-            path.unlink(missing_ok=True)
-
-
-def _written(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    try:
-        theirs = other.stat()
-    except FileNotFoundError:
-        return False
-    ours = path.stat()
-    return ours.st_size == theirs.st_size and ours.st_mtime <= theirs.st_mtime
+def _copy(source: Path, target: Path) -> None:
+    """The bytes alone: a mount may not let times and permissions be set."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

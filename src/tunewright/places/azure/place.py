@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from tunewright.artifacts import partial_of, read_manifest, sha256_json
+from tunewright.artifacts import partial_of, read_manifest, sha256_json, sha256_tree
 from tunewright.errors import UserError
-from tunewright.pipeline import Place, Step, due
+from tunewright.pipeline import Place, Step, due, pedigrees
 from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
-from tunewright.places.azure.follow import OVER, Follower
-from tunewright.places.azure.jobs import Work, job_of
-from tunewright.places.azure.node import ERROR
+from tunewright.places.azure.follow import OVER, Follower, Stopped
+from tunewright.places.azure.jobs import Work, job_of, output_of
+from tunewright.places.azure.node import ERROR, INPUT
 from tunewright.places.azure.sources import needed, sources_of
-from tunewright.places.azure.store import DATASTORE, Store
+from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
 from tunewright.spec import Spec
 
 TAG = "tunewright"
 """The tag that everything carries which Tunewright makes in Azure; its value is the spec's name."""
 _TRIES = 50
+_CANCELLING = "CancelRequested"
+_CANCELLING_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class Submitted:
-    work: Work
+    """A job that was submitted, now or before."""
+
+    job: str
     follower: Follower
+    limits: Mapping[str, int]
+    """Seconds after which Azure ends each step; empty where it was submitted before."""
 
 
 class AzurePlace:
-    """Runs steps in the workspace that a spec means.
+    """Runs steps in the workspace that a spec means. A context: where it ends, no job of its runs on that nobody waits
+    for, or it is said which does.
 
     Args:
         local: where steps run that ask an API with a key, which does not leave this machine.
@@ -47,7 +56,21 @@ class AzurePlace:
         self._spec, self._at, self._local, self._to, self._force = spec, at, local, to, force
         self._ready: Callable[[], None] | None = ready
         self._submitted: dict[str, Submitted] = {}
+        """By step, until its output is here."""
+        self._followers: list[Follower] = []
         self._tags = {TAG: spec.name}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        # Steps that nobody came for: all that are left turned out to be up to date, or something went wrong.
+        for follower in {id(each.follower): each.follower for each in self._submitted.values()}.values():
+            if error is None or isinstance(error, KeyboardInterrupt | Stopped):
+                follower.cancel()
+            else:
+                follower.tell_of_running()
 
     def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Bring one step's output to `target`.
@@ -64,36 +87,63 @@ class AzurePlace:
         submitted = self._submitted[step.name]
         run = submitted.follower.step(step.name)
         if run.status != "Completed":
-            raise self._failed(step, submitted, run)
-        self._bring(step, submitted.work, target)
+            raise self._failed(step, submitted, run, done)
+        self._bring(step, submitted.job, target)
+        del self._submitted[step.name]
 
     @property
     def spent(self) -> float:
         """USD of everything that was followed."""
-        followers = {id(each.follower): each.follower for each in self._submitted.values()}
-        return sum(each.spent for each in followers.values())
+        return sum(each.spent for each in self._followers)
 
     def _submit(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Submit a step with all later ones that will be due then, or find the job that was submitted before."""
         chain = self._chain(step, done, target.parent)
-        base = self._base(chain, target)
+        made_of = pedigrees(self._spec, chain[-1].name)
+        base = self._base(chain, target, made_of)
         name, known = self._try(base)
-        if known is None and self._ready:
-            self._ready()
-            self._ready = None
-        work = self._work(base, name, chain, done)
+        budget = self._spec.azure.budget_usd - self.spent
+        limits = {} if known else machines.limits(chain, self._spec, budget)
         if known is None:
-            made = job_of(work, self._spec)
-            with azure_errors(f"the job {name}"):
-                made = self._at.ml.jobs.create_or_update(made)
-            say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
-            if made.studio_url:
-                say(f"  azure: {made.studio_url}")
+            self._begin(name, base, chain, done, made_of, limits)
         else:
             say(f"  azure: job {name} was submitted before and is {known.status.lower()}")
-        rates = {each.name: self._rate(each) for each in chain}
-        follower = Follower(self._at, name, rates, self._spec.azure.budget_usd)
-        self._submitted |= {each.name: Submitted(work, follower) for each in chain}
+        follower = Follower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
+        self._followers.append(follower)
+        self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
+
+    def _begin(self, name: str, base: str, chain: Sequence[Step], done: Mapping[str, Path],
+               made_of: Mapping[str, str], limits: Mapping[str, int]) -> None:  # fmt: skip
+        """Bring up what a job needs, and submit it."""
+        if self._ready:
+            self._ready()
+            self._ready = None
+        # Clusters first: what may be refused is asked before gigabytes go up.
+        clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
+        made_there = {step.name for step in chain}
+        work = Work(
+            name=name,
+            title=base,
+            steps=chain,
+            given={
+                each: self._output_asset(each, done[each])
+                for step in chain for each in step.inputs_of(self._spec) if each not in made_there
+            },
+            sources=self._sources(chain),
+            clusters=clusters,
+            limits=limits,
+            code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
+            environment=assets.environment(self._at, self._tags),
+            tags=self._tags,
+            # Not by the job: the next one may begin with a later step, and goes on from there all the same.
+            kept={step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
+                  for step in chain if step.resumes},
+        )  # fmt: skip
+        with azure_errors(f"the job {name}"):
+            made = self._at.ml.jobs.create_or_update(job_of(work, self._spec))
+        say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
+        if made.studio_url:
+            say(f"  azure: {made.studio_url}")
 
     def _chain(self, step: Step, done: Mapping[str, Path], runs: Path) -> list[Step]:
         """The step and those behind it as far as they can go up together."""
@@ -104,53 +154,46 @@ class AzurePlace:
             chain.append(later)
         return chain
 
-    def _base(self, chain: Sequence[Step], target: Path) -> str:
-        """The name of the work: what is to be done, on what, by which code and for which answers."""
-        what = [
-            target.name,
-            [step.name for step in chain],
-            spec_text(self._spec),
-            self._spec.azure.model_dump(mode="json"),
-        ]
+    def _base(self, chain: Sequence[Step], target: Path, made_of: Mapping[str, str]) -> str:
+        """The name of the work: what is to be done, on what, by which code. Where, and for how much, is not part of it,
+        so that with a larger budget the same work goes on."""
+        what = [target.name, {step.name: made_of[step.name] for step in chain}]
         steps = chain[0].name if len(chain) == 1 else f"{chain[0].name}-{chain[-1].name}"
         return f"tw-{self._spec.name[:30]}-{steps}-{sha256_json(what)[:12]}"
 
     def _try(self, base: str) -> tuple[str, Any]:
         """(the name of the try that runs or succeeded, and it; or a name that is free, and None)."""
-        from azure.core.exceptions import ResourceNotFoundError
-
         for number in range(1, _TRIES):
             name = base if number == 1 else f"{base}-{number}"
-            with azure_errors(f"the job {name}"):
-                try:
-                    known = self._at.ml.jobs.get(name)
-                except ResourceNotFoundError:
-                    return name, None
+            known = self._job(name)
+            if known is not None and known.status == _CANCELLING:
+                known = self._once_cancelled(name)
+            if known is None:
+                return name, None
             if known.status not in OVER or (known.status == "Completed" and not self._force):
                 return name, known
         raise UserError(
             f"The job {base} was tried {_TRIES} times.", fix="See in the studio why, then change something."
         )
 
-    def _work(self, base: str, name: str, chain: Sequence[Step], done: Mapping[str, Path]) -> Work:
-        """Everything that must be there before the job can run."""
-        made_there = {step.name for step in chain}
-        given = {
-            each: self._output_asset(each, done[each])
-            for step in chain for each in step.inputs_of(self._spec) if each not in made_there
-        }  # fmt: skip
-        return Work(
-            base=base,
-            name=name,
-            steps=chain,
-            given=given,
-            sources=self._sources(chain),
-            clusters={step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain},
-            limits=machines.limits(list(chain), self._spec),
-            code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
-            environment=assets.environment(self._at, self._tags),
-            tags=self._tags,
-        )
+    def _job(self, name: str) -> Any:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with azure_errors(f"the job {name}"):
+            try:
+                return self._at.ml.jobs.get(name)
+            except ResourceNotFoundError:
+                return None
+
+    def _once_cancelled(self, name: str) -> Any:
+        """A job that is being cancelled, when that is done: two must not write the same checkpoints."""
+        say(f"  azure: job {name} is still being cancelled")
+        end = time.monotonic() + _CANCELLING_SECONDS
+        while (known := self._job(name)).status == _CANCELLING:
+            if time.monotonic() > end:
+                raise UserError(f"The job {name} is still being cancelled.", fix="Type the same command in a minute.")
+            time.sleep(1)
+        return known
 
     def _sources(self, chain: Sequence[Step]) -> dict[str, list[tuple[Any, str]]]:
         """The user's files that the steps read, as assets."""
@@ -176,34 +219,45 @@ class AzurePlace:
         price = machines.price_of(machines.size_of(step, self._spec), self._spec)
         return price.usd_per_hour * machines.nodes_of(step, self._spec)
 
-    def _bring(self, step: Step, work: Work, target: Path) -> None:
+    def _bring(self, step: Step, job: str, target: Path) -> None:
         """Download a step's output, and keep it in Azure under its hash, so that it never has to go up again."""
-        partial = partial_of(target)
-        prefix = f"{work.output(step.name)}"
-        Store(self._at).download(prefix, partial)
-        manifest = read_manifest(partial)
-        if manifest is None:
+        prefix = output_of(job, step.name)
+        # A folder of this very job's: what another try or a local run left must not be mixed into it.
+        coming = target.with_name(f".{target.name}.{job}")
+        Store(self._at).download(prefix, coming)
+        manifest = read_manifest(coming)
+        if manifest is None or sha256_tree(coming)[0] != manifest.content:
+            shutil.rmtree(coming, ignore_errors=True)
             raise UserError(f"The output of {step.name} in Azure is not whole.", where=f"{DATASTORE}{prefix}",
                             fix="Type the same command with --force.")  # fmt: skip
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        shutil.rmtree(target, ignore_errors=True)
+        coming.rename(target)
+        shutil.rmtree(partial_of(target), ignore_errors=True)
         assets.kept_output(self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}",
                            self._tags)  # fmt: skip
 
-    def _failed(self, step: Step, submitted: Submitted, run: Any) -> UserError:
+    def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
         """What to tell of a step that did not complete."""
-        job = submitted.work.name
-        said = Store(self._at).text(f"{submitted.work.output(step.name)}/{ERROR}")
+        job, limit = submitted.job, submitted.limits.get(step.name)
+        said = Store(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
         if said:
-            return UserError(said)
-        if run.status == "Canceled":
-            return UserError(
-                f"The job {job} was cancelled at the step {step.name}.",
-                fix="Type the same command to go on from there; nothing of it runs any more.",
-            )
+            here: dict[str, Path] = {key: source.here for key, source in sources_of(self._spec).items()} | dict(done)
+            # The longest first: one name may begin another.
+            for name in sorted(here, key=len, reverse=True):
+                said = said.replace(INPUT + name, str(here[name]))
+            return Stopped(said)
+        if limit and submitted.follower.seconds(run.name) >= limit:
+            return Stopped(
+                f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
+                where="azure.budget_usd", fix="Raise it and type the same command again: a training goes on.",
+            )  # fmt: skip
         why = submitted.follower.error(run.name)
-        return UserError(
+        if run.status == "Canceled":
+            return Stopped(
+                f"The job {job} was cancelled at the step {step.name}.", why=why,
+                fix="Type the same command to go on from there; nothing of it runs any more.",
+            )  # fmt: skip
+        return Stopped(
             f"The step {step.name} failed in Azure ({job}).", why=why,
             fix="Its log is above and in the studio. Type the same command to go on from there.",
         )  # fmt: skip

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import Check, UserError
-from tunewright.pipeline import STEPS
+from tunewright.pipeline import Step
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import ARM, Connection, azure_errors
 from tunewright.places.azure.store import Store
@@ -25,11 +25,13 @@ RESERVE = 1.2
 """Managed online endpoints take a fifth more of the quota than their machines have cores, to be able to upgrade."""
 
 
-def preflight(spec: Spec, at: Connection, plan: Plan | None, *, deploy: bool = False) -> list[Check]:
+def preflight(spec: Spec, at: Connection, plan: Plan | None, steps: Sequence[Step], *,
+              deploy: bool = False) -> list[Check]:  # fmt: skip
     """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
 
     Args:
         plan: of the training, where it could be made.
+        steps: what is to run there.
         deploy: whether a managed endpoint is to be made too.
     """
     made = [_sign_in(at)]
@@ -37,8 +39,11 @@ def preflight(spec: Spec, at: Connection, plan: Plan | None, *, deploy: bool = F
         made.append(_workspace(at))
     if all(check.passed for check in made):
         made += [_region(spec, at), _rights(at, ACTIONS + (DEPLOY_ACTIONS if deploy else ())), _storage(at)]
-        made += [*_sizes(spec, at), *_quotas(spec, at, deploy)]
-        made += [*_memory(spec, plan), *_price(spec, plan)]
+        wanted = _wanted(spec, steps)
+        made += [*_sizes(spec, at, wanted), *_quotas(spec, at, wanted, deploy)]
+        if spec.azure.gpu in wanted:
+            made += _memory(spec, plan)
+        made += _price(spec, plan, wanted)
     return made
 
 
@@ -111,20 +116,19 @@ def _storage(at: Connection) -> Check:
     return Check("storage", True, "read with Entra ID, no key")
 
 
-def _wanted(spec: Spec) -> dict[str, int]:
+def _wanted(spec: Spec, steps: Sequence[Step]) -> dict[str, int]:
     """Machines by size, and how many of each at once."""
     made: dict[str, int] = {}
-    for step in STEPS.values():
-        if step.is_in(spec):
-            size = machines.size_of(step, spec)
-            made[size] = max(made.get(size, 0), machines.nodes_of(step, spec))
+    for step in steps:
+        size = machines.size_of(step, spec)
+        made[size] = max(made.get(size, 0), machines.nodes_of(step, spec))
     return made
 
 
-def _sizes(spec: Spec, at: Connection) -> Iterator[Check]:
+def _sizes(spec: Spec, at: Connection, wanted: dict[str, int]) -> Iterator[Check]:
     with azure_errors("the machine sizes"):
         offered = {size.name: size for size in at.ml.compute.list_sizes(compute_type="AmlCompute")}
-    for size in _wanted(spec):
+    for size in wanted:
         key = "azure.gpu" if size == spec.azure.gpu else "azure.cpu"
         others = sorted(name for name, each in offered.items() if bool(_field(each, "gpus")) == (key == "azure.gpu"))
         found = f"{'' if size in offered else 'not '}offered in {at.region} for clusters"
@@ -132,11 +136,11 @@ def _sizes(spec: Spec, at: Connection) -> Iterator[Check]:
                     f"Name another: {key}=…  Offered there: {', '.join(others[:8]) or 'none'}.")  # fmt: skip
 
 
-def _quotas(spec: Spec, at: Connection, deploy: bool) -> Iterator[Check]:
+def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy: bool) -> Iterator[Check]:
     with azure_errors("the quotas"):
         offered = {size.name: size for size in at.ml.compute.list_sizes()}
         usages = [(_letters(_field(usage, "name")["value"]), usage) for usage in at.ml.compute.list_usage()]
-    wanted = [(size, count, 1.0, "") for size, count in _wanted(spec).items()]
+    wanted = [(size, count, 1.0, "") for size, count in machines_wanted.items()]
     if deploy:
         wanted.append((spec.traffic.machine, spec.traffic.redundancy, RESERVE, " for the endpoint, a fifth in reserve"))
     for size, count, factor, what in wanted:
@@ -167,8 +171,6 @@ def _field(entity: Any, *names: str) -> Any:
 
 
 def _memory(spec: Spec, plan: Plan | None) -> Iterator[Check]:
-    if spec.azure.gpu is None:
-        return
     option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None
     if plan is None or option is None:
         yield Check("GPU memory", True, "not predicted here: that needs the extra [train] and a size of the price book")
@@ -178,8 +180,8 @@ def _memory(spec: Spec, plan: Plan | None) -> Iterator[Check]:
     yield Check("GPU memory", option.fits, found, f"azure.gpu={best.machine} would do." if best else plan.sentence)
 
 
-def _price(spec: Spec, plan: Plan | None) -> Iterator[Check]:
-    for size in _wanted(spec):
+def _price(spec: Spec, plan: Plan | None, wanted: dict[str, int]) -> Iterator[Check]:
+    for size in wanted:
         yield Check(f"price of {size}", True, f"${machines.price_of(size, spec).usd_per_hour:.3f} an hour")
     budget = spec.azure.budget_usd
     option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None

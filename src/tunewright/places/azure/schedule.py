@@ -10,10 +10,10 @@ from typing import Any
 from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
-from tunewright.places.azure.jobs import FOLDER, Work, job_of
+from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import TAG, spec_text, stays_here
 from tunewright.places.azure.sources import needed, sources_of
-from tunewright.places.azure.store import DATASTORE, Store
+from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -66,19 +66,20 @@ def _work(spec: Spec, at: Connection, name: str, steps: list[Step], folder: str,
     with tempfile.TemporaryDirectory() as scratch:
         for key, source in sources.items():
             say(f"  azure: {key} goes to {folder}/{source.name}")
-            Store(at).upload(source.laid_out(Path(scratch) / source.name), f"{folder}/{source.name}")
+            Store(at).upload(source.laid_out(Path(scratch) / source.name), f"{folder}/{source.name}", anew=True)
     addresses = {key: f"{DATASTORE}{folder}/{source.name}" for key, source in sources.items()}
     return Work(
-        base=name,
         name="",
+        title=name,
         steps=steps,
         given={},
         sources={step.name: [(sources[key], addresses[key]) for key in needed(step, sources)] for step in steps},
         clusters={step.name: machines.cluster(at, step, spec, tags) for step in steps},
-        limits=machines.limits(steps, spec),
+        limits=machines.limits(steps, spec, spec.azure.budget_usd),
         code=assets.code_asset(at, f"{TAG}-{spec.name}-code", spec_text(spec), tags),
         environment=assets.environment(at, tags),
         tags=tags,
+        kept={step.name: f"{FOLDER}/kept/{spec.name}-{step.name}-scheduled" for step in steps if step.resumes},
     )
 
 

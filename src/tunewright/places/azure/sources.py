@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterable
@@ -40,6 +41,12 @@ class Source:
     def sha256(self) -> str:
         return sha256_json([(name, sha256_file(path)) for name, path in sorted(self.files.items())])
 
+    @property
+    def here(self) -> Path:
+        """The folder here that looks like the one that goes up."""
+        name, path = next(iter(self.files.items()))
+        return path.parents[len(Path(name).parts) - 1]
+
     def laid_out(self, folder: Path) -> Path:
         """The files in a folder, as links where that can be."""
         for name, path in self.files.items():
@@ -60,15 +67,11 @@ def sources_of(spec: Spec) -> dict[str, Source]:
     """
     made = {}
     for key, path in spec.sources.items():
-        if key == "prices":
-            made[key] = Source(key, {path.name: path}, f"{LAID_OUT}/{key}/{path.name}")
-        elif key == "data.frozen":
-            made[key] = _folder(key, path)
-        else:
-            made[key] = _data(key, path, spec.data.document)
+        is_data = (key.startswith("data.") and key != "data.frozen") or key in ("api.recorded", "judge.human")
+        made[key] = _data(key, path, spec.data.document) if is_data else _as_it_is(key, path)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
-        made["model"] = _model(local)
+        made["model"] = _as_it_is("model", local)
     return made
 
 
@@ -84,34 +87,33 @@ def needed(step: Step, sources: Iterable[str]) -> list[str]:
     return [key for key in sources if key in wanted]
 
 
-def _folder(key: str, path: Path) -> Source:
-    inside = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
-    return Source(key, inside, f"{LAID_OUT}/{key}")
-
-
-def _model(path: Path) -> Source:
-    """A base model of the user's own, under its own name, which verdict and bundle tell."""
+def _as_it_is(key: str, path: Path) -> Source:
+    """A file or a folder, under its own name, which outputs tell."""
     inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    lying = {p.relative_to(path.parent).as_posix(): p for p in inside}
-    return Source("model", lying, f"{LAID_OUT}/model/{path.name}")
+    return Source(key, {p.relative_to(path.parent).as_posix(): p for p in inside}, f"{LAID_OUT}/{key}/{path.name}")
 
 
 def _data(key: str, path: Path, document: str | None) -> Source:
     """Data files, and the documents that their rows name, at the same place relative to them."""
-    named = files(path)
-    lying = {file.name: file.path for file in named}
+    named, top = files(path), Path(path.name if path.is_dir() else "")
+    lying = {(top / file.name).as_posix(): file.path for file in named}
     for file in named if document else []:
         for each in documents_of(file, document or ""):
             if not is_there(each):
                 continue
-            place = os.path.normpath(Path(file.name).parent / os.path.relpath(each, file.path.parent))
-            if place.startswith(".."):
+            place = os.path.normpath((top / file.name).parent / os.path.relpath(each, file.path.parent))
+            if not Path(place).is_relative_to(top) or Path(place).parts[0] == os.pardir:
                 raise UserError(
                     "A document lies outside the folder of the data that names it, so it can't go along.", where=each,
                     fix=f"Move it below {file.path.parent}, or run this where the data lies: leave --on azure out.",
                 )  # fmt: skip
             lying[place] = each
-    # A single file is named itself; of a folder or a pattern all that was found is found again by one pattern.
-    single = len(named) == 1 and named[0].path == path
-    data = [file.name for file in named]
-    return Source(key, lying, f"{LAID_OUT}/{key}/{data[0] if single else '**'}")
+    return Source(key, lying, str(Path(LAID_OUT, key, _told(path))))
+
+
+def _told(path: Path) -> Path:
+    """How data are named below the folder they are laid out in: a file or a folder by its name, which outputs tell, a
+    pattern by itself, so that of the documents beside them none is taken for data."""
+    if path.exists():
+        return Path(path.name)
+    return Path(*path.parts[next(n for n, part in enumerate(path.parts) if glob.has_magic(part)) :])

@@ -50,7 +50,7 @@ class History:
             "parentRunId": job.parent,
             "displayName": job.body.get("displayName") or job.name,
             "experimentId": job.body.get("experimentName") or "Default",
-            "status": job.status,
+            "status": job.told,
             "startTimeUtc": timestamp(job.started),
             "endTimeUtc": timestamp(job.ended),
             "createdUtc": timestamp(job.started),

@@ -48,6 +48,11 @@ class Job:
     cancelled: bool = False
 
     @property
+    def told(self) -> str:
+        """Its status, as clients are told it."""
+        return "CancelRequested" if self.cancelled and self.status not in OVER else self.status
+
+    @property
     def seconds(self) -> float:
         """That its nodes have cost so far."""
         return (self.ended or time.time()) - self.started if self.started else 0.0
@@ -75,6 +80,7 @@ class Runner:
         self.jobs: dict[str, Job] = {}
         self.evictions: list[str] = []
         """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
+        self.grace = _GRACE_SECONDS
         self._nodes: dict[str, threading.Semaphore] = {}
 
     def submit(self, job: Job) -> None:
@@ -83,9 +89,8 @@ class Runner:
         threading.Thread(target=self._whole, args=(job,), daemon=True).start()
 
     def cancel(self, job: Job) -> None:
+        """Begin to end a job; who watches it sees to that."""
         job.cancelled = True
-        for node in job.nodes:
-            _ask_to_end(node)
 
     def close(self) -> None:
         """End everything that runs."""
@@ -130,11 +135,11 @@ class Runner:
         job.status = "Running"
         while True:
             code = self._attempt(job, folder, paths, variables)
-            if code != _EVICTED:
+            if code != _EVICTED or job.cancelled:
                 break
             job.status = "Queued"
         for name in job.body.get("outputs") or {}:
-            self._storage.upload(folder / "outputs" / name, path_of(self.output(job, name)) or "")
+            self._storage.mirror(folder / "outputs" / name, path_of(self.output(job, name)) or "")
         job.status = "Canceled" if job.cancelled else "Failed" if code else "Completed"
         if job.status == "Failed":
             job.error = job.error or f"Execution failed. User process exited with status code {code}."
@@ -144,15 +149,14 @@ class Runner:
     def _attempt(self, job: Job, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
         """Run the command on all nodes; the exit code of the first that failed, or 0."""
         job.attempts += 1
-        work = folder / f"wd-{job.attempts}"
-        work.mkdir()
         command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
         log = folder / "std_log.txt"
         job.status = "Running"
         with log.open("ab") as output:
             job.nodes = [
                 subprocess.Popen(
-                    ["bash", "-c", command], cwd=work, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                    ["bash", "-c", command], cwd=_made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
+                    stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                     env=self._environment | variables | (job.body.get("environmentVariables") or {}) | rank,
                 )
                 for rank in _ranks(job)
@@ -164,18 +168,23 @@ class Runner:
         """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
         limit = _seconds((job.body.get("limits") or {}).get("timeout"))
         sent, evicted = -1, False
+        ending: float | None = None
         while any(node.poll() is None for node in job.nodes):
             size = log.stat().st_size
             if size != sent:
                 self._storage.write(self._log(job), log.read_bytes())
                 sent = size
-            if self._is_due(log):
-                evicted = True
-                _make_end_after(job.nodes, _GRACE_SECONDS)
-            if limit and job.seconds > limit and not job.error:
-                job.error = f"JobTimeout: the job ran longer than its limit of {limit:.0f} s and was stopped."
+            if ending is None:
+                evicted = self._is_due(log)
+                if late := bool(limit and job.seconds > limit):
+                    job.error = f"JobTimeout: the job ran longer than its limit of {limit:.0f} s and was stopped."
+                if evicted or late or job.cancelled:
+                    ending = time.monotonic() + self.grace
+                    for node in job.nodes:
+                        _ask_to_end(node)
+            elif time.monotonic() > ending:
                 for node in job.nodes:
-                    _ask_to_end(node)
+                    _make_end(node)
             time.sleep(_LOG_SECONDS)
         self._storage.write(self._log(job), log.read_bytes())
         return evicted
@@ -224,6 +233,11 @@ class Runner:
         return f"{_folder(job)}/{_LOG}"
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def _folder(job: Job) -> str:
     """Where a job's log and artifacts lie in the storage."""
     return f"ExperimentRun/dcid.{job.name}"
@@ -269,13 +283,3 @@ def _make_end(node: subprocess.Popen[bytes]) -> None:
     if node.poll() is None:
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
-
-
-def _make_end_after(nodes: list[subprocess.Popen[bytes]], seconds: float) -> None:
-    for node in nodes:
-        _ask_to_end(node)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(node.poll() is None for node in nodes):
-        time.sleep(0.05)
-    for node in nodes:
-        _make_end(node)

@@ -37,7 +37,7 @@ class Jobs:
         job = Job(name, properties)
         if properties["jobType"] == "Pipeline":
             self._runner.jobs[name] = job
-            threading.Thread(target=self._pipeline, args=(job,), daemon=True).start()
+            threading.Thread(target=self._whole, args=(job,), daemon=True).start()
         else:
             self._runner.submit(job)
         return None
@@ -54,7 +54,7 @@ class Jobs:
         if job is None:
             return None
         body = kept or {"id": path, "name": name, "type": "jobs"}
-        properties = {**(body.get("properties") or job.body), "status": job.status}
+        properties = {**(body.get("properties") or job.body), "status": job.told}
         if job.body.get("jobType") != "Pipeline":
             properties["outputs"] = {
                 each: {**(value or {}), "uri": self._runner.output(job, each)}
@@ -74,6 +74,13 @@ class Jobs:
                 self._runner.cancel(each)
         return Answer(200)
 
+    def _whole(self, pipeline: Job) -> None:
+        try:
+            self._pipeline(pipeline)
+        except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
+            pipeline.error, pipeline.status = f"{type(error).__name__}: {error}", "Failed"
+        pipeline.ended = time.time()
+
     def _pipeline(self, pipeline: Job) -> None:
         """Run the jobs of a pipeline in the order of what they read; the first failure ends what has not begun."""
         pipeline.status, pipeline.started = "Running", time.time()
@@ -90,9 +97,9 @@ class Jobs:
         while any(job.status not in OVER for job in running.values()):
             time.sleep(_POLL_SECONDS)
         failed = next((job for job in running.values() if job.status == "Failed"), None)
-        pipeline.ended = time.time()
+        cancelled = pipeline.cancelled or any(job.status == "Canceled" for job in running.values())
         pipeline.error = failed.error if failed else None
-        pipeline.status = "Canceled" if pipeline.cancelled else "Failed" if failed else "Completed"
+        pipeline.status = "Failed" if failed else "Canceled" if cancelled else "Completed"
 
     def _child(self, pipeline: Job, key: str, node: dict[str, Any], running: dict[str, Job]) -> Job:
         """Begin one of a pipeline's jobs: its component, with what the pipeline gives it."""

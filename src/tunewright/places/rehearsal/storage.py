@@ -58,11 +58,15 @@ class Storage:
                 self._container.download_blob(name).readinto(stream)
         return folder / prefix.rpartition("/")[2] if found == [prefix] else folder
 
-    def upload(self, folder: Path, prefix: str) -> None:
-        """All files below a folder."""
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    def mirror(self, folder: Path, prefix: str) -> None:
+        """Make what lies below a prefix what lies in a folder, as a mount does."""
+        files = {f"{prefix}/{p.relative_to(folder).as_posix()}": p for p in sorted(folder.rglob("*")) if p.is_file()}
+        for name, path in files.items():
             with path.open("rb") as stream:
-                self.write(f"{prefix}/{path.relative_to(folder).as_posix()}", stream)
+                self.write(name, stream)
+        for name in self.names(f"{prefix}/"):
+            if name not in files:
+                self._container.delete_blob(name)
 
     def write(self, name: str, content: Any) -> None:
         """One blob: bytes, or a file to be read."""

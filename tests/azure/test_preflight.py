@@ -1,0 +1,116 @@
+"""Before a cent is spent: each thing that is in the way is told with its remedy, and nothing was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails
+from tunewright.errors import Check, UserError
+from tunewright.pipeline import steps_to
+from tunewright.places.azure.connection import connect
+from tunewright.places.azure.preflight import preflight, require
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal.cloud import Answer, Fault
+from tunewright.places.rehearsal.offers import family
+from tunewright.spec import Spec
+from tunewright.train.plan import Plan
+
+GPU = "Standard_NC24ads_A100_v4"
+
+
+@pytest.fixture
+def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
+    """A region whose offers a test may change."""
+    yield azure
+    azure.offers.quota.clear()
+    azure.offers.missing.clear()
+
+
+def checks(spec: Spec, plan: Plan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
+    found = preflight(spec, connect(spec), plan, steps_to(spec, to), deploy=deploy)
+    return {check.name: check for check in found}
+
+
+def failed(found: dict[str, Check]) -> list[str]:
+    return [name for name, check in found.items() if not check.passed]
+
+
+@pytest.mark.usefixtures("offered")
+def test_where_nothing_is_in_the_way(job: MakeJob) -> None:
+    found = checks(job(azure={"gpu": GPU, "region": "East US"}), deploy=True)
+    assert failed(found) == []
+    assert found["region of the data"].found == "eastus"
+    assert {f"price of {GPU}", f"size {GPU}", f"quota of {GPU}", "storage", "permissions", "total"} <= found.keys()
+
+
+def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
+    spec = job(azure={"gpu": GPU, "region": "westeurope", "nodes": 3})
+    offered.offers.missing.add("Standard_D4s_v5")
+    offered.offers.quota[family(GPU)] = 24
+    role = {"actions": ["*/read"], "notActions": []}
+    offered.cloud.faults.append(Fault("GET .*/permissions$", Answer(body={"value": [role]}), 99))
+    fails(offered, r"GET .*windows\.net/", 403, "AuthorizationPermissionMismatch", "Not permitted.", 99)
+    before = len(offered.cloud.calls)
+    found = checks(spec)
+    assert failed(found) == [
+        "region of the data", "permissions", "storage", "size Standard_D4s_v5", f"quota of {GPU}"
+    ]  # fmt: skip
+    assert (
+        "westeurope" in found["region of the data"].found and "azure.workspace=" in found["region of the data"].remedy
+    )
+    assert "jobs/write" in found["permissions"].found and "AzureML Data Scientist" in found["permissions"].remedy
+    assert "Storage Blob Data Contributor" in found["storage"].remedy
+    assert (
+        "azure.cpu=" in found["size Standard_D4s_v5"].remedy
+        and "Standard_F8s_v2" in found["size Standard_D4s_v5"].remedy
+    )
+    assert found[f"quota of {GPU}"].found == "72 cores needed, 24 of 24 free"
+    assert "48 more cores" in found[f"quota of {GPU}"].remedy
+    with pytest.raises(UserError, match=r"Nothing was started in Azure\. ✗ region of the data.*✗ quota"):
+        require(list(found.values()))
+    assert all(call.method in ("GET", "POST", "HEAD") for call in offered.cloud.calls[before:])
+
+
+def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal, job: MakeJob) -> None:
+    offered.offers.quota[family(GPU)] = 0
+    assert f"quota of {GPU}" in failed(checks(job(azure={"gpu": GPU})))
+    assert f"quota of {GPU}" not in failed(checks(job(azure={"gpu": GPU, "low_priority": True})))
+    serving = {"machine": "Standard_F8s_v2", "redundancy": 2}
+    offered.offers.quota[family("Standard_F8s_v2")] = 16
+    found = checks(job(traffic=serving), deploy=True)
+    (name,) = failed(found)
+    assert "endpoint" in name and found[name].found == "20 cores needed, 16 of 16 free"
+
+
+@pytest.mark.usefixtures("offered")
+def test_memory_and_money_of_a_plan(job: MakeJob) -> None:
+    option = SimpleNamespace(machine=GPU, peak_gib=90.0, usable_gib=78.0, why="a batch is large", fits=False, usd=30.0)
+    plan: Any = SimpleNamespace(
+        options=[option], cheapest=SimpleNamespace(machine="Standard_NC40ads_H100_v5"), sentence=""
+    )
+    found = checks(job(azure={"gpu": GPU}), plan)
+    assert failed(found) == ["GPU memory", "total"]
+    assert found["GPU memory"].found == "90.0 of 78.0 GiB; a batch is large"
+    assert found["GPU memory"].remedy == "azure.gpu=Standard_NC40ads_H100_v5 would do."
+    assert found["total"].remedy == "Raise it: azure.budget_usd=60"
+
+
+@pytest.mark.usefixtures("offered")
+def test_only_what_is_to_run_is_looked_at(job: MakeJob) -> None:
+    """A check needs no GPU, so that none has to be offered."""
+    found = checks(job(azure={"gpu": GPU}), to="split")
+    assert not [name for name in found if GPU in name or "GPU" in name]
+
+
+def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: Rehearsal, job: MakeJob) -> None:
+    missing = checks(job(azure={"workspace": f"{SUBSCRIPTION}/{GROUP}/nowhere"}))
+    assert failed(missing) == ["workspace"] and list(missing) == ["sign-in", "workspace"]
+    assert "azure.workspace" in missing["workspace"].remedy
+    fails(offered, "POST login", 401, "invalid_client", "The secret is wrong.", 99)
+    stranger = checks(job())
+    assert list(stranger) == failed(stranger) == ["sign-in"]
+    assert "az login" in stranger["sign-in"].remedy

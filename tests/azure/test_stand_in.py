@@ -1,0 +1,92 @@
+"""The stand-in itself: which hosts it lets through, what its check of bodies finds, and that no secret is told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from tests.azure.conftest import SCHEMAS, MakeJob, StandIn
+from tunewright import api
+from tunewright.places.azure.assets import package
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal.network import hosts, is_mapped
+from tunewright.places.rehearsal.schemas import checker
+
+ML = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+
+
+def test_hosts_that_are_mapped() -> None:
+    known = hosts("eastus")
+    for host in ("management.azure.com", "x.blob.core.windows.net", "eastus.api.azureml.ms"):
+        assert is_mapped(host, known)
+    for host in ("huggingface.co", "management.azure.com.evil.example", "a.b.blob.core.windows.net",
+                 "blob.core.windows.net", "xmanagement.azure.com", "managementxazure.com", "pypi.org", ""):  # fmt: skip
+        assert not is_mapped(host, known)
+
+
+def test_any_other_host_is_refused(azure: Rehearsal) -> None:
+    with pytest.raises(httpx.ProxyError, match="403"):
+        httpx.get("https://huggingface.co/api/models", timeout=5)
+    code = "import urllib.request as u; u.urlopen('https://pypi.org/simple', timeout=5)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "403" in done.stderr
+    plain = httpx.Client(proxy=azure.proxy.url, trust_env=False, timeout=5)
+    assert plain.get("http://management.azure.com/").status_code == 403
+    assert azure.proxy.refused == ["huggingface.co", "pypi.org", "plain http"]
+    assert azure.bill.refused == azure.proxy.refused
+    azure.proxy.refused.clear()
+
+
+def test_the_environment_is_this_machines_own_between_tests(stand_in: StandIn) -> None:
+    """And the stand-in is told by variables alone."""
+    assert {"HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "AZURE_CLIENT_ID"} <= stand_in.variables.keys()
+    assert os.environ.get("HTTPS_PROXY") != stand_in.variables["HTTPS_PROXY"]
+
+
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"the official ARM schemas are not at {SCHEMAS}")
+def test_the_check_of_bodies_finds_what_is_wrong() -> None:
+    check = checker(SCHEMAS)
+    path, version = f"{ML}/data/d/versions/1", "2023-04-01-preview"
+    good = {"properties": {"dataType": "uri_folder", "dataUri": "azureml://x", "isAnonymous": False, "tags": None}}
+    assert check(path, version, good) == []
+
+    def complaint(**changes: object) -> str:
+        properties = {key: value for key, value in (good["properties"] | changes).items() if value != "left out"}
+        return " ".join(check(path, version, {"properties": properties}))
+
+    assert "dataKind" in complaint(dataKind="x")
+    assert "dataUri" in complaint(dataUri="left out")
+    assert "uri_thing" in complaint(dataType="uri_thing")
+    machines = {"vmSize": "Standard_D4s_v5", "vmPrioritee": "Dedicated"}
+    cluster = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": machines}}
+    assert "vmPrioritee" in " ".join(check(f"{ML}/computes/c", "2023-08-01-preview", cluster))
+    assert check(f"{ML}/unheard/of", version, {"anything": 1}) == []
+    assert check(path, "1999-01-01", {"anything": 1}) == []
+
+
+def test_no_secret_is_told_anywhere(
+    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither printed, nor noted, nor sent with a job, nor packed."""
+    secrets = {"AZURE_CLIENT_SECRET": "hidden-1", "OPENAI_API_KEY": "sk-hidden-2", "HF_TOKEN": "hf_hidden-3"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    first = len(azure.cloud.calls)
+    spec = job()
+    api.split(spec, on="azure")
+    out, err = capfd.readouterr()
+    noted = "\n".join(map(str, azure.cloud.calls[first:])) + "\n".join(azure.bill.lines)
+    kept = json.dumps(azure.cloud._resources)
+    logs = [azure.storage._container.download_blob(name).readall().decode()
+            for name in azure.storage.names("") if name.endswith("std_log.txt")]  # fmt: skip
+    packed = gzip.decompress(package(spec.model_dump_json())).decode("latin-1")
+    for secret in (*secrets.values(), azure.storage._key):
+        assert not [text[:40] for text in (out, err, noted, kept, packed, *logs) if secret in text], secret
+    for mark in ("sig=", "eyJ"):  # of signed addresses and of tokens
+        assert not [text[:40] for text in (out, err, noted, kept, *logs) if mark in text], mark

@@ -1,0 +1,106 @@
+"""Trainings on the rehearsed Azure: a low-priority node that goes, two nodes together, and MLflow's record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_project
+from tunewright import api, load_spec
+from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.places.rehearsal import Rehearsal, rehearse
+from tunewright.spec import Spec
+
+WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[Rehearsal]:
+    with rehearse(*WORKSPACE, "eastus") as rehearsal:
+        yield rehearsal
+
+
+@pytest.fixture
+def job(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> Callable[..., Spec]:
+    """Settings of Azure and of the training -> a job with a tiny model."""
+
+    def make(azure: dict[str, object], **settings: object) -> Spec:
+        _, model = make_tiny_model("llama3")
+        where = {"workspace": "/".join(WORKSPACE), "gpu": None, "cpu": "Standard_D4s_v5"} | azure
+        train = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
+        name = tmp_path.name[-40:].replace("_", "-").lower()
+        return load_spec(write_project(tmp_path / "p", name=name, model=str(model), train=train, azure=where))
+
+    return make
+
+
+def adapter(train: Path) -> dict[str, object]:
+    from safetensors.torch import load_file
+
+    return load_file(train / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    import torch
+
+    one, two = adapter(left), adapter(right)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
+    azure: Rehearsal, job: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without notice, so that only what was carried away before counts; and MLflow's record is that of a local run."""
+    import mlflow
+
+    spec = job({"low_priority": True}, batch_size=4, epochs=6, checkpoints=5, evaluations=3, lora={"dropout": 0.2})
+    api.split(spec)
+    with monkeypatch.context() as local:
+        local.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'local.db'}")
+        local.chdir(tmp_path)
+        here = api.train(spec, runs=tmp_path / "here")
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'local.db'}")
+        (known,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    azure.runner.grace = 0.0
+    azure.runner.evictions.append("step 68: validation")
+    there = api.train(spec, on="azure")
+    training = next(each for each in azure.runner.jobs.values() if "-train-" in each.name)
+    assert training.attempts == 2 and training.status == "Completed"
+    log = azure.storage._container.download_blob(azure.runner._log(training)).readall().decode()
+    assert "resuming from member-0/checkpoint-" in log
+    assert_same_weights(here, there)
+    curves = [read_jsonl(folder / "curve.jsonl") for folder in (here, there)]
+    assert curves[0] == curves[1]
+    assert here.name == there.name
+    assert azure.storage.names("tunewright/kept/") == []
+
+    run = azure.tracking._client.get(
+        "/api/2.0/mlflow/runs/get", params={"run_id": azure.tracking._theirs[training.name]}
+    )
+    data = run.json()["run"]["data"]
+    params = {each["key"]: each["value"] for each in data["params"]}
+    assert params.keys() == known.data.params.keys()
+    assert {key for key in params if params[key] != known.data.params[key]} <= {"model"}
+    assert {each["key"] for each in data["metrics"]} == known.data.metrics.keys()
+    (artifact,) = [
+        name for name in azure.storage.names("") if name.endswith("diagnosis.json") and "ExperimentRun" in name
+    ]
+    assert "diagnoses" in json.loads(azure.storage._container.download_blob(artifact).readall())
+    assert azure.proxy.refused == []
+
+
+@pytest.mark.usefixtures("azure")
+def test_two_nodes_train_one_adapter(job: Callable[..., Spec]) -> None:
+    """Each in a folder of its own, as separate machines have."""
+    spec = job({"nodes": 2}, batch_size=4, max_steps=6, checkpoints=2)
+    api.split(spec)
+    train = api.train(spec, on="azure")
+    manifest = read_manifest(train)
+    assert manifest and manifest.result["processes"] == 2 and manifest.result["steps"] == 6
+    assert manifest.result["last_loss"] < manifest.result["first_loss"]
+    assert adapter(train)
