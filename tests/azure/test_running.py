@@ -11,7 +11,7 @@ import pytest
 from tests.azure.conftest import SCHEMAS, MakeJob, ended, puts, running, uploaded
 from tunewright import api
 from tunewright.artifacts import read_manifest, sha256_tree
-from tunewright.places.azure.place import AzurePlace
+from tunewright.places.azure.place import spec_text
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.spec import Spec
 
@@ -78,9 +78,7 @@ def test_bodies_are_what_the_official_schemas_allow(azure: Rehearsal, job: MakeJ
 
 def test_the_spec_on_the_node_names_nothing_of_this_machine(job: MakeJob) -> None:
     spec = job()
-    text = AzurePlace(
-        spec, None, api.LocalPlace(spec, Path()), to="split", force=False, ready=lambda: None
-    )._spec_text()
+    text = spec_text(spec)
     assert str(spec.folder) not in text
     assert json.loads(text)["data"]["train"] == "given/data.train/train.jsonl"
     assert json.loads(text)["model"] == "given/model/tokenizer"
