@@ -21,6 +21,7 @@ from tunewright.places.rehearsal.apps import Apps
 from tunewright.places.rehearsal.arm import Arm
 from tunewright.places.rehearsal.bill import Bill, bill_of
 from tunewright.places.rehearsal.blobs import azurite
+from tunewright.places.rehearsal.children import guarded
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
 from tunewright.places.rehearsal.clusters import Clusters
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
@@ -73,6 +74,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
     cloud = Cloud(subscription, group, workspace, region, folder)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(guarded(folder))
         made = certificates(folder, region)
         with ThreadPoolExecutor() as both:
             blobs = both.submit(stack.enter_context, azurite(made, folder / "azurite.log"))

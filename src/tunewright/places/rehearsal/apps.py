@@ -58,9 +58,8 @@ class Apps:
         with self._lock:
             if revision not in self._servers:
                 image = self._registry.images[self._images[revision]]
-                log = self._cloud.folder / "apps" / f"{revision}.log"
                 options = ("--identity", str(image.bundle / "identity.json")) if image.identity else ()
-                server = Server(image.bundle, log, options)
+                server = Server(self._cloud.folder, image.bundle, revision, options)
                 server.wait()
                 self._servers[revision] = server
             return self._servers[revision]

@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +18,7 @@ from filelock import FileLock
 
 from tunewright.errors import UserError
 from tunewright.models.fetch import cache_folder
+from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.network import Certificates
 from tunewright.processes import free_port
 from tunewright.progress import say
@@ -42,12 +44,12 @@ def azurite(made: Certificates, log: Path) -> Iterator[tuple[int, str]]:
     ]  # fmt: skip
     environment = os.environ | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = started(log.parent, command, output, environment, log.parent)
     try:
         _wait_for(process, port, log)
         yield port, key
     finally:
-        process.terminate()
+        stop(process, signal.SIGTERM)
         process.wait()
 
 

@@ -110,8 +110,9 @@ class Clusters:
         ready = True
         for track, image in tracks.items():
             if (release, track) not in self._servers:
-                log = self._cloud.folder / "pods" / f"{release}-{track}.log"
-                server = Server(self._registry.images[image.partition("/")[2]].bundle, log)
+                server = Server(
+                    self._cloud.folder, self._registry.images[image.partition("/")[2]].bundle, f"{release}-{track}"
+                )
                 self._servers[release, track] = (image, server)
                 ready = server.wait() and ready
         return ready

@@ -108,7 +108,7 @@ class Endpoints:
         self._storage.download(prefix, folder / prefix.rpartition("/")[2])
         named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
         inside = named.removeprefix(properties["modelMountPath"]).strip("/")
-        standing.server = Server(folder / inside, folder.with_suffix(".log"))
+        standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"))
         standing.state = "Succeeded" if standing.server.wait() else "Failed"
 
     def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002

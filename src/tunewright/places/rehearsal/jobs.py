@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Cloud
 from tunewright.places.rehearsal.storage import STORE, Storage, path_of
 from tunewright.processes import free_port
@@ -154,10 +155,10 @@ class Runner:
         job.status = "Running"
         with log.open("ab") as output:
             job.nodes = [
-                subprocess.Popen(
-                    ["bash", "-c", command], cwd=_made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
-                    stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                    env=self._environment | variables | (job.body.get("environmentVariables") or {}) | rank,
+                started(
+                    self._cloud.folder, ["bash", "-c", command], output,
+                    self._environment | variables | (job.body.get("environmentVariables") or {}) | rank,
+                    _made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
                 )
                 for rank in _ranks(job)
             ]  # fmt: skip
@@ -181,7 +182,7 @@ class Runner:
                 if evicted or late or job.cancelled:
                     ending = time.monotonic() + self.grace
                     for node in job.nodes:
-                        _ask_to_end(node)
+                        stop(node, signal.SIGTERM)
             elif time.monotonic() > ending:
                 for node in job.nodes:
                     _make_end(node)
@@ -274,12 +275,6 @@ def _seconds(duration: str | None) -> float:
     )
 
 
-def _ask_to_end(node: subprocess.Popen[bytes]) -> None:
-    if node.poll() is None:
-        os.killpg(node.pid, signal.SIGTERM)
-
-
 def _make_end(node: subprocess.Popen[bytes]) -> None:
-    if node.poll() is None:
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
+    stop(node, signal.SIGKILL)
+    node.wait()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
 
 import httpx
 
+from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Answer, Asked, error
 from tunewright.processes import free_port
 
@@ -21,28 +22,20 @@ class Server:
     """`tunewright serve` on a port of its own.
 
     Args:
+        folder: the rehearsal's.
         bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
+        name: of its log, below the folder.
         options: further ones of the command line.
     """
 
-    def __init__(self, bundle: Path, log: Path, options: tuple[str, ...] = ()):
-        self.port, self.log = free_port(), log
-        command = [
-            sys.executable,
-            "-m",
-            "tunewright",
-            "serve",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            *options,
-        ]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, env=os.environ | {"TUNEWRIGHT_BUNDLE": str(bundle)}, stdout=output, stderr=subprocess.STDOUT
-            )
+    def __init__(self, folder: Path, bundle: Path, name: str, options: tuple[str, ...] = ()):
+        self.port, self.log = free_port(), folder / "served" / f"{name}.log"
+        listening = ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "tunewright", "serve", *listening, *options]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as output:
+            environment = os.environ | {"TUNEWRIGHT_BUNDLE": str(bundle)}
+            self._process = started(folder, command, output, environment)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
     def wait(self) -> bool:
@@ -73,5 +66,5 @@ class Server:
 
     def close(self) -> None:
         self._client.close()
-        self._process.terminate()
+        stop(self._process, signal.SIGTERM)
         self._process.wait()

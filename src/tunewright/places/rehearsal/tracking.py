@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
+from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.jobs import Job
 from tunewright.processes import free_port
@@ -41,15 +43,13 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        process = started(folder, command, output, environment)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(process, address, log)
         yield address
     finally:
-        os.killpg(process.pid, 15)
+        stop(process, signal.SIGTERM)
         process.wait()
 
 

@@ -1,0 +1,75 @@
+"""The rehearsal's processes, which end with it, however it ends.
+
+A guard waits at the end of a pipe whose other end this process holds. When this process is gone without a word, by a
+kill -9, the guard ends what it started, and removes its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_NOTES = "children"
+_DONE = b"done"
+
+
+def started(folder: Path, command: Sequence[str], output: Any, environment: Mapping[str, str],
+            work: Path | None = None) -> subprocess.Popen[bytes]:  # fmt: skip
+    """Start a process in a group of its own.
+
+    Args:
+        folder: the rehearsal's.
+        output: where standard output and error go.
+        work: the working directory.
+    """
+    process = subprocess.Popen(
+        command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    with (folder / _NOTES).open("a", encoding="ascii") as notes:
+        notes.write(f"{process.pid}\n")
+    return process
+
+
+def stop(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
+    """Send a process's whole group a signal, where it is not over."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, by)
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Inside, what is `started` for this folder ends even where this process is killed."""
+    reading, writing = os.pipe()
+    guard = subprocess.Popen([sys.executable, __file__, str(folder)], stdin=reading, start_new_session=True)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.write(writing, _DONE)
+        os.close(writing)
+        guard.wait()
+
+
+def main() -> None:
+    """The guard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = Path(sys.argv[1])
+    if sys.stdin.buffer.read() == _DONE:
+        return
+    notes = folder / _NOTES
+    for line in notes.read_text("ascii").splitlines() if notes.is_file() else ():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(line), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
