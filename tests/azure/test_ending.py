@@ -26,7 +26,9 @@ from tunewright.places.rehearsal.jobs import Job
 from tunewright.spec import Spec
 
 _SPLIT = """
+import signal
 from tunewright.cli import app, main, steps
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
 app.app.command("split")(steps.verb("split", "split", "."))
 main()
 """
