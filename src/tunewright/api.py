@@ -177,13 +177,15 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[C
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.preflight import preflight as examine
 
-    at = connect(spec)
-    planned = None
     steps = steps_to(spec, to)
-    if spec.azure.gpu and STEPS["train"] in steps and importlib.util.find_spec("torch"):
+
+    def planned() -> Plan | None:
+        if not spec.azure.gpu or STEPS["train"] not in steps or not importlib.util.find_spec("torch"):
+            return None
         with tempfile.TemporaryDirectory() as scratch:
-            planned = plan(spec, runs=Path(scratch))
-    return examine(spec, at, planned, steps, deploy=deploy)
+            return plan(spec, runs=Path(scratch))
+
+    return examine(spec, connect(spec), planned, steps, deploy=deploy)
 
 
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,

@@ -28,10 +28,11 @@ def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
     yield azure
     azure.offers.quota.clear()
     azure.offers.missing.clear()
+    azure.offers.barred.clear()
 
 
 def checks(spec: Spec, plan: Plan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
-    found = preflight(spec, connect(spec), plan, steps_to(spec, to), deploy=deploy)
+    found = preflight(spec, connect(spec), lambda: plan, steps_to(spec, to), deploy=deploy)
     return {check.name: check for check in found}
 
 
@@ -114,3 +115,16 @@ def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: Rehearsa
     stranger = checks(job())
     assert list(stranger) == failed(stranger) == ["sign-in"]
     assert "az login" in stranger["sign-in"].remedy
+
+
+def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehearsal, job: MakeJob) -> None:
+    spec = job()
+    name = f"size {spec.traffic.machine} for the endpoint"
+    assert name not in checks(spec)
+    assert checks(spec, deploy=True)[name].passed
+    offered.offers.barred.add(spec.traffic.machine)
+    barred = checks(spec, deploy=True)[name]
+    assert not barred.passed
+    assert barred.found == "not for this subscription (NotAvailableForSubscription) in eastus"
+    offered.offers.missing.add(spec.traffic.machine)
+    assert checks(spec, deploy=True)[name].found == "not there in eastus"

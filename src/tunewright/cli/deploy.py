@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,8 @@ from tunewright.cli.places import RehearseOption, placed
 from tunewright.errors import UserError
 
 ToOption = Annotated[
-    str, typer.Option("--to", help="aml: a managed endpoint; aks: a Kubernetes cluster; aca: Container Apps, to zero.")
+    Literal["aml", "aks", "aca"],
+    typer.Option("--to", help="aml: a managed endpoint; aks: a Kubernetes cluster; aca: Container Apps, to zero."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and its price; make nothing.")]
 CanaryOption = Annotated[

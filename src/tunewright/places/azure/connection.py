@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +36,9 @@ _AWAY = re.compile(
     r"Unable to connect|Failed to (?:establish|resolve)|Max retries|timed out|Connection (?:refused|reset)"
 )
 """In the words of a sign-in that failed: that nobody answered."""
+_SET_UP = re.compile(r"Credential: (?:Authentication failed|.*AADSTS|Please run 'a)")
+"""That this way to sign in was set up, and refused."""
+_NOBODY = "Nobody is signed in on this machine: neither by variables, nor a managed identity, az or azd"
 
 
 class Unreachable(UserError):
@@ -102,6 +105,9 @@ class Connection:
 
     def __init__(self, name: WorkspaceName):
         self.name = name
+        # Experimental classes, uploads and every way to sign in that failed are announced otherwise.
+        for logger in ("azure.ai.ml", "azure.identity", "azure.core", "azure.storage"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
 
     @cached_property
     def credential(self) -> Any:
@@ -115,9 +121,6 @@ class Connection:
         """Azure ML's own client."""
         from azure.ai.ml import MLClient
 
-        # Experimental classes and uploads are announced on every call.
-        for logger in ("azure.ai.ml", "azure.identity", "azure.core", "azure.storage"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
         name = self.name
         return MLClient(self.credential, name.subscription, name.resource_group, name.workspace, show_progress=False,
                         transport=transport(), **RETRIES)  # fmt: skip
@@ -141,14 +144,15 @@ class Connection:
                     BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default")]  # fmt: skip
         return PipelineClient(ARM, policies=policies, transport=transport())
 
-    def ask(self, method: str, path: str, version: str, body: Any = None) -> dict[str, Any]:
+    def ask(self, method: str, path: str, version: str, body: Any = None,
+            query: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
         """One call of Resource Manager, followed to its end where it takes long; its JSON.
 
         Raises:
             azure.core.exceptions.HttpResponseError: it refused.
             UserError: it takes longer than anything does.
         """
-        response = self._sent(method, f"{ARM}{path}", {"api-version": version}, body)
+        response = self._sent(method, f"{ARM}{path}", {"api-version": version, **(query or {})}, body)
         end = time.monotonic() + _LONGEST_SECONDS
         while response.status_code == httpx.codes.ACCEPTED and (place := response.headers.get("location")):
             if time.monotonic() > end:
@@ -264,8 +268,8 @@ def _refused(what: str, error: Any) -> UserError:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says first; of a sign-in that tried several ways, what the first that was tried came to."""
-    lines = str(getattr(error, "message", None) or error).strip().splitlines()
-    tried = [line for line in lines if "Credential: " in line and "unavailable" not in line]
-    line = (tried or lines or [type(error).__name__])[0].strip()
-    return line[:300].rstrip(".") + "."
+    """What an error says first; of a sign-in that tried several ways, what the first came to that was set up."""
+    lines = str(getattr(error, "message", None) or error).strip().splitlines() or [type(error).__name__]
+    if "DefaultAzureCredential" in lines[0]:
+        lines = [line for line in lines if _SET_UP.search(line)] or [_NOBODY]
+    return lines[0].strip()[:300].rstrip(".") + "."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import Check, UserError
@@ -25,12 +25,12 @@ RESERVE = 1.2
 """Managed online endpoints take a fifth more of the quota than their machines have cores, to be able to upgrade."""
 
 
-def preflight(spec: Spec, at: Connection, plan: Plan | None, steps: Sequence[Step], *,
+def preflight(spec: Spec, at: Connection, planned: Callable[[], Plan | None], steps: Sequence[Step], *,
               deploy: bool = False) -> list[Check]:  # fmt: skip
     """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
 
     Args:
-        plan: of the training, where it could be made.
+        planned: makes the plan of the training, where that can be done; it takes seconds, so it is asked last.
         steps: what is to run there.
         deploy: whether a managed endpoint is to be made too.
     """
@@ -41,6 +41,9 @@ def preflight(spec: Spec, at: Connection, plan: Plan | None, steps: Sequence[Ste
         made += [_region(spec, at), _rights(at, ACTIONS + (DEPLOY_ACTIONS if deploy else ())), _storage(at)]
         wanted = _wanted(spec, steps)
         made += [*_sizes(spec, at, wanted), *_quotas(spec, at, wanted, deploy)]
+        if deploy:
+            made.append(_endpoint_size(spec, at))
+        plan = planned()
         if spec.azure.gpu in wanted:
             made += _memory(spec, plan)
         made += _price(spec, plan, wanted)
@@ -134,6 +137,25 @@ def _sizes(spec: Spec, at: Connection, wanted: dict[str, int]) -> Iterator[Check
         found = f"{'' if size in offered else 'not '}offered in {at.region} for clusters"
         yield Check(f"size {size}", size in offered, found,
                     f"Name another: {key}=…  Offered there: {', '.join(others[:8]) or 'none'}.")  # fmt: skip
+
+
+def _endpoint_size(spec: Spec, at: Connection) -> Check:
+    """Whether the region has the machine of an endpoint for this subscription.
+
+    Which sizes managed endpoints take at all no call tells: those of learn.microsoft.com/azure/machine-learning/\
+reference-managed-online-endpoints-vm-sku-list.
+    """
+    size = spec.traffic.machine
+    with azure_errors("the machine sizes"):
+        path = f"/subscriptions/{at.name.subscription}/providers/Microsoft.Compute/skus"
+        listed = at.ask("GET", path, "2021-07-01", query={"$filter": f"location eq '{at.region}'"}).get("value", [])
+    found = next((each for each in listed if each.get("name") == size), None)
+    barred = [
+        each.get("reasonCode", "") for each in (found or {}).get("restrictions", []) if each.get("type") == "Location"
+    ]
+    said = "not there" if found is None else f"not for this subscription ({', '.join(barred)})" if barred else "there"
+    return Check(f"size {size} for the endpoint", said == "there", f"{said} in {at.region}",
+                 "Name another: traffic.machine=…, or deploy with --to aca.")  # fmt: skip
 
 
 def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy: bool) -> Iterator[Check]:

@@ -17,20 +17,31 @@ _GIB_PER_CORE = 7
 class Offers:
     """Answers of Azure Resource Manager and of the price list about machines.
 
-    `quota` holds the cores of a family where they are not `QUOTA`; `missing` the sizes that the region lacks.
+    `quota` holds the cores of a family where they are not `QUOTA`; `missing` the sizes that the region lacks, `barred`
+    those that it has and this subscription may not use.
     """
 
     def __init__(self, region: str) -> None:
         self.quota: dict[str, int] = {}
         self.missing: set[str] = set()
+        self.barred: set[str] = set()
         self._region = region
         self._machines = {name: each for name, each in price_book().machines.items() if name.startswith("Standard_")}
         self.hooks = [
-            ("GET", r"/locations/[^/]+/vmSizes$", self._sizes), ("GET", r"/locations/[^/]+/usages$", self._usages)
+            ("GET", r"/locations/[^/]+/vmSizes$", self._sizes), ("GET", r"/locations/[^/]+/usages$", self._usages),
+            ("GET", r"/providers/Microsoft\.Compute/skus$", self._skus),
         ]  # fmt: skip
 
     def _sizes(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body={"value": [self._size(name, each) for name, each in self._offered()]})
+
+    def _skus(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        why = {"type": "Location", "reasonCode": "NotAvailableForSubscription"}
+        rows = [
+            {"name": name, "resourceType": "virtualMachines", "restrictions": [why] if name in self.barred else []}
+            for name, _ in self._offered()
+        ]
+        return Answer(body={"value": rows})
 
     def _offered(self) -> list[tuple[str, MachinePrice]]:
         return [(name, each) for name, each in self._machines.items() if name not in self.missing]

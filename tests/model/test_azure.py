@@ -1,0 +1,48 @@
+"""The real model on the rehearsed Azure: trained and judged in jobs, then deployed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, tunewright
+
+SMALL = [
+    "train.max_steps=12", "train.members=1", "train.evaluations=1", "evaluate.max_examples=8", "evaluate.few_shot=1",
+    "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("azure") / "tickets"
+    shutil.copytree(REPOSITORY / "examples" / "tickets", folder, ignore=shutil.ignore_patterns("runs"))
+    done = tunewright("run", str(folder), *SMALL, "--on", "azure", "--rehearse", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["comparison"]["arms"]["served"]["scores"]["seen"]["count"] == 8
+    assert "refused" not in done.stderr
+    assert "MLflow does not answer" not in done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("target", ["aml", "aks"])
+def test_what_was_made_there_is_deployed_there(project: Path, target: str) -> None:
+    done = tunewright("deploy", str(project), *SMALL, "--to", target, "--anyway", "--rehearse", "--json")
+    assert done.returncode == 0, done.stderr
+    released = json.loads(done.stdout)
+    assert released["percent"] == 100
+    assert released["trial"]["agreement"] == 1
+    assert released["trial"]["failed"] == 0
+    assert "refused" not in done.stderr
+
+
+def test_a_dry_run_tells_the_price(project: Path) -> None:
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--dry-run", "--rehearse", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["usd_per_month"] == pytest.approx(730 * 0.096)
+    assert [each["kind"] for each in plan["resources"]] == ["online endpoint", "environment", "deployment"]
