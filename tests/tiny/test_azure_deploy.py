@@ -18,6 +18,8 @@ from tunewright import api
 from tunewright.errors import GateFailed, UserError
 from tunewright.places.azure.connection import Connection, connect
 from tunewright.places.azure.deploy import Target, endpoint, release, target_of
+from tunewright.places.azure.deploy.apps import App
+from tunewright.places.azure.deploy.endpoint import Endpoint
 from tunewright.places.azure.deploy.exam import exam_of
 from tunewright.places.azure.deploy.outputs import Outputs, outputs_of
 from tunewright.places.azure.deploy.trial import Exam
@@ -104,6 +106,12 @@ def traffic(cloud: Rehearsal, name: str) -> dict[str, int]:
     return {deployment: share for deployment, share in found["properties"]["traffic"].items() if share}
 
 
+def fresh(target: Target) -> str:
+    """What the target calls its version."""
+    assert isinstance(target, Endpoint | App)
+    return target.fresh
+
+
 def test_a_dry_run_makes_nothing_and_tells_the_price(
     versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path
 ) -> None:
@@ -124,14 +132,14 @@ def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
     first, second = versions_of_it
     old = first.release("aml")
     name = f"tunewright-{first.spec.name}"
-    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    assert traffic(cloud, old.name) == {fresh(old): 100}
     assert [each.state for each in versions(first.at, name) if each.version == first.outputs.content[:16]] == [
         "champion"
     ]
     new = second.release("aml", canary=20)
-    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 80, f"v{second.outputs.content[:12]}": 20}
+    assert traffic(cloud, old.name) == {fresh(old): 80, fresh(new): 20}
     new.finish()
-    assert traffic(cloud, old.name) == {f"v{second.outputs.content[:12]}": 100}
+    assert traffic(cloud, old.name) == {fresh(new): 100}
     assert {each.state for each in versions(first.at, name)} == {"champion", "former"}
     assert len(cloud.bill.standing) == 1
     asked = httpx.post(f"https://{old.name}.eastus.inference.ml.azure.com/v1/chat/completions", json={})
@@ -145,8 +153,8 @@ def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Depl
     assert release(second.spec, new, second.exam, None, mirror=30).percent == 0
     put = cloud.cloud.get(f"{cloud.cloud.workspace}/onlineEndpoints/{old.name}")
     assert put
-    assert put["properties"]["mirrorTraffic"] == {f"v{second.outputs.content[:12]}": 30}
-    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    assert put["properties"]["mirrorTraffic"] == {fresh(new): 30}
+    assert traffic(cloud, old.name) == {fresh(old): 100}
     with pytest.raises(UserError, match="Only a managed endpoint"):
         release(first.spec, first.target("aks"), first.exam, None, mirror=30)
 
@@ -178,7 +186,21 @@ def test_a_version_that_misses_a_gate_goes_and_the_old_one_serves(
     second = versions_of_it[1]
     with pytest.raises(GateFailed, match=r"0\.0 % of the answers are those that were judged"):
         release(second.spec, second.target("aml"), wrong, None)
-    assert traffic(cloud, old.name) == {f"v{first.outputs.content[:12]}": 100}
+    assert traffic(cloud, old.name) == {fresh(old): 100}
+    assert len(cloud.bill.standing) == 1
+
+
+def test_a_version_that_serves_is_tried_and_never_taken_away(
+    versions_of_it: list[Deployed], cloud: Rehearsal, projects: list[Path], identity: Path
+) -> None:
+    first = versions_of_it[0]
+    slow = Deployed(projects[0], "goal.p95_ms=0.01")
+    for to, who in (("aml", None), ("aks", None), ("aca", identity)):
+        first.release(to, identity=who)
+        assert release(first.spec, first.target(to, who), first.exam, None).percent == 100
+        with pytest.raises(GateFailed, match="It serves all the same"):
+            release(slow.spec, slow.target(to, who), slow.exam, None)
+        assert first.target(to, who).is_serving()
     assert len(cloud.bill.standing) == 1
 
 
@@ -226,7 +248,7 @@ def test_a_container_app_sleeps_until_somebody_asks(
     new = second.release("aca", canary=10, identity=identity)
     assert len(cloud.apps.running) == 2
     new.undo()
-    assert cloud.apps.running == [f"{app.name}--v{first.outputs.content[:12]}"]
+    assert cloud.apps.running == [fresh(app)]
 
 
 def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:

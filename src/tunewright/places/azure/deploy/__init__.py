@@ -32,6 +32,10 @@ class Target(Protocol):
         """What would be made; nothing is."""
         ...
 
+    def is_serving(self) -> bool:
+        """Whether this very version has traffic already."""
+        ...
+
     def create(self) -> None:
         """Make the new version beside what serves; it gets no traffic yet."""
         ...
@@ -82,7 +86,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
             fix="Name a file with issuer, audience and grants (docs/serving.md): --identity identity.json",
         )  # fmt: skip
     service = outputs.service(spec)
-    return App(spec, at, outputs.info, outputs.bundle, outputs.content, identity, service, replicas)
+    return App(spec, at, outputs.info, outputs.bundle, identity, service, replicas)
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,13 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
 
     Raises:
         UserError: Azure refuses; what was begun is taken away.
-        GateFailed: it does not keep a gate; it is taken away, and what served before still serves.
+        GateFailed: it does not keep a gate; it is taken away, and what served before still serves. A version that
+            serves already is only tried.
     """
     if mirror is not None and not isinstance(target, Endpoint):
         raise UserError("Only a managed endpoint can mirror its traffic.", fix="Use --to aml, or --canary.")
+    if target.is_serving():
+        return _again(spec, target, exam)
     target.create()
     try:
         found = target.try_out(exam)
@@ -127,3 +134,13 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
     else:
         target.shift(canary)
     return Released(target.target, target.name, found, 100 if canary is None else canary)
+
+
+def _again(spec: Spec, target: Target, exam: Exam) -> Released:
+    """Try the version that serves; whatever is found, it goes on serving."""
+    say(f"  azure: this version serves already as {target.name}; it is tried as it is")
+    found = target.try_out(exam)
+    say(f"  trial: {found.sentence}")
+    if missed := failures(found, spec):
+        raise GateFailed(f"{'; '.join(missed)}. It serves all the same.")
+    return Released(target.target, target.name, found, 100)

@@ -15,7 +15,7 @@ from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
-from tunewright.places.azure.deploy.images import ENGINES, built, registry_of
+from tunewright.places.azure.deploy.images import ENGINES, built, registry_of, tag_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.progress import say
@@ -33,6 +33,7 @@ _FRESH = "fresh"
 """The label that gives a revision an address of its own."""
 _POLL_SECONDS = 2.0
 _STUCK_SECONDS = 20 * 60.0
+_ENDED = ("Succeeded", "Failed", "Canceled")
 
 
 class App:
@@ -40,7 +41,6 @@ class App:
 
     Args:
         bundle: the bundle's folder, which goes into the image.
-        content: its hash.
         identity: the file that says who may ask, as `tunewright serve --identity` takes it.
         service: how the model answers on this machine, as it was measured; what it costs depends on it.
 
@@ -50,7 +50,7 @@ class App:
 
     target = "aca"
 
-    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, content: str, identity: Path,
+    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, identity: Path,
                  service: Service, replicas: int):  # fmt: skip
         if ENGINES[info.runtime] == "vllm":
             raise UserError(
@@ -62,7 +62,7 @@ class App:
         self._engine = ENGINES[info.runtime]
         self._provider = json.loads(identity.read_text("utf-8"))
         self.name = f"tw-{spec.name.replace('_', '-')}"[:32].rstrip("-")
-        self._suffix = f"v{content[:12]}"
+        self._suffix = f"v{tag_of(bundle, identity)[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
         group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}/providers"
@@ -89,6 +89,12 @@ class App:
             [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
              "the first request after that waits for its start."],
         )  # fmt: skip
+
+    def is_serving(self) -> bool:
+        """As of `Target`."""
+        app = self._known()
+        served = _traffic(app) if app else []
+        return any(each["revisionName"] == self.fresh and each["weight"] for each in served)
 
     def create(self) -> None:
         """As of `Target`.
@@ -218,16 +224,19 @@ class App:
             UserError: it failed, or takes longer than Azure ever needs; what served before still serves.
         """
         end = time.monotonic() + _STUCK_SECONDS
-        state = "InProgress"
-        while state not in ("Succeeded", "Failed", "Canceled") and time.monotonic() < end:
-            time.sleep(_POLL_SECONDS if state != "InProgress" else 0)
-            app = self._known() or {"properties": {}}
-            state = str(app["properties"].get("provisioningState", "Waiting"))
-            state = "Waiting" if state == "InProgress" else state
+        state = self._state()
+        while state not in _ENDED and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+            state = self._state()
         if state != "Succeeded":
             self.undo()
             raise UserError(f"The revision {self._suffix} of {self.name} did not start ({state}) and was taken away.",
                             fix=f"See why: az containerapp logs show --name {self.name}")  # fmt: skip
+
+    def _state(self) -> str:
+        """As Resource Manager calls it."""
+        app = self._known()
+        return str(app["properties"].get("provisioningState")) if app else "Waiting"
 
     def _older(self) -> list[str]:
         """The other revisions that have traffic, that with the most last."""

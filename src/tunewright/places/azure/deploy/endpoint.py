@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError
 from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
-from tunewright.places.azure.deploy.images import ENGINES, context
+from tunewright.places.azure.deploy.images import ENGINES, context, tag_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.preflight import RESERVE
@@ -54,10 +55,10 @@ class Endpoint:
         self._spec, self._at, self._info, self._model, self._instances = spec, at, info, model, instances
         self._engine = ENGINES[info.runtime]
         # Names are taken region-wide: the workspace's makes ours our own.
-        own = sum(map(ord, at.name.path)) % 46656
-        self.name = f"tw-{spec.name.replace('_', '-')[:22]}-{own:x}".rstrip("-")
-        self.fresh = f"v{model.version[:12]}"
-        """The deployment of this version."""
+        self.name = f"tw-{spec.name.replace('_', '-')[:22]}-{sha256_json(at.name.path)[:4]}"
+        self._image = tag_of(None)
+        self.fresh = f"v{sha256_json([model.version, self._image, spec.traffic.machine])[:12]}"
+        """The deployment of this version: of this model, served by this code on this machine."""
 
     def blueprint(self) -> Blueprint:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
@@ -75,6 +76,16 @@ class Endpoint:
             [f"Managed endpoints don't scale to zero, and take {cores} cores of quota, a fifth of it in reserve.",
              "While a new version is tried beside the old one, both are paid for."],
         )  # fmt: skip
+
+    def is_serving(self) -> bool:
+        """As of `Target`."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with azure_errors(f"the endpoint {self.name}"):
+            try:
+                return bool((self._at.ml.online_endpoints.get(self.name).traffic or {}).get(self.fresh))
+            except ResourceNotFoundError:
+                return False
 
     def create(self) -> None:
         """Make the endpoint where it is not there, and the deployment, which gets no traffic yet.
@@ -180,14 +191,14 @@ class Endpoint:
         from azure.ai.ml.entities import BuildContext, Environment
         from azure.core.exceptions import ResourceNotFoundError
 
-        name = f"tunewright-serve-{self._engine}"
+        name, version = f"tunewright-serve-{self._engine}", self._image
         with TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
-            folder = Path(scratch) / "context"
-            version = context(folder, None)
-            _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
             try:
                 self._at.ml.environments.get(name, version)
             except ResourceNotFoundError:
+                folder = Path(scratch) / "context"
+                context(folder, None)
+                _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
                 say(f"  azure: environment {name}, version {version}; Azure builds its image")
                 entity = Environment(
                     name=name, version=version, tags={TAG: self._spec.name},

@@ -74,6 +74,16 @@ def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> 
     return sha256_tree(folder)[0][:DIGITS]
 
 
+def tag_of(bundle: Path | None, identity: Path | None = None) -> str:
+    """The tag of an image: a hash of all it is built of, this package's code among it.
+
+    Args:
+        bundle, identity: as for `context`.
+    """
+    with TemporaryDirectory() as scratch:
+        return context(Path(scratch) / "context", bundle, identity)
+
+
 def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
     """The image with a bundle inside, by its whole name; built where the registry does not have it.
 

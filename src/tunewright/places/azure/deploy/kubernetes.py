@@ -12,7 +12,7 @@ from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.azure.deploy.images import ENGINES, built, infra_folder, registry_of
+from tunewright.places.azure.deploy.images import ENGINES, built, infra_folder, registry_of, tag_of
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -57,6 +57,12 @@ class Release:
             ["The cluster itself, and other machines in it, are not counted.",
              "docs/azure-kubernetes.md says what must be in the cluster before."],
         )  # fmt: skip
+
+    def is_serving(self) -> bool:
+        """As of `Target`."""
+        serving = self._serving()
+        tag = serving["stable"]["image"].rpartition(":")[2] if serving else ""
+        return tag == tag_of(self._bundle)
 
     def create(self) -> None:
         """As of `Target`: the canary track, without traffic; of the first version the stable one.
