@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.prefix import common_prefix
+
+# ONNX Runtime and GenAI tell Microsoft how they are used, unless this is set before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class OrtNextToken:
