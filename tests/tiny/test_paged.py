@@ -149,10 +149,10 @@ def test_a_model_that_fails_for_good_says_so(
 
 
 def test_a_model_that_nobody_holds_leaves_no_thread(paged: Callable[[str], PagedNextToken]) -> None:
-    before = {thread.ident for thread in threading.enumerate()}
+    before = set(threading.enumerate())  # the threads themselves: their numbers are given anew
     model = paged("fp32")
     model([1, 2, 3])
-    (thread,) = (thread for thread in threading.enumerate() if thread.ident not in before)
+    (thread,) = set(threading.enumerate()) - before
     del model
     thread.join(20)
     assert not thread.is_alive()
