@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -218,7 +219,9 @@ def azure_errors(what: str) -> Iterator[None]:
     )
 
     try:
-        yield
+        # The SDK draws dots on standard output while it waits, where the answer alone belongs.
+        with redirect_stdout(sys.stderr):
+            yield
     except ClientAuthenticationError as error:
         if _AWAY.search(str(error)):
             raise _unreachable(what, error) from error
