@@ -253,11 +253,12 @@ def standing(spec: Spec) -> list[Thing]:
 def notebook(spec: Spec, size: str) -> str:
     """Make a compute instance for notebooks. Returns its name."""
     from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.machines import azure_name
     from tunewright.places.azure.machines import notebook as make
     from tunewright.places.azure.place import TAG
 
     at = connect(spec)
-    name = f"tw-{spec.name}".replace("_", "-")[:24].rstrip("-")
+    name = azure_name(spec, 24)
     make(at, size, name, {TAG: spec.name})
     return name
 

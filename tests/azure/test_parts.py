@@ -46,12 +46,11 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     """The usual name where it fits, one by the size where it doesn't, more machines where they are too few."""
     known: dict[str, Any] = {}
     made: list[str] = []
-    monkeypatch.setattr(machines, "_known", lambda _, name: known.get(name))
     monkeypatch.setattr(machines, "_make", lambda _, name, *rest: made.append(f"{name} {rest[0]} {rest[1]} {rest[2]}"))
     updated: list[int] = []
     done = SimpleNamespace(result=lambda: None)
-    update = SimpleNamespace(begin_update=lambda each: (updated.append(each.max_instances), done)[1])
-    at: Any = SimpleNamespace(ml=SimpleNamespace(compute=update))
+    compute = SimpleNamespace(get=known.get, begin_update=lambda each: (updated.append(each.max_instances), done)[1])
+    at: Any = SimpleNamespace(ml=SimpleNamespace(compute=compute))
     spec = make_spec(azure={"gpu": "Standard_NC24ads_A100_v4", "cpu": "Standard_D4s_v5", "nodes": 2})
     low = spec.model_copy(update={"azure": spec.azure.model_copy(update={"low_priority": True})})
     train, check = STEPS["train"], STEPS["check"]

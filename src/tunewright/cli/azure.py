@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tunewright.cli.doctor import print_checks
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 from tunewright.cli.places import RehearseOption, placed
+
+if TYPE_CHECKING:
+    from tunewright.places.azure.down import Thing
 
 app = typer.Typer(
     help="The Azure side: preflight, schedules, what stands there, and taking it down.", no_args_is_help=True
@@ -75,10 +78,7 @@ def ls(
     if json:
         print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
         return
-    for each in found:
-        typer.echo(f"{each.kind} {each.name}: {each.said}")
-    if not found:
-        typer.echo("Nothing of this project stands in Azure that costs anything.")
+    _tell(found)
 
 
 @app.command("down")
@@ -94,11 +94,8 @@ def down(
 
     with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
         found = api.standing(spec)
-        for each in found:
-            typer.echo(f"{each.kind} {each.name}: {each.said}")
-        if not found:
-            typer.echo("Nothing of this project stands in Azure that costs anything.")
-        elif yes or typer.confirm("Take all of these away?"):
+        _tell(found)
+        if found and (yes or typer.confirm("Take all of these away?")):
             take_down(found)
 
 
@@ -114,3 +111,10 @@ def notebook(
 
     with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
         typer.echo(api.notebook(spec, size))
+
+
+def _tell(found: list[Thing]) -> None:
+    for each in found:
+        typer.echo(f"{each.kind} {each.name}: {each.said}")
+    if not found:
+        typer.echo("Nothing of this project stands in Azure that costs anything.")

@@ -33,6 +33,8 @@ from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
 Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
+SERVES: tuple[Decision, ...] = ("switch", "cascade")
+"""Those by which the tuned model is to serve."""
 
 
 @dataclass(frozen=True)

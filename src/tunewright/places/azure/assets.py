@@ -16,7 +16,7 @@ from typing import Any
 
 from tunewright.artifacts import sha256_file, sha256_json
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
 
@@ -24,7 +24,7 @@ DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
 _EXTRAS = ("train", "serve", "api", "documents", "azure")
 """What jobs need of Tunewright."""
-_PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[2]
 _DOCKERFILE = """\
 FROM python:{python}-slim
 # The driver's libraries are mounted where these say so; a compiler is for kernels that are built as they are needed.
@@ -61,13 +61,10 @@ def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) ->
     Raises:
         UserError: Azure refuses, or somebody else made it.
     """
-    from azure.core.exceptions import ResourceNotFoundError
-
     with azure_errors(f"the asset {name}"):
-        try:
-            known = operations.get(name, version)
-        except ResourceNotFoundError:
-            return False
+        known = found(operations.get, name, version)
+    if known is None:
+        return False
     if not tags.keys() <= (known.tags or {}).keys():
         raise UserError(
             f"There is an asset {name}:{version} in the workspace that Tunewright did not make.",
@@ -105,9 +102,14 @@ def package(spec_text: str) -> bytes:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         _add(archive, "tunewright.yaml", spec_text.encode())
-        for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file() and p.suffix != ".pyc"):
-            _add(archive, f"tunewright/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
+        for path in package_files():
+            _add(archive, f"tunewright/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
     return buffer.getvalue()
+
+
+def package_files() -> list[Path]:
+    """The sources of this package."""
+    return sorted(path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def quietly(operations: Any, entity: Any) -> None:
@@ -145,7 +147,7 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
 
 def pinned(extras: Iterable[str]) -> list[str]:
     """Tunewright's requirements for pip: what is installed here in exactly its version, the rest in its range."""
-    found: dict[str, str] = {}
+    pins: dict[str, str] = {}
     waiting: list[tuple[str, frozenset[str]]] = [("tunewright", frozenset(extras))]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -157,10 +159,10 @@ def pinned(extras: Iterable[str]) -> list[str]:
             key = _normal(requirement.name)
             version = _installed(key)
             if key != "tunewright":
-                found[key] = f"{key}=={version}" if version else f"{key}{requirement.specifier}"
+                pins[key] = f"{key}=={version}" if version else f"{key}{requirement.specifier}"
             if version or key == "tunewright":
                 waiting.append((key, frozenset(requirement.extras)))
-    return sorted(found.values())
+    return sorted(pins.values())
 
 
 def _required(name: str, extras: frozenset[str]) -> list[Any]:

@@ -8,12 +8,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -40,6 +40,9 @@ _AWAY = re.compile(
 _SET_UP = re.compile(r"Credential: (?:Authentication failed|.*AADSTS|Please run 'a)")
 """That this way to sign in was set up, and refused."""
 _NOBODY = "Nobody is signed in on this machine: neither by variables, nor a managed identity, az or azd"
+
+
+_Found = TypeVar("_Found")
 
 
 class Unreachable(UserError):
@@ -98,11 +101,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 class Connection:
-    """A workspace, signed in to. Everything is looked up when it is first needed.
-
-    Raises:
-        UserError: the extra [azure] is not installed, or the spec names no workspace.
-    """
+    """A workspace, signed in to. Everything is looked up when it is first needed."""
 
     def __init__(self, name: WorkspaceName):
         self.name = name
@@ -130,6 +129,12 @@ class Connection:
     def workspace(self) -> Any:
         with azure_errors(f"the workspace {self.name.workspace}"):
             return self.ml.workspaces.get(self.name.workspace)
+
+    @cached_property
+    def datastore(self) -> Any:
+        """The default one."""
+        with azure_errors("the workspace's storage"):
+            return self.ml.datastores.get_default()
 
     @property
     def region(self) -> str:
@@ -173,6 +178,16 @@ class Connection:
             kind = ResourceNotFoundError if response.status_code == httpx.codes.NOT_FOUND else HttpResponseError
             raise kind(response=response)
         return response
+
+
+def found(call: Callable[..., _Found], *arguments: Any) -> _Found | None:
+    """What a call of Azure's clients gives; None where what it asks for is not there."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return call(*arguments)
+    except ResourceNotFoundError:
+        return None
 
 
 def transport() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.apps import VERSION as APPS
 from tunewright.places.azure.deploy.cluster import Cluster
@@ -45,8 +46,6 @@ def take_down(found: list[Thing]) -> None:
     Raises:
         UserError: some could not be taken away; they are named.
     """
-    from tunewright.errors import UserError
-
     left = []
     for thing in found:
         try:

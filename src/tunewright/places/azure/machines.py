@@ -9,7 +9,7 @@ from typing import Any
 from tunewright.assess.prices import MachinePrice, price_book
 from tunewright.errors import UserError
 from tunewright.pipeline import Step
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -75,7 +75,7 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
     size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
     for name in cluster_names(size, size == spec.azure.gpu, low):
         with azure_errors(f"the cluster {name}"):
-            known = _known(at, name)
+            known = found(at.ml.compute.get, name)
             if known is None:
                 _make(at, name, size, nodes, low, spec, tags)
             elif known.size.lower() != size.lower() or (known.tier == "low_priority") != low:
@@ -87,15 +87,6 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
 
 
-def _known(at: Connection, name: str) -> Any:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        return at.ml.compute.get(name)
-    except ResourceNotFoundError:
-        return None
-
-
 def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spec, tags: dict[str, str]) -> None:
     from azure.ai.ml.entities import AmlCompute
 
@@ -103,7 +94,7 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
     at.ml.compute.begin_create_or_update(
         AmlCompute(
             name=name, size=size, min_instances=0, max_instances=nodes, idle_time_before_scale_down=_IDLE_SECONDS,
-            tier="low_priority" if low else "dedicated", identity=_identity(spec), tags=tags,
+            tier="low_priority" if low else "dedicated", identity=assigned_identity(spec), tags=tags,
             ssh_public_access_enabled=False,
         )
     ).result()  # fmt: skip
@@ -129,17 +120,23 @@ def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None
     say(f"  azure: compute instance {name} of {size}; it stops after {_IDLE_MINUTES} idle minutes")
 
 
+def azure_name(spec: Spec, most: int) -> str:
+    """What is called by a project, in the signs that Azure's names may have; at most so many."""
+    return f"tw-{spec.name.replace('_', '-')}"[:most].rstrip("-")
+
+
 def identity_of(spec: Spec) -> str | None:
     """The resource id of the identity that jobs and endpoints run as; None where jobs run as the user."""
     return spec.azure.identity or os.environ.get(_IDENTITY)
 
 
-def _identity(spec: Spec) -> Any:
+def assigned_identity(spec: Spec) -> Any:
+    """What a cluster or an endpoint is given to run as; None where there is none."""
     from azure.ai.ml.entities import IdentityConfiguration, ManagedIdentityConfiguration
 
-    if (found := identity_of(spec)) is None:
+    if (named := identity_of(spec)) is None:
         return None
-    chosen = ManagedIdentityConfiguration(resource_id=found)
+    chosen = ManagedIdentityConfiguration(resource_id=named)
     return IdentityConfiguration(type="user_assigned", user_assigned_identities=[chosen])
 
 

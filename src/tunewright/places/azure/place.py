@@ -15,7 +15,7 @@ from tunewright.artifacts import partial_of, read_manifest, sha256_json, sha256_
 from tunewright.errors import UserError
 from tunewright.pipeline import Place, Step, due, pedigrees
 from tunewright.places.azure import assets, machines
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.follow import OVER, Follower, Stopped
 from tunewright.places.azure.jobs import Work, job_of, output_of
 from tunewright.places.azure.node import ERROR, INPUT
@@ -177,13 +177,8 @@ class AzurePlace:
         )
 
     def _job(self, name: str) -> Any:
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"the job {name}"):
-            try:
-                return self._at.ml.jobs.get(name)
-            except ResourceNotFoundError:
-                return None
+            return found(self._at.ml.jobs.get, name)
 
     def _once_cancelled(self, name: str) -> Any:
         """A job that is being cancelled, when that is done: two must not write the same checkpoints."""

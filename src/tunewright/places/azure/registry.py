@@ -9,15 +9,15 @@ from typing import Any
 
 from tunewright.artifacts import Manifest, read_manifest
 from tunewright.errors import UserError
+from tunewright.evaluate.verdict import SERVES
 from tunewright.places.azure import assets
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.place import TAG
 from tunewright.progress import say
 from tunewright.spec import Spec, spec_sha256
 
 STATE = "state"
 CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
-_WORTH_SERVING = ("switch", "cascade")
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
     known = versions(at, name)
     mine = next((each for each in known if each.version == version), None)
     if mine is None:
-        first = not any(each.state == CHAMPION for each in known) and worth["decision"] in _WORTH_SERVING
+        first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
         tags = worth | {
             STATE: CHAMPION if first else CHALLENGER,
-            "adapter": f"{adapter}:{lineage['tunewright.train'][:16]}",
+            "adapter": f"{adapter}:{lineage['tunewright.train'][: assets.DIGITS]}",
         }
         _enter(at, spec, name, version, "bundle", folders["bundle"], lineage, tags)
         mine = Registered(name, version, tags[STATE])
@@ -78,14 +78,9 @@ def versions(at: Connection, name: str) -> list[Registered]:
     Raises:
         UserError: Azure refuses.
     """
-    from azure.core.exceptions import ResourceNotFoundError
-
     with azure_errors(f"the models {name}"):
-        try:
-            found = list(at.ml.models.list(name))
-        except ResourceNotFoundError:
-            return []
-    return [Registered(name, str(each.version), (each.tags or {}).get(STATE, "")) for each in found]
+        listed = found(lambda: list(at.ml.models.list(name))) or []
+    return [Registered(name, str(each.version), (each.tags or {}).get(STATE, "")) for each in listed]
 
 
 def promote(at: Connection, model: Registered) -> None:
@@ -117,13 +112,13 @@ def _whole(folder: Path) -> Manifest:
 
 def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
     """What a verdict found, as tags: short texts."""
-    found = verdict["verdict"]
+    told = verdict["verdict"]
     served = verdict["comparison"]["arms"]["served"]
     scores = {f"score.{split}": f"{score['headline']['value']:.4f}" for split, score in served["scores"].items()}
     return {
-        "decision": str(found["decision"]),
+        "decision": str(told["decision"]),
         "p95_ms": f"{served['latency']['p95_ms']:.0f}",
-        "usd_per_month": f"{found['usd_per_month']:.2f}",
+        "usd_per_month": f"{told['usd_per_month']:.2f}",
         **scores,
     }
 
@@ -131,16 +126,13 @@ def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
 def _enter(at: Connection, spec: Spec, name: str, version: str, step: str, folder: Path, lineage: dict[str, str],
            tags: dict[str, str]) -> None:  # fmt: skip
     from azure.ai.ml.entities import Model
-    from azure.core.exceptions import ResourceNotFoundError
 
     manifest = _whole(folder)
     output = assets.data_asset(
         at, f"{TAG}-{spec.name}-{step}", manifest.content[: assets.DIGITS], folder, {TAG: spec.name}
     )
     with azure_errors(f"the model {name}"):
-        try:
-            at.ml.models.get(name, version)
-        except ResourceNotFoundError:
+        if found(at.ml.models.get, name, version) is None:
             path = at.ml.data.get(*output.split(":")[1:]).path
             at.ml.models.create_or_update(
                 Model(

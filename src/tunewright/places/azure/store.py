@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, azure_errors, transport
+from tunewright.places.azure.connection import Connection, azure_errors, found, transport
 from tunewright.progress import track
 
 FOLDER = "tunewright"
@@ -31,8 +31,7 @@ class Store:
     def __init__(self, at: Connection):
         from azure.storage.blob import ContainerClient, ExponentialRetry
 
-        with azure_errors("the workspace's storage"):
-            store = at.ml.datastores.get_default()
+        store = at.datastore
         url = f"https://{store.account_name}.blob.{store.endpoint}"
         self._container: Any = ContainerClient(
             url, store.container_name, credential=at.credential, transport=transport(),
@@ -110,13 +109,9 @@ class Store:
 
     def text(self, name: str) -> str | None:
         """A small file's text; None where it is not there."""
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"the output {name}"):
-            try:
-                return str(self._container.download_blob(name, encoding="utf-8").readall())
-            except ResourceNotFoundError:
-                return None
+            blob = found(lambda: self._container.download_blob(name, encoding="utf-8").readall())
+        return None if blob is None else str(blob)
 
 
 def _slower(call: Callable[[], None]) -> None:

@@ -78,7 +78,7 @@ class Endpoints:
 
     def _put_deployment(self, asked: Asked, path: str) -> Answer:
         body = asked.json()
-        key = "/".join(path.split("/")[-3::2])
+        key = _key(path)
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
         standing = self._standing.setdefault(key, Standing())
@@ -89,7 +89,7 @@ class Endpoints:
         return Answer(201, self._shown(path, standing))
 
     def _get_deployment(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
-        standing = self._standing.get("/".join(path.split("/")[-3::2]))
+        standing = self._standing.get(_key(path))
         return Answer(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
 
     def _shown(self, path: str, standing: Standing) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Endpoints:
 
     def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         """A deployment goes, or an endpoint with all of its."""
-        key = path.partition("/onlineEndpoints/")[2].replace("/deployments/", "/")
+        key = _key(path)
         for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
             standing = self._standing.pop(each)
             if standing.server:
@@ -121,5 +121,10 @@ class Endpoints:
         return Answer(200 if self._cloud.remove(path) else 204)
 
     def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        standing = self._standing.get("/".join(path.split("/")[-4:-1:2]))
+        standing = self._standing.get(_key(path.removesuffix("/getLogs")))
         return Answer(body={"content": standing.server.text() if standing and standing.server else ""})
+
+
+def _key(path: str) -> str:
+    """ENDPOINT/DEPLOYMENT, or ENDPOINT alone, of a resource's path."""
+    return path.partition("/onlineEndpoints/")[2].replace("/deployments/", "/")

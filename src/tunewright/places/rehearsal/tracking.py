@@ -107,11 +107,6 @@ class Tracking:
                                      headers={"content-type": "application/json"})  # fmt: skip
         return Answer(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
 
-    def metrics(self, job: Job) -> dict[str, float]:
-        """The newest values of a job's metrics."""
-        run = self._client.get("/api/2.0/mlflow/runs/get", params={"run_id": self._theirs[job.name]}).json()["run"]
-        return {each["key"]: each["value"] for each in run["data"].get("metrics", [])}
-
     def _experiment(self, name: str) -> str:
         found = self._client.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": name})
         if found.status_code == 200:

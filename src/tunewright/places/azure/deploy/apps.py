@@ -13,7 +13,7 @@ from tunewright.assess.prices import price_book
 from tunewright.errors import UserError
 from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
 from tunewright.places.azure.deploy.images import ENGINES, built, registry_of, tag_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
@@ -57,11 +57,11 @@ class App:
                 f"A bundle for {info.runtime} needs a GPU, and container apps run on CPUs.",
                 fix="Deploy with --to aml or --to aks, or export for a CPU: export.runtime=auto",
             )
-        self._spec, self._at, self._info, self._bundle = spec, at, info, bundle
+        self._spec, self._at, self._bundle = spec, at, bundle
         self._identity, self._service, self._replicas = identity, service, replicas
         self._engine = ENGINES[info.runtime]
         self._provider = json.loads(identity.read_text("utf-8"))
-        self.name = f"tw-{spec.name.replace('_', '-')}"[:32].rstrip("-")
+        self.name = machines.azure_name(spec, 32)
         self._suffix = f"v{tag_of(bundle, identity)[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
@@ -163,23 +163,18 @@ class App:
         if named := os.environ.get(_ENVIRONMENT):
             return f"{self._environments}/{named}"
         with azure_errors("the environments of container apps"):
-            found = self._at.ask("GET", self._environments, VERSION).get("value", [])
-        if len(found) != 1:
+            listed = self._at.ask("GET", self._environments, VERSION).get("value", [])
+        if len(listed) != 1:
             raise UserError(
-                f"There are {len(found)} environments of container apps in {self._at.name.resource_group}.",
+                f"There are {len(listed)} environments of container apps in {self._at.name.resource_group}.",
                 fix=f"Make one: azd env set TUNEWRIGHT_CONTAINER_APPS true && azd up; or name one: {_ENVIRONMENT}=NAME",
             )
-        return str(found[0]["id"])
+        return str(listed[0]["id"])
 
     def _known(self) -> dict[str, Any] | None:
         """The app as it is; None where it is not there."""
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"the container app {self.name}"):
-            try:
-                return self._at.ask("GET", self.path, VERSION)
-            except ResourceNotFoundError:
-                return None
+            return found(self._at.ask, "GET", self.path, VERSION)
 
     def _body(self, image: str, traffic: list[dict[str, Any]]) -> dict[str, Any]:
         """What is put: the app, its one container, how it scales, and who gets which share of the traffic."""

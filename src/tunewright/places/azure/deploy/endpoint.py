@@ -11,7 +11,7 @@ from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError
 from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import assets, machines
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.images import ENGINES, context, tag_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
@@ -52,10 +52,10 @@ class Endpoint:
                 f"A managed endpoint runs on machines, and traffic.machine is {spec.traffic.machine}.",
                 fix="Name one: traffic.machine=Standard_D2s_v5; or deploy with --to aca.",
             )
-        self._spec, self._at, self._info, self._model, self._instances = spec, at, info, model, instances
+        self._spec, self._at, self._model, self._instances = spec, at, model, instances
         self._engine = ENGINES[info.runtime]
         # Names are taken region-wide: the workspace's makes ours our own.
-        self.name = f"tw-{spec.name.replace('_', '-')[:22]}-{sha256_json(at.name.path)[:4]}"
+        self.name = f"{machines.azure_name(spec, 25)}-{sha256_json(at.name.path)[:4]}"
         self._image = tag_of(None)
         self.fresh = f"v{sha256_json([model.version, self._image, spec.traffic.machine])[:12]}"
         """The deployment of this version: of this model, served by this code on this machine."""
@@ -79,13 +79,9 @@ class Endpoint:
 
     def is_serving(self) -> bool:
         """As of `Target`."""
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"the endpoint {self.name}"):
-            try:
-                return bool((self._at.ml.online_endpoints.get(self.name).traffic or {}).get(self.fresh))
-            except ResourceNotFoundError:
-                return False
+            endpoint = found(self._at.ml.online_endpoints.get, self.name)
+        return endpoint is not None and bool((endpoint.traffic or {}).get(self.fresh))
 
     def create(self) -> None:
         """Make the endpoint where it is not there, and the deployment, which gets no traffic yet.
@@ -93,12 +89,8 @@ class Endpoint:
         Raises:
             UserError: Azure refuses, the container does not start, or takes too long; the deployment is then removed.
         """
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"the endpoint {self.name}"):
-            try:
-                self._at.ml.online_endpoints.get(self.name)
-            except ResourceNotFoundError:
+            if found(self._at.ml.online_endpoints.get, self.name) is None:
                 say(f"  azure: endpoint {self.name}")
                 self._at.ml.online_endpoints.begin_create_or_update(self._endpoint()).result()
         deployment = self._deployment(self._environment())
@@ -177,25 +169,20 @@ class Endpoint:
             self._at.ml.online_endpoints.begin_create_or_update(endpoint).result()
 
     def _endpoint(self) -> Any:
-        from azure.ai.ml.entities import IdentityConfiguration, ManagedIdentityConfiguration, ManagedOnlineEndpoint
+        from azure.ai.ml.entities import ManagedOnlineEndpoint
 
-        identity = machines.identity_of(self._spec)
-        chosen = [ManagedIdentityConfiguration(resource_id=identity)] if identity else []
         return ManagedOnlineEndpoint(
             name=self.name, auth_mode="aad_token", tags={TAG: self._spec.name},
-            identity=IdentityConfiguration(type="user_assigned", user_assigned_identities=chosen) if chosen else None,
+            identity=machines.assigned_identity(self._spec),
         )  # fmt: skip
 
     def _environment(self) -> str:
         """The image: Azure ML builds it once for each version of the code; models are mounted into it."""
         from azure.ai.ml.entities import BuildContext, Environment
-        from azure.core.exceptions import ResourceNotFoundError
 
         name, version = f"tunewright-serve-{self._engine}", self._image
         with TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
-            try:
-                self._at.ml.environments.get(name, version)
-            except ResourceNotFoundError:
+            if found(self._at.ml.environments.get, name, version) is None:
                 folder = Path(scratch) / "context"
                 context(folder, None)
                 _only(folder / "infra" / "docker" / "Dockerfile", self._engine)

@@ -10,14 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunewright.artifacts import sha256_tree
+from tunewright.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.errors import UserError
-from tunewright.places.azure.assets import DIGITS, pinned
+from tunewright.places.azure.assets import DIGITS, PACKAGE, package_files, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.progress import say
 from tunewright.spec import Spec
 
-_PACKAGE = Path(__file__).parents[3]
 _EXTRAS = ("serve", "documents", "oidc")
 _REGISTRY = "AZURE_CONTAINER_REGISTRY"
 _VERSION = "2019-06-01-preview"
@@ -52,36 +51,40 @@ def registry_of(at: Connection) -> str:
 
 def infra_folder() -> Path:
     """Where the Dockerfile and the chart lie: in the package that was installed, or in the repository."""
-    inside = _PACKAGE / "infra"
-    return inside if inside.is_dir() else _PACKAGE.parents[1] / "infra"
+    inside = PACKAGE / "infra"
+    return inside if inside.is_dir() else PACKAGE.parents[1] / "infra"
 
 
-def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> str:
-    """Lay out everything an image is built of. Returns a hash of it.
+def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> None:
+    """Lay out everything an image is built of.
 
     Args:
         bundle: goes into the image; None where it is mounted.
         identity: who may ask, for `tunewright serve --identity`.
     """
     shutil.copytree(infra_folder() / "docker", folder / "infra" / "docker")
-    shutil.copytree(_PACKAGE, folder / "src" / "tunewright", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    pins = [line for line in pinned(_EXTRAS) if "==" in line]
-    (folder / "constraints.txt").write_text("\n".join(pins) + "\n", "utf-8")
+    shutil.copytree(PACKAGE, folder / "src" / "tunewright", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    (folder / "constraints.txt").write_text("\n".join(_pins()) + "\n", "utf-8")
     if bundle:
         shutil.copytree(bundle, folder / "bundle")
         if identity:
             shutil.copy(identity, folder / "bundle" / "identity.json")
-    return sha256_tree(folder)[0][:DIGITS]
+
+
+def _pins() -> list[str]:
+    return [line for line in pinned(_EXTRAS) if "==" in line]
 
 
 def tag_of(bundle: Path | None, identity: Path | None = None) -> str:
-    """The tag of an image: a hash of all it is built of, this package's code among it.
+    """The tag of an image: a hash of all that `context` lays out, this package's code among it.
 
     Args:
         bundle, identity: as for `context`.
     """
-    with TemporaryDirectory() as scratch:
-        return context(Path(scratch) / "context", bundle, identity)
+    code = [(path.relative_to(PACKAGE).as_posix(), sha256_file(path)) for path in package_files()]
+    docker = sha256_tree(infra_folder() / "docker")[0]
+    served = sha256_tree(bundle)[0] if bundle else None
+    return sha256_json([code, docker, _pins(), served, sha256_file(identity) if identity else None])[:DIGITS]
 
 
 def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
@@ -95,10 +98,11 @@ def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path |
         UserError: there is no registry, Azure refuses, or the build fails.
     """
     registry = registry_of(at)
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "context"
-        image = f"tunewright/{spec.name}:{context(folder, bundle, identity)}"
-        if not is_built(at, registry, image):
+    image = f"tunewright/{spec.name}:{tag_of(bundle, identity)}"
+    if not is_built(at, registry, image):
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "context"
+            context(folder, bundle, identity)
             build(at, registry, image, folder, stage)
     return f"{registry.rpartition('/')[2]}.azurecr.io/{image}"
 

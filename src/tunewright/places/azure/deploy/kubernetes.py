@@ -18,6 +18,8 @@ from tunewright.progress import say
 from tunewright.spec import Spec
 
 _RELEASE_SECONDS = 1500
+_NONE = {"image": "", "replicas": 0}
+"""A track without pods."""
 _MODULE = "tunewright.places.azure.deploy.trial"
 
 
@@ -45,7 +47,7 @@ class Release:
         size = self._spec.traffic.machine
         machine = machines.price_of(size, self._spec)
         image = f"{registry_of(self._at).rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
-        values = self._with({"image": image, "replicas": self._replicas}, {"image": "", "replicas": 0}, "all")
+        values = self._with({"image": image, "replicas": self._replicas}, _NONE, "all")
         pods = f"{self._replicas} pod{'s' if self._replicas > 1 else ''}"
         return Blueprint(
             self.target,
@@ -73,10 +75,8 @@ class Release:
         image = self._built()
         serving = self._serving()
         fresh = {"image": image, "replicas": self._replicas}
-        if serving is None:
-            values = self._with(fresh, {"image": "", "replicas": 0}, "all")
-        else:
-            values = self._with(serving["stable"], fresh, "stable")
+        beside = serving and self._with(serving["stable"], fresh, "stable")
+        values = beside or self._with(fresh, _NONE, "all")
         say(f"  azure: Helm release {self.name} in {self._cluster.name}")
         self._values = values
         try:
@@ -111,12 +111,12 @@ class Release:
         fresh = self._known()["canary"]
         self._install(self._with(self._known()["stable"], fresh, "canary"))
         self._install(self._with(fresh | {"replicas": self._replicas}, fresh, "canary"))
-        self._install(self._with(fresh | {"replicas": self._replicas}, {"image": "", "replicas": 0}, "all"))
+        self._install(self._with(fresh | {"replicas": self._replicas}, _NONE, "all"))
 
     def undo(self) -> None:
         """As of `Target`."""
         if self._is_beside():
-            self._install(self._with(self._known()["stable"], {"image": "", "replicas": 0}, "all"))
+            self._install(self._with(self._known()["stable"], _NONE, "all"))
             return
         say(f"  azure: the Helm release {self.name} has no other version and goes")
         self._cluster.uninstall(self.name)
@@ -166,4 +166,4 @@ class Release:
 
 def release_name(spec: Spec) -> str:
     """The name of a project's Helm release, and of its namespace."""
-    return f"tw-{spec.name.replace('_', '-')}"[:38].rstrip("-")
+    return machines.azure_name(spec, 38)

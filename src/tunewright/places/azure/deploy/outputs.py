@@ -11,6 +11,7 @@ from typing import Any
 from tunewright.artifacts import read_manifest
 from tunewright.assess.cost import Service
 from tunewright.errors import UserError
+from tunewright.evaluate.verdict import SERVES
 from tunewright.export.bundle import BundleInfo, read_info
 from tunewright.spec import Spec
 
@@ -90,6 +91,6 @@ def require_worth(outputs: Outputs) -> None:
             f"The served bundle failed its parity gates: {'; '.join(failed)}.", where=outputs.bundle,
             fix="Mend that first: tunewright run …; or deploy it all the same: --anyway",
         )  # fmt: skip
-    if decision not in ("switch", "cascade"):
+    if decision not in SERVES:
         raise UserError(f"The verdict is {decision}, not to serve this model.", where=outputs.folders["verdict"],
                         why=outputs.verdict["verdict"]["sentence"], fix="To deploy it anyway: --anyway")  # fmt: skip
