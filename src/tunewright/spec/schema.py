@@ -21,6 +21,7 @@ from tunewright.spec.sections import (
     ExtractSpec,
     GoalSpec,
     JudgeSpec,
+    MonitorSpec,
     Section,
     TaskSpec,
     TrafficSpec,
@@ -83,6 +84,8 @@ where that one misses a target. The other commands take the first."""
     """A large model that compares the served answers with the data's. The verdict never rests on it."""
     azure: AzureSpec = AzureSpec()
     """Where `--on azure` runs the steps, and on what."""
+    monitor: MonitorSpec = MonitorSpec()
+    """What is kept of what is served, and what follows from it."""
     seed: int = 0
     """Seed of the split, the training and the bootstrap."""
 
@@ -179,6 +182,7 @@ class MoneySpec(_Anchored):
     export: Any = None
     judge: Any = None
     azure: Any = None
+    monitor: Any = None
     seed: int = 0
 
     def anchored(self, folder: Path) -> MoneySpec:
@@ -217,7 +221,8 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
     Where the data, the frozen test and the model lie is left out, because their bytes are hashed by whoever reads them;
-    and where the steps run.
+    where the steps run, and what is
+    done with what is served.
     """
     data = spec.model_dump(
         mode="json",
@@ -226,6 +231,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "models": True,
             "prices": True,
             "azure": True,
+            "monitor": True,
             "data": {"train", "frozen"},
             "judge": {"human"},
             "api": {"recorded"},

@@ -324,3 +324,19 @@ there."""
     identity: str | None = None
     """The resource id of a user-assigned identity that jobs and endpoints run as. By default azd's AZURE_ML_IDENTITY; \
 without it jobs run as you."""
+
+
+class MonitorSpec(Section):
+    captures: Path = Path("captures")
+    """The folder that servers keep questions, answers and feedback in (`tunewright serve --captures`); one inside it \
+for each server is found too."""
+    database: Secret = None
+    """The environment variable that holds the address of a PostgreSQL database, such as \
+postgresql://user:password@host/name. By default everything lies in monitor.db, beside the spec."""
+    keep_days: Annotated[int, Field(ge=1)] = 90
+    """Days after which captures are deleted. Reviewed ones, tallies and what was decided stay."""
+    webhook: Secret = None
+    """The environment variable that holds the address that alarms are sent to (JSON with a `text`, as Slack and Teams \
+take it); without one they are printed and kept only."""
+    reviews_to_retrain: Annotated[int, Field(ge=1)] = 100
+    """New reviews from which `tunewright retrain --if-due` begins without an alarm."""

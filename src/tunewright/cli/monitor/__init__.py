@@ -1,0 +1,7 @@
+"""`tunewright monitor`: what was kept of what was served, and what follows from it."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
