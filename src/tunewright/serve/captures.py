@@ -22,10 +22,16 @@ from tunewright.errors import UserError
 _PATTERN = "captures-*.jsonl"
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+MOST_ID = 64
+"""Letters of an answer's id at most."""
+LEAST_SHARE = 1e-6
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
-    id: str
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # whoever reads may be older than the server that wrote
+
+    id: Annotated[str, Field(min_length=1, max_length=MOST_ID)]
     """The answer's."""
     time: str
     model: str
@@ -44,11 +50,11 @@ class Capture(_Entry):
     confidence: float | None
     escalate: bool | None
     in_scope: bool | None
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    share: Annotated[float, Field(ge=LEAST_SHARE, le=1)] = 1.0
     """Of the requests that are kept: this one stands for 1 / share."""
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    seconds: float = 0.0
+    prompt_tokens: Count = 0
+    answer_tokens: Count = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """From the question to the answer."""
 
 
@@ -105,10 +111,24 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def journals(folder: Path) -> list[Path]:
+    """The journals in a folder, and in the folders in it: one for each server."""
+    return sorted([*folder.glob(_PATTERN), *folder.glob(f"*/{_PATTERN}")], key=lambda file: file.name)
+
+
+def read_entry(line: bytes) -> Capture | Feedback:
+    """A line of a journal.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _ENTRY.validate_json(line)
+
+
 def read_captures(folder: Path) -> Iterator[Capture | Feedback]:
     """All that is kept in a folder, file by file; a server may be writing on."""
-    for file in sorted(folder.glob(_PATTERN)):
+    for file in journals(folder):
         with file.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):
-                    yield _ENTRY.validate_json(line)
+                    yield read_entry(line)
