@@ -6,49 +6,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.conftest import make_spec
+from tests.monitor.made import TIME, capture, feedback, write
 from tunewright.monitor.store import Store, tables
 from tunewright.monitor.store.collect import Collected, collect
 from tunewright.monitor.store.database import open_at
-from tunewright.serve.captures import Capture, CaptureJournal, Feedback
+from tunewright.serve.captures import CaptureJournal
 from tunewright.spec import Spec
-
-TIME = "2026-11-27T01:30:00.123+00:00"
-
-
-def capture(identity: str, **changes: Any) -> Capture:
-    usual: dict[str, Any] = {
-        "time": TIME, "model": "tickets", "version": "v1", "by": None, "request": f"request {identity}",
-        "answer": "billing", "confidence": 0.9, "escalate": False, "in_scope": True,
-    }  # fmt: skip
-    return Capture(id=identity, **usual | changes)
-
-
-def feedback(identity: str, **changes: Any) -> Feedback:
-    usual: dict[str, Any] = {
-        "time": TIME, "model": "tickets", "by": None, "right": False, "answer": "refund", "comment": "",
-    }  # fmt: skip
-    return Feedback(id=identity, **usual | changes)
-
-
-@pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return make_spec(tmp_path)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "captures"
-
-
-def write(folder: Path, *entries: Capture | Feedback) -> None:
-    journal = CaptureJournal(folder)
-    assert all(journal.keep(entry) for entry in entries)
 
 
 def add_line(folder: Path, line: bytes) -> Path:
@@ -105,16 +72,19 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_line_is_told_and_passed_over(
-    kind: str, store: Store, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]
+def test_broken_lines_are_told_and_passed_over(
+    store: Store, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(folder, capture("a"))
-    at = add_line(folder, b"").stat().st_size
-    file = add_line(folder, BROKEN[kind] + b"\n" + capture("b").model_dump_json().encode() + b"\n")
-    assert collect(spec, store) == Collected(captures=2, unreadable=1)
-    assert captures(store).keys() == {"a", "b"}
-    assert f"{file}: 1 lines can't be read and were passed over, the first at byte {at}." in capsys.readouterr().err
+    write(folder, capture("start"))
+    for kind, line in BROKEN.items():
+        at = add_line(folder, b"").stat().st_size
+        file = add_line(folder, line + b"\n" + capture(f"after {kind}").model_dump_json().encode() + b"\n")
+        found = collect(spec, store)
+        assert (kind, found.unreadable) == (kind, 1)
+        assert (
+            f"{file}: 1 lines can't be read and were passed over, the first at byte {at:,}." in capsys.readouterr().err
+        )
+    assert captures(store).keys() == {"start", *(f"after {kind}" for kind in BROKEN)}
 
 
 def test_a_newer_servers_line_is_read_for_what_is_known_of_it(store: Store, spec: Spec, folder: Path) -> None:
@@ -141,12 +111,14 @@ def test_what_a_database_cannot_hold_is_replaced(store: Store, spec: Spec, folde
     assert (found.request, found.by) == ("x\N{REPLACEMENT CHARACTER}y", "n" * 120)
 
 
-@pytest.mark.parametrize("text", ["ä" * 500_000, "<script>alert(1)</script>' OR 1=1 --", "\U0001f600\u202e\r\n"])
-def test_a_text_comes_back_as_it_was(text: str, store: Store, spec: Spec, folder: Path) -> None:
-    write(folder, capture("a", request=text, answer=text))
-    assert collect(spec, store).captures == 1
-    found = captures(store)["a"]
-    assert found.request == found.answer == text
+def test_a_text_comes_back_as_it_was(store: Store, spec: Spec, folder: Path) -> None:
+    texts = ["ä" * 500_000, "<script>alert(1)</script>' OR 1=1 --", "\U0001f600\u202e\r\n"]
+    write(folder, *(capture(str(number), request=text, answer=text) for number, text in enumerate(texts)))
+    assert collect(spec, store).captures == 3
+    found = captures(store)
+    assert [(found[str(number)].request, found[str(number)].answer) for number in range(3)] == [
+        (text, text) for text in texts
+    ]
 
 
 def test_times_are_what_the_servers_clock_said_and_order_nothing(store: Store, spec: Spec, folder: Path) -> None:

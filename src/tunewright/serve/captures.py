@@ -138,6 +138,9 @@ class CaptureJournal:
             self._size += written
         return True
 
+    def close(self) -> None:
+        os.close(self._file)
+
     def _begin(self) -> int:
         """Open a new file."""
         file = self._folder / _PATTERN.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")

@@ -4,4 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from tunewright.cli.monitor import collect, export, prune
+
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
+app.command("collect")(collect.collect)
+app.command("export")(export.export)
+app.command("prune")(prune.prune)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -78,7 +79,7 @@ def _whole_lines(file: Path, offset: int) -> list[bytes]:
     """A batch of a journal's lines. One that has no end yet is still being written, or was cut short by a kill."""
     lines: list[bytes] = []
     size = 0
-    with file.open("rb") as stream:
+    with suppress(FileNotFoundError), file.open("rb") as stream:  # it was pruned meanwhile
         stream.seek(offset)
         for line in stream:
             if not line.endswith(b"\n"):

@@ -29,7 +29,7 @@ def told(error: DBAPIError, url: URL) -> UserError | None:
         if primary not in _SQLITE:
             return None
         what, fix = _SQLITE[primary]
-        return UserError(what, where=url.database, fix=fix)
+        return UserError(what, where=place(url), fix=fix)
     if not isinstance(error, OperationalError):
         return None
     said = " ".join(str(error.orig).split())
@@ -38,11 +38,14 @@ def told(error: DBAPIError, url: URL) -> UserError | None:
     return UserError(
         "The database does not answer, or refuses.",
         where=place(url),
-        why=f"It says: {said}.",
+        why=f"It says: {said}",
         fix="Once it answers, type the same command again: it goes on where this one stopped.",
     )
 
 
 def place(url: URL) -> str:
-    """A database's address without who asks."""
-    return url.set(username=None, password=None, query={}).render_as_string().replace("+psycopg", "")
+    """Where a database is, without who asks."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    shown = URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
+    return shown.render_as_string()

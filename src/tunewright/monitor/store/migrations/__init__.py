@@ -7,6 +7,7 @@ import threading
 from sqlalchemy import Connection, Engine, inspect, text
 
 from tunewright.errors import UserError
+from tunewright.monitor.store.faults import place
 
 HEAD = "0001"
 """The newest version. Versions are numbers, so that a newer one is known by being greater."""
@@ -25,7 +26,7 @@ def is_current(connection: Connection) -> bool:
     tables = inspect(connection).get_table_names()
     if not tables:
         return False
-    where = connection.engine.url.render_as_string(hide_password=True)
+    where = place(connection.engine.url)
     if "alembic_version" not in tables:
         raise UserError("There are tables of something else in this database.", where=where,
                         fix="Give Tunewright a database of its own.")  # fmt: skip
