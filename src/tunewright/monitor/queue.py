@@ -116,8 +116,8 @@ def waiting(
 
 
 def alike(session: Session, capture: Capture, reviewer: str) -> list[tuple[str, str, str, float | None]]:
-    """(id, the request's beginning, answer, confidence) of the captures of a cluster that wait for this reviewer, at most
-    `MOST_ALIKE`; none where the capture is alike nothing."""
+    """(id, the request's beginning, answer, confidence) of the captures of a cluster that wait for this reviewer, at
+    most `MOST_ALIKE`; none where the capture is alike nothing."""
     if not capture.cluster:
         return []
     columns = select(Capture.id, func.substr(Capture.request, 1, 300), Capture.answer, Capture.confidence)
