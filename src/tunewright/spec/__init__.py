@@ -5,6 +5,6 @@ from tunewright.spec.schema import CORRECTIONS, FROZEN, SPEC_FILE, FileSpec, Mon
 from tunewright.spec.sections import ApiSpec, DataSpec, GoalSpec, JudgeSpec
 
 __all__ = [
-    "CORRECTIONS", "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "MoneySpec", "Spec",
-    "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
+    "CORRECTIONS", "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "MoneySpec",
+    "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
 ]  # fmt: skip
