@@ -17,6 +17,7 @@ from tunewright.cli import (
     init,
     keys,
     models,
+    monitor,
     plan,
     recipes,
     run,
@@ -71,3 +72,4 @@ app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(azure.app, name="azure")
+app.add_typer(monitor.app, name="monitor")

@@ -4,4 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tunewright.cli.monitor import savings
+
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
+app.command("savings")(savings.savings)
