@@ -17,6 +17,7 @@ from tunewright.cli import (
     init,
     keys,
     models,
+    monitor,
     plan,
     recipes,
     run,
@@ -65,6 +66,7 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")

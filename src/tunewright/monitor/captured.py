@@ -96,7 +96,9 @@ def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:
     return np.array([np.nan if each is None else each for each in confidences], float)
 
 
-def _within(query: Select[*tuple[Any, ...]], info: BundleInfo, since: datetime, until: datetime) -> Select[*tuple[Any, ...]]:
+def _within(
+    query: Select[*tuple[Any, ...]], info: BundleInfo, since: datetime, until: datetime
+) -> Select[*tuple[Any, ...]]:
     """A bundle's captures of some time."""
     return query.where(
         Capture.model == info.name, Capture.version == info.version, Capture.time >= since, Capture.time < until
