@@ -18,7 +18,7 @@ from tunewright.monitor.store.database import open_at
 from tunewright.spec import Spec
 
 
-def _postgres_programs() -> Path | None:
+def postgres_programs() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     return found[-1].parent if found else None
 
@@ -41,6 +41,15 @@ class PostgreSQL:
         rules.write_text(f"local all guarded scram-sha-256\n{rules.read_text('utf-8')}", "utf-8")
         self.start()
 
+    def __enter__(self) -> PostgreSQL:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     @property
     def address(self) -> str:
         """Without a database's name."""
@@ -61,15 +70,11 @@ class PostgreSQL:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgreSQL]:
-    programs = _postgres_programs()
+    programs = postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    server = PostgreSQL(programs)
-    try:
+    with PostgreSQL(programs) as server:
         yield server
-        server.stop()
-    finally:
-        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ def serve(
     bundle: Annotated[
         Path,
         typer.Argument(
-            help="A bundle, a project whose latest is served, or a folder of adapters.", envvar="TUNEWRIGHT_BUNDLE"
+            help="A bundle, a project whose champion or latest is served, or a folder of adapters.",
+            envvar="TUNEWRIGHT_BUNDLE",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -46,11 +47,12 @@ def serve(
         bool, typer.Option("--redact", help="Replace personal data in what is kept by its kind: [EMAIL].")
     ] = False,
 ) -> None:
-    """Serve a bundle through an OpenAI-compatible API. SIGHUP loads a project's latest bundle anew."""
-    from tunewright.api import bundle_of
+    """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
+    later, or else the latest bundle, which SIGHUP loads anew."""
+    from tunewright.api import outputs_of, traffic_of
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact)
-        serve_bundle(lambda: bundle_of(bundle), host, port, threads, limits)
+        serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, outputs_of(bundle))

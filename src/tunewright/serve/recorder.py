@@ -48,14 +48,15 @@ class Recorder:
     def note(self, question: Question, answer: Answer) -> dict[str, Any]:
         """Note an answer. Returns what it says beside itself."""
         flags = question.engine.bundle.flags(answer.confidence)
-        self._metrics.answered(question.model, flags, answer.prompt_tokens, answer.answer_tokens)
+        version = question.engine.bundle.info.version
+        self._metrics.answered(question.model, version, flags, answer.prompt_tokens, answer.answer_tokens)
         if self._journal is None or question.text is None:
             return flags
         if not self._journal.takes(question.id):
             return {**flags, "captured": False}
         kept = self._journal.keep(
             Capture(
-                id=question.id, time=now(), model=question.model, version=question.engine.bundle.info.version,
+                id=question.id, time=now(), model=question.model, version=version,
                 by=question.by, request=question.text, answer=answer.text, share=self._journal.share,
                 prompt_tokens=answer.prompt_tokens, answer_tokens=answer.answer_tokens,
                 seconds=time.perf_counter() - question.begun, **flags,
