@@ -20,6 +20,7 @@ from tunewright.cli import (
     monitor,
     plan,
     recipes,
+    review,
     run,
     serve,
     spec,
@@ -66,6 +67,7 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.command("review")(review.review)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
