@@ -1,7 +1,7 @@
 """Drift on real, undrifted data: false alarms a month, and the days until planted drifts are found.
 
-    python bench/drift.py                             # the two reported data sets, 200 months each
-    python bench/drift.py --quick                     # 20 months each
+    python bench/drift.py                             # the two reported data sets, 100 months each
+    python bench/drift.py --quick                     # 10 months each
     python bench/drift.py --choose                    # those on which settings were chosen: SNIPS and CLINC150
     python bench/drift.py --evidently PYTHON          # beside Evidently, installed for that interpreter
     python bench/drift.py --speed                     # seconds for a check of 10,000 captures
@@ -207,16 +207,15 @@ def first(found: Iterator[tuple[int, str]]) -> tuple[int, str] | None:
     return next(found, None)
 
 
-def measure(name: str, sources: tuple[list[str], int, int], months: int, drifts: int, evidently: str | None) -> None:
+def measure(name: str, sources: tuple[list[str], int, int], months: int, drifts: int, evidently: str | None) -> int:
+    """Print the figures of a data set. Returns the number of its months with a false alarm."""
     materials = [material(*sources, seed) for seed in range(CUTS)]
     of = materials[0]
     print(f"{name}: {of.a_day} requests a day, reference of {of.rows}, {CUTS} models, {len(of.usual)} usual requests")
     streams = [(materials[number % CUTS], month(materials[number % CUTS], None, number)) for number in range(months)]
     found = [first(alarms(*stream)) for stream in streams]
     false = sum(each is not None for each in found)
-    share = wilson(false, months)
-    print(f"  months with a false alarm: {false} of {months}, {share.value:.1%} ({share.low:.1%} to {share.high:.1%})",
-          sorted({each[1] for each in found if each}), flush=True)  # fmt: skip
+    print(f"  {in_months(false, months)}", *sorted({each[1] for each in found if each}), flush=True)
     for planted in PLANTED:
         seen, traits = [], []
         for number in range(drifts):
@@ -226,7 +225,13 @@ def measure(name: str, sources: tuple[list[str], int, int], months: int, drifts:
             traits += [trait for day, trait in after if day == after[0][0]]
         told(planted, seen, of.a_day, ", ".join(sorted(set(traits), key=lambda each: -traits.count(each))[:3]))
     if evidently:
-        beside(evidently, materials, months=max(8, months // 10), drifts=max(4, drifts // 4))
+        beside(evidently, materials, months=max(4, months // 5), drifts=max(2, drifts // 4))
+    return false
+
+
+def in_months(false: int, months: int) -> str:
+    share = wilson(false, months)
+    return f"months with a false alarm: {false} of {months}, {share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def alarms_after(of: Material, stream: Month) -> list[tuple[int, str]]:
@@ -314,8 +319,12 @@ def main() -> None:
     if asked.speed:
         speed()
         sys.exit()
-    for name, sources in (CHOSEN_ON if asked.choose else REPORTED).items():
-        measure(name, sources, *((20, 4) if asked.quick else (200, 20)), asked.evidently)
+    months, drifts = (10, 4) if asked.quick else (100, 20)
+    false = sum(
+        measure(name, sources, months, drifts, asked.evidently)
+        for name, sources in (CHOSEN_ON if asked.choose else REPORTED).items()
+    )
+    print(f"both: {in_months(false, 2 * months)}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from tunewright.export.bundle import BundleInfo
+from tunewright.monitor.queue import EXPERT
 from tunewright.monitor.store.tables import Capture, Review
 
+_Query = Select[*tuple[Any, ...]]
 MOST_A_DAY = 2000
 """Captures of a day that are read; the reference is rarely larger, and its own chance is then what limits a test."""
 
@@ -74,12 +76,11 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
 
 
 def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
-    """Reviews of a bundle's answers. Feedback is left out: who gives it chooses what to speak of, mostly what is
-    wrong."""
+    """What experts said to a bundle's answers. Who gives feedback chooses what to speak of, mostly what is wrong."""
     query = (
         select(Capture.id, Capture.time, Capture.confidence, Review.right)
         .join(Review, Review.capture_id == Capture.id)
-        .where(Review.source != "feedback", Review.undone.is_(None))
+        .where(Review.source.in_(EXPERT), Review.undone.is_(None))
         .order_by(Review.number)
     )
     last = {row.id: row for row in session.execute(_within(query, info, until - timedelta(days=days), until))}

@@ -26,6 +26,7 @@ from tunewright.monitor.captured import Captured, Reviewed, as_numbers, midnight
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.tables import Alarm, Capture
 from tunewright.monitor.webhook import webhook_of
+from tunewright.serve.serving import traffic_of
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -100,7 +101,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     """Compare the captures of the last four weeks, note what is new and what is over, and tell the webhook.
 
     Args:
-        bundle_folder: the bundle that serves; that of the last run by default.
+        bundle_folder: by default the champion, or what the last run made.
         now: the present.
 
     Raises:
@@ -108,7 +109,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     """
     now = now or datetime.now(UTC)
     address = webhook_of(spec)
-    folder = bundle_folder or _latest(spec)
+    folder = bundle_folder or _served(spec)
     info = _info(folder)
     reference, origin = _reference(spec, folder, info)
     until = midnight(now)
@@ -139,7 +140,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
     Raises:
         UserError: too little was captured.
     """
-    folder = bundle_folder or _latest(spec)
+    folder = bundle_folder or _served(spec)
     info = _info(folder)
     with store.session() as session:
         captured = read_captured(session, info, midnight(now or datetime.now(UTC)), LONGEST)
@@ -195,8 +196,11 @@ def _info(folder: Path) -> BundleInfo:
     return read_info(folder)
 
 
-def _latest(spec: Spec) -> Path:
-    return spec.path(Path("runs") / "latest" / "bundle")
+def _served(spec: Spec) -> Path:
+    """The bundle that serves: the champion, or that of the last run where none was ever promoted."""
+    runs = spec.path(Path("runs"))
+    traffic = traffic_of(runs)
+    return traffic.champion if traffic else runs / "latest" / "bundle"
 
 
 def _reference(spec: Spec, folder: Path, info: BundleInfo) -> tuple[Reference, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def drift(
     project: ProjectArgument,
-    bundle: Annotated[Path | None, typer.Option(help="The bundle that serves. (default: that of the last run)")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle that serves. (default: the champion, or what the last run made)")] = None,
     rebase: Annotated[
         bool, typer.Option("--rebase", help="First take the last four weeks' traffic for what is usual from now on.")
     ] = False,
@@ -27,11 +27,13 @@ def drift(
     from tunewright import load_spec
     from tunewright.errors import GateFailed
     from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
     from tunewright.monitor.watch import look
     from tunewright.monitor.watch import rebase as take_for_usual
 
     spec = load_spec(project)
     store = open_store(spec)
+    collect(spec, store)
     if rebase:
         reference = take_for_usual(spec, store, bundle)
         if not json:
