@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.down import Thing
     from tunewright.places.azure.schedule import Scheduled
+    from tunewright.serve.serving import Traffic
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
@@ -318,18 +319,41 @@ def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, id
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
     """Answer requests until interrupted; see `tunewright.serve.server.serve`."""
     from tunewright.serve.server import serve as serve_bundle
+    from tunewright.serve.serving import Traffic
 
-    serve_bundle(lambda: Path(bundle), host, port)
+    serve_bundle(lambda: Traffic(Path(bundle)), host, port)
+
+
+def outputs_of(path: Path) -> Path | None:
+    """The folder of a project's outputs; None of what is no project."""
+    return path / RUNS if (path / SPEC_FILE).is_file() else None
+
+
+def traffic_of(path: Path) -> Traffic:
+    """What a server is to answer with: of a project what `runs/serving.json` names, where there is such a file; else
+    the folder of `bundle_of`, alone.
+
+    Raises:
+        UserError: as `bundle_of`, or the file can't be read.
+    """
+    from tunewright.serve import serving
+
+    runs = outputs_of(path)
+    return (serving.traffic_of(runs) if runs else None) or serving.Traffic(bundle_of(path))
 
 
 def bundle_of(path: Path) -> Path:
-    """A bundle's folder: itself, of a project the latest, or the only one in a folder, as Azure ML mounts a model.
+    """A bundle's folder: itself, of a project its champion or where there is none the latest, or the only one in a
+    folder, as Azure ML mounts a model.
 
     Raises:
         UserError: it is a project that has none.
     """
-    if (path / SPEC_FILE).is_file():
-        return latest_bundle(path)
+    if runs := outputs_of(path):
+        from tunewright.serve import serving
+
+        traffic = serving.traffic_of(runs)
+        return traffic.champion if traffic else latest_bundle(path)
     from tunewright.export.bundle import BUNDLE_FILE
     from tunewright.serve.adapters import BASE
 

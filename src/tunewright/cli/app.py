@@ -17,6 +17,7 @@ from tunewright.cli import (
     init,
     keys,
     models,
+    monitor,
     plan,
     recipes,
     run,
@@ -65,9 +66,11 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(azure.app, name="azure")
+app.add_typer(monitor.app, name="monitor")

@@ -4,4 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from tunewright.cli.monitor import collect, export, prune, savings
+
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
+app.command("savings")(savings.savings)
+app.command("collect")(collect.collect)
+app.command("export")(export.export)
+app.command("prune")(prune.prune)
