@@ -26,6 +26,7 @@ from tunewright.cli import (
     steps,
     train,
 )
+from tunewright.cli.monitor import retrain
 from tunewright.version import __version__
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.command("retrain")(retrain.retrain)
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")

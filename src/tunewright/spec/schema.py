@@ -132,7 +132,7 @@ where that one misses a target. The other commands take the first."""
         named: dict[str, Path | None] = {"data.train": self.data.train}
         named |= {f"data.test.{name}": path for name, path in self.data.test.items()}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
-        named |= {"judge.human": self.judge.human if self.judge else None}
+        named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
@@ -220,9 +220,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
-    Where the data, the frozen test and the model lie is left out, because their bytes are hashed by whoever reads them;
-    where the steps run, and what is
-    done with what is served.
+    Where the data, the frozen test, the model and an adapter to begin with lie is left out, because their bytes are
+    hashed by whoever reads them; where the steps run, and what is done with what is served.
     """
     data = spec.model_dump(
         mode="json",
@@ -233,6 +232,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "azure": True,
             "monitor": True,
             "data": {"train", "frozen"},
+            "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},
         },

@@ -32,7 +32,7 @@ from tunewright.tasks.measures import FIELD, Ratio
 
 _CHANCE = 0.05
 _REACH = NormalDist().inv_cdf(1 - ALPHA) / (NormalDist().inv_cdf(1 - ALPHA) + NormalDist().inv_cdf(POWER))
-"""Of the margin, how far the interval may reach below the difference where an equal model is shown to be no worse with a
+"""Of the margin, how far an interval may reach below its difference where an equal model is shown to be no worse with a
 power of 80 %."""
 ALL = "all tests"
 NEWEST = "newest corrections"
@@ -223,8 +223,8 @@ def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ra
 
 
 def _is_large(found: Paired, margin: float) -> bool:
-    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on a
-    few of them does not say that they hardly differ."""
+    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on
+    a few of them does not say that they hardly differ."""
     reach = found.difference.value - found.at_least
     return margin == 0 or (reach <= _REACH * margin and found.count >= pairs_needed(margin, margin))
 
