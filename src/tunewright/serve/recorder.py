@@ -46,13 +46,14 @@ class Recorder:
     def note(self, question: Question, answer: Answer) -> dict[str, Any]:
         """Note an answer. Returns what it says beside itself."""
         flags = question.engine.bundle.flags(answer.confidence)
-        version = question.engine.bundle.info.version
-        self._metrics.answered(question.model, version, flags, answer.prompt_tokens, answer.answer_tokens)
+        self._metrics.answered(
+            question.model, question.engine.bundle.info.version, flags, answer.prompt_tokens, answer.answer_tokens
+        )
         if self._journal is None or question.text is None:
             return flags
         kept = self._journal.keep(
             Capture(
-                id=question.id, time=now(), model=question.model, version=version,
+                id=question.id, time=now(), model=question.model, version=question.engine.bundle.info.version,
                 by=question.by, request=question.text, answer=answer.text, **flags,
             )
         )  # fmt: skip
