@@ -336,10 +336,16 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
     from tunewright.monitor.retrain.retrain import retrain as bring_about
     from tunewright.monitor.store.collect import collect
 
-    def grown(store: Store) -> int:
+    def grown(store: Store) -> str:
         from tunewright.monitor.growth import grow
 
-        return grow(spec, store).number
+        return grow(spec, store).sha256 or ""
+
+    def frozen() -> None:
+        from tunewright.data.freezing import freeze
+
+        if spec.frozen_folder:
+            freeze(spec, split(spec, on=on))
 
     def appraised(session: Session, captures: Sequence[Capture]) -> None:
         from tunewright.drift.reference import load_reference
@@ -350,7 +356,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
     with _store_of(spec) as store:
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
-            grow=lambda: grown(store), run=lambda grown: run(grown, on=on), appraise=appraised,
+            grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
         )  # fmt: skip
         return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
 

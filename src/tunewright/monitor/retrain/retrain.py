@@ -51,8 +51,10 @@ class Parts:
     """The bundle that the project last made: the champion where none was named yet."""
     collect: Callable[[], object]
     """Moves what was captured into the store."""
-    grow: Callable[[], int]
-    """Writes new reviews as corrections. Returns the number of their last version, 0 where there is none."""
+    grow: Callable[[], str]
+    """Writes new reviews as corrections. Returns a hash that pins all there are; empty where there are none."""
+    freeze: Callable[[], object]
+    """Adds a share of the new rows to a frozen test; does nothing where none is frozen."""
     run: Callable[[Spec], Made]
     """The pipeline, up to date with the data that are there."""
     appraise: Appraise
@@ -160,8 +162,9 @@ class _Retraining:
         corrections = self._parts.grow()
         with self._store.session() as session:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
-        if corrections <= (before.detail["corrections"] if before else 0) and not self._course.anyway:
+        if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
             return None
+        self._parts.freeze()
         made = self._parts.run(self._warm(spec) if self._course.warm else spec)
         version = read_info(made.bundle).version
         detail = {
