@@ -24,6 +24,7 @@ from tunewright.monitor.store.collect import collect
 
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
+from tunewright.api import latest_bundle
 from tunewright.artifacts import atomic_folder, read_manifest
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.errors import UserError
@@ -101,7 +102,9 @@ class Project:
         self.runs.mkdir()
         self.captures.mkdir()
         self.store: Store = open_store(self.spec)
-        self.pin, self.ran = "corrections 1", 0
+        self.pin = "corrections 1"
+        (self.runs / "latest").mkdir()
+        (self.runs / "latest" / "bundle").symlink_to(self.make(CHAMPION, right=CHAMPION))
 
     def make(self, seed: int, *, right: int, context: int | None = None) -> Path:
         """A bundle and what it came from.
@@ -110,7 +113,6 @@ class Project:
             right: the seed whose answers are called right.
             context: tokens that it takes; as many as were taught by default.
         """
-        self.ran += 1
         name = f"{seed}-{right}-{context or 0}"
         folder = self.runs / f"bundle-{name}"
         if not folder.exists():
@@ -142,9 +144,9 @@ class Project:
 
     def parts(self, make: Callable[[], Path], failures: list[str] | None = None) -> Parts:
         return Parts(
-            latest=lambda: self.make(CHAMPION, right=CHAMPION), collect=lambda: collect(self.spec, self.store),
-            grow=lambda: self.pin, freeze=lambda: None, appraise=lambda session, captures: None,
-            run=lambda spec: SimpleNamespace(bundle=make(), gate_failures=failures or []),
+            latest=lambda: latest_bundle(self.spec.folder), collect=lambda: collect(self.spec, self.store),
+            grow=lambda: self.pin, freeze=lambda: None, appraise=lambda _session, _captures: None,
+            run=lambda _spec: SimpleNamespace(bundle=make(), gate_failures=failures or []),
         )  # fmt: skip
 
     def retrain(self, make: Callable[[], Path], course: Course | None = None) -> Retrained:
