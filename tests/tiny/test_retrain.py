@@ -6,6 +6,7 @@ The models are random, so the tests are made so that one of them is right: the a
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -80,7 +81,7 @@ class Bundles:
             peft_adapter(self.base, seed, 4, peft)
             export_adapter(peft, self.base, self._home / f"adapter-{seed}", "int8")
         (folder / "openvino").symlink_to(self._home / "weights", target_is_directory=True)
-        (folder / "adapter").symlink_to(self._home / f"adapter-{seed}", target_is_directory=True)
+        shutil.copytree(self._home / f"adapter-{seed}", folder / "adapter")
         info = write_bundle(spec, resolve(spec.model, spec.folder), folder, 12)
         if context:
             write_info(folder, info.model_copy(update={"context": context}))
@@ -164,9 +165,10 @@ class Project:
         command = [str(Path(sys.executable).with_name("tunewright")), "serve", str(self.spec.folder), "--port",
                    str(port), "--captures", str(self.captures), "--threads", "1"]  # fmt: skip
         address = f"http://127.0.0.1:{port}"
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        with (self.runs / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
             try:
-                self.wait(lambda: _is_ready(address))
+                self.wait(lambda: _is_ready(address) or server.poll())
+                assert server.poll() is None, (self.runs / "log").read_text()
                 yield address
             finally:
                 server.terminate()
