@@ -33,7 +33,7 @@ from tunewright.version import __version__
 
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
-ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "export", "serve")
+ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve")
 """In import order: a room's code may use its own room and those before it."""
 
 
@@ -94,7 +94,7 @@ STEPS = {
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
              ("name", "task", "goal", "api", "traffic", "costs", "export", "seed"), reads=("prices",)),
-        Step("bundle", "tunewright.export.steps:run_bundle", "export", ("export", "parity", "verdict"), ()),
+        Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
 }  # fmt: skip
 

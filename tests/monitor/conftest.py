@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from tests.conftest import make_spec
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.database import open_at
+from tunewright.spec import Spec
 
 
 def _postgres_programs() -> Path | None:
@@ -70,3 +72,13 @@ def store(address: str) -> Iterator[Store]:
     opened = open_at(address)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    return make_spec(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "captures"

@@ -40,6 +40,12 @@ def serve(
     captures: Annotated[
         Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: nowhere)")
     ] = None,
+    capture_share: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Of the questions so large a share is kept, chosen at random.")
+    ] = 1.0,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace personal data in what is kept by its kind: [EMAIL].")
+    ] = False,
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
     later, or else the latest bundle, which SIGHUP loads anew."""
@@ -48,11 +54,5 @@ def serve(
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(
-            lambda: traffic_of(bundle),
-            host,
-            port,
-            threads,
-            Limits(keys, identity, most, seconds, captures, engine),
-            outputs_of(bundle),
-        )
+        limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact)
+        serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, outputs_of(bundle))

@@ -51,6 +51,15 @@ class Limits:
     """Where questions and answers are kept; None: nowhere."""
     engine: str | None = None
     """What the bundle must run in; None: whatever it is for."""
+    capture_share: float = 1.0
+    """Of the questions that are kept."""
+    redact: bool = False
+    """Whether personal data is taken out of what is kept."""
+
+    def __post_init__(self) -> None:
+        if self.captures is None and (self.capture_share < 1 or self.redact):
+            raise UserError("Without a folder nothing is kept, so there is nothing to leave out.",
+                            fix="Name one with --captures FOLDER.")  # fmt: skip
 
 
 OPEN = Limits()
@@ -82,7 +91,7 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
                         fix=f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}")  # fmt: skip
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
-    journal = CaptureJournal(limits.captures) if limits.captures else None
+    journal = _journal(limits)
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -120,6 +129,17 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     finally:
         if watching:
             watching.end()
+
+
+def _journal(limits: Limits) -> CaptureJournal | None:
+    if limits.captures is None:
+        return None
+    if not limits.redact:
+        return CaptureJournal(limits.captures, limits.capture_share)
+    # Only where it is asked for: its lists of names take time and memory.
+    from tunewright.serve.redaction import redact
+
+    return CaptureJournal(limits.captures, limits.capture_share, redact)
 
 
 @contextmanager
@@ -174,6 +194,8 @@ def main() -> int:
     parser.add_argument("--keys", type=Path)
     parser.add_argument("--identity", type=Path)
     parser.add_argument("--captures", type=Path)
+    parser.add_argument("--capture-share", type=float, default=1.0)
+    parser.add_argument("--redact", action="store_true")
     parser.add_argument("--engine")
     options = parser.parse_args()
     end_with_parent()
@@ -182,7 +204,14 @@ def main() -> int:
             lambda: Traffic(options.bundle),
             options.host,
             options.port,
-            limits=Limits(options.keys, options.identity, captures=options.captures, engine=options.engine),
+            limits=Limits(
+                options.keys,
+                options.identity,
+                captures=options.captures,
+                engine=options.engine,
+                capture_share=options.capture_share,
+                redact=options.redact,
+            ),
         )
     except UserError as error:
         say(f"Error: {error.paragraph()}")
