@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def drift(
     project: ProjectArgument,
-    bundle: Annotated[Path | None, typer.Option(help="The bundle that serves. (default: the champion, or what the last run made)")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle that serves. (default: the champion, or what the last run made)")
+    ] = None,
     rebase: Annotated[
         bool, typer.Option("--rebase", help="First take the last four weeks' traffic for what is usual from now on.")
     ] = False,
