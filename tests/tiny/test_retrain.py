@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tunewright.monitor.store.collect import collect
 
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
@@ -41,6 +40,7 @@ from tunewright.monitor.retrain.canary import Terms
 from tunewright.monitor.retrain.retrain import Course, Parts, Retrained, retrain
 from tunewright.monitor.retrain.status import roll_back, status
 from tunewright.monitor.store import Store, open_store
+from tunewright.monitor.store.collect import collect
 from tunewright.monitor.store.tables import Capture, Deployment, SecondOpinion
 from tunewright.processes import free_port
 from tunewright.serve.captures import Capture as Captured
