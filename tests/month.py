@@ -84,8 +84,8 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
                 due = outlook(spec, store).due
                 retrained = api.retrain(spec, course) if due else None
             yield Day(
-                number, _right(replies, tickets), _right(before, tickets), " ".join(sorted(set(versions))), alarms, done,
-                retrained.event if retrained else None, retrained.sentence if retrained else "",
+                number, _right(replies, tickets), _right(before, tickets), " ".join(sorted(set(versions))), alarms,
+                done, retrained.event if retrained else None, retrained.sentence if retrained else "",
             )  # fmt: skip
     store.close()
 
