@@ -34,7 +34,8 @@ from tunewright.version import __version__
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
 ROOMS = (
-    "spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve", "monitor",
+    "spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve",
+    "monitor",
 )  # fmt: skip
 """In import order: a room's code may use its own room and those before it."""
 

@@ -184,8 +184,8 @@ def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list
 
 def _row(alarm: Alarm) -> dict[str, object]:
     return {
-        "number": alarm.number, "time": alarm.time.isoformat(), "model": alarm.model, "version": alarm.version, "kind": alarm.kind,
-        **alarm.detail,
+        "number": alarm.number, "time": alarm.time.isoformat(), "model": alarm.model, "version": alarm.version,
+        "kind": alarm.kind, **alarm.detail,
     }  # fmt: skip
 
 
