@@ -33,7 +33,7 @@ from tunewright.version import __version__
 
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
-ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "export", "serve")
+ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve")
 """In import order: a room's code may use its own room and those before it."""
 
 
@@ -94,7 +94,7 @@ STEPS = {
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
              ("name", "task", "goal", "api", "traffic", "costs", "export", "seed"), reads=("prices",)),
-        Step("bundle", "tunewright.export.steps:run_bundle", "export", ("export", "parity", "verdict"), ()),
+        Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
 }  # fmt: skip
 
@@ -247,6 +247,8 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
                 sources[f"{name}.documents"] = documents_sha256(files, spec.data.document)
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
+    if step.name == "train" and spec.train.start:
+        sources["start"] = sha256_tree(spec.path(spec.train.start))[0]
     for key in step.reads:
         if named := _set(spec, key):
             sources[key] = sources_sha256(spec.path(named), spec.data.document)
