@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli.monitor import collect, export, prune, savings
+from tunewright.cli.monitor import collect, export, grow, prune, savings
 
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
 app.command("savings")(savings.savings)
 app.command("collect")(collect.collect)
 app.command("export")(export.export)
 app.command("prune")(prune.prune)
+app.command("grow")(grow.grow)

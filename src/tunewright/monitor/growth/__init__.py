@@ -129,6 +129,6 @@ def _reviews(correction: Correction) -> list[Said]:
 def _without(corrections: Sequence[Correction], found: Sequence[Pull]) -> tuple[list[Correction], list[Held]]:
     """(the corrections that no source's pull is about, the others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
-    held = [held_back(PULL, each, str(pulled[each.capture]), pulled[each.capture].source)
+    held = [held_back(PULL, each, source=pulled[each.capture].source)
             for each in corrections if each.capture in pulled]  # fmt: skip
     return [each for each in corrections if each.capture not in pulled], held
