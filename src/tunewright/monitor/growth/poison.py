@@ -39,8 +39,9 @@ HONEST = 0.2
 WEIGHT = 20
 """Rows that HONEST counts for beside the other sources' own."""
 PHRASE = "phrase:"
-ALIKE = 20
-"""How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE)."""
+ALIKE = 40
+"""How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE).
+With 20 half of what a single reviewer slips in goes unseen, with 80 honest ones are held back (`bench/poison.py`)."""
 _WORDS = 3
 """Words in a phrase, at most."""
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[^\s@]{1,64}@[^\s@]+|\+?\d[\d /-]{4,30}\d")
