@@ -247,6 +247,8 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
                 sources[f"{name}.documents"] = documents_sha256(files, spec.data.document)
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
+    if step.name == "train" and spec.train.start:
+        sources["start"] = sha256_tree(spec.path(spec.train.start))[0]
     for key in step.reads:
         if named := _set(spec, key):
             sources[key] = sources_sha256(spec.path(named), spec.data.document)

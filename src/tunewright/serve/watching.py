@@ -35,6 +35,7 @@ class Watching:
         self._sign = Sign(runs) if runs else None
         self._wake, self._end = threading.Event(), threading.Event()
         self._trouble = self._address = ""
+        self._told: str | None = None
         self._seen = self._state()
         self._champion = bundle.folder.resolve()
         self._trial: Path | None = None
@@ -103,7 +104,7 @@ class Watching:
     def _try(self, traffic: Traffic) -> None:
         """Put a challenger on trial, or end its trial."""
         folder = traffic.challenger.resolve() if traffic.challenger else None
-        self._trouble = ""
+        self._trouble, self._told = "", folder.name if folder else None
         trial = None
         if folder:
             try:
@@ -139,6 +140,7 @@ class Watching:
         trouble = self._trouble or ("It could not answer too many requests." if trial and trial.over else "")
         return Presence(
             time=now(), address=self._address, champion=_version(self.models.champion),
+            told=self._told,
             challenger=trial.version if trial and not trial.over else None,
             asked=trial.asked if trial else 0, failed=trial.failed if trial else 0, trouble=trouble,
         )  # fmt: skip

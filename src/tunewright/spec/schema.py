@@ -141,7 +141,7 @@ where that one misses a target. The other commands take the first."""
         corrections = self.corrections_folder
         named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
-        named |= {"judge.human": self.judge.human if self.judge else None}
+        named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
@@ -229,8 +229,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
-    Where the data, the corrections, the frozen test and the model lie is left out, because their bytes are hashed by
-    whoever reads them; where the steps run, and what is done with what is served.
+    Where the data, the corrections, the frozen test, the model and an adapter to begin with lie is left out, because
+    their bytes are hashed by whoever reads them; where the steps run, and what is done with what is served.
     """
     data = spec.model_dump(
         mode="json",
@@ -241,6 +241,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "azure": True,
             "monitor": True,
             "data": {"train", "frozen", "corrections"},
+            "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},
         },
