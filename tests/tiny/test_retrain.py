@@ -14,14 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from tunewright.monitor.store.collect import collect
 
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
@@ -41,13 +39,14 @@ from tunewright.monitor.retrain.canary import Terms
 from tunewright.monitor.retrain.retrain import Course, Parts, Retrained, retrain
 from tunewright.monitor.retrain.status import roll_back, status
 from tunewright.monitor.store import Store, open_store
+from tunewright.monitor.store.collect import collect
 from tunewright.monitor.store.tables import Capture, Deployment, SecondOpinion
 from tunewright.processes import free_port
 from tunewright.serve.captures import Capture as Captured
 from tunewright.serve.captures import read_captures
 from tunewright.serve.engine import Engine
 from tunewright.serve.presence import servers_of
-from tunewright.serve.serving import read_serving, served_from, write_serving
+from tunewright.serve.serving import read_serving
 from tunewright.spec import Spec, load_spec
 from tunewright.tasks import Example, Meta
 
@@ -276,29 +275,23 @@ def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notic
     assert serving and (serving.champion.version, serving.challenger) == (old, None)
 
 
-def test_a_challenger_that_cannot_be_loaded_is_taken_away_by_itself(project: Project) -> None:
-    gone = project.make(CHALLENGER, right=CHALLENGER)
+def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_changes_nothing(project: Project) -> None:
+    without = better(project)
+    (without / "openvino").unlink()
     with project.served() as address:
 
-        def broken() -> object:
-            """Its weights are gone when the canary begins."""
-            serving = read_serving(project.runs)
-            if serving and serving.challenger:
-                (gone / "tokenizer.json").unlink(missing_ok=True)
-            return collect(project.spec, project.store)
+        def answers() -> bool:
+            return httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
 
-        (gone / "chat_template.jinja").rename(gone / "kept")
-        parts = replace(project.parts(lambda: gone), collect=broken)
-        with pytest.raises(UserError, match=r"no chat_template\.jinja"):
-            retrain(project.spec, project.store, project.runs, parts, Course(0, SOON))
-        (gone / "kept").rename(gone / "chat_template.jinja")
-        write_serving(project.runs, served_from("bundle-1-1-0", "x").trying("nothing", "y", 0.5))
-        project.wait(lambda: any("no bundle" in each.trouble for each in servers_of(project.runs)))
-        assert httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
+        found = project.retrain(lambda: without, Course(0, SOON))
+        assert found.event == events.ROLLED_BACK
+        assert found.sentence.startswith("Taken away in the canary: ")
+        assert answers()
         (project.runs / "serving.json").write_text("{")
-        time.sleep(1.5)
-        assert httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
-    assert servers_of(project.runs) == []
+        project.wait(lambda: "the old one goes on" in (project.runs / "log").read_text())
+        assert answers()
+        assert "can't be loaded; the champion answers everything" in (project.runs / "log").read_text()
+    assert servers_of(project.runs) == [], "a server that ended takes its sign of life away"
 
 
 class Killed(BaseException):
