@@ -5,12 +5,14 @@ The models are random, so the tests are made so that one of them is right: the a
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,7 +48,8 @@ from tunewright.serve.captures import Capture as Captured
 from tunewright.serve.captures import read_captures
 from tunewright.serve.engine import Engine
 from tunewright.serve.presence import servers_of
-from tunewright.serve.serving import read_serving
+from tunewright.serve.serving import Traffic, read_serving, served_from, traffic_of, write_serving
+from tunewright.serve.watching import Watching
 from tunewright.spec import Spec, load_spec
 from tunewright.tasks import Example, Meta
 
@@ -187,12 +190,11 @@ def _is_ready(address: str) -> bool:
 
 
 @contextmanager
-def asked(address: str, length: int = 0, wrong: str = "") -> Iterator[list[int]]:
+def asked(address: str, length: int = 0) -> Iterator[list[int]]:
     """A server, asked by three all the while: the status of every answer.
 
     Args:
         length: of each text, in letters, where it is to be long.
-        wrong: a version all of whose answers somebody calls wrong.
     """
     stop, found = threading.Event(), list[int]()
 
@@ -202,10 +204,7 @@ def asked(address: str, length: int = 0, wrong: str = "") -> Iterator[list[int]]
             while not stop.is_set():
                 number += 1
                 text = unalike(f"live {seed} {number}").ljust(length, ".")
-                answer = client.post("/v1/classify", json={"text": text})
-                found.append(answer.status_code)
-                if wrong and answer.is_success:
-                    client.post("/v1/feedback", json={"id": answer.json()["id"], "right": False})
+                found.append(client.post("/v1/classify", json={"text": text}).status_code)
 
     with ExitStack() as stack:
         askers = [threading.Thread(target=ask_on, args=(seed,)) for seed in range(3)]
@@ -292,6 +291,25 @@ def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_chan
         assert answers()
         assert "can't be loaded; the champion answers everything" in (project.runs / "log").read_text()
     assert servers_of(project.runs) == [], "a server that ended takes its sign of life away"
+
+
+def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Project) -> None:
+    """And none is loaded twice: who was on trial serves on, who served is let go."""
+    old, new = project.make(CHAMPION, right=CHAMPION), better(project)
+    serving = served_from(old.name, "old")
+    watching = Watching(lambda: traffic_of(project.runs) or Traffic(old), load_bundle(old), project.runs, 1)
+    try:
+        watching.start("here")
+        models, first = watching.models, weakref.ref(watching.models.champion)
+        write_serving(project.runs, serving.trying(new.name, "new", 0.5))
+        project.wait(lambda: models.trial)
+        assert models.trial and models.champion is first()
+        second = weakref.ref(models.trial.engine)
+        write_serving(project.runs, serving.promoted(new.name, "new"))
+        project.wait(lambda: models.champion is second() and not models.trial)
+        project.wait(lambda: gc.collect() >= 0 and first() is None)
+    finally:
+        watching.end()
 
 
 class Killed(BaseException):
