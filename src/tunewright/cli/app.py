@@ -20,6 +20,7 @@ from tunewright.cli import (
     monitor,
     plan,
     recipes,
+    review,
     run,
     serve,
     spec,
@@ -67,6 +68,7 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.command("review")(review.review)
 app.command("retrain")(retrain.retrain)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(keys.app, name="keys")

@@ -140,6 +140,10 @@ class Alarm(Base):
     kind: Mapped[str] = mapped_column(String(24))
     """The trait that drifted, or accuracy."""
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)
+    ended: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was found gone."""
+    told: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When the webhook took it."""
 
 
 class Tally(Base):

@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("version", sa.String(length=120), nullable=False),
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("ended", sa.DateTime(), nullable=True),
+        sa.Column("told", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_index(op.f("ix_alarms_time"), "alarms", ["time"], unique=False)
