@@ -62,7 +62,7 @@ def overview(session: Session, model: str) -> Overview:
     for version, right, count in session.execute(judged):
         counts.setdefault(version, {})[bool(right)] = count
     return Overview(
-        states={state: count for state, count in session.execute(states)},
+        states={row[0]: row[1] for row in session.execute(states)},
         days=[Day(*row) for row in session.execute(days)],
         right={
             version: wilson(said.get(True, 0), sum(said.values())) for version, said in sorted(counts.items())

@@ -26,8 +26,8 @@ from tunewright.monitor.store import tables
 from tunewright.monitor.store.database import Store
 from tunewright.progress import say
 from tunewright.serve.captures import Capture, Feedback, journals, read_entry
-from tunewright.serve.serving import traffic_of
-from tunewright.spec import Spec
+from tunewright.serve.serving import served_bundle
+from tunewright.spec import RUNS, Spec
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
@@ -36,8 +36,6 @@ ANYBODY = "anonymous"
 """Who gives feedback where the server asks nobody for a key."""
 _TURN = "*"
 """The mark that whoever collects holds; no file is called so."""
-RUNS = "runs"
-"""Where a project's outputs are, beside the spec."""
 _ASKED = ("id", "request", "answer", "confidence", "escalate", "in_scope")
 """What `appraise` looks at."""
 _APPRAISED = ("novelty", "disagreement", "priority", "cluster")
@@ -168,10 +166,8 @@ def _appraise_again(session: Session, ids: Collection[str], reference: Reference
 
 def _reference(spec: Spec) -> Reference | None:
     """What the bundle that serves was judged on. One that can't be read keeps nothing from being collected."""
-    runs = spec.folder / RUNS
     try:
-        traffic = traffic_of(runs)
-        return load_reference(traffic.champion if traffic else runs / "latest" / "bundle")
+        return load_reference(served_bundle(spec.folder / RUNS))
     except UserError as error:
         say(f"What is collected can't be compared with the model's reference. {error.paragraph()}")
         return None
