@@ -1,6 +1,6 @@
 """How often corrections of honest reviewers are held back as a pull, and how often an attacker's are.
 
-    python bench/poison.py [RUNS]          # the data lie at <repository>/../shared/data
+    python bench/poison.py [RUNS [NAME...]]          # the data lie at <repository>/../shared/data
 
 Real texts, simulated people. Of each data set 3,000 rows are the training data; the model is a logistic regression on
 words that learnt them (its probabilities are its confidence); reviewers are given requests from the other rows, drawn
@@ -8,10 +8,11 @@ by how unsure the model was, and answer with the data's label, or 3 times in 100
 own wrong labels come to that. Honest runs differ in who reviews (one expert, three, or three of whom each has labels
 of their own) and in what they send (all that they look at, or only what the model got wrong).
 
-An attacker's rows are requests of other labels that the model answers rightly, relabelled as one target: by an account
-of its own among three honest ones ("account"), by the only reviewer there is ("alone"), or in requests that all carry
-two words which are in no other, reviewed by whoever comes ("trigger"). "caught" is the share of the attacker's rows
-that are held back, "runs" that of runs in which most of them are, "honest" the share of other rows held back as well.
+There are RUNS honest runs of each kind, by default 200, and a quarter as many attacks. An attacker's rows are requests
+of other labels that the model answers rightly, relabelled as one target: by an account of its own among three honest
+ones ("account"), by the only reviewer there is ("alone"), or in requests that all carry two words which are in no
+other, reviewed by whoever comes ("trigger"). "caught" is the share of the attacker's rows that are held back, "runs"
+that of runs in which most of them are, "honest" the share of other rows held back as well.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def attacks(world: World, runs: int) -> Iterator[str]:
 def main() -> None:
     poison._phrases = cache(poison._phrases)  # the same texts come again and again
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    for name in ("banking77", "bitext_support", "snips"):
+    for name in sys.argv[2:] or ("banking77", "bitext_support", "snips"):
         world = world_of(name)
         right = np.mean([a == b for a, b in zip(world.said, world.labels, strict=True)])
         print(f"\n## {name}: the model is right on {100 * right:.1f} %\n")
@@ -172,7 +173,7 @@ def main() -> None:
         for line in honest_runs(world, runs):
             print(line, flush=True)
         print("\n| corrections | attacker's | how | caught, % | runs, % | honest held, % |\n|---|---|---|---|---|---|")
-        for line in attacks(world, runs):
+        for line in attacks(world, runs // 4):
             print(line, flush=True)
 
 
