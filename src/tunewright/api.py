@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +19,25 @@ from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_p
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
-from tunewright.spec import SPEC_FILE, Spec
+from tunewright.spec import RUNS, SPEC_FILE, Spec
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from tunewright.evaluate.baseline import Forecast
     from tunewright.ladder import Ladder
+    from tunewright.monitor.retrain.retrain import Course, Retrained
+    from tunewright.monitor.retrain.status import Status
+    from tunewright.monitor.store import Store
+    from tunewright.monitor.store.tables import Capture
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.down import Thing
     from tunewright.places.azure.schedule import Scheduled
-    from tunewright.serve.serving import Traffic
+    from tunewright.serve.serving import Standing, Traffic
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
-RUNS = "runs"
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
@@ -314,6 +321,73 @@ def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, id
     outputs = outputs_of(runs or spec.folder / RUNS)
     target = target_of(to, spec, connect(spec), outputs, identity, dry=False)
     target.finish() if promote else target.undo()
+
+
+def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Retrained:
+    """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
+    see `tunewright.monitor.retrain.retrain.retrain`.
+
+    Args:
+        course: how it is tried.
+        on: where the steps run.
+    """
+    from tunewright.monitor.retrain.retrain import Course, Parts
+    from tunewright.monitor.retrain.retrain import retrain as bring_about
+    from tunewright.monitor.store.collect import collect
+
+    def grown(store: Store) -> str:
+        from tunewright.monitor.growth import grow
+
+        return grow(spec, store).sha256 or ""
+
+    def frozen() -> None:
+        from tunewright.data.freezing import freeze
+
+        if spec.frozen_folder:
+            freeze(spec, split(spec, on=on))
+
+    def appraised(session: Session, captures: Sequence[Capture]) -> None:
+        from tunewright.drift.reference import load_reference
+        from tunewright.monitor.queue import appraise
+
+        appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
+
+    with _store_of(spec) as store:
+        parts = Parts(
+            latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
+            grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
+        )  # fmt: skip
+        return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
+
+
+def serving_status(spec: Spec) -> Status:
+    """What serves of a project, since when, and what waits to be learnt; see `tunewright.monitor.retrain.status`."""
+    from tunewright.monitor.retrain.status import status
+
+    with _store_of(spec) as store:
+        return status(spec, store, spec.folder / RUNS)
+
+
+def roll_back(spec: Spec) -> tuple[str, Standing]:
+    """End a canary, or have the champion before this one serve again; see `tunewright.monitor.retrain.status`."""
+    from tunewright.monitor.retrain.status import roll_back as back
+
+    with _store_of(spec) as store:
+        return back(spec, store, spec.folder / RUNS)
+
+
+@contextmanager
+def _store_of(spec: Spec) -> Iterator[Store]:
+    """The store, what servers have written moved into it."""
+    from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
+
+    store = open_store(spec)
+    try:
+        collect(spec, store)
+        yield store
+    finally:
+        store.close()
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:

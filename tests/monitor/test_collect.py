@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.monitor.made import TIME, capture, feedback, write
+from tunewright.drift.reference import Reference
 from tunewright.monitor.store import Store, tables
 from tunewright.monitor.store.collect import Collected, collect
 from tunewright.monitor.store.database import open_at
 from tunewright.serve.captures import CaptureJournal
 from tunewright.spec import Spec
+from tunewright.tasks import ClassifyTask
 
 
 def add_line(folder: Path, line: bytes) -> Path:
@@ -148,6 +150,37 @@ def test_tallies_count_what_the_captures_stand_for(store: Store, spec: Spec, fol
     assert (tally.captured, tally.answered, tally.escalated) == (3, 7, 4)
     assert (tally.prompt_tokens, tally.answer_tokens, tally.seconds) == (70, 7, 3.5)
     assert captures(store)["a"].weight == 4
+
+
+def test_feedback_moves_what_it_speaks_of_in_the_queue(store: Store, spec: Spec, folder: Path) -> None:
+    write(folder, capture("a"), capture("b"), feedback("b"), capture("c"))
+    collect(spec, store)
+    first = captures(store)
+    assert [first[name].disagreement for name in "abc"] == [0, 1, 0]
+    assert first["a"].priority < first["b"].priority
+    assert {each.novelty for each in first.values()} == {1.0}, "there is no reference yet"
+    write(folder / "later", feedback("c"), feedback("unknown"))
+    assert collect(spec, store) == Collected(feedback=2)
+    assert captures(store)["c"].priority == first["b"].priority
+
+
+def test_captures_are_compared_with_what_the_serving_model_was_judged_on(
+    store: Store, spec: Spec, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [f"my card {number} was declined at the shop" for number in range(60)]
+    bundle = tmp_path / "runs" / "latest" / "bundle"
+    bundle.mkdir(parents=True)
+    Reference.of(texts[:30], texts[30:], ["billing"] * 30, [0.9] * 30, ClassifyTask("Which?", {"billing": ""})).save(
+        bundle
+    )
+    write(folder, capture("known", request=texts[0]), capture("novel", request="qué tiempo hace hoy en Zürich?"))
+    collect(spec, store)
+    found = captures(store)
+    assert found["known"].novelty < found["novel"].novelty
+    (bundle / "reference.npz").write_bytes(b"broken")
+    write(folder / "later", capture("c"))
+    assert collect(spec, store) == Collected(captures=1)
+    assert "can't be compared with the model's reference" in capsys.readouterr().err
 
 
 def test_many_who_collect_at_once_double_nothing(address: str, store: Store, spec: Spec, folder: Path) -> None:

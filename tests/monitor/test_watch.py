@@ -15,8 +15,9 @@ from sqlalchemy import select
 
 from tests.conftest import make_spec, spec_data, tunewright
 from tests.drift.made import Asked, asked, reference
+from tests.monitor.bundles import bundle_in
 from tunewright.artifacts import write_json
-from tunewright.drift.reference import Reference, load_reference
+from tunewright.drift.reference import load_reference
 from tunewright.errors import UserError
 from tunewright.monitor import watch as watching
 from tunewright.monitor.alarms import sentence
@@ -28,7 +29,6 @@ from tunewright.spec import Spec
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 NOON = timedelta(hours=12)
-REFERENCE = reference()
 SECRET = "token-in-the-address"
 
 
@@ -43,17 +43,6 @@ def put(store: Store, day: int, what: Asked, version: str = "v1") -> None:
             )
             for number, (text, answer, sure) in enumerate(zip(what.texts, what.answers, what.confidences, strict=True))
         )  # fmt: skip
-
-
-def bundle_in(folder: Path, version: str = "v1", made: Reference | None = REFERENCE) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "bundle.json", {
-        "name": "tickets", "base_model": "tiny", "runtime": "onnxruntime", "precision": "int8", "version": version,
-        "task": spec_data()["task"], "longest_answer": 3, "answer_lead": "", "context": 512, "template_sha256": "0",
-    })  # fmt: skip
-    if made:
-        made.save(folder)
-    return folder
 
 
 @pytest.fixture

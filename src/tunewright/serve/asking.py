@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.evaluate.evidence import Record, collect
+from tunewright.evaluate.evidence import Record, collect, load_records
 from tunewright.evaluate.predictors import Answer
 from tunewright.export.bundle import read_info
 from tunewright.serve.server import running_server
@@ -60,12 +60,14 @@ def served_model(bundle: Path) -> Iterator[ServedModel]:
 
 def collect_served(name: str, bundle: Path, task: Task, splits: Mapping[str, Sequence[Example]],
                    answers: Path) -> list[Record]:  # fmt: skip
-    """Ask a bundle's server everything, one request at a time; answers that are on disk are not asked again.
+    """Ask a bundle's server everything, one request at a time; where the answers are on disk, nothing is asked.
 
     Args:
         name: of the file of answers.
         task: what the answers are measured by.
     """
+    if (file := answers / f"{name}.jsonl").exists():
+        return load_records(file)
     with served_model(bundle) as model:
         return collect(name, model, task, splits, answers)
 

@@ -31,6 +31,8 @@ class Presence(BaseModel):
     address: str
     champion: str
     """The version that it answers with."""
+    told: str | None = None
+    """The name of the folder of the challenger that it was told of."""
     challenger: str | None = None
     """The version that it has on trial; None where there is none, or it could not be loaded or failed too often."""
     asked: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.processes import end_with_parent, free_port
+from tunewright.processes import end_with_parent, free_port, listener
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.captures import CaptureJournal
@@ -92,21 +91,11 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
     journal = _journal(limits)
-    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise UserError(
-            f"The server can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
-            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
-        ) from None
+    waiting = listener(host, port)
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
-    listener.listen(socket.SOMAXCONN)
-    address = f"http://{host}:{listener.getsockname()[1]}"
+    waiting.listen(socket.SOMAXCONN)
+    address = f"http://{host}:{waiting.getsockname()[1]}"
     models: Host
     watching = None
     if bundle is None:
@@ -124,11 +113,14 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        if watching:
-            watching.end()
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().shutdown(sockets)
+            if watching:  # here, because behind `run` a SIGTERM that came has ended the process
+                watching.end()
+
+    Server(config).run(sockets=[waiting])
 
 
 def _journal(limits: Limits) -> CaptureJournal | None:

@@ -29,6 +29,8 @@ from tunewright.spec.sections import (
 )
 
 SPEC_FILE = "tunewright.yaml"
+RUNS = "runs"
+"""Folder beside the spec where outputs go."""
 FROZEN = "frozen_test"
 """Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
 CORRECTIONS = "corrections"
@@ -141,7 +143,9 @@ where that one misses a target. The other commands take the first."""
         corrections = self.corrections_folder
         named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
-        named |= {"judge.human": self.judge.human if self.judge else None}
+        named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
+        captures = self.path(self.monitor.captures)
+        named |= {"monitor.captures": captures if captures.is_dir() else None}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
@@ -229,8 +233,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
-    Where the data, the corrections, the frozen test and the model lie is left out, because their bytes are hashed by
-    whoever reads them; where the steps run, and what is done with what is served.
+    Where the data, the corrections, the frozen test, the model and an adapter to begin with lie is left out, because
+    their bytes are hashed by whoever reads them; where the steps run, and what is done with what is served.
     """
     data = spec.model_dump(
         mode="json",
@@ -241,6 +245,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "azure": True,
             "monitor": True,
             "data": {"train", "frozen", "corrections"},
+            "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},
         },

@@ -194,6 +194,8 @@ training's, at this many times the training time."""
 is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
     """How many times the training of an adapter saves what it needs to resume after an interruption."""
+    start: Path | None = None
+    """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
 
 class EvaluateSpec(Section):

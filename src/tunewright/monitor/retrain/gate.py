@@ -32,7 +32,7 @@ from tunewright.tasks.measures import FIELD, Ratio
 
 _CHANCE = 0.05
 _REACH = NormalDist().inv_cdf(1 - ALPHA) / (NormalDist().inv_cdf(1 - ALPHA) + NormalDist().inv_cdf(POWER))
-"""Of the margin, how far the interval may reach below the difference where an equal model is shown to be no worse with a
+"""Of the margin, how far an interval may reach below its difference where an equal model is shown to be no worse with a
 power of 80 %."""
 ALL = "all tests"
 NEWEST = "newest corrections"
@@ -129,6 +129,7 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
         fix = "Freeze a test that no model is trained on: tunewright data freeze PROJECT"
         return Decision(False, f"Refused: {why} {fix}", [why], [], 0.0, 0.0, left_out)
     pairs = [pair for part in fair.values() for pair in part]
+    asked = [examples[record.id] for record, _ in pairs]
     if (newest := _newest(pairs, examples)) and len(newest) < len(pairs):
         fair[NEWEST] = newest
     found = [*_tests(pairs, fair, margin, seed), *_parts(pairs, examples, margin, seed, by_label=by_label)]
@@ -138,7 +139,8 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
         against.append(f"its P95 is {slow:,.0f} ms, over the {p95_ms:,.0f} ms of goal.p95_ms")
     gains = sorted((part for part in found if part.better), key=lambda part: part.p_value)
     if not gains:
-        against.append(f"it is shown to be better nowhere: {found[0].told}")
+        untested = "" if any(map(_number, asked)) else "; no correction is in the tests, so what it learnt is not seen"
+        against.append(f"it is shown to be better nowhere: {found[0].told}{untested}")
     parts = [part for part in found if part.kind != TEST]
     parts.sort(key=lambda part: part.paired.difference.value)
     return Decision(
@@ -160,10 +162,16 @@ def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Par
 
 def _newest(pairs: Sequence[Pair], examples: Mapping[str, Example]) -> list[Pair]:
     """Those of the last corrections that are in the tests; none where they are too few to be looked at."""
-    numbers = [_CORRECTION.match(examples[record.id].meta.id) for record, _ in pairs]
-    last = max((int(number[1]) for number in numbers if number), default=None)
-    chosen = [pair for pair, number in zip(pairs, numbers, strict=True) if number and int(number[1]) == last]
+    numbers = [_number(examples[record.id]) for record, _ in pairs]
+    last = max(numbers)
+    chosen = [pair for pair, number in zip(pairs, numbers, strict=True) if last and number == last]
     return chosen if len(chosen) >= LEAST else []
+
+
+def _number(example: Example) -> int:
+    """The version of the corrections that an example is of; 0 of one that is no correction."""
+    found = _CORRECTION.match(example.meta.id)
+    return int(found[1]) if found else 0
 
 
 def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float, seed: int) -> Iterator[Part]:
@@ -223,8 +231,8 @@ def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ra
 
 
 def _is_large(found: Paired, margin: float) -> bool:
-    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on a
-    few of them does not say that they hardly differ."""
+    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on
+    a few of them does not say that they hardly differ."""
     reach = found.difference.value - found.at_least
     return margin == 0 or (reach <= _REACH * margin and found.count >= pairs_needed(margin, margin))
 
@@ -235,9 +243,9 @@ def _corrected(parts: Sequence[Part]) -> Iterator[Part]:
 
 
 def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str]:
-    """What speaks against the challenger, the worst first."""
+    """What speaks against the challenger, tests before parts, the worst first."""
     points = f"the {100 * margin:.1f} points of goal.margin"
-    for part in sorted(found, key=lambda part: part.paired.difference.value):
+    for part in sorted(found, key=lambda part: (part.kind != TEST, part.paired.difference.value)):
         if part.worse(margin):
             yield f"it is worse {part.told}"
         elif part.must_prove and not part.paired.not_inferior(margin):

@@ -1,1 +1,1 @@
-"""`tunewright review`: a web page where people correct answers at speed. Server-rendered; what a capture says is text."""
+"""`tunewright review`: a web page where people correct answers at speed. Rendered by the server; captures are text."""

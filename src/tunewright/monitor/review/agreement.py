@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, aliased
 
-from tunewright.evaluate.statistics import RESAMPLES, Interval, wilson
+from tunewright.evaluate.statistics import Interval, wilson
 from tunewright.monitor.queue import EXPERT
+from tunewright.monitor.review.history import by_id, recent
 from tunewright.monitor.store.tables import Capture, Review
 
 Table = Counter[tuple[str, str]]
 """How often two people said (this, that)."""
+_RESAMPLES = 1000
 _Cell = tuple[int, str, str]
 """Which pair of people, what the one said, what the other said."""
 _Numbers = npt.NDArray[Any]
@@ -50,21 +52,20 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
 
 
 def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str, str], Table]:
-    first, second = aliased(Review), aliased(Review)
+    sources = EXPERT[:-1]  # who settles has seen what others say
+    first, second = aliased(Review, recent(sources)), aliased(Review)
     said = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
-    columns = (first.reviewer, second.reviewer, *said)
-    found: Select[Any] = (
-        select(*columns, func.count())
+    found = (
+        select(first.capture_id, first.reviewer, second.reviewer, *said)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
-        .join(Capture, Capture.id == first.capture_id)
-        .where(Capture.model == model)
-        .where(*(each.undone.is_(None) for each in (first, second)))
-        .where(*(each.source.in_(EXPERT[:-1]) for each in (first, second)))  # who settles has seen what others say
-        .group_by(*columns)
+        .where(second.undone.is_(None), second.source.in_(sources))
     )
+    rows: list[Any] = list(session.execute(found))
+    mine = {row[0] for row in by_id(session, select(Capture.id), model, {row[0] for row in rows})}
     tables: defaultdict[tuple[str, str], Table] = defaultdict(Counter)
-    for one, other, this, that, count in session.execute(found):
-        tables[one, other][str(this), str(that)] += count
+    for capture_id, one, other, this, that in rows:
+        if capture_id in mine:
+            tables[one, other][str(this), str(that)] += 1
     return dict(tables)
 
 
@@ -85,7 +86,7 @@ def kappa(tables: list[Table]) -> Interval | None:
     value = float(_kappas(counts[None, :], cells)[0])
     if np.isnan(value):
         return None
-    draws = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), _RESAMPLES)
     low, high = np.nanquantile(_kappas(draws, cells), [0.025, 0.975])
     if value == 1:
         chance = _by_chance(counts[None, :], cells)[0]

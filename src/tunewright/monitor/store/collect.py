@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from tunewright.drift.reference import Reference, load_reference
+from tunewright.errors import UserError
+from tunewright.monitor.queue import appraise
 from tunewright.monitor.store import tables
 from tunewright.monitor.store.database import Store
 from tunewright.progress import say
 from tunewright.serve.captures import Capture, Feedback, journals, read_entry
-from tunewright.spec import Spec
+from tunewright.serve.serving import served_bundle
+from tunewright.spec import RUNS, Spec
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
 """Beyond which a batch takes no further line."""
 ANYBODY = "anonymous"
 """Who gives feedback where the server asks nobody for a key."""
+_TURN = "*"
+"""The mark that whoever collects holds; no file is called so."""
+_ASKED = ("id", "request", "answer", "confidence", "escalate", "in_scope")
+"""What `appraise` looks at."""
+_APPRAISED = ("novelty", "disagreement", "priority", "cluster")
 _COUNTED = ("captured", "answered", "escalated", "prompt_tokens", "answer_tokens", "seconds")
 
 
@@ -59,18 +69,19 @@ def collect(spec: Spec, store: Store) -> Collected:
     """
     with store.session() as session:
         marks = {mark.file: mark.offset for mark in session.scalars(select(tables.Mark))}
+    reference = cache(partial(_reference, spec))  # read where there is something to collect
     collected = Collected()
     for file in journals(spec.path(spec.monitor.captures)):
         at = marks.get(file.name, 0)
         while lines := _whole_lines(file, at):
             with store.session() as session:
-                start = _hold_mark(session, store, file)
+                start = _take_turn(session, store, file)
                 if start != at:  # somebody else has collected meanwhile
                     at = start
                     continue
-                found = _move(session, store, file, at, lines)
+                found = _move(session, store, file, at, lines, reference)
                 at += sum(map(len, lines))
-                session.execute(update(tables.Mark).where(tables.Mark.file == file.name).values(offset=at))
+                session.merge(tables.Mark(file=file.name, offset=at))
             collected += found
     return collected
 
@@ -91,19 +102,21 @@ def _whole_lines(file: Path, offset: int) -> list[bytes]:
     return lines
 
 
-def _hold_mark(session: Session, store: Store, file: Path) -> int:
-    """How far a journal was collected. Nobody else moves it until the transaction ends."""
-    # Writing first, because that is what SQLite waits its turn for.
-    session.execute(store.insert(tables.Mark).on_conflict_do_nothing(), {"file": file.name, "offset": 0})
-    mark = select(tables.Mark.offset).where(tables.Mark.file == file.name).with_for_update()
-    return session.scalars(mark).one()
+def _take_turn(session: Session, store: Store, file: Path) -> int:
+    """How far a journal was collected. Nobody else collects until the transaction ends."""
+    # Writing first, because that is what SQLite waits its turn for; PostgreSQL waits for the row.
+    session.execute(store.insert(tables.Mark).on_conflict_do_nothing(), {"file": _TURN, "offset": 0})
+    session.execute(select(tables.Mark).where(tables.Mark.file == _TURN).with_for_update())
+    return session.scalar(select(tables.Mark.offset).where(tables.Mark.file == file.name)) or 0
 
 
-def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterable[bytes]) -> Collected:
+def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterable[bytes],
+          reference: Callable[[], Reference | None]) -> Collected:  # fmt: skip
     """Store what a batch of lines says.
 
     Args:
         offset: of the first.
+        reference: tells what the captures are compared with.
     """
     captures: dict[str, dict[str, Any]] = {}
     reviews: list[dict[str, Any]] = []
@@ -120,23 +133,44 @@ def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterab
             elif captures.setdefault(row["id"], row) is not row:
                 repeated += 1
         offset += len(line)
-    new = _add_captures(session, store, captures)
-    _count(session, store, new)
     if reviews:
         session.execute(insert(tables.Review), reviews)
+    new = _add_captures(session, store, captures, reference())
+    _appraise_again(session, {row["capture_id"] for row in reviews} - {row["id"] for row in new}, reference())
+    _count(session, store, new)
     if broken:
         say(f"{file}: {len(broken)} lines can't be read and were passed over, the first at byte {broken[0]:,}.")
     return Collected(len(new), len(reviews), repeated + len(captures) - len(new), len(broken))
 
 
-def _add_captures(session: Session, store: Store, rows: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _add_captures(session: Session, store: Store, rows: Mapping[str, dict[str, Any]],
+                  reference: Reference | None) -> list[dict[str, Any]]:  # fmt: skip
     """Returns those that were not there yet."""
-    if not rows:
+    there = set(session.scalars(select(tables.Capture.id).where(tables.Capture.id.in_(rows))))
+    new = [row for key, row in rows.items() if key not in there]
+    if not new:
         return []
-    # In order, so that two who add the same ones from two journals never wait for each other in a circle.
-    ordered = [rows[key] for key in sorted(rows)]
-    added = store.insert(tables.Capture).on_conflict_do_nothing().returning(tables.Capture.id)
-    return [rows[key] for key in session.execute(added, ordered).scalars()]
+    captures = [tables.Capture(**{name: row[name] for name in _ASKED}) for row in new]
+    appraise(session, captures, reference)
+    for row, capture in zip(new, captures, strict=True):
+        row |= {name: getattr(capture, name) for name in _APPRAISED}
+    session.execute(store.insert(tables.Capture), new)
+    return new
+
+
+def _appraise_again(session: Session, ids: Collection[str], reference: Reference | None) -> None:
+    """Captures that were there already, and on which somebody has now said something."""
+    if ids:
+        appraise(session, session.scalars(select(tables.Capture).where(tables.Capture.id.in_(ids))).all(), reference)
+
+
+def _reference(spec: Spec) -> Reference | None:
+    """What the bundle that serves was judged on. One that can't be read keeps nothing from being collected."""
+    try:
+        return load_reference(served_bundle(spec.folder / RUNS))
+    except UserError as error:
+        say(f"What is collected can't be compared with the model's reference. {error.paragraph()}")
+        return None
 
 
 def _count(session: Session, store: Store, captures: Iterable[Mapping[str, Any]]) -> None:

@@ -85,6 +85,8 @@ def needed(step: Step, sources: Iterable[str]) -> list[str]:
         wanted |= {key for key in sources if key == "data.train" or key.startswith("data.test.")}
     if step.name == "split":
         wanted.add("data.frozen")
+    if step.name == "train":
+        wanted.add("train.start")
     if "model" in step.sections:
         wanted.add("model")
     return [key for key in sources if key in wanted]
