@@ -81,7 +81,10 @@ def traits_of(texts: Sequence[str], answers: Sequence[str], confidences: Sequenc
         confidences: None where a model tells none.
     """
     distance, topic, unseen = known.place(texts)
-    kinds = {"language": [language_of(text) or UNTOLD for text in texts], "topic": [str(number) for number in topic]}
+    kinds = {
+        "language": [language_of(text) or UNTOLD for text in texts],
+        "topic": [f"topic {number}" for number in topic],
+    }
     numbers = {
         "confidence": np.array([np.nan if sure is None else sure for sure in confidences], np.float32),
         "length": np.array([len(text) for text in texts], np.float32),
