@@ -155,7 +155,7 @@ def test_the_next_request_is_found_by_indexes_alone(tmp_path: Path) -> None:
     plans: list[str] = []
 
     @event.listens_for(store.engine, "before_cursor_execute")
-    def _explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def _explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.startswith("SELECT captures."):
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans.append("; ".join(row[-1] for row in cursor.fetchall()))
