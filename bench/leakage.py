@@ -50,12 +50,12 @@ def edited(text: str, other: str, draw: random.Random) -> str:
 
 def nearest(train: list[str], test: list[str]) -> np.ndarray:
     """The highest Jaccard similarity of each test text's character shingles to a training text's, all compared."""
-    from tunewright.data.near import _normal
+    from tunewright.data.near import comparable
 
     names: dict[str, int] = {}
     rows, columns = [], []
     for row, text in enumerate([*train, *test]):
-        normal = _normal(text)
+        normal = comparable(text)
         for shingle in {normal[i : i + CHARACTERS] for i in range(max(len(normal) - CHARACTERS + 1, 1))}:
             rows.append(row)
             columns.append(names.setdefault(shingle, len(names)))

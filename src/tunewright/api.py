@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +19,25 @@ from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_p
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
-from tunewright.spec import SPEC_FILE, Spec
+from tunewright.spec import RUNS, SPEC_FILE, Spec
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from tunewright.evaluate.baseline import Forecast
     from tunewright.ladder import Ladder
+    from tunewright.monitor.retrain.retrain import Course, Retrained
+    from tunewright.monitor.retrain.status import Status
+    from tunewright.monitor.store import Store
+    from tunewright.monitor.store.tables import Capture
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.down import Thing
     from tunewright.places.azure.schedule import Scheduled
+    from tunewright.serve.serving import Standing, Traffic
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
-RUNS = "runs"
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
@@ -315,21 +323,111 @@ def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, id
     target.finish() if promote else target.undo()
 
 
+def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Retrained:
+    """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
+    see `tunewright.monitor.retrain.retrain.retrain`.
+
+    Args:
+        course: how it is tried.
+        on: where the steps run.
+    """
+    from tunewright.monitor.retrain.retrain import Course, Parts
+    from tunewright.monitor.retrain.retrain import retrain as bring_about
+    from tunewright.monitor.store.collect import collect
+
+    def grown(store: Store) -> str:
+        from tunewright.monitor.growth import grow
+
+        return grow(spec, store).sha256 or ""
+
+    def frozen() -> None:
+        from tunewright.data.freezing import freeze
+
+        if spec.frozen_folder:
+            freeze(spec, split(spec, on=on))
+
+    def appraised(session: Session, captures: Sequence[Capture]) -> None:
+        from tunewright.drift.reference import load_reference
+        from tunewright.monitor.queue import appraise
+
+        appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
+
+    with _store_of(spec) as store:
+        parts = Parts(
+            latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
+            grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
+        )  # fmt: skip
+        return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
+
+
+def serving_status(spec: Spec) -> Status:
+    """What serves of a project, since when, and what waits to be learnt; see `tunewright.monitor.retrain.status`."""
+    from tunewright.monitor.retrain.status import status
+
+    with _store_of(spec) as store:
+        return status(spec, store, spec.folder / RUNS)
+
+
+def roll_back(spec: Spec) -> tuple[str, Standing]:
+    """End a canary, or have the champion before this one serve again; see `tunewright.monitor.retrain.status`."""
+    from tunewright.monitor.retrain.status import roll_back as back
+
+    with _store_of(spec) as store:
+        return back(spec, store, spec.folder / RUNS)
+
+
+@contextmanager
+def _store_of(spec: Spec) -> Iterator[Store]:
+    """The store, what servers have written moved into it."""
+    from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
+
+    store = open_store(spec)
+    try:
+        collect(spec, store)
+        yield store
+    finally:
+        store.close()
+
+
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
     """Answer requests until interrupted; see `tunewright.serve.server.serve`."""
     from tunewright.serve.server import serve as serve_bundle
+    from tunewright.serve.serving import Traffic
 
-    serve_bundle(lambda: Path(bundle), host, port)
+    serve_bundle(lambda: Traffic(Path(bundle)), host, port)
+
+
+def outputs_of(path: Path) -> Path | None:
+    """The folder of a project's outputs; None of what is no project."""
+    return path / RUNS if (path / SPEC_FILE).is_file() else None
+
+
+def traffic_of(path: Path) -> Traffic:
+    """What a server is to answer with: of a project what `runs/serving.json` names, where there is such a file; else
+    the folder of `bundle_of`, alone.
+
+    Raises:
+        UserError: as `bundle_of`, or the file can't be read.
+    """
+    from tunewright.serve import serving
+
+    runs = outputs_of(path)
+    return (serving.traffic_of(runs) if runs else None) or serving.Traffic(bundle_of(path))
 
 
 def bundle_of(path: Path) -> Path:
-    """A bundle's folder: itself, of a project the latest, or the only one in a folder, as Azure ML mounts a model.
+    """A bundle's folder: itself, of a project its champion or where there is none the latest, or the only one in a
+    folder, as Azure ML mounts a model.
 
     Raises:
         UserError: it is a project that has none.
     """
-    if (path / SPEC_FILE).is_file():
-        return latest_bundle(path)
+    if runs := outputs_of(path):
+        from tunewright.serve import serving
+
+        traffic = serving.traffic_of(runs)
+        return traffic.champion if traffic else latest_bundle(path)
     from tunewright.export.bundle import BUNDLE_FILE
     from tunewright.serve.adapters import BASE
 

@@ -61,6 +61,29 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that a server can listen with, bound to an address.
+
+    Args:
+        port: 0 takes any free one.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"The server can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
+            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
+        ) from None
+    return bound
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the kernel lets go when the process ends, however it ends.

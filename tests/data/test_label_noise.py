@@ -130,7 +130,7 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
     noisy, _ = flipped(labels, 8, 0.1)
     given = np.array([sorted(THEMES).index(label) for label in noisy])
     folds = group_folds(given, _groups(texts, None), FOLDS, 0)
-    probabilities = _probabilities(_scores(texts, given, folds, 4, 0), given)
+    probabilities = _probabilities(_scores(texts, given, folds, 4, 0)[0], given)
     assert np.allclose(probabilities.sum(axis=1), 1)
     right, sure = probabilities.argmax(axis=1) == given, probabilities.max(axis=1)
     assert abs(right.mean() - sure.mean()) < 0.02

@@ -3,25 +3,33 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.conftest import TOKENIZER, make_spec
+from tests.conftest import TOKENIZER, example, make_spec, unalike
 from tunewright.artifacts import Output, write_json
+from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.drift.reference import load_reference
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, save_calibration
+from tunewright.evaluate.evidence import collect
+from tunewright.evaluate.predictors import Answer
 from tunewright.export.bundle import load_bundle, read_info, write_bundle
 from tunewright.export.steps import run_bundle
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
+from tunewright.tasks import task_of
 
 SECRET = "Where is the parcel of Ms Miller?"
+TAUGHT = [example(f"{unalike(f'taught {n}')} please refund", "refund") for n in range(40)]
+ASKED = [example(f"{unalike(f'asked {n}')} please refund", "refund") for n in range(11)] + [example(SECRET, "refund")]
 CHOSEN = {"value": 0.8, "guaranteed": True, "examples": 100, "doubt": ""}
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     """The folders that the step reads; the weights are a few bytes."""
-    folders = {name: tmp_path / name for name in ("export", "parity", "verdict")}
+    folders = {name: tmp_path / name for name in ("split", "export", "parity", "verdict")}
     bundle = folders["export"] / "bundle"
     (bundle / "onnx").mkdir(parents=True)
     (bundle / "onnx" / "model.onnx").write_bytes(b"weights")
@@ -30,6 +38,9 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     for name in ("parity", "verdict"):
         folders[name].mkdir()
     write_json(folders["parity"] / "parity.json", {"passed": True, "chain": [], "request": SECRET, "reply": "refund"})
+    save_dataset(folders["split"], Dataset(TAUGHT, ASKED[:6], {"test": ASKED[6:]}))
+    splits = {"validation": ASKED[:6], "test": ASKED[6:]}
+    collect("served", Always("refund"), task_of(make_spec(tmp_path).task), splits, folders["parity"] / "answers")
     write_json(folders["verdict"] / "verdict.json", {"verdict": {"threshold": CHOSEN}})
     (folders["verdict"] / "model_card.md").write_text("---\ncard\n")
     return folders
@@ -41,6 +52,23 @@ def made(inputs: dict[str, Path], tmp_path: Path) -> Path:
     target.mkdir()
     run_bundle(make_spec(tmp_path), inputs, Output(target))
     return target
+
+
+def _said_in(path: Path) -> str:
+    if path.suffix != ".npz":
+        return path.read_text("utf-8")
+    with np.load(path, allow_pickle=False) as arrays:
+        return "".join(arrays[name].tobytes().decode("latin-1") for name in arrays)
+
+
+class Always:
+    """Answers the same."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def answer(self, request: str) -> Answer:  # noqa: ARG002
+        return Answer(self._text, 0.75)
 
 
 def test_the_threshold_travels_in_the_bundle_and_the_export_stays_as_it_is(made: Path, inputs: dict[str, Path]) -> None:
@@ -66,11 +94,27 @@ def test_the_weights_take_no_room_again_and_nothing_else_is_shared(made: Path, i
 def test_nothing_of_the_data_or_the_machine_is_in_the_bundle(made: Path, tmp_path: Path) -> None:
     for path in made.rglob("*"):
         if path.is_file() and path.name != "tokenizer.json":
-            text = path.read_text("utf-8")
+            text = _said_in(path)
             assert SECRET not in text
+            assert "Miller" not in text
             assert str(tmp_path) not in text
             assert str(TOKENIZER.parent) not in text
     assert json.loads((made / "parity.json").read_text("utf-8")) == {"passed": True, "chain": []}
+
+
+def test_the_answers_it_was_judged_by_are_the_reference_for_drift(made: Path) -> None:
+    reference = load_reference(made)
+    assert reference is not None
+    assert reference.rows == 12
+    assert reference.kinds["answer"] == {"refund": 12}
+    assert np.allclose(reference.numbers["confidence"], 0.75)
+    assert sorted(len(each.request) for each in ASKED) == reference.numbers["length"].tolist()
+    alike, strange = reference.novelty([TAUGHT[0].request, "Wo bleibt mein Paket?"])
+    assert alike < strange
+
+
+def test_a_bundle_without_a_reference_has_none(inputs: dict[str, Path]) -> None:
+    assert load_reference(inputs["export"] / "bundle") is None
 
 
 def test_without_a_threshold_there_is_none(inputs: dict[str, Path], tmp_path: Path) -> None:

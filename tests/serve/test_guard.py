@@ -158,10 +158,10 @@ def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
     assert 'tunewright_requests_total{route="/v1/classify",status="400"} 1.0' in lines
     assert 'tunewright_requests_total{route="other",status="404"} 1.0' in lines
     assert 'tunewright_request_seconds_count{route="/v1/classify"} 4.0' in lines
-    assert 'tunewright_confidence_count{model="echo"} 3.0' in lines
-    assert 'tunewright_escalated_total{model="echo"} 3.0' in lines
-    assert 'tunewright_out_of_scope_total{model="echo"} 0.0' in lines
-    assert 'tunewright_tokens_total{kind="prompt",model="echo"} 3.0' in lines
+    assert 'tunewright_confidence_count{model="echo",version="1"} 3.0' in lines
+    assert 'tunewright_escalated_total{model="echo",version="1"} 3.0' in lines
+    assert 'tunewright_out_of_scope_total{model="echo",version="1"} 0.0' in lines
+    assert 'tunewright_tokens_total{kind="prompt",model="echo",version="1"} 3.0' in lines
     assert "Miller" not in told.text
 
 

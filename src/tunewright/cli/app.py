@@ -17,14 +17,17 @@ from tunewright.cli import (
     init,
     keys,
     models,
+    monitor,
     plan,
     recipes,
+    review,
     run,
     serve,
     spec,
     steps,
     train,
 )
+from tunewright.cli.monitor import retrain
 from tunewright.version import __version__
 
 app = typer.Typer(
@@ -65,6 +68,9 @@ for name, verb in steps.VERBS.items():
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
+app.command("review")(review.review)
+app.command("retrain")(retrain.retrain)
+app.add_typer(monitor.app, name="monitor")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(spec.app, name="spec")

@@ -13,7 +13,8 @@ def serve(
     bundle: Annotated[
         Path,
         typer.Argument(
-            help="A bundle, a project whose latest is served, or a folder of adapters.", envvar="TUNEWRIGHT_BUNDLE"
+            help="A bundle, a project whose champion or latest is served, or a folder of adapters.",
+            envvar="TUNEWRIGHT_BUNDLE",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -39,13 +40,19 @@ def serve(
     captures: Annotated[
         Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: nowhere)")
     ] = None,
+    capture_share: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Of the questions so large a share is kept, chosen at random.")
+    ] = 1.0,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace personal data in what is kept by its kind: [EMAIL].")
+    ] = False,
 ) -> None:
-    """Serve a bundle through an OpenAI-compatible API. SIGHUP loads a project's latest bundle anew."""
-    from tunewright.api import bundle_of
+    """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
+    later, or else the latest bundle, which SIGHUP loads anew."""
+    from tunewright.api import outputs_of, traffic_of
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve_bundle(
-            lambda: bundle_of(bundle), host, port, threads, Limits(keys, identity, most, seconds, captures, engine)
-        )
+        limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact)
+        serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, outputs_of(bundle))

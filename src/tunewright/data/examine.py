@@ -84,11 +84,7 @@ def load_examination(folder: Path) -> Examination:
 def survey(job: Job, output: Path) -> Iterator[Survey]:
     """One pass over the data; examples and quarantine are written below `output`."""
     sources = job.files()
-    tasks = [
-        (name, pieces, len(files) == 1 and job.sources[name].is_file())
-        for name, files in sources.items()
-        for pieces in parts(files)
-    ]
+    tasks = [(name, pieces, job.sources[name].is_file()) for name, files in sources.items() for pieces in parts(files)]
     small = sum(file.path.stat().st_size for files in sources.values() for file in files) < PART
     # Beside the output, so that a cluster that sees one sees the other.
     with tempfile.TemporaryDirectory(dir=output, prefix=PARTS) as scratch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def fixable() -> dict[str, str]:
 def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymiser | None = None) -> Fixed:
     """Write every split anew, as chat JSONL, with the fixes of some codes; `fixes.jsonl` lists each change.
 
-    Rows that can't be read are in no new file: they are listed as D009, and kept in `quarantine/`.
+    Corrections stay as they are, outside the new files. Rows that can't be read are in no new file: they are listed as
+    D009, and kept in `quarantine/`.
 
     Args:
         output: a folder that is absent or empty.
@@ -66,6 +67,7 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
         UserError: a code can't be mended, or the folder holds something.
     """
     wanted = _checked(codes, pseudonymiser)
+    job = replace(job, corrections=None)
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
     output.mkdir(parents=True, exist_ok=True)

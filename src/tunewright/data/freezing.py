@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.data.blocks import blocks_of, members
+from tunewright.data.chain import versions_in
 from tunewright.data.dataset import load_dataset
-from tunewright.data.frozen import NOTHING, Frozen, read_frozen, trace, versions_in, write_version
+from tunewright.data.frozen import NOTHING, Frozen, read_frozen, trace, write_version
 from tunewright.data.partition import HELD_OUT, cut_as_told
 from tunewright.data.withholding import NEWER, NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.errors import UserError

@@ -12,7 +12,6 @@ the next one's back; who notes the last one's has pinned them all.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -21,17 +20,18 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from tunewright.artifacts import sha256_file, sha256_json, write_json
+from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, versions_in
 from tunewright.data.dataset import load_examples, save_examples
 from tunewright.data.text import normal
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
-VERSION = "version.json"
 KEPT = "kept.txt"
 _MEND = (
     "Get the folder back as it was frozen (from version control, say). To begin another test, move all of it away; "
     "figures on the two can't be compared."
 )
+_CHAIN = Chain("the frozen test", _MEND)
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,7 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
     Args:
         group: the column that `data.group` names.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-        partial = Path(scratch) / str(after.number)
-        partial.mkdir()
+    with new_version(folder, after.number) as partial:
         examples = {}
         for name, all_of_part in after.parts.items():
             added = all_of_part[len(before.parts.get(name, [])) :]
@@ -114,16 +111,10 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
                 save_examples(file, added)
                 examples[name] = dict(zip((example.meta.id for example in added), _line_hashes(file), strict=True))
         (partial / KEPT).write_text("".join(f"{each}\n" for each in sorted(after.kept - before.kept)), "utf-8")
-        files = {path: sha256_file(partial / path) for path in _files(partial)}
-        write_json(partial / VERSION, asdict(Version(after.number, before.sha256, group, files, examples)))
+        version = Version(after.number, before.sha256, group, file_hashes(partial), examples)
+        write_json(partial / VERSION, asdict(version))
         sha256 = sha256_file(partial / VERSION)
-        partial.rename(folder / partial.name)
     return replace(after, sha256=sha256)
-
-
-def versions_in(folder: Path) -> list[int]:
-    """The numbers of the versions there are; none where there is no such folder."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
 
 
 def read_frozen(folder: Path) -> Frozen:
@@ -155,20 +146,13 @@ def _read_version(folder: Path, number: int, previous: str | None) -> Version:
     try:
         version = TypeAdapter(Version).validate_json((folder / VERSION).read_bytes())
     except FileNotFoundError:
-        raise UserError(f"Version {number} of the frozen test is gone.", where=folder, fix=_MEND) from None
+        raise _CHAIN.gone(folder) from None
     except ValidationError:
-        raise UserError("This file of the frozen test was edited.", where=folder / VERSION, fix=_MEND) from None
-    if (version.number, version.previous) != (number, previous):
-        what = f"Version {number} of the frozen test does not follow version {number - 1}, which was edited."
-        raise UserError(what, where=folder.with_name(str(number - 1)) / VERSION, fix=_MEND)
+        raise _CHAIN.unreadable(folder) from None
+    _CHAIN.require_link(folder, (version.number, version.previous), number, previous)
     for name, listed in version.examples.items():
         _compare_lines(folder / "test" / f"{name}.jsonl", listed)
-    present = _files(folder)
-    for path in sorted({*present, *version.files}):
-        if path not in version.files:
-            raise UserError("This file was put into the frozen test by hand.", where=folder / path, fix=_MEND)
-        if path not in present or sha256_file(folder / path) != version.files[path]:
-            raise UserError("This file of the frozen test was edited or removed.", where=folder / path, fix=_MEND)
+    _CHAIN.require_files(folder, version.files)
     return version
 
 
@@ -188,12 +172,6 @@ def _compare_lines(file: Path, listed: Mapping[str, str]) -> None:
 def _line_hashes(file: Path) -> list[str]:
     with file.open("rb") as stream:
         return [hashlib.sha256(line).hexdigest() for line in stream]
-
-
-def _files(folder: Path) -> list[str]:
-    """The files of a version but `version.json`."""
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in paths if path != VERSION)
 
 
 def _named(example: Example, number: int) -> Example:

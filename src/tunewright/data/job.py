@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunewright.data.corrections import with_corrections
 from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.text import asked
@@ -39,6 +40,8 @@ class Job:
     """Why there is no limit, where one was asked for."""
     goal: GoalSpec = field(default_factory=GoalSpec)
     seed: int = 0
+    corrections: Path | None = None
+    """The folder of corrections, which are read behind "train"; None: there are none to read."""
 
     @property
     def columns(self) -> Columns:
@@ -53,16 +56,17 @@ class Job:
         """The files of each source.
 
         Raises:
-            UserError: a file, folder or pattern gives none.
+            UserError: a file, folder or pattern gives none, or the corrections were edited.
         """
-        return {name: files(source) for name, source in self.sources.items()}
+        found = {name: files(source) for name, source in self.sources.items()}
+        return found | {"train": with_corrections(found["train"], self.corrections)}
 
 
 def job_of(spec: Spec) -> Job:
     """The job of a whole spec. Its tokenizer is fetched where it isn't on this machine."""
     sources = {"train": spec.path(spec.data.train), **{n: spec.path(p) for n, p in spec.data.test.items()}}
     limit, unknown = _limit(spec.model, spec.folder, spec.train.max_length)
-    return Job(spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed)
+    return Job(spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed, spec.corrections_folder)
 
 
 def job_of_files(spec: FileSpec) -> Job:

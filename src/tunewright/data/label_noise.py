@@ -8,7 +8,7 @@ where another label is as probable as it usually is for its own rows, or much mo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ def likely_mislabelled(
     given = np.array([number[labels[row]] for row in rows.tolist()])
     all_groups = _groups(texts, groups)
     folds = group_folds(given, [all_groups[row] for row in rows.tolist()], FOLDS, seed)
-    scores = _scores([texts[row] for row in rows.tolist()], given, folds, len(names), seed)
+    scores, _ = _scores([texts[row] for row in rows.tolist()], given, folds, len(names), seed)
     probabilities = _probabilities(scores, given)
     suggested, margin = _confident(probabilities, given)
     return [
@@ -93,33 +93,85 @@ def _groups(texts: Sequence[str], groups: Sequence[Hashable] | None) -> list[Has
     return list(groups) if groups is not None else [normal(text) for text in texts]
 
 
-def _scores(texts: Sequence[str], given: Indices, folds: Indices, labels: int, seed: int) -> Floats:
-    """Out-of-fold decision values, (rows, labels); minus infinity for a label its fold could not learn."""
+def doubts(
+    known_texts: Sequence[str], known_labels: Sequence[str], texts: Sequence[str], labels: Sequence[str], seed: int = 0
+) -> Floats:
+    """How far rows contradict others that are known: how much more probable than its own another label is to each.
+
+    The classifiers learn the known rows alone, so that many alike among the others can't speak for one another.
+
+    Args:
+        known_texts: n texts; those of labels that `unjudged_labels` names teach nothing.
+        texts: m texts, none of which is learnt from.
+        labels: the label of each.
+
+    Returns:
+        From -1 to 1, (m,); 0 for a label that the known rows don't teach, and where they teach fewer than two.
+    """
+    unjudged = unjudged_labels(known_texts, known_labels)
+    rows = [index for index, label in enumerate(known_labels) if label not in unjudged]
+    number = {name: index for index, name in enumerate(sorted({known_labels[row] for row in rows}))}
+    if len(number) < 2 or not texts or not any(known_texts[row].strip() for row in rows):
+        return np.zeros(len(texts))
+    learnt, given = [known_texts[row] for row in rows], np.array([number[known_labels[row]] for row in rows])
+    folds = group_folds(given, _groups(learnt, None), FOLDS, seed)
+    held_out, scores = _scores(learnt, given, folds, len(number), seed, texts)
+    probabilities = _fitted(held_out, given)(scores)
+    own = np.array([probabilities[row, number[name]] if name in number else 1.0 for row, name in enumerate(labels)])
+    margins: Floats = probabilities.max(axis=1) - own
+    return np.where([name in number for name in labels], margins, 0.0)
+
+
+def _scores(
+    texts: Sequence[str], given: Indices, folds: Indices, labels: int, seed: int, others: Sequence[str] = ()
+) -> tuple[Floats, Floats]:
+    """(out-of-fold decision values, minus infinity for a label its fold could not learn; the folds' mean for others).
+
+    Shapes: (rows, labels) and (others, labels).
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
     from sklearn.svm import LinearSVC
 
     scores = np.full((len(texts), labels), -np.inf)
+    told = []
     # The vectoriser sees no labels, so all rows may share it.
-    features: Any = make_union(
+    vectoriser: Any = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
-    ).fit_transform(texts)
+    )
+    features = vectoriser.fit_transform(texts)
+    asked = vectoriser.transform(others) if len(others) else None
     for fold in range(FOLDS):
         held, learnt = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         classes = np.unique(given[learnt])
         if not len(held) or len(classes) < 2:
             continue
         model = LinearSVC(random_state=seed).fit(features[learnt], given[learnt])
-        decided = model.decision_function(features[held])
-        if decided.ndim == 1:
-            decided = np.stack([-decided, decided], axis=1)
-        scores[np.ix_(held, classes)] = decided
-    return scores
+        scores[np.ix_(held, classes)] = _decided(model, features[held])
+        if asked is not None:
+            told.append(np.full((len(others), labels), -np.inf))
+            told[-1][:, classes] = _decided(model, asked)
+    return scores, np.mean(told, axis=0) if told else np.zeros((len(others), labels))
+
+
+def _decided(model: Any, features: Any) -> Floats:
+    decided: Floats = model.decision_function(features)
+    return np.stack([-decided, decided], axis=1) if decided.ndim == 1 else decided
 
 
 def _probabilities(scores: Floats, given: Indices) -> Floats:
-    """Probabilities whose temperature, and whose share of labels given by chance, make the given labels most likely.
+    """What out-of-fold decision values say, as probabilities."""
+    # A row whose own label could not be learnt without it says nothing against that label, and has no probabilities.
+    learnt = np.isfinite(scores[np.arange(len(given)), given])
+    probabilities = np.zeros_like(scores)
+    probabilities[learnt] = _fitted(scores, given)(scores[learnt])
+    return probabilities
+
+
+def _fitted(scores: Floats, given: Indices) -> Callable[[Floats], Floats]:
+    """From decision values to probabilities whose temperature, and whose share of labels given by chance, make the
+    given labels most likely, by out-of-fold values.
 
     A temperature alone would have to stretch all probabilities for the sake of the few wrong labels.
     """
@@ -138,10 +190,7 @@ def _probabilities(scores: Floats, given: Indices) -> Floats:
         return -float(np.mean(np.log(mixed(scores[rows], parameters)[np.arange(len(rows)), given[rows]])))
 
     best = minimize(loss, [-1.5, -3.0], method="Nelder-Mead", options={"maxiter": 80, "xatol": 0.01, "fatol": 1e-6})
-    # A row whose own label could not be learnt without it says nothing against that label, and has no probabilities.
-    probabilities = np.zeros_like(scores)
-    probabilities[rows] = mixed(scores[rows], best.x)
-    return probabilities
+    return lambda values: mixed(values, best.x)
 
 
 def _confident(probabilities: Floats, given: Indices) -> tuple[Indices, Floats]:

@@ -104,7 +104,7 @@ class Sketcher:
         self._signs: tuple[list[Signs], list[Signs]] = ([], [])
 
     def add(self, text: str) -> None:
-        normal = _normal(text)
+        normal = comparable(text)
         words = normal.count(" ") + 1 if normal else 0
         self._digests += (
             hashlib.blake2b(normal.encode("utf-8", "surrogatepass"), digest_size=8).digest() if words else bytes(8)
@@ -236,7 +236,7 @@ def pairs_between(
 def similarity(first: str, second: str) -> float:
     """The Jaccard similarity that near copies are judged by: of words' shingles where both texts are long."""
     texts = [first, second]
-    long = all(len(_normal(text).split()) >= LONG for text in texts)
+    long = all(len(comparable(text).split()) >= LONG for text in texts)
     return _jaccard_of(texts.__getitem__, WORDS if long else 0)(0, 1)
 
 
@@ -265,14 +265,15 @@ class _Counting(dict[int, int | str]):
 _COUNTING = _Counting()
 
 
-def _normal(text: str) -> str:
+def comparable(text: str) -> str:
+    """A text as near copies are compared: without the differences of case, punctuation and spacing."""
     return " ".join(unicodedata.normalize("NFKC", text.casefold()).translate(_COUNTING).split())
 
 
 def _jaccard_of(text_of: TextOf, words: int) -> Callable[[int, int], float]:
     @lru_cache(maxsize=4096)
     def shingles(index: int) -> frozenset[object]:
-        normal = _normal(text_of(index))
+        normal = comparable(text_of(index))
         if not words:
             return frozenset(normal[i : i + CHARACTERS] for i in range(max(len(normal) - CHARACTERS + 1, 1)))
         parts = normal.split()

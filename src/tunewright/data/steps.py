@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunewright.artifacts import Output, sha256_file, sha256_json
 from tunewright.data.checks import Finding
+from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
 from tunewright.data.frozen import read_frozen
@@ -22,13 +23,14 @@ from tunewright.spec import Spec
 
 
 def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
-    """The raw files a spec names: those of "train" and of each test split.
+    """The raw files a spec names: those of "train", the corrections behind them, and of each test split.
 
     Raises:
-        UserError: a file, folder or pattern gives none.
+        UserError: a file, folder or pattern gives none, or the corrections were edited.
     """
     sources = {"train": spec.data.train, **spec.data.test}
-    return {name: files(spec.path(source)) for name, source in sources.items()}
+    found = {name: files(spec.path(source)) for name, source in sources.items()}
+    return found | {"train": with_corrections(found["train"], spec.corrections_folder)}
 
 
 def documents_sha256(files: Iterable[SourceFile], column: str) -> str:

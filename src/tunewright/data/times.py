@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from tunewright.data.corrections import is_correction
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -36,10 +37,12 @@ def instants_of(examples: Sequence[Example]) -> dict[str, float]:
             fix="Write ISO 8601 (2026-01-31, 2026-01-31T09:30:00Z) or epoch seconds, or leave data.time out.",
         )
     found = {text: kind for text, kind in read.items() if kind is not None}
-    counts = Counter(found[example.meta.time or ""][0] for example in examples)
+    # A correction's time is known to the zone, so its order is no guess whatever the data's own times are.
+    own = [example for example in examples if not is_correction(example.meta.source)]
+    counts = Counter(found[example.meta.time or ""][0] for example in own)
     if len(counts) > 1:
         usual = max(counts, key=lambda kind: (counts[kind], kind))
-        others = [example for example in examples if found[example.meta.time or ""][0] != usual]
+        others = [example for example in own if found[example.meta.time or ""][0] != usual]
         listing = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items()))
         raise UserError(
             f"The times are of several kinds: {listing}; this is the first of {len(others)} unlike the most.",

@@ -55,7 +55,7 @@ def slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example
     """
     found: list[Slice] = []
     for split, part in parts.items():
-        for by, names in _cuts([examples[record.id] for record in part]):
+        for by, names in cuts([examples[record.id] for record in part]):
             for name in dict.fromkeys(filter(None, names)):
                 chosen = np.array([each == name for each in names])
                 if LEAST <= chosen.sum() <= len(part) - LEAST:
@@ -121,8 +121,8 @@ def _tail(gap: float, spread: float) -> float:
     return NormalDist().cdf(gap / spread) if spread else float(gap >= 0)
 
 
-def _cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
-    """(by what, the slice of each example or None) of each way to cut a split."""
+def cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
+    """(by what, the slice of each example or None) of each way to cut a split: by length, language, time and group."""
     lengths = [len(example.request.split()) for example in examples]
     yield "length", _ranked(lengths, "{} to {} words")
     yield "language", [language_of(example.request) for example in examples]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
+from tunewright.data.dataset import Dataset
+from tunewright.drift.reference import Reference
 from tunewright.evaluate.calibration import save_calibration
+from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.evidence import VALIDATION, Record, load_records
+from tunewright.evaluate.steps import ANSWERS
 from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
 from tunewright.export.calibrate import calibrate
 from tunewright.export.merge import merge
@@ -21,6 +26,7 @@ from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
+from tunewright.tasks import Task, task_of
 from tunewright.train.history import longest_answer
 
 
@@ -69,7 +75,8 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
 
 
 def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
-    """What is deployed: the exported bundle with the threshold, the parity proof and the model card.
+    """What is deployed: the exported bundle with the threshold, the parity proof, the reference for drift and the model
+    card.
 
     The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
     who changes it here changes nothing there.
@@ -87,7 +94,23 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
     # The request that was asked to try the server is a row of the data, which goes nowhere.
     write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
-    output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed}
+    reference = _reference(load_dataset(inputs["split"]), load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl"),
+                           task_of(info.task))  # fmt: skip
+    reference.save(output.path)
+    output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed, "reference_rows": reference.rows}
+
+
+def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Reference:
+    """The validation and test parts as the server answered them, against what was taught."""
+    asked = {(VALIDATION, each.meta.id): each.request for each in dataset.validation}
+    asked |= {(name, each.meta.id): each.request for name, examples in dataset.test.items() for each in examples}
+    return Reference.of(
+        [example.request for example in dataset.train],
+        [asked[record.split, record.id] for record in served],
+        [record.answer for record in served],
+        [record.confidence for record in served],
+        task,
+    )
 
 
 def link_weights(source: Path, target: Path) -> None:

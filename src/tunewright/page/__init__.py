@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+LOOK = "look.css"
+"""The colours and letters of every page, in this package."""
+
 
 def _usd(amount: float) -> str:
     return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
@@ -18,7 +21,7 @@ def render(package: str, template: str, context: dict[str, Any]) -> str:
     from jinja2 import Environment, FunctionLoader
 
     def source(name: str) -> str:
-        own = name == "page.html.jinja"
+        own = name in ("page.html.jinja", LOOK)
         folder = resources.files("tunewright.page") if own else resources.files(package) / "templates"
         return (folder / name).read_text("utf-8")
 

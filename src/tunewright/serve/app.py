@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
 from tunewright.models.grammar import GrammarError
 from tunewright.serve.body import Asked
+from tunewright.serve.call import Abandoned, OutOfTime
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.engine import Engine, TooLong, finish_reason, told
 from tunewright.serve.errors import REFUSALS, ApiError, tell_errors
@@ -65,6 +68,22 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
         """What a plain route is asked."""
         engine = engine_of(http, request.model, kind)
         return Question(engine, request.model or models.label, _asker(http), _text(request))
+
+    def answered(asked: Question, ask: Callable[[Engine], _Answer]) -> tuple[Question, _Answer]:
+        """An answer, and the question as it was answered: by the engine that was asked, or one that is on trial. Where
+        that one can't, the other does."""
+        engine, trial = models.taking(asked.engine, asked.said)
+        if trial:
+            try:
+                return replace(asked, engine=engine), ask(engine)
+            except (Abandoned, OutOfTime):
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the champion answers)
+                answer = _in_context(lambda: ask(asked.engine))  # what this refuses too is no fault of the challenger's
+                trial.fail(error)
+                metrics.challenger_failed(trial.version)
+                return asked, answer
+        return asked, _in_context(lambda: ask(engine))
 
     def plain(asked: Question, answer: Answer) -> dict[str, Any]:
         """What a plain route answers."""
@@ -124,20 +143,20 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
     def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
         asked = question(http, request, "classify")
         if request.probabilities:
-            found = _in_context(lambda: asked.engine.classify(asked.said))
+            asked, found = answered(asked, lambda engine: engine.classify(asked.said))
             return plain(asked, found.answer) | {"probabilities": found.probabilities}
-        return plain(asked, _in_context(lambda: asked.engine.answer(asked.said)))
+        return plain(*answered(asked, lambda engine: engine.answer(asked.said)))
 
     @app.post("/v1/extract")
     def extract(http: Request, request: Asked) -> dict[str, Any]:
         asked = question(http, request, "extract")
-        return plain(asked, _in_context(lambda: asked.engine.answer(asked.said)))
+        return plain(*answered(asked, lambda engine: engine.answer(asked.said)))
 
     @app.post("/v1/generate")
     def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
         asked = question(http, request, "generate")
         terms = Terms(request.stop, request.max_tokens)
-        return plain(asked, _whole(_in_context(lambda: asked.engine.stream(asked.said, terms))))
+        return plain(*answered(asked, lambda engine: _whole(engine.stream(asked.said, terms))))
 
     @app.post("/v1/chat/completions", response_model=None)
     def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
@@ -147,16 +166,22 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
         asked = Question(engine, request.model, _asker(http), text, f"chatcmpl-{uuid.uuid4().hex}")
         others: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
-            found = _in_context(lambda: engine.classify(asked.said))
+            asked, found = answered(asked, lambda engine: engine.classify(asked.said))
             answer, others = found.answer, likeliest(found.probabilities, request.top_logprobs)
+        elif request.stream:
+            usual = asked.engine
+
+            def begin(engine: Engine) -> Pieces:
+                pieces = _pieces(engine, asked, request)
+                return pieces if engine is usual else _begun(pieces)
+
+            answering, pieces = answered(asked, begin)
+            with_usage = bool(request.stream_options and request.stream_options.include_usage)
+            beginning = head("chat.completion.chunk", asked.id, asked.model)
+            said = events(pieces, beginning, partial(recorder.note, answering), with_usage=with_usage)
+            return StreamingResponse(said, media_type="text/event-stream")
         else:
-            pieces = _in_context(lambda: _pieces(asked, request))
-            if request.stream:
-                with_usage = bool(request.stream_options and request.stream_options.include_usage)
-                beginning = head("chat.completion.chunk", asked.id, asked.model)
-                said = events(pieces, beginning, partial(recorder.note, asked), with_usage=with_usage)
-                return StreamingResponse(said, media_type="text/event-stream")
-            answer = _whole(pieces)
+            asked, answer = answered(asked, lambda engine: _whole(_pieces(engine, asked, request)))
         message = {
             "message": {"role": "assistant", "content": answer.text, "refusal": None},
             "logprobs": log_probabilities(answer.tokens, others) if request.logprobs else None,
@@ -191,15 +216,27 @@ def _allowed(http: Request, names: Sequence[str]) -> list[str]:
     return [name for name in names if _may_ask(http, name)]
 
 
-def _pieces(asked: Question, request: ChatRequest) -> Pieces:
+def _pieces(engine: Engine, asked: Question, request: ChatRequest) -> Pieces:
     """The answer to a chat: of a tuned model to its one message, of a base to the whole conversation."""
-    if isinstance(asked.engine, BaseEngine):
+    if isinstance(engine, BaseEngine):
         said = [
             Message(role="system" if each.role == "developer" else each.role, content=each.text)
             for each in request.messages
         ]
-        return asked.engine.converse(said, request.terms)
-    return asked.engine.stream(asked.said, request.terms)
+        return engine.converse(said, request.terms)
+    return engine.stream(asked.said, request.terms)
+
+
+def _begun(pieces: Pieces) -> Pieces:
+    """The same, the first piece made already: what goes wrong before it can still be mended."""
+    first = next(pieces)
+
+    def all_of_it() -> Pieces:
+        with closing(pieces):
+            yield first
+            yield from pieces
+
+    return all_of_it()
 
 
 def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:

@@ -34,6 +34,18 @@ class Document(BaseModel):
         return content
 
 
+def whole_letters(text: str) -> str:
+    """JSON can say half a letter (a lone surrogate), which no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("there is half a letter in it, a lone surrogate") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(whole_letters)]
+
+
 def _not_empty(text: str) -> str:
     """Of nothing a model would make something up."""
     if not text.strip():
@@ -48,7 +60,7 @@ class Asked(BaseModel):
 
     model: str | None = None
     """Which of a server's models is asked; None: the only one."""
-    text: Annotated[str, AfterValidator(_not_empty)] | None = None
+    text: Annotated[Text, AfterValidator(_not_empty)] | None = None
     document: Document | None = None
 
     @model_validator(mode="after")

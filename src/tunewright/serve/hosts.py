@@ -14,12 +14,16 @@ from tunewright.export.bundle import load_bundle
 from tunewright.models.adapter import load_adapter
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
+from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore, Version
 from tunewright.serve.engine import Engine
+from tunewright.serve.serving import falls_to_challenger
 from tunewright.tasks import Message
 
 _MEMORY = 512 * 2**20
 """Bytes of adapters that are kept loaded; the longest unused go first."""
+MOST_FAILURES = 10
+"""Requests that a challenger may fail to answer."""
 
 
 class UnknownModel(KeyError):
@@ -48,22 +52,78 @@ class Host(Protocol):
         """
         ...
 
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:
+        """Who answers a text to a model's engine: that one, or in its place one that is on trial."""
+        ...
+
+
+class Trial:
+    """A challenger that answers a share of the requests, and how it does.
+
+    Args:
+        share: of the requests.
+    """
+
+    def __init__(self, engine: Engine, share: float):
+        self.engine, self.share = engine, share
+        self.asked = 0
+        self.failed = 0
+        """Requests that the champion had to answer in its place."""
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        return self.engine.bundle.info.version
+
+    @property
+    def over(self) -> bool:
+        """Whether it failed so often that it is asked no more, whoever watches."""
+        return self.failed >= MOST_FAILURES
+
+    def takes(self, text: str) -> bool:
+        """Whether a request is its own to answer."""
+        if self.over or not falls_to_challenger(text, self.version, self.share):
+            return False
+        with self._lock:
+            self.asked += 1
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """Note that it could not answer, and the champion did."""
+        with self._lock:
+            self.failed += 1
+        # No text of the error: it may hold one of the request.
+        ends = "; it is asked no more" if self.over else ""
+        say(f"The challenger {self.version} could not answer ({type(error).__name__}), the champion did{ends}.")
+
 
 class OneModel:
-    """A bundle's."""
+    """A bundle's, and during a canary another's beside it."""
 
     def __init__(self, engine: Engine):
         self.serve(engine)
 
-    def serve(self, engine: Engine) -> None:
-        """Answer with another engine from the next request on; what is under way ends with the one it began with."""
-        self._engine = engine
+    def serve(self, engine: Engine, trial: Trial | None = None) -> None:
+        """Answer with other engines from the next request on; what is under way ends with the one it began with.
+
+        Args:
+            trial: of another one.
+        """
+        self._serving = engine, trial
         self.label = engine.bundle.info.name
         self.precision = engine.bundle.info.precision
 
     @property
+    def champion(self) -> Engine:
+        return self._serving[0]
+
+    @property
+    def trial(self) -> Trial | None:
+        return self._serving[1]
+
+    @property
     def ended(self) -> bool:
-        return self._engine.ended
+        return self.champion.ended
 
     def names(self) -> list[str]:
         return [self.label]
@@ -71,7 +131,13 @@ class OneModel:
     def engine(self, name: str | None) -> Engine:
         if name not in (None, self.label):
             raise UnknownModel(name)
-        return self._engine
+        return self.champion
+
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:
+        champion, trial = self._serving
+        if trial and engine is champion and trial.takes(text):
+            return trial.engine, trial
+        return engine, None
 
 
 class Adapters:
@@ -115,6 +181,9 @@ class Adapters:
         if mine:
             self._load(key, version, found)
         return found.result()[0]
+
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:  # noqa: ARG002 (the protocol's)
+        return engine, None
 
     def _load(self, key: tuple[str, int], version: Version, found: Future[tuple[Engine, int]]) -> None:
         """Load a version outside the lock: others are answered meanwhile."""

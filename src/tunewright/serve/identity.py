@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,6 +58,78 @@ class NoRole(Exception):
     """A good token, whose owner may do nothing here."""
 
 
+class Signer:
+    """What a provider has signed, checked.
+
+    Args:
+        issuer: the provider.
+        audience: for whom tokens must be made.
+        file: that names them, for errors.
+
+    Raises:
+        UserError: the provider can't be reached or is another one.
+    """
+
+    def __init__(self, issuer: str, audience: str, file: Path):
+        import jwt
+
+        self._jwt = jwt
+        self._issuer, self._audience = issuer, audience
+        self._keys: dict[str, Any] = {}
+        self._looked = -_REFRESH
+        self._turn = asyncio.Lock()
+        self.configuration = self._discover(file)
+        """What the provider tells of itself (OpenID Connect Discovery)."""
+
+    def _discover(self, file: Path) -> dict[str, Any]:
+        issuer, fix = self._issuer.rstrip("/"), f"Check issuer in {file}."
+        try:
+            reply = httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=_SECONDS, follow_redirects=True)
+            told: dict[str, Any] = dict(reply.raise_for_status().json())
+            named = str(told["issuer"])
+            self._take(httpx.get(str(told["jwks_uri"]), timeout=_SECONDS).raise_for_status().json())
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, self._jwt.PyJWTError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise UserError("The identity provider can't be reached.", where=issuer, why=why, fix=fix) from None
+        if named.rstrip("/") != issuer:
+            raise UserError(f"The identity provider calls itself {named}.", where=self._issuer,
+                            fix=f"Write that as issuer in {file}, if you trust it.")  # fmt: skip
+        return told
+
+    async def claims(self, token: str) -> dict[str, Any] | None:
+        """What a token says; None: it is not good here."""
+        jwt = self._jwt
+        try:
+            identity = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = self._keys.get(identity) or await self._look_for(identity)
+            if key is None:
+                return None
+            claims: dict[str, Any] = jwt.decode(
+                token, key, algorithms=_ALGORITHMS, audience=self._audience, leeway=_LEEWAY,
+                issuer=[self._issuer, self._issuer.rstrip("/")], options={"require": ["exp", "iss", "aud", "sub"]},
+            )  # fmt: skip
+        except jwt.PyJWTError:
+            return None
+        return claims
+
+    async def _look_for(self, identity: str) -> Any:
+        """A key that is not known: the provider may have begun to sign with a new one."""
+        async with self._turn:
+            if identity not in self._keys and time.monotonic() - self._looked > _REFRESH:
+                self._looked = time.monotonic()
+                try:
+                    async with httpx.AsyncClient(timeout=_SECONDS) as client:
+                        found = await client.get(str(self.configuration["jwks_uri"]))
+                    self._take(found.raise_for_status().json())
+                except (httpx.HTTPError, ValueError, self._jwt.PyJWTError):
+                    pass  # the keys that are known stay good
+        return self._keys.get(identity)
+
+    def _take(self, told: Any) -> None:
+        keys = self._jwt.PyJWKSet.from_dict(told).keys
+        self._keys = {str(key.key_id): key for key in keys if key.public_key_use in (None, "sig")}
+
+
 class Identity:
     """The askers of a provider.
 
@@ -69,39 +141,8 @@ class Identity:
     """
 
     def __init__(self, file: Path):
-        import jwt
-
-        self._jwt = jwt
-        try:
-            self.provider = Provider.model_validate_json(file.read_text("utf-8"))
-        except OSError as error:
-            raise UserError("The identity provider's file can't be read.", where=file, why=error.strerror) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"This names no identity provider: {'.'.join(map(str, first['loc']))}: {first['msg']}.", where=file,
-                fix="See docs/serving.md, 'Who may ask'.",
-            ) from None  # fmt: skip
-        self._keys: dict[str, Any] = {}
-        self._looked = -_REFRESH
-        self._turn = asyncio.Lock()
-        self._place = self._discover(file)
-
-    def _discover(self, file: Path) -> str:
-        """Where the provider's keys are."""
-        issuer, fix = self.provider.issuer.rstrip("/"), f"Check issuer in {file}."
-        try:
-            reply = httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=_SECONDS, follow_redirects=True)
-            told = reply.raise_for_status().json()
-            named, place = str(told["issuer"]), str(told["jwks_uri"])
-            self._take(httpx.get(place, timeout=_SECONDS).raise_for_status().json())
-        except (httpx.HTTPError, ValueError, KeyError, self._jwt.PyJWTError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise UserError("The identity provider can't be reached.", where=issuer, why=why, fix=fix) from None
-        if named.rstrip("/") != issuer:
-            raise UserError(f"The identity provider calls itself {named}.", where=self.provider.issuer,
-                            fix=f"Write that as issuer in {file}, if you trust it.")  # fmt: skip
-        return place
+        self.provider = read_provider(file, Provider)
+        self._signer = Signer(self.provider.issuer, self.provider.audience, file)
 
     async def find(self, token: str) -> Asker | None:
         """Whose token it is; None: nobody's that is known here.
@@ -109,40 +150,40 @@ class Identity:
         Raises:
             NoRole: none of the token's roles has a grant.
         """
-        jwt = self._jwt
-        try:
-            identity = str(jwt.get_unverified_header(token).get("kid", ""))
-            key = self._keys.get(identity) or await self._look_for(identity)
-            if key is None:
-                return None
-            claims = jwt.decode(
-                token, key, algorithms=_ALGORITHMS, audience=self.provider.audience, leeway=_LEEWAY,
-                issuer=[self.provider.issuer, self.provider.issuer.rstrip("/")],
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )  # fmt: skip
-        except jwt.PyJWTError:
+        claims = await self._signer.claims(token)
+        if claims is None:
             return None
-        has = {role for claim in _CLAIMS for role in _listed(claims.get(claim))}
+        has = roles_in(claims)
         for grant in self.provider.grants:
             if grant.role in has:
                 return Asker(f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models else None)
         raise NoRole
 
-    async def _look_for(self, identity: str) -> Any:
-        """A key that is not known: the provider may have begun to sign with a new one."""
-        async with self._turn:
-            if identity not in self._keys and time.monotonic() - self._looked > _REFRESH:
-                self._looked = time.monotonic()
-                try:
-                    async with httpx.AsyncClient(timeout=_SECONDS) as client:
-                        self._take((await client.get(self._place)).raise_for_status().json())
-                except (httpx.HTTPError, ValueError, self._jwt.PyJWTError):
-                    pass  # the keys that are known stay good
-        return self._keys.get(identity)
 
-    def _take(self, told: Any) -> None:
-        keys = self._jwt.PyJWKSet.from_dict(told).keys
-        self._keys = {str(key.key_id): key for key in keys if key.public_key_use in (None, "sig")}
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def read_provider(file: Path, form: type[Settings]) -> Settings:
+    """Who signs in, as a file says in JSON.
+
+    Raises:
+        UserError: the file can't be read, or says something else.
+    """
+    try:
+        return form.model_validate_json(file.read_text("utf-8"))
+    except OSError as error:
+        raise UserError("The identity provider's file can't be read.", where=file, why=error.strerror) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"This names no identity provider: {'.'.join(map(str, first['loc']))}: {first['msg']}.", where=file,
+            fix="See docs/serving.md, 'Who may ask', and docs/review.md, 'Who may review'.",
+        ) from None  # fmt: skip
+
+
+def roles_in(claims: dict[str, Any]) -> set[str]:
+    """The roles, groups and scopes that a token tells of."""
+    return {role for claim in _CLAIMS for role in _listed(claims.get(claim))}
 
 
 def _listed(claim: Any) -> list[str]:

@@ -27,33 +27,52 @@ class Metrics:
         )  # fmt: skip
         self._under_way = Gauge("tunewright_requests_under_way", "Requests under way.", registry=self._registry)
         self._confidence = Histogram(
-            "tunewright_confidence", "Confidence of answers.", ["model"], buckets=_SHARES, registry=self._registry
+            "tunewright_confidence",
+            "Confidence of answers.",
+            ["model", "version"],
+            buckets=_SHARES,
+            registry=self._registry,
         )
         self._escalated = Counter(
-            "tunewright_escalated", "Answers below the bundle's threshold.", ["model"], registry=self._registry
+            "tunewright_escalated",
+            "Answers below the bundle's threshold.",
+            ["model", "version"],
+            registry=self._registry,
         )
         self._outside = Counter(
-            "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", ["model"],
+            "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", ["model", "version"],
             registry=self._registry,
         )  # fmt: skip
         self._captures = Counter(
             "tunewright_captures", "Requests and feedback, by whether they could be kept.", ["kept"],
             registry=self._registry,
         )  # fmt: skip
-        self._tokens = Counter("tunewright_tokens", "Tokens by kind.", ["model", "kind"], registry=self._registry)
+        self._tokens = Counter(
+            "tunewright_tokens", "Tokens by kind.", ["model", "version", "kind"], registry=self._registry
+        )
+        self._failed = Counter(
+            "tunewright_challenger_failed", "Requests that the champion had to answer in a challenger's place.",
+            ["version"], registry=self._registry,
+        )  # fmt: skip
 
-    def answered(self, model: str, flags: Mapping[str, Any], prompt_tokens: int, answer_tokens: int) -> None:
+    def answered(self, model: str, version: str, flags: Mapping[str, Any], prompt_tokens: int,
+                 answer_tokens: int) -> None:  # fmt: skip
         """Count an answer.
 
         Args:
             model: by the name it is asked by.
+            version: of the bundle that answered.
             flags: what `tunewright.export.bundle.Bundle.flags` says of it.
         """
-        self._confidence.labels(model).observe(flags["confidence"] or 0.0)
-        self._escalated.labels(model).inc(bool(flags["escalate"]))
-        self._outside.labels(model).inc(flags["in_scope"] is False)
-        self._tokens.labels(model, "prompt").inc(prompt_tokens)
-        self._tokens.labels(model, "answer").inc(answer_tokens)
+        self._confidence.labels(model, version).observe(flags["confidence"] or 0.0)
+        self._escalated.labels(model, version).inc(bool(flags["escalate"]))
+        self._outside.labels(model, version).inc(flags["in_scope"] is False)
+        self._tokens.labels(model, version, "prompt").inc(prompt_tokens)
+        self._tokens.labels(model, version, "answer").inc(answer_tokens)
+
+    def challenger_failed(self, version: str) -> None:
+        """Count a request that the champion had to answer in a challenger's place."""
+        self._failed.labels(version).inc()
 
     def captured(self, *, kept: bool) -> None:
         """Count what was to be kept."""

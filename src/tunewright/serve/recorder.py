@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from tunewright.serve.engine import Engine
 from tunewright.serve.errors import ApiError
 from tunewright.serve.metrics import Metrics
 from tunewright.serve.requests import FeedbackRequest
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import OneOf, Unfit
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Question:
     text: str | None
     """None: a conversation with a base, which is nobody's task."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    begun: float = field(default_factory=time.perf_counter)
 
     @property
     def said(self) -> str:
@@ -46,14 +48,20 @@ class Recorder:
     def note(self, question: Question, answer: Answer) -> dict[str, Any]:
         """Note an answer. Returns what it says beside itself."""
         flags = question.engine.bundle.flags(answer.confidence)
-        self._metrics.answered(question.model, flags, answer.prompt_tokens, answer.answer_tokens)
+        version = question.engine.bundle.info.version
+        self._metrics.answered(question.model, version, flags, answer.prompt_tokens, answer.answer_tokens)
         if self._journal is None or question.text is None:
             return flags
+        if not self._journal.takes(question.id):
+            return {**flags, "captured": False}
         kept = self._journal.keep(
             Capture(
-                id=question.id, time=now(), model=question.model, version=question.engine.bundle.info.version,
-                by=question.by, request=question.text, answer=answer.text, **flags,
-            )
+                id=question.id, time=now(), model=question.model, version=version,
+                by=question.by, request=question.text, answer=answer.text, share=self._journal.share,
+                prompt_tokens=answer.prompt_tokens, answer_tokens=answer.answer_tokens,
+                seconds=time.perf_counter() - question.begun, **flags,
+            ),
+            chosen=_is_chosen(question.engine),
         )  # fmt: skip
         self._metrics.captured(kept=kept)
         return {**flags, "captured": kept}
@@ -74,8 +82,14 @@ class Recorder:
             except Unfit as error:
                 raise ApiError(400, f"The model can't give this answer: {error}.", "invalid_value", "answer") from None
         kept = self._journal.keep(
-            Feedback(id=said.id, time=now(), model=model, by=by, right=said.right, answer=answer, comment=said.comment)
+            Feedback(id=said.id, time=now(), model=model, by=by, right=said.right, answer=answer, comment=said.comment),
+            chosen=_is_chosen(engine),
         )
         self._metrics.captured(kept=kept)
         if not kept:
             raise ApiError(507, "It can't be kept: the disk is full, or gone.", "not_kept")
+
+
+def _is_chosen(engine: Engine) -> bool:
+    """Whether answers are of a fixed set."""
+    return isinstance(engine.bundle.task.constraint, OneOf)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tunewright.evaluate.predictors import Terms
-from tunewright.serve.body import Asked
+from tunewright.serve.body import Asked, Text, whole_letters
 
 
 class ClassifyRequest(Asked):
@@ -32,12 +33,12 @@ class GenerateRequest(Asked):
 
 class ContentPart(BaseModel):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    content: Text | list[ContentPart]
 
     @property
     def text(self) -> str:
@@ -110,17 +111,18 @@ class FeedbackRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str = Field(min_length=1, max_length=64)
+    id: Text = Field(min_length=1, max_length=64)
     """The answer's."""
     model: str | None = None
     """That gave it; None: the only one."""
     right: bool
     answer: str | dict[str, Any] | None = None
     """The right one, where that was not: a label, a record or a text."""
-    comment: str = Field("", max_length=2000)
+    comment: Text = Field("", max_length=2000)
 
     @model_validator(mode="after")
     def _either(self) -> Self:
         if self.right and self.answer is not None:
             raise ValueError("an answer that was right needs no other one")
+        whole_letters(json.dumps(self.answer, ensure_ascii=False))
         return self

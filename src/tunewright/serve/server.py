@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import subprocess
@@ -14,23 +13,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.processes import end_with_parent, free_port
+from tunewright.processes import end_with_parent, free_port, listener
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.identity import Identity
 from tunewright.serve.keys import KeyRing
-
-if TYPE_CHECKING:
-    from tunewright.serve.hosts import OneModel
+from tunewright.serve.serving import Traffic
 
 READY_SECONDS = 900.0
 """vLLM takes minutes."""
@@ -54,18 +50,29 @@ class Limits:
     """Where questions and answers are kept; None: nowhere."""
     engine: str | None = None
     """What the bundle must run in; None: whatever it is for."""
+    capture_share: float = 1.0
+    """Of the questions that are kept."""
+    redact: bool = False
+    """Whether personal data is taken out of what is kept."""
+
+    def __post_init__(self) -> None:
+        if self.captures is None and (self.capture_share < 1 or self.redact):
+            raise UserError("Without a folder nothing is kept, so there is nothing to leave out.",
+                            fix="Name one with --captures FOLDER.")  # fmt: skip
 
 
 OPEN = Limits()
 
 
-def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = None, limits: Limits = OPEN) -> None:
+def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None = None, limits: Limits = OPEN,
+          runs: Path | None = None) -> None:  # fmt: skip
     """Load a bundle, or a folder of adapters, and answer until interrupted; what is under way then is answered first.
     At SIGHUP the bundle that is found then is loaded beside the one that answers, and takes its place.
 
     Args:
-        find: tells the folder.
+        find: tells what is to serve.
         port: 0 takes any free port; the address is printed when the server is ready.
+        runs: the folder of a project's outputs; a change of its `serving.json` counts within seconds.
 
     Raises:
         UserError: the folder is no bundle, the port is taken, or the key file can't be read.
@@ -73,10 +80,9 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
     import uvicorn
 
     from tunewright.serve.app import build_app
-    from tunewright.serve.engine import Engine
-    from tunewright.serve.hosts import Adapters, Host, OneModel
+    from tunewright.serve.hosts import Adapters, Host
 
-    folder = find()
+    folder = find().champion
     bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
     runtime = bundle.info.runtime if bundle else "openvino-lora"
     if limits.engine and runtime.removesuffix("-lora") != limits.engine:
@@ -84,50 +90,48 @@ def serve(find: Callable[[], Path], host: str, port: int, threads: int | None = 
                         fix=f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}")  # fmt: skip
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
-    journal = CaptureJournal(limits.captures) if limits.captures else None
-    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise UserError(
-            f"The server can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
-            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
-        ) from None
+    journal = _journal(limits)
+    waiting = listener(host, port)
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
-    listener.listen(socket.SOMAXCONN)
+    waiting.listen(socket.SOMAXCONN)
+    address = f"http://{host}:{waiting.getsockname()[1]}"
     models: Host
+    watching = None
     if bundle is None:
         models = Adapters(AdapterStore(folder), threads)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the folder is looked at at each request
     else:
-        models = one = OneModel(Engine.load(bundle, threads))
-        # In a thread, so that requests are answered meanwhile.
-        signal.signal(signal.SIGHUP, lambda *_: Thread(target=_reload, args=(one, find, threads)).start())
+        from tunewright.serve.watching import Watching
+
+        watching = Watching(find, bundle, runs, threads)
+        models = watching.models
+        signal.signal(signal.SIGHUP, lambda *_: watching.reload())
+        watching.start(address)
     app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
-    address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
     )
-    uvicorn.Server(config).run(sockets=[listener])
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().shutdown(sockets)
+            if watching:  # here, because behind `run` a SIGTERM that came has ended the process
+                watching.end()
+
+    Server(config).run(sockets=[waiting])
 
 
-def _reload(model: OneModel, find: Callable[[], Path], threads: int | None) -> None:
-    """Put the bundle that is found now into a server. One that can't be loaded changes nothing."""
-    from tunewright.serve.engine import Engine
+def _journal(limits: Limits) -> CaptureJournal | None:
+    if limits.captures is None:
+        return None
+    if not limits.redact:
+        return CaptureJournal(limits.captures, limits.capture_share)
+    # Only where it is asked for: its lists of names take time and memory.
+    from tunewright.serve.redaction import redact
 
-    try:
-        engine = Engine.load(load_bundle(find()), threads)
-    except Exception as error:  # noqa: BLE001 (whatever is wrong with the new one, the old one answers on)
-        reason = error.paragraph() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        say(f"The new bundle can't be loaded; the old one goes on. {reason}")
-        return
-    model.serve(engine)
-    say(f"{model.label} ({model.precision}) was loaded anew.")
+    return CaptureJournal(limits.captures, limits.capture_share, redact)
 
 
 @contextmanager
@@ -182,15 +186,24 @@ def main() -> int:
     parser.add_argument("--keys", type=Path)
     parser.add_argument("--identity", type=Path)
     parser.add_argument("--captures", type=Path)
+    parser.add_argument("--capture-share", type=float, default=1.0)
+    parser.add_argument("--redact", action="store_true")
     parser.add_argument("--engine")
     options = parser.parse_args()
     end_with_parent()
     try:
         serve(
-            lambda: options.bundle,
+            lambda: Traffic(options.bundle),
             options.host,
             options.port,
-            limits=Limits(options.keys, options.identity, captures=options.captures, engine=options.engine),
+            limits=Limits(
+                options.keys,
+                options.identity,
+                captures=options.captures,
+                engine=options.engine,
+                capture_share=options.capture_share,
+                redact=options.redact,
+            ),
         )
     except UserError as error:
         say(f"Error: {error.paragraph()}")

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
-from tunewright.errors import UserError
 from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED
-from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
+from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
 from tunewright.evaluate.pairs import paired
-from tunewright.evaluate.predictors import Answer
 from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.evaluate.steps import ANSWERS, deployed_splits
 from tunewright.export.bundle import load_bundle
 from tunewright.progress import say
-from tunewright.serve.server import running_server
+from tunewright.serve.asking import beginning, collect_served
 from tunewright.spec import Spec
 from tunewright.tasks import Task
 from tunewright.tasks.measures import Ratio
@@ -49,12 +44,9 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     folder = inputs["export"] / "bundle"
     bundle = load_bundle(folder)
     splits = deployed_splits(spec, load_dataset(inputs["split"]))
-    with running_server(folder) as address, httpx.Client(base_url=address, timeout=60) as client:
-        request = next(iter(splits[VALIDATION]), next(iter(splits.values()))[0]).request
-        server = _Served(client, bundle.info.name)
-        reply = server.answer(request).text
-        say(f"  asked the server: {_beginning(request)} → {reply}")
-        served = collect(SERVED, server, bundle.task, splits, output.path / ANSWERS)
+    served = collect_served(SERVED, folder, bundle.task, splits, output.path / ANSWERS)
+    request, reply = next(example for part in splits.values() for example in part).request, served[0].answer
+    say(f"  asked the server: {beginning(request)} → {reply}")
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
         _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task, spec.seed)
@@ -98,29 +90,6 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
             f"than the adapter, more than export.max_accuracy_drop = {spec.export.max_accuracy_drop:.1%}"
         )
     return failures
-
-
-class _Served:
-    """The server, asked in OpenAI's form, as a user would."""
-
-    def __init__(self, client: httpx.Client, model: str):
-        self._client, self._model = client, model
-
-    def answer(self, request: str) -> Answer:
-        body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
-        said = self._client.post("/v1/chat/completions", json=body)
-        if said.status_code == 400:
-            raise UserError(
-                f"The server refuses an example: {said.json()['error']['message']}", where=_beginning(request),
-                fix="Take it out of the data, or train with a larger train.max_length.",
-            )  # fmt: skip
-        reply: dict[str, Any] = said.raise_for_status().json()
-        text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
-        return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
-
-
-def _beginning(request: str) -> str:
-    return " ".join(request.split())[:70]
 
 
 def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task, seed: int) -> Link:

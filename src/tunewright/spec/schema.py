@@ -29,8 +29,12 @@ from tunewright.spec.sections import (
 )
 
 SPEC_FILE = "tunewright.yaml"
+RUNS = "runs"
+"""Folder beside the spec where outputs go."""
 FROZEN = "frozen_test"
 """Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
+CORRECTIONS = "corrections"
+"""Folder beside the spec where corrections lie, unless `data.corrections` names another."""
 
 
 class _Anchored(Section):
@@ -117,6 +121,11 @@ where that one misses a target. The other commands take the first."""
         return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
 
     @property
+    def corrections_folder(self) -> Path:
+        """The folder of the corrections, whether there are any or not."""
+        return self.path(self.data.corrections or Path(CORRECTIONS))
+
+    @property
     def model_name(self) -> str:
         """The base model, without the folder it lies in on this machine."""
         return Path(self.model).name if self.path(Path(self.model)).exists() else self.model
@@ -131,8 +140,12 @@ where that one misses a target. The other commands take the first."""
         """Every file, folder or pattern of the user's that the spec names, made absolute, by its key."""
         named: dict[str, Path | None] = {"data.train": self.data.train}
         named |= {f"data.test.{name}": path for name, path in self.data.test.items()}
+        corrections = self.corrections_folder
+        named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
-        named |= {"judge.human": self.judge.human if self.judge else None}
+        named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
+        captures = self.path(self.monitor.captures)
+        named |= {"monitor.captures": captures if captures.is_dir() else None}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
@@ -220,9 +233,8 @@ def spec_schema() -> dict[str, Any]:
 def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
 
-    Where the data, the frozen test and the model lie is left out, because their bytes are hashed by whoever reads them;
-    where the steps run, and what is
-    done with what is served.
+    Where the data, the corrections, the frozen test, the model and an adapter to begin with lie is left out, because
+    their bytes are hashed by whoever reads them; where the steps run, and what is done with what is served.
     """
     data = spec.model_dump(
         mode="json",
@@ -232,7 +244,8 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "prices": True,
             "azure": True,
             "monitor": True,
-            "data": {"train", "frozen"},
+            "data": {"train", "frozen", "corrections"},
+            "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},
         },

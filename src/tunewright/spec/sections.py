@@ -133,6 +133,9 @@ then the newest rows, and labels are not balanced."""
     frozen: Path | None = None
     """The folder of the frozen test, which must be there. By default `frozen_test` beside the spec, where \
 `tunewright data freeze` made one."""
+    corrections: Path | None = None
+    """The folder of corrections, whose rows are read behind `train`. By default `corrections` beside the spec, where \
+`tunewright monitor grow` wrote any."""
     max_unreadable: Share = 0.0
     """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
     test_fraction: Share = 0.2
@@ -191,6 +194,8 @@ training's, at this many times the training time."""
 is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
     """How many times the training of an adapter saves what it needs to resume after an interruption."""
+    start: Path | None = None
+    """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
 
 class EvaluateSpec(Section):

@@ -72,6 +72,8 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
     adapted_modules(trainer.model)
     # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
     hold_adapter_in_float32(trainer.model)
+    if spec.train.start:
+        _begin_with(trainer.model, spec.path(spec.train.start))
     trainer.engine = fit_engine(trainer.model, rows, wanted)
     trainer.data_collator = lambda batch: trainer.engine.collate(own_share(batch))
     # Not before: all shares begin with the same adapter, and then each draws a dropout of its own.
@@ -101,6 +103,34 @@ def hold_adapter_in_float32(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
+
+
+def _begin_with(model: Any, adapter: Path) -> None:
+    """Give a model's adapter the values of another one.
+
+    Raises:
+        UserError: there is none, or it is not of the same kind.
+    """
+    from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise UserError("There is no adapter to begin with.", where=adapter, fix="Look at train.start.")
+    known, wanted = PeftConfig.from_pretrained(str(adapter)), model.peft_config["default"]
+    found, asked = ((each.r, each.lora_alpha) for each in (known, wanted))
+    if found != asked:
+        raise UserError(
+            f"The adapter to begin with has rank {found[0]} and alpha {found[1]}, this training {asked[0]} and "
+            f"{asked[1]}.", where=adapter, fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} "
+            "train.members=1, or leave train.start out.",
+        )  # fmt: skip
+    values = load_file(weights)
+    shapes = {name: value.shape for name, value in values.items()}
+    if shapes != {name: value.shape for name, value in get_peft_model_state_dict(model).items()}:
+        raise UserError("The adapter to begin with is of another base model.", where=adapter,
+                        fix="Leave train.start out.")  # fmt: skip
+    set_peft_model_state_dict(model, values)
 
 
 def _base_model(spec: Spec, folder: Path) -> Any:

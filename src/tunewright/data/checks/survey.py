@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.data.checks.rows import row_checks
+from tunewright.data.corrections import is_correction
 from tunewright.data.job import Job
 from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
@@ -175,7 +176,7 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
     """Read some pieces: examples go to `folder`/examples.jsonl, rows that can't be read to quarantine.jsonl.
 
     Args:
-        alone: whether the split is one file, whose rows need no file name in their ids.
+        alone: whether the split is one file (and corrections), whose rows need no file name in their ids.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scanner = Scanner(job, split, alone=alone)
@@ -202,7 +203,7 @@ class Scanner:
     """Scans examples as they come, and writes them down.
 
     Args:
-        alone: whether the split is one file, whose rows need no file name in their ids.
+        alone: whether the split is one file (and corrections), whose rows need no file name in their ids.
     """
 
     def __init__(self, job: Job, split: str, *, alone: bool):
@@ -268,7 +269,8 @@ class Scanner:
         self._alike = self._alike + 1 if place == self._last else 0
         self._last = place
         # The elements of a JSON array may all stand in one line.
-        key = (place.rsplit(":", 1)[1] if self._alone else place) + (f".{self._alike}" if self._alike else "")
+        alone = self._alone and not is_correction(place)
+        key = (place.rsplit(":", 1)[1] if alone else place) + (f".{self._alike}" if self._alike else "")
         meta = Meta(id=f"{self._split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
         return example.model_copy(update={"meta": meta})
 

@@ -87,7 +87,7 @@ def read_rows(source: str | Path) -> list[Row]:
 def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
     """The documents that the rows of a file name, in order, whether they are there or not."""
     reader = _reader_of(file.path)
-    for item in () if isinstance(reader, Fault) else reader(file.path):
+    for item in () if file.corrected or isinstance(reader, Fault) else reader(file.path):
         if isinstance(item, tuple) and (name := item[1].get(column)) is not None:
             yield file.path.parent / str(name)
 
@@ -95,6 +95,8 @@ def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
 def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
     """`read` for one piece of a source; a span of a file has the form of its file."""
     file, path = piece.file, piece.file.path
+    if file.corrected:
+        form, columns = "labelled", Columns("text", "answer", time="time" if columns and columns.time else None)
     reader = _reader_of(path)
     if isinstance(reader, Fault):
         yield reader

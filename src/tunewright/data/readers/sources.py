@@ -19,6 +19,8 @@ class SourceFile:
     path: Path
     name: str
     """The path below the folder or the fixed part of the pattern: the same wherever the data lies."""
+    corrected: bool = False
+    """Whether it is of the corrections, which have a form of their own whatever the spec says of the data's."""
 
 
 def suffix_of(path: Path) -> str:

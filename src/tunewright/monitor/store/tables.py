@@ -64,7 +64,7 @@ class Capture(Base):
     cluster: Mapped[str] = mapped_column(String(16), default="")
     """The same for requests that are alike, word for word or nearly."""
     state: Mapped[str] = mapped_column(String(8), default="open")
-    """open, done (enough people have reviewed it) or skipped."""
+    """open; done: enough people have reviewed it; conflict: they have, and differ, and nobody has settled it yet."""
 
     __table_args__ = (
         Index("captures_queue", "model", "state", "priority", "id"),
@@ -96,7 +96,10 @@ class Review(Base):
     reviewer: Mapped[str] = mapped_column(String(NAME))
     time: Mapped[datetime] = mapped_column(UtcTime)
     source: Mapped[str] = mapped_column(String(8))
-    """review (one by one), bulk (with others of its cluster), or feedback (of who asked)."""
+    """review (one by one), bulk (with others of its cluster), settle (the last word where reviewers differed), or
+    feedback (of who asked)."""
+    act: Mapped[str] = mapped_column(String(16), default="", index=True)
+    """The same for reviews that were saved together, and are undone together."""
     answer: Mapped[str | None] = mapped_column(Text)
     """The right one, in the task's form; None: there is none, or nobody can tell."""
     right: Mapped[bool]
@@ -106,6 +109,8 @@ class Review(Base):
     undone_by: Mapped[str | None] = mapped_column(String(NAME))
     dataset: Mapped[int | None] = mapped_column(Integer, index=True)
     """The number of `corrections/N` that it went into."""
+
+    __table_args__ = (Index("reviews_reviewer", "reviewer", "number"),)
 
 
 class Deployment(Base):
@@ -135,6 +140,10 @@ class Alarm(Base):
     kind: Mapped[str] = mapped_column(String(24))
     """The trait that drifted, or accuracy."""
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)
+    ended: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was found gone."""
+    told: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When the webhook took it."""
 
 
 class Tally(Base):

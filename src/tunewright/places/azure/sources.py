@@ -19,6 +19,8 @@ from tunewright.spec import Spec
 
 LAID_OUT = "given"
 """The folder on the node below which everything is found again."""
+_CHAINS = ("data.frozen", "data.corrections")
+"""Folders of the user's that go up as they are."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def sources_of(spec: Spec) -> dict[str, Source]:
     """
     made = {}
     for key, path in spec.sources.items():
-        is_data = (key.startswith("data.") and key != "data.frozen") or key in ("api.recorded", "judge.human")
+        is_data = (key.startswith("data.") and key not in _CHAINS) or key in ("api.recorded", "judge.human")
         made[key] = _data(key, path, spec.data.document) if is_data else _as_it_is(key, path)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
@@ -79,9 +81,12 @@ def needed(step: Step, sources: Iterable[str]) -> list[str]:
     """Which of the sources a step reads."""
     wanted = set(step.reads)
     if not step.inputs:
+        wanted |= {"data.corrections"}
         wanted |= {key for key in sources if key == "data.train" or key.startswith("data.test.")}
     if step.name == "split":
         wanted.add("data.frozen")
+    if step.name == "train":
+        wanted.add("train.start")
     if "model" in step.sections:
         wanted.add("model")
     return [key for key in sources if key in wanted]

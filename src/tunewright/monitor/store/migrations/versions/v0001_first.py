@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("version", sa.String(length=120), nullable=False),
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("ended", sa.DateTime(), nullable=True),
+        sa.Column("told", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_index(op.f("ix_alarms_time"), "alarms", ["time"], unique=False)
@@ -73,6 +75,7 @@ def upgrade() -> None:
         sa.Column("reviewer", sa.String(length=120), nullable=False),
         sa.Column("time", sa.DateTime(), nullable=False),
         sa.Column("source", sa.String(length=8), nullable=False),
+        sa.Column("act", sa.String(length=16), nullable=False),
         sa.Column("answer", sa.Text(), nullable=True),
         sa.Column("right", sa.Boolean(), nullable=False),
         sa.Column("comment", sa.Text(), nullable=False),
@@ -81,8 +84,10 @@ def upgrade() -> None:
         sa.Column("dataset", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("number"),
     )
+    op.create_index(op.f("ix_reviews_act"), "reviews", ["act"], unique=False)
     op.create_index(op.f("ix_reviews_capture_id"), "reviews", ["capture_id"], unique=False)
     op.create_index(op.f("ix_reviews_dataset"), "reviews", ["dataset"], unique=False)
+    op.create_index("reviews_reviewer", "reviews", ["reviewer", "number"], unique=False)
 
     op.create_table(
         "second_opinions",

@@ -1,0 +1,29 @@
+"""`tunewright monitor prune`: delete what has lain long enough."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from tunewright.cli.options import JsonOption, ProjectArgument, print_json
+
+
+def prune(project: ProjectArgument, json: JsonOption = False) -> None:
+    """Delete captures older than monitor.keep_days and the journals they came in; what was reviewed stays."""
+    from tunewright import load_spec
+    from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.retention import prune as delete
+
+    spec = load_spec(project)
+    store = open_store(spec)
+    collect(spec, store)
+    found = delete(spec, store)
+    if json:
+        print_json(asdict(found))
+        return
+    typer.echo(
+        f"Older than {spec.monitor.keep_days} days: {found.captures:,} captures, {found.second_opinions:,} second "
+        f"opinions and {found.journals:,} journals were deleted."
+    )

@@ -1,0 +1,152 @@
+"""`tunewright retrain`, and `tunewright monitor status` and `rollback`: what serves, and what is to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli.options import (
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RecipeOption,
+    console_of,
+    print_json,
+)
+from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.errors import EXIT_GATE
+
+if TYPE_CHECKING:
+    from tunewright.monitor.retrain.retrain import Retrained
+    from tunewright.monitor.retrain.status import Status
+
+IfDueOption = Annotated[
+    bool,
+    typer.Option("--if-due", help="Begin only after an alarm, or with reviews enough (monitor.reviews_to_retrain)."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say whether it is due and what serves; do nothing.")]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Train even where nothing new was learnt.")]
+WarmOption = Annotated[bool, typer.Option("--warm", help="Begin with the champion's adapter, for half of the epochs.")]
+ShadowOption = Annotated[
+    int, typer.Option("--shadow", min=0, help="Captured requests that the new model answers unheard first.")
+]
+CanaryOption = Annotated[
+    float,
+    typer.Option("--canary", min=0, max=50, help="Percent of the requests that it gets then; 0: no canary."),
+]
+CapturesOption = Annotated[
+    int, typer.Option("--captures", min=1, help="Different requests that it must answer in the canary.")
+]
+MinutesOption = Annotated[float, typer.Option("--minutes", min=0, help="That a canary takes at most.")]
+_TABLE_WIDTH = 110
+_SHOWN = 12
+"""Parts of the gate's table that are shown."""
+
+
+def retrain(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
+    if_due: IfDueOption = False,
+    dry_run: DryRunOption = False,
+    anyway: AnywayOption = False,
+    warm: WarmOption = False,
+    shadow: ShadowOption = 200,
+    canary: CanaryOption = 10,
+    captures: CapturesOption = 200,
+    minutes: MinutesOption = 60,
+    on: OnOption = "local",
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train on what people corrected; have the new model serve if it proves better. Exit code 1 where it does not."""
+    from tunewright import api, load_spec
+    from tunewright.monitor.retrain.canary import Terms
+    from tunewright.monitor.retrain.retrain import Course
+
+    spec = load_spec(project, overrides or (), recipe=recipe)
+    if if_due or dry_run:
+        outlook = api.serving_status(spec).outlook
+        typer.echo(outlook.sentence, err=json)
+        if dry_run or not outlook.due:
+            if json:
+                print_json({"event": None, "due": outlook.due, "sentence": outlook.sentence})
+            return
+    terms = Terms(canary / 100, captures, minutes) if canary else None
+    with placed(spec, on, rehearse) as (spec, place):
+        found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place)
+    if json:
+        print_json(asdict(found))
+    else:
+        _tell(found)
+    if found.event not in (None, "promoted"):
+        raise typer.Exit(EXIT_GATE)
+
+
+def status(project: ProjectArgument, json: JsonOption = False) -> None:
+    """What serves, since when, and what waits to be learnt."""
+    from tunewright import api, load_spec
+
+    found = api.serving_status(load_spec(project))
+    if json:
+        print_json(_plain(found))
+        return
+    serving = found.serving
+    if serving is None:
+        typer.echo("No retraining has named a champion yet: servers answer with the latest bundle.")
+    else:
+        typer.echo(f"Champion: {serving.champion.version}, since {serving.champion.since:%Y-%m-%d %H:%M} UTC")
+        if trial := serving.challenger:
+            typer.echo(f"On trial: {trial.version}, with {trial.share:.0%} of the requests")
+        if serving.former:
+            typer.echo(f"Before it: {', '.join(each.version for each in serving.former)}")
+    for server in found.servers:
+        on_trial = f", {server.challenger} on trial" if server.challenger else ""
+        typer.echo(
+            f"Server {server.address}: {server.champion}{on_trial}{f'; {server.trouble}' if server.trouble else ''}"
+        )
+    typer.echo(found.outlook.sentence)
+    for each in found.history:
+        typer.echo(f"{each.time:%Y-%m-%d %H:%M}  {each.event:<11} {each.version}  {each.detail.get('sentence', '')}")
+
+
+def rollback(project: ProjectArgument) -> None:
+    """End a canary, or have the champion before this one serve again; running servers follow by themselves."""
+    from tunewright import api, load_spec
+
+    gone, now = api.roll_back(load_spec(project))
+    typer.echo(f"{gone} was taken away; {now.version} serves.")
+
+
+def _tell(found: Retrained) -> None:
+    decision = found.detail.get("decision")
+    if decision:
+        from rich.table import Table
+
+        table = Table("examples", "", "champion", "challenger", "difference", box=None, pad_edge=False)
+        for part in decision["parts"][:_SHOWN]:
+            gap = part["paired"]["difference"]
+            table.add_row(
+                f"{part['count']:,}", part["name"] if part["kind"] == "test" else f"{part['kind']} {part['name']}",
+                f"{part['champion']:.1%}", f"{part['challenger']:.1%}",
+                f"{100 * gap['value']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})",
+            )  # fmt: skip
+        console_of(_TABLE_WIDTH).print(table)
+        typer.echo(decision["sentence"])
+    if not decision or decision["sentence"] != found.sentence:
+        typer.echo(found.sentence)
+    typer.echo(f"{found.champion} serves.")
+
+
+def _plain(found: Status) -> dict[str, object]:
+    return {
+        "serving": found.serving.model_dump(mode="json") if found.serving else None,
+        "servers": [each.model_dump(mode="json") for each in found.servers],
+        "outlook": asdict(found.outlook) | {"due": found.outlook.due, "sentence": found.outlook.sentence},
+        "history": [
+            {"time": each.time, "event": each.event, "version": each.version, "by": each.by, "detail": each.detail}
+            for each in found.history
+        ],
+    }  # fmt: skip

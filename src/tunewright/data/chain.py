@@ -1,0 +1,84 @@
+"""Folders `1`, `2`, … that are written once, each naming the hash of the one before.
+
+So none can be changed behind the next one's back, and who notes the last one's hash has pinned them all. The frozen
+test and the corrections are such chains.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunewright.artifacts import sha256_file
+from tunewright.errors import UserError
+
+VERSION = "version.json"
+"""In each folder: what it holds. Its hash is the version's."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a chain is called where something in it was changed, and how that is mended."""
+
+    name: str
+    mend: str
+
+    def require_link(self, folder: Path, found: tuple[int, str | None], number: int, previous: str | None) -> None:
+        """Refuse a version that says another number, or names another hash of the one before.
+
+        Args:
+            found: (number, previous) as the version says.
+        """
+        if found != (number, previous):
+            what = f"Version {number} of {self.name} does not follow version {number - 1}, which was edited."
+            raise UserError(what, where=folder.with_name(str(number - 1)) / VERSION, fix=self.mend)
+
+    def require_files(self, folder: Path, listed: Mapping[str, str]) -> None:
+        """Refuse a version whose files are not those that it lists.
+
+        Args:
+            listed: the SHA-256 of each file, by its path.
+        """
+        present = files_in(folder)
+        for path in sorted({*present, *listed}):
+            if path not in listed:
+                raise UserError(f"This file was put into {self.name} by hand.", where=folder / path, fix=self.mend)
+            if path not in present or sha256_file(folder / path) != listed[path]:
+                what = f"This file of {self.name} was edited or removed."
+                raise UserError(what, where=folder / path, fix=self.mend)
+
+    def gone(self, folder: Path) -> UserError:
+        return UserError(f"Version {folder.name} of {self.name} is gone.", where=folder, fix=self.mend)
+
+    def unreadable(self, folder: Path) -> UserError:
+        return UserError(f"This file of {self.name} was edited.", where=folder / VERSION, fix=self.mend)
+
+
+def versions_in(folder: Path) -> list[int]:
+    """The numbers of the versions there are; none where there is no such folder."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
+
+
+@contextmanager
+def new_version(folder: Path, number: int) -> Iterator[Path]:
+    """A folder to write a version into, which becomes that version at the end, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        partial = Path(scratch) / str(number)
+        partial.mkdir()
+        yield partial
+        partial.rename(folder / partial.name)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of the files of a version but `version.json`."""
+    return {path: sha256_file(folder / path) for path in files_in(folder)}
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a version but `version.json`."""
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path != VERSION)

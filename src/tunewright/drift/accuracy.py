@@ -1,0 +1,127 @@
+"""Accuracy from reviews: how often the model is right now, and whether that has fallen.
+
+Reviews are no random sample: a queue shows uncertain, novel and disputed requests first, so that the share of right
+answers among them says little. They are weighed to what was answered: all answers are cut into strata of confidence,
+and each stratum counts by its share of all answers, not of the reviewed ones (post-stratification, Holt & Smith 1979).
+That is right as far as, among answers of like confidence, which are reviewed does not depend on whether they are right.
+Novelty and disagreement break this a little, towards too low an accuracy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.evaluate.statistics import Interval
+
+FEWEST_REVIEWS = 100
+"""Below which there is no estimate."""
+_STRATA = 5
+_IN_A_STRATUM = 10
+"""Reviews; a stratum with fewer is joined to the one below it."""
+_ON_A_SIDE = 30
+"""Reviews before and after a change."""
+_SMALLEST = 0.03
+"""The smallest loss that matters."""
+_PERMUTATIONS = 9999
+_MOST = 3000
+"""Reviews that a change is sought in; the newest."""
+
+Columns = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Change:
+    """When accuracy fell.
+
+    Args:
+        day: the first one after it.
+        loss: of accuracy, among answers of like confidence.
+        p: the probability of as clear a fall anywhere, by chance.
+    """
+
+    day: int
+    loss: float
+    p: float
+
+    def counts(self, alpha: float) -> bool:
+        return self.p <= alpha and self.loss >= _SMALLEST
+
+
+def accuracy_now(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval | None:
+    """The accuracy of all answers with its 95 % interval; None where there are too few reviews.
+
+    Args:
+        right: of each reviewed answer 1 or 0.
+        confidence: of each reviewed answer; not a number where none was told.
+        all_confidences: of all answers, or a random sample of them.
+    """
+    if len(right) < FEWEST_REVIEWS:
+        return None
+    strata, shares = _strata(confidence, all_confidences)
+    counts = np.bincount(strata, minlength=len(shares))
+    hits = np.bincount(strata, weights=right, minlength=len(shares))
+    value = float((shares * hits / counts).sum())
+    # The spread with two right and two wrong answers more (Agresti & Coull 1998): ten of ten are no proof.
+    share = (hits + 2) / (counts + 4)
+    spread = 1.96 * float(np.sqrt((shares**2 * share * (1 - share) / (counts + 4)).sum()))
+    return Interval(value, max(0.0, value - spread), min(1.0, value + spread))
+
+
+def fall_of_accuracy(right: Columns, confidence: Columns, day: npt.NDArray[np.int64], seed: int = 0) -> Change | None:
+    """The likeliest day on which accuracy fell; None where there are too few reviews.
+
+    What is compared is by how much answers are better than the average of their stratum of confidence, so that what the
+    queue showed first does not pass for a change. The clearest step of all days counts, and its p-value is that among
+    permutations within strata (CUSUM test for a change at an unknown time, Page 1955; permuted as by Antoch & Hušková
+    2001).
+
+    Args:
+        day: of each answer, as a number.
+    """
+    order = np.argsort(day, kind="stable")[-_MOST:]
+    right, confidence, day = right[order], confidence[order], day[order]
+    starts = np.flatnonzero(np.diff(day)) + 1
+    starts = starts[(starts >= _ON_A_SIDE) & (starts <= len(day) - _ON_A_SIDE)]
+    if len(right) < FEWEST_REVIEWS or not len(starts):
+        return None
+    strata, _ = _strata(confidence, confidence)
+    means = np.bincount(strata, weights=right) / np.bincount(strata)
+    better = right - means[strata]
+
+    def steps(values: Columns) -> Columns:
+        """By how many standard errors, up to a factor, each start divides higher values from lower ones."""
+        before = np.cumsum(values)[starts - 1]
+        return np.asarray(before / np.sqrt(starts * (1 - starts / len(values))))
+
+    found = steps(better)
+    best = int(found.argmax())
+    random = np.random.default_rng(seed)
+    rows = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    larger = 0
+    for _ in range(_PERMUTATIONS):
+        permuted = better.copy()
+        for of_stratum in rows:
+            permuted[of_stratum] = better[random.permutation(of_stratum)]
+        larger += bool(steps(permuted).max() >= found[best] - 1e-12)
+        if larger > 100:  # no change, and it need not be known how surely
+            break
+    start = starts[best]
+    loss = float(better[:start].mean() - better[start:].mean())
+    return Change(int(day[start]), loss, (larger + 1) / (_PERMUTATIONS + 1) if larger <= 100 else 1.0)
+
+
+def _strata(confidence: Columns, everything: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
+    """The stratum of each reviewed answer, and the share of all answers in each stratum."""
+    if np.isnan(everything).any() or np.isnan(confidence).any():
+        return np.zeros(len(confidence), np.int64), np.ones(1)
+    edges = list(np.unique(np.quantile(everything, np.arange(1, _STRATA) / _STRATA)))
+    while edges:
+        counts = np.bincount(np.searchsorted(edges, confidence, "right"), minlength=len(edges) + 1)
+        if counts.min() >= _IN_A_STRATUM:
+            break
+        edges.pop(max(0, int(counts.argmin()) - 1))
+    shares = np.bincount(np.searchsorted(edges, everything, "right"), minlength=len(edges) + 1) / len(everything)
+    return np.searchsorted(edges, confidence, "right").astype(np.int64), shares

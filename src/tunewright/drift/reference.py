@@ -1,0 +1,127 @@
+"""The reference: what a model was taught and how the answers that it was judged by look; `reference.npz` in a bundle.
+
+Nothing in it is a text: of each trait the numbers, sorted each by itself so that no row can be put together again, or
+how often each kind occurs, and what was taught as `Known` keeps it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tunewright.drift.known import Known, Numbers
+from tunewright.drift.traits import Traits, traits_of
+from tunewright.errors import UserError
+from tunewright.tasks import Task
+
+REFERENCE_FILE = "reference.npz"
+_VERSION = 1
+_NUMBER = "number."
+"""What the name of a column of numbers begins with."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a live window is compared with.
+
+    Args:
+        known: what was taught.
+        rows: the number of answers.
+        kinds: by trait how often each kind occurs.
+        numbers: by trait all numbers, sorted.
+    """
+
+    known: Known
+    rows: int
+    kinds: Mapping[str, Mapping[str, int]]
+    numbers: Mapping[str, Numbers]
+
+    @classmethod
+    def of(cls, taught: Sequence[str], texts: Sequence[str], answers: Sequence[str],
+           confidences: Sequence[float | None], task: Task) -> Reference:  # fmt: skip
+        """A reference.
+
+        Args:
+            taught: the texts that make known; none of those that follow, or these would look less novel than they are.
+            texts: of the window, with the model's answers and confidences.
+        """
+        known = Known.of(taught)
+        return cls.from_traits(known, traits_of(texts, answers, confidences, task, known))
+
+    @classmethod
+    def from_captures(cls, texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None],
+                      task: Task, seed: int = 0) -> Reference:  # fmt: skip
+        """A reference made of live traffic that is held to be good: half of it makes known, the other half is the
+        window."""
+        order = np.random.default_rng(seed).permutation(len(texts))
+        taught, window = order[::2], order[1::2]
+        return cls.of(
+            [texts[row] for row in taught], [texts[row] for row in window], [answers[row] for row in window],
+            [confidences[row] for row in window], task,
+        )  # fmt: skip
+
+    @classmethod
+    def from_traits(cls, known: Known, traits: Traits) -> Reference:
+        kinds = {}
+        for name, column in traits.kinds.items():
+            values, counts = np.unique(column, return_counts=True)
+            kinds[name] = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        numbers = {name: np.sort(column[~np.isnan(column)]) for name, column in traits.numbers.items()}
+        return cls(known, len(traits), kinds, numbers)
+
+    def novelty(self, texts: Sequence[str]) -> Numbers:
+        """How unlike what was taught texts are, from 0 to 1: the share of the reference that is less so."""
+        distance, _, _ = self.known.place(texts)
+        window = self.numbers["novelty"]
+        return np.asarray(np.searchsorted(window, distance) / max(len(window), 1), np.float32)
+
+    def save(self, folder: Path) -> Path:
+        """Write it into a folder, the same bytes for the same reference."""
+        words = {"version": _VERSION, "rows": self.rows, "kinds": self.kinds}
+        arrays: dict[str, Any] = {
+            "words": np.frombuffer(json.dumps(words, sort_keys=True).encode(), np.uint8),
+            "known": np.packbits(self.known.known),
+            "weights": self.known.weights,
+            "centres": self.known.centres.astype(np.float16),
+            "topics": self.known.topics.astype(np.uint8),
+            **{f"{_NUMBER}{name}": column for name, column in self.numbers.items()},
+        }
+        file = folder / REFERENCE_FILE
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        return file
+
+
+def load_reference(bundle_folder: Path) -> Reference | None:
+    """The reference of a bundle; None where it has none, as those have that were made before there were any.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    file = bundle_folder / REFERENCE_FILE
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            words = json.loads(arrays["words"].tobytes())
+            if words["version"] != _VERSION:
+                raise UserError(f"This reference is of version {words['version']}, not {_VERSION}.", where=file,
+                                fix="Make the bundle again with: tunewright run YOUR_PROJECT")  # fmt: skip
+            known = Known(
+                np.unpackbits(arrays["known"]).astype(bool), arrays["weights"], arrays["centres"].astype(np.float32),
+                arrays["topics"].astype(np.int64),
+            )  # fmt: skip
+            numbers = {
+                name.removeprefix("number."): arrays[name].astype(float)
+                for name in arrays
+                if name.startswith("number.")
+            }
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError("The bundle's reference can't be read.", where=file, why=str(error),
+                        fix="Make the bundle again with: tunewright run YOUR_PROJECT") from None  # fmt: skip
+    return Reference(known, words["rows"], words["kinds"], numbers)

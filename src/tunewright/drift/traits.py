@@ -1,0 +1,108 @@
+"""Traits: what is watched of a text and its answer, as columns of numbers and of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from json import JSONDecodeError, loads
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.data.language import language_of
+from tunewright.drift.known import Known, Numbers
+from tunewright.tasks import Task
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.measures import leaves
+
+UNTOLD = "?"
+"""The language of a text that is too short to tell."""
+
+
+@dataclass(frozen=True)
+class Trait:
+    """Something that is watched.
+
+    Args:
+        title: as a table shows it.
+        worse: 1: only more of it is drift; -1: only less; 0: both.
+    """
+
+    title: str
+    worse: int = 0
+
+
+KINDS = {
+    "answer": Trait("mix of answers"),
+    "fields": Trait("fields that are filled"),
+    "language": Trait("languages"),
+    "topic": Trait("mix of topics"),
+}
+"""Traits of which each text has one kind."""
+NUMBERS = {
+    "confidence": Trait("confidence", worse=-1),
+    "length": Trait("length of requests"),
+    "answer_length": Trait("length of answers"),
+    "unseen": Trait("unknown words", worse=1),
+    "novelty": Trait("novelty", worse=1),
+}
+"""Traits of which each text has a number. More known words and more likeness to what was taught are no harm: a live
+stream repeats questions that were taught, the test part by its making does not."""
+TRAITS = KINDS | NUMBERS
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The traits of n texts.
+
+    Args:
+        kinds: by trait the kind of each text.
+        numbers: by trait the number of each; not a number where it has none.
+    """
+
+    kinds: Mapping[str, npt.NDArray[np.str_]]
+    numbers: Mapping[str, Numbers]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.kinds.values())))
+
+    def __getitem__(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Traits:
+        return Traits(
+            {name: column[rows] for name, column in self.kinds.items()},
+            {name: column[rows] for name, column in self.numbers.items()},
+        )
+
+
+def traits_of(texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None], task: Task,
+              known: Known) -> Traits:  # fmt: skip
+    """The traits of texts and their answers.
+
+    Args:
+        confidences: None where a model tells none.
+    """
+    distance, topic, unseen = known.place(texts)
+    kinds = {"language": [language_of(text) or UNTOLD for text in texts], "topic": [str(number) for number in topic]}
+    numbers = {
+        "confidence": np.array([np.nan if sure is None else sure for sure in confidences], np.float32),
+        "length": np.array([len(text) for text in texts], np.float32),
+        "unseen": unseen,
+        "novelty": distance,
+    }
+    match task.constraint:
+        case OneOf():
+            kinds["answer"] = list(answers)
+        case JsonRecord():
+            kinds["fields"] = [_filled(answer) for answer in answers]
+            numbers["answer_length"] = np.array([len(answer) for answer in answers], np.float32)
+        case FreeText():
+            numbers["answer_length"] = np.array([len(answer) for answer in answers], np.float32)
+    return Traits({name: np.array(column, np.str_) for name, column in kinds.items()}, numbers)
+
+
+def _filled(answer: str) -> str:
+    """The top fields of a record that hold anything."""
+    try:
+        record = loads(answer)
+    except (JSONDecodeError, RecursionError):
+        return UNTOLD
+    return " ".join(sorted({path.split(".")[0].removesuffix("[]") for path, _ in leaves(record)}))

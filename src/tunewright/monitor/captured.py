@@ -1,0 +1,106 @@
+"""Reading what was served for a check: the captures of some whole days, and what reviews say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from tunewright.export.bundle import BundleInfo
+from tunewright.monitor.queue import EXPERT
+from tunewright.monitor.store.tables import Capture, Review
+
+_Query = Select[*tuple[Any, ...]]
+MOST_A_DAY = 2000
+"""Captures of a day that are read; the reference is rarely larger, and its own chance is then what limits a test."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Captures of the days before a check.
+
+    Args:
+        ages: of each in days; 1 is the last whole day.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    answers: list[str]
+    confidences: list[float | None]
+    ages: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What people said to answers of those days, the last word on each.
+
+    Args:
+        right: 1 or 0.
+        confidence: not a number where none was told.
+        day: its ordinal.
+    """
+
+    right: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+    day: npt.NDArray[np.int64]
+
+
+def midnight(now: datetime) -> datetime:
+    """When the last whole day ended, in UTC."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def read_captured(session: Session, info: BundleInfo, until: datetime, days: int) -> Captured:
+    """The captures of a bundle, of each day at most `MOST_A_DAY`, drawn at random: ids are random, and those that come
+    first in their order are taken."""
+    rows: list[Any] = []
+    ages: list[int] = []
+    for age in range(days, 0, -1):
+        query = select(Capture.id, Capture.request, Capture.answer, Capture.confidence)
+        since = until - timedelta(days=age)
+        found = session.execute(
+            _within(query, info, since, since + timedelta(days=1)).order_by(Capture.id).limit(MOST_A_DAY)
+        ).all()
+        rows += found
+        ages += [age] * len(found)
+    return Captured(
+        [row.id for row in rows], [row.request for row in rows], [row.answer for row in rows],
+        [row.confidence for row in rows], np.array(ages, np.int64),
+    )  # fmt: skip
+
+
+def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
+    """What experts said to a bundle's answers. Who gives feedback chooses what to speak of, mostly what is wrong."""
+    query = (
+        select(Capture.id, Capture.time, Capture.confidence, Review.right)
+        .join(Review, Review.capture_id == Capture.id)
+        .where(Review.source.in_(EXPERT), Review.undone.is_(None))
+        .order_by(Review.number)
+    )
+    last = {row.id: row for row in session.execute(_within(query, info, until - timedelta(days=days), until))}
+    rows = last.values()
+    return Reviewed(
+        np.array([row.right for row in rows], float),
+        as_numbers(row.confidence for row in rows),
+        np.array([row.time.toordinal() for row in rows], np.int64),
+    )
+
+
+def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:
+    """Confidences, not a number where none was told."""
+    return np.array([np.nan if each is None else each for each in confidences], float)
+
+
+def _within(
+    query: Select[*tuple[Any, ...]], info: BundleInfo, since: datetime, until: datetime
+) -> Select[*tuple[Any, ...]]:
+    """A bundle's captures of some time."""
+    return query.where(
+        Capture.model == info.name, Capture.version == info.version, Capture.time >= since, Capture.time < until
+    )

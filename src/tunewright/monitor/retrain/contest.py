@@ -1,0 +1,57 @@
+"""The contest: the champion answers the challenger's tests, through its own server, and the gate decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunewright.artifacts import read_manifest, sha256_json
+from tunewright.data import load_dataset
+from tunewright.data.frozen import trace
+from tunewright.errors import UserError
+from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.evidence import load_records
+from tunewright.evaluate.steps import ANSWERS, tests_of
+from tunewright.export.bundle import load_bundle, read_info
+from tunewright.monitor.retrain.gate import Decision, decide
+from tunewright.monitor.retrain.lineage import made_of
+from tunewright.progress import say
+from tunewright.serve.asking import collect_served
+from tunewright.spec import Spec
+
+_CHAMPION = "champion"
+
+
+def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: list[str]) -> Decision:
+    """Let both answer the challenger's tests. The champion's answers are kept in `runs/contest-…`.
+
+    An example of these tests that stood in the champion's training or validation part is left out: it has been told
+    the answer. So where no test is frozen, what is compared is what neither has seen.
+
+    Args:
+        failures: gates of the challenger's own parity that it did not keep.
+
+    Raises:
+        UserError: the outputs that the bundles were made of are gone.
+    """
+    new, old = made_of(challenger), made_of(champion)
+    if missing := [step for step in ("split", "parity") if step not in new]:
+        raise UserError(f"The challenger's {' and '.join(missing)} are gone.", where=runs,
+                        fix="Type the same command again.")  # fmt: skip
+    tests = tests_of(spec, load_dataset(new["split"]))
+    task = load_bundle(challenger).task
+    split = read_manifest(new["split"])
+    assert split  # made_of gives whole outputs
+    place = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
+    asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS)
+    taught = frozenset[str]()
+    if "split" in old:
+        dataset = load_dataset(old["split"])
+        taught = frozenset(map(trace, [*dataset.train, *dataset.validation]))
+    else:
+        say("  what the champion learnt from is gone; tests that are not frozen may favour it")
+    examples = {example.meta.id: example for part in tests.values() for example in part}
+    return decide(
+        load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl"), asked, examples, margin=spec.goal.margin,
+        p95_ms=spec.goal.p95_ms, by_label=bool(task.answers), taught=lambda example: trace(example) in taught,
+        failures=failures, seed=spec.seed,
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""Whether it is time to train anew, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+
+from tunewright.monitor.retrain import events
+from tunewright.monitor.store import Store
+from tunewright.monitor.store.tables import Alarm, Capture, Review
+from tunewright.spec import Spec
+
+_EVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What has come since the last training."""
+
+    reviews: int
+    """In no dataset yet."""
+    wanted: int
+    """Reviews from which on it is due."""
+    alarms: list[str]
+    """The traits that drifted."""
+    under_way: str
+    """What the last retraining still has to do; empty where nothing is left."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a command by the clock is to begin."""
+        return bool(self.under_way or self.alarms or self.reviews >= self.wanted)
+
+    @property
+    def sentence(self) -> str:
+        """Why it is due, or why not."""
+        reviews = f"{self.reviews:,} new reviews of the {self.wanted:,} that monitor.reviews_to_retrain asks for"
+        if self.under_way:
+            return f"Due: the last retraining is not at its end ({self.under_way})."
+        if self.alarms:
+            return f"Due: there was an alarm since the last training ({', '.join(self.alarms)}); {reviews}."
+        return f"{'Due' if self.due else 'Not due'}: {reviews}, and no alarm since the last training."
+
+
+def outlook(spec: Spec, store: Store) -> Outlook:
+    """What speaks for training a spec's model anew."""
+    with store.session() as session:
+        now = events.last(session, spec.name)
+        trained = events.last(session, spec.name, events.TRAINED, events.REFUSED)
+        since = datetime.fromisoformat(trained.detail["begun"]) if trained else _EVER
+        kinds = session.scalars(
+            select(Alarm.kind).where(Alarm.model == spec.name, Alarm.time > since).order_by(Alarm.time)
+        )
+        alarms = list(dict.fromkeys(kinds))
+        # Reviews that growth held back wait on; they are not new once they were looked at.
+        reviews = session.scalar(
+            select(func.count()).select_from(Review).join(Capture, Capture.id == Review.capture_id)
+            .where(Capture.model == spec.name, Review.dataset.is_(None), Review.undone.is_(None), Review.time > since)
+        )  # fmt: skip
+    under_way = f"{now.event}, version {now.version}" if now and now.event in events.UNFINISHED else ""
+    return Outlook(reviews or 0, spec.monitor.reviews_to_retrain, alarms, under_way)

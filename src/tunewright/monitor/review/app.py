@@ -1,0 +1,57 @@
+"""The review app: its pages, and what stands between them and the network."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from tunewright.errors import UserError
+from tunewright.monitor.review import entrance, pages
+from tunewright.monitor.review.guard import Headers, SameOrigin
+from tunewright.monitor.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site
+from tunewright.page import LOOK
+from tunewright.serve.guard import LimitBody
+
+
+def build_app(site: Site) -> FastAPI:
+    app = FastAPI(title="Tunewright review", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.site = site
+    app.include_router(entrance.router)
+    app.include_router(pages.router)
+    app.add_api_route("/static/look.css", _look)
+    app.mount("/static", StaticFiles(packages=[("tunewright.monitor.review", "static")]))
+    app.add_exception_handler(NotSignedIn, entrance.send_in)
+    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_exception_handler(UserError, _fail)
+    app.add_middleware(LimitBody, most=MOST_FORM_BYTES)
+    app.add_middleware(SameOrigin)
+    app.add_middleware(Headers)
+    return app
+
+
+def _look() -> Response:
+    return Response((files("tunewright.page") / LOOK).read_text("utf-8"), media_type="text/css")
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    site: Site = request.app.state.site
+    if isinstance(error, Refused):
+        return site.page(request, "refused.html.jinja", error.status, why=error.why)
+    if isinstance(error, HTTPException) and error.status_code != 404:
+        return site.page(request, "refused.html.jinja", error.status_code, why=f"{error.detail}.")
+    return site.page(request, "refused.html.jinja", 404, why="There is no such page.")
+
+
+def _fail(request: Request, error: Exception) -> Response:
+    """The store's trouble: who reviews is told what it is, not where."""
+    assert isinstance(error, UserError)
+    site: Site = request.app.state.site
+    why = f"{error.what} Nothing was saved: try again in a moment."
+    return site.page(request, "refused.html.jinja", 503, why=why)

@@ -1,0 +1,76 @@
+"""Where a model stands, in short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tunewright.evaluate.statistics import Interval, wilson
+from tunewright.monitor.queue import EXPERT
+from tunewright.monitor.review.history import is_of, recent
+from tunewright.monitor.store.tables import Alarm, Capture, Deployment, Tally
+
+DAYS = 30
+SHOWN = 5
+"""Alarms and deployments, the latest first."""
+
+
+@dataclass(frozen=True)
+class Day:
+    day: date
+    answered: float
+    escalated: float
+
+
+@dataclass(frozen=True)
+class Overview:
+    states: dict[str, int]
+    """Captures that are open, done or in conflict."""
+    days: list[Day]
+    """The last ones with requests, the latest first."""
+    right: dict[str, Interval]
+    """By bundle version, the share of the lately reviewed answers that reviewers call right."""
+    alarms: Sequence[Alarm]
+    deployments: Sequence[Deployment]
+
+    @property
+    def captured(self) -> int:
+        return sum(self.states.values())
+
+
+def overview(session: Session, model: str) -> Overview:
+    states = select(Capture.state, func.count()).where(Capture.model == model).group_by(Capture.state)
+    days = (
+        select(Tally.day, func.sum(Tally.answered), func.sum(Tally.escalated))
+        .where(Tally.model == model)
+        .group_by(Tally.day)
+        .order_by(Tally.day.desc())
+        .limit(DAYS)
+    )
+    said = recent(EXPERT)
+    judged = (
+        select(Capture.version, said.c.right, func.count())
+        .join(said, said.c.capture_id == Capture.id)
+        .where(is_of(model))
+        .group_by(Capture.version, said.c.right)
+    )
+    counts: dict[str, dict[bool, int]] = {}
+    for version, right, count in session.execute(judged):
+        counts.setdefault(version, {})[bool(right)] = count
+    return Overview(
+        states={row[0]: row[1] for row in session.execute(states)},
+        days=[Day(*row) for row in session.execute(days)],
+        right={
+            version: wilson(said.get(True, 0), sum(said.values())) for version, said in sorted(counts.items())
+        },
+        alarms=session.scalars(
+            select(Alarm).where(Alarm.model == model).order_by(Alarm.number.desc()).limit(SHOWN)
+        ).all(),
+        deployments=session.scalars(
+            select(Deployment).where(Deployment.model == model).order_by(Deployment.number.desc()).limit(SHOWN)
+        ).all(),
+    )  # fmt: skip

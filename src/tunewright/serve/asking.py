@@ -1,0 +1,77 @@
+"""Asking a bundle's own server, in OpenAI's form, as a user would: what is measured so is what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tunewright.errors import UserError
+from tunewright.evaluate.evidence import Record, collect, load_records
+from tunewright.evaluate.predictors import Answer
+from tunewright.export.bundle import read_info
+from tunewright.serve.server import running_server
+from tunewright.tasks import Example, Task
+
+_SECONDS = 60
+
+
+class Refused(UserError):
+    """The server doesn't take a request."""
+
+
+class ServedModel:
+    """A predictor: a server's only model."""
+
+    def __init__(self, client: httpx.Client, model: str):
+        self._client, self._model = client, model
+
+    def answer(self, request: str) -> Answer:
+        """Its answer.
+
+        Raises:
+            Refused: it doesn't take the request.
+        """
+        body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
+        said = self._client.post("/v1/chat/completions", json=body)
+        if said.status_code == 400:
+            raise Refused(
+                f"The server refuses an example: {said.json()['error']['message']}", where=beginning(request),
+                fix="Take it out of the data, or train with a larger train.max_length.",
+            )  # fmt: skip
+        reply: dict[str, Any] = said.raise_for_status().json()
+        text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
+        return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
+
+
+@contextmanager
+def served_model(bundle: Path) -> Iterator[ServedModel]:
+    """A bundle's model behind a server of its own.
+
+    Raises:
+        UserError: the server does not become ready.
+    """
+    with running_server(bundle) as address, httpx.Client(base_url=address, timeout=_SECONDS) as client:
+        yield ServedModel(client, read_info(bundle).name)
+
+
+def collect_served(name: str, bundle: Path, task: Task, splits: Mapping[str, Sequence[Example]],
+                   answers: Path) -> list[Record]:  # fmt: skip
+    """Ask a bundle's server everything, one request at a time; where the answers are on disk, nothing is asked.
+
+    Args:
+        name: of the file of answers.
+        task: what the answers are measured by.
+    """
+    if (file := answers / f"{name}.jsonl").exists():
+        return load_records(file)
+    with served_model(bundle) as model:
+        return collect(name, model, task, splits, answers)
+
+
+def beginning(request: str) -> str:
+    """Of a request, for a line of the log."""
+    return " ".join(request.split())[:70]

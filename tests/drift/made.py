@@ -1,0 +1,60 @@
+"""Requests that are drawn from a small grammar: real enough to have words, topics and lengths, and as many as are asked
+for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tests.conftest import LABELS
+from tunewright.drift.known import Known
+from tunewright.drift.reference import Reference
+from tunewright.drift.traits import Traits, traits_of
+from tunewright.tasks import ClassifyTask
+
+_ABOUT = {
+    "billing": ["the invoice", "my bill", "the amount", "a charge", "the payment", "the receipt", "the price"],
+    "defect": ["the screen", "my printer", "the battery", "the cable", "a button", "the speaker", "the lamp"],
+    "refund": ["my money", "the refund", "my order", "the return", "the parcel", "the deposit", "a voucher"],
+}
+_BEGINNINGS = ["hello,", "please help,", "good morning,", "I have a question,", "hi there,", "urgent,", "again,"]
+_SAID = ["is wrong", "does not work", "never came", "was late", "is missing", "was shown twice", "looks strange"]
+_ENDINGS = ["since monday", "today", "for a week now", "as I told you on the phone", "", "thank you", "what can I do?"]
+TASK = ClassifyTask("Route the ticket.", dict.fromkeys(LABELS, ""))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Requests with their answers."""
+
+    texts: list[str]
+    answers: list[str]
+    confidences: list[float | None]
+
+    def traits(self, known: Known) -> Traits:
+        return traits_of(self.texts, self.answers, self.confidences, TASK, known)
+
+    def __add__(self, other: Asked) -> Asked:
+        return Asked(self.texts + other.texts, self.answers + other.answers, self.confidences + other.confidences)
+
+    def saying(self, texts: Sequence[str]) -> Asked:
+        """The same answers to other texts."""
+        return replace(self, texts=list(texts))
+
+
+def asked(count: int, seed: int, mix: Sequence[float] = (0.5, 0.3, 0.2)) -> Asked:
+    """Requests about billing, defects and refunds in a mix."""
+    random = np.random.default_rng(seed)
+    answers = random.choice(LABELS, size=count, p=mix).tolist()
+    texts = [
+        " ".join(str(random.choice(words)) for words in (_BEGINNINGS, _ABOUT[answer], _SAID, _ENDINGS)).strip()
+        for answer in answers
+    ]
+    return Asked(texts, answers, random.beta(8, 1, count).tolist())
+
+
+def reference(rows: int = 600, seed: int = 1) -> Reference:
+    taught, judged = asked(800, seed + 1000), asked(rows, seed)
+    return Reference.of(taught.texts, judged.texts, judged.answers, judged.confidences, TASK)

@@ -1,0 +1,38 @@
+"""`tunewright monitor` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.conftest import tunewright, write_project
+from tests.monitor.made import capture, feedback, write
+
+
+def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", monitor={"keep_days": 10})
+    old = (datetime.now(UTC) - timedelta(days=11)).isoformat()
+    write(project / "captures" / "one", capture("a", time=old), capture("b"), feedback("b"))
+    (file,) = (project / "captures").rglob("*.jsonl")
+    file.write_text(file.read_text("utf-8") + "broken\n", "utf-8")
+    done = tunewright("monitor", "collect", str(project))
+    assert done.stdout == (
+        "2 captures and 1 feedbacks were collected.\n1 lines can't be read and were passed over.\n"
+    ), done.stderr
+    assert json.loads(tunewright("monitor", "collect", str(project), "--json").stdout) == {
+        "captures": 0, "feedback": 0, "repeated": 0, "unreadable": 0,
+    }  # fmt: skip
+    done = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"), "--since", "2026-01-01")
+    assert done.stdout.endswith("out.jsonl: 2 examples.\n"), done.stderr
+    again = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"))
+    assert (again.returncode, "exists" in again.stderr) == (2, True)
+    assert "1 captures, 0 second opinions and 0 journals" in tunewright("monitor", "prune", str(project)).stdout
+
+
+def test_a_database_that_is_away_is_told_in_a_paragraph(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", monitor={"database": "MONITOR_URL"})
+    done = tunewright("monitor", "collect", str(project), MONITOR_URL="postgresql://me:secret@127.0.0.1:1/none")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "secret" not in done.stderr
+    assert "postgresql://127.0.0.1:1/none: The database does not answer" in done.stderr
