@@ -51,6 +51,7 @@ task: {kind: classify, instruction: "Which?\\n{labels}", labels: [a, b]}
 data: {train: train.jsonl}
 """
 """Of a project whose servers keep their captures beside it."""
+COLLECT = [sys.executable, "-m", "tunewright", "monitor", "collect"]
 WORDS = [
     "card", "transfer", "pending", "refund", "cash", "top-up", "fee", "abroad", "PIN", "lost", "stolen", "exchange",
     "rate", "arrived", "identity", "declined",
@@ -280,21 +281,20 @@ class Soak:
         self.over = True
 
     async def collecting(self, project: Path) -> None:
-        """Collect into the store, killed at any moment; in the end once to the end."""
+        """Collect into the store, killed at any moment."""
         rng = random.Random(2)
-        command = [sys.executable, "-m", "tunewright", "monitor", "collect", str(project)]
         while not self.over:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen([*COLLECT, str(project)], stdout=subprocess.DEVNULL)
             await asyncio.sleep(rng.uniform(1, 8))
             if process.poll() is None:
                 self.counts["collectors killed"] += 1
             process.kill()
             process.wait()
             await asyncio.sleep(10)
-        await asyncio.to_thread(subprocess.run, command, check=True)
 
     def stored(self, project: Path) -> list[str]:
-        """What is wrong with the store: acknowledged and not there, or there more often than in the journals."""
+        """Collect what is left. What is wrong with the store then: acknowledged and not there, or counted twice."""
+        subprocess.run([*COLLECT, str(project)], check=True)
         with sqlite3.connect(project / "monitor.db") as database:
             captures = {identity for (identity,) in database.execute("SELECT id FROM captures")}
             said = Counter(identity for (identity,) in database.execute("SELECT capture_id FROM reviews"))
