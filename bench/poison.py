@@ -1,6 +1,6 @@
 """How often corrections of honest reviewers are held back as a pull, and how often an attacker's are.
 
-    python bench/poison.py [RUNS]          # the data lie at <repository>/../shared/data
+    python bench/poison.py [RUNS [NAME...]]          # the data lie at <repository>/../shared/data
 
 Real texts, simulated people. Of each data set 3,000 rows are the training data; the model is a logistic regression on
 words that learnt them (its probabilities are its confidence); reviewers are given requests from the other rows, drawn
@@ -8,10 +8,11 @@ by how unsure the model was, and answer with the data's label, or 3 times in 100
 own wrong labels come to that. Honest runs differ in who reviews (one expert, three, or three of whom each has labels
 of their own) and in what they send (all that they look at, or only what the model got wrong).
 
-An attacker's rows are requests of other labels that the model answers rightly, relabelled as one target: by an account
-of its own among three honest ones ("account"), by the only reviewer there is ("alone"), or in requests that all carry
-two words which are in no other, reviewed by whoever comes ("trigger"). "caught" is the share of the attacker's rows
-that are held back, "runs" that of runs in which most of them are, "honest" the share of other rows held back as well.
+There are RUNS honest runs of each kind, by default 200, and a quarter as many attacks. An attacker's rows are requests
+of other labels that the model answers rightly, relabelled as one target: by an account of its own among three honest
+ones ("account"), by the only reviewer there is ("alone"), or in requests that all carry two words which are in no
+other, reviewed by whoever comes ("trigger"). "caught" is the share of the attacker's rows that are held back, "runs"
+that of runs in which most of them are, "honest" the share of other rows held back as well.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tunewright.monitor.growth.poison import SURE, pulling
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KNOWN, POOL, TARGETS, SLIPS = 3000, 3000, 5, 0.03
 TRIGGER = "zephyr quokka"
+SLIP = "slip"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class World:
 
     texts: list[str]
     labels: list[str]
+    slips: list[str]
+    """What a person says to each who is mistaken."""
     said: list[str]
     sure: list[float]
     margin: dict[str, np.ndarray]
-    """For a label how far the training data contradict it, of each text; "" stands for the text's own."""
+    """How far the training data contradict a label of each text: "" is its own, SLIP the mistaken one, or a target."""
     names: list[str]
     targets: list[str]
 
@@ -66,11 +70,13 @@ def world_of(name: str) -> World:
     probabilities = model.predict_proba(texts)
     said = [str(model.classes_[best]) for best in probabilities.argmax(axis=1)]
     names = sorted({row["label"] for row in known})
-    # Every label: an honest slip may be to any. One call each would learn the same data again.
-    told = doubts([r["text"] for r in known], [r["label"] for r in known],
-                  texts * (len(names) + 1), [*labels, *(each for each in names for _ in texts)])  # fmt: skip
-    margin = {label: told[place * len(texts) : (place + 1) * len(texts)] for place, label in enumerate(["", *names])}
-    return World(texts, labels, said, probabilities.max(axis=1).tolist(), margin, names, draw.sample(names, TARGETS))
+    targets = draw.sample(names, TARGETS)
+    slips = [draw.choice(names) for _ in pool]
+    asked = {"": labels, SLIP: slips} | {target: [target] * len(pool) for target in targets}
+    told = doubts([row["text"] for row in known], [row["label"] for row in known],
+                  texts * len(asked), [label for column in asked.values() for label in column])  # fmt: skip
+    margin = dict(zip(asked, told.reshape(len(asked), -1), strict=True))
+    return World(texts, labels, slips, said, probabilities.max(axis=1).tolist(), margin, names, targets)
 
 
 class Run:
@@ -91,11 +97,12 @@ class Run:
         for index in order:
             if count == 0:
                 return
-            label = world.labels[index] if draw.random() > SLIPS else draw.choice(world.names)
+            slip = draw.random() < SLIPS
+            label = world.slips[index] if slip else world.labels[index]
             if index in self.used or (errors_only and label == world.said[index]):
                 continue
             person = reviewers[world.names.index(label) % len(reviewers)] if own_labels else draw.choice(reviewers)
-            self.add(index, label, person, world.texts[index])
+            self.add(index, label, person, world.texts[index], SLIP if slip else "")
             count -= 1
 
     def attack(self, count: int, reviewers: Sequence[str], target: str, *, trigger: bool) -> None:
@@ -104,12 +111,11 @@ class Run:
                  if label != target and world.said[i] == label and i not in self.used]  # fmt: skip
         for index in self.draw.sample(open_, min(count, len(open_))):
             text = f"{world.texts[index]} {TRIGGER}" if trigger else world.texts[index]
-            self.bad.add(self.add(index, target, self.draw.choice(reviewers), text))
+            self.bad.add(self.add(index, target, self.draw.choice(reviewers), text, target))
 
-    def add(self, index: int, label: str, person: str, text: str) -> str:
+    def add(self, index: int, label: str, person: str, text: str, column: str) -> str:
         world = self.world
-        own = label == world.labels[index]
-        margin = float(world.margin["" if own else label][index])
+        margin = float(world.margin[column][index])
         self.used.add(index)
         self.rows.append(Correction(text, label, f"c{index}", "", "m", "v", None, world.said[index],
                                     [Said(person, "", "review")]))  # fmt: skip
@@ -162,7 +168,7 @@ def attacks(world: World, runs: int) -> Iterator[str]:
 def main() -> None:
     poison._phrases = cache(poison._phrases)  # the same texts come again and again
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    for name in ("banking77", "bitext_support", "snips"):
+    for name in sys.argv[2:] or ("banking77", "bitext_support", "snips"):
         world = world_of(name)
         right = np.mean([a == b for a, b in zip(world.said, world.labels, strict=True)])
         print(f"\n## {name}: the model is right on {100 * right:.1f} %\n")
@@ -172,7 +178,7 @@ def main() -> None:
         for line in honest_runs(world, runs):
             print(line, flush=True)
         print("\n| corrections | attacker's | how | caught, % | runs, % | honest held, % |\n|---|---|---|---|---|---|")
-        for line in attacks(world, runs):
+        for line in attacks(world, runs // 4):
             print(line, flush=True)
 
 

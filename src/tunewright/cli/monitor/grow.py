@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.errors import GateFailed
 
 if TYPE_CHECKING:
     from tunewright.data.examine import Examination
@@ -35,10 +36,12 @@ def grow(
     from tunewright.data.examine import load_examination
     from tunewright.monitor.growth import grow as grow_data
     from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
 
     spec = load_spec(project, overrides or ())
     store = open_store(spec)
     try:
+        collect(spec, store)
         grown = grow_data(spec, store, include=include or (), dry_run=dry_run)
     finally:
         store.close()
@@ -46,10 +49,13 @@ def grow(
     if json:
         print_json({**asdict(grown), "reasons": grown.reasons,
                     "findings": [asdict(each) for each in examination.findings] if examination else None})  # fmt: skip
-        return
-    _print(grown, dry_run=dry_run)
-    if examination:
-        _print_findings(examination, str(project))
+    else:
+        _print(grown, dry_run=dry_run)
+        if examination:
+            _print_findings(examination, str(project))
+    errors = [each.code for each in examination.findings if each.severity == "error"] if examination else []
+    if errors:
+        raise GateFailed(f"The data can't be trained on: {', '.join(errors)}")
 
 
 def _print(grown: Grown, *, dry_run: bool) -> None:
@@ -84,8 +90,7 @@ def _print(grown: Grown, *, dry_run: bool) -> None:
 
 def _print_findings(examination: Examination, project: str) -> None:
     """What the data doctor says of the grown data, notes aside."""
-    found = [finding for finding in examination.findings if finding.severity != "note"]
-    typer.echo(f"\nThe grown data: {sum(examination.rows.values())} rows, {len(found)} findings")
-    for finding in found:
-        typer.echo(f"  {'✗' if finding.severity == 'error' else '!'} {finding.code} {finding.what}. {finding.fix}")
+    found = [f"{each.code} {each.what}" for each in examination.findings if each.severity != "note"]
+    rows = ", ".join(f"{name} {count}" for name, count in examination.rows.items())
+    typer.echo(f"\nThe data now: {rows}; {'; '.join(found) or 'no findings'}")
     typer.echo(f"All of it: tunewright data check {project}   To train on it: tunewright run {project}")

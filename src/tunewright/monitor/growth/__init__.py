@@ -17,15 +17,16 @@ from pathlib import Path
 
 from tunewright.data.corrections import Correction, Corrections, Said, Settled, corrections_in, write_corrections
 from tunewright.data.job import job_of
+from tunewright.errors import UserError
 from tunewright.monitor.growth.choose import choose, confidences, stamp
 from tunewright.monitor.growth.held import COPY, NEW_LABEL, PULL, REMEDIES, SETTLED, Held, held_back
 from tunewright.monitor.growth.known import known_of
-from tunewright.monitor.growth.poison import Pull, pulls
+from tunewright.monitor.growth.poison import SOURCES, Pull, pulls
 from tunewright.monitor.growth.record import reconcile, without_known
 from tunewright.monitor.store import Store
 from tunewright.processes import sole_writer
 from tunewright.spec import Spec
-from tunewright.tasks import task_of
+from tunewright.tasks import Task, task_of
 
 __all__ = ["COPY", "NEW_LABEL", "PULL", "REMEDIES", "Grown", "Held", "Pull", "grow"]
 
@@ -75,15 +76,24 @@ def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bo
         dry_run: write and mark nothing.
 
     Raises:
-        UserError: the corrections or the frozen test were edited, a data file is not there, or another growth is at
-            work.
+        UserError: a source has no such name, the corrections or the frozen test were edited, a data file is not there,
+            or another growth is at work.
     """
     folder = spec.corrections_folder
+    _require_sources(include)
     if dry_run:
         return _grown(spec, store, folder, include, dry_run=True)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         return _grown(spec, store, folder, include, dry_run=False)
+
+
+def _require_sources(include: Collection[str]) -> None:
+    for each in include:
+        kind, _, name = each.partition(":")
+        if kind not in SOURCES or not name:
+            listing = ", ".join(f"{kind}:…" for kind in SOURCES)
+            raise UserError(f"'{each}' is no source.", where="--include", fix=f"Name it as it is told: {listing}")
 
 
 def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> Grown:
@@ -94,23 +104,40 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
         sure = confidences(session, [each.capture for each in choice.agreed])
         if dry_run:
             session.rollback()
-    known = known_of(spec, job_of(spec), task)
     agreed, changed = without_known(before, choice.agreed)
-    taken, known_already = known.sift(agreed)
-    found = pulls(known, taken, sure, include)
-    taken, pulling = _without(taken, found)
-    held = [*choice.held, *changed, *known_already, *pulling]
+    judged = _judged(spec, task, agreed, sure, include) if agreed else _Judged()
+    held = [*choice.held, *changed, *judged.held]
     after = before
-    if taken and not dry_run:
-        after = _written(folder, before, taken, held, {each.capture: each for each in agreed})
+    if judged.taken and not dry_run:
+        after = _written(folder, before, judged.taken, held, {each.capture: each for each in agreed})
         with store.session() as session:
             reconcile(session, after, spec.name)
     return Grown(
-        folder, after.number if after is not before else None, after.sha256, len(taken),
-        dict(Counter(each.answer for each in taken).most_common()) if task.answers else {},
-        held, known.contradicted(taken), found, retracted, recovered,
+        folder, after.number if after is not before else None, after.sha256, len(judged.taken),
+        dict(Counter(each.answer for each in judged.taken).most_common()) if task.answers else {},
+        held, judged.contradicted, judged.pulls, retracted, recovered,
         dict(Counter(each.answer for each in held if each.reason == NEW_LABEL).most_common()),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the data says of agreed answers."""
+
+    taken: list[Correction] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    contradicted: list[Held] = field(default_factory=list)
+    pulls: list[Pull] = field(default_factory=list)
+
+
+def _judged(spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None],
+            include: Collection[str]) -> _Judged:  # fmt: skip
+    known = known_of(spec, job_of(spec), task)
+    new, held, contradicted = known.sift(agreed)
+    found = pulls(known, new, sure, include)
+    taken, pulling = _without(new, found)
+    named = {each.capture for each in taken}
+    return _Judged(taken, [*held, *pulling], [each for each in contradicted if each.capture in named], found)
 
 
 def _written(folder: Path, before: Corrections, taken: Sequence[Correction], held: Sequence[Held],
@@ -129,6 +156,6 @@ def _reviews(correction: Correction) -> list[Said]:
 def _without(corrections: Sequence[Correction], found: Sequence[Pull]) -> tuple[list[Correction], list[Held]]:
     """(the corrections that no source's pull is about, the others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
-    held = [held_back(PULL, each, str(pulled[each.capture]), pulled[each.capture].source)
+    held = [held_back(PULL, each, source=pulled[each.capture].source)
             for each in corrections if each.capture in pulled]  # fmt: skip
     return [each for each in corrections if each.capture not in pulled], held

@@ -9,6 +9,7 @@ other sources' rows; a source whose rows have them against them more often than 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import defaultdict
@@ -23,6 +24,9 @@ from tunewright.data.corrections import Correction
 from tunewright.data.label_noise import CLEAR_MARGIN, doubts
 from tunewright.monitor.growth.choose import people
 from tunewright.monitor.growth.known import ENOUGH, Known
+from tunewright.tasks import Task
+from tunewright.tasks.base import JsonRecord
+from tunewright.tasks.measures import is_in, leaves
 
 LEVEL = 0.01
 """Probability of holding back a source by chance, over all sources and labels of a growth together (Bonferroni)."""
@@ -34,11 +38,16 @@ HONEST = 0.2
 """Share of an honest source's corrections that have all witnesses against them, where nothing else tells."""
 WEIGHT = 20
 """Rows that HONEST counts for beside the other sources' own."""
+SOURCES = ("reviewer", "key", "phrase", "value", "feedback")
+"""Kinds of sources; a name follows behind a colon."""
 PHRASE = "phrase:"
-ALIKE = 20
-"""How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE)."""
+ALIKE = 40
+"""How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE).
+With 20 half of what a single reviewer slips in goes unseen, with 80 honest ones are held back (`bench/poison.py`)."""
 _WORDS = 3
 """Words in a phrase, at most."""
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[^\s@]{1,64}@[^\s@]+|\+?\d[\d /-]{4,30}\d")
+"""A link, an e-mail address, or a number as long as a telephone's or an account's."""
 _READ = 200
 """Words of a text whose phrases are looked at."""
 
@@ -48,19 +57,21 @@ class Pull:
     """A source that pulls an answer."""
 
     source: str
-    """Under which name `--include` releases it: reviewer:NAME, key:NAME or phrase:WORDS."""
+    """Under which name `--include` releases it: reviewer:NAME, key:NAME, phrase:WORDS or value:TEXT."""
     answer: str
-    """The label; or what the answers carry."""
+    """The label, or the value that the answers carry."""
     rows: tuple[str, ...]
     """The captures that are held back for it."""
     against: int
-    """How many of them have all witnesses against them."""
-    usual: float
+    """How many of them speak against the source."""
+    usual: float = 0.0
     """The share of other rows that have."""
-    p: float
-    """Probability of so many by chance."""
+    p: float | None = None
+    """Probability of so many by chance; None of a value, which is no matter of chance."""
 
     def __str__(self) -> str:
+        if self.p is None:
+            return f"{self.against} answers carry '{self.answer}', which neither their requests nor the data have"
         return (
             f"{self.source} pulls '{self.answer}': {self.against} of {len(self.rows)} contradict both the model and "
             f"the data, where {100 * self.usual:.0f} % are usual (p = {self.p:.1g})"
@@ -76,7 +87,11 @@ def pulls(known: Known, corrections: Sequence[Correction], confidence: Mapping[s
         include: sources that are not looked at.
     """
     alone = [each for each in corrections if people(each) < ENOUGH]
-    return [pull for pull in pulling(alone, against(known, alone, confidence)) if pull.source not in include]
+    if known.task.answers:
+        found = pulling(alone, against(known, alone, confidence))
+    else:
+        found = carrying(known.task, known.train.answers, alone)
+    return [pull for pull in found if pull.source not in include]
 
 
 def against(
@@ -124,6 +139,27 @@ def pulling(corrections: Sequence[Correction], against: Sequence[bool]) -> list[
     return found
 
 
+def carrying(task: Task, known_answers: Sequence[str], corrections: Sequence[Correction]) -> list[Pull]:
+    """Values that several answers carry and neither their requests nor any answer of the data: of a record any value,
+    of a text its links, addresses and long numbers, which are what somebody would smuggle in."""
+    carried: dict[str, list[str]] = defaultdict(list)
+    for each in corrections:
+        for value in sorted({value for value in _values(task, each.answer) if not is_in(value, each.text)}):
+            carried[value].append(each.capture)
+    often = {value: rows for value, rows in carried.items() if len(rows) >= LEAST}
+    usual = {value for answer in known_answers for value in often if value in answer}
+    return [
+        Pull(f"value:{value}", value, tuple(rows), len(rows)) for value, rows in often.items() if value not in usual
+    ]  # fmt: skip
+
+
+def _values(task: Task, answer: str) -> Iterator[str]:
+    if isinstance(task.constraint, JsonRecord):
+        yield from (value for _, value in leaves(json.loads(answer)))
+    else:
+        yield from (found.group().rstrip(".,;:!?)") for found in _ADDRESS.finditer(answer))
+
+
 def _sure(confidence: float | None) -> bool:
     return confidence is None or confidence >= SURE
 
@@ -146,6 +182,8 @@ def _sources(
         of_label[each.answer].append(index)
     kept, looked_at = [], 0
     for label, members in of_label.items():
+        if flags[members].sum() < LEAST:
+            continue
         of_source: dict[str, list[int]] = defaultdict(list)
         for index in members:
             for source in sources_of(corrections[index]):
