@@ -5,9 +5,9 @@
     python bench/review.py --clusters                          # requests of one cluster, and their true labels
 
 The data lie at <repository>/../shared/data. Requests are those of BANKING77's training part, alone and joined with
-another's words in front, so that all are different texts; one answer in five is another label. One capture in five has a
-second opinion, and one in ten is reviewed, a fifth of these by two people. The server runs in a process of its own, and
-each page is asked for a hundred times, one after the other, by somebody who is signed in.
+another's words in front, so that all are different texts; one answer in five is another label. One capture in five has
+a second opinion, and one in ten is reviewed, a fifth of these by two people. The server runs in a process of its own,
+and each page is asked for a hundred times, one after the other, by somebody who is signed in.
 """
 
 from __future__ import annotations

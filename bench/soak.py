@@ -5,8 +5,9 @@
 Each adapter and the base are first asked alone; under load every answer must be that one, to the last bit of its
 confidence. Besides whole and streamed requests there are clients that leave in the middle, that send or read slowly,
 that send nonsense, 40 MB, or a wrong key, and more of them than the server takes. It is killed at times, or told to
-end, and started again. In the end: no wrong answer to anyone, no status that was not to be expected, every answer and
-feedback that was acknowledged as captured lies there once, and memory does not grow within a life.
+end, and started again; so is who collects what it keeps. In the end: no wrong answer to anyone, no status that was
+not to be expected, every answer and feedback that was acknowledged as captured lies in the journals and in the store
+once, and memory does not grow within a life.
 
 It exits with 1 where one of these fails.
 """
@@ -17,6 +18,7 @@ import asyncio
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -43,6 +45,13 @@ SETTLED = 60
 """Seconds after which a server has all the memory it needs."""
 GROWTH = 0.05
 """By which memory may differ between then and the end of a life."""
+SPEC = """
+name: soak
+task: {kind: classify, instruction: "Which?\\n{labels}", labels: [a, b]}
+data: {train: train.jsonl}
+"""
+"""Of a project whose servers keep their captures beside it."""
+COLLECT = [sys.executable, "-m", "tunewright", "monitor", "collect"]
 WORDS = [
     "card", "transfer", "pending", "refund", "cash", "top-up", "fee", "abroad", "PIN", "lost", "stolen", "exchange",
     "rate", "arrived", "identity", "declined",
@@ -271,13 +280,40 @@ class Soak:
             self.up = True
         self.over = True
 
-    def verdict(self) -> bool:
+    async def collecting(self, project: Path) -> None:
+        """Collect into the store, killed at any moment."""
+        rng = random.Random(2)
+        while not self.over:
+            process = subprocess.Popen([*COLLECT, str(project)], stdout=subprocess.DEVNULL)
+            await asyncio.sleep(rng.uniform(1, 8))
+            if process.poll() is None:
+                self.counts["collectors killed"] += 1
+            process.kill()
+            process.wait()
+            await asyncio.sleep(10)
+
+    def stored(self, project: Path) -> list[str]:
+        """Collect what is left. What is wrong with the store then: acknowledged and not there, or counted twice."""
+        subprocess.run([*COLLECT, str(project)], check=True)
+        with sqlite3.connect(project / "monitor.db") as database:
+            captures = {identity for (identity,) in database.execute("SELECT id FROM captures")}
+            said = Counter(identity for (identity,) in database.execute("SELECT capture_id FROM reviews"))
+            (counted,) = database.execute("SELECT sum(captured) FROM tallies").fetchone()
+        lost = sorted(self.acknowledged - captures)
+        lost += [each for each, count in self.fed_back.items() if said[each] != count]
+        if counted != len(captures):
+            lost.append(f"the tallies count {counted} of {len(captures)} captures")
+        print(f"{len(captures)} captures and {said.total()} feedbacks in the store, {len(lost)} lost or doubled")
+        return lost
+
+    def verdict(self, project: Path) -> bool:
         kept: Counter[str] = Counter()
         feedback: Counter[str] = Counter()
         for entry in read_captures(self.server.captures):
             (feedback if isinstance(entry, Feedback) else kept)[entry.id] += 1
         lost = [each for each in self.acknowledged if kept[each] != 1]
         lost += [each for each, count in self.fed_back.items() if feedback[each] != count]
+        lost += self.stored(project)
         print(f"{self.counts['answers']} answers, {len(self.wrong)} wrong; {dict(self.counts)}")
         print(f"{len(self.acknowledged)} answers and {self.fed_back.total()} feedbacks acknowledged as captured, "
               f"{len(lost)} lost or doubled ({kept.total()} and {feedback.total()} kept)")  # fmt: skip
@@ -308,8 +344,11 @@ async def run(folder: Path, minutes: float) -> bool:
             async with httpx.AsyncClient(base_url=server.address, headers=server.headers, timeout=120) as client:
                 await soak.learn(client)
             print(f"{len(soak.known)} requests answered alone", flush=True)
-            await asyncio.gather(soak.lives(minutes), *(soak.client(number) for number in range(CLIENTS)))
-            return soak.verdict()
+            project = Path(scratch)
+            (project / "tunewright.yaml").write_text(SPEC, "utf-8")
+            clients = (soak.client(number) for number in range(CLIENTS))
+            await asyncio.gather(soak.lives(minutes), soak.collecting(project), *clients)
+            return soak.verdict(project)
         finally:
             server.end(signal.SIGKILL)
 

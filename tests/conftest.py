@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tunewright.data.checks import Finding, judge
 from tunewright.data.checks.survey import Scanner, Split, Survey
 from tunewright.data.job import Job
@@ -23,6 +25,15 @@ LABELS = ["billing", "defect", "refund"]
 REPOSITORY = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `--dist loadgroup` gives to one process: all that need the short run of the real model, else a file."""
+    for item in items:
+        file = str(item.path.relative_to(Path(__file__).parent).with_suffix(""))
+        group = "short_run" if "short_run" in getattr(item, "fixturenames", ()) else file
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def spec_data(**changes: Any) -> dict[str, Any]:

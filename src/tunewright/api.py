@@ -19,7 +19,7 @@ from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_p
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
-from tunewright.spec import SPEC_FILE, Spec
+from tunewright.spec import RUNS, SPEC_FILE, Spec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
-RUNS = "runs"
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")

@@ -33,7 +33,10 @@ from tunewright.version import __version__
 
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
-ROOMS = ("spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve")
+ROOMS = (
+    "spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve",
+    "monitor",
+)  # fmt: skip
 """In import order: a room's code may use its own room and those before it."""
 
 
@@ -97,6 +100,15 @@ STEPS = {
         Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
 }  # fmt: skip
+
+BESIDE = {
+    step.name: step
+    for step in (
+        Step("drift", "tunewright.monitor.steps:run_drift", "monitor", ("bundle",), ("task",),
+             reads=("monitor.captures",)),
+    )
+}  # fmt: skip
+"""Steps that no run leads to: they look at what it made while that is served."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from types import FrameType
 
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
 from tunewright.launch import end, launch, tell
-from tunewright.pipeline import STEPS, execute_step, processes_of
+from tunewright.pipeline import BESIDE, STEPS, execute_step, processes_of
 from tunewright.processes import end_with_parent
 from tunewright.progress import quiet_loggers, say
 from tunewright.spec import load_spec
@@ -23,7 +23,7 @@ from tunewright.spec import load_spec
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tunewright.step", description="Run one step of the pipeline.")
-    parser.add_argument("name", choices=STEPS)
+    parser.add_argument("name", choices=[*STEPS, *BESIDE])
     parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the spec")
     parser.add_argument("--recipe", help="settings that lie over the spec's")
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_loggers()  # before a step's module imports the libraries: some speak up as they are imported
     try:
         spec = load_spec(options.spec, options.overrides, recipe=options.recipe)
-        step, inputs = STEPS[options.name], dict(_pair(text) for text in options.inputs)
+        step, inputs = (STEPS | BESIDE)[options.name], dict(_pair(text) for text in options.inputs)
         if (count := processes_of(step, spec, inputs)) > 1:
             return launch(sys.argv[1:] if arguments is None else arguments, count)
         execute_step(step, spec, inputs, options.out)

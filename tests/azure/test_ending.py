@@ -47,7 +47,7 @@ def of(azure: Rehearsal, spec: Spec) -> list[Job]:
     return [job for job in azure.runner.jobs.values() if job.name in names or job.parent in names]
 
 
-def on_a_node(azure: Rehearsal, spec: Spec, seconds: float = 20) -> Job:
+def on_a_node(azure: Rehearsal, spec: Spec, seconds: float = 60) -> Job:
     """Wait for a job that works."""
     end = time.monotonic() + seconds
     while True:
@@ -56,6 +56,18 @@ def on_a_node(azure: Rehearsal, spec: Spec, seconds: float = 20) -> Job:
                 return job
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@contextmanager
+def at_a_standstill(job: Job) -> Iterator[None]:
+    """Inside, a job's nodes are there and do nothing."""
+    for node in job.nodes:
+        os.killpg(node.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in job.nodes:
+            os.killpg(node.pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -76,13 +88,17 @@ def told(spec: Spec, step: Callable[..., Path] = api.check) -> str:
 def test_a_client_that_is_killed_finds_its_job_again(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     process = client(stand_in, spec)
-    on_a_node(azure, spec)
-    process.kill()
-    process.communicate()
-    before = len(azure.cloud.calls)
-    done = client(stand_in, spec)
-    _, said = done.communicate(timeout=90)
-    assert done.returncode == 0, said
+    with at_a_standstill(on_a_node(azure, spec)):  # else it may be over before the second client has started
+        process.kill()
+        process.communicate()
+        before = len(azure.cloud.calls)
+        done = client(stand_in, spec)
+        assert done.stderr
+        said = ""
+        while "was submitted before" not in said and (line := done.stderr.readline()):
+            said += line
+    said += done.stderr.read()
+    assert done.wait(90) == 0, said
     assert "was submitted before and is running" in said
     assert not puts(azure, "/jobs/tw-", before)
     (split,) = (spec.folder / "runs").glob("split-*")

@@ -37,9 +37,9 @@ class ShortRun:
 
 @pytest.fixture(scope="session")
 def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
-    """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long."""
-    project = tmp_path_factory.mktemp("short") / "examples" / "tickets"
+    """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long, each shared by two processes."""
+    project = tmp_path_factory.mktemp("short") / "tickets"
     shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
-    done = tunewright("run", str(project), *SHORT, "--json")
+    done = tunewright("run", str(project), *SHORT, "--json", OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     return ShortRun(project, json.loads(done.stdout), done.stderr)

@@ -21,7 +21,9 @@ from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 from tunewright.pipeline import STEPS
 from tunewright.spec import load_spec
 
-STEPS_LONG = ["train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4"]
+STEPS_LONG = [
+    "train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4", "train.evaluations=2",
+]  # fmt: skip
 
 
 def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from tests.monitor.captures import capture, review
 from tests.monitor.reviewing import Browser, site_with
@@ -203,23 +202,6 @@ def test_what_is_too_large_is_not_read(store: Store, asked: str) -> None:
     ann = Browser(site_with(store))
     assert ann.submit(asked, say="right", comment="x" * MOST_FORM_BYTES).status_code == 413
     assert state(store) == "open"
-
-
-def test_while_the_database_is_away_people_are_told_and_go_on_when_it_is_back(
-    store: Store, asked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ann = Browser(site_with(store))
-
-    def away() -> None:
-        raise OperationalError("SELECT", {}, Exception("connection refused"))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "session", away)
-        for answer in (ann.get("/"), ann.submit(asked, **FORM)):
-            assert answer.status_code == 503
-            assert "does not answer" in answer.text
-    assert ann.submit(asked, **FORM).is_success
-    assert state(store) == "done"
 
 
 def test_a_clock_that_is_set_back_signs_nobody_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

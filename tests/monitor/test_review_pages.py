@@ -5,13 +5,14 @@ import json
 import re
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import create_engine, select, text, update
 
 from tests.monitor.captures import NOON, capture, opinion, review
 from tests.monitor.reviewing import EXTRACT, GENERATE, Browser, site_with
 from tunewright.monitor.queue import appraise
 from tunewright.monitor.review.pages import SHORT
 from tunewright.monitor.store import Store
+from tunewright.monitor.store.database import open_at
 from tunewright.monitor.store.tables import Alarm, Capture, Deployment, Review, Tally
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \u202egnp"
@@ -290,6 +291,33 @@ def test_a_sign_that_postgresql_does_not_take_is_left_out(store: Store) -> None:
     (asked,) = put(store, capture(0, "Where is it?", "On its way."))
     Browser(site_with(store, GENERATE)).submit(f"/item/{asked}", say="written", answer="to\0morrow", comment="a\0b")
     assert reviews(store) == [("ann", "tomorrow", False, "review")]
+
+
+def test_while_the_database_is_away_people_are_told_and_go_on_when_it_is_back(postgresql: str) -> None:
+    server = create_engine(postgresql.format("postgres").replace("postgresql", "postgresql+psycopg", 1),
+                           isolation_level="AUTOCOMMIT")  # fmt: skip
+
+    def run(*statements: str) -> None:
+        with server.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    run("CREATE DATABASE going")
+    store = open_at(postgresql.format("going"))
+    (asked,) = put(store, capture())
+    ann = Browser(site_with(store))
+    assert ann.shown() == asked
+    run("ALTER DATABASE going CONNECTION LIMIT 0", "ALTER DATABASE going ALLOW_CONNECTIONS false",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'going'")  # fmt: skip
+    for answer in (ann.get("/"), ann.submit(f"/item/{asked}", say="right"), ann.get("/history")):
+        assert answer.status_code == 503
+        assert "The database does not answer" in answer.text
+        assert "host=" not in answer.text
+    run("ALTER DATABASE going ALLOW_CONNECTIONS true", "ALTER DATABASE going CONNECTION LIMIT -1")
+    assert ann.submit(f"/item/{asked}", say="right").is_success
+    assert reviews(store) == [("ann", "billing", True, "review")]
+    store.close()
+    server.dispose()
 
 
 def test_labels_beyond_the_keys_are_found_by_typing(store: Store) -> None:

@@ -26,6 +26,7 @@ from tunewright.places.azure.deploy.trial import Exam
 from tunewright.places.azure.down import take_down
 from tunewright.places.azure.registry import versions
 from tunewright.places.rehearsal import Rehearsal, rehearse
+from tunewright.serve.captures import CaptureJournal
 from tunewright.spec import Spec, load_spec
 
 SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
@@ -295,11 +296,30 @@ def test_the_schedule_is_the_whole_pipeline(versions_of_it: list[Deployed], clou
     found = api.schedule(first.spec, "quarter", 4)
     assert found.cron == "0 4 1 1,4,7,10 *"
     assert found.steps == ["check", "split", "train", "export", "evaluate", "parity", "verdict", "bundle"]
-    put = cloud.cloud.get(f"{cloud.cloud.workspace}/schedules/{found.name}")
-    assert put
-    jobs = put["properties"]["action"]["jobDefinition"]["jobs"]
-    assert set(jobs) == set(found.steps)
+    assert set(_scheduled(cloud, found.name)) == set(found.steps)
     assert cloud.storage.names(f"tunewright/{first.spec.name}/current/data_train")
+
+
+def test_what_was_captured_is_looked_at_by_the_calendar(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+    first = versions_of_it[0]
+    captures = CaptureJournal(first.spec.path(first.spec.monitor.captures))
+    try:
+        found = api.schedule(first.spec, "month", 4)
+        assert found.steps[:2] == ["drift", "check"]
+        drift = _scheduled(cloud, found.name)["drift"]
+        assert set(drift["inputs"]) == {"code", "bundle", "monitor_captures"}
+        assert cloud.storage.names(f"tunewright/{first.spec.name}/current/monitor_captures")
+    finally:
+        captures.close()
+        shutil.rmtree(first.spec.path(first.spec.monitor.captures))
+
+
+def _scheduled(cloud: Rehearsal, name: str) -> dict[str, Any]:
+    """The jobs of a schedule, by step."""
+    put = cloud.cloud.get(f"{cloud.cloud.workspace}/schedules/{name}")
+    assert put
+    jobs: dict[str, Any] = put["properties"]["action"]["jobDefinition"]["jobs"]
+    return jobs
 
 
 def test_what_the_verdict_is_against_is_not_deployed(versions_of_it: list[Deployed]) -> None:

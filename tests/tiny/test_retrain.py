@@ -5,23 +5,23 @@ The models are random, so the tests are made so that one of them is right: the a
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from tunewright.monitor.store.collect import collect
 
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
@@ -41,13 +41,15 @@ from tunewright.monitor.retrain.canary import Terms
 from tunewright.monitor.retrain.retrain import Course, Parts, Retrained, retrain
 from tunewright.monitor.retrain.status import roll_back, status
 from tunewright.monitor.store import Store, open_store
+from tunewright.monitor.store.collect import collect
 from tunewright.monitor.store.tables import Capture, Deployment, SecondOpinion
 from tunewright.processes import free_port
 from tunewright.serve.captures import Capture as Captured
 from tunewright.serve.captures import read_captures
 from tunewright.serve.engine import Engine
 from tunewright.serve.presence import servers_of
-from tunewright.serve.serving import read_serving, served_from, write_serving
+from tunewright.serve.serving import Traffic, read_serving, served_from, traffic_of, write_serving
+from tunewright.serve.watching import Watching
 from tunewright.spec import Spec, load_spec
 from tunewright.tasks import Example, Meta
 
@@ -188,12 +190,11 @@ def _is_ready(address: str) -> bool:
 
 
 @contextmanager
-def asked(address: str, length: int = 0, wrong: str = "") -> Iterator[list[int]]:
+def asked(address: str, length: int = 0) -> Iterator[list[int]]:
     """A server, asked by three all the while: the status of every answer.
 
     Args:
         length: of each text, in letters, where it is to be long.
-        wrong: a version all of whose answers somebody calls wrong.
     """
     stop, found = threading.Event(), list[int]()
 
@@ -203,10 +204,7 @@ def asked(address: str, length: int = 0, wrong: str = "") -> Iterator[list[int]]
             while not stop.is_set():
                 number += 1
                 text = unalike(f"live {seed} {number}").ljust(length, ".")
-                answer = client.post("/v1/classify", json={"text": text})
-                found.append(answer.status_code)
-                if wrong and answer.is_success:
-                    client.post("/v1/feedback", json={"id": answer.json()["id"], "right": False})
+                found.append(client.post("/v1/classify", json={"text": text}).status_code)
 
     with ExitStack() as stack:
         askers = [threading.Thread(target=ask_on, args=(seed,)) for seed in range(3)]
@@ -276,29 +274,42 @@ def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notic
     assert serving and (serving.champion.version, serving.challenger) == (old, None)
 
 
-def test_a_challenger_that_cannot_be_loaded_is_taken_away_by_itself(project: Project) -> None:
-    gone = project.make(CHALLENGER, right=CHALLENGER)
+def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_changes_nothing(project: Project) -> None:
+    without = better(project)
+    (without / "openvino").unlink()
     with project.served() as address:
 
-        def broken() -> object:
-            """Its weights are gone when the canary begins."""
-            serving = read_serving(project.runs)
-            if serving and serving.challenger:
-                (gone / "tokenizer.json").unlink(missing_ok=True)
-            return collect(project.spec, project.store)
+        def answers() -> bool:
+            return httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
 
-        (gone / "chat_template.jinja").rename(gone / "kept")
-        parts = replace(project.parts(lambda: gone), collect=broken)
-        with pytest.raises(UserError, match=r"no chat_template\.jinja"):
-            retrain(project.spec, project.store, project.runs, parts, Course(0, SOON))
-        (gone / "kept").rename(gone / "chat_template.jinja")
-        write_serving(project.runs, served_from("bundle-1-1-0", "x").trying("nothing", "y", 0.5))
-        project.wait(lambda: any("no bundle" in each.trouble for each in servers_of(project.runs)))
-        assert httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
+        found = project.retrain(lambda: without, Course(0, SOON))
+        assert found.event == events.ROLLED_BACK
+        assert found.sentence.startswith("Taken away in the canary: ")
+        assert answers()
         (project.runs / "serving.json").write_text("{")
-        time.sleep(1.5)
-        assert httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
-    assert servers_of(project.runs) == []
+        project.wait(lambda: "the old one goes on" in (project.runs / "log").read_text())
+        assert answers()
+        assert "can't be loaded; the champion answers everything" in (project.runs / "log").read_text()
+    assert servers_of(project.runs) == [], "a server that ended takes its sign of life away"
+
+
+def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Project) -> None:
+    """And none is loaded twice: who was on trial serves on, who served is let go."""
+    old, new = project.make(CHAMPION, right=CHAMPION), better(project)
+    serving = served_from(old.name, "old")
+    watching = Watching(lambda: traffic_of(project.runs) or Traffic(old), load_bundle(old), project.runs, 1)
+    try:
+        watching.start("here")
+        models, first = watching.models, weakref.ref(watching.models.champion)
+        write_serving(project.runs, serving.trying(new.name, "new", 0.5))
+        project.wait(lambda: models.trial)
+        assert models.trial and models.champion is first()
+        second = weakref.ref(models.trial.engine)
+        write_serving(project.runs, serving.promoted(new.name, "new"))
+        project.wait(lambda: models.champion is second() and not models.trial)
+        project.wait(lambda: gc.collect() >= 0 and first() is None)
+    finally:
+        watching.end()
 
 
 class Killed(BaseException):

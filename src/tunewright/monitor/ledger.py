@@ -4,18 +4,17 @@ cost, with the quality that reviews show beside it."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
-from typing import NamedTuple
 
 from sqlalchemy import select
 
 from tunewright.assess.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.assess.prices import PriceBook
-from tunewright.evaluate.statistics import Interval, wilson
+from tunewright.monitor.quality import Quality, quality
 from tunewright.monitor.store import Store
-from tunewright.monitor.store.tables import Capture, Review, Tally
+from tunewright.monitor.store.tables import Tally
 from tunewright.spec import Spec
 
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
@@ -36,8 +35,6 @@ class Entry:
     """What the API would have cost for all of them."""
     own_usd: float
     """Machines and upkeep, and the API for what was escalated."""
-    answers: dict[str, Interval] = field(default_factory=dict)
-    """By bundle version, the share of its reviewed answers that people called right."""
 
     @property
     def saved_usd(self) -> float:
@@ -54,6 +51,8 @@ class Ledger:
     months: list[Entry]
     total: Entry
     engineering_usd: float
+    quality: dict[str, Quality]
+    """By bundle version, what reviews show of its answers."""
 
     @property
     def sentence(self) -> str:
@@ -83,27 +82,18 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     now = now or datetime.now(UTC)
     with store.session() as session:
         tallies = session.scalars(select(Tally).where(Tally.model == spec.name).order_by(Tally.day)).all()
-        judged = session.execute(
-            select(Capture.time, Capture.version, Review.right)
-            .join(Review, Review.capture_id == Capture.id)
-            .where(Capture.model == spec.name, Review.undone.is_(None), Review.source != "feedback")
-        ).all()
-    reviews = [_Judged(*each) for each in judged]
+        judged = quality(session, spec.name)
     days = _days(spec, book, tallies, now)
-    months = [
-        _sum(name, list(of_month), [each for each in reviews if f"{each.time:%Y-%m}" == name])
-        for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")
-    ]
+    months = [_sum(name, list(of_month)) for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")]
     return Ledger(
-        spec.api.model, spec.traffic.machine, book.as_of, months, _sum("total", days, reviews),
+        spec.api.model,
+        spec.traffic.machine,
+        book.as_of,
+        months,
+        _sum("total", days),
         spec.costs.engineering_usd,
-    )  # fmt: skip
-
-
-class _Judged(NamedTuple):
-    time: datetime
-    version: str
-    right: bool
+        judged,
+    )
 
 
 @dataclass(frozen=True)
@@ -157,9 +147,7 @@ def _api_usd(spec: Spec, book: PriceBook, tally: Tally) -> float:
     return book.api(spec.api.model).usd(prompt, answer)
 
 
-def _sum(name: str, days: list[_Day], reviews: list[_Judged]) -> Entry:
-    versions = sorted({each.version for each in reviews})
-    right = {version: [each.right for each in reviews if each.version == version] for version in versions}
+def _sum(name: str, days: list[_Day]) -> Entry:
     return Entry(
         name,
         days=sum(day.share for day in days),
@@ -167,5 +155,4 @@ def _sum(name: str, days: list[_Day], reviews: list[_Judged]) -> Entry:
         escalated=sum(day.escalated for day in days),
         api_usd=sum(day.api_usd for day in days),
         own_usd=sum(day.own_usd for day in days),
-        answers={version: wilson(sum(said), len(said)) for version, said in right.items()},
     )

@@ -6,9 +6,10 @@ spends no more of the month's probability of a false alarm (`tunewright.drift.ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import select
@@ -26,14 +27,14 @@ from tunewright.monitor.captured import Captured, Reviewed, as_numbers, midnight
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.tables import Alarm, Capture
 from tunewright.monitor.webhook import webhook_of
-from tunewright.serve.serving import traffic_of
-from tunewright.spec import Spec
+from tunewright.serve.serving import served_bundle
+from tunewright.spec import RUNS, Spec
 from tunewright.tasks import task_of
 
 ACCURACY = "accuracy"
 """The kind of an alarm that reviews raise."""
 LONGEST = max(DAYS)
-REBASED = Path("runs") / "references"
+REBASED = Path(RUNS) / "references"
 """A folder for each version whose reference was made of its live traffic."""
 _CALM = 0.05
 """The p-value above which an alarm's cause is gone."""
@@ -91,6 +92,17 @@ class Look:
     examples: dict[str, str]
     untold: str
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        windows = [
+            {"days": window.days, "requests": window.rows, "findings": [asdict(each) for each in window.findings]}
+            for window in self.windows
+        ]
+        alarms = {name: [_row(alarm) for alarm in getattr(self, name)] for name in ("alarms", "open")}
+        judged = {name: found and asdict(found) for name, found in vars(self).items() if name in ("accuracy", "change")}
+        return {**vars(self), **alarms, **judged, "windows": windows, "until": self.until.isoformat()}
+
 
 def watch(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> list[Alarm]:
     """The alarms that are new; see `look`."""
@@ -109,7 +121,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     """
     now = now or datetime.now(UTC)
     address = webhook_of(spec)
-    folder = bundle_folder or _served(spec)
+    folder = bundle_folder or served_bundle(spec.folder / RUNS)
     info = _info(folder)
     reference, origin = _reference(spec, folder, info)
     until = midnight(now)
@@ -140,7 +152,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
     Raises:
         UserError: too little was captured.
     """
-    folder = bundle_folder or _served(spec)
+    folder = bundle_folder or served_bundle(spec.folder / RUNS)
     info = _info(folder)
     with store.session() as session:
         captured = read_captured(session, info, midnight(now or datetime.now(UTC)), LONGEST)
@@ -170,6 +182,13 @@ def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list
     return windows
 
 
+def _row(alarm: Alarm) -> dict[str, object]:
+    return {
+        "number": alarm.number, "time": alarm.time.isoformat(), "model": alarm.model, "version": alarm.version,
+        "kind": alarm.kind, **alarm.detail,
+    }  # fmt: skip
+
+
 def _causes(window: Window) -> list[Cause]:
     return [
         Cause(
@@ -194,13 +213,6 @@ def _info(folder: Path) -> BundleInfo:
     if not (folder / BUNDLE_FILE).exists():
         raise UserError("There is no bundle to watch.", where=folder, fix="Make one with: tunewright run …")
     return read_info(folder)
-
-
-def _served(spec: Spec) -> Path:
-    """The bundle that serves: the champion, or that of the last run where none was ever promoted."""
-    runs = spec.path(Path("runs"))
-    traffic = traffic_of(runs)
-    return traffic.champion if traffic else runs / "latest" / "bundle"
 
 
 def _reference(spec: Spec, folder: Path, info: BundleInfo) -> tuple[Reference, str]:

@@ -113,11 +113,14 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
     )
-    try:
-        uvicorn.Server(config).run(sockets=[waiting])
-    finally:
-        if watching:
-            watching.end()
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().shutdown(sockets)
+            if watching:  # here, because behind `run` a SIGTERM that came has ended the process
+                watching.end()
+
+    Server(config).run(sockets=[waiting])
 
 
 def _journal(limits: Limits) -> CaptureJournal | None:

@@ -127,6 +127,16 @@ def traffic_of(runs: Path) -> Traffic | None:
     return Traffic(champion, runs / trial.bundle, trial.share) if trial else Traffic(champion)
 
 
+def served_bundle(runs: Path) -> Path:
+    """The bundle that serves: the champion, or that of the last run where none was ever named.
+
+    Raises:
+        UserError: as `read_serving`.
+    """
+    traffic = traffic_of(runs)
+    return traffic.champion if traffic else runs / "latest" / "bundle"
+
+
 def falls_to_challenger(text: str, version: str, share: float) -> bool:
     """Whether a request is the challenger's: the same text always is or never is, so that nobody who asks again is told
     two things. Each challenger gets other texts."""

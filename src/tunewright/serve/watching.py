@@ -36,6 +36,7 @@ class Watching:
         self._wake, self._end = threading.Event(), threading.Event()
         self._trouble = self._address = ""
         self._told: str | None = None
+        self._thread: threading.Thread | None = None
         self._seen = self._state()
         self._champion = bundle.folder.resolve()
         self._trial: Path | None = None
@@ -49,15 +50,19 @@ class Watching:
             address: of the server, for who asks what serves.
         """
         self._address = address
-        threading.Thread(target=self._watch, name="watching", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
+        self._thread.start()
 
     def reload(self) -> None:
         """Load what is to serve anew, soon; from a signal's handler too."""
         self._wake.set()
 
     def end(self) -> None:
+        """Watch no more, and take the sign of life away."""
         self._end.set()
         self._wake.set()
+        if self._thread:
+            self._thread.join(_LOOKS)
         if self._sign:
             self._sign.take_away()
 
@@ -137,12 +142,13 @@ class Watching:
 
     def _presence(self) -> Presence:
         trial = self.models.trial
-        trouble = self._trouble or ("It could not answer too many requests." if trial and trial.over else "")
+        failed = f"it could not answer {trial.failed} of {trial.asked} requests" if trial and trial.over else ""
         return Presence(
             time=now(), address=self._address, champion=_version(self.models.champion),
             told=self._told,
             challenger=trial.version if trial and not trial.over else None,
-            asked=trial.asked if trial else 0, failed=trial.failed if trial else 0, trouble=trouble,
+            asked=trial.asked if trial else 0, failed=trial.failed if trial else 0,
+            trouble=self._trouble or failed,
         )  # fmt: skip
 
 

@@ -1,10 +1,20 @@
 """The spec: everything a user declares, in one file, `tunewright.yaml`."""
 
 from tunewright.spec.load import file_spec, load_money, load_spec, overlay, parse_spec
-from tunewright.spec.schema import CORRECTIONS, FROZEN, SPEC_FILE, FileSpec, MoneySpec, Spec, spec_schema, spec_sha256
+from tunewright.spec.schema import (
+    CORRECTIONS,
+    FROZEN,
+    RUNS,
+    SPEC_FILE,
+    FileSpec,
+    MoneySpec,
+    Spec,
+    spec_schema,
+    spec_sha256,
+)
 from tunewright.spec.sections import ApiSpec, DataSpec, GoalSpec, JudgeSpec
 
 __all__ = [
-    "CORRECTIONS", "FROZEN", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec", "MoneySpec",
-    "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
+    "CORRECTIONS", "FROZEN", "RUNS", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec",
+    "MoneySpec", "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ from tunewright.spec.sections import (
 )
 
 SPEC_FILE = "tunewright.yaml"
+RUNS = "runs"
+"""Folder beside the spec where outputs go."""
 FROZEN = "frozen_test"
 """Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
 CORRECTIONS = "corrections"
@@ -142,6 +144,8 @@ where that one misses a target. The other commands take the first."""
         named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
         named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
+        captures = self.path(self.monitor.captures)
+        named |= {"monitor.captures": captures if captures.is_dir() else None}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,6 @@ import typer
 from tunewright.cli.options import JsonOption, ProjectArgument, console_of, print_json
 
 if TYPE_CHECKING:
-    from tunewright.monitor.store.tables import Alarm
     from tunewright.monitor.watch import Look
 
 
@@ -42,12 +40,7 @@ def drift(
             typer.echo(f"{reference.rows:,} captures are the reference from now on.")
     found = look(spec, store, bundle)
     if json:
-        alarms = {"alarms": [_row(alarm) for alarm in found.alarms], "open": [_row(alarm) for alarm in found.open]}
-        windows = [
-            {"days": window.days, "requests": window.rows, "findings": [asdict(each) for each in window.findings]}
-            for window in found.windows
-        ]
-        print_json({**vars(found), **alarms, "windows": windows})
+        print_json(found.data)
     else:
         _show(found)
     if found.alarms:
@@ -95,10 +88,3 @@ def _show(found: Look) -> None:
                 typer.echo(f"    {capture}  {shown(found.examples[capture], 90)}")
     if found.untold:
         typer.echo(f"The webhook was not reached: {found.untold}. It is tried again at the next check.")
-
-
-def _row(alarm: Alarm) -> dict[str, object]:
-    return {
-        "number": alarm.number, "time": alarm.time, "model": alarm.model, "version": alarm.version, "kind": alarm.kind,
-        **alarm.detail,
-    }  # fmt: skip

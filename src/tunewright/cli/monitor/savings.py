@@ -10,12 +10,11 @@ import typer
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, console_of, print_json
 
 if TYPE_CHECKING:
-    from tunewright.evaluate.statistics import Interval
     from tunewright.monitor.ledger import Entry, Ledger
 
 
 def savings(project: ProjectArgument, overrides: OverridesArgument = None, json: JsonOption = False) -> None:
-    """What was really saved to date, from what was served: month by month, with the accuracy that reviews show."""
+    """What was really saved to date, from what was served: month by month, and how good the answers were."""
     from tunewright import load_spec
     from tunewright.assess import price_book
     from tunewright.monitor.ledger import ledger
@@ -37,19 +36,22 @@ def _print(found: Ledger) -> None:
 
     table = Table(header_style="bold")
     table.add_column("month")
-    for column in ("days", "requests", "escalated", found.api, "own", "saved", "right, of those reviewed"):
+    for column in ("days", "requests", "escalated", found.api, "own", "saved"):
         table.add_column(column, justify="right")
     for entry in (*found.months, found.total):
         table.add_row(*_cells(entry), style="bold" if entry is found.total else None)
-    console_of(120).print(table)
+    console_of(100).print(table)
     typer.echo(f"{found.machine}; prices of {found.prices_of}\n\n{found.sentence}")
+    for version, judged in found.quality.items():
+        accuracy, reviewed = judged.accuracy, f"{judged.right:,} of {judged.reviewed:,} reviewed answers were right"
+        all_of_them = (
+            f"of all about {accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
+            if accuracy
+            else "too few to tell of all"
+        )
+        typer.echo(f"Version {version[:8]}: {reviewed}; {all_of_them}")
 
 
 def _cells(entry: Entry) -> list[str]:
-    right = "\n".join(f"{version[:8]}  {_share(each)}" for version, each in entry.answers.items())
     counts = [f"{entry.days:,.1f}", f"{entry.requests:,.0f}", f"{entry.escalated:,.0f}"]
-    return [entry.name, *counts, *(f"${usd:,.2f}" for usd in (entry.api_usd, entry.own_usd, entry.saved_usd)), right]
-
-
-def _share(found: Interval) -> str:
-    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
+    return [entry.name, *counts, *(f"${usd:,.2f}" for usd in (entry.api_usd, entry.own_usd, entry.saved_usd))]

@@ -121,7 +121,7 @@ def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]
     """What the servers that were told of a challenger say against it."""
     from scipy.stats import binomtest
 
-    found = [each.trouble for each in servers if each.trouble]
+    found = [each.trouble.rstrip(".") for each in servers if each.trouble]
     trying = [each for each in servers if each.challenger == version]
     asked, failed = sum(each.asked for each in trying), sum(each.failed for each in trying)
     if failed >= _FEW and binomtest(failed, asked, _FAILURES, alternative="greater").pvalue < _CHANCE:

@@ -243,9 +243,9 @@ def _corrected(parts: Sequence[Part]) -> Iterator[Part]:
 
 
 def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str]:
-    """What speaks against the challenger, the worst first."""
+    """What speaks against the challenger, tests before parts, the worst first."""
     points = f"the {100 * margin:.1f} points of goal.margin"
-    for part in sorted(found, key=lambda part: part.paired.difference.value):
+    for part in sorted(found, key=lambda part: (part.kind != TEST, part.paired.difference.value)):
         if part.worse(margin):
             yield f"it is worse {part.told}"
         elif part.must_prove and not part.paired.not_inferior(margin):

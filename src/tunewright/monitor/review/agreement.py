@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from tunewright.evaluate.statistics import Interval, wilson
 from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.review.history import is_of, recent
+from tunewright.monitor.review.history import by_id, recent
 from tunewright.monitor.store.tables import Capture, Review
 
 Table = Counter[tuple[str, str]]
@@ -56,18 +55,17 @@ def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str,
     sources = EXPERT[:-1]  # who settles has seen what others say
     first, second = aliased(Review, recent(sources)), aliased(Review)
     said = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
-    columns = (first.reviewer, second.reviewer, *said)
     found = (
-        select(*columns, func.count())
+        select(first.capture_id, first.reviewer, second.reviewer, *said)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
-        .join(Capture, Capture.id == first.capture_id)
-        .where(is_of(model), second.undone.is_(None), second.source.in_(sources))
-        .group_by(*columns)
+        .where(second.undone.is_(None), second.source.in_(sources))
     )
+    rows: list[Any] = list(session.execute(found))
+    mine = {row[0] for row in by_id(session, select(Capture.id), model, {row[0] for row in rows})}
     tables: defaultdict[tuple[str, str], Table] = defaultdict(Counter)
-    rows: Iterable[Any] = session.execute(found)
-    for one, other, this, that, count in rows:
-        tables[one, other][str(this), str(that)] += count
+    for capture_id, one, other, this, that in rows:
+        if capture_id in mine:
+            tables[one, other][str(this), str(that)] += 1
     return dict(tables)
 
 

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
+from tunewright.errors import UserError
 from tunewright.monitor.review import entrance, pages
 from tunewright.monitor.review.guard import Headers, SameOrigin
 from tunewright.monitor.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site
@@ -29,8 +29,7 @@ def build_app(site: Site) -> FastAPI:
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
-    for away in (OperationalError, InterfaceError):
-        app.add_exception_handler(away, _away)
+    app.add_exception_handler(UserError, _fail)
     app.add_middleware(LimitBody, most=MOST_FORM_BYTES)
     app.add_middleware(SameOrigin)
     app.add_middleware(Headers)
@@ -50,7 +49,9 @@ def _refuse(request: Request, error: Exception) -> Response:
     return site.page(request, "refused.html.jinja", 404, why="There is no such page.")
 
 
-def _away(request: Request, _: Exception) -> Response:
+def _fail(request: Request, error: Exception) -> Response:
+    """The store's trouble: who reviews is told what it is, not where."""
+    assert isinstance(error, UserError)
     site: Site = request.app.state.site
-    why = "The database does not answer. Nothing was saved: try again in a moment."
+    why = f"{error.what} Nothing was saved: try again in a moment."
     return site.page(request, "refused.html.jinja", 503, why=why)

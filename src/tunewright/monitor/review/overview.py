@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from tunewright.evaluate.statistics import Interval, wilson
 from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.review.history import is_of, recent
+from tunewright.monitor.review.history import by_id, recent
 from tunewright.monitor.store.tables import Alarm, Capture, Deployment, Tally
 
 DAYS = 30
@@ -52,21 +53,16 @@ def overview(session: Session, model: str) -> Overview:
         .limit(DAYS)
     )
     said = recent(EXPERT)
-    judged = (
-        select(Capture.version, said.c.right, func.count())
-        .join(said, said.c.capture_id == Capture.id)
-        .where(is_of(model))
-        .group_by(Capture.version, said.c.right)
-    )
-    counts: dict[str, dict[bool, int]] = {}
-    for version, right, count in session.execute(judged):
-        counts.setdefault(version, {})[bool(right)] = count
+    judged = session.execute(select(said.c.capture_id, said.c.right)).all()
+    versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in judged}))
+    right: defaultdict[str, list[bool]] = defaultdict(list)
+    for capture_id, is_right in judged:
+        if capture_id in versions:
+            right[versions[capture_id]].append(is_right)
     return Overview(
-        states={state: count for state, count in session.execute(states)},
+        states={row[0]: row[1] for row in session.execute(states)},
         days=[Day(*row) for row in session.execute(days)],
-        right={
-            version: wilson(said.get(True, 0), sum(said.values())) for version, said in sorted(counts.items())
-        },
+        right={version: wilson(sum(each), len(each)) for version, each in sorted(right.items())},
         alarms=session.scalars(
             select(Alarm).where(Alarm.model == model).order_by(Alarm.number.desc()).limit(SHOWN)
         ).all(),

@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from tunewright.drift.reference import Reference, load_reference
@@ -26,16 +26,18 @@ from tunewright.monitor.store import tables
 from tunewright.monitor.store.database import Store
 from tunewright.progress import say
 from tunewright.serve.captures import Capture, Feedback, journals, read_entry
-from tunewright.serve.serving import traffic_of
-from tunewright.spec import Spec
+from tunewright.serve.serving import served_bundle
+from tunewright.spec import RUNS, Spec
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
 """Beyond which a batch takes no further line."""
 ANYBODY = "anonymous"
 """Who gives feedback where the server asks nobody for a key."""
-RUNS = "runs"
-"""Where a project's outputs are, beside the spec."""
+_TURN = "*"
+"""The mark that whoever collects holds; no file is called so."""
+_ASKED = ("id", "request", "answer", "confidence", "escalate", "in_scope")
+"""What `appraise` looks at."""
 _APPRAISED = ("novelty", "disagreement", "priority", "cluster")
 _COUNTED = ("captured", "answered", "escalated", "prompt_tokens", "answer_tokens", "seconds")
 
@@ -73,13 +75,13 @@ def collect(spec: Spec, store: Store) -> Collected:
         at = marks.get(file.name, 0)
         while lines := _whole_lines(file, at):
             with store.session() as session:
-                start = _hold_mark(session, store, file)
+                start = _take_turn(session, store, file)
                 if start != at:  # somebody else has collected meanwhile
                     at = start
                     continue
                 found = _move(session, store, file, at, lines, reference)
                 at += sum(map(len, lines))
-                session.execute(update(tables.Mark).where(tables.Mark.file == file.name).values(offset=at))
+                session.merge(tables.Mark(file=file.name, offset=at))
             collected += found
     return collected
 
@@ -100,12 +102,12 @@ def _whole_lines(file: Path, offset: int) -> list[bytes]:
     return lines
 
 
-def _hold_mark(session: Session, store: Store, file: Path) -> int:
-    """How far a journal was collected. Nobody else moves it until the transaction ends."""
-    # Writing first, because that is what SQLite waits its turn for.
-    session.execute(store.insert(tables.Mark).on_conflict_do_nothing(), {"file": file.name, "offset": 0})
-    mark = select(tables.Mark.offset).where(tables.Mark.file == file.name).with_for_update()
-    return session.scalars(mark).one()
+def _take_turn(session: Session, store: Store, file: Path) -> int:
+    """How far a journal was collected. Nobody else collects until the transaction ends."""
+    # Writing first, because that is what SQLite waits its turn for; PostgreSQL waits for the row.
+    session.execute(store.insert(tables.Mark).on_conflict_do_nothing(), {"file": _TURN, "offset": 0})
+    session.execute(select(tables.Mark).where(tables.Mark.file == _TURN).with_for_update())
+    return session.scalar(select(tables.Mark.offset).where(tables.Mark.file == file.name)) or 0
 
 
 def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterable[bytes],
@@ -144,16 +146,16 @@ def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterab
 def _add_captures(session: Session, store: Store, rows: Mapping[str, dict[str, Any]],
                   reference: Reference | None) -> list[dict[str, Any]]:  # fmt: skip
     """Returns those that were not there yet."""
-    if not rows:
+    there = set(session.scalars(select(tables.Capture.id).where(tables.Capture.id.in_(rows))))
+    new = [row for key, row in rows.items() if key not in there]
+    if not new:
         return []
-    # In order, so that two who add the same ones from two journals never wait for each other in a circle.
-    ordered = [rows[key] for key in sorted(rows)]
-    captures = [tables.Capture(**row) for row in ordered]
+    captures = [tables.Capture(**{name: row[name] for name in _ASKED}) for row in new]
     appraise(session, captures, reference)
-    for row, capture in zip(ordered, captures, strict=True):
+    for row, capture in zip(new, captures, strict=True):
         row |= {name: getattr(capture, name) for name in _APPRAISED}
-    added = store.insert(tables.Capture).on_conflict_do_nothing().returning(tables.Capture.id)
-    return [rows[key] for key in session.execute(added, ordered).scalars()]
+    session.execute(store.insert(tables.Capture), new)
+    return new
 
 
 def _appraise_again(session: Session, ids: Collection[str], reference: Reference | None) -> None:
@@ -164,10 +166,8 @@ def _appraise_again(session: Session, ids: Collection[str], reference: Reference
 
 def _reference(spec: Spec) -> Reference | None:
     """What the bundle that serves was judged on. One that can't be read keeps nothing from being collected."""
-    runs = spec.folder / RUNS
     try:
-        traffic = traffic_of(runs)
-        return load_reference(traffic.champion if traffic else runs / "latest" / "bundle")
+        return load_reference(served_bundle(spec.folder / RUNS))
     except UserError as error:
         say(f"What is collected can't be compared with the model's reference. {error.paragraph()}")
         return None

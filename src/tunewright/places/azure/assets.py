@@ -14,15 +14,16 @@ from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import sha256_file, sha256_json
+from tunewright.artifacts import read_manifest, sha256_file, sha256_json
 from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
+from tunewright.spec import Spec
 
 DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
-_EXTRAS = ("train", "serve", "api", "documents", "azure")
+_EXTRAS = ("train", "serve", "api", "documents", "azure", "monitor")
 """What jobs need of Tunewright."""
 PACKAGE = Path(__file__).parents[2]
 _DOCKERFILE = """\
@@ -53,6 +54,19 @@ def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[s
         where = DATASTORE + (prefix if path.is_dir() else f"{prefix}/{path.name}")
         _register(at, name, version, where, "uri_folder" if path.is_dir() else "uri_file", tags)
     return f"azureml:{name}:{version}"
+
+
+def output_asset(at: Connection, spec: Spec, step: str, folder: Path, tags: dict[str, str]) -> str:
+    """A step's output as a data asset whose version is its content's hash.
+
+    Returns: its address.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    manifest = read_manifest(folder)
+    assert manifest
+    return data_asset(at, f"tunewright-{spec.name}-{step}", manifest.content[:DIGITS], folder, tags)
 
 
 def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) -> bool:

@@ -126,7 +126,7 @@ class AzurePlace:
             title=base,
             steps=chain,
             given={
-                each: self._output_asset(each, done[each])
+                each: assets.output_asset(self._at, self._spec, each, done[each], self._tags)
                 for step in chain for each in step.inputs_of(self._spec) if each not in made_there
             },
             sources=self._sources(chain),
@@ -202,12 +202,6 @@ class AzurePlace:
                 folder = source.laid_out(Path(scratch) / source.name)
                 addresses[key] = assets.data_asset(self._at, name, source.sha256[: assets.DIGITS], folder, self._tags)
         return {step: [(sources[key], addresses[key]) for key in keys] for step, keys in wanted.items()}
-
-    def _output_asset(self, step: str, folder: Path) -> str:
-        manifest = read_manifest(folder)
-        assert manifest
-        name = f"{TAG}-{self._spec.name}-{step}"
-        return assets.data_asset(self._at, name, manifest.content[: assets.DIGITS], folder, self._tags)
 
     def _rate(self, step: Step) -> float:
         """USD an hour of a step's machines."""

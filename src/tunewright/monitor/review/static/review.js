@@ -39,8 +39,17 @@ function setUp() {
     tell(said.textContent);
     said.remove();
   }
-  const all_ = find("[data-all]");
-  if (all_) tick(all_);
+  const box = find("[data-all]");
+  if (box) tick(box);
+  nameSaving();
+}
+
+// What is left as it is, is right.
+function nameSaving() {
+  const [written, label] = [find("textarea[name=answer]"), find("[data-save] span")];
+  if (!written || !label) return;
+  const isChanged = written.value !== written.defaultValue || written.matches("[aria-invalid]");
+  label.textContent = isChanged ? "Save the correction" : "Right";
 }
 
 function tick(box) {
@@ -97,6 +106,7 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-filter]")) filterLabels(event.target);
+  if (event.target.matches("textarea")) nameSaving();
 });
 
 document.addEventListener("change", (event) => {

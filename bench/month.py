@@ -1,0 +1,113 @@
+"""A month of operation with and without Tunewright's loop, on what people really typed, with a planted drift.
+
+    python bench/month.py [seed]      # about half an hour on two cores; draws docs/month.svg
+    python bench/month.py --draw      # only the picture, from the figures of the last run
+
+CLINC150's queries are routed to ten teams (its domains). The first model learns ten of each team's fifteen intents.
+From the eleventh day on half of the queries are about the other five, which the team answers too and the model has
+never seen. Each evening an expert, who is CLINC150's own label, reviews twenty of the day's sixty answers, from the top
+of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate are the
+real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+from quality import RUNS
+from tests.month import Ticket, play
+
+import tunewright as tw
+from tunewright.data.freezing import before_freezing, freeze
+from tunewright.models.torch_model import quiet_libraries
+from tunewright.monitor.retrain.retrain import Course
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data" / "clinc150_oos" / "train.jsonl"
+FIGURES = RUNS / "month" / "days.json"
+DAYS, A_DAY, REVIEWS, CHANGE, NEW = 30, 60, 20, 10, 0.5
+KNOWN_INTENTS, TAUGHT_EACH = 10, 10
+Queries = dict[str, list[Ticket]]
+
+
+def queries(seed: int) -> tuple[list[Ticket], list[Ticket], list[Ticket]]:
+    """What the first model is taught, further queries about the same intents, and those about the others."""
+    draw = random.Random(seed)
+    intents: dict[str, Queries] = defaultdict(lambda: defaultdict(list))
+    for line in DATA.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if row["label"] != "oos":
+            intents[row["domain"]][row["label"]].append(Ticket(row["text"], row["domain"]))
+    taught, known, new = [], [], []
+    for of_team in intents.values():
+        names = sorted(of_team)
+        draw.shuffle(names)
+        for place, name in enumerate(names):
+            rows = draw.sample(of_team[name], len(of_team[name]))
+            if place < KNOWN_INTENTS:
+                taught += rows[:TAUGHT_EACH]
+                known += rows[TAUGHT_EACH:]
+            else:
+                new += rows
+    return [draw.sample(rows, len(rows)) for rows in (taught, known, new)]
+
+
+def made(folder: Path, taught: list[Ticket], seed: int) -> Path:
+    """The project with a frozen test and its first model."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in taught), "utf-8")
+    spec = {
+        "name": "teams", "seed": seed, "model": "smollm2-135m",
+        "task": {"kind": "classify", "instruction": "Which team answers this?",
+                 "labels": sorted({row.label for row in taught})},
+        "data": {"train": "train.jsonl", "test_fraction": 0.2},
+        "train": {"lora": {"r": 16, "alpha": 32}, "lr": 2e-3, "epochs": 1, "batch_size": 16, "loss": "labels"},
+        "evaluate": {"few_shot": 0}, "goal": {"accuracy": 0.8, "margin": 0.05},
+        "monitor": {"reviews_to_retrain": 200},
+    }  # fmt: skip
+    (folder / "tunewright.yaml").write_text(json.dumps(spec, indent=1), "utf-8")
+    loaded = tw.load_spec(folder)
+    freeze(loaded, tw.split(before_freezing(loaded)))
+    tw.run(tw.load_spec(folder))
+    return folder
+
+
+def main(seed: int) -> None:
+    quiet_libraries()
+    taught, known, new = queries(seed)
+    draw = random.Random(seed)
+    days = []
+    for day in range(1, DAYS + 1):
+        fresh = round(A_DAY * NEW) if day > CHANGE else 0
+        asked = [known.pop() for _ in range(A_DAY - fresh)] + [new.pop() for _ in range(fresh)]
+        days.append(draw.sample(asked, len(asked)))
+    project = made(RUNS / "month" / "project", taught, seed)
+    played = []
+    for day in play(project, days, reviews=REVIEWS, course=Course(canary=None)):
+        played.append(asdict(day))
+        print(f"{day.number:>3}  with {day.with_loop:.3f}  without {day.without:.3f}  {', '.join(day.alarms)}"
+              f"  {day.event or ''}  {day.sentence}", flush=True)  # fmt: skip
+        FIGURES.write_text(json.dumps(played, indent=1), "utf-8")
+    draw_picture()
+
+
+def draw_picture() -> None:
+    from month_plot import drawn
+
+    days = json.loads(FIGURES.read_text("utf-8"))
+    (ROOT / "docs" / "month.svg").write_text(drawn(days, CHANGE), "utf-8")
+    for name, chosen in (("before", days[:CHANGE]), ("since", days[CHANGE:])):
+        with_loop, without = (sum(day[key] for day in chosen) / len(chosen) for key in ("with_loop", "without"))
+        print(f"{name} the change: with the loop {with_loop:.1%}, without {without:.1%}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    draw_picture() if "--draw" in sys.argv else main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -1,0 +1,59 @@
+"""How good the answers of each bundle were, as far as reviews show it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from tunewright.drift.accuracy import accuracy_now
+from tunewright.evaluate.statistics import Interval
+from tunewright.monitor.captured import as_numbers
+from tunewright.monitor.queue import EXPERT
+from tunewright.monitor.store.tables import Capture, Review
+
+_READ = 5000
+"""Captures whose confidence stands for that of all."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What reviews say of a bundle's answers."""
+
+    reviewed: int
+    right: int
+    """Of the reviewed ones. The queue shows doubtful answers first, so their share is below the accuracy."""
+    accuracy: Interval | None
+    """Of all answers; None where too few are reviewed to tell."""
+
+
+def quality(session: Session, model: str) -> dict[str, Quality]:
+    """By bundle version, the first one that was reviewed first. The last word of an expert on a capture counts."""
+    said = (
+        select(Capture.id, Capture.version, Capture.confidence, Review.right)
+        .join(Review, Review.capture_id == Capture.id)
+        .where(Capture.model == model, Review.source.in_(EXPERT), Review.undone.is_(None))
+        .order_by(Review.number)
+    )
+    by_version: dict[str, dict[str, Any]] = defaultdict(dict)
+    for row in session.execute(said):
+        by_version[row.version][row.id] = row
+    return {
+        version: _of(list(rows.values()), _confidences(session, model, version)) for version, rows in by_version.items()
+    }
+
+
+def _of(rows: list[Any], confidences: list[float | None]) -> Quality:
+    right = np.array([row.right for row in rows], float)
+    accuracy = accuracy_now(right, as_numbers(row.confidence for row in rows), as_numbers(confidences))
+    return Quality(len(rows), int(right.sum()), accuracy)
+
+
+def _confidences(session: Session, model: str, version: str) -> list[float | None]:
+    """Of captures drawn at random: ids are random, and those that come first in their order are taken."""
+    all_of_it = select(Capture.confidence).where(Capture.model == model, Capture.version == version)
+    return list(session.scalars(all_of_it.order_by(Capture.id).limit(_READ)))
