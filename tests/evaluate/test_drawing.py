@@ -38,3 +38,8 @@ def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
 def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
     write_jsonl(train / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": False}])
     assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
+
+
+def test_an_adapter_that_began_with_another_one_has_no_guarantee(train: Path) -> None:
+    spec = make_spec(train={"start": "adapter"})
+    assert "may have learnt the validation part" in drawing_of(spec, [], train).doubt

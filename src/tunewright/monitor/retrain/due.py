@@ -20,7 +20,7 @@ class Outlook:
     """What has come since the last training."""
 
     reviews: int
-    """In no dataset yet."""
+    """Since it began."""
     wanted: int
     """Reviews from which on it is due."""
     alarms: list[str]
@@ -54,10 +54,11 @@ def outlook(spec: Spec, store: Store) -> Outlook:
             select(Alarm.kind).where(Alarm.model == spec.name, Alarm.time > since).order_by(Alarm.time)
         )
         alarms = list(dict.fromkeys(kinds))
-        # Reviews that growth held back wait on; they are not new once they were looked at.
+        # By their time, not by whether they are in a dataset: growth holds some back, and a training that was killed
+        # has grown already.
         reviews = session.scalar(
             select(func.count()).select_from(Review).join(Capture, Capture.id == Review.capture_id)
-            .where(Capture.model == spec.name, Review.dataset.is_(None), Review.undone.is_(None), Review.time > since)
+            .where(Capture.model == spec.name, Review.undone.is_(None), Review.time > since)
         )  # fmt: skip
     under_way = f"{now.event}, version {now.version}" if now and now.event in events.UNFINISHED else ""
     return Outlook(reviews or 0, spec.monitor.reviews_to_retrain, alarms, under_way)

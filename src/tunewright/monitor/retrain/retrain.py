@@ -182,10 +182,11 @@ class _Retraining:
 
     def _warm(self, spec: Spec) -> Spec:
         """A spec whose training begins with the champion's adapter, and takes half as long."""
-        folder = made_of(self._runs / self._serving.champion.bundle).get("train")
-        if folder is None:
-            raise UserError("The champion's adapter is gone.", where=self._runs,
-                            fix="Train from the base model: leave --warm out.")  # fmt: skip
+        champion = self._runs / self._serving.champion.bundle
+        folder, base = made_of(champion).get("train"), read_info(champion).base_model
+        if folder is None or base != spec.model_name:
+            what = "The champion's adapter is gone." if folder is None else f"The champion's base model is {base}."
+            raise UserError(what, where=champion, fix="Train from the base model: leave --warm out.")
         changes = {"start": folder / "adapter", "epochs": spec.train.epochs * _WARM_EPOCHS}
         return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
