@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +19,8 @@ from tunewright.tasks.base import Unfit
 
 BY_WHO_ASKED = "feedback"
 """The source of a review that a server took down from who had asked."""
+SETTLED_BY = "settle"
+"""That of one who settled a conflict."""
 _AT_ONCE = 500
 """Ids in one question to the database."""
 
@@ -53,12 +55,8 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
             held.append(Held(WAITS, capture.id, capture.request, "", capture.answer))
             continue
         answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
-        counts = Counter(answer for answer, _ in answers.values())
-        answer, most = counts.most_common(1)[0]
-        settled = [review for review in votes.values() if review.source == "settle"]
-        if settled:
-            answer = answers[settled[-1].reviewer][0]
-        elif 2 * most <= len(votes):
+        answer, decided = _decision(votes.values(), answers)
+        if not decided:
             said = " | ".join(f"{reviewer}: {_told(each)}" for reviewer, (each, _) in sorted(answers.items()))
             held.append(Held(DISAGREE, capture.id, capture.request, said, capture.answer))
         elif answer is not None:
@@ -78,6 +76,15 @@ def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | 
         for name, sure in session.execute(select(Capture.id, Capture.confidence).where(some)):
             found[name] = sure
     return found
+
+
+def _decision(votes: Iterable[Review], answers: Mapping[str, tuple[str | None, str]]) -> tuple[str | None, bool]:
+    """(the answer of who settled it or of more than half, whether there is one)."""
+    for vote in votes:
+        if vote.source == SETTLED_BY:
+            return answers[vote.reviewer][0], True
+    answer, most = Counter(answer for answer, _ in answers.values()).most_common(1)[0]
+    return answer, 2 * most > len(answers)
 
 
 def _is_vote(review: Review, include: Collection[str]) -> bool:
