@@ -32,6 +32,7 @@ from tunewright.serve.serving import (
     traffic_of,
     write_serving,
 )
+from tunewright.tasks import ClassifyTask
 
 
 def test_the_file_says_what_serves_and_what_served_before(tmp_path: Path) -> None:
@@ -139,8 +140,9 @@ class Version(Echo):
         super().__init__(kind)
         self.error = error
         self.bundle = SimpleNamespace(
-            info=SimpleNamespace(name="echo", precision="int8", version=version), flags=Echo.bundle.flags
-        )
+            info=SimpleNamespace(name="echo", precision="int8", version=version), flags=Echo.bundle.flags,
+            task=ClassifyTask("Which?", {"one": "", "two": ""}),
+        )  # fmt: skip
 
     def answer(self, text: str) -> Answer:
         if self.error:

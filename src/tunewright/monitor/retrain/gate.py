@@ -255,6 +255,9 @@ def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str
 
 
 def _too_few(part: Part, margin: float, left_out: int) -> str:
-    needed = pairs_needed(margin, max(part.paired.variance, margin))
+    found = part.paired
     known = f"; {left_out:,} that the champion had learnt from were left out" if left_out else ""
-    return f"; to show that nothing was lost takes about {needed:,} test examples{known}"
+    if found.difference.value <= -margin:
+        return known
+    needed = pairs_needed(margin, max(found.variance, margin), found.difference.value)
+    return f"; at this difference it takes about {needed:,} examples to show that nothing was lost{known}"
