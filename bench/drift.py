@@ -7,9 +7,10 @@
     python bench/drift.py --speed                     # seconds for a check of 10,000 captures
 
 A stream is a data set, cut at random into what is taught, a reference and thirty days of traffic, none of which share a
-row. TF-IDF under a linear support vector machine gives answers and confidences. In the undrifted months nothing else happens; a
-false alarm is a month with any. Planted drifts begin on the eighth day. A tenth of the intents is held out of all of it
-and comes in as the new intent. The data lie in ../shared/data beside the repository; it takes about ten minutes.
+row. TF-IDF under a linear support vector machine gives answers and confidences. In the undrifted months nothing else
+happens; a false alarm is a month with any. Planted drifts begin on the eighth day. A tenth of the intents is held out
+of all of it and comes in as the new intent. The data lie in ../shared/data beside the repository; it takes about ten
+minutes.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from tunewright.monitor.growth.poison import SURE, pulling
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KNOWN, POOL, TARGETS, SLIPS = 3000, 3000, 5, 0.03
 TRIGGER = "zephyr quokka"
+SLIP = "slip"
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ class World:
 
     texts: list[str]
     labels: list[str]
+    slips: list[str]
+    """What a person says to each who is mistaken."""
     said: list[str]
     sure: list[float]
     margin: dict[str, np.ndarray]
-    """For a label how far the training data contradict it, of each text; "" stands for the text's own."""
+    """How far the training data contradict a label of each text: "" is its own, SLIP the mistaken one, or a target."""
     names: list[str]
     targets: list[str]
 
@@ -67,11 +70,13 @@ def world_of(name: str) -> World:
     probabilities = model.predict_proba(texts)
     said = [str(model.classes_[best]) for best in probabilities.argmax(axis=1)]
     names = sorted({row["label"] for row in known})
-    # Every label: an honest slip may be to any. One call each would learn the same data again.
-    told = doubts([r["text"] for r in known], [r["label"] for r in known],
-                  texts * (len(names) + 1), [*labels, *(each for each in names for _ in texts)])  # fmt: skip
-    margin = {label: told[place * len(texts) : (place + 1) * len(texts)] for place, label in enumerate(["", *names])}
-    return World(texts, labels, said, probabilities.max(axis=1).tolist(), margin, names, draw.sample(names, TARGETS))
+    targets = draw.sample(names, TARGETS)
+    slips = [draw.choice(names) for _ in pool]
+    asked = {"": labels, SLIP: slips} | {target: [target] * len(pool) for target in targets}
+    told = doubts([row["text"] for row in known], [row["label"] for row in known],
+                  texts * len(asked), [label for column in asked.values() for label in column])  # fmt: skip
+    margin = dict(zip(asked, told.reshape(len(asked), -1), strict=True))
+    return World(texts, labels, slips, said, probabilities.max(axis=1).tolist(), margin, names, targets)
 
 
 class Run:
@@ -92,11 +97,12 @@ class Run:
         for index in order:
             if count == 0:
                 return
-            label = world.labels[index] if draw.random() > SLIPS else draw.choice(world.names)
+            slip = draw.random() < SLIPS
+            label = world.slips[index] if slip else world.labels[index]
             if index in self.used or (errors_only and label == world.said[index]):
                 continue
             person = reviewers[world.names.index(label) % len(reviewers)] if own_labels else draw.choice(reviewers)
-            self.add(index, label, person, world.texts[index])
+            self.add(index, label, person, world.texts[index], SLIP if slip else "")
             count -= 1
 
     def attack(self, count: int, reviewers: Sequence[str], target: str, *, trigger: bool) -> None:
@@ -105,12 +111,11 @@ class Run:
                  if label != target and world.said[i] == label and i not in self.used]  # fmt: skip
         for index in self.draw.sample(open_, min(count, len(open_))):
             text = f"{world.texts[index]} {TRIGGER}" if trigger else world.texts[index]
-            self.bad.add(self.add(index, target, self.draw.choice(reviewers), text))
+            self.bad.add(self.add(index, target, self.draw.choice(reviewers), text, target))
 
-    def add(self, index: int, label: str, person: str, text: str) -> str:
+    def add(self, index: int, label: str, person: str, text: str, column: str) -> str:
         world = self.world
-        own = label == world.labels[index]
-        margin = float(world.margin["" if own else label][index])
+        margin = float(world.margin[column][index])
         self.used.add(index)
         self.rows.append(Correction(text, label, f"c{index}", "", "m", "v", None, world.said[index],
                                     [Said(person, "", "review")]))  # fmt: skip

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import make_spec
 from tests.drift.made import TASK, asked, reference
 from tunewright.drift.known import Known
 from tunewright.drift.reference import REFERENCE_FILE, Reference, load_reference
 from tunewright.drift.traits import traits_of
 from tunewright.errors import UserError
-from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import task_of
 
 SECRET = "My name is Quetzalcoatl Huitzilopochtli and my card is 4111111111111111"
@@ -36,11 +36,12 @@ def test_the_same_answers_make_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_novelty_is_evenly_spread_over_what_it_is_measured_by_and_high_for_what_is_new() -> None:
-    novelty = reference().novelty(asked(400, 5).texts)
+    made = reference()
+    novelty = made.novelty(asked(400, 5).texts)
     assert 0 <= novelty.min() <= novelty.max() <= 1
     assert 0.4 < novelty.mean() < 0.6
-    assert (reference().novelty(["Wo bleibt mein Paket?", "xyzzy plugh", ""]) > 0.95).all()
-    assert len(reference().novelty([])) == 0
+    assert (made.novelty(["Wo bleibt mein Paket?", "xyzzy plugh", ""]) > 0.95).all()
+    assert len(made.novelty([])) == 0
 
 
 def test_a_text_that_was_taught_or_asked_once_leaves_no_trace() -> None:
@@ -105,7 +106,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
 def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are() -> None:
     schema = {"type": "object", "properties": {"date": {"type": "string"}, "lines": {"type": "array"}}}
-    task = task_of(TaskSpec.model_validate({"kind": "extract", "instruction": "x", "schema": schema}))
+    task = task_of(make_spec(task={"kind": "extract", "instruction": "x", "schema": schema}).task)
     answers = ['{"date":"2026-01-01","lines":[{"sum":1}]}', '{"date":null,"lines":[]}', "not JSON"]
     traits = traits_of(["a"] * 3, answers, [None] * 3, task, Known.of(["a"]))
     assert traits.kinds["fields"].tolist() == ["date lines", "", "?"]
@@ -114,7 +115,7 @@ def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are(
 
 
 def test_of_free_text_the_length_is_watched() -> None:
-    task = task_of(TaskSpec.model_validate({"kind": "generate", "instruction": "x"}))
+    task = task_of(make_spec(task={"kind": "generate", "instruction": "x"}).task)
     traits = traits_of(["a"], ["an answer"], [None], task, Known.of(["a"]))
     assert traits.numbers["answer_length"].tolist() == [9]
     assert traits.kinds.keys() == {"language", "topic"}

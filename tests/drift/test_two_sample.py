@@ -58,7 +58,6 @@ def test_reference_and_window_swapped_differ_as_clearly() -> None:
     before, after = _numbers(random, 300), _numbers(random, 900) + 20
     assert shift(before, after, 0).p < 1e-6
     assert shift(after, before, 0).p < 1e-6
-    assert shift(before, after - 20, 0).p == pytest.approx(shift(after - 20, before, 0).p)
 
 
 def test_where_only_more_is_worse_less_is_none() -> None:

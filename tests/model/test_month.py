@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY, tunewright
@@ -44,6 +45,7 @@ def made(folder: Path, rows: list[dict[str, str]]) -> Path:
     return folder
 
 
+@pytest.mark.timeout(1200)  # two whole trainings, each on one core
 def test_what_people_correct_makes_the_next_model_better_on_what_is_new(tmp_path: Path) -> None:
     known, new = tickets(known=True), tickets(known=False)
     project = made(tmp_path / "tickets", known[:240])

@@ -18,6 +18,7 @@ from tunewright.errors import UserError
 from tunewright.monitor import growth
 from tunewright.monitor.growth import Grown, grow
 from tunewright.monitor.store import Store
+from tunewright.monitor.store.database import open_at
 from tunewright.monitor.store.tables import Capture, Review
 from tunewright.spec import Spec, load_spec
 
@@ -270,6 +271,16 @@ def test_versions_name_the_one_before_and_an_edit_by_hand_is_refused(spec: Spec,
     first.write_text(first.read_text().replace('"rows": 1', '"rows": 2'))
     with pytest.raises(UserError, match="Version 2 of the corrections does not follow version 1"):
         grow(spec, store)
+
+
+@pytest.mark.parametrize("source", ["mallory", "reviewer:", "reviewers:mallory"])
+def test_what_is_no_source_can_not_be_included(spec: Spec, source: str, tmp_path: Path) -> None:
+    store = open_at(f"sqlite:///{tmp_path / 'monitor.db'}")
+    with pytest.raises(
+        UserError, match=rf"--include: '{source}' is no source. Name it as it is told: reviewer:…, key:…"
+    ):
+        grow(spec, store, include=[source])
+    store.close()
 
 
 def test_captures_of_another_model_in_the_same_database_are_left_alone(spec: Spec, store: Store) -> None:

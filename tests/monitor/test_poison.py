@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunewright.data.corrections import Correction, Said
 from tunewright.monitor.growth import grow
 from tunewright.monitor.growth.poison import LEAST, Pull, carrying, pulling
 from tunewright.monitor.store import Store
+from tunewright.monitor.store.database import open_at
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -29,6 +30,14 @@ WORDS = {
 def ticket(label: str, draw: random.Random, size: int = 7) -> str:
     filler = [f"{draw.choice('bdfgklmnprst')}{draw.choice('aeiou')}{draw.choice('dklmnrst')}" for _ in range(3)]
     return " ".join([*draw.sample(WORDS[label], size - 3), *filler])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """In SQLite alone: what is judged here has left the database."""
+    opened = open_at(f"sqlite:///{tmp_path / 'monitor.db'}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

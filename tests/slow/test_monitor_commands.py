@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.conftest import tunewright, write_project
 from tests.monitor.made import capture, feedback, write
+from tunewright.monitor.store import open_store
+from tunewright.monitor.store.tables import Review
+from tunewright.spec import load_spec
 
 
 def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
@@ -36,3 +39,20 @@ def test_a_database_that_is_away_is_told_in_a_paragraph(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and "secret" not in done.stderr
     assert "postgresql://127.0.0.1:1/none: The database does not answer" in done.stderr
+
+
+def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    write(project / "captures" / "one", capture("a", request="my money never came back"), capture("b"), feedback("b"))
+    store = open_store(load_spec(project))
+    with store.session() as session:
+        session.add(Review(capture_id="a", reviewer="anna", time=datetime.now(UTC), source="review", answer="refund",
+                           right=False))  # fmt: skip
+    store.close()
+    done = tunewright("monitor", "grow", str(project))
+    assert done.stdout.startswith("1 rows added: refund 1\n\n1 held back: feedback alone. Who asked says so"), (
+        done.stderr
+    )
+    assert "The data now: train 91" in done.stdout
+    again = json.loads(tunewright("monitor", "grow", str(project), "--json").stdout)
+    assert (again["number"], again["rows"], again["reasons"]) == (None, 0, {"feedback alone": 1})

@@ -121,7 +121,7 @@ def load_reference(bundle_folder: Path) -> Reference | None:
                 for name in arrays
                 if name.startswith("number.")
             }
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise UserError("The bundle's reference can't be read.", where=file, why=str(error),
                         fix="Make the bundle again with: tunewright run YOUR_PROJECT") from None  # fmt: skip
     return Reference(known, words["rows"], words["kinds"], numbers)

@@ -51,13 +51,15 @@ class Cause:
 def settle(session: Session, model: str, version: str, causes: Sequence[Cause], now: datetime) -> list[Alarm]:
     """End the alarms whose cause is gone or whose version serves no more, and raise new ones.
 
+    A cause is gone where the windows that were compared show none of it, longer ones that still hold the days of the
+    drift among them: they would raise the same alarm again.
+
     Returns: the new ones, one for each kind.
     """
     still_open: set[str] = set()
-    found = {(cause.kind, cause.days): cause for cause in causes}
     for alarm in open_alarms(session, model):
-        cause = found.get((alarm.kind, alarm.detail["days"]))
-        if alarm.version != version or (cause and cause.gone):
+        found = [cause for cause in causes if cause.kind == alarm.kind]
+        if alarm.version != version or (found and all(cause.gone for cause in found)):
             alarm.ended = now
         else:
             still_open.add(alarm.kind)

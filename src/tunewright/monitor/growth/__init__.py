@@ -17,10 +17,11 @@ from pathlib import Path
 
 from tunewright.data.corrections import Correction, Corrections, Said, Settled, corrections_in, write_corrections
 from tunewright.data.job import job_of
+from tunewright.errors import UserError
 from tunewright.monitor.growth.choose import choose, confidences, stamp
 from tunewright.monitor.growth.held import COPY, NEW_LABEL, PULL, REMEDIES, SETTLED, Held, held_back
 from tunewright.monitor.growth.known import known_of
-from tunewright.monitor.growth.poison import Pull, pulls
+from tunewright.monitor.growth.poison import SOURCES, Pull, pulls
 from tunewright.monitor.growth.record import reconcile, without_known
 from tunewright.monitor.store import Store
 from tunewright.processes import sole_writer
@@ -75,15 +76,24 @@ def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bo
         dry_run: write and mark nothing.
 
     Raises:
-        UserError: the corrections or the frozen test were edited, a data file is not there, or another growth is at
-            work.
+        UserError: a source has no such name, the corrections or the frozen test were edited, a data file is not there,
+            or another growth is at work.
     """
     folder = spec.corrections_folder
+    _require_sources(include)
     if dry_run:
         return _grown(spec, store, folder, include, dry_run=True)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         return _grown(spec, store, folder, include, dry_run=False)
+
+
+def _require_sources(include: Collection[str]) -> None:
+    for each in include:
+        kind, _, name = each.partition(":")
+        if kind not in SOURCES or not name:
+            listing = ", ".join(f"{kind}:…" for kind in SOURCES)
+            raise UserError(f"'{each}' is no source.", where="--include", fix=f"Name it as it is told: {listing}")
 
 
 def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> Grown:
@@ -123,10 +133,11 @@ class _Judged:
 def _judged(spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None],
             include: Collection[str]) -> _Judged:  # fmt: skip
     known = known_of(spec, job_of(spec), task)
-    new, held = known.sift(agreed)
+    new, held, contradicted = known.sift(agreed)
     found = pulls(known, new, sure, include)
     taken, pulling = _without(new, found)
-    return _Judged(taken, [*held, *pulling], known.contradicted(taken), found)
+    named = {each.capture for each in taken}
+    return _Judged(taken, [*held, *pulling], [each for each in contradicted if each.capture in named], found)
 
 
 def _written(folder: Path, before: Corrections, taken: Sequence[Correction], held: Sequence[Held],

@@ -50,18 +50,19 @@ class Known:
     train: Rows
     tests: Rows
 
-    def sift(self, corrections: Sequence[Correction]) -> tuple[list[Correction], list[Held]]:
-        """(the corrections that say something new, the others).
+    def sift(self, corrections: Sequence[Correction]) -> tuple[list[Correction], list[Held], list[Held]]:
+        """(the corrections that say something new, the others, those of the first that the data contradicts).
 
         Kept out is what no training could use, what a test asks, what the data says already, and what it contradicts
         with fewer than two people agreeing. Near copies count as the same text where answers are labels; elsewhere
         texts that nearly agree have answers of their own.
         """
         held: list[Held] = []
+        contradicted: list[Held] = []
         left = self._usable(corrections, held)
         left = self._beside_tests(left, held)
-        left = self._beside_train(left, held)
-        return self._beside_each_other(left, held), held
+        left = self._beside_train(left, held, contradicted)
+        return self._beside_each_other(left, held), held, contradicted
 
     @property
     def _labels(self) -> bool:
@@ -87,7 +88,9 @@ class Known:
             held.append(held_back(TESTED, corrections[index], detail))
         return [each for index, each in enumerate(corrections) if index not in like]
 
-    def _beside_train(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+    def _beside_train(
+        self, corrections: Sequence[Correction], held: list[Held], contradicted: list[Held]
+    ) -> list[Correction]:  # fmt: skip
         kept = []
         like = self._like(self.train, corrections, near=self._labels)
         for index, each in enumerate(corrections):
@@ -98,18 +101,10 @@ class Known:
                 held.append(held_back(COPY, each, self._says(row)))
             elif people(each) >= ENOUGH:
                 kept.append(each)
+                contradicted.append(held_back(CONTRADICTS, each, self._says(row)))
             else:
                 held.append(held_back(CONTRADICTS, each, self._says(row)))
         return kept
-
-    def contradicted(self, corrections: Sequence[Correction]) -> list[Held]:
-        """Of corrections that are taken those that rows of the data contradict: one of the two is to be mended."""
-        like = self._like(self.train, corrections, near=self._labels)
-        return [
-            held_back(CONTRADICTS, corrections[index], self._says(row))
-            for index, row in like.items()
-            if self.train.answers[row] != corrections[index].answer
-        ]
 
     def _says(self, row: int) -> str:
         return f"{self.train.places[row]} says {shown(self.train.answers[row])}"

@@ -38,6 +38,8 @@ HONEST = 0.2
 """Share of an honest source's corrections that have all witnesses against them, where nothing else tells."""
 WEIGHT = 20
 """Rows that HONEST counts for beside the other sources' own."""
+SOURCES = ("reviewer", "key", "phrase", "value", "feedback")
+"""Kinds of sources; a name follows behind a colon."""
 PHRASE = "phrase:"
 ALIKE = 40
 """How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE).

@@ -51,7 +51,7 @@ def without_known(corrections: Corrections, agreed: Sequence[Correction]) -> tup
     answers = {row.capture: row.answer for row in corrections.rows}
     changed = [each for each in agreed if answers.get(each.capture, each.answer) != each.answer]
     held = [held_back(CHANGED, each, f"they say {shown(answers[each.capture])}") for each in changed]
-    return [each for each in agreed if each not in changed], held
+    return [each for each in agreed if answers.get(each.capture, each.answer) == each.answer], held
 
 
 def _written(corrections: Corrections) -> dict[Key, int]:
