@@ -21,7 +21,7 @@ from evidently.presets import DataDriftPreset
 
 warnings.filterwarnings("ignore")
 COLUMNS = DataDefinition(
-    text_columns=["text"], categorical_columns=["answer", "language"], numerical_columns=["confidence", "length"]
+    categorical_columns=["answer", "language"], numerical_columns=["confidence", "length", "unseen", "novelty"]
 )
 HALF, ANY = "half of the columns", "any column"
 

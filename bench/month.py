@@ -6,8 +6,8 @@
 CLINC150's queries are routed to ten teams (its domains). The first model learns ten of each team's fifteen intents.
 From the eleventh day on half of the queries are about the other five, which the team answers too and the model has
 never seen. Each evening an expert, who is CLINC150's own label, reviews twenty of the day's sixty answers, from the top
-of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate are the
-real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
+of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate
+are the real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import re
 import tempfile
@@ -121,6 +122,7 @@ def measure(address: str) -> None:
             ask("agreement", "GET", "/agreement")
             ask("overview", "GET", "/overview")
     server.terminate()
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{'page':20}{'median ms':>12}{'P95 ms':>10}")
     for name, taken in seconds.items():
         print(f"{name:20}{1000 * np.median(taken):12.1f}{1000 * np.quantile(taken, 0.95):10.1f}")

@@ -37,7 +37,7 @@ def spec(tmp_path: Path) -> Spec:
 
 def asked(store: Store, name: str, text: str | None = None, answer: str = "billing", **more: Any) -> str:
     """A capture; its text is like no other's unless it is given."""
-    values = {"time": NOW, "model": "tickets", "version": "v1", "by": None, "confidence": 0.4, **more}
+    values = {"time": NOW, "model": "tickets", "version": "v1", "by": None, "confidence": 0.4, "state": "done", **more}
     with store.session() as session:
         session.add(Capture(id=name, request=text or unalike(name), answer=answer, **values))
     return name
@@ -66,6 +66,25 @@ def rows(spec: Spec, number: int = 1) -> list[dict[str, Any]]:
 
 def texts(found: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(row["capture"], row["answer"]) for row in found]
+
+
+def test_what_waits_for_a_second_reviewer_is_left_to_wait(spec: Spec, store: Store) -> None:
+    asked(store, "c1", state="open")
+    said(store, "c1", "billing", "anna")
+    assert held(grow(spec, store)) == {"c1": "waits for another reviewer"}
+    said(store, "c1", "billing", "ben")
+    with store.session() as session:
+        session.get_one(Capture, "c1").state = "done"
+    assert grow(spec, store).rows == 1
+
+
+def test_who_settles_a_conflict_has_the_last_word(spec: Spec, store: Store) -> None:
+    asked(store, "c1", answer="billing")
+    said(store, "c1", "billing", "anna")
+    said(store, "c1", "defect", "ben")
+    assert held(grow(spec, store)) == {"c1": "reviewers disagree"}
+    said(store, "c1", "refund", "chris", source="settle", minutes=1)
+    assert grow(spec, store).answers == {"refund": 1}
 
 
 def test_a_correction_becomes_a_row_that_says_who_said_so_of_what(spec: Spec, store: Store) -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from tests.conftest import unalike
 from tests.monitor.captures import capture, opinion, review
 from tunewright.monitor.queue import FLOOR, MOST_ALIKE, alike, appraise, clusters, count_alike, waiting
 from tunewright.monitor.store import Store
+from tunewright.monitor.store.database import open_at
 from tunewright.monitor.store.tables import Capture
 
 
@@ -143,3 +147,28 @@ def test_texts_share_a_key_the_more_often_the_more_alike_they_are() -> None:
     assert shared(0) == 1
     assert shared(1) > 0.5 > shared(4)
     assert shared(20) < 0.02
+
+
+def test_the_next_request_is_found_by_indexes_alone(tmp_path: Path) -> None:
+    """However much there is, and however much of it somebody has reviewed."""
+    store = open_at(f"sqlite:///{tmp_path / 'monitor.db'}")
+    plans: list[str] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def _explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT captures."):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append("; ".join(row[-1] for row in cursor.fetchall()))
+
+    with store.session() as session:
+        session.add_all([capture(0), capture(1)])
+    with store.session() as session:
+        first = waiting(session, "tickets", "ann")
+        assert waiting(session, "tickets", "ann", first)
+    store.close()
+    assert len(plans) == 2
+    for plan in plans:
+        assert "captures USING INDEX captures_queue (model=? AND state=?" in plan
+        assert "reviews_capture (capture_id=? AND reviewer=?" in plan
+        assert "SCAN" not in plan
+        assert "TEMP B-TREE" not in plan

@@ -262,13 +262,13 @@ def test_the_overview_tells_where_the_model_stands(store: Store) -> None:
     put(store, *asked)
     with store.session() as session:
         session.add(Tally(day=NOON.date(), model="tickets", version="v1", answered=12_345))
-        session.add(Alarm(time=NOON, model="tickets", version="v1", kind="vocabulary", detail={}))
+        session.add(Alarm(time=NOON, model="tickets", version="v1", kind="vocabulary", detail={}, ended=NOON))
         session.add(Deployment(time=NOON, model="tickets", version="v1", event="promoted", by="ann", detail={}))
     ann = Browser(site_with(store))
     for each in asked[:4]:
         ann.submit(f"/item/{each.id}", answer="billing" if each is not asked[0] else "refund")
     page = ann.get("/overview").text
-    for part in ("12,345", "vocabulary", "promoted", "75 %", "40.0 %"):
+    for part in ("12,345", "vocabulary", "gone since 2026-11-27", "promoted", "75 %", "40.0 %"):
         assert part in page
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,13 +11,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tunewright.data.corrections import Correction, Said
-from tunewright.monitor.growth.held import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, Held
+from tunewright.monitor.growth.held import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, WAITS, Held
+from tunewright.monitor.queue import EXPERT
 from tunewright.monitor.store.tables import Capture, Review
 from tunewright.tasks import Task
 from tunewright.tasks.base import Unfit
 
 BY_WHO_ASKED = "feedback"
 """The source of a review that a server took down from who had asked."""
+SETTLED_BY = "settle"
+"""That of one who settled a conflict."""
 _AT_ONCE = 500
 """Ids in one question to the database."""
 
@@ -34,7 +37,8 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
     """The agreed answers to a model's captures that have a review in no dataset yet, the oldest capture first.
 
     A person has one vote on a capture, the last that was not undone: for the model's answer where they called it right,
-    else for their own, or for none ("nobody can tell"). More than half of the votes decide. Feedback of who asked is
+    else for their own, or for none ("nobody can tell"). More than half of the votes decide, or who settled a conflict.
+    What still waits for another reviewer is left to wait. Feedback of who asked is
     no vote, unless `include` says so of its key.
 
     Args:
@@ -47,10 +51,12 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
             if feedback := [review for review in reviews if not (review.right and review.answer is None)]:
                 held.append(_feedback_alone(capture, feedback[-1]))
             continue
+        if capture.state == "open" and any(review.source in EXPERT for review in votes.values()):
+            held.append(Held(WAITS, capture.id, capture.request, "", capture.answer))
+            continue
         answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
-        counts = Counter(answer for answer, _ in answers.values())
-        answer, most = counts.most_common(1)[0]
-        if 2 * most <= len(votes):
+        answer, decided = _decision(votes.values(), answers)
+        if not decided:
             said = " | ".join(f"{reviewer}: {_told(each)}" for reviewer, (each, _) in sorted(answers.items()))
             held.append(Held(DISAGREE, capture.id, capture.request, said, capture.answer))
         elif answer is not None:
@@ -70,6 +76,15 @@ def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | 
         for name, sure in session.execute(select(Capture.id, Capture.confidence).where(some)):
             found[name] = sure
     return found
+
+
+def _decision(votes: Iterable[Review], answers: Mapping[str, tuple[str | None, str]]) -> tuple[str | None, bool]:
+    """(the answer of who settled it or of more than half, whether there is one)."""
+    for vote in votes:
+        if vote.source == SETTLED_BY:
+            return answers[vote.reviewer][0], True
+    answer, most = Counter(answer for answer, _ in answers.values()).most_common(1)[0]
+    return answer, 2 * most > len(answers)
 
 
 def _is_vote(review: Review, include: Collection[str]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunewright.data.corrections import Correction
 
+WAITS = "waits for another reviewer"
 DISAGREE = "reviewers disagree"
 FEEDBACK = "feedback alone"
 NEW_LABEL = "a label that the spec does not have"
@@ -18,7 +19,8 @@ COPY = "adds nothing"
 PULL = "one source pulls an answer"
 
 REMEDIES = {
-    DISAGREE: "Have one more person review these: tunewright review PROJECT",
+    WAITS: "Have these reviewed by as many people as you asked for: tunewright review PROJECT",
+    DISAGREE: "Settle these on the page Agreement: tunewright review PROJECT",
     FEEDBACK: "Who asked says so, which anybody with a key can: review these, or release a key's that you trust: "
     "--include feedback:KEY",
     NEW_LABEL: "Add the label under task.labels and type this again, or review these anew.",

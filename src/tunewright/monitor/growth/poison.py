@@ -28,8 +28,9 @@ from tunewright.tasks import Task
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.measures import is_in, leaves
 
-LEVEL = 0.01
-"""Probability of holding back a source by chance, over all sources and labels of a growth together (Bonferroni)."""
+LEVEL = 0.002
+"""Probability of holding back a source by chance, over all sources and labels of a growth together (Bonferroni). With
+0.01 honest people who send only what the model got wrong are held back in 8 growths of 100 (`bench/poison.py`)."""
 LEAST = 5
 """Rows with all witnesses against them, below which no source is held back."""
 SURE = 0.7

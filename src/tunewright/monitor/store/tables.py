@@ -91,7 +91,7 @@ class Review(Base):
     __tablename__ = "reviews"
 
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
-    capture_id: Mapped[str] = mapped_column(String(ID), index=True)
+    capture_id: Mapped[str] = mapped_column(String(ID))
     """No foreign key: feedback may arrive before what it speaks of, or where that was not sampled."""
     reviewer: Mapped[str] = mapped_column(String(NAME))
     time: Mapped[datetime] = mapped_column(UtcTime)
@@ -110,7 +110,10 @@ class Review(Base):
     dataset: Mapped[int | None] = mapped_column(Integer, index=True)
     """The number of `corrections/N` that it went into."""
 
-    __table_args__ = (Index("reviews_reviewer", "reviewer", "number"),)
+    __table_args__ = (
+        Index("reviews_capture", "capture_id", "reviewer"),
+        Index("reviews_reviewer", "reviewer", "number"),
+    )
 
 
 class Deployment(Base):

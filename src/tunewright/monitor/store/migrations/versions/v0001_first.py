@@ -85,8 +85,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_index(op.f("ix_reviews_act"), "reviews", ["act"], unique=False)
-    op.create_index(op.f("ix_reviews_capture_id"), "reviews", ["capture_id"], unique=False)
     op.create_index(op.f("ix_reviews_dataset"), "reviews", ["dataset"], unique=False)
+    op.create_index("reviews_capture", "reviews", ["capture_id", "reviewer"], unique=False)
     op.create_index("reviews_reviewer", "reviews", ["reviewer", "number"], unique=False)
 
     op.create_table(
