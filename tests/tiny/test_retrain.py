@@ -367,6 +367,14 @@ def test_a_worse_model_is_refused_and_changes_nothing(project: Project) -> None:
     assert "the very model that serves" in same.sentence
 
 
+def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Project) -> None:
+    champion = project.make(CHAMPION, right=CHAMPION)
+    write_info(champion, read_info(champion).model_copy(update={"context": 100}))
+    found = project.retrain(lambda: better(project))
+    assert found.event == events.PROMOTED
+    assert found.detail["decision"]["parts"][0]["champion"] == 0
+
+
 def test_without_a_server_the_file_is_all_that_changes(project: Project) -> None:
     found = project.retrain(lambda: better(project), Course(10, SOON))
     assert found.sentence == "Promoted without a canary, because no server answered."

@@ -24,10 +24,14 @@ class Refused(UserError):
 
 
 class ServedModel:
-    """A predictor: a server's only model."""
+    """A predictor: a server's only model.
 
-    def __init__(self, client: httpx.Client, model: str):
-        self._client, self._model = client, model
+    Args:
+        refused: what stands for its answer to a request that it doesn't take; None: that is an error.
+    """
+
+    def __init__(self, client: httpx.Client, model: str, refused: Answer | None = None):
+        self._client, self._model, self._refused = client, model, refused
 
     def answer(self, request: str) -> Answer:
         """Its answer.
@@ -37,6 +41,8 @@ class ServedModel:
         """
         body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
         said = self._client.post("/v1/chat/completions", json=body)
+        if said.status_code == 400 and self._refused:
+            return self._refused
         if said.status_code == 400:
             raise Refused(
                 f"The server refuses an example: {said.json()['error']['message']}", where=beginning(request),
@@ -48,27 +54,31 @@ class ServedModel:
 
 
 @contextmanager
-def served_model(bundle: Path) -> Iterator[ServedModel]:
+def served_model(bundle: Path, refused: Answer | None = None) -> Iterator[ServedModel]:
     """A bundle's model behind a server of its own.
+
+    Args:
+        refused: as of `ServedModel`.
 
     Raises:
         UserError: the server does not become ready.
     """
     with running_server(bundle) as address, httpx.Client(base_url=address, timeout=_SECONDS) as client:
-        yield ServedModel(client, read_info(bundle).name)
+        yield ServedModel(client, read_info(bundle).name, refused)
 
 
 def collect_served(name: str, bundle: Path, task: Task, splits: Mapping[str, Sequence[Example]],
-                   answers: Path) -> list[Record]:  # fmt: skip
+                   answers: Path, refused: Answer | None = None) -> list[Record]:  # fmt: skip
     """Ask a bundle's server everything, one request at a time; where the answers are on disk, nothing is asked.
 
     Args:
         name: of the file of answers.
         task: what the answers are measured by.
+        refused: as of `ServedModel`.
     """
     if (file := answers / f"{name}.jsonl").exists():
         return load_records(file)
-    with served_model(bundle) as model:
+    with served_model(bundle, refused) as model:
         return collect(name, model, task, splits, answers)
 
 

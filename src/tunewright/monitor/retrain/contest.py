@@ -10,6 +10,7 @@ from tunewright.data.frozen import trace
 from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import load_records
+from tunewright.evaluate.predictors import Answer
 from tunewright.evaluate.steps import ANSWERS, tests_of
 from tunewright.export.bundle import load_bundle, read_info
 from tunewright.monitor.retrain.gate import Decision, decide
@@ -19,6 +20,8 @@ from tunewright.serve.asking import collect_served
 from tunewright.spec import Spec
 
 _CHAMPION = "champion"
+_NOTHING = Answer("", 0.0)
+"""In place of its answer to a request that is too long for it."""
 
 
 def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: list[str]) -> Decision:
@@ -42,7 +45,7 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     split = read_manifest(new["split"])
     assert split  # made_of gives whole outputs
     place = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
-    asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS)
+    asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS, _NOTHING)
     taught = frozenset[str]()
     if "split" in old:
         dataset = load_dataset(old["split"])

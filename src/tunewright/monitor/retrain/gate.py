@@ -154,10 +154,8 @@ def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Par
         more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
         return f"Refused: {against[0]}{more}."
     tests = sum(part.kind == TEST for part in found)
-    return (
-        f"Passed: the challenger is better {gains[0].told}, and nowhere shown to be worse on {tests} tests and "
-        f"{len(found) - tests} parts of them."
-    )
+    looked_at = f"{tests} test{'s' if tests > 1 else ''} and {len(found) - tests:,} parts"
+    return f"Passed: the challenger is better {gains[0].told}; of {looked_at} none is shown to have got worse."
 
 
 def _newest(pairs: Sequence[Pair], examples: Mapping[str, Example]) -> list[Pair]:

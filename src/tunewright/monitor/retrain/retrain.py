@@ -105,7 +105,7 @@ def retrain(spec: Spec, store: Store, runs: Path, parts: Parts, course: Course) 
 
 
 def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
-    """What serves; where no file says it yet, the latest bundle does from now on, and its servers keep to it.
+    """What serves; where no file says it yet, the latest bundle.
 
     Raises:
         UserError: there is none, or the file can't be read.
@@ -114,7 +114,6 @@ def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
     if serving is None:
         folder = latest().resolve()
         serving = served_from(_inside(runs, folder), read_info(folder).version)
-        write_serving(runs, serving)
     return serving
 
 
@@ -139,7 +138,7 @@ class _Retraining:
         while stage := stages.get(at.event):
             say(f"{at.event}: version {at.version}")
             at = stage(at)
-        serving = champion_of(self._runs, self._parts.latest)
+        serving = read_serving(self._runs) or self._serving
         return Retrained(at.event, at.detail["sentence"], serving.champion.version, at.version, at.detail)
 
     def _left(self) -> Deployment | None:
@@ -164,6 +163,7 @@ class _Retraining:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
         if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
             return None
+        self._serve(self._serving)  # before there is a later bundle, so that servers keep to this one
         self._parts.freeze()
         made = self._parts.run(self._warm(spec) if self._course.warm else spec)
         version = read_info(made.bundle).version
