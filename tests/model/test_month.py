@@ -48,8 +48,8 @@ def made(folder: Path, rows: list[dict[str, str]]) -> Path:
 @pytest.mark.timeout(1200)  # two whole trainings, each on one core
 def test_what_people_correct_makes_the_next_model_better_on_what_is_new(tmp_path: Path) -> None:
     known, new = tickets(known=True), tickets(known=False)
-    project = made(tmp_path / "tickets", known[:220])
-    old, later = iter(known[220:]), iter(new)
+    project = made(tmp_path / "tickets", known[:200])
+    old, later = iter(known[200:]), iter(new)
     days = [
         [_ticket(next(old)) for _ in range(A_DAY // 4)]
         + [_ticket(next(old if day <= CHANGE else later)) for _ in range(3 * A_DAY // 4)]
