@@ -21,10 +21,10 @@ yaml = YAML(typ="safe")
 
 
 def tickets(known: bool) -> list[dict[str, str]]:
-    """The example's tickets of the first half of each route's phrasings, or of the others."""
+    """The example's tickets of the first seven of each route's phrasings, or of the others."""
     files = sorted((REPOSITORY / "examples" / "tickets" / "data").glob("*.jsonl"))
     rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
-    unique = {row["text"]: row for row in rows if (int(row["phrasing"].split("/")[1]) < 5) == known}
+    unique = {row["text"]: row for row in rows if (int(row["phrasing"].split("/")[1]) < 7) == known}
     chosen = list(unique.values())
     random.Random(0).shuffle(chosen)
     return chosen
@@ -33,7 +33,7 @@ def tickets(known: bool) -> list[dict[str, str]]:
 def made(folder: Path, rows: list[dict[str, str]]) -> Path:
     """A project with a frozen test and its first model."""
     spec = yaml.load((REPOSITORY / "examples" / "tickets" / "tunewright.yaml").read_text("utf-8"))
-    spec |= {"data": {"train": "train.jsonl", "test_fraction": 0.25}, "evaluate": {"few_shot": 0}}
+    spec |= {"data": {"train": "train.jsonl", "test_fraction": 0.3}, "evaluate": {"few_shot": 0}}
     spec |= {"goal": {"accuracy": 0.7, "margin": 0.1}, "monitor": {"reviews_to_retrain": 30 * REVIEWED_DAYS}}
     spec["train"] |= {"members": 1}
     folder.mkdir()
@@ -48,8 +48,8 @@ def made(folder: Path, rows: list[dict[str, str]]) -> Path:
 @pytest.mark.timeout(1200)  # two whole trainings, each on one core
 def test_what_people_correct_makes_the_next_model_better_on_what_is_new(tmp_path: Path) -> None:
     known, new = tickets(known=True), tickets(known=False)
-    project = made(tmp_path / "tickets", known[:200])
-    old, later = iter(known[200:]), iter(new)
+    project = made(tmp_path / "tickets", known[:330])
+    old, later = iter(known[330:]), iter(new)
     days = [
         [_ticket(next(old)) for _ in range(A_DAY // 4)]
         + [_ticket(next(old if day <= CHANGE else later)) for _ in range(3 * A_DAY // 4)]
