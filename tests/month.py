@@ -30,6 +30,7 @@ from tunewright.serve.server import running_server
 from tunewright.spec import Spec
 
 EXPERT = "expert"
+LOG = "serve.log"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
                 done = _review(spec, store, truth, reviews)
                 due = outlook(spec, store).due
                 retrained = api.retrain(spec, course) if due else None
+            if retrained and retrained.event == "promoted":
+                _wait_for(project / LOG, f"version {retrained.champion}")  # a server looks once a second
             yield Day(
                 number, _right(replies, tickets), _right(before, tickets), " ".join(sorted(set(versions))), alarms,
                 done, retrained.event if retrained else None, retrained.sentence if retrained else "",
@@ -93,18 +96,24 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
 @contextmanager
 def _serving(project: Path, captures: Path) -> Iterator[str]:
     """The project's server, which watches what is to serve; yields its address."""
-    log = project / "serve.log"
+    log = project / LOG
     command = [sys.executable, "-m", "tunewright", "serve", str(project), "--port", "0", "--captures", str(captures)]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, text=True)
     try:
-        while "is ready at" not in (said := log.read_text("utf-8")):
-            assert process.poll() is None, said
-            time.sleep(0.1)
-        yield said.split("is ready at ")[1].split()[0]
+        yield _wait_for(log, "is ready at ").split()[0]
     finally:
         process.terminate()
         process.wait(60)
+
+
+def _wait_for(log: Path, words: str) -> str:
+    """Wait until a server has said some words. Returns what it said behind them."""
+    end = time.monotonic() + 120
+    while words not in (said := log.read_text("utf-8")):
+        assert time.monotonic() < end, said
+        time.sleep(0.1)
+    return said.split(words)[1]
 
 
 def _ask(address: str, ticket: Ticket) -> str:
