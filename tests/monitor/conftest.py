@@ -32,9 +32,9 @@ class PostgreSQL:
         self.folder = Path("/tmp") / f"tunewright-pg-{uuid.uuid4().hex[:8]}"
         self.folder.mkdir(mode=0o755)
         # PostgreSQL refuses to run as root.
-        self._as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-        if self._as_user:
-            shutil.chown(self.folder, "postgres")
+        self._user = "postgres" if os.getuid() == 0 else None
+        if self._user:
+            shutil.chown(self.folder, self._user)
         self._data = str(self.folder / "data")
         self._run("initdb", "-D", self._data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync")
         rules = self.folder / "data" / "pg_hba.conf"
@@ -64,8 +64,8 @@ class PostgreSQL:
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "stop")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as_user, str(self._programs / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, user=self._user)
 
 
 @pytest.fixture(scope="session")
