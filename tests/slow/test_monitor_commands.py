@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests.conftest import tunewright, write_project
 from tests.monitor.made import capture, feedback, write
+from tunewright.monitor.review.acts import Verdict, save
 from tunewright.monitor.store import open_store
-from tunewright.monitor.store.tables import Review
+from tunewright.monitor.store.collect import collect
 from tunewright.spec import load_spec
 
 
@@ -44,10 +45,11 @@ def test_a_database_that_is_away_is_told_in_a_paragraph(tmp_path: Path) -> None:
 def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     write(project / "captures" / "one", capture("a", request="my money never came back"), capture("b"), feedback("b"))
-    store = open_store(load_spec(project))
+    spec = load_spec(project)
+    store = open_store(spec)
+    collect(spec, store)
     with store.session() as session:
-        session.add(Review(capture_id="a", reviewer="anna", time=datetime.now(UTC), source="review", answer="refund",
-                           right=False))  # fmt: skip
+        save(session, ["a"], spec.name, "anna", Verdict("refund"), source="review", wanted=1)
     store.close()
     done = tunewright("monitor", "grow", str(project))
     assert done.stdout.startswith("1 rows added: refund 1\n\n1 held back: feedback alone. Who asked says so"), (
