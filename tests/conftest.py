@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before that of xdist, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """What `--dist loadgroup` gives to one process: all that need the short run of the real model, else a file."""
     for item in items:
         file = str(item.path.relative_to(Path(__file__).parent).with_suffix(""))
         group = "short_run" if "short_run" in getattr(item, "fixturenames", ()) else file
         item.add_marker(pytest.mark.xdist_group(group))
+    yield
 
 
 def spec_data(**changes: Any) -> dict[str, Any]:
