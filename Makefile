@@ -13,7 +13,7 @@ demo: $(READY) ## the main job on the shipped example
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/azure --numprocesses auto
 	$(BIN)/pytest tests/azure --numprocesses auto --dist loadfile --durations 15
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny --numprocesses auto --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny --numprocesses auto --dist loadfile --no-loadscope-reorder \
 	  --durations 40
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each

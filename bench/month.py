@@ -5,7 +5,7 @@
 
 CLINC150's queries are routed to ten teams (its domains). The first model learns ten of each team's fifteen intents.
 From the eleventh day on half of the queries are about the other five, which the team answers too and the model has
-never seen. Each evening an expert, who is CLINC150's own label, reviews twenty of the day's sixty answers, from the top
+never seen. Each evening an expert, who is CLINC150's own label, reviews fifteen of the day's forty answers, from the top
 of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate
 are the real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
 """
@@ -31,8 +31,8 @@ from tunewright.monitor.retrain.retrain import Course
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "clinc150_oos" / "train.jsonl"
 FIGURES = RUNS / "month" / "days.json"
-DAYS, A_DAY, REVIEWS, CHANGE, NEW = 30, 60, 20, 10, 0.5
-KNOWN_INTENTS, TAUGHT_EACH = 10, 10
+DAYS, A_DAY, REVIEWS, CHANGE, NEW = 30, 40, 15, 10, 0.5
+KNOWN_INTENTS, TAUGHT_EACH = 10, 8
 Queries = dict[str, list[Ticket]]
 
 
@@ -70,7 +70,7 @@ def made(folder: Path, taught: list[Ticket], seed: int) -> Path:
         "data": {"train": "train.jsonl", "test_fraction": 0.2},
         "train": {"lora": {"r": 16, "alpha": 32}, "lr": 2e-3, "epochs": 1, "batch_size": 16, "loss": "labels"},
         "evaluate": {"few_shot": 0}, "goal": {"accuracy": 0.8, "margin": 0.05},
-        "monitor": {"reviews_to_retrain": 200},
+        "monitor": {"reviews_to_retrain": 150},
     }  # fmt: skip
     (folder / "tunewright.yaml").write_text(json.dumps(spec, indent=1), "utf-8")
     loaded = tw.load_spec(folder)

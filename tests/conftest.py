@@ -8,11 +8,12 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tunewright.data.checks import Finding, judge
 from tunewright.data.checks.survey import Scanner, Split, Survey
@@ -25,16 +26,21 @@ LABELS = ["billing", "defect", "refund"]
 REPOSITORY = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
+SHORT_RUN = tuple(f"test_{name}.py" for name in ("base_model", "batch", "faults", "ladder", "openvino", "short_run"))
+"""The files of tests/model that need the fixture `short_run`."""
 
 
-@pytest.hookimpl(wrapper=True)  # before that of xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """What `--dist loadgroup` gives to one process: all that need the short run of the real model, else a file."""
-    for item in items:
-        file = str(item.path.relative_to(Path(__file__).parent).with_suffix(""))
-        group = "short_run" if "short_run" in getattr(item, "fixturenames", ()) else file
-        item.add_marker(pytest.mark.xdist_group(group))
-    yield
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a file's tests to one process, and to the same those of all files that need the real model's short run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "short run" if file.startswith("tests/model/") and file.endswith(SHORT_RUN) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    """What `--dist loadfile` is here. (xdist's own groups are lost on pytest 9, which keeps no other node id.)"""
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def spec_data(**changes: Any) -> dict[str, Any]:
