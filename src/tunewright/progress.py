@@ -76,6 +76,12 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def say_at_once(line: str) -> None:
+    """As `say`, from a signal's handler: it may have interrupted `say` itself, whose stream can't be entered twice."""
+    if is_leader():
+        os.write(2, f"{line}\n".encode())
+
+
 @contextmanager
 def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
     """Follow one long loop of `total` units; closes the bar on any exit."""

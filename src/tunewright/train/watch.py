@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.processes import is_leader, process_count
-from tunewright.progress import Tracker, say
+from tunewright.progress import Tracker, say, say_at_once
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.diverging import is_number, no_number
 from tunewright.train.history import History
@@ -170,7 +170,7 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
         before = signal.getsignal(signal.SIGTERM)
 
         def announce(*_: Any) -> None:
-            say("  SIGTERM: saving a checkpoint after this step")
+            say_at_once("  SIGTERM: saving a checkpoint after this step")
             self.announced = True
             signal.signal(signal.SIGTERM, before)
             if self._may_leave:
