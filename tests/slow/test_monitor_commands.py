@@ -58,3 +58,12 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
     assert "The data now: train 91" in done.stdout
     again = json.loads(tunewright("monitor", "grow", str(project), "--json").stdout)
     assert (again["number"], again["rows"], again["reasons"]) == (None, 0, {"feedback alone": 1})
+
+
+def test_savings_are_told_of_what_was_served_up_to_now(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    nothing = tunewright("monitor", "savings", str(project))
+    assert (nothing.returncode, nothing.stdout.startswith("Nothing was captured yet.")) == (0, True)
+    write(project / "captures", capture("a", prompt_tokens=500, answer_tokens=20, seconds=0.05))
+    done = tunewright("monitor", "savings", str(project))
+    assert "gpt-4o" in done.stdout and "1 requests" in done.stdout, done.stderr

@@ -19,9 +19,12 @@ def savings(project: ProjectArgument, overrides: OverridesArgument = None, json:
     from tunewright.assess import price_book
     from tunewright.monitor.ledger import ledger
     from tunewright.monitor.store import open_store
+    from tunewright.monitor.store.collect import collect
 
     spec = load_spec(project, overrides or ())
-    found = ledger(spec, open_store(spec), price_book(spec.price_file))
+    store = open_store(spec)
+    collect(spec, store)
+    found = ledger(spec, store, price_book(spec.price_file))
     if json:
         sums = [asdict(entry) | {"saved_usd": entry.saved_usd} for entry in (*found.months, found.total)]
         print_json(asdict(found) | {"months": sums[:-1], "total": sums[-1], "sentence": found.sentence})
