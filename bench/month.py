@@ -1,6 +1,6 @@
 """A month of operation with and without Tunewright's loop, on what people really typed, with a planted drift.
 
-    python bench/month.py [seed]      # about half an hour on two cores; draws docs/month.svg
+    python bench/month.py [seed]      # several trainings; draws docs/month.svg
     python bench/month.py --draw      # only the picture, from the figures of the last run
 
 CLINC150's queries are routed to ten teams (its domains). The first model learns ten of each team's fifteen intents.
