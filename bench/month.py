@@ -5,9 +5,9 @@
 
 CLINC150's queries are routed to ten teams (its domains). The first model learns ten of each team's fifteen intents.
 From the eleventh day on half of the queries are about the other five, which the team answers too and the model has
-never seen. Each evening an expert, who is CLINC150's own label, reviews fifteen of the day's forty answers, from the top
-of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate
-are the real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
+never seen. Each evening an expert, who is CLINC150's own label, reviews fifteen of the day's forty answers, from the
+top of the queue; whenever `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and
+gate are the real ones (tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
 """
 
 from __future__ import annotations
