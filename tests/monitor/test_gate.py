@@ -35,10 +35,12 @@ def records(rng: np.random.Generator, tests: Mapping[str, int], chances: Chances
             old_right = draw >= alone
             place = f"{'corrections/2/rows.jsonl' if test == 'new' else test}:{number}"
             of_group = None if group is None else f"{test} {number // group}"
-            examples[place] = Example.of("1 " * (number % 40 + 1), label, Meta(id=place, group=of_group))
+            name = f"train-{place}-v2"  # as a frozen test names its examples
+            meta = Meta(id=name, source=place, group=of_group)
+            examples[name] = Example.of("1 " * (number % 40 + 1), label, meta)
             for found, right in ((new, new_right), (old, old_right)):
                 answer = label if right else LABELS[(number + 1) % len(LABELS)]
-                found.append(Record(place, test, label, answer, 0.9, 20.0, 10, 2, of_group))
+                found.append(Record(name, test, label, answer, 0.9, 20.0, 10, 2, of_group))
     return new, old, examples
 
 

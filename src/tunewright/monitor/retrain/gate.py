@@ -168,7 +168,7 @@ def _newest(pairs: Sequence[Pair], examples: Mapping[str, Example]) -> list[Pair
 
 def _number(example: Example) -> int:
     """The version of the corrections that an example is of; 0 of one that is no correction."""
-    found = _CORRECTION.match(example.meta.id)
+    found = _CORRECTION.match(example.meta.source or "")
     return int(found[1]) if found else 0
 
 
