@@ -69,12 +69,13 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
     first = api.latest_bundle(project).resolve()
     truth = {ticket.text: ticket.label for day in days for ticket in day}
     start = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0)
-    live, moved = project / "live", 0
+    live, moved, promoted = project / "live", 0, False
     with _serving(project, live) as served, running_server(first) as unchanged:
         for number, tickets in enumerate(days, 1):
             today = start + timedelta(days=number)
             replies = [_ask(served, ticket) for ticket in tickets]
-            before = [_ask(unchanged, ticket) for ticket in tickets]
+            # Until another one serves, the first model's answers are those that were given.
+            before = [_ask(unchanged, ticket) for ticket in tickets] if promoted else replies
             versions = _move(live, moved, spec.path(spec.monitor.captures), today)
             moved += len(versions)
             # The day is over: drift reads whole days.
@@ -85,6 +86,7 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
                 due = outlook(spec, store).due
                 retrained = api.retrain(spec, course) if due else None
             if retrained and retrained.event == "promoted":
+                promoted = True
                 _wait_for(project / LOG, f"version {retrained.champion}")  # a server looks once a second
             yield Day(
                 number, _right(replies, tickets), _right(before, tickets), " ".join(sorted(set(versions))), alarms,

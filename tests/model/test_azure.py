@@ -29,9 +29,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("target", ["aml", "aks"])
-def test_what_was_made_there_is_deployed_there(project: Path, target: str) -> None:
-    done = tunewright("deploy", str(project), *SMALL, "--to", target, "--anyway", "--rehearse", "--json")
+def test_what_was_made_there_is_deployed_there(project: Path) -> None:
+    """The other targets are tried with tiny models (tests/tiny/test_azure_deploy.py)."""
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--anyway", "--rehearse", "--json")
     assert done.returncode == 0, done.stderr
     released = json.loads(done.stdout)
     assert released["percent"] == 100
