@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ SHORT_RUN = tuple(f"test_{name}.py" for name in ("base_model", "batch", "faults"
 """The files of tests/model that need the fixture `short_run`."""
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+class ByFile(LoadScopeScheduling):
     """Gives a file's tests to one process, and to the same those of all files that need the real model's short run."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -41,6 +41,23 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
     """What `--dist loadfile` is here. (xdist's own groups are lost on pytest 9, which keeps no other node id.)"""
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function from a size to a folder on a disk of that size; called again, the disk has the new size."""
+    small = tmp_path / "small"
+    small.mkdir()
+
+    def sized(size: str) -> Path:
+        kind = ["-o", f"remount,size={size}"] if small.is_mount() else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+        if subprocess.run(["mount", *kind, str(small)], check=False, capture_output=True).returncode:
+            pytest.skip("this machine does not allow mounting a tmpfs")
+        return small
+
+    yield sized
+    if small.is_mount():
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def spec_data(**changes: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -333,6 +333,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
     """
     from tunewright.monitor.retrain.retrain import Course, Parts
     from tunewright.monitor.retrain.retrain import retrain as bring_about
+    from tunewright.monitor.store import open_store
     from tunewright.monitor.store.collect import collect
 
     def grown(store: Store) -> str:
@@ -352,7 +353,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
-    with _store_of(spec) as store:
+    with closing(open_store(spec)) as store:
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
             grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
@@ -363,31 +364,19 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
 def serving_status(spec: Spec) -> Status:
     """What serves of a project, since when, and what waits to be learnt; see `tunewright.monitor.retrain.status`."""
     from tunewright.monitor.retrain.status import status
+    from tunewright.monitor.store.collect import collected_store
 
-    with _store_of(spec) as store:
+    with collected_store(spec) as store:
         return status(spec, store, spec.folder / RUNS)
 
 
 def roll_back(spec: Spec) -> tuple[str, Standing]:
     """End a canary, or have the champion before this one serve again; see `tunewright.monitor.retrain.status`."""
     from tunewright.monitor.retrain.status import roll_back as back
+    from tunewright.monitor.store.collect import collected_store
 
-    with _store_of(spec) as store:
+    with collected_store(spec) as store:
         return back(spec, store, spec.folder / RUNS)
-
-
-@contextmanager
-def _store_of(spec: Spec) -> Iterator[Store]:
-    """The store, what servers have written moved into it."""
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
-
-    store = open_store(spec)
-    try:
-        collect(spec, store)
-        yield store
-    finally:
-        store.close()
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -412,8 +401,9 @@ def traffic_of(path: Path) -> Traffic:
     """
     from tunewright.serve import serving
 
-    runs = outputs_of(path)
-    return (serving.traffic_of(runs) if runs else None) or serving.Traffic(bundle_of(path))
+    if runs := outputs_of(path):
+        return serving.traffic_of(runs) or serving.Traffic(latest_bundle(path))
+    return serving.Traffic(bundle_of(path))
 
 
 def bundle_of(path: Path) -> Path:
@@ -423,11 +413,8 @@ def bundle_of(path: Path) -> Path:
     Raises:
         UserError: it is a project that has none.
     """
-    if runs := outputs_of(path):
-        from tunewright.serve import serving
-
-        traffic = serving.traffic_of(runs)
-        return traffic.champion if traffic else latest_bundle(path)
+    if outputs_of(path):
+        return traffic_of(path).champion
     from tunewright.export.bundle import BUNDLE_FILE
     from tunewright.serve.adapters import BASE
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -199,23 +199,6 @@ def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
     assert "the same command goes on from there" in stderr
     assert "Traceback" not in stderr
     assert not list(project.glob("runs/train-*"))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A function from a size to a folder on a disk of that size; called again, the disk has the new size."""
-    small = tmp_path / "small"
-    small.mkdir()
-
-    def sized(size: str) -> Path:
-        kind = ["-o", f"remount,size={size}"] if small.is_mount() else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
-        if subprocess.run(["mount", *kind, str(small)], check=False, capture_output=True).returncode:
-            pytest.skip("this machine does not allow mounting a tmpfs")
-        return small
-
-    yield sized
-    if small.is_mount():
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

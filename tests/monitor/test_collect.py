@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from tests.monitor.made import TIME, capture, feedback, write
+from tests.monitor.journals import TIME, capture, feedback, write
 from tunewright.drift.reference import Reference
 from tunewright.monitor.store import Store, tables
 from tunewright.monitor.store.collect import Collected, collect

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.monitor.made import TIME, capture, feedback, write
+from tests.monitor.journals import TIME, capture, feedback, write
 from tunewright.data.readers import Note, read
 from tunewright.errors import UserError
 from tunewright.monitor.store import Store, tables

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import make_spec, python
 from tests.monitor.conftest import PostgreSQL, execute
-from tests.monitor.made import capture, write
+from tests.monitor.journals import capture, write
 from tunewright.errors import UserError
 from tunewright.monitor.store import Store, migrations, open_store, tables
 from tunewright.monitor.store.collect import Collected, collect
@@ -211,23 +211,6 @@ def test_a_database_that_goes_and_comes_back_loses_nothing(
     assert collect(spec, store) == Collected(captures=1)
     with store.session() as session:
         assert "half" not in session.scalars(select(tables.Mark.file)).all()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A function from a size to a folder on a disk of that size; called again, the disk has the new size."""
-    small = tmp_path / "small"
-    small.mkdir()
-
-    def sized(size: str) -> Path:
-        kind = ["-o", f"remount,size={size}"] if small.is_mount() else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
-        if subprocess.run(["mount", *kind, str(small)], check=False, capture_output=True).returncode:
-            pytest.skip("this machine does not allow mounting a tmpfs")
-        return small
-
-    yield sized
-    if small.is_mount():
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

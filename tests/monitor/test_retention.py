@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.conftest import make_spec
-from tests.monitor.made import capture, feedback, write
+from tests.monitor.journals import capture, feedback, write
 from tunewright.monitor.store import Store, tables
 from tunewright.monitor.store.collect import Collected, collect
 from tunewright.monitor.store.retention import Pruned, prune

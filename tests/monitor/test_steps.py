@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conftest import spec_data
 from tests.drift.made import Asked, asked
 from tests.monitor.bundles import bundle_in
-from tests.monitor.made import capture, write
+from tests.monitor.journals import capture, write
 from tunewright import step
 from tunewright.artifacts import atomic_folder, read_manifest
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.conftest import tunewright, write_project
-from tests.monitor.made import capture, feedback, write
+from tests.monitor.journals import capture, feedback, write
 from tunewright.monitor.review.acts import Verdict, save
 from tunewright.monitor.store import open_store
 from tunewright.monitor.store.collect import collect

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from sqlalchemy import select
 
 from tests.monitor.captures import capture, opinion
 from tests.monitor.reviewing import EXTRACT, GENERATE, site_with
+from tests.slow.conftest import BROWSER
 from tunewright.monitor.queue import appraise
 from tunewright.monitor.review.app import build_app
 from tunewright.monitor.review.people import Attempts, OneTimeLink, Person
@@ -22,11 +22,8 @@ from tunewright.monitor.store.database import open_at
 from tunewright.monitor.store.tables import Capture, Review
 from tunewright.processes import listener
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine; on Debian: apt install chromium")
 playwright = pytest.importorskip("playwright.sync_api")
-_QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-          "--disable-sync", "--no-first-run"]  # fmt: skip
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"><svg onload=alert(3)>'
 
 REFUSALS = ("status of 4", "ERR_INTERNET_DISCONNECTED", "htmx:afterRequest", "htmx:sendError", "Response Status Error")
@@ -79,14 +76,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for each in running:
         each.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=_QUIET)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from tests.conftest import make_spec
 from tests.monitor.conftest import address, postgresql, postgresql_server  # noqa: F401 (fixtures)
-from tests.monitor.made import capture, feedback, write
+from tests.monitor.journals import capture, feedback, write
 from tunewright.monitor.store import collect as module
 from tunewright.monitor.store import tables
 from tunewright.monitor.store.collect import collect

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from tunewright.artifacts import sha256_file
 from tunewright.errors import UserError
@@ -19,12 +22,30 @@ VERSION = "version.json"
 """In each folder: what it holds. Its hash is the version's."""
 
 
+_Told = TypeVar("_Told")
+
+
 @dataclass(frozen=True)
 class Chain:
     """What a chain is called where something in it was changed, and how that is mended."""
 
     name: str
     mend: str
+
+    def read(self, folder: Path, kind: type[_Told]) -> _Told:
+        """What a version's file says.
+
+        Raises:
+            UserError: it is gone, or was edited into something else.
+        """
+        try:
+            return TypeAdapter(kind).validate_json((folder / VERSION).read_bytes())
+        except FileNotFoundError:
+            what = f"Version {folder.name} of {self.name} is gone."
+            raise UserError(what, where=folder, fix=self.mend) from None
+        except ValidationError:
+            what = f"This file of {self.name} was edited."
+            raise UserError(what, where=folder / VERSION, fix=self.mend) from None
 
     def require_link(self, folder: Path, found: tuple[int, str | None], number: int, previous: str | None) -> None:
         """Refuse a version that says another number, or names another hash of the one before.
@@ -49,12 +70,6 @@ class Chain:
             if path not in present or sha256_file(folder / path) != listed[path]:
                 what = f"This file of {self.name} was edited or removed."
                 raise UserError(what, where=folder / path, fix=self.mend)
-
-    def gone(self, folder: Path) -> UserError:
-        return UserError(f"Version {folder.name} of {self.name} is gone.", where=folder, fix=self.mend)
-
-    def unreadable(self, folder: Path) -> UserError:
-        return UserError(f"This file of {self.name} was edited.", where=folder / VERSION, fix=self.mend)
 
 
 def versions_in(folder: Path) -> list[int]:

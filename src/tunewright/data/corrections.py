@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from tunewright.artifacts import read_jsonl, sha256_file, write_json, write_jsonl
 from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, versions_in
@@ -173,12 +173,7 @@ def _verified(folder: Path | None) -> list[tuple[Path, str]]:
     for number in range(1, max(numbers, default=0) + 1):
         assert folder
         place, previous = folder / str(number), found[-1][1] if found else None
-        try:
-            version = TypeAdapter(_Version).validate_json((place / VERSION).read_bytes())
-        except FileNotFoundError:
-            raise _CHAIN.gone(place) from None
-        except ValidationError:
-            raise _CHAIN.unreadable(place) from None
+        version = _CHAIN.read(place, _Version)
         _CHAIN.require_link(place, (version.number, version.previous), number, previous)
         _CHAIN.require_files(place, version.files)
         found.append((place / ROWS, sha256_file(place / VERSION)))

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from tunewright.artifacts import sha256_file, sha256_json, write_json
 from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, versions_in
 from tunewright.data.dataset import load_examples, save_examples
@@ -143,12 +141,7 @@ def read_frozen(folder: Path) -> Frozen:
 
 
 def _read_version(folder: Path, number: int, previous: str | None) -> Version:
-    try:
-        version = TypeAdapter(Version).validate_json((folder / VERSION).read_bytes())
-    except FileNotFoundError:
-        raise _CHAIN.gone(folder) from None
-    except ValidationError:
-        raise _CHAIN.unreadable(folder) from None
+    version = _CHAIN.read(folder, Version)
     _CHAIN.require_link(folder, (version.number, version.previous), number, previous)
     for name, listed in version.examples.items():
         _compare_lines(folder / "test" / f"{name}.jsonl", listed)

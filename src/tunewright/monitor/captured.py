@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from tunewright.export.bundle import BundleInfo
-from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import EXPERT, Capture, Review
 
-_Query = Select[*tuple[Any, ...]]
 MOST_A_DAY = 2000
 """Captures of a day that are read; the reference is rarely larger, and its own chance is then what limits a test."""
 
@@ -65,7 +63,7 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
         query = select(Capture.id, Capture.request, Capture.answer, Capture.confidence)
         since = until - timedelta(days=age)
         found = session.execute(
-            _within(query, info, since, since + timedelta(days=1)).order_by(Capture.id).limit(MOST_A_DAY)
+            query.where(*_within(info, since, since + timedelta(days=1))).order_by(Capture.id).limit(MOST_A_DAY)
         ).all()
         rows += found
         ages += [age] * len(found)
@@ -76,15 +74,8 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
 
 
 def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
-    """What experts said to a bundle's answers. Who gives feedback chooses what to speak of, mostly what is wrong."""
-    query = (
-        select(Capture.id, Capture.time, Capture.confidence, Review.right)
-        .join(Review, Review.capture_id == Capture.id)
-        .where(Review.source.in_(EXPERT), Review.undone.is_(None))
-        .order_by(Review.number)
-    )
-    last = {row.id: row for row in session.execute(_within(query, info, until - timedelta(days=days), until))}
-    rows = last.values()
+    """What experts said to a bundle's answers."""
+    rows = last_words(session, *_within(info, until - timedelta(days=days), until))
     return Reviewed(
         np.array([row.right for row in rows], float),
         as_numbers(row.confidence for row in rows),
@@ -92,15 +83,29 @@ def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int
     )
 
 
+def last_words(session: Session, *wanted: ColumnElement[bool]) -> list[Any]:
+    """Id, version, time and confidence of the captures that an expert has reviewed, and whether the last one called the
+    answer right. Who gives feedback chooses what to speak of, mostly what is wrong, and is left out.
+
+    Args:
+        wanted: which captures.
+    """
+    said = (
+        select(Capture.id, Capture.version, Capture.time, Capture.confidence, Review.right)
+        .join(Review, Review.capture_id == Capture.id)
+        .where(*wanted, Review.source.in_(EXPERT), Review.undone.is_(None))
+        .order_by(Review.number)
+    )
+    return list({row.id: row for row in session.execute(said)}.values())
+
+
 def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:
     """Confidences, not a number where none was told."""
     return np.array([np.nan if each is None else each for each in confidences], float)
 
 
-def _within(
-    query: Select[*tuple[Any, ...]], info: BundleInfo, since: datetime, until: datetime
-) -> Select[*tuple[Any, ...]]:
+def _within(info: BundleInfo, since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
     """A bundle's captures of some time."""
-    return query.where(
-        Capture.model == info.name, Capture.version == info.version, Capture.time >= since, Capture.time < until
-    )
+    return (
+        Capture.model == info.name, Capture.version == info.version, Capture.time >= since, Capture.time < until,
+    )  # fmt: skip

@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 
 from tunewright.drift.accuracy import accuracy_now
 from tunewright.evaluate.statistics import Interval
-from tunewright.monitor.captured import as_numbers
-from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.captured import as_numbers, last_words
+from tunewright.monitor.store.tables import Capture
 
 _READ = 5000
 """Captures whose confidence stands for that of all."""
@@ -33,18 +32,10 @@ class Quality:
 
 def quality(session: Session, model: str) -> dict[str, Quality]:
     """By bundle version, the first one that was reviewed first. The last word of an expert on a capture counts."""
-    said = (
-        select(Capture.id, Capture.version, Capture.confidence, Review.right)
-        .join(Review, Review.capture_id == Capture.id)
-        .where(Capture.model == model, Review.source.in_(EXPERT), Review.undone.is_(None))
-        .order_by(Review.number)
-    )
-    by_version: dict[str, dict[str, Any]] = defaultdict(dict)
-    for row in session.execute(said):
-        by_version[row.version][row.id] = row
-    return {
-        version: _of(list(rows.values()), _confidences(session, model, version)) for version, rows in by_version.items()
-    }
+    by_version: dict[str, list[Any]] = defaultdict(list)
+    for row in last_words(session, Capture.model == model):
+        by_version[row.version].append(row)
+    return {version: _of(rows, _confidences(session, model, version)) for version, rows in by_version.items()}
 
 
 def _of(rows: list[Any], confidences: list[float | None]) -> Quality:

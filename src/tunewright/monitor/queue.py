@@ -11,15 +11,14 @@ from sqlalchemy.orm import Session
 
 from tunewright.data.minhash import shingle_hashes, sign
 from tunewright.data.near import CHARACTERS, comparable
-from tunewright.monitor.store.tables import Capture, Review, SecondOpinion
+from tunewright.monitor.store.database import pieces
+from tunewright.monitor.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review, SecondOpinion
 
 if TYPE_CHECKING:
     from tunewright.drift.reference import Reference
 
 FLOOR = 0.1
 """What each factor of a priority is at least, so that one that says nothing does not hide an item."""
-EXPERT = ("review", "bulk", "settle")
-"""Sources of reviews by the people whose work this is; `feedback` is of whoever asked, and is an opinion only."""
 MOST_ALIKE = 500
 """Of one cluster that are shown and answered at once."""
 _PLACES = 4
@@ -83,14 +82,12 @@ def _against(session: Session, captures: Sequence[Capture]) -> dict[str, float]:
     """By capture the share of opinions that are against its answer."""
     answers = {capture.id: capture.answer for capture in captures}
     votes: defaultdict[str, list[bool]] = defaultdict(list)
-    ids = list(answers)
-    for start in range(0, len(ids), 500):  # databases limit a statement's parameters
-        some = ids[start : start + 500]
+    for some in pieces(list(answers)):
         opinions = select(SecondOpinion.capture_id, SecondOpinion.answer).where(SecondOpinion.capture_id.in_(some))
         for capture_id, answer in session.execute(opinions):
             votes[capture_id].append(answer.strip() != answers[capture_id].strip())
         feedback = select(Review.capture_id, Review.right).where(
-            Review.capture_id.in_(some), Review.source == "feedback", Review.undone.is_(None)
+            Review.capture_id.in_(some), Review.source == BY_WHO_ASKED, Review.undone.is_(None)
         )
         for capture_id, right in session.execute(feedback):
             votes[capture_id].append(not right)

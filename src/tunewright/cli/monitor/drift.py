@@ -26,19 +26,17 @@ def drift(
     """Compare what was captured with what the model was judged on; exit code 1 on a new alarm. Once a day is enough."""
     from tunewright import load_spec
     from tunewright.errors import GateFailed
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.collect import collected_store
     from tunewright.monitor.watch import look
     from tunewright.monitor.watch import rebase as take_for_usual
 
     spec = load_spec(project)
-    store = open_store(spec)
-    collect(spec, store)
-    if rebase:
-        reference = take_for_usual(spec, store, bundle)
-        if not json:
-            typer.echo(f"{reference.rows:,} captures are the reference from now on.")
-    found = look(spec, store, bundle)
+    with collected_store(spec) as store:
+        if rebase:
+            reference = take_for_usual(spec, store, bundle)
+            if not json:
+                typer.echo(f"{reference.rows:,} captures are the reference from now on.")
+        found = look(spec, store, bundle)
     if json:
         print_json(found.data)
     else:

@@ -21,12 +21,10 @@ def export(
 ) -> None:
     """Write captures as chat JSONL that `data.train` reads, each with the right answer where somebody said one."""
     from tunewright import load_spec
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.collect import collected_store
     from tunewright.monitor.store.export import export as write
 
     spec = load_spec(project)
-    store = open_store(spec)
-    collect(spec, store)
-    count = write(spec, store, out, reviewed=reviewed, since=since.replace(tzinfo=UTC) if since else None)
+    with collected_store(spec) as store:
+        count = write(spec, store, out, reviewed=reviewed, since=since.replace(tzinfo=UTC) if since else None)
     typer.echo(f"{out}: {count:,} examples.")

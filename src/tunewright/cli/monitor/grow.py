@@ -35,16 +35,11 @@ def grow(
     from tunewright import api, load_spec
     from tunewright.data.examine import load_examination
     from tunewright.monitor.growth import grow as grow_data
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.collect import collected_store
 
     spec = load_spec(project, overrides or ())
-    store = open_store(spec)
-    try:
-        collect(spec, store)
+    with collected_store(spec) as store:
         grown = grow_data(spec, store, include=include or (), dry_run=dry_run)
-    finally:
-        store.close()
     examination = load_examination(api.check(spec, runs=runs)) if grown.number else None
     if json:
         print_json({**asdict(grown), "reasons": grown.reasons,

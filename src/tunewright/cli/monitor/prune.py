@@ -12,14 +12,12 @@ from tunewright.cli.options import JsonOption, ProjectArgument, print_json
 def prune(project: ProjectArgument, json: JsonOption = False) -> None:
     """Delete captures older than monitor.keep_days and the journals they came in; what was reviewed stays."""
     from tunewright import load_spec
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.collect import collected_store
     from tunewright.monitor.store.retention import prune as delete
 
     spec = load_spec(project)
-    store = open_store(spec)
-    collect(spec, store)
-    found = delete(spec, store)
+    with collected_store(spec) as store:
+        found = delete(spec, store)
     if json:
         print_json(asdict(found))
         return

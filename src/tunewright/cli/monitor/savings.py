@@ -18,13 +18,11 @@ def savings(project: ProjectArgument, overrides: OverridesArgument = None, json:
     from tunewright import load_spec
     from tunewright.assess import price_book
     from tunewright.monitor.ledger import ledger
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitor.store.collect import collected_store
 
     spec = load_spec(project, overrides or ())
-    store = open_store(spec)
-    collect(spec, store)
-    found = ledger(spec, store, price_book(spec.price_file))
+    with collected_store(spec) as store:
+        found = ledger(spec, store, price_book(spec.price_file))
     if json:
         sums = [asdict(entry) | {"saved_usd": entry.saved_usd} for entry in (*found.months, found.total)]
         print_json(asdict(found) | {"months": sums[:-1], "total": sums[-1], "sentence": found.sentence})

@@ -12,17 +12,13 @@ from sqlalchemy.orm import Session
 
 from tunewright.data.corrections import Correction, Said
 from tunewright.monitor.growth.held import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, WAITS, Held
-from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.database import pieces
+from tunewright.monitor.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review
 from tunewright.tasks import Task
 from tunewright.tasks.base import Unfit
 
-BY_WHO_ASKED = "feedback"
-"""The source of a review that a server took down from who had asked."""
 SETTLED_BY = "settle"
 """That of one who settled a conflict."""
-_AT_ONCE = 500
-"""Ids in one question to the database."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,8 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
 def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | None]:
     """How sure the model was of its answers, by capture."""
     found: dict[str, float | None] = {}
-    for start in range(0, len(captures), _AT_ONCE):
-        some = Capture.id.in_(captures[start : start + _AT_ONCE])
-        for name, sure in session.execute(select(Capture.id, Capture.confidence).where(some)):
+    for some in pieces(captures):
+        for name, sure in session.execute(select(Capture.id, Capture.confidence).where(Capture.id.in_(some))):
             found[name] = sure
     return found
 
@@ -152,8 +147,7 @@ def _reviewed(session: Session, model: str) -> Iterable[tuple[Capture, list[Revi
     ids = list(session.scalars(pending))
     captures: list[Capture] = []
     reviews: dict[str, list[Review]] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
+    for some in pieces(ids):
         captures += session.scalars(select(Capture).where(Capture.id.in_(some)))
         said = select(Review).where(Review.capture_id.in_(some), Review.undone.is_(None)).order_by(Review.number)
         for review in session.scalars(said):

@@ -12,9 +12,8 @@ from tunewright.data.corrections import Correction, Corrections, Said
 from tunewright.data.shown import shown
 from tunewright.monitor.growth.choose import stamp
 from tunewright.monitor.growth.held import CHANGED, Held, held_back
+from tunewright.monitor.store.database import pieces
 from tunewright.monitor.store.tables import Capture, Review
-
-_AT_ONCE = 500
 
 Key = tuple[str, str, str]
 """Capture, reviewer and time, which name a review wherever its database lies."""
@@ -39,9 +38,8 @@ def reconcile(session: Session, corrections: Corrections, model: str) -> tuple[i
         if taken_back:
             undone.add(key)
     for version, numbers in moved.items():
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = Review.number.in_(numbers[start : start + _AT_ONCE])
-            session.execute(update(Review).where(some).values(dataset=version))
+        for some in pieces(numbers):
+            session.execute(update(Review).where(Review.number.in_(some)).values(dataset=version))
     retracted = [row for row in corrections.rows if all(_key(row.capture, each) in undone for each in row.reviews)]
     return marked, len(retracted)
 

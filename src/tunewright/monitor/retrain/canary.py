@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tunewright.errors import UserError
 from tunewright.monitor.retrain.rates import Rate
 from tunewright.monitor.store import Store
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import BY_WHO_ASKED, Capture, Review
 from tunewright.serve.presence import Presence, servers_of
 from tunewright.serve.serving import read_serving
 
@@ -59,10 +59,6 @@ class Canary:
     rates: list[Rate]
     against: list[str]
     """What speaks against it."""
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def sentence(self) -> str:
@@ -134,7 +130,7 @@ def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]
 def _rates(session: Session, model: str, version: str, champion: str, since: datetime, p95_ms: float) -> list[Rate]:
     """How often each of the two did what it should not, a request that came more than once counted once."""
     wrong = exists().where(and_(
-        Review.capture_id == Capture.id, Review.source == "feedback", Review.right.is_(False), Review.undone.is_(None)
+        Review.capture_id == Capture.id, Review.source == BY_WHO_ASKED, Review.right.is_(False), Review.undone.is_(None)
     ))  # fmt: skip
     each = (
         select(

@@ -201,9 +201,9 @@ class _Retraining:
         say(f"shadow: {found.sentence}")
         if found.against:
             return self._note(
-                at, events.ROLLED_BACK, f"Taken away in the shadow: {found.against[0]}.", shadow=found.json
+                at, events.ROLLED_BACK, f"Taken away in the shadow: {found.against[0]}.", shadow=asdict(found)
             )
-        return self._note(at, events.SHADOW, found.sentence, shadow=found.json)
+        return self._note(at, events.SHADOW, found.sentence, shadow=asdict(found))
 
     def _canary(self, at: Deployment) -> Deployment:
         terms = self._course.canary
@@ -233,9 +233,9 @@ class _Retraining:
         if found.against:
             self._serve(self._serving.alone())
             return self._note(
-                at, events.ROLLED_BACK, f"Taken away in the canary: {found.against[0]}.", canary=found.json
+                at, events.ROLLED_BACK, f"Taken away in the canary: {found.against[0]}.", canary=asdict(found)
             )
-        return self._promote(at, f"Promoted. {found.sentence}", canary=found.json)
+        return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
 
     def _promote(self, at: Deployment, sentence: str, **found: Any) -> Deployment:
         if self._serving.champion.version != at.version:

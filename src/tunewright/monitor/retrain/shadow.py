@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -37,10 +36,6 @@ class Shadow:
     refused: Rate
     against: list[str]
     """What speaks against it."""
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def sentence(self) -> str:

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
-from tunewright.monitor.queue import EXPERT
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import EXPERT, Capture, Review
 
 
 class NotYours(Exception):

@@ -12,9 +12,8 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from tunewright.evaluate.statistics import Interval, wilson
-from tunewright.monitor.queue import EXPERT
 from tunewright.monitor.review.history import by_id, recent
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import EXPERT, Capture, Review
 
 Table = Counter[tuple[str, str]]
 """How often two people said (this, that)."""

@@ -13,13 +13,12 @@ from typing import Any
 from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import Session
 
+from tunewright.monitor.store.database import pieces
 from tunewright.monitor.store.tables import Capture, Review
 
 PAGE = 50
 RECENT = 2000
 """Reviews that agreement and accuracy are measured on, the latest: so many tell enough, and a page stays fast."""
-_AT_ONCE = 500
-"""Ids in one question to the database."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,8 @@ def recent(sources: Sequence[str]) -> Subquery:
 
 def by_id(session: Session, columns: Select[*tuple[Any, ...]], model: str, ids: Collection[str]) -> list[Any]:
     """Columns of those captures that are a model's."""
-    ordered = sorted(ids)
     rows: list[Any] = []
-    for start in range(0, len(ordered), _AT_ONCE):
-        some = columns.where(Capture.id.in_(ordered[start : start + _AT_ONCE]))
-        rows += [row for row in session.execute(some.add_columns(Capture.model)) if row[-1] == model]
+    for some in pieces(sorted(ids)):
+        found = columns.where(Capture.id.in_(some)).add_columns(Capture.model)
+        rows += [row for row in session.execute(found) if row[-1] == model]
     return [row[:-1] for row in rows]

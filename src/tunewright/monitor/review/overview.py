@@ -11,9 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tunewright.evaluate.statistics import Interval, wilson
-from tunewright.monitor.queue import EXPERT
 from tunewright.monitor.review.history import by_id, recent
-from tunewright.monitor.store.tables import Alarm, Capture, Deployment, Tally
+from tunewright.monitor.store.tables import EXPERT, Alarm, Capture, Deployment, Tally
 
 DAYS = 30
 SHOWN = 5

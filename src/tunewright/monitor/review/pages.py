@@ -19,7 +19,7 @@ from tunewright.monitor.review.history import history
 from tunewright.monitor.review.overview import overview
 from tunewright.monitor.review.people import Session
 from tunewright.monitor.review.site import Posted, Refused, Reviewing, SignedIn, Site, SiteOf
-from tunewright.monitor.store.tables import Capture, SecondOpinion
+from tunewright.monitor.store.tables import BY_WHO_ASKED, Capture, SecondOpinion
 from tunewright.tasks.base import Unfit
 
 router = APIRouter()
@@ -174,8 +174,8 @@ def _item(
     """
     name = session.person.name
     said = acts.reviews_of(transaction, found.id)
-    feedback = [each for each in said if each.source == "feedback" and each.undone is None]
-    live = [each for each in said if each.source != "feedback" and each.undone is None]
+    feedback = [each for each in said if each.source == BY_WHO_ASKED and each.undone is None]
+    live = [each for each in said if each.source != BY_WHO_ASKED and each.undone is None]
     waits = found.state == "open" and all(each.reviewer != name for each in live)
     opinions = transaction.scalars(select(SecondOpinion).where(SecondOpinion.capture_id == found.id)).all()
     return site.page(

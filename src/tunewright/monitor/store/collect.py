@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, partial
@@ -23,7 +23,7 @@ from tunewright.drift.reference import Reference, load_reference
 from tunewright.errors import UserError
 from tunewright.monitor.queue import appraise
 from tunewright.monitor.store import tables
-from tunewright.monitor.store.database import Store
+from tunewright.monitor.store.database import Store, open_store
 from tunewright.progress import say
 from tunewright.serve.captures import Capture, Feedback, journals, read_entry
 from tunewright.serve.serving import served_bundle
@@ -84,6 +84,21 @@ def collect(spec: Spec, store: Store) -> Collected:
                 session.merge(tables.Mark(file=file.name, offset=at))
             collected += found
     return collected
+
+
+@contextmanager
+def collected_store(spec: Spec) -> Iterator[Store]:
+    """The store of a spec, what servers have written moved into it; closed at the end.
+
+    Raises:
+        UserError: as `open_store` and `collect`.
+    """
+    store = open_store(spec)
+    try:
+        collect(spec, store)
+        yield store
+    finally:
+        store.close()
 
 
 def _whole_lines(file: Path, offset: int) -> list[bytes]:
@@ -208,8 +223,8 @@ def _review(entry: Feedback) -> dict[str, Any]:
     """Feedback as a row of the store."""
     return {
         "capture_id": _text(entry.id), "reviewer": _name(entry.by or ANYBODY), "time": _time(entry.time),
-        "source": "feedback", "answer": None if entry.answer is None else _text(entry.answer), "right": entry.right,
-        "comment": _text(entry.comment),
+        "source": tables.BY_WHO_ASKED, "answer": None if entry.answer is None else _text(entry.answer),
+        "right": entry.right, "comment": _text(entry.comment),
     }  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +25,8 @@ CONNECT_SECONDS = 10
 """In which a server must answer."""
 WAIT_SECONDS = 30
 """That SQLite waits for who writes."""
+_AT_ONCE = 500
+_Value = TypeVar("_Value")
 
 
 class Store:
@@ -52,6 +54,11 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def pieces(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    """Values by the hundreds: databases limit a statement's parameters."""
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
 def open_store(spec: Spec) -> Store:

@@ -13,14 +13,13 @@ from sqlalchemy import Select, select, tuple_
 
 from tunewright.errors import UserError
 from tunewright.monitor.store.database import Store
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import BY_WHO_ASKED, Capture, Review
 from tunewright.spec import Spec
 
 _PAGE = 500
 """Captures that are in memory at a time."""
 MODEL = "model"
 """The source of an answer that nobody has looked at."""
-FEEDBACK = "feedback"
 
 
 def export(spec: Spec, store: Store, target: Path, *, reviewed: bool = False, since: datetime | None = None) -> int:
@@ -93,7 +92,7 @@ def _verdicts(store: Store, captures: Iterable[Capture]) -> dict[str, Review]:
     said = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None))
     with store.session() as session:
         # Feedback first, then by time: the last one stays in the dictionary.
-        reviews = sorted(session.scalars(said), key=lambda each: (each.source != FEEDBACK, each.time, each.number))
+        reviews = sorted(session.scalars(said), key=lambda each: (each.source != BY_WHO_ASKED, each.time, each.number))
     return {review.capture_id: review for review in reviews}
 
 

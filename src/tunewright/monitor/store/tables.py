@@ -15,6 +15,12 @@ NAME = 120
 """Letters of a model's name, a version, a person."""
 
 
+EXPERT = ("review", "bulk", "settle")
+"""Sources of reviews by the people whose work this is."""
+BY_WHO_ASKED = "feedback"
+"""The source of what whoever had asked said, which is an opinion only."""
+
+
 class UtcTime(TypeDecorator[datetime]):
     """A point in time. Stored in UTC without saying so, which every database sorts; always aware in Python."""
 
