@@ -18,7 +18,7 @@ from tunewright.data.freezing import freeze
 from tunewright.data.job import job_of
 from tunewright.data.steps import raw_files, run_check, run_split
 from tunewright.data.times import instants_of
-from tunewright.data.withholding import load_withheld
+from tunewright.data.withholding import FOR_THE_GATE, load_withheld
 from tunewright.errors import UserError
 from tunewright.pipeline import STEPS, fingerprint
 from tunewright.places.azure.sources import needed, sources_of
@@ -188,3 +188,23 @@ def test_they_go_up_with_the_data_and_are_found_again_there(tmp_path: Path) -> N
     places = {key: str(node / each.place) for key, each in sources.items()}
     there = load_spec(spec.save(tmp_path, model=str(TOKENIZER), sources=places))
     assert fingerprint(there, STEPS["check"], {}) == fingerprint(spec, STEPS["check"], {})
+
+
+def test_where_tests_are_named_a_share_of_each_version_is_kept_from_training_for_the_gate(tmp_path: Path) -> None:
+    """The same rows at every split, or the next champion would have been taught what it is to be compared on."""
+    spec = project(tmp_path, test={"seen": "test.jsonl"}, test_fraction=0.3)
+    (spec.folder / "test.jsonl").write_text(json.dumps({"text": unalike("test"), "label": "refund"}) + "\n", "utf-8")
+    held: list[set[str]] = []
+    for version in range(2):
+        grown(spec, *(correction(30 * version + n, answer=LABELS[n % len(LABELS)]) for n in range(30)))
+        folder = split(spec, tmp_path / str(version))
+        rows = load_withheld(folder)
+        assert {(row.reason, row.part) for row in rows} == {(FOR_THE_GATE, "train")}
+        held.append({str(row.example.meta.source) for row in rows})
+        dataset = load_dataset(folder)
+        learnt = {str(each.meta.source) for each in (*dataset.train, *dataset.validation)}
+        assert not learnt & held[-1]
+        assert len(learnt | held[-1]) == len(load_examples(tmp_path / str(version) / "examples" / "train.jsonl"))
+    assert all(place.startswith("corrections/1/") for place in held[0])
+    assert {place for place in held[1] if place.startswith("corrections/1/")} == held[0]
+    assert (len(held[0]), len(held[1])) == (9, 18)

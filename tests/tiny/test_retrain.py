@@ -28,6 +28,7 @@ from tests.tiny.test_adapters import peft_adapter
 from tunewright.api import latest_bundle
 from tunewright.artifacts import atomic_folder, read_manifest
 from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.data.withholding import FOR_THE_GATE, Withheld, save_withheld
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.evaluate.comparison import SERVED
@@ -38,6 +39,7 @@ from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.resolve import resolve
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import Terms
+from tunewright.monitor.retrain.gate import ALL, CORRECTIONS
 from tunewright.monitor.retrain.retrain import Course, Parts, Retrained, retrain
 from tunewright.monitor.retrain.status import roll_back, status
 from tunewright.monitor.store import Store, open_store
@@ -109,14 +111,15 @@ class Project:
         (self.runs / "latest").mkdir()
         (self.runs / "latest" / "bundle").symlink_to(self.make(CHAMPION, right=CHAMPION))
 
-    def make(self, seed: int, *, right: int, context: int | None = None) -> Path:
+    def make(self, seed: int, *, right: int, context: int | None = None, held: int = 0) -> Path:
         """A bundle and what it came from.
 
         Args:
             right: the seed whose answers are called right.
             context: tokens that it takes; as many as were taught by default.
+            held: corrections that its data held out, as where the tests are named files.
         """
-        name = f"{seed}-{right}-{context or 0}"
+        name = f"{seed}-{right}-{context or 0}-{held}"
         folder = self.runs / f"bundle-{name}"
         if not folder.exists():
             with self._step("bundle", name) as output:
@@ -127,6 +130,9 @@ class Project:
             tests = [Example.of(text, judge.answer(text).text, Meta(id=f"test:{n}")) for n, text in enumerate(texts)]
             with self._step("split", name) as output:
                 save_dataset(output.path, Dataset([Example.of("taught", "refund", Meta(id="a"))], [], {"test": tests}))
+                asked = [unalike(f"correction {number}") for number in range(held)]
+                rows = [Example.of(text, judge.answer(text).text, Meta(id=text)) for text in asked]
+                save_withheld(output.path, [Withheld(example, FOR_THE_GATE, "train") for example in rows])
             with self._step("parity", name, split=self._content("split", name)) as output:
                 collect_answers(SERVED, engine, engine.bundle.task, {"test": tests}, output.path / ANSWERS)
             made_of = {step: self._content(step, name) for step in ("split", "parity")}
@@ -373,6 +379,14 @@ def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Pro
     found = project.retrain(lambda: better(project))
     assert found.event == events.PROMOTED
     assert found.detail["decision"]["parts"][0]["champion"] == 0
+
+
+def test_where_tests_are_named_files_both_are_asked_the_corrections_that_were_held_out(project: Project) -> None:
+    found = project.retrain(lambda: project.make(CHALLENGER, right=CHALLENGER, held=20))
+    assert found.event == events.PROMOTED
+    tests = {part["name"]: part for part in found.detail["decision"]["parts"] if part["kind"] == "test"}
+    assert (tests[ALL]["count"], tests[CORRECTIONS]["count"]) == (TESTED + 20, 20)
+    assert tests[CORRECTIONS]["challenger"] == 1 > tests[CORRECTIONS]["champion"]
 
 
 def test_without_a_server_the_file_is_all_that_changes(project: Project) -> None:

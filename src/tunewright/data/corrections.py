@@ -29,7 +29,7 @@ MEND = (
     "monitor grow PROJECT  It writes anew what the reviews say now."
 )
 _CHAIN = Chain("the corrections", MEND)
-_PLACE = re.compile(rf"{CORRECTIONS}/\d+/{re.escape(ROWS)}:\d+")
+_PLACE = re.compile(rf"{CORRECTIONS}/(\d+)/{re.escape(ROWS)}:\d+")
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,11 @@ def with_corrections(train: list[SourceFile], folder: Path | None) -> list[Sourc
     return [file for file in train if not file.path.resolve().is_relative_to(folder)] + added
 
 
-def is_correction(place: str | None) -> bool:
-    """Whether a row was read from the corrections, by the file and line that its example names."""
-    return bool(place and _PLACE.fullmatch(place))
+def version_of_correction(place: str | None) -> int:
+    """The version of the corrections that a row was read from, by the file and line that its example names; 0 of one
+    that is no correction."""
+    found = _PLACE.fullmatch(place or "")
+    return int(found[1]) if found else 0
 
 
 def write_corrections(folder: Path, before: Corrections, rows: Sequence[Correction], settled: Sequence[Settled],

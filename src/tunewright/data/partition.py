@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.data.blocks import Block, blocks_of, members
+from tunewright.data.corrections import version_of_correction
 from tunewright.data.dataset import Dataset
 from tunewright.data.frozen import Frozen
 from tunewright.data.split import Cut, answer_of, cut_blocks
 from tunewright.data.times import instants_of
-from tunewright.data.withholding import NEWER, Withheld, keep_out
+from tunewright.data.withholding import FOR_THE_GATE, NEWER, Withheld, keep_out
 from tunewright.errors import UserError
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -46,6 +47,11 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
         tests = frozen.parts
         _require_rest(len(rows), len(splits["train"]))
     blocks = blocks_of(rows)
+    if spec.data.test:
+        gated = for_the_gate(spec, blocks)
+        withheld += [Withheld(example, FOR_THE_GATE, "train") for example in gated]
+        rows, *rest = _without([rows, *blocks], gated)
+        blocks = [block for block in rest if block]
     kept, asked = blocks, 0.0
     if not tests:
         cut = cut_as_told(spec, blocks, spec.data.test_fraction, spec.seed)
@@ -76,6 +82,24 @@ def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) ->
     instants = instants_of(members(blocks)) if spec.data.time else None
     stratum = answer_of if task_of(spec.task).answers else lambda _: ""
     return cut_blocks(blocks, share, seed, instants, stratum=stratum)
+
+
+def for_the_gate(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
+    """The share of the corrections that is not trained on where tests are named: `data.test_fraction`.
+
+    Each version's share is drawn from its own rows alone, so what was held out for one model is for the next.
+    """
+    versions: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        versions[min(version_of_correction(example.meta.source) for example in block)].append(block)
+    versions.pop(0, None)  # blocks with a row that is no correction
+    cuts = (cut_as_told(spec, of_one, spec.data.test_fraction, spec.seed) for of_one in versions.values())
+    return [example for cut in cuts for example in members(cut.held)]
+
+
+def _without(parts: Sequence[Sequence[Example]], out: Sequence[Example]) -> list[list[Example]]:
+    ids = {id(example) for example in out}
+    return [[example for example in part if id(example) not in ids] for part in parts]
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tunewright.data.corrections import is_correction
+from tunewright.data.corrections import version_of_correction
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -38,7 +38,7 @@ def instants_of(examples: Sequence[Example]) -> dict[str, float]:
         )
     found = {text: kind for text, kind in read.items() if kind is not None}
     # A correction's time is known to the zone, so its order is no guess whatever the data's own times are.
-    own = [example for example in examples if not is_correction(example.meta.source)]
+    own = [example for example in examples if not version_of_correction(example.meta.source)]
     counts = Counter(found[example.meta.time or ""][0] for example in own)
     if len(counts) > 1:
         usual = max(counts, key=lambda kind: (counts[kind], kind))

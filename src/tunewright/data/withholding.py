@@ -21,6 +21,8 @@ NOT_FROZEN = "not-frozen-yet"
 """A row of a named test file that joins the test when it is frozen again."""
 NEWER = "newer-than-test"
 """A row that hangs together with training rows but was written in the test's time."""
+FOR_THE_GATE = "for-the-gate"
+"""A correction that is not trained on, so that a challenger can be compared with the champion on it."""
 
 
 @dataclass(frozen=True)

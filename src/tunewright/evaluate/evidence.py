@@ -136,9 +136,10 @@ def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def groups_of(records: Sequence[Record]) -> list[str] | None:
-    """The group of each record, or None where the data has no groups."""
-    groups = [record.group for record in records]
-    return None if any(group is None for group in groups) else [str(group) for group in groups]
+    """The group of each record, one that has none being a group of its own; None where no record has any."""
+    if all(record.group is None for record in records):
+        return None
+    return [record.group or f"alone {record.id}" for record in records]
 
 
 def latency(records: Sequence[Record]) -> Latency:

@@ -139,7 +139,8 @@ then the newest rows, and labels are not balanced."""
     max_unreadable: Share = 0.0
     """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
     test_fraction: Share = 0.2
-    """Share of the rows held out for the test where no test file is given."""
+    """Share of the rows held out for the test where no test file is given. Where one is, that of the corrections \
+which are not trained on, for the gate of a retraining."""
     validation_fraction: Share = 0.1
     """Share of the training rows held out. Which adapter is kept, when a training stops, a sweep's choice, the \
 diagnosis and the confidence threshold rest on them."""

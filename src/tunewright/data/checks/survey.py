@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.data.checks.rows import row_checks
-from tunewright.data.corrections import is_correction
+from tunewright.data.corrections import version_of_correction
 from tunewright.data.job import Job
 from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
@@ -269,7 +269,7 @@ class Scanner:
         self._alike = self._alike + 1 if place == self._last else 0
         self._last = place
         # The elements of a JSON array may all stand in one line.
-        alone = self._alone and not is_correction(place)
+        alone = self._alone and not version_of_correction(place)
         key = (place.rsplit(":", 1)[1] if alone else place) + (f".{self._alike}" if self._alike else "")
         meta = Meta(id=f"{self._split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
         return example.model_copy(update={"meta": meta})

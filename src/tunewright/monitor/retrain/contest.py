@@ -7,25 +7,27 @@ from pathlib import Path
 from tunewright.artifacts import read_manifest, sha256_json
 from tunewright.data import load_dataset
 from tunewright.data.frozen import trace
+from tunewright.data.withholding import FOR_THE_GATE, load_withheld
 from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import load_records
 from tunewright.evaluate.predictors import Answer
 from tunewright.evaluate.steps import ANSWERS, tests_of
 from tunewright.export.bundle import load_bundle, read_info
-from tunewright.monitor.retrain.gate import Decision, decide
+from tunewright.monitor.retrain.gate import CORRECTIONS, Decision, decide
 from tunewright.monitor.retrain.lineage import made_of
 from tunewright.progress import say
 from tunewright.serve.asking import collect_served
 from tunewright.spec import Spec
 
-_CHAMPION = "champion"
+_CHAMPION, _CHALLENGER = "champion", "challenger"
 _NOTHING = Answer("", 0.0)
 """In place of its answer to a request that is too long for it."""
 
 
 def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: list[str]) -> Decision:
-    """Let both answer the challenger's tests. The champion's answers are kept in `runs/contest-…`.
+    """Let both answer the challenger's tests, and the corrections that the challenger's data held out for this where
+    the tests are named files. What is answered here is kept in `runs/contest-…`.
 
     An example of these tests that stood in the champion's training or validation part is left out: it has been told
     the answer. So where no test is frozen, what is compared is what neither has seen.
@@ -40,11 +42,17 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     if missing := [step for step in ("split", "parity") if step not in new]:
         raise UserError(f"The challenger's {' and '.join(missing)} are gone.", where=runs,
                         fix="Type the same command again.")  # fmt: skip
-    tests = tests_of(spec, load_dataset(new["split"]))
+    tests = dict(tests_of(spec, load_dataset(new["split"])))
+    held = [row.example for row in load_withheld(new["split"]) if row.reason == FOR_THE_GATE]
     task = load_bundle(challenger).task
     split = read_manifest(new["split"])
     assert split  # made_of gives whole outputs
     place = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
+    answered = load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl")
+    if held:
+        name = f"{_CHALLENGER}-{read_info(challenger).version[:12]}"
+        answered += collect_served(name, challenger, task, {CORRECTIONS: held}, place / ANSWERS, _NOTHING)
+        tests[CORRECTIONS] = held
     asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS, _NOTHING)
     taught = frozenset[str]()
     if "split" in old:
@@ -54,7 +62,7 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
         say("  what the champion learnt from is gone; tests that are not frozen may favour it")
     examples = {example.meta.id: example for part in tests.values() for example in part}
     return decide(
-        load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl"), asked, examples, margin=spec.goal.margin,
+        answered, asked, examples, margin=spec.goal.margin,
         p95_ms=spec.goal.p95_ms, by_label=bool(task.answers), taught=lambda example: trace(example) in taught,
         failures=failures, seed=spec.seed,
     )  # fmt: skip

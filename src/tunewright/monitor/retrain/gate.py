@@ -16,13 +16,13 @@ trainings, and so does one that is worse by the margin on all tests together, or
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
+from tunewright.data.corrections import version_of_correction
 from tunewright.evaluate.evidence import Record, by_test, groups_of, latency
 from tunewright.evaluate.pairs import ALPHA, POWER, Paired, holm, paired, pairs_needed
 from tunewright.evaluate.slices import LEAST, cuts
@@ -36,9 +36,9 @@ _REACH = NormalDist().inv_cdf(1 - ALPHA) / (NormalDist().inv_cdf(1 - ALPHA) + No
 power of 80 %."""
 ALL = "all tests"
 NEWEST = "newest corrections"
+CORRECTIONS = "corrections held out"
+"""The name of a test; that no spec can give one, as it has spaces."""
 TEST, LABEL, FIELD_PART, SLICE = "test", "label", "field", "slice"
-_CORRECTION = re.compile(r"corrections/(\d+)/")
-"""How the place of a row begins that people corrected; see `tunewright.data`."""
 Pair = tuple[Record, Record]
 """The challenger's answer to an example, and the champion's."""
 
@@ -130,7 +130,7 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
         return Decision(False, f"Refused: {why} {fix}", [why], [], 0.0, 0.0, left_out)
     pairs = [pair for part in fair.values() for pair in part]
     asked = [examples[record.id] for record, _ in pairs]
-    if (newest := _newest(pairs, examples)) and len(newest) < len(pairs):
+    if (newest := _newest(pairs, examples)) and newest not in [pairs, *fair.values()]:
         fair[NEWEST] = newest
     found = [*_tests(pairs, fair, margin, seed), *_parts(pairs, examples, margin, seed, by_label=by_label)]
     slow, slow_champion = (latency([pair[side] for pair in pairs]).p95_ms for side in (0, 1))
@@ -139,7 +139,7 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
         against.append(f"its P95 is {slow:,.0f} ms, over the {p95_ms:,.0f} ms of goal.p95_ms")
     gains = sorted((part for part in found if part.better), key=lambda part: part.p_value)
     if not gains:
-        untested = "" if any(map(_number, asked)) else "; no correction is in the tests, so what it learnt is not seen"
+        untested = "" if any(map(_version, asked)) else "; no correction is in the tests, so what it learnt is not seen"
         against.append(f"it is shown to be better nowhere: {found[0].told}{untested}")
     parts = [part for part in found if part.kind != TEST]
     parts.sort(key=lambda part: part.paired.difference.value)
@@ -160,16 +160,14 @@ def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Par
 
 def _newest(pairs: Sequence[Pair], examples: Mapping[str, Example]) -> list[Pair]:
     """Those of the last corrections that are in the tests; none where they are too few to be looked at."""
-    numbers = [_number(examples[record.id]) for record, _ in pairs]
+    numbers = [_version(examples[record.id]) for record, _ in pairs]
     last = max(numbers)
     chosen = [pair for pair, number in zip(pairs, numbers, strict=True) if last and number == last]
     return chosen if len(chosen) >= LEAST else []
 
 
-def _number(example: Example) -> int:
-    """The version of the corrections that an example is of; 0 of one that is no correction."""
-    found = _CORRECTION.match(example.meta.source or "")
-    return int(found[1]) if found else 0
+def _version(example: Example) -> int:
+    return version_of_correction(example.meta.source)
 
 
 def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float, seed: int) -> Iterator[Part]:
