@@ -211,7 +211,7 @@ def _fall(change: Change | None, reviewed: Reviewed) -> list[Cause]:
 
 def _info(folder: Path) -> BundleInfo:
     if not (folder / BUNDLE_FILE).exists():
-        raise UserError("There is no bundle to watch.", where=folder, fix="Make one with: tunewright run …")
+        raise UserError("There is no bundle to watch.", where=folder, fix="Make one: tunewright run PROJECT")
     return read_info(folder)
 
 

@@ -83,8 +83,9 @@ def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bo
     _require_sources(include)
     if dry_run:
         return _grown(spec, store, folder, include, dry_run=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with sole_writer(folder):
+    # What is locked is the folder around it, so that a growth that adds nothing leaves none.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder.parent):
         return _grown(spec, store, folder, include, dry_run=False)
 
 
