@@ -110,7 +110,7 @@ def test_doubtful_answers_that_are_reviewed_first_do_not_pass_for_all(store: Sto
     (found,) = of(store).quality.values()
     assert (found.reviewed, found.right) == (200, 128)
     assert found.accuracy
-    assert found.accuracy.value == pytest.approx(0.1 * 0.3 + 0.9 * 0.98)
+    assert found.accuracy.share.value == pytest.approx(0.1 * 0.3 + 0.9 * 0.98)
 
 
 def test_nothing_captured_makes_an_empty_ledger(store: Store) -> None:

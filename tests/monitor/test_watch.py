@@ -196,7 +196,8 @@ def test_a_fall_of_accuracy_raises_an_alarm_with_its_day(store: Store, spec: Spe
     assert "04 November 2026" in found.alarms[0].detail["said"]
     assert found.reviews == 300
     assert found.accuracy is not None
-    assert 0.5 < found.accuracy.low < found.accuracy.value < found.accuracy.high < 0.8
+    share = found.accuracy.share
+    assert 0.5 < share.low < share.value < share.high < 0.8
 
 
 @pytest.mark.usefixtures("bundle")
@@ -222,7 +223,7 @@ def test_the_last_word_on_an_answer_counts_and_one_taken_back_does_not(store: St
     assert accuracy is not None
     with store.session() as session:
         before = session.scalars(select(Review.right).where(Review.capture_id == gone)).first()
-    assert accuracy.value == pytest.approx(1.0 if before else 1 - 1 / 120, abs=0.01)
+    assert accuracy.share.value == pytest.approx(1.0 if before else 1 - 1 / 120, abs=0.01)
 
 
 class Hook:

@@ -1,15 +1,21 @@
 """Accuracy from reviews: how often the model is right now, and whether that has fallen.
 
 Reviews are no random sample: a queue shows uncertain, novel and disputed requests first, so that the share of right
-answers among them says little. They are weighed to what was answered: all answers are cut into strata of confidence,
-and each stratum counts by its share of all answers, not of the reviewed ones (post-stratification, Holt & Smith 1979).
-That is right as far as, among answers of like confidence, which are reviewed does not depend on whether they are right.
-Novelty and disagreement break this a little, towards too low an accuracy.
+answers among them says little. So a few answers of each day are drawn at random and reviewed as well
+(`tunewright.monitor.audit`); once there are enough of these, they alone tell the accuracy, each day counting by how
+much it answered (stratified sampling, Cochran 1977, chapter 5).
+
+Until then all reviews are weighed to what was answered: answers are cut into strata of confidence, and each stratum
+counts by its share of all answers, not of the reviewed ones (post-stratification, Holt & Smith 1979). That is right as
+far as, among answers of like confidence, which are reviewed does not depend on whether they are right. Novelty and
+disagreement break this a little, towards too low an accuracy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +23,9 @@ import numpy.typing as npt
 from tunewright.evaluate.statistics import Interval
 
 FEWEST_REVIEWS = 100
-"""Below which there is no estimate."""
+"""Below which nothing is estimated from what a queue chose."""
+FEWEST_DRAWN = 50
+"""Reviews of answers that were drawn at random, from which on these alone count."""
 _STRATA = 5
 _IN_A_STRATUM = 10
 """Reviews; a stratum with fewer is joined to the one below it."""
@@ -30,6 +38,44 @@ _MOST = 3000
 """Reviews that a change is sought in; the newest."""
 
 Columns = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What people said to answers, the last word on each.
+
+    Args:
+        right: 1 or 0.
+        confidence: not a number where none was told.
+        day: its ordinal.
+        drawn: whether it was drawn at random.
+    """
+
+    right: Columns
+    confidence: Columns
+    day: npt.NDArray[np.int64]
+    drawn: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often answers are right.
+
+    Args:
+        share: with its 95 % interval.
+        reviews: that it rests on.
+        drawn: whether they are of answers that were drawn at random; else they are weighed by confidence.
+    """
+
+    share: Interval
+    reviews: int
+    drawn: bool
+
+    @property
+    def told(self) -> str:
+        share = self.share
+        how = f"by {self.reviews:,} answers drawn at random" if self.drawn else f"weighed from {self.reviews:,} reviews"
+        return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}), {how}"
 
 
 @dataclass(frozen=True)
@@ -50,39 +96,60 @@ class Change:
         return self.p <= alpha and self.loss >= _SMALLEST
 
 
-def accuracy_now(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval | None:
-    """The accuracy of all answers with its 95 % interval; None where there are too few reviews.
+def accuracy_now(reviewed: Reviewed, all_confidences: Columns, answered: Mapping[int, float]) -> Accuracy | None:
+    """The accuracy of all answers; None where there are too few reviews.
 
     Args:
-        right: of each reviewed answer 1 or 0.
-        confidence: of each reviewed answer; not a number where none was told.
         all_confidences: of all answers, or a random sample of them.
+        answered: by day how many answers there were. A day it lacks counts by its reviews.
     """
-    if len(right) < FEWEST_REVIEWS:
+    drawn = int(reviewed.drawn.sum())
+    if drawn >= FEWEST_DRAWN:
+        return Accuracy(_of_drawn(reviewed.right[reviewed.drawn], reviewed.day[reviewed.drawn], answered), drawn, True)
+    if len(reviewed.right) < FEWEST_REVIEWS or not len(all_confidences):
         return None
+    return Accuracy(_weighed(reviewed.right, reviewed.confidence, all_confidences), len(reviewed.right), False)
+
+
+def _of_drawn(right: Columns, day: npt.NDArray[np.int64], answered: Mapping[int, float]) -> Interval:
+    days, places = np.unique(day, return_inverse=True)
+    counts, hits = np.bincount(places), np.bincount(places, weights=right)
+    shares = np.array([answered.get(int(each), 0) or count for each, count in zip(days, counts, strict=True)], float)
+    shares /= shares.sum()
+    value = float((shares * hits / counts).sum())
+    # A day's few reviews say nothing of their spread: that of all is taken, of as many as they are worth (Kish 1965).
+    trials = 1 / float((shares**2 / counts).sum())
+    return _interval(value, _spread(np.ones(1), np.array([value * trials]), np.array([trials])))
+
+
+def _weighed(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval:
     strata, shares = _strata(confidence, all_confidences)
     counts = np.bincount(strata, minlength=len(shares))
     hits = np.bincount(strata, weights=right, minlength=len(shares))
-    value = float((shares * hits / counts).sum())
-    # The spread with two right and two wrong answers more (Agresti & Coull 1998): ten of ten are no proof.
+    return _interval(float((shares * hits / counts).sum()), _spread(shares, hits, counts))
+
+
+def _spread(shares: Columns, hits: npt.NDArray[Any], counts: npt.NDArray[Any]) -> float:
+    """Of a weighted sum of shares, with two right and two wrong answers more (Agresti & Coull 1998): ten of ten are no
+    proof."""
     share = (hits + 2) / (counts + 4)
-    spread = 1.96 * float(np.sqrt((shares**2 * share * (1 - share) / (counts + 4)).sum()))
+    return 1.96 * float(np.sqrt((shares**2 * share * (1 - share) / (counts + 4)).sum()))
+
+
+def _interval(value: float, spread: float) -> Interval:
     return Interval(value, max(0.0, value - spread), min(1.0, value + spread))
 
 
-def fall_of_accuracy(right: Columns, confidence: Columns, day: npt.NDArray[np.int64], seed: int = 0) -> Change | None:
+def fall_of_accuracy(reviewed: Reviewed, seed: int = 0) -> Change | None:
     """The likeliest day on which accuracy fell; None where there are too few reviews.
 
     What is compared is by how much answers are better than the average of their stratum of confidence, so that what the
     queue showed first does not pass for a change. The clearest step of all days counts, and its p-value is that among
     permutations within strata (CUSUM test for a change at an unknown time, Page 1955; permuted as by Antoch & Hušková
     2001).
-
-    Args:
-        day: of each answer, as a number.
     """
-    order = np.argsort(day, kind="stable")[-_MOST:]
-    right, confidence, day = right[order], confidence[order], day[order]
+    order = np.argsort(reviewed.day, kind="stable")[-_MOST:]
+    right, confidence, day = reviewed.right[order], reviewed.confidence[order], reviewed.day[order]
     starts = np.flatnonzero(np.diff(day)) + 1
     starts = starts[(starts >= _ON_A_SIDE) & (starts <= len(day) - _ON_A_SIDE)]
     if len(right) < FEWEST_REVIEWS or not len(starts):

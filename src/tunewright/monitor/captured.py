@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +12,9 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from tunewright.drift.accuracy import Reviewed
 from tunewright.export.bundle import BundleInfo
-from tunewright.monitor.store.tables import EXPERT, Capture, Review
+from tunewright.monitor.store.tables import DRAWN, EXPERT, Capture, Review, Tally
 
 MOST_A_DAY = 2000
 """Captures of a day that are read; the reference is rarely larger, and its own chance is then what limits a test."""
@@ -32,21 +33,6 @@ class Captured:
     answers: list[str]
     confidences: list[float | None]
     ages: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Reviewed:
-    """What people said to answers of those days, the last word on each.
-
-    Args:
-        right: 1 or 0.
-        confidence: not a number where none was told.
-        day: its ordinal.
-    """
-
-    right: npt.NDArray[np.float64]
-    confidence: npt.NDArray[np.float64]
-    day: npt.NDArray[np.int64]
 
 
 def midnight(now: datetime) -> datetime:
@@ -75,23 +61,34 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
 
 def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
     """What experts said to a bundle's answers."""
-    rows = last_words(session, *_within(info, until - timedelta(days=days), until))
+    return as_reviewed(last_words(session, *_within(info, until - timedelta(days=days), until)))
+
+
+def as_reviewed(rows: Sequence[Any]) -> Reviewed:
+    """Rows of `last_words` as numbers."""
     return Reviewed(
         np.array([row.right for row in rows], float),
         as_numbers(row.confidence for row in rows),
         np.array([row.time.toordinal() for row in rows], np.int64),
+        np.array([row.priority >= DRAWN for row in rows], bool),
     )
 
 
+def answered(session: Session, model: str, version: str) -> dict[int, float]:
+    """By the ordinal of its day how many requests a bundle answered."""
+    tallies = select(Tally.day, Tally.answered).where(Tally.model == model, Tally.version == version)
+    return {row.day.toordinal(): row.answered for row in session.execute(tallies)}
+
+
 def last_words(session: Session, *wanted: ColumnElement[bool]) -> list[Any]:
-    """Id, version, time and confidence of the captures that an expert has reviewed, and whether the last one called the
-    answer right. Who gives feedback chooses what to speak of, mostly what is wrong, and is left out.
+    """Id, version, time, confidence and priority of the captures that an expert has reviewed, and whether the last one
+    called the answer right. Who gives feedback chooses what to speak of, mostly what is wrong, and is left out.
 
     Args:
         wanted: which captures.
     """
     said = (
-        select(Capture.id, Capture.version, Capture.time, Capture.confidence, Review.right)
+        select(Capture.id, Capture.version, Capture.time, Capture.confidence, Capture.priority, Review.right)
         .join(Review, Review.capture_id == Capture.id)
         .where(*wanted, Review.source.in_(EXPERT), Review.undone.is_(None))
         .order_by(Review.number)

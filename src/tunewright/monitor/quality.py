@@ -6,13 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tunewright.drift.accuracy import accuracy_now
-from tunewright.evaluate.statistics import Interval
-from tunewright.monitor.captured import as_numbers, last_words
+from tunewright.drift.accuracy import Accuracy, accuracy_now
+from tunewright.monitor.captured import answered, as_numbers, as_reviewed, last_words
 from tunewright.monitor.store.tables import Capture
 
 _READ = 5000
@@ -26,7 +24,7 @@ class Quality:
     reviewed: int
     right: int
     """Of the reviewed ones. The queue shows doubtful answers first, so their share is below the accuracy."""
-    accuracy: Interval | None
+    accuracy: Accuracy | None
     """Of all answers; None where too few are reviewed to tell."""
 
 
@@ -35,13 +33,13 @@ def quality(session: Session, model: str) -> dict[str, Quality]:
     by_version: dict[str, list[Any]] = defaultdict(list)
     for row in last_words(session, Capture.model == model):
         by_version[row.version].append(row)
-    return {version: _of(rows, _confidences(session, model, version)) for version, rows in by_version.items()}
+    return {version: _of(session, model, version, rows) for version, rows in by_version.items()}
 
 
-def _of(rows: list[Any], confidences: list[float | None]) -> Quality:
-    right = np.array([row.right for row in rows], float)
-    accuracy = accuracy_now(right, as_numbers(row.confidence for row in rows), as_numbers(confidences))
-    return Quality(len(rows), int(right.sum()), accuracy)
+def _of(session: Session, model: str, version: str, rows: list[Any]) -> Quality:
+    reviewed, sure = as_reviewed(rows), as_numbers(_confidences(session, model, version))
+    accuracy = accuracy_now(reviewed, sure, answered(session, model, version))
+    return Quality(len(rows), int(reviewed.right.sum()), accuracy)
 
 
 def _confidences(session: Session, model: str, version: str) -> list[float | None]:

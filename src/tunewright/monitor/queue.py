@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tunewright.data.minhash import shingle_hashes, sign
 from tunewright.data.near import CHARACTERS, comparable
 from tunewright.monitor.store.database import pieces
-from tunewright.monitor.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review, SecondOpinion
+from tunewright.monitor.store.tables import BY_WHO_ASKED, DRAWN, EXPERT, Capture, Review, SecondOpinion
 
 if TYPE_CHECKING:
     from tunewright.drift.reference import Reference
@@ -38,6 +38,8 @@ def appraise(session: Session, captures: Sequence[Capture], reference: Reference
     - novelty: the reference's; 1 without one.
     - disagreement: the share of second opinions and of askers' feedback that is against the answer; 0 without any.
 
+    Captures that were drawn for the audit stay before all others.
+
     Call it again for captures whose opinions have changed.
 
     Args:
@@ -54,9 +56,10 @@ def appraise(session: Session, captures: Sequence[Capture], reference: Reference
         capture.novelty = min(max(float(novelty), 0.0), 1.0)
         capture.disagreement = against.get(capture.id, 0.0)
         capture.cluster = cluster
-        capture.priority = 1.0
-        for factor in (_uncertainty(capture), capture.novelty, capture.disagreement):
-            capture.priority *= FLOOR + (1 - FLOOR) * factor
+        if (capture.priority or 0) < DRAWN:
+            capture.priority = 1.0
+            for factor in (_uncertainty(capture), capture.novelty, capture.disagreement):
+                capture.priority *= FLOOR + (1 - FLOOR) * factor
 
 
 def clusters(texts: Sequence[str]) -> list[str]:

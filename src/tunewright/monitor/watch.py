@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from tunewright.drift.accuracy import Change, accuracy_now, fall_of_accuracy
+from tunewright.drift.accuracy import Accuracy, Change, Reviewed, accuracy_now, fall_of_accuracy
 from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, Finding, compare
 from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference, load_reference
 from tunewright.drift.traits import traits_of
 from tunewright.errors import UserError
-from tunewright.evaluate.statistics import Interval
 from tunewright.export.bundle import BUNDLE_FILE, BundleInfo, read_info
 from tunewright.monitor.alarms import Cause, open_alarms, settle, tell
-from tunewright.monitor.captured import Captured, Reviewed, as_numbers, midnight, read_captured, read_reviewed
+from tunewright.monitor.captured import Captured, answered, as_numbers, midnight, read_captured, read_reviewed
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.tables import Alarm, Capture
 from tunewright.monitor.webhook import webhook_of
@@ -85,7 +84,7 @@ class Look:
     reference: str
     windows: list[Window]
     reviews: int
-    accuracy: Interval | None
+    accuracy: Accuracy | None
     change: Change | None
     alarms: list[Alarm]
     open: list[Alarm]
@@ -128,10 +127,10 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     with store.session() as session:
         captured = read_captured(session, info, until, LONGEST)
         reviewed = read_reviewed(session, info, until, LONGEST)
+        by_day = answered(session, info.name, info.version)
     windows = compared(reference, captured, info)
-    sure = as_numbers(captured.confidences)
-    accuracy = accuracy_now(reviewed.right, reviewed.confidence, sure) if len(sure) else None
-    change = fall_of_accuracy(reviewed.right, reviewed.confidence, reviewed.day)
+    accuracy = accuracy_now(reviewed, as_numbers(captured.confidences), by_day)
+    change = fall_of_accuracy(reviewed)
     causes = [cause for window in windows for cause in _causes(window)] + _fall(change, reviewed)
     with store.session() as session:
         new = settle(session, info.name, info.version, causes, now)

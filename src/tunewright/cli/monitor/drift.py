@@ -73,8 +73,7 @@ def _show(found: Look) -> None:
     console = console_of(150)
     console.print(table)
     if found.accuracy:
-        interval = f"{found.accuracy.low:.1%} to {found.accuracy.high:.1%}"
-        typer.echo(f"Accuracy, from {found.reviews:,} reviews: {found.accuracy.value:.1%} ({interval})")
+        typer.echo(f"Accuracy: {found.accuracy.told}")
     else:
         typer.echo(f"Accuracy is not told yet: {found.reviews:,} answers are reviewed.")
     new = {alarm.number for alarm in found.alarms}

@@ -44,12 +44,8 @@ def _print(found: Ledger) -> None:
     console_of(100).print(table)
     typer.echo(f"{found.machine}; prices of {found.prices_of}\n\n{found.sentence}")
     for version, judged in found.quality.items():
-        accuracy, reviewed = judged.accuracy, f"{judged.right:,} of {judged.reviewed:,} reviewed answers were right"
-        all_of_them = (
-            f"of all about {accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
-            if accuracy
-            else "too few to tell of all"
-        )
+        reviewed = f"{judged.right:,} of {judged.reviewed:,} reviewed answers were right"
+        all_of_them = f"of all {judged.accuracy.told}" if judged.accuracy else "too few to tell of all"
         typer.echo(f"Version {version[:8]}: {reviewed}; {all_of_them}")
 
 

@@ -19,7 +19,7 @@ from tunewright.monitor.review.history import history
 from tunewright.monitor.review.overview import overview
 from tunewright.monitor.review.people import Session
 from tunewright.monitor.review.site import Posted, Refused, Reviewing, SignedIn, Site, SiteOf
-from tunewright.monitor.store.tables import BY_WHO_ASKED, Capture, SecondOpinion
+from tunewright.monitor.store.tables import BY_WHO_ASKED, DRAWN, Capture, SecondOpinion
 from tunewright.tasks.base import Unfit
 
 router = APIRouter()
@@ -182,7 +182,8 @@ def _item(
         request, "item.html.jinja", status, capture=found, opinions=opinions, feedback=feedback,
         reviews=[] if waits else live, waits=waits, settles=found.state == "conflict", after=after,
         text=found.request if whole else found.request[:SHORT], length=len(found.request),
-        alike=count_alike(transaction, found, name) if waits else 0, fits=_fits(site, found.answer), **told,
+        alike=count_alike(transaction, found, name) if waits else 0, fits=_fits(site, found.answer),
+        drawn=found.priority >= DRAWN, **told,
     )  # fmt: skip
 
 

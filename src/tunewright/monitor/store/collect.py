@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from tunewright.drift.reference import Reference, load_reference
 from tunewright.errors import UserError
+from tunewright.monitor.audit import draw
 from tunewright.monitor.queue import appraise
 from tunewright.monitor.store import tables
 from tunewright.monitor.store.database import Store, open_store
@@ -62,7 +63,7 @@ class Collected:
 
 def collect(spec: Spec, store: Store) -> Collected:
     """Move what servers have written since the last time into the store. Servers may be writing on, and others may be
-    collecting; a line that can't be read is told and passed over.
+    collecting; a line that can't be read is told and passed over. Of days that are over the audit is drawn.
 
     Raises:
         UserError: the database does not answer. What was moved before that stays moved.
@@ -83,6 +84,8 @@ def collect(spec: Spec, store: Store) -> Collected:
                 at += sum(map(len, lines))
                 session.merge(tables.Mark(file=file.name, offset=at))
             collected += found
+    with store.session() as session:
+        draw(session, spec.name, datetime.now(UTC))
     return collected
 
 

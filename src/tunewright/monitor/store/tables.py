@@ -19,6 +19,10 @@ EXPERT = ("review", "bulk", "settle")
 """Sources of reviews by the people whose work this is."""
 BY_WHO_ASKED = "feedback"
 """The source of what whoever had asked said, which is an opinion only."""
+STATES = ("open", "done", "conflict")
+"""Of a capture in the queue."""
+DRAWN = 2.0
+"""The priority of captures that were drawn at random (`tunewright.monitor.audit`); of others it is 1 at most."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -66,7 +70,7 @@ class Capture(Base):
     disagreement: Mapped[float] = mapped_column(Float, default=0.0)
     """Share of the second opinions that give another answer."""
     priority: Mapped[float] = mapped_column(Float, default=0.0)
-    """Uncertainty x novelty x disagreement, each above zero; the review queue's order."""
+    """Uncertainty x novelty x disagreement, each above zero, or `DRAWN`; the review queue's order."""
     cluster: Mapped[str] = mapped_column(String(16), default="")
     """The same for requests that are alike, word for word or nearly."""
     state: Mapped[str] = mapped_column(String(8), default="open")
