@@ -133,7 +133,7 @@ def test_an_equal_challenger_is_hardly_ever_taken_away() -> None:
     assert taken / runs <= 0.05
 
 
-def test_it_is_due_after_an_alarm_or_with_reviews_enough(store: Store) -> None:
+def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(store: Store) -> None:
     spec = make_spec(monitor={"reviews_to_retrain": 3})
     put(store, *(capture(n, "old") for n in range(4)), *(wrong(n, "old") for n in range(2)))
     found = outlook(spec, store)
@@ -145,7 +145,14 @@ def test_it_is_due_after_an_alarm_or_with_reviews_enough(store: Store) -> None:
     events.record(store, "tickets", "new", events.REFUSED, detail)
     assert not outlook(spec, store).due, "what a training has looked at is not new"
     put(store, Alarm(time=datetime.now(UTC), model="tickets", version="old", kind="language", detail={}))
-    assert outlook(spec, store).sentence.startswith("Due: there was an alarm since the last training (language)")
+    assert outlook(spec, store).sentence.startswith("Not due: 0 new reviews of the 2 that"), "there is nothing to learn"
+    said = [wrong(n, "old") for n in range(2)]
+    for each in said:
+        each.time = datetime.now(UTC)
+    put(store, *said)
+    assert outlook(spec, store).sentence == (
+        "Due: 2 new reviews of the 2 that monitor.reviews_to_retrain asks for after an alarm, half of the usual (language)."
+    )
     events.record(store, "tickets", "newer", events.TRAINED, detail)
     assert "the last retraining is not at its end (trained, version newer)" in outlook(spec, store).sentence
     assert [each.event for each in status(spec, store, Path("/nowhere")).history] == ["trained", "refused"]

@@ -345,4 +345,4 @@ postgresql://user:password@host/name. By default everything lies in monitor.db, 
     """The environment variable that holds the address that alarms are sent to (JSON with a `text`, as Slack and Teams \
 take it); without one they are printed and kept only."""
     reviews_to_retrain: Annotated[int, Field(ge=1)] = 100
-    """New reviews from which `tunewright retrain --if-due` begins without an alarm."""
+    """New reviews from which `tunewright retrain --if-due` begins; after an alarm half as many are enough."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 IfDueOption = Annotated[
     bool,
-    typer.Option("--if-due", help="Begin only after an alarm, or with reviews enough (monitor.reviews_to_retrain)."),
+    typer.Option(
+        "--if-due", help="Begin only with reviews enough (monitor.reviews_to_retrain), half of them after an alarm."
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say whether it is due and what serves; do nothing.")]
 AnywayOption = Annotated[bool, typer.Option("--anyway", help="Train even where nothing new was learnt.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,26 +23,33 @@ class Outlook:
     reviews: int
     """Since it began."""
     wanted: int
-    """Reviews from which on it is due."""
+    """Reviews from which on it is due, alarm or none."""
     alarms: list[str]
     """The traits that drifted."""
     under_way: str
     """What the last retraining still has to do; empty where nothing is left."""
 
     @property
+    def enough(self) -> int:
+        """Reviews from which on it is due as things stand. After an alarm half of them are enough; with fewer there is
+        little to learn yet, and no test that could show it."""
+        return math.ceil(self.wanted / 2) if self.alarms else self.wanted
+
+    @property
     def due(self) -> bool:
         """Whether a command by the clock is to begin."""
-        return bool(self.under_way or self.alarms or self.reviews >= self.wanted)
+        return bool(self.under_way) or self.reviews >= self.enough
 
     @property
     def sentence(self) -> str:
         """Why it is due, or why not."""
-        reviews = f"{self.reviews:,} new reviews of the {self.wanted:,} that monitor.reviews_to_retrain asks for"
         if self.under_way:
             return f"Due: the last retraining is not at its end ({self.under_way})."
+        begun = f"{'Due' if self.due else 'Not due'}: {self.reviews:,} new reviews of the {self.enough:,} that"
+        asks = "monitor.reviews_to_retrain asks for"
         if self.alarms:
-            return f"Due: there was an alarm since the last training ({', '.join(self.alarms)}); {reviews}."
-        return f"{'Due' if self.due else 'Not due'}: {reviews}, and no alarm since the last training."
+            return f"{begun} {asks} after an alarm, half of the usual ({', '.join(self.alarms)})."
+        return f"{begun} {asks}, and no alarm since the last training."
 
 
 def outlook(spec: Spec, store: Store) -> Outlook:
