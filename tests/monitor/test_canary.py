@@ -151,7 +151,8 @@ def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(sto
         each.time = datetime.now(UTC)
     put(store, *said)
     assert outlook(spec, store).sentence == (
-        "Due: 2 new reviews of the 2 that monitor.reviews_to_retrain asks for after an alarm, half of the usual (language)."
+        "Due: 2 new reviews of the 2 that monitor.reviews_to_retrain asks for after an alarm, half of the usual "
+        "(language)."
     )
     events.record(store, "tickets", "newer", events.TRAINED, detail)
     assert "the last retraining is not at its end (trained, version newer)" in outlook(spec, store).sentence

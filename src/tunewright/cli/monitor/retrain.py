@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 IfDueOption = Annotated[
     bool,
     typer.Option(
-        "--if-due", help="Begin only with reviews enough (monitor.reviews_to_retrain), half of them after an alarm."
+        "--if-due", help="Begin only with monitor.reviews_to_retrain new reviews, or half of them and an alarm."
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say whether it is due and what serves; do nothing.")]
