@@ -121,6 +121,8 @@ class Endpoint:
             kept: set[Future[Paid]] = set()
             try:
                 for done in as_completed(pending):
+                    if isinstance(done.exception(), CancelledError):
+                        continue  # of the failure that ended it
                     answer = done.result()
                     paid.put(self._asked(questions[pending[done][0]]), answer)
                     kept.add(done)
@@ -153,11 +155,13 @@ class Endpoint:
                     budget.lose(reserved)
                     broken = error
                 except BaseException:
+                    stop.set()  # before this turn ends and another begins
                     budget.release(reserved)
                     raise
                 else:
                     budget.settle(reserved, question.size, question.most, answer)
                     return answer
+            stop.set()
         raise self._explained(broken.cause)
 
     def _answered(self, question: Question) -> Paid:
