@@ -18,7 +18,7 @@ test: lint ## everything: lint, types, import rules, fast tests, tests on tiny m
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/slow --ignore tests/azure \
-	  --numprocesses auto
+	  -m "not slow" --numprocesses auto
 
 test-vllm: $(READY) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10

@@ -13,6 +13,8 @@ from tunewright.artifacts import read_manifest
 from tunewright.data import load_dataset
 from tunewright.data.dataset import load_examples
 
+pytestmark = pytest.mark.slow
+
 
 def step(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return python("-m", "tunewright.step", *map(str, arguments), **environment)

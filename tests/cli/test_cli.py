@@ -18,6 +18,8 @@ from tests.conftest import python, write_project
 from tunewright.cli import main
 from tunewright.version import __version__
 
+pytestmark = pytest.mark.slow
+
 ENTRY = "from tunewright.cli import main; main()"
 VERBS = ("check", "split", "train", "export", "evaluate", "serve", "run")
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "openvino", "huggingface_hub")

@@ -18,6 +18,8 @@ from tests.documents.made import pdf
 from tunewright.artifacts import read_jsonl
 from tunewright.documents import read_document
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"body": "where is my parcel", "queue": "delivery"},
     {"body": "where is my parcel", "queue": "delivery"},

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import tunewright, write_project
 from tunewright.serve.serving import read_serving, served_from, write_serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:

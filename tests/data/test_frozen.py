@@ -330,6 +330,7 @@ def test_a_row_too_new_for_the_first_split_is_trained_on_from_then_on_and_never_
     assert {digest(e) for e in newer}.isdisjoint(digest(e) for e in frozen.examples)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )  # shrinking takes minutes

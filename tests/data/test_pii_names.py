@@ -221,6 +221,7 @@ def test_stand_ins_are_repeatable_of_the_same_kinds_and_change_nothing_else(text
         place = once.index(text[start:end], place) + end - start
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([text for text, _ in PERSONS] + [f"at {address} now" for address in ADDRESSES]), st.binary())
 def test_a_stand_in_is_found_as_the_same_kind_in_the_same_place(text: str, more: bytes) -> None:

@@ -38,6 +38,7 @@ def test_a_known_law_is_continued(parameters: tuple[float, float, float, float])
         assert np.median(curves.later(rows)) == pytest.approx(law(parameters, rows), abs=0.015)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     inside = []
     for seed in range(24):

@@ -113,6 +113,7 @@ def test_a_share_of_nothing_holds_nothing_out() -> None:
     assert hold_out(PLAIN, 0.0, 0) == (PLAIN, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_near_copies_stay_together(seed: int) -> None:
     rows = [example(variant.format(unalike(str(n)))) for n in range(40) for variant in VARIANTS]

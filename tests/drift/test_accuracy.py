@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from tunewright.drift.accuracy import FEWEST_DRAWN, FEWEST_REVIEWS, Reviewed, accuracy_now, fall_of_accuracy
 
@@ -102,6 +103,7 @@ def test_without_a_change_one_is_rarely_found() -> None:
     assert found <= 12  # 5 are expected; 1 in 200 draws has more than 12
 
 
+@pytest.mark.slow
 def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_drawn_at_random() -> None:
     """Disputed answers come first and are wrong more often than others of their confidence."""
     random, inside, weighed, drawn_gaps = np.random.default_rng(4), 0, [], []

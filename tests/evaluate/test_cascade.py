@@ -206,6 +206,7 @@ def in_part(random: np.random.Generator, count: int) -> tuple[Numbers, Numbers, 
     return sure, random.binomial(5, sure) / 5, sure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [right_or_wrong, at_the_edge, in_part])
 @pytest.mark.parametrize("count", [60, 300, 1000])
 def test_the_guarantee_holds_over_many_validation_parts(draw: Draw, count: int) -> None:

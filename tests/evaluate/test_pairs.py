@@ -123,6 +123,7 @@ def test_the_group_bootstrap_of_a_difference_covers_the_truth() -> None:
     assert 0.87 <= hits / 120 <= 0.99
 
 
+@pytest.mark.slow
 def test_the_claim_of_no_inferiority_is_wrong_once_in_twenty() -> None:
     """The first is worse by exactly the margin: to say that it is not is an error."""
     rng = np.random.default_rng(5)
@@ -130,6 +131,7 @@ def test_the_claim_of_no_inferiority_is_wrong_once_in_twenty() -> None:
     assert 0.03 <= wrong <= 0.07
 
 
+@pytest.mark.slow
 def test_so_many_pairs_prove_it_four_times_in_five() -> None:
     count = pairs_needed(0.02, 0.1)
     assert count == 1546

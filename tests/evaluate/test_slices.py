@@ -76,6 +76,7 @@ def test_measures_that_are_shares_are_sliced_too() -> None:
     assert told[0].falls_short
 
 
+@pytest.mark.slow
 def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
     rng, named = np.random.default_rng(1), 0
     for _ in range(200):

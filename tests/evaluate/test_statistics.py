@@ -142,6 +142,7 @@ def test_a_measure_is_the_ratio_of_sums_and_not_the_mean_of_ratios() -> None:
     assert ratio([Ratio(0, 0)], None, 0).value == 0
 
 
+@pytest.mark.slow
 def test_the_interval_of_f1_covers_the_truth() -> None:
     """Fields of records, 1 to 6 each; those of a record fail together. 95 % of the intervals, within chance."""
     rng = np.random.default_rng(8)

@@ -144,6 +144,7 @@ def share_passed(chances: Chances, runs: int, group: int | None = None) -> float
     return float(np.mean([held(*records(rng, tests, chances, group)).passed for _ in range(runs)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chances", "group"),
     [
@@ -158,5 +159,6 @@ def test_a_model_that_should_not_pass_does_so_in_less_than_one_of_twenty_trainin
     assert share_passed(chances, 30, group) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_model_that_is_better_by_six_points_nearly_always_passes() -> None:
     assert share_passed(everywhere((0.09, 0.03)), 20) >= 0.8

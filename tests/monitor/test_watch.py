@@ -27,6 +27,8 @@ from tunewright.monitor.watch import ACCURACY, look, rebase, watch
 from tunewright.monitor.webhook import NotSent, send
 from tunewright.spec import Spec
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 11, 1, tzinfo=UTC)
 NOON = timedelta(hours=12)
 SECRET = "token-in-the-address"

@@ -49,6 +49,7 @@ def real(settings: TrainSpec, batch: list[dict[str, Any]]) -> tuple[int, int, fl
     return kept[0], meter.peak - fixed, meter.work.flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_without_numbers_holds_what_a_real_one_holds(checkpointing: bool) -> None:
     settings = TrainSpec(gradient_checkpointing=checkpointing)
