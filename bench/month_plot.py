@@ -7,7 +7,7 @@ from typing import Any
 
 WITH, WITHOUT, GREY = "#0b6bcb", "#b35c00", "#868e96"
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 800, 340, 50, 30, 190, 45
-LOWEST = 0.5
+LOWEST = 0.4
 SMOOTH = 3
 """Days of the running mean that is drawn as a line."""
 
@@ -34,7 +34,7 @@ def drawn(days: Sequence[Mapping[str, Any]], change: int) -> str:
         parts.append(_text(x(day), HEIGHT - BOTTOM + 18, str(day), "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "day", "middle"))
     parts.append(_line(x(change + 0.5), TOP, x(change + 0.5), HEIGHT - BOTTOM, GREY, "4 4"))
-    parts.append(_text(x(change + 0.5) - 6, TOP + 12, "new intents come", "end"))
+    parts.append(_text(x(change + 0.5) - 6, TOP + 12, "new business", "end"))
     for key, colour, label in (("without", WITHOUT, "first model, unchanged"), ("with_loop", WITH, "with Tunewright")):
         shares = [day[key] for day in days]
         parts += [f'<circle cx="{x(n):.1f}" cy="{y(s):.1f}" r="2" fill="{colour}"/>' for n, s in enumerate(shares, 1)]
