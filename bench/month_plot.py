@@ -8,8 +8,8 @@ from typing import Any
 WITH, WITHOUT, GREY = "#0b6bcb", "#b35c00", "#868e96"
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 800, 340, 50, 30, 190, 45
 LOWEST = 0.4
-SMOOTH = 3
-"""Days of the running mean that is drawn as a line."""
+SIGNS = {"promoted": ("↑", WITH), "refused": ("×", GREY), "drift alarm": ("▲", "#c92a2a")}
+"""What happened on a day, above and below the curves."""
 
 
 def drawn(days: Sequence[Mapping[str, Any]], change: int) -> str:
@@ -34,24 +34,19 @@ def drawn(days: Sequence[Mapping[str, Any]], change: int) -> str:
         parts.append(_text(x(day), HEIGHT - BOTTOM + 18, str(day), "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "day", "middle"))
     parts.append(_line(x(change + 0.5), TOP, x(change + 0.5), HEIGHT - BOTTOM, GREY, "4 4"))
-    parts.append(_text(x(change + 0.5) - 6, TOP + 12, "new business", "end"))
+    parts.append(_text(x(change + 0.5) + 6, TOP + 14, "new business begins", "start"))
     for key, colour, label in (("without", WITHOUT, "first model, unchanged"), ("with_loop", WITH, "with Tunewright")):
         shares = [day[key] for day in days]
-        parts += [f'<circle cx="{x(n):.1f}" cy="{y(s):.1f}" r="2" fill="{colour}"/>' for n, s in enumerate(shares, 1)]
-        means = [sum(shares[max(0, n - SMOOTH + 1) : n + 1]) / min(n + 1, SMOOTH) for n in range(len(shares))]
-        points = " ".join(f"{x(n):.1f},{y(mean):.1f}" for n, mean in enumerate(means, 1))
+        points = " ".join(f"{x(n):.1f},{y(share):.1f}" for n, share in enumerate(shares, 1))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(WIDTH - RIGHT + 8, y(means[-1]) + 4, label, "start", colour))
+        parts.append(_text(WIDTH - RIGHT + 8, y(shares[-1]) + 4, label, "start", colour))
+    above, below = TOP - 8, HEIGHT - BOTTOM - 6
     for day in days:
-        place = x(day["number"])
-        if day["event"] == "promoted":
-            parts.append(_line(place, TOP, place, HEIGHT - BOTTOM, WITH, "1 3"))
-            parts.append(_text(place, TOP - 6, "promoted", "middle", WITH))
-        elif day["event"]:
-            parts.append(_text(place, TOP - 6, day["event"], "middle", GREY))
-        if day["alarms"]:
-            parts.append(_text(place, HEIGHT - BOTTOM - 6, "▲", "middle", "#c92a2a"))
-    parts.append(_text(WIDTH - RIGHT + 8, HEIGHT - BOTTOM - 6, "▲ drift alarm", "start", "#c92a2a"))
+        for happened, height in ((day["event"], above), ("drift alarm" if day["alarms"] else None, below)):
+            if happened:
+                parts.append(_text(x(day["number"]), height, SIGNS[happened][0], "middle", SIGNS[happened][1]))
+    for (told, (sign, colour)), height in zip(SIGNS.items(), (above, above + 16, below), strict=True):
+        parts.append(_text(WIDTH - RIGHT + 8, height, f"{sign} {told}", "start", colour))
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" '

@@ -24,7 +24,7 @@ from tunewright.evaluate.statistics import Interval
 
 FEWEST_REVIEWS = 100
 """Below which nothing is estimated from what a queue chose."""
-FEWEST_DRAWN = 50
+FEWEST_DRAWN = 30
 """Reviews of answers that were drawn at random, from which on these alone count."""
 _STRATA = 5
 _IN_A_STRATUM = 10
