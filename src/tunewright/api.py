@@ -339,7 +339,9 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
     def grown(store: Store) -> str:
         from tunewright.monitor.growth import grow
 
-        return grow(spec, store).sha256 or ""
+        found = grow(spec, store)
+        say(f"corrections: {found.told}")
+        return found.sha256 or ""
 
     def frozen() -> None:
         from tunewright.data.freezing import freeze

@@ -125,6 +125,7 @@ def test_more_than_half_of_the_people_decide_and_a_tie_is_held_back(spec: Spec, 
     grown = grow(spec, store)
     assert sorted(texts(rows(spec))) == [("three", "defect"), ("two to one", "defect")]
     assert held(grown) == dict.fromkeys(("tie", "with one who can't tell"), "reviewers disagree")
+    assert grown.told == "2 rows added; held back: reviewers disagree (2)"
     assert next(each.answer for each in grown.held if each.capture == "tie") == "anna: defect | ben: refund"
     assert datasets(store) == [1, 1, 1, None, None, None, None, 1, 1, 1]
 

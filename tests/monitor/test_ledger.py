@@ -33,7 +33,7 @@ def test_a_day_costs_its_machine_and_saves_the_apis_price_for_the_tokens_that_we
     assert found.total.own_usd == pytest.approx(24 * MACHINE)
     assert found.total.api_usd == pytest.approx(30_000 * (500 * 2.5 + 20 * 10) / 1e6)
     assert found.total.saved_usd == pytest.approx(found.total.api_usd - 24 * MACHINE)
-    assert found.sentence.startswith(f"To date ${found.total.saved_usd:,.2f} were saved: 30,000 requests in 1 days")
+    assert found.sentence.startswith(f"To date ${found.total.saved_usd:,.2f} were saved: 30,000 requests in 1.0 days")
 
 
 def test_days_without_requests_cost_their_machine_all_the_same(store: Store) -> None:

@@ -61,11 +61,11 @@ class Ledger:
         if total.saved_usd < 0:
             return (
                 f"To date the own model cost ${-total.saved_usd:,.2f} more than {self.api} would have, for "
-                f"{total.requests:,.0f} requests in {total.days:,.0f} days."
+                f"{total.requests:,.0f} requests in {total.days:,.1f} days."
             )
         paid = f" ${left:,.2f} of what building it cost are still to be earned." if left > 0 else ""
         return (
-            f"To date ${total.saved_usd:,.2f} were saved: {total.requests:,.0f} requests in {total.days:,.0f} days "
+            f"To date ${total.saved_usd:,.2f} were saved: {total.requests:,.0f} requests in {total.days:,.1f} days "
             f"would have cost ${total.api_usd:,.2f} with {self.api}, and cost ${total.own_usd:,.2f}.{paid}"
         )
 

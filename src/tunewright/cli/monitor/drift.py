@@ -72,6 +72,8 @@ def _show(found: Look) -> None:
             days = rows = ""
     console = console_of(150)
     console.print(table)
+    if not any(window.rows for window in found.windows):
+        typer.echo("Whole days in UTC are read: what is captured today counts from tomorrow on.")
     if found.accuracy:
         typer.echo(f"Accuracy: {found.accuracy.told}")
     else:

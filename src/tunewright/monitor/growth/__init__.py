@@ -64,6 +64,12 @@ class Grown:
         counts = Counter(each.reason for each in self.held)
         return {reason: counts[reason] for reason in REMEDIES if counts[reason]}
 
+    @property
+    def told(self) -> str:
+        """In a line."""
+        held = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
+        return f"{self.rows} rows added" + (f"; held back: {held}" if held else "")
+
 
 def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False) -> Grown:
     """Make data of the reviews that are in no dataset yet: `corrections/N` beside the spec, and reviews marked with N.
