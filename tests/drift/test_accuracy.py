@@ -106,7 +106,7 @@ def test_without_a_change_one_is_rarely_found() -> None:
 @pytest.mark.slow
 def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_drawn_at_random() -> None:
     """Disputed answers come first and are wrong more often than others of their confidence."""
-    random, inside, weighed, drawn_gaps = np.random.default_rng(4), 0, [], []
+    random, inside, weighted, drawn_gaps = np.random.default_rng(4), 0, [], []
     for _ in range(200):
         confidence, right = _answers(random)
         disputed = random.random(ANSWERS) < np.where(right == 1, 0.05, 0.4)
@@ -124,8 +124,8 @@ def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_d
         drawn_gaps.append(found.share.value - right.mean())
         without = accuracy_now(_reviewed(*about), confidence, answered)
         assert without is not None
-        weighed.append(without.share.value - right.mean())
-    assert np.mean(weighed) < -0.05
+        weighted.append(without.share.value - right.mean())
+    assert np.mean(weighted) < -0.05
     assert abs(np.mean(drawn_gaps)) < 0.01
     assert inside >= 0.92 * 200
 

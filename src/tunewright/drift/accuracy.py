@@ -74,7 +74,7 @@ class Accuracy:
     @property
     def told(self) -> str:
         share = self.share
-        how = f"by {self.reviews:,} answers drawn at random" if self.drawn else f"weighed from {self.reviews:,} reviews"
+        how = f"by {self.reviews:,} answers drawn at random" if self.drawn else f"weighted from {self.reviews:,} reviews"
         return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}), {how}"
 
 
@@ -108,7 +108,7 @@ def accuracy_now(reviewed: Reviewed, all_confidences: Columns, answered: Mapping
         return Accuracy(_of_drawn(reviewed.right[reviewed.drawn], reviewed.day[reviewed.drawn], answered), drawn, True)
     if len(reviewed.right) < FEWEST_REVIEWS or not len(all_confidences):
         return None
-    return Accuracy(_weighed(reviewed.right, reviewed.confidence, all_confidences), len(reviewed.right), False)
+    return Accuracy(_weighted(reviewed.right, reviewed.confidence, all_confidences), len(reviewed.right), False)
 
 
 def _of_drawn(right: Columns, day: npt.NDArray[np.int64], answered: Mapping[int, float]) -> Interval:
@@ -122,7 +122,7 @@ def _of_drawn(right: Columns, day: npt.NDArray[np.int64], answered: Mapping[int,
     return _interval(value, _spread(np.ones(1), np.array([value * trials]), np.array([trials])))
 
 
-def _weighed(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval:
+def _weighted(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval:
     strata, shares = _strata(confidence, all_confidences)
     counts = np.bincount(strata, minlength=len(shares))
     hits = np.bincount(strata, weights=right, minlength=len(shares))
