@@ -132,14 +132,19 @@ def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_d
 
 def test_a_day_counts_by_what_it_answered() -> None:
     day = np.repeat([1, 2], FEWEST_DRAWN // 2)
-    reviewed = _reviewed(day == 1, np.full(len(day), 0.5), day, drawn=True)
-    found = accuracy_now(reviewed, np.empty(0), {1: 900.0, 2: 100.0})
-    assert found is not None
-    assert found.share.value == 0.9
-    even = accuracy_now(reviewed, np.empty(0), {1: 500.0, 2: 500.0})
-    assert even is not None
-    assert found.share.high - found.share.low > 0
-    assert even.share.high - even.share.low < 0.3
+    busy, quiet = (accuracy_now(_reviewed(day == 1, np.full(len(day), 0.5), day, drawn=True), np.empty(0), answered)
+                   for answered in ({1: 900.0, 2: 100.0}, {1: 100.0, 2: 900.0}))  # fmt: skip
+    assert busy and quiet
+    assert (busy.share.value, quiet.share.value) == (pytest.approx(0.9), pytest.approx(0.1))
+
+
+def test_what_rests_on_one_of_two_days_is_less_sure() -> None:
+    day, right = np.repeat([1, 2], 20), np.tile([0, 1], 20)
+    one, both = (accuracy_now(_reviewed(right, np.full(40, 0.5), day, drawn=True), np.empty(0), answered)
+                 for answered in ({1: 900.0, 2: 100.0}, {1: 500.0, 2: 500.0}))  # fmt: skip
+    assert one and both
+    assert one.share.value == both.share.value == 0.5
+    assert one.share.high - one.share.low > 1.2 * (both.share.high - both.share.low)
 
 
 def test_too_few_drawn_ones_do_not_count_alone() -> None:

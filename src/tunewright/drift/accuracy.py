@@ -74,8 +74,8 @@ class Accuracy:
     @property
     def told(self) -> str:
         share = self.share
-        how = f"by {self.reviews:,} answers drawn at random" if self.drawn else f"weighted from {self.reviews:,} reviews"
-        return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}), {how}"
+        how = "answers drawn at random" if self.drawn else "weighted reviews"
+        return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}), by {self.reviews:,} {how}"
 
 
 @dataclass(frozen=True)
