@@ -69,6 +69,7 @@ def test_everything_is_written_and_nothing_is_left_over(data: Path, tmp_path: Pa
     assert {"D006", "D007", "D009", "D013", "D015", "D019", "D023"} <= codes
 
 
+@pytest.mark.slow
 def test_the_parts_do_not_depend_on_who_reads_them(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = examined(data, tmp_path / "whole")
     monkeypatch.setattr(parts_module, "PART", 4000)

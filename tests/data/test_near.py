@@ -106,6 +106,7 @@ def test_lone_surrogates_do_no_harm() -> None:
     assert near_duplicates(["\ud800 text", "\ud800 text"]) == [NearPair(0, 1, 1.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

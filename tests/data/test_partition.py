@@ -31,6 +31,7 @@ def ages(examples: list[Example]) -> list[int]:
     return sorted(int(str(e.meta.time)) - 1_700_000_000 for e in examples)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(rows=lists_of_rows(texts=60), time=st.booleans(), seed=st.integers(0, 9))
 def test_parts_are_apart_and_nothing_is_lost(rows: list[Example], time: bool, seed: int) -> None:
@@ -130,6 +131,7 @@ def test_one_class_and_classes_of_one_row_are_split() -> None:
     assert alone <= {e.answer for e in dataset.train}
 
 
+@pytest.mark.slow
 def test_no_question_of_banking77_has_a_near_copy_on_another_side() -> None:
     rows = shared("banking77/train.jsonl")
     dataset = partition(spec_of(), {"train": rows}, None).dataset

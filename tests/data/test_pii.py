@@ -332,6 +332,7 @@ def test_digits_of_other_scripts_are_digits() -> None:
     assert is_card(Pseudonymiser(KEY).replace(text).removeprefix("card ").replace(" ", ""))
 
 
+@pytest.mark.slow
 def test_what_is_found_does_not_hang_on_the_order_of_sets() -> None:
     text = "my pin: 4155551234 mobile, call Anna Smith on card 4111 1111 1111 1111 or 4155551234 phone"
     code = f"from tunewright.data.pii import find_pii; print([(s.start, s.end, s.kind) for s in find_pii({text!r})])"

@@ -164,6 +164,7 @@ def test_texts_without_personal_data_raise_few_alarms(name: str, part: str) -> N
     assert sum(bool(find_pii(text)) for text in texts) <= 0.002 * len(texts)
 
 
+@pytest.mark.slow
 def test_no_template_is_on_both_sides_of_the_benchmarks_split() -> None:
     if not SHARED.exists():
         pytest.skip("the data sets are not at ../shared/data")
@@ -209,6 +210,7 @@ def test_an_address_keeps_what_says_that_it_is_one() -> None:
     assert "Street, Apt " in replaced and ", NV " in replaced
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_stand_ins_are_repeatable_of_the_same_kinds_and_change_nothing_else(text: str) -> None:

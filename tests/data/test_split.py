@@ -146,6 +146,7 @@ def test_one_class_and_singletons_and_empty_labels_are_no_trouble() -> None:
     assert len(kept) == 52
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows=lists_of_rows(), share=st.sampled_from([0.1, 0.2, 0.5]), seed=st.integers(0, 9), newest=st.booleans())
 def test_no_block_is_on_both_sides_and_nothing_is_lost(

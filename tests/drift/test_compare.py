@@ -32,6 +32,7 @@ def test_undrifted_windows_are_not_called_drift() -> None:
         assert drifted(asked(300, 100 + seed)) == set()
 
 
+@pytest.mark.slow
 def test_without_drift_p_values_of_every_trait_are_not_too_small() -> None:
     """New references and windows, cut from one lot of requests of which what was taught is no part."""
     lot, random = asked(6000, 7).traits(REFERENCE.known), np.random.default_rng(8)

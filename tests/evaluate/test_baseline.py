@@ -24,6 +24,8 @@ from tunewright.evaluate.pace import Pace
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Meta
 
+pytestmark = pytest.mark.slow
+
 COUNT = 30
 
 

@@ -59,6 +59,7 @@ def drawn(rng: np.random.Generator, count: int, only_first: float, only_second: 
     return of_counts(int(outcomes[0]), int(outcomes[1]), count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "only_first", "only_second"), [
     (50, 0.05, 0.05), (200, 0.06, 0.02), (200, 0.01, 0.01), (500, 0.02, 0.07),
 ])  # fmt: skip
@@ -109,6 +110,7 @@ def test_fewer_examples_prove_it_where_the_differences_are_small() -> None:
     assert pairs_needed(0.01, found.variance) < 250
 
 
+@pytest.mark.slow
 def test_the_group_bootstrap_of_a_difference_covers_the_truth() -> None:
     """Groups in which the first alone is right on 20 % of the examples, or on none: 8 % on the mean."""
     rng, hits = np.random.default_rng(3), 0

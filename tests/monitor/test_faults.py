@@ -62,6 +62,7 @@ with store.session() as session:
 """
 
 
+@pytest.mark.slow
 def test_many_processes_make_a_store_at_once(address: str) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", OPEN, address, str(number)], stdin=subprocess.PIPE, text=True)

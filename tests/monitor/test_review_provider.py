@@ -23,6 +23,8 @@ from tunewright.monitor.review.site import Site
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.database import open_at
 
+pytestmark = pytest.mark.slow
+
 BACK = "http://127.0.0.1:8090/sign-in/provider/back"
 CLIENT = "review-app"
 

@@ -26,6 +26,8 @@ from tunewright.serve.hosts import OneModel
 from tunewright.serve.identity import Identity
 from tunewright.serve.keys import KeyRing, add_key
 
+pytestmark = pytest.mark.slow
+
 AUDIENCE = "4f6d-server"
 
 

@@ -78,6 +78,7 @@ def test_a_shared_prefix_is_kept_once() -> None:
     assert alike / apart == pytest.approx((30 + 16 * 20) / (16 * 50), rel=0.15)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_there_in_the_next_pass() -> None:
     config = AutoConfig.for_model("llama", **CONFIG)
     settings = TrainSpec()
@@ -106,6 +107,7 @@ def test_a_divided_model_needs_less_but_is_loaded_whole() -> None:
     assert bare.sharded(8) == bare.weights + bare.adapter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["phi-3-mini", "phi-4-mini", "llama-3.2-1b", "qwen3-0.6b", "qwen2.5-0.5b", "mistral-7b"]
 )
