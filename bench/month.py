@@ -23,15 +23,15 @@ from pathlib import Path
 
 from quality import RUNS
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' player
+from tests.month import Ticket, play
+
 import tunewright as tw
 from tunewright.data.freezing import before_freezing, freeze
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.monitor.retrain.retrain import Course
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the tests' player
-from tests.month import Ticket, play  # noqa: E402
-
 DATA = ROOT.parent / "shared" / "data" / "clinc150_oos" / "train.jsonl"
 FIGURES = RUNS / "month" / "days.json"
 DAYS, A_DAY, REVIEWS, CHANGE, NEW = 30, 200, 50, 10, 0.5

@@ -50,8 +50,9 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
     if spec.data.test:
         gated = for_the_gate(spec, blocks)
         withheld += [Withheld(example, FOR_THE_GATE, "train") for example in gated]
-        rows, *rest = _without([rows, *blocks], gated)
-        blocks = [block for block in rest if block]
+        out = set(map(id, gated))  # whole blocks
+        rows = [row for row in rows if id(row) not in out]
+        blocks = [block for block in blocks if id(block[0]) not in out]
     kept, asked = blocks, 0.0
     if not tests:
         cut = cut_as_told(spec, blocks, spec.data.test_fraction, spec.seed)
@@ -95,11 +96,6 @@ def for_the_gate(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
     versions.pop(0, None)  # blocks with a row that is no correction
     cuts = (cut_as_told(spec, of_one, spec.data.test_fraction, spec.seed) for of_one in versions.values())
     return [example for cut in cuts for example in members(cut.held)]
-
-
-def _without(parts: Sequence[Sequence[Example]], out: Sequence[Example]) -> list[list[Example]]:
-    ids = {id(example) for example in out}
-    return [[example for example in part if id(example) not in ids] for part in parts]
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:

@@ -119,7 +119,7 @@ def _of_drawn(right: Columns, day: npt.NDArray[np.int64], answered: Mapping[int,
     value = float((shares * hits / counts).sum())
     # A day's few reviews say nothing of their spread: that of all is taken, of as many as they are worth (Kish 1965).
     trials = 1 / float((shares**2 / counts).sum())
-    return _interval(value, _spread(np.ones(1), np.array([value * trials]), np.array([trials])))
+    return _interval(value, _spread(1.0, value * trials, trials))
 
 
 def _weighted(right: Columns, confidence: Columns, all_confidences: Columns) -> Interval:
@@ -129,11 +129,11 @@ def _weighted(right: Columns, confidence: Columns, all_confidences: Columns) -> 
     return _interval(float((shares * hits / counts).sum()), _spread(shares, hits, counts))
 
 
-def _spread(shares: Columns, hits: npt.NDArray[Any], counts: npt.NDArray[Any]) -> float:
+def _spread(shares: Columns | float, hits: npt.NDArray[Any] | float, counts: npt.NDArray[Any] | float) -> float:
     """Of a weighted sum of shares, with two right and two wrong answers more (Agresti & Coull 1998): ten of ten are no
     proof."""
     share = (hits + 2) / (counts + 4)
-    return 1.96 * float(np.sqrt((shares**2 * share * (1 - share) / (counts + 4)).sum()))
+    return 1.96 * float(np.sqrt(np.sum(shares**2 * share * (1 - share) / (counts + 4))))
 
 
 def _interval(value: float, spread: float) -> Interval:
