@@ -19,7 +19,7 @@ import numpy as np
 import tunewright as tw
 from tunewright.data import load_dataset
 from tunewright.evaluate.predictors import LabelScorer
-from tunewright.export.onnx import build_onnx
+from tunewright.export.onnx import build_onnx, run_builder
 from tunewright.export.openvino import build_openvino
 from tunewright.models.ort_model import OrtNextToken
 from tunewright.models.paged_model import PagedNextToken
@@ -32,14 +32,17 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 TICKETS = 200
 ONNX: dict[str, tuple[str, list[str] | None]] = {
     "fp32": ("fp32", None),
-    "int8, blocks of 32": ("int8", ["block_size=32"]),
-    "int8, blocks of 64": ("int8", None),
-    "int8, blocks of 128": ("int8", ["block_size=128"]),
-    "int4, mixed k-quants": ("int4", None),
-    "int4, blocks of 32": ("int4", ["block_size=32"]),
-    "int4, blocks of 128": ("int4", ["block_size=128"]),
+    "int8": ("int8", None),
+    "int8, the builder's, blocks of 64": ("int8", ["block_size=64"]),
+    "int8, the builder's, blocks of 128": ("int8", ["block_size=128"]),
+    "int4": ("int4", None),
+    "int4, the builder's mixed k-quants": (
+        "int4",
+        ["block_size=32", "algo_config=k_quant", "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"],
+    ),
+    "int4, the builder's, blocks of 32": ("int4", ["block_size=32"]),
 }
-"""Precision and the builder's options; None: those the product exports with."""
+"""Precision and the options of onnxruntime-genai's own builder; None: as the product exports."""
 OPENVINO = {"OpenVINO, fp32": "fp32", "OpenVINO, int8": "int8", "OpenVINO, int4": "int4"}
 
 
@@ -75,7 +78,11 @@ def main(words: list[str]) -> None:
             folder, context = Path(scratch) / "weights", spec.train.max_length
             model: OrtNextToken | PagedNextToken
             if name in ONNX:
-                build_onnx(merged, folder, *ONNX[name])
+                precision, options = ONNX[name]
+                if options is None:
+                    build_onnx(merged, folder, precision)
+                else:
+                    run_builder("onnxruntime_genai.models.builder", merged, folder, precision, options)
                 model = OrtNextToken(folder, context=context)
             else:
                 build_openvino(merged, folder, OPENVINO[name])

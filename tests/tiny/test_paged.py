@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
-from tunewright.export.openvino import _tensors, build_openvino
-from tunewright.export.rotation import Rotation
+from tunewright.export.decoder import Decoder, Vector
+from tunewright.export.openvino import build_openvino
 from tunewright.models import paged_network
 from tunewright.models.blocks import BlockPool
 from tunewright.models.paged_graph import CONFIG, WEIGHTS
 from tunewright.models.paged_model import PagedNextToken
+from tunewright.models.tensor_files import TensorWriter
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
 
 
@@ -56,12 +56,15 @@ def test_a_turned_model_is_the_same_model(tiny_model: tuple[str, Path], tmp_path
         if "norm" in name:
             parameter.data *= torch.tensor(rng.uniform(0.2, 3, len(parameter)).astype(np.float32))
     model.save_pretrained(source)
-    turned, folder = Rotation(source), tmp_path / "turned"
+    folder = tmp_path / "turned"
     folder.mkdir()
-    save_file({
-        name: turned.weight(name.removesuffix(".weight"), tensor) if name.endswith(".weight") else tensor
-        for name, tensor in _tensors(model, shared=False)
-    }, folder / WEIGHTS)  # fmt: skip
+    writer = TensorWriter(folder / WEIGHTS, 100)
+    for part in Decoder(source, turned=True).parts():
+        if isinstance(part, Vector):
+            writer.write(part.name, part.values)
+        else:
+            writer.write(f"{part.module}.weight", (part.rows(*rows) for rows in part.blocks()))
+    writer.close()
     shutil.copy(source / CONFIG, folder / CONFIG)
     wanted, found = TorchNextToken(model), PagedNextToken(folder, context=512)
     for ids in (list(range(2, 200)), [7, 7, 7]):

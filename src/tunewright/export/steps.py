@@ -21,6 +21,7 @@ from tunewright.export.calibrate import calibrate
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
+from tunewright.export.quantise import Loss
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime
 from tunewright.models.torch_model import quiet_libraries
@@ -37,41 +38,47 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     say("  merging the adapter")
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
     folder = output.path / "bundle"
-    build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
+    loss = build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
     info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
     calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
     save_calibration(calibration, folder)
     output.result = {
         "bundle_mb": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1),
+        "quantization_error": round(loss.relative, 5),
         "temperature": round(calibration.temperature, 3),
         "template_sha256": info.template_sha256,
     }
 
 
-def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, folder: Path) -> None:
+def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, folder: Path) -> Loss:
     """What the runtime reads, into a bundle's folder.
 
     Args:
         adapter: peft's folder.
         merged: base and adapter as one, in 16 bits.
+
+    Returns: how far the runtime's weights are from those in 16 bits.
     """
     wanted = spec.export.runtime
     runtime = best_runtime(base.folder) if wanted == "auto" else wanted
     say(f"  building {spec.export.weights} weights for {runtime}")
-    weights = folder / FOLDERS[runtime]
+    weights, loss = folder / FOLDERS[runtime], Loss()
     match runtime:
         case "onnxruntime":
-            build_onnx(merged, weights, spec.export.precision)
+            loss = build_onnx(merged, weights, spec.export.precision)
         case "openvino":
-            build_openvino(merged, weights, spec.export.precision)
+            loss = build_openvino(merged, weights, spec.export.precision)
         case "openvino-lora":
-            build_openvino(base.folder, weights, spec.export.precision)
+            loss = build_openvino(base.folder, weights, spec.export.precision)
             export_adapter(adapter, base.folder, folder / ADAPTER_FOLDER, spec.export.precision)
         case "vllm":
             link_weights(merged, weights)
         case "vllm-lora":
             link_weights(base.folder, weights)
             shutil.copytree(adapter, folder / ADAPTER_FOLDER)
+    if loss.whole:
+        say(f"  the weights in {spec.export.weights} are {loss.relative:.1%} off those in 16 bits")
+    return loss
 
 
 def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)

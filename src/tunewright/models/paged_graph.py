@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tunewright.models.tensor_files import TensorFile
 
 # OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -89,6 +91,8 @@ class Graph:
     shape: Shape
     settings: dict[str, str]
     """With which it must be compiled."""
+    weights: Mapping[str, Any]
+    """The mapped arrays that its constants are: whoever runs it must hold them."""
 
 
 def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
@@ -107,9 +111,8 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
     Of adapters of C columns in all, side by side (Hu et al. 2021; many at once as Sheng et al. 2023 serve them): for
     each matrix `down` [in, C] and `up` [C, out], and `share` [T, C], what each token takes of each column.
     """
-    from safetensors.numpy import load_file
-
-    shape, tensors = Shape.read(folder), load_file(folder / WEIGHTS)
+    shape = Shape.read(folder)
+    tensors = {name: tensor.raw for name, tensor in TensorFile(folder / WEIGHTS).items()}
     matrices = adapted_matrices(shape.layers)
     half = half and tensors["model.embed_tokens.weight"].dtype != np.float32
     settings = {
@@ -120,7 +123,7 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
             GROUP if any(_is_grouped(tensors, name) for name in matrices) else shape.group
         ),
     }
-    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings)
+    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings, tensors)
 
 
 class _Builder:
@@ -179,14 +182,18 @@ class _Builder:
     def _constant(self, value: Any) -> Any:
         return self._ops.constant(np.asarray(value))
 
+    def _shared(self, weights: Any) -> Any:
+        """A constant that is the mapped file itself."""
+        return self._ops.constant(weights, shared_memory=True)
+
     def _matrix(self, name: str) -> Any:
         """A weight, [out, in]; where it is quantised, as the plug-in knows it."""
         ops, weight = self._ops, self._tensors[f"{name}.weight"]
         if weight.dtype == np.float32:
-            return self._constant(weight)
+            return self._shared(weight)
         scale, zero = self._tensors[f"{name}.scale"], self._tensors[f"{name}.zero"]
         grouped = _is_grouped(self._tensors, name)
-        stored = self._of_four_bits(weight) if grouped else self._constant(weight)
+        stored = self._of_four_bits(weight) if grouped else self._shared(weight)
         levels = ops.subtract(ops.convert(stored, np.float32), ops.convert(self._constant(zero), np.float32))
         whole = ops.multiply(levels, self._constant(scale))
         return ops.reshape(whole, self._constant([len(weight), -1]), special_zero=False) if grouped else whole
@@ -197,9 +204,7 @@ class _Builder:
         from openvino import Tensor, Type
 
         sides = Sides([len(packed), 2 * packed.shape[1] // GROUP, GROUP])
-        tensor = Tensor(Type.u4, sides)  # its own memory: one made of an array would read what is freed
-        tensor.data[:] = packed.reshape(-1)
-        return self._ops.constant(tensor)
+        return self._ops.constant(Tensor(packed, sides, Type.u4), shared_memory=True)
 
     def _linear(self, name: str, x: Any) -> Any:
         y = self._ops.matmul(x, self._matrix(name), transpose_a=False, transpose_b=True)

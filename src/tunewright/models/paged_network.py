@@ -68,6 +68,7 @@ class PagedNetwork:
             # Not pinned: workers side by side would all be pinned to the same cores.
             settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         compiled, shape = core.compile_model(graph.model, "CPU", settings), graph.shape
+        self._weights = graph.weights
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
         self._allocate(compiled, shape, context)

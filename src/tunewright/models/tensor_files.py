@@ -1,0 +1,237 @@
+"""Safetensors files read where they lie and written tensor by tensor, without torch.
+
+What is read is a view of the mapped file: its pages are the operating system's, which takes them back when memory is
+short. So a model of any size can be worked on, as long as one matrix at a time is held. The format: 8 bytes with the
+header's length, the header as JSON, then the tensors' bytes (https://github.com/huggingface/safetensors, 2026-11-27).
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+_LENGTH = struct.Struct("<Q")
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the format's own limit."""
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+"""How each type is viewed. numpy has no bfloat16: its 16 bits are the upper half of a float32."""
+_NAMES = {np.dtype(kind).str: name for name, kind in _DTYPES.items() if name != "BF16"}
+_AGAIN = "Copy the model again; what a killed copy or download leaves behind is not whole."
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a file."""
+
+    name: str
+    kind: str
+    """Its type in the format's words: "BF16", say."""
+    raw: npt.NDArray[Any]
+    """A view of the file, bfloat16 as uint16."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.raw.shape
+
+    def float32(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
+        """Its values, or those of some rows, in memory of their own unless they are float32 in the file."""
+        part = self.raw[rows]
+        if self.kind == "BF16":
+            return (part.astype(np.uint32) << 16).view(np.float32)
+        return part.astype(np.float32, copy=False)
+
+
+class TensorFile(Mapping[str, Tensor]):
+    """The tensors of one file.
+
+    Raises:
+        UserError: the file is cut, or is not in this format.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with path.open("rb") as stream:
+                self._entries, start = _header(path, stream)
+                # OpenVINO takes writable arrays only. Nobody writes; who did would change a copy of the page.
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise UserError("A file of weights can't be read.", where=path, why=str(error), fix=_AGAIN) from None
+        self._start = start
+        self._check()
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        kind, sides = entry["dtype"], entry["shape"]
+        dtype, first = np.dtype(_DTYPES[kind]), self._start + entry["data_offsets"][0]
+        flat = np.frombuffer(self._map, dtype, count=int(np.prod(sides, dtype=np.int64)), offset=first)
+        return Tensor(name, kind, flat.reshape(sides))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _check(self) -> None:
+        """That every tensor lies within the file and has as many bytes as its shape says."""
+        there = len(self._map) - self._start
+        for name, entry in self._entries.items():
+            try:
+                begin, end = entry["data_offsets"]
+                size = int(np.prod(entry["shape"], dtype=np.int64)) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
+            except (KeyError, TypeError, ValueError):
+                raise _foreign(self.path, f"What its header says of {name} can't be read.") from None
+            if not 0 <= begin <= end or end - begin != size:
+                raise _foreign(self.path, f"The bytes that its header gives {name} don't fit its shape.")
+            if end > there:
+                raise UserError(
+                    "A file of weights is cut.", where=self.path,
+                    why=f"Its tensors end at byte {self._start + end:,}, the file at {self._start + there:,}.",
+                    fix=_AGAIN,
+                )  # fmt: skip
+
+
+def _header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:
+    """(each tensor's entry, where the tensors begin)."""
+    first = stream.read(_LENGTH.size)
+    if len(first) < _LENGTH.size:
+        raise UserError("A file of weights is cut.", where=path, why=f"It has {len(first)} bytes.", fix=_AGAIN)
+    (length,) = _LENGTH.unpack(first)
+    if length > _LONGEST_HEADER:
+        raise _foreign(path, f"Its header would have {length:,} bytes.")
+    try:
+        entries = json.loads(stream.read(length))
+    except ValueError:
+        raise _foreign(path, "Its header is no JSON.") from None
+    if not isinstance(entries, dict):
+        raise _foreign(path, "Its header is no JSON object.")
+    entries.pop("__metadata__", None)
+    return entries, _LENGTH.size + length
+
+
+def _foreign(path: Path, why: str) -> UserError:
+    return UserError("This is no whole safetensors file.", where=path, why=why, fix=_AGAIN)
+
+
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a Hugging Face folder, in one file or in shards.
+
+    Raises:
+        UserError: a shard is missing or cut, the index and the shards disagree, or there are no weights.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        placed = _index(folder)
+        paths = [folder / name for name in dict.fromkeys(placed.values())] if placed else _alone(folder)
+        if missing := [path.name for path in paths if not path.is_file()]:
+            raise UserError(
+                f"{len(missing)} of the model's {len(paths)} files of weights are missing: {', '.join(missing[:3])}"
+                f"{' and others' if len(missing) > 3 else ''}.",
+                where=folder, why=f"{INDEX} names them.", fix=_AGAIN,
+            )  # fmt: skip
+        self.files = [TensorFile(path) for path in paths]
+        self._file = {name: file for file in self.files for name in file}
+        for name, path in placed.items():
+            if name not in self._file or self._file[name].path.name != path:
+                raise UserError(
+                    "The model's index and its files of weights disagree.", where=folder / INDEX,
+                    why=f"It says that {name} is in {path}, and it is not.", fix=_AGAIN,
+                )  # fmt: skip
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Which tensor lies in which file; nothing where there is no index."""
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        placed = json.loads(path.read_text("utf-8"))["weight_map"]
+        if not all(isinstance(name, str) and Path(name).name == name for name in placed.values()):
+            raise ValueError("a name that is no file of this folder")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("The model's index can't be read.", where=path, why=str(error), fix=_AGAIN) from None
+    return dict(placed)
+
+
+def _alone(folder: Path) -> list[Path]:
+    if found := sorted(folder.glob("*.safetensors")):
+        return found
+    raise UserError("This folder has no safetensors weights.", where=folder, fix=_AGAIN)
+
+
+def kind_of(array: npt.NDArray[Any]) -> str:
+    """An array's type in the format's words."""
+    return _NAMES[array.dtype.str]
+
+
+class TensorWriter:
+    """Writes one file, tensor by tensor, in any number of parts of rows each; the header comes last.
+
+    It leaves room for the header in front, which may end in spaces. Until it is closed the file is no safetensors file,
+    so that what a kill leaves behind can't be taken for whole.
+
+    Args:
+        tensors: how many there will be at most.
+    """
+
+    _ROOM = 400
+    """Bytes of the header for a tensor: its name, type, shape and place."""
+
+    def __init__(self, path: Path, tensors: int):
+        self._stream = path.open("xb")
+        # What is read where it lies should begin at a cache line.
+        self._room = -(-(tensors + 1) * self._ROOM // 64) * 64 - _LENGTH.size
+        self._stream.seek(_LENGTH.size + self._room)
+        self._entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        self._end = 0
+
+    def write(self, name: str, parts: Iterator[npt.NDArray[Any]] | npt.NDArray[Any], kind: str = "") -> None:
+        """Write a tensor.
+
+        Args:
+            parts: the whole, or its rows in order.
+            kind: its type, where the arrays don't tell it: "BF16" as uint16.
+        """
+        begin, shape = self._end, list[int]()
+        for part in [parts] if isinstance(parts, np.ndarray) else parts:
+            whole = np.ascontiguousarray(part)
+            self._stream.write(whole.reshape(-1).view(np.uint8).data)
+            self._end += whole.nbytes
+            kind = kind or kind_of(whole)
+            shape = [shape[0] + len(whole), *shape[1:]] if shape else list(part.shape)
+        self._entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, self._end]}
+
+    def close(self) -> None:
+        """Write the header; now the file is whole."""
+        header = json.dumps(self._entries, separators=(",", ":")).encode().ljust(self._room)
+        assert len(header) == self._room, "more tensors, or longer names, than there is room for"
+        self._stream.seek(0)
+        self._stream.write(_LENGTH.pack(len(header)) + header)
+        self._stream.close()
