@@ -11,6 +11,7 @@ import numpy as np
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.evaluate.predictors.base import Answer, Predictor
+from tunewright.evaluate.predictors.language_model import LanguageModel, Together
 from tunewright.evaluate.statistics import Interval, macro_f1, ratio
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
@@ -22,7 +23,7 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Record:
-    """One answer. `latency_ms` is the time of this one request, alone on the machine."""
+    """One answer. `latency_ms` is the time of this one request, alone on the machine; 0 where it was not alone."""
 
     id: str
     split: str
@@ -59,22 +60,42 @@ class Record:
         return Ratio(*self.measures.get(name, (0, 0)))
 
 
+_TIMED = 20
+"""Requests whose time is taken, of those that are otherwise asked together."""
+_PATIENCE = 60.0
+"""Seconds after which no more of them are asked one at a time."""
+_TOGETHER = 64
+
+
 def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Sequence[Example]],
-            folder: Path) -> list[Record]:  # fmt: skip
-    """Ask a predictor everything, one request at a time; answers already on disk are not asked again."""
+            folder: Path, together: Together | None = None) -> list[Record]:  # fmt: skip
+    """Ask a predictor everything; answers already on disk are not asked again.
+
+    Args:
+        together: the predictor's model, where it can be asked about many requests at once. The time of some is then
+            taken alone; the others have none. Without it every request is asked alone.
+    """
     file = folder / f"{name}.jsonl"
     if file.exists():
         return load_records(file)
     todo = [(split, example) for split, examples in splits.items() for example in examples]
     # The first request pays for warm-up (and for the cached prompt); a server pays that once, before it is ready.
     predictor.answer(todo[0][1].request)
-    records = []
+    records: list[Record] = []
+    began = time.perf_counter()
     with track(name, len(todo), "answers") as tracker:
         for split, example in todo:
             started = time.perf_counter()
+            if together and (len(records) >= _TIMED or started - began > _PATIENCE):
+                break
             answer = predictor.answer(example.request)
             elapsed = (time.perf_counter() - started) * 1000
             records.append(record_of(split, example, answer, elapsed, task))
+            tracker.update(len(records))
+        while together and (some := todo[len(records) : len(records) + _TOGETHER]):
+            assert isinstance(predictor, LanguageModel)
+            found = predictor.answers([example.request for _, example in some], together)
+            records += [record_of(*one, answer, 0.0, task) for one, answer in zip(some, found, strict=True)]
             tracker.update(len(records))
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(file, (asdict(record) for record in records))
@@ -143,5 +164,6 @@ def groups_of(records: Sequence[Record]) -> list[str] | None:
 
 
 def latency(records: Sequence[Record]) -> Latency:
-    values = np.array([record.latency_ms for record in records])
+    """That of the records whose time was taken."""
+    values = np.array([record.latency_ms for record in records if record.latency_ms])
     return Latency(float(np.quantile(values, 0.5)), float(np.quantile(values, 0.95)), float(values.mean()))

@@ -12,20 +12,20 @@ from tunewright.artifacts import Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
-from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_calibration
+from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.cascade import Drawing
-from tunewright.evaluate.comparison import ADAPTER, API, EXPORTED, SERVED, Usage, compare
+from tunewright.evaluate.comparison import API, EXPORTED, SERVED, Usage, compare
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
+from tunewright.evaluate.in_torch import ask_in_torch, sample_for
 from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.predictors import controls, language_model
-from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.models.chat import token_counter
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.writing import AnyModel, room_for
+from tunewright.models.writing import room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
@@ -44,7 +44,9 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
     arms = controls(task, [*dataset.train, *dataset.validation])
     found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
-    _language_models(spec, inputs, dataset, tests, answers, found)
+    ask_in_torch(spec, inputs, tests, answers)
+    _exported(spec, inputs, tests, answers)
+    found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
     output.result = {
         f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
         for arm, records in found.items()
@@ -62,38 +64,20 @@ def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
     return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
 
 
-def _language_models(spec: Spec, inputs: Mapping[str, Path], dataset: Dataset, tests: Mapping[str, Sequence[Example]],
-                     answers: Path, found: dict[str, list[Record]]) -> None:  # fmt: skip
+def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
+              answers: Path) -> None:  # fmt: skip
+    """The answers of the bundle's weights in their runtime, without its server."""
     from tunewright.models.runtime import load_runtime, runtime_in
-    from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries, weights_type
 
-    quiet_libraries()
-    from peft import PeftModel
-
-    base = resolve(spec.model, spec.folder)
+    base, bundle = resolve(spec.model, spec.folder), inputs["export"] / "bundle"
     tokenizer = TextTokenizer(base.folder)
-    job = task_of(spec.task)
-    taught, untaught = (each.fitted(tokenizer.encode_verbatim) for each in (job, job.untaught()))
-    longest = longest_answer(inputs["train"])
-    tuned = load_calibration(inputs["export"] / "bundle")
-
-    def ask(name: str, model: AnyModel, shots: Sequence[Example] = (), sure: Calibration = tuned,
-            task: Task = taught) -> None:  # fmt: skip
-        asked = language_model(model, task, base.template, tokenizer, base.folder, longest, shots, sure)
-        found[name] = collect(name, asked, task, tests, answers)
-
-    qlora = spec.train.method == "qlora"
-    dtype = weights_type(spec.train.precision)
-    weights = load_torch_model(base.folder, dtype=dtype, nf4=qlora)
-    if spec.evaluate.few_shot:
-        shots = shots_of(dataset.train, untaught.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
-        ask("few_shot", TorchNextToken(weights), shots, UNCALIBRATED, untaught)
-    ask(ADAPTER, TorchNextToken(PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter"))))
-    del weights
-    ask("merged", TorchNextToken(load_torch_model(inputs["export"] / "merged", dtype=dtype)))
-    context = _context(taught, spec.train.max_length, base, tokenizer, tests, longest)
-    bundle = inputs["export"] / "bundle"
-    ask(EXPORTED, load_runtime(runtime_in(bundle), bundle, context=context))
+    task, longest = task_of(spec.task).fitted(tokenizer.encode_verbatim), longest_answer(inputs["train"])
+    context = _context(task, spec.train.max_length, base, tokenizer, tests, longest)
+    model = load_runtime(runtime_in(bundle), bundle, context=context)
+    asked = language_model(
+        model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
+    )
+    collect(EXPORTED, asked, task, sample_for(EXPORTED, base.folder, tests, spec.seed), answers)
 
 
 def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,

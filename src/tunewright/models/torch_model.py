@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.prefix import common_prefix
+from tunewright.models.tensor_files import FLOATS, Weights
 from tunewright.processes import process_count
 from tunewright.progress import quiet_loggers
 
@@ -47,6 +48,45 @@ def weights_type(precision: str) -> str:
     import torch
 
     return compute_type(precision) if torch.cuda.is_available() else "float32"
+
+
+def stored_type(folder: Path) -> str:
+    """The type that weights have in their files, so that they are mapped as they are; float32 where that is mixed."""
+    kinds = {tensor.kind for tensor in Weights(folder).values() if tensor.kind in FLOATS}
+    return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
+
+
+def upcast(model: Any) -> Any:
+    """On a CPU that multiplies float32 only, let linear layers of 16 bits do so, each weight converted as it is used.
+
+    Weights keep their type and place; without this, torch's own products of such a type are many times slower.
+    """
+    import types
+
+    from torch import nn
+
+    if model.dtype.itemsize != 2 or model.device.type != "cpu" or compute_type("auto") == str(model.dtype)[6:]:
+        return model
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.forward = types.MethodType(_in_float32, module)
+    return model
+
+
+_CONVERTED = 1 << 26
+"""Numbers of a weight that are converted at once."""
+
+
+def _in_float32(layer: Any, x: Any) -> Any:
+    """A linear layer's output, some of its outputs after the other."""
+    import torch
+    from torch.nn import functional
+
+    step = max(1, _CONVERTED // layer.in_features)
+    whole = x.float()
+    parts = [functional.linear(whole, weight.float()) for weight in layer.weight.split(step)]
+    y = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    return (y if layer.bias is None else y + layer.bias.float()).to(x.dtype)
 
 
 def attention_kind(dtype: str) -> str:

@@ -19,6 +19,9 @@ def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: 
     """
     import torch
 
+    window = _window(model)
+    if window and max(map(len, prompts), default=0) + most > window:
+        at_once = 1  # transformers counts a window in places of the batch, in which padding lies between a row's tokens
     written = [rules.begin(most) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.inference_mode():
@@ -26,6 +29,12 @@ def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: 
             numbers = by_length[start : start + at_once]
             _write(model, [prompts[number] for number in numbers], [written[number] for number in numbers])
     return written
+
+
+def _window(model: Any) -> int | None:
+    """Tokens that a position of a model sees in its narrowest layers; None: all."""
+    used = getattr(model.config, "use_sliding_window", True)
+    return getattr(model.config, "sliding_window", None) if used else None
 
 
 def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Writer]) -> None:

@@ -10,6 +10,7 @@ from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
 from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
+from tunewright.evaluate.in_torch import MERGED
 from tunewright.evaluate.pairs import paired
 from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.evaluate.steps import ANSWERS, deployed_splits
@@ -23,17 +24,19 @@ from tunewright.tasks.measures import Ratio
 
 @dataclass(frozen=True)
 class Link:
-    """One form of the model, compared with the trained adapter on all test examples."""
+    """One form of the model, compared with the trained adapter on the test examples that both answered."""
 
     arm: str
     agreement: float
     """What the task is measured by, if the adapter's answers were the right ones: of labels the share that is equal."""
     headline: float
-    """What the task is measured by, over all test examples."""
+    """What the task is measured by, over these examples."""
     lost: Interval
     """Of it, lost against the adapter, paired by example, with its 95 % interval over whole groups."""
     max_confidence_gap: float
     """Largest difference of confidence on one example where the answers agree."""
+    examples: int
+    """That both answered."""
 
 
 def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -50,7 +53,8 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
         _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task, spec.seed)
-        for name in (ADAPTER, "merged", EXPORTED)
+        for name in (ADAPTER, MERGED, EXPORTED)
+        if (inputs["evaluate"] / ANSWERS / f"{name}.jsonl").exists()
     ]
     chain.append(_link(SERVED, served, adapter, bundle.task, spec.seed))
     failures = gate_failures(spec, chain)
@@ -94,7 +98,7 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
 
 def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task, seed: int) -> Link:
     tests = {record.id: record for record in records if record.split != VALIDATION}
-    pairs = [(record, tests[record.id]) for record in adapter]
+    pairs = [(record, tests[record.id]) for record in adapter if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
 
     def alike(first: Record, second: Record) -> Ratio:
@@ -106,7 +110,11 @@ def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: 
         agreement=ratio([alike(first, second) for first, second in pairs], None, seed).value,
         headline=ratio([second.headline for _, second in pairs], None, seed).value,
         lost=paired(
-            [first.headline for first, _ in pairs], [second.headline for _, second in pairs], groups_of(adapter), seed
+            [first.headline for first, _ in pairs],
+            [second.headline for _, second in pairs],
+            groups_of([first for first, _ in pairs]),
+            seed,
         ).difference,
         max_confidence_gap=round(gap, 4),
+        examples=len(pairs),
     )

@@ -19,6 +19,7 @@ from tunewright.models.torch_writer import write_all
 from tunewright.models.writing import Rules, room_for, rules_of
 from tunewright.tasks import Branch, LabelSearch, LabelTrie, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.label_trie import Floats
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import Engine, on_device_of
 from tunewright.train.kept import KeptPrompts
@@ -75,29 +76,59 @@ def likeliest_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], t
         model: prepared by `tunewright.train.engine.fit_engine`, which gave `engine`.
         at_once: prompts in one pass.
     """
+    searches = _searched(model, engine, prompts, trie, at_once, _likeliest)
+    return [(search.best, math.exp(search.log_probabilities[search.best])) for search in searches]
+
+
+def scored_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int,
+                  temperature: float | None) -> list[Floats]:  # fmt: skip
+    """log P(label | prompt) of every label for each prompt, as `tunewright.tasks.score_labels` finds it one by one.
+
+    Args:
+        model, engine, at_once: as for `likeliest_labels`.
+        temperature: as for `tunewright.tasks.score_labels`.
+    """
+
+    def due(search: LabelSearch) -> list[Branch]:
+        return search.due(temperature)
+
+    return [search.share_out() for search in _searched(model, engine, prompts, trie, at_once, due)]
+
+
+def _likeliest(search: LabelSearch) -> list[Branch]:
+    """The next branch, until no label can overtake the best."""
+    return [] if search.settled else [search.pop()]
+
+
+def _searched(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int,
+              due: Callable[[LabelSearch], list[Branch]]) -> list[LabelSearch]:  # fmt: skip
+    """The search behind each prompt, at its end.
+
+    Args:
+        due: which branches of a search are asked next; none where it has ended.
+    """
     import torch
 
-    found: list[tuple[int, float]] = [(-1, 0.0)] * len(prompts)
+    searches = [LabelSearch(trie) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     asker = _Behind if engine.shared_prefix else _Again
     with torch.no_grad():
         for start in range(0, len(prompts), at_once):
             numbers = by_length[start : start + at_once]
-            searches = [LabelSearch(trie) for _ in numbers]
-            _search(searches, asker(model, [prompts[i] for i in numbers], trie.stem))
-            for number, search in zip(numbers, searches, strict=True):
-                found[number] = search.best, math.exp(search.log_probabilities[search.best])
-    return found
+            _search([searches[i] for i in numbers], asker(model, [prompts[i] for i in numbers], trie.stem), due)
+    return searches
 
 
 Asker = Callable[[Mapping[int, Branch]], Iterable[tuple[int, Any]]]
 """From prompts' numbers and a branch of each to those numbers and the logits of the branch's tokens."""
 
 
-def _search(searches: Sequence[LabelSearch], ask: Asker) -> None:
-    while branches := {n: search.pop() for n, search in enumerate(searches) if not search.settled}:
-        for number, logits in ask(branches):
-            searches[number].take(branches[number], logits)
+def _search(searches: Sequence[LabelSearch], ask: Asker, due: Callable[[LabelSearch], list[Branch]]) -> None:
+    while wave := {number: some for number, search in enumerate(searches) if (some := due(search))}:
+        for turn in range(max(map(len, wave.values()))):
+            branches = {number: some[turn] for number, some in wave.items() if turn < len(some)}
+            for number, logits in ask(branches):
+                searches[number].take(branches[number], logits)
 
 
 class _Again:

@@ -50,14 +50,14 @@ class Engine:
 
 
 def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) -> Engine:
-    """Put a peft model on the fast paths it can take.
+    """Put a model, with an adapter or without, on the fast paths it can take.
 
     Args:
         rows: training rows; the eight shortest are tried.
     """
     wanted = wanted or Wanted()
     engine = Engine()
-    base = model.get_base_model()
+    base = base_of(model)
     tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIED]
     add_supervision(base)
     expected = sum(_loss(model, pad([row])) for row in tried)
@@ -88,9 +88,14 @@ def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) ->
     return engine
 
 
+def base_of(model: Any) -> Any:
+    """The model itself, under an adapter where it has one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _try_packed(model: Any, rows: Sequence[Row], equal: Any, expected: float) -> dict[str, str]:
     """Switch the model to packed attention; back again, with the reason, where it can't be."""
-    base = model.get_base_model()
+    base = base_of(model)
     before = base.config._attn_implementation
     register_attention()
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +33,7 @@ _SHOT_TOKENS = 2048
 """Of all the examples that are shown: more take longer to read than anybody would wait."""
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """A predictor whose prompt can be measured before it answers."""
 
@@ -44,6 +45,26 @@ class LanguageModel(Protocol):
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer: ...
 
     def answer(self, request: str) -> Answer: ...
+
+    def answers(self, requests: Sequence[str], together: Together) -> list[Answer]:
+        """As `answer` to each, found together.
+
+        Args:
+            together: the same model as the predictor's own.
+        """
+        ...
+
+
+class Together(Protocol):
+    """A model that is asked about many prompts at once."""
+
+    def scores(self, trie: LabelTrie, prompts: Sequence[list[int]], temperature: float | None) -> list[Floats]:
+        """As `tunewright.tasks.score_labels` of each."""
+        ...
+
+    def written(self, rules: Rules, prompts: Sequence[list[int]], most: int) -> Sequence[Written]:
+        """As `tunewright.models.writing.written` of each."""
+        ...
 
 
 def language_model(model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
@@ -93,9 +114,16 @@ class _Prompted(ABC):
     def answer(self, request: str) -> Answer:
         return self.answer_prompts(self.prompts(request))
 
+    def answers(self, requests: Sequence[str], together: Together) -> list[Answer]:
+        return self._answers([self.prompts(request) for request in requests], together)
+
     @abstractmethod
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         """The answer to a request of which these are the `prompts`."""
+
+    @abstractmethod
+    def _answers(self, prompts: Sequence[Sequence[list[int]]], together: Together) -> list[Answer]:
+        """`answer_prompts` of several requests."""
 
     def _calibrated(self, answer: Answer) -> Answer:
         """A written answer with a confidence that means what it says."""
@@ -133,6 +161,10 @@ class LabelScorer(_Prompted):
         (prompt,) = prompts
         return self._answer(prompt, score_labels(self._trie, self._model, prompt, self._calibration.temperature))
 
+    def _answers(self, prompts: Sequence[Sequence[list[int]]], together: Together) -> list[Answer]:
+        alone = [prompt for (prompt,) in prompts]
+        return list(map(self._answer, alone, together.scores(self._trie, alone, self._calibration.temperature)))
+
     def _answer(self, prompt: Sequence[int], scores: Floats) -> Answer:
         best = int(np.argmax(scores))
         label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
@@ -160,6 +192,10 @@ class TextGenerator(_Prompted):
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
         return self._answer(prompt, written(self._rules, self._model, prompt, self.longest_answer))
+
+    def _answers(self, prompts: Sequence[Sequence[list[int]]], together: Together) -> list[Answer]:
+        alone = [prompt for (prompt,) in prompts]
+        return list(map(self._answer, alone, together.written(self._rules, alone, self.longest_answer)))
 
     def stream(self, prompt: Sequence[int], terms: Terms) -> Pieces:
         """An answer's text piece by piece, and then the answer.
@@ -226,9 +262,30 @@ class RecordReader(_Prompted):
         self.longest_answer = most
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        grammar = self._grammar_of(prompts)
+        return self._put_together(prompts, [self._read(prompt, grammar) for prompt in prompts])
+
+    def _answers(self, prompts: Sequence[Sequence[list[int]]], together: Together) -> list[Answer]:
+        read: dict[int, list[Answer]] = {}
+        for grammar in (self._whole, self._grammar):
+            some = [
+                (n, prompt) for n, each in enumerate(prompts) for prompt in each if self._grammar_of(each) is grammar
+            ]
+            writers = together.written(grammar, [prompt for _, prompt in some], self.longest_answer)
+            for (number, prompt), writer in zip(some, writers, strict=True):
+                read.setdefault(number, []).append(self._of_writer(prompt, writer))
+            if self._whole is self._grammar:
+                break
+        return [self._put_together(each, read[number]) for number, each in enumerate(prompts)]
+
+    def _grammar_of(self, prompts: Sequence[Sequence[int]]) -> RecordGrammar:
+        """That of what is read in each portion."""
+        return self._whole if len(prompts) == 1 else self._grammar
+
+    def _put_together(self, prompts: Sequence[Sequence[int]], read: list[Answer]) -> Answer:
+        """The answer to a request of what was read in its portions."""
         if len(prompts) == 1:
-            return self._calibrated(self._read(prompts[0], self._whole))
-        read = [self._read(prompt, self._grammar) for prompt in prompts]
+            return self._calibrated(read[0])
         record, fields = joined([(json.loads(each.text), each.fields) for each in read])
         if not self._fits(record):
             # A field that a record must have was found in no portion, or lists are too long together.
@@ -253,7 +310,9 @@ class RecordReader(_Prompted):
         return True
 
     def _read(self, prompt: Sequence[int], grammar: RecordGrammar) -> Answer:
-        writer = written(grammar, self._model, prompt, self.longest_answer)
+        return self._of_writer(prompt, written(grammar, self._model, prompt, self.longest_answer))
+
+    def _of_writer(self, prompt: Sequence[int], writer: Written) -> Answer:
         text = self._decode(writer.ids)
         ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
         fields = _confidences(text, ends, writer.log_probabilities)

@@ -1,0 +1,225 @@
+"""The candidates that run in torch, before the model is exported: few-shot, adapter, merged.
+
+They are asked many prompts at once by the engine that training measures with. A model of a billion parameters and more
+is held as it lies in its files, which are mapped, so that a machine need not have room for it; and on a CPU, where all
+examples would take hours, it answers a part of them that was drawn at random. What serves answers all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tunewright.data import load_dataset
+from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats, load_calibration
+from tunewright.evaluate.comparison import ADAPTER
+from tunewright.evaluate.evidence import collect
+from tunewright.evaluate.predictors import language_model
+from tunewright.evaluate.predictors.language_model import shots_of
+from tunewright.models.resolve import LocalModel, resolve
+from tunewright.models.tensor_files import Weights
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.writing import Rules, Writer
+from tunewright.processes import end_with_parent
+from tunewright.progress import say
+from tunewright.spec import Spec
+from tunewright.tasks import Example, LabelTrie, Task, task_of
+from tunewright.train.history import longest_answer
+
+FEW_SHOT, MERGED = "few_shot", "merged"
+LARGE = 1e9
+"""Parameters from which on a model is held in its own type, and on a CPU answers a part of the examples."""
+SAMPLE, CHECKED = 400, 100
+"""Examples that a large model answers on a CPU: the adapter, which quantising is compared with; and the forms between
+it and the served one, where no more is asked than whether they are the same model."""
+_ROOM = 1 << 30
+"""Bytes for keys and values of what is asked at once."""
+_AT_ONCE = 64
+_GPU_SHARE = 0.85
+"""Of a GPU's free memory, what weights may take."""
+
+
+def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
+                 answers: Path) -> None:  # fmt: skip
+    """Write the answers of each candidate that are not there yet, in a process that ends before another is loaded."""
+    base = resolve(spec.model, spec.folder)
+    names = [name for name in (FEW_SHOT, ADAPTER, MERGED) if name != FEW_SHOT or spec.evaluate.few_shot]
+    if all((answers / f"{name}.jsonl").exists() for name in names):
+        return
+    if not _apart(base):
+        for part in (_unmerged, _merged):
+            part(spec, inputs, tests, answers)
+        return
+    for part in (_unmerged, _merged):
+        # What torch and CUDA hold is given back for sure only by a process that ends.
+        with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as alone:
+            try:
+                alone.submit(part, spec, inputs, tests, answers).result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "The process that asks the candidates in torch was ended by the system.",
+                    why="Most likely memory ran out: the kernel's log says so (dmesg).",
+                    fix="Set evaluate.few_shot=0, or run on a machine with more memory: tunewright plan says how much. "
+                    "What was answered so far is kept.",
+                ) from None
+
+
+def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int
+               ) -> Mapping[str, Sequence[Example]]:  # fmt: skip
+    """What a candidate is asked of each split; those of a smaller sample are in every larger one.
+
+    Args:
+        base: folder of the base model.
+    """
+    import torch
+
+    if torch.cuda.is_available() or not _is_large(base):
+        return splits
+    most, total = SAMPLE if name in (ADAPTER, FEW_SHOT) else CHECKED, sum(map(len, splits.values()))
+    if total <= most:
+        return splits
+    drawn = {}
+    for split, examples in splits.items():
+        order = random.Random(f"{seed} {split}").sample(range(len(examples)), len(examples))
+        drawn[split] = [examples[place] for place in sorted(order[: -(-most * len(examples) // total)])]
+    say(f"  {name}: {sum(map(len, drawn.values()))} of {total} examples, drawn at random")
+    return drawn
+
+
+def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
+              answers: Path) -> None:  # fmt: skip
+    """The base with examples in its prompt, and with the adapter."""
+    from peft import PeftModel
+
+    asking = _Asking(spec, inputs, tests, answers)
+    weights = asking.load(asking.base.folder, nf4=spec.train.method == "qlora")
+    if spec.evaluate.few_shot:
+        train = load_dataset(inputs["split"]).train
+        untaught = asking.untaught
+        shots = shots_of(train, untaught.answers, spec.evaluate.few_shot, asking.tokenizer.encode_verbatim)
+        asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught)
+    asking.ask(ADAPTER, PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter")))
+
+
+def _merged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
+            answers: Path) -> None:  # fmt: skip
+    """Base and adapter as one; on a GPU only if it has room for that."""
+    folder = inputs["export"] / "merged"
+    if short := _lacking(folder):
+        say(f"  {MERGED}: not asked, because its weights are {short:.1f} GiB more than the GPU has room for")
+        return
+    asking = _Asking(spec, inputs, tests, answers)
+    asking.ask(MERGED, asking.load(folder))
+
+
+class _Asking:
+    """What the candidates have in common."""
+
+    def __init__(self, spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path):
+        from tunewright.models.torch_model import quiet_libraries
+
+        quiet_libraries()
+        self._spec, self._tests, self._answers = spec, tests, answers
+        self.base: LocalModel = resolve(spec.model, spec.folder)
+        self.tokenizer = TextTokenizer(self.base.folder)
+        job = task_of(spec.task)
+        self._taught, self.untaught = (each.fitted(self.tokenizer.encode_verbatim) for each in (job, job.untaught()))
+        self._longest = longest_answer(inputs["train"])
+        self._tuned = load_calibration(inputs["export"] / "bundle")
+
+    def load(self, folder: Path, *, nf4: bool = False) -> Any:
+        from tunewright.models.torch_model import compute_type, load_torch_model, stored_type, upcast, weights_type
+
+        if nf4:
+            return load_torch_model(folder, dtype=compute_type(self._spec.train.precision), nf4=True)
+        if not _is_large(folder):
+            return load_torch_model(folder, dtype=weights_type(self._spec.train.precision))
+        return upcast(load_torch_model(folder, dtype=stored_type(folder)))
+
+    def ask(self, name: str, model: Any, shots: Sequence[Example] = (), sure: Calibration | None = None,
+            task: Task | None = None) -> None:  # fmt: skip
+        from tunewright.models.torch_model import TorchNextToken
+
+        task = task or self._taught
+        asked = language_model(
+            TorchNextToken(model), task, self.base.template, self.tokenizer, self.base.folder, self._longest, shots,
+            self._tuned if sure is None else sure,
+        )  # fmt: skip
+        splits = sample_for(name, self.base.folder, self._tests, self._spec.seed)
+        collect(name, asked, task, splits, self._answers, TorchTogether(model))
+
+
+class TorchTogether:
+    """A model in torch that answers many prompts at once; see `tunewright.evaluate.predictors.language_model.Together`.
+
+    What prompts begin with alike is read once for all of them where the model follows the layout of packed batches,
+    which is tried on its first prompts.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model.eval()
+        config = model.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self._token_bytes = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+        """Of keys and values."""
+        self._engine: Any = None
+
+    def scores(self, trie: LabelTrie, prompts: Sequence[list[int]], temperature: float | None) -> list[Floats]:
+        from tunewright.train.answering import scored_labels
+        from tunewright.train.packing import numbered
+
+        if self._engine is None:
+            from tunewright.train.engine import Wanted, fit_engine
+
+            rows = [numbered(prompt, min(prompt)) for prompt in prompts[:2]]
+            self._engine = fit_engine(self._model, rows, Wanted(fused_lora=False))
+        own = max(map(len, prompts)) if not self._engine.shared_prefix else _own(prompts)
+        return scored_labels(self._model, self._engine, prompts, trie, self._at_once(own), temperature)
+
+    def written(self, rules: Rules, prompts: Sequence[list[int]], most: int) -> list[Writer]:
+        from tunewright.models.torch_writer import write_all
+
+        if not prompts:
+            return []
+        return write_all(self._model, rules, prompts, most, self._at_once(max(map(len, prompts)) + most))
+
+    def _at_once(self, tokens: int) -> int:
+        """Prompts of so many tokens each, in one batch."""
+        return max(1, min(_AT_ONCE, int(_ROOM // (self._token_bytes * max(tokens, 1)))))
+
+
+def _own(prompts: Sequence[list[int]]) -> int:
+    """Tokens of the longest prompt that not all begin with."""
+    from tunewright.models.prefix import common_prefix
+
+    shared = min(common_prefix(prompts[0], prompt) for prompt in prompts)
+    return max(map(len, prompts)) - shared
+
+
+def _is_large(folder: Path) -> bool:
+    return sum(tensor.raw.size for tensor in Weights(folder).values()) >= LARGE
+
+
+def _apart(base: LocalModel) -> bool:
+    """Whether memory matters so much that each candidate is to have a process of its own."""
+    import torch
+
+    return torch.cuda.is_available() or _is_large(base.folder)
+
+
+def _lacking(folder: Path) -> float:
+    """GiB that a GPU is short of for the weights of a folder; 0 where they fit, or there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0
+    free, _ = torch.cuda.mem_get_info()
+    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return max(0.0, needed - _GPU_SHARE * float(free)) / 2**30
