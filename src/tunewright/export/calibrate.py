@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,39 +17,42 @@ from tunewright.export.bundle import Bundle
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
 
+Found = TypeVar("Found")
+
 MOST_EXAMPLES = 500
 """Validation examples that are asked: one or two numbers need no more."""
 
 
 def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     """Ask a bundle's model, quantised as it is, and fit its calibration."""
-    asked = replace(bundle, calibration=UNCALIBRATED).language_model(bundle.load())
+    model = bundle.load()
+    asked = replace(bundle, calibration=UNCALIBRATED).language_model(model)
     examples = evenly(validation, MOST_EXAMPLES)
     # Copies, near copies and rows of one group count as one.
     blocks = blocks_of(examples)
     share = {example.meta.id: 1 / len(block) for block in blocks for example in block}
     weights = [share[example.meta.id] for example in examples]
     if isinstance(asked, LabelScorer):
-        found, sure = _of_labels(asked, bundle.task, examples, weights)
+        found, sure = _of_labels(asked, bundle.task, examples, weights, model.at_once)
     else:
-        found, sure = _of_answers(asked, bundle.task, examples, weights)
+        found, sure = _of_answers(asked, bundle.task, examples, weights, model.at_once)
     of_example = {example.meta.id: each for example, each in zip(examples, sure, strict=True)}
     return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
 
 
-def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example],
-               weights: Sequence[float]) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example], weights: Sequence[float],
+               at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
     """(the calibration, how sure the model then is of each answer)."""
     numbers = {label: number for number, label in enumerate(task.answers)}
-    scores = np.array([asked.log_probabilities(*asked.prompts(each.request)) for each in _tracked(examples)])
+    scores = np.array(_of_each(lambda request: asked.log_probabilities(*asked.prompts(request)), examples, at_once))
     found = fit_labels(scores, [numbers[example.answer] for example in examples], weights)
     return found, [float(found.of_labels(each).max()) for each in scores]
 
 
-def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example],
-                weights: Sequence[float]) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example], weights: Sequence[float],
+                at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
     """As `_of_labels`, of what is written."""
-    answers = [asked.answer(example.request) for example in _tracked(examples)]
+    answers = _of_each(asked.answer, examples, at_once)
     raw = [answer.confidence or 0.0 for answer in answers]
     worth = [
         task.measures(example.request, example.answer, answer.text)[task.headline].worth
@@ -57,8 +62,11 @@ def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example],
     return found, [found.of_answer(each) for each in raw]
 
 
-def _tracked(examples: Sequence[Example]) -> Iterator[Example]:
-    with track("calibrating", len(examples), "answers") as tracker:
-        for number, example in enumerate(examples):
-            tracker.update(number)
-            yield example
+def _of_each(ask: Callable[[str], Found], examples: Sequence[Example], at_once: int) -> list[Found]:
+    """What is found of each request, as many at a time as the runtime takes: it answers each as if it were alone."""
+    found = []
+    with track("calibrating", len(examples), "answers") as tracker, ThreadPoolExecutor(at_once) as askers:
+        for one in askers.map(ask, [example.request for example in examples]):
+            found.append(one)
+            tracker.update(len(found))
+    return found
