@@ -15,7 +15,7 @@ from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
-from tunewright.models.runtime import Runtime, RuntimeName, load_runtime, runtime_in
+from tunewright.models.runtime import FOLDERS, Runtime, RuntimeName, load_runtime, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.spec import Spec
@@ -67,9 +67,15 @@ class Bundle:
     tokenizer: TextTokenizer
     calibration: Calibration
 
-    def load(self, threads: int | None = None) -> Runtime:
-        """Its model, loaded into its runtime."""
-        return load_runtime(self.info.runtime, self.folder, context=self.info.context, threads=threads)
+    def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
+        """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`."""
+        return load_runtime(self.info.runtime, self.folder, context=self.info.context, threads=threads, streams=streams)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the files that its runtime loads."""
+        weights = self.folder / FOLDERS[self.info.runtime]
+        return sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
 
     def language_model(self, model: Runtime) -> LanguageModel:
         """Its model as a predictor, that of `load`."""

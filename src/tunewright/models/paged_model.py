@@ -11,48 +11,59 @@ as ~token in a sequence.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, local
 from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.adapter import Adapter
-from tunewright.models.paged_network import PagedNetwork
+from tunewright.models.paged_network import CompiledGraph, PagedNetwork
 from tunewright.models.paged_reader import Ask, Reader
+
+_AT_ONCE = 32
+_LONGEST_PASS = 30.0
+"""Seconds."""
 
 
 class PagedNextToken:
-    """Next-token logits, for many threads at once. When nobody holds it any more, or at `close`, the thread that reads
-    ends and the memory is given back.
+    """Next-token logits, for many threads at once. When nobody holds it any more, or at `close`, the threads that read
+    end and the memory is given back.
 
     Args:
         folder: what `tunewright.export.openvino` wrote.
         context: tokens that a sequence may have.
         threads: CPU threads; all cores by default.
+        streams: passes that are read side by side, of `threads` each (one by default), from one copy of the weights:
+            more a second, and each request waits longer.
         adapted: whether adapters may be asked for. Without any the logits are the same, found a little more slowly.
     """
 
-    at_once = 32
-
-    def __init__(self, folder: Path, *, context: int, threads: int | None = None, adapted: bool = False):
+    def __init__(self, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
+                 adapted: bool = False):  # fmt: skip
         self._context = context
-        network = PagedNetwork(folder, context, threads, adapted=adapted)
-        reader = Reader(network)
-        self._ask, self._reserve, self._closed = reader.ask, network.reserve, reader.closed
-        self.close = finalize(self, reader.close)
-        """End the thread; whoever waits is told."""
-        Thread(target=reader.run, name="model", daemon=True).start()
+        self.at_once = _AT_ONCE * streams
+        compiled = CompiledGraph(folder, threads, streams, adapted=adapted)
+        self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
+        self._readers = [Reader(network) for network in self._networks]
+        self._turn, self._mine = count(), local()
+        threads_of = [Thread(target=reader.run, name="model", daemon=True) for reader in self._readers]
+        self.close = finalize(self, _end, self._readers, threads_of)
+        """End the threads; requests that wait get an error."""
+        for thread in threads_of:
+            thread.start()
 
     @property
     def ended(self) -> bool:
         """Whether it is closed, or failed for good."""
-        return self._closed()
+        return any(reader.closed() for reader in self._readers)
 
     def with_adapter(self, adapter: Adapter) -> Adapted:
         """The same model as this adapter changes it."""
-        self._reserve(adapter.rank)
+        for network in self._networks:
+            network.reserve(adapter.rank)
         return Adapted(self, adapter)
 
     def __call__(self, ids: Sequence[int], adapter: Adapter | None = None) -> npt.NDArray[np.float32]:
@@ -75,8 +86,16 @@ class PagedNextToken:
         """The logits that are asked for; for `Growing` and the methods above."""
         if (longest := max(len(ask.ids) for ask in asks)) > self._context:
             raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
-        self._ask(asks)
+        self._reader.ask(asks)
         return [_answer(ask) for ask in asks]
+
+    @property
+    def _reader(self) -> Reader:
+        """That of the thread that asks: what it has read for a request is there for the next question about it."""
+        if not hasattr(self._mine, "reader"):
+            self._mine.reader = self._readers[next(self._turn) % len(self._readers)]
+        mine: Reader = self._mine.reader
+        return mine
 
 
 class Growing:
@@ -119,6 +138,15 @@ class Adapted:
 
     def begin(self, prompt: Sequence[int]) -> Growing:
         return self._model.begin(prompt, self._adapter)
+
+
+def _end(readers: Sequence[Reader], threads: Sequence[Thread]) -> None:
+    """Close readers and wait for their threads: one that is in OpenVINO when Python ends takes the process down."""
+    for reader in readers:
+        reader.close()
+    for thread in threads:
+        if thread is not current_thread():
+            thread.join(_LONGEST_PASS)
 
 
 def _answer(ask: Ask) -> npt.NDArray[np.float32]:

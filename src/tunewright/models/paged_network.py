@@ -45,19 +45,14 @@ class Part:
     """Whether the logits behind the last token are asked for."""
 
 
-class PagedNetwork:
-    """The compiled graph, blocks of memory for keys and values, and the adapters that are in their places.
+class CompiledGraph:
+    """A graph that is compiled once, for any number of networks that read side by side.
 
     Args:
-        folder, context, threads, adapted: as for `tunewright.models.paged_model.PagedNextToken`.
+        folder, threads, streams, adapted: as for `tunewright.models.paged_model.PagedNextToken`.
     """
 
-    blocks: int
-    """That memory has."""
-    block_size: int
-    """Tokens of one."""
-
-    def __init__(self, folder: Path, context: int, threads: int | None, *, adapted: bool):
+    def __init__(self, folder: Path, threads: int | None, streams: int, *, adapted: bool):
         import openvino
 
         core = openvino.Core()
@@ -67,16 +62,37 @@ class PagedNetwork:
         if threads:
             # Not pinned: workers side by side would all be pinned to the same cores.
             settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        compiled, shape = core.compile_model(graph.model, "CPU", settings), graph.shape
+        if streams > 1:
+            settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
+            settings |= {"INFERENCE_NUM_THREADS": streams * (threads or 1), "ENABLE_CPU_PINNING": False}
+        self.model, self.shape, self.adapted = core.compile_model(graph.model, "CPU", settings), graph.shape, adapted
         self._weights = graph.weights
-        self._request = compiled.create_infer_request()
+
+
+class PagedNetwork:
+    """A compiled graph with blocks of memory for keys and values, and the adapters that are in their places.
+
+    Args:
+        context: as for `tunewright.models.paged_model.PagedNextToken`.
+    """
+
+    blocks: int
+    """That memory has."""
+    block_size: int
+    """Tokens of one."""
+
+    def __init__(self, compiled: CompiledGraph, context: int):
+        import openvino
+
+        self._compiled = compiled
+        self._request = compiled.model.create_infer_request()
         self._tensor = openvino.Tensor
-        self._allocate(compiled, shape, context)
-        self._sizes = _sizes(compiled, shape) if adapted else {}
+        self._allocate(compiled.model, compiled.shape, context)
+        self._sizes = _sizes(compiled.model, compiled.shape) if compiled.adapted else {}
         self._width, self._growing = _WIDTH, Lock()
         self._places: list[Adapter | None] = [None] * ADAPTERS
         """Whose columns are set now."""
-        if adapted:
+        if compiled.adapted:
             self._set_places()
 
     def _allocate(self, compiled: Any, shape: Shape, context: int) -> None:

@@ -66,13 +66,15 @@ class WritingRuntime(Loaded, WritingModel, Protocol):
 Runtime = NextTokenRuntime | WritingRuntime
 
 
-def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None) -> Runtime:
+def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None, streams: int = 1
+                 ) -> Runtime:  # fmt: skip
     """Load weights.
 
     Args:
         folder: of the bundle's files, or of an export's.
         context: tokens that a sequence may have.
         threads: CPU threads; all cores by default.
+        streams: of OpenVINO, passes side by side; see `tunewright.models.paged_model.PagedNextToken`.
     """
     weights = folder / FOLDERS[name]
     if name in ("vllm", "vllm-lora"):
@@ -84,8 +86,8 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         from tunewright.models.paged_model import PagedNextToken
 
         if name == "openvino":
-            return PagedNextToken(weights, context=context, threads=threads)
-        base = PagedNextToken(weights, context=context, threads=threads, adapted=True)
+            return PagedNextToken(weights, context=context, threads=threads, streams=streams)
+        base = PagedNextToken(weights, context=context, threads=threads, streams=streams, adapted=True)
         return base.with_adapter(load_adapter(folder / ADAPTER_FOLDER))
     from tunewright.models.ort_model import OrtNextToken
 

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunewright.artifacts import sha256_json, sha256_tree, write_json
-from tunewright.data.workers import each
+from tunewright.data.workers import CLUSTER, cores, each
 from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle
 from tunewright.processes import sole_writer
@@ -31,6 +31,9 @@ from tunewright.serve.engine import Engine, TooLong, told
 
 CHUNK = 500
 """Lines that are lost at most to a worker that is killed."""
+_SHARED_FROM = 1 << 30
+"""Bytes of weights from which on a machine has one worker that reads with all cores from one copy of them. Smaller ones
+are copied, because processes don't wait for each other's Python."""
 _JOB = "job.json"
 
 
@@ -69,7 +72,8 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
         raise UserError("There is no such file.", where=source, fix="Give a JSON Lines file, a request a line.")
     if target.exists():
         raise UserError("The output is there already.", where=target, fix="Move it away, or name another file.")
-    on_gpu = load_bundle(bundle).info.runtime.startswith("vllm")
+    loaded = load_bundle(bundle)
+    on_gpu = loaded.info.runtime.startswith("vllm")
     bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
     started = time.monotonic()
     chunks, lines = _chunks(source, chunk)
@@ -79,10 +83,12 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
         _same_job(parts, bundle, source, chunk)
         left = [one for one in chunks if not _part(parts, one.number).exists()]
         kept = lines - sum(one.lines for one in left)
-        work = [(bundle, source, parts, one) for one in left]
+        alone = len(left) < 2 or loaded.weight_bytes > _SHARED_FROM
+        streams = min(cores(), len(left)) if alone and not os.environ.get(CLUSTER) else 1
+        work = [(bundle, source, parts, one, streams) for one in left]
         with track("batch", lines, "lines") as tracker:
             tracker.update(done := kept)
-            for count in each(_answer_chunk, work, small=len(left) < 2, gpus=int(on_gpu)):
+            for count in each(_answer_chunk, work, small=alone, gpus=int(on_gpu)):
                 tracker.update(done := done + count)
         refused = _join(parts, chunks, target)
         shutil.rmtree(parts)
@@ -135,9 +141,9 @@ def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:07}.jsonl"
 
 
-def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk) -> int:
+def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk, streams: int) -> int:
     """Answer a chunk and write it; returns its number of lines. Runs in a worker."""
-    engine = _engine(bundle)
+    engine = _engine(bundle, streams)
     target = _part(parts, chunk.number)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     with fresh.open("w", encoding="utf-8") as stream, ThreadPoolExecutor(engine.at_once) as askers:
@@ -157,10 +163,11 @@ def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
 
 
 @lru_cache(maxsize=1)
-def _engine(bundle: Path) -> Engine:
-    """One a worker. It uses one thread: workers side by side do more than threads that wait for each other, and sums
-    come out alike wherever they are made."""
-    return Engine.load(load_bundle(bundle), threads=1)
+def _engine(bundle: Path, streams: int) -> Engine:
+    """One a worker. It reads with one thread a pass: passes side by side do more than threads that wait for each other,
+    and sums come out alike wherever they are made."""
+    loaded = load_bundle(bundle)
+    return Engine.load(loaded, streams if loaded.info.runtime == "onnxruntime" else 1, streams)
 
 
 def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:

@@ -61,13 +61,13 @@ class Engine:
         self._turn = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
-    def load(cls, bundle: Bundle, threads: int | None = None) -> Self:
+    def load(cls, bundle: Bundle, threads: int | None = None, streams: int = 1) -> Self:
         """The engine of a bundle that has weights, its system prompt read.
 
         Args:
-            threads: CPU threads; all cores by default.
+            threads, streams: as of `tunewright.models.runtime.load_runtime`.
         """
-        engine = cls(bundle, bundle.load(threads))
+        engine = cls(bundle, bundle.load(threads, streams))
         engine.answer("warm-up")
         return engine
 
