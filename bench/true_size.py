@@ -35,6 +35,8 @@ SHARD = 2 << 30
 RANK = 16
 PROMPT, TICKET, WRITTEN = 610, 60, 8
 """Tokens: of a system prompt, of what is asked behind it, and that are written."""
+ASKED = 64
+"""Prompts that a candidate in torch is asked about."""
 LOOKS = 0.05
 """Seconds between two looks at the memory."""
 
@@ -169,6 +171,57 @@ def _serve_onnx(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     return serve
 
 
+def _prompts(count: int) -> list[list[int]]:
+    """Prompts that begin alike."""
+    draw = random.Random(0)
+    begin = draw.choices(range(5, 30000), k=PROMPT)
+    return [[*begin, *draw.choices(range(5, 30000), k=TICKET)] for _ in range(count)]
+
+
+def train(model: Path, out: Path) -> dict[str, Any]:
+    """Two steps of four examples with QLoRA, the trial of the fast paths before them."""
+    from tunewright.spec import parse_spec
+    from tunewright.train.trainer import build_trainer
+
+    content = {
+        "name": "true-size",
+        "task": {"kind": "classify", "instruction": "x", "labels": ["a", "b"]},
+        "data": {"train": "none.jsonl"},
+        "model": str(model),
+        "train": {"method": "qlora", "batch_size": 4, "max_steps": 2, "checkpoints": 0, "gradient_checkpointing": True},
+    }
+    spec = parse_spec(json.dumps(content), out / "tunewright.yaml")
+    rows = [{"input_ids": [*ids, 7, 8], "labels": [-100] * len(ids) + [7, 8]} for ids in _prompts(8)]
+    started = time.process_time()
+    trainer = build_trainer(spec, model, rows, out / "train", 0)
+    ready = time.process_time()
+    trainer.train()
+    return {"ready_cpu_s": round(ready - started), "step_cpu_s": round((time.process_time() - ready) / 2)}
+
+
+def _evaluate(nf4: bool) -> Callable[[Path, Path], dict[str, Any]]:
+    def evaluate(model: Path, out: Path) -> dict[str, Any]:
+        from peft import PeftModel
+
+        from tunewright.evaluate.in_torch import TorchTogether
+        from tunewright.models.torch_model import compute_type, load_torch_model, stored_type, upcast
+        from tunewright.tasks import LabelTrie
+
+        if nf4:
+            loaded: Any = load_torch_model(model, dtype=compute_type("auto"), nf4=True)
+            loaded = PeftModel.from_pretrained(loaded, str(model / "adapter"))
+        else:
+            loaded = upcast(load_torch_model(out / "merged", dtype=stored_type(out / "merged")))
+        trie = LabelTrie([[number, 3] for number in range(100, 108)])
+        prompts = _prompts(ASKED)
+        together = TorchTogether(loaded)
+        started = time.process_time()
+        together.scores(trie, prompts, 1.0)
+        return {"ticket_cpu_s": round((time.process_time() - started) / ASKED, 2)}
+
+    return evaluate
+
+
 def answers(model: Any) -> dict[str, Any]:
     """CPU seconds of a ticket behind a cached prompt, and of a token that is written behind it."""
     ids = random.Random(0).choices(range(5, 30000), k=PROMPT + TICKET)
@@ -189,6 +242,7 @@ def answers(model: Any) -> dict[str, Any]:
 
 
 STEPS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "train": train,
     "merge": merge,
     "int8": _build("int8"),
     "int4": _build("int4"),
@@ -198,6 +252,8 @@ STEPS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "serve-int4": _serve("int4"),
     "serve-onnx-int8": _serve_onnx("int8"),
     "serve-onnx-int4": _serve_onnx("int4"),
+    "evaluate-nf4": _evaluate(nf4=True),
+    "evaluate-merged": _evaluate(nf4=False),
 }
 
 

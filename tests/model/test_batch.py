@@ -15,6 +15,7 @@ import tunewright as tw
 from tests.conftest import REPOSITORY, tunewright, wait_for_file
 from tests.model.conftest import ShortRun
 from tunewright.artifacts import read_jsonl
+from tunewright.serve import batch
 from tunewright.serve.batch import answer_file
 
 CHUNK = 8
@@ -63,6 +64,16 @@ def test_a_batch_that_was_killed_goes_on_and_writes_the_same(
     assert not target.exists()
     found = answer_file(short_run.latest("bundle"), source, target, CHUNK)
     assert found.kept >= CHUNK
+    assert target.read_bytes() == whole
+
+
+def test_passes_side_by_side_from_one_copy_of_the_weights_write_the_same_bytes(
+    whole: bytes, source: Path, short_run: ShortRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a large bundle is answered."""
+    monkeypatch.setattr(batch, "_SHARED_FROM", 0)
+    target = tmp_path / "out.jsonl"
+    answer_file(short_run.latest("bundle"), source, target, CHUNK)
     assert target.read_bytes() == whole
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,8 @@ class Graph:
     shape: Shape
     settings: dict[str, str]
     """With which it must be compiled."""
-    weights: Mapping[str, Any]
-    """The mapped arrays that its constants are: whoever runs it must hold them."""
+    weights: TensorFile
+    """The mapped file that its constants are: it must be held as long as the graph runs."""
 
 
 def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
@@ -112,7 +112,8 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
     each matrix `down` [in, C] and `up` [C, out], and `share` [T, C], what each token takes of each column.
     """
     shape = Shape.read(folder)
-    tensors = {name: tensor.raw for name, tensor in TensorFile(folder / WEIGHTS).items()}
+    weights = TensorFile(folder / WEIGHTS)
+    tensors = {name: tensor.raw for name, tensor in weights.items()}
     matrices = adapted_matrices(shape.layers)
     half = half and tensors["model.embed_tokens.weight"].dtype != np.float32
     settings = {
@@ -123,7 +124,7 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
             GROUP if any(_is_grouped(tensors, name) for name in matrices) else shape.group
         ),
     }
-    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings, tensors)
+    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings, weights)
 
 
 class _Builder:

@@ -66,7 +66,14 @@ class CompiledGraph:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
             settings |= {"INFERENCE_NUM_THREADS": streams * (threads or 1), "ENABLE_CPU_PINNING": False}
         self.model, self.shape, self.adapted = core.compile_model(graph.model, "CPU", settings), graph.shape, adapted
-        self._weights = graph.weights
+        self._weights, self._begun = graph.weights, False
+
+    def begun(self) -> None:
+        """The first pass is over, in which the plug-in has made copies in its own order of what it needs: the file's
+        pages would only count as this process's."""
+        if not self._begun:
+            self._begun = True
+            self._weights.let_go()
 
 
 class PagedNetwork:
@@ -128,6 +135,7 @@ class PagedNetwork:
         for name, value in self._inputs(parts).items():
             self._request.set_tensor(name, self._tensor(value))
         self._request.infer()
+        self._compiled.begun()
         logits: npt.NDArray[np.float32] = self._request.get_output_tensor(0).data
         return logits
 

@@ -89,6 +89,10 @@ class TensorFile(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def let_go(self) -> None:
+        """Take its pages out of this process's memory; what is looked at again is mapped again."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     def _check(self) -> None:
         """That every tensor lies within the file and has as many bytes as its shape says."""
         there = len(self._map) - self._start
