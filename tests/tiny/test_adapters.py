@@ -60,7 +60,7 @@ def test_an_adapter_beside_its_base_answers_like_peft(tiny_model: tuple[str, Pat
     wanted = TorchNextToken(peft_adapter(base, 1, 6, tmp_path / "peft"))
     export_adapter(tmp_path / "peft", base, tmp_path / "adapter", "fp32")
     build_openvino(base, tmp_path / "weights", "fp32")
-    plain = PagedNextToken(tmp_path / "weights", context=256, adapted=True)
+    plain = PagedNextToken(tmp_path / "weights", context=256, adapters=1)
     adapted = plain.with_adapter(load_adapter(tmp_path / "adapter"))
     for ids in (PROMPT, PROMPT[:7]):
         logits = wanted(ids)
@@ -73,7 +73,7 @@ def test_nobody_is_answered_with_anothers_adapter(tiny_model: tuple[str, Path], 
     _, base = tiny_model
     build_openvino(base, tmp_path / "weights", "int8")
     without = PagedNextToken(tmp_path / "weights", context=256)
-    model = PagedNextToken(tmp_path / "weights", context=256, adapted=True)
+    model = PagedNextToken(tmp_path / "weights", context=256, adapters=4)
     adapters = [None, *(loaded(base, seed, 2 + 3 * seed, tmp_path) for seed in range(7))]
     rng = random.Random(0)
     asked = [(PROMPT[: rng.randint(20, 90)] + [rng.randint(2, 150)] * 3, n % 8) for n in range(48)]

@@ -38,14 +38,15 @@ class PagedNextToken:
         threads: CPU threads; all cores by default.
         streams: passes that are read side by side, of `threads` each (one by default), from one copy of the weights:
             more a second, and each request waits longer.
-        adapted: whether adapters may be asked for. Without any the logits are the same, found a little more slowly.
+        adapters: how many may be asked for in one pass. Without any the logits are the same, found the more slowly the
+            more there may be.
     """
 
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
-                 adapted: bool = False):  # fmt: skip
+                 adapters: int = 0):  # fmt: skip
         self._context = context
         self.at_once = _AT_ONCE * streams
-        compiled = CompiledGraph(folder, threads, streams, adapted=adapted)
+        compiled = CompiledGraph(folder, threads, streams, adapters)
         self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
         self._readers = [Reader(network) for network in self._networks]
         self._turn, self._mine = count(), local()

@@ -15,7 +15,7 @@ from tunewright.models.adapter import Adapter, side_by_side
 from tunewright.models.paged_graph import DOWN, KEY_CACHE, SHARE, UP, VALUE_CACHE, Shape, adapted_matrices, build
 
 ADAPTERS = 4
-"""Adapters in a pass: their columns are run for every token of it."""
+"""Adapters in a pass where many are served: their columns are run for every token of it."""
 _WIDTH = 16
 """Columns by which an adapter's place grows. All places are as wide as the largest adapter that was ever asked for, and
 there are always as many: a product of another shape would be summed in another order, and what was rounded otherwise is
@@ -49,15 +49,15 @@ class CompiledGraph:
     """A graph that is compiled once, for any number of networks that read side by side.
 
     Args:
-        folder, threads, streams, adapted: as for `tunewright.models.paged_model.PagedNextToken`.
+        folder, threads, streams, adapters: as for `tunewright.models.paged_model.PagedNextToken`.
     """
 
-    def __init__(self, folder: Path, threads: int | None, streams: int, *, adapted: bool):
+    def __init__(self, folder: Path, threads: int | None, streams: int, adapters: int):
         import openvino
 
         core = openvino.Core()
         half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        graph = build(folder, half=half, adapted=adapted)
+        graph = build(folder, half=half, adapted=adapters > 0)
         settings: dict[str, Any] = graph.settings | {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             # Not pinned: workers side by side would all be pinned to the same cores.
@@ -65,7 +65,7 @@ class CompiledGraph:
         if streams > 1:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
             settings |= {"INFERENCE_NUM_THREADS": streams * (threads or 1), "ENABLE_CPU_PINNING": False}
-        self.model, self.shape, self.adapted = core.compile_model(graph.model, "CPU", settings), graph.shape, adapted
+        self.model, self.shape, self.adapters = core.compile_model(graph.model, "CPU", settings), graph.shape, adapters
         self._weights, self._begun = graph.weights, False
 
     def begun(self) -> None:
@@ -95,11 +95,11 @@ class PagedNetwork:
         self._request = compiled.model.create_infer_request()
         self._tensor = openvino.Tensor
         self._allocate(compiled.model, compiled.shape, context)
-        self._sizes = _sizes(compiled.model, compiled.shape) if compiled.adapted else {}
+        self._sizes = _sizes(compiled.model, compiled.shape) if compiled.adapters else {}
         self._width, self._growing = _WIDTH, Lock()
-        self._places: list[Adapter | None] = [None] * ADAPTERS
+        self._places: list[Adapter | None] = [None] * compiled.adapters
         """Whose columns are set now."""
-        if compiled.adapted:
+        if compiled.adapters:
             self._set_places()
 
     def _allocate(self, compiled: Any, shape: Shape, context: int) -> None:
@@ -116,6 +116,11 @@ class PagedNetwork:
             self._request.set_tensor(name, tensor)
         self._caches = [tensor.data for tensor in tensors.values()]
 
+    @property
+    def places(self) -> int:
+        """Adapters that can be in a pass."""
+        return len(self._places)
+
     def copy(self, source: int, target: int) -> None:
         """Copy the content of a block over another's."""
         for cache in self._caches:
@@ -127,7 +132,7 @@ class PagedNetwork:
             self._width = max(self._width, -(-rank // _WIDTH) * _WIDTH)
 
     def read(self, parts: Sequence[Part]) -> npt.NDArray[np.float32]:
-        """Read a pass with at most `ADAPTERS` adapters.
+        """Read a pass with at most as many adapters as there are places for.
 
         Returns: the logits of the parts that ask for them, in order, [at least as many, vocabulary], until the next
         pass.
@@ -173,7 +178,7 @@ class PagedNetwork:
             for place, adapter in zip(idle, missing, strict=False):
                 self._places[place] = adapter
             self._set_places()
-        shares = np.zeros((sum(len(part.tokens) for part in parts), ADAPTERS * self._set_width), np.float32)
+        shares = np.zeros((sum(len(part.tokens) for part in parts), len(self._places) * self._set_width), np.float32)
         start = 0
         for part in parts:
             end = start + len(part.tokens)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tunewright.models.adapter import Adapter
 from tunewright.models.blocks import START, BlockPool, Chain
-from tunewright.models.paged_network import ADAPTERS, PagedNetwork, Part
+from tunewright.models.paged_network import PagedNetwork, Part
 
 _PASS = 256
 """Tokens of a pass. More are hardly read any faster, and everybody in a pass waits for its end."""
@@ -183,7 +183,7 @@ class Reader:
 
     def _together(self, waiting: Sequence[Ask]) -> list[Adapter]:
         """The adapters of the next pass: of those that wait the longest."""
-        return list(dict.fromkeys(ask.adapter for ask in waiting if ask.adapter))[:ADAPTERS]
+        return list(dict.fromkeys(ask.adapter for ask in waiting if ask.adapter))[: self._network.places]
 
     def _read(self, rows: Sequence[tuple[Ask, int]]) -> None:
         logits = iter(self._network.read([_part(ask, count) for ask, count in rows]))

@@ -87,7 +87,7 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
 
         if name == "openvino":
             return PagedNextToken(weights, context=context, threads=threads, streams=streams)
-        base = PagedNextToken(weights, context=context, threads=threads, streams=streams, adapted=True)
+        base = PagedNextToken(weights, context=context, threads=threads, streams=streams, adapters=1)
         return base.with_adapter(load_adapter(folder / ADAPTER_FOLDER))
     from tunewright.models.ort_model import OrtNextToken
 

@@ -13,6 +13,7 @@ from tunewright.evaluate.predictors import Pieces, Terms
 from tunewright.export.bundle import load_bundle
 from tunewright.models.adapter import load_adapter
 from tunewright.models.paged_model import PagedNextToken
+from tunewright.models.paged_network import ADAPTERS
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore, Version
@@ -152,7 +153,7 @@ class Adapters:
         base = load_bundle(store.folder / BASE)
         weights = base.folder / FOLDERS[base.info.runtime]
         self._tokenizer = base.tokenizer
-        self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapted=True)
+        self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapters=ADAPTERS)
         self.label, self.precision = base.info.name, base.info.precision
         self._base = BaseEngine(base, self._model)
         self._lock = threading.Lock()
