@@ -71,7 +71,7 @@ def predicted(recipe: str) -> str:
     speed = machine.gpu.count * PARALLEL if machine.gpu.count > 1 else 1
     hours = passes * seconds(usual.work, card, machine.gpu) / speed / 3600
     return (
-        f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu):.1f} GiB, {batch};\n"
+        f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu, card):.1f} GiB, {batch};\n"
         f"# {EXAMPLES:,} examples of {SHARED} shared and {OWN} own tokens, two epochs: {60 * hours:.0f} min, "
         f"${hours * machine.usd_per_hour:.2f}."
     )

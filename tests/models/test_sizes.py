@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tunewright.models.catalogue import catalogue
-from tunewright.models.skeleton import skeleton
 from tunewright.models.sizes import Sizes, shape_of, sizes_of
+from tunewright.models.skeleton import skeleton
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "phi-3-mini", "qwen2.5-1.5b", "mistral-7b", "llama-3-8b"])

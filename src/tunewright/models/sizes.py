@@ -85,12 +85,19 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
 
 
 def shape_of(model: str, anchor: Path) -> Shape | None:
-    """The shape of a model in a folder or in the hub's local cache; None where there is no config.json to read."""
+    """The shape of a model in a folder on this machine; None where there is no config.json that tells it."""
     folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
     try:
-        config = json.loads((folder / _CONFIG).read_text("utf-8"))
+        return shape_in(json.loads((folder / _CONFIG).read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def shape_in(config: Any) -> Shape | None:
+    """The shape that a config.json tells; None of another kind of model."""
+    try:
         return _shape(config.get("text_config") or config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

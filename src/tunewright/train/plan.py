@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright.assess.machines import free_gpu
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
 from tunewright.assess.speed import seconds
 from tunewright.models.skeleton import config_of
@@ -26,8 +27,8 @@ from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
 GIB = 2**30
-_CONTEXT_GIB = 0.75
-"""What the driver and the CUDA context take of a GPU, with the libraries' kernels."""
+_CONTEXT_GIB = 0.4
+"""What the CUDA context with the libraries' kernels takes of what CUDA reports of a GPU; an assumption."""
 _REUSED = 0.95
 """Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
 PARALLEL = 0.9
@@ -161,7 +162,7 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
             passes: float) -> Option:  # fmt: skip
     gpu = machine.gpu
     assert gpu
-    usable = usable_gib(gpu)
+    usable = usable_gib(gpu, card)
     alone, sharded = peak.peak / GIB, peak.sharded(gpu.count) / GIB
     spread = "one" if gpu.count == 1 else "data" if alone <= usable else "sharded"
     needed = sharded if spread == "sharded" else alone
@@ -177,9 +178,9 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
     )  # fmt: skip
 
 
-def usable_gib(gpu: Gpu) -> float:
+def usable_gib(gpu: Gpu, card: Card) -> float:
     """GiB of a GPU that tensors can take."""
-    return (gpu.gib - _CONTEXT_GIB) * _REUSED
+    return (free_gpu(gpu, card) - _CONTEXT_GIB) * _REUSED
 
 
 def _precision(spec: Spec, card: Card) -> str:
