@@ -26,8 +26,57 @@ def end_with_parent() -> None:
 
 
 def machine_memory() -> int:
-    """Bytes of main memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of main memory that this process may have: the machine's, or of a container what it is limited to."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(whole, memory_limit() or whole)
+
+
+def memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The least limit of this process's control groups, in bytes; None where there is none.
+
+    Both versions of control groups are looked at. Source: the kernel's admin-guide/cgroup-v2.rst and
+    admin-guide/cgroup-v1/memory.rst (2026-11-27).
+
+    Args:
+        groups: where they are mounted.
+        own: what says which ones this process is in.
+    """
+    try:
+        lines = own.read_text("ascii").splitlines()
+    except OSError:
+        return None
+    found = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if "memory" in controllers.split(","):
+            root, file = groups / "memory", "memory.limit_in_bytes"
+        elif not controllers:
+            root, file = groups, "memory.max"
+        else:
+            continue
+        inside = root / path.lstrip("/")
+        # Within a container its own path may not be mounted: then the root is its group.
+        for folder in (inside, *inside.parents):
+            found += _limit(folder / file)
+            if folder == root:
+                break
+    return min(found, default=None)
+
+
+def _limit(file: Path) -> list[int]:
+    try:
+        text = file.read_text("ascii").strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdecimal() else []
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has ended for want of memory, of the machine or of a container, since it started."""
+    try:
+        counted = dict(line.split() for line in Path("/proc/vmstat").read_text("ascii").splitlines())
+    except OSError:
+        return 0
+    return int(counted.get("oom_kill", 0))
 
 
 def is_leader() -> bool:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
 from tunewright.pipeline import Step
+from tunewright.places.ending import KILLED, killed
+from tunewright.processes import oom_kills
 from tunewright.spec import Spec
 
 GRACE_SECONDS = 20
 """For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 class LocalPlace:
@@ -50,6 +51,7 @@ class LocalPlace:
         ]
         command += [part for name in step.inputs_of(self.spec) for part in ("--in", f"{name}={done[name]}")]
         said = self.spec_file.with_name("error.txt")
+        kills = oom_kills()
         process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
         try:
             with _sigterm_raised():
@@ -65,7 +67,7 @@ class LocalPlace:
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if code:
-            raise _failure(step, code, said)
+            raise _failure(step, code, said, kills)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -89,11 +91,10 @@ def _sigterm_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _failure(step: Step, code: int, said: Path) -> UserError:
+def _failure(step: Step, code: int, said: Path, kills_before: int) -> UserError:
     if said.is_file():
         return UserError(said.read_text("utf-8"))
-    reason = "it was killed, perhaps for want of memory" if code in _KILLED else f"its exit code is {code}"
-    return UserError(
-        f"The step {step.name} ended early: {reason}.",
-        fix="Type the same command again to go on from there; for less memory lower train.batch_size.",
-    )
+    if code in KILLED:
+        return killed(step, kills_before)
+    return UserError(f"The step {step.name} ended early: its exit code is {code}.",
+                     fix="Type the same command again to go on from there.")  # fmt: skip
