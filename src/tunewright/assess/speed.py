@@ -6,12 +6,38 @@ small batches slow. `python bench/plan_published.py` finds the shares again from
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunewright.assess.prices import Card, Gpu
 
 if TYPE_CHECKING:
     from tunewright.models.meter import Work
+
+
+@dataclass(frozen=True)
+class Range:
+    """Between what something lies."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        return math.sqrt(self.low * self.high)
+
+    def times(self, factor: float) -> Range:
+        return Range(self.low * factor, self.high * factor)
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.high + other.high)
+
+
+def around(value: float, factor: float) -> Range:
+    """An estimate that is good to a factor."""
+    return Range(value / factor, value * factor)
+
 
 PRODUCTS = 0.30
 """Share of the peak of dense products that an uncompiled training of a small batch reaches: from litgpt's LoRA on an

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunewright.assess.machines import free_gpu
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
-from tunewright.assess.speed import seconds
+from tunewright.assess.speed import Range, seconds
 from tunewright.models.skeleton import config_of
 from tunewright.models.torch_model import compute_type
 from tunewright.processes import machine_memory
@@ -20,6 +20,7 @@ from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.division import Division, division
+from tunewright.train.engine import TRIED
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.here import cpu_speed, resident, stored_bytes
 from tunewright.train.shares import dealt
@@ -33,8 +34,12 @@ _REUSED = 0.95
 """Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
 PARALLEL = 0.9
 """Share of the speed of several GPUs that exchanging gradients leaves."""
-_MEASURED = 2 / 3
-"""Work of measuring a validation example, in trainings of it: two forward passes, of the three that a step is worth."""
+_PASSES = 3
+"""Forward passes that a step is worth, with its backward pass."""
+_MEASURED = 2 / _PASSES
+"""Work of measuring a validation example, in trainings of it: two forward passes."""
+_MINUTES = 2
+"""Hours below which time is told in minutes."""
 _START_SECONDS = 180.0
 """Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
 
@@ -70,8 +75,8 @@ class Here:
     peak_gib: float
     """Resident memory of all of them."""
     precision: str
-    hours: float
-    """As fast as this machine is now: others' work on it counts."""
+    hours: Range
+    """Where nothing else runs on this machine."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +159,16 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Div
     share, *_ = dealt(batches.heaviest, divided.processes)
     peak, middle = (footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (share, batches.middle))
     memory = divided.processes * resident(peak, stored_bytes(spec.model, spec.folder))
-    hours = passes * cpu_speed(dtype).seconds(middle.work) * divided.time / 3600
+    speed = cpu_speed(dtype)
+    seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time
+    hours = speed.range(seconds).times(1 / 3600)
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
+
+
+def _trial(batches: Batches) -> float:
+    """What trying the engine's fast paths is worth, in steps: two forward passes over each of its examples alone."""
+    length = sum(len(row["input_ids"]) for row in batches.middle) / len(batches.middle)
+    return 2 * TRIED * length / batches.tokens / _PASSES
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
@@ -210,6 +223,11 @@ def _kv_bytes(config: Any, tokens: int) -> int:
     return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * tokens * 2)
 
 
-def spoken(hours: float) -> str:
+def spoken(hours: float | Range) -> str:
     """Hours as a person says them."""
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    if isinstance(hours, Range):
+        least, most = (spoken(each).split(" ")[0] for each in (hours.low, hours.high))
+        if (hours.low < _MINUTES) != (hours.high < _MINUTES):
+            return f"{spoken(hours.low)} to {spoken(hours.high)}"
+        return spoken(hours.high) if least == most else f"{least} to {spoken(hours.high)}"
+    return f"{60 * hours:.0f} min" if hours < _MINUTES else f"{hours:.1f} h"
