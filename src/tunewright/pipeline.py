@@ -46,10 +46,7 @@ _SMALLER_STEP = (
     "Set train.method=qlora, train.gradient_checkpointing=true, or half of train.batch_size with twice "
     "train.accumulation; tunewright plan … says what fits."
 )
-_SMALLER_BUILD = (
-    "Set export.runtime=openvino, whose weights are built tensor by tensor: onnxruntime holds about 5.5 bytes for each "
-    "parameter."
-)
+_SMALLER_BUILD = "Set export.runtime=openvino, whose weights are built tensor by tensor, or take a smaller base model."
 _FEWER_CANDIDATES = (
     "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
     "train with train.method=qlora, whose candidates have a base in 4 bits."

@@ -70,6 +70,15 @@ def _limit(file: Path) -> list[int]:
     return [int(text)] if text.isdecimal() else []
 
 
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, in Linux's words, such as avx512_bf16; empty where that can't be told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
 def oom_kills() -> int:
     """Processes that the kernel has ended for want of memory, of the machine or of a container, since it started."""
     try:

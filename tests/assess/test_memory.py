@@ -25,6 +25,13 @@ def test_weights_in_each_precision() -> None:
     assert 0.56 * phi.parameters < memory.weights(phi, "int4") < 0.75 * phi.parameters
 
 
+def test_a_bundles_size_is_what_the_export_writes() -> None:
+    """The bytes of `openvino/model.safetensors` of SmolLM2-135M, as `build_openvino` writes it."""
+    smol = sizes("smollm2-135m")
+    assert memory.weights(smol, "int8") == pytest.approx(164_276_021, rel=0.01)
+    assert memory.weights(smol, "int4") == pytest.approx(124_642_013, rel=0.01)
+
+
 @pytest.mark.parametrize("model", ["mistral-7b", "llama-3-8b"])
 def test_every_step_of_an_8b_model_stays_within_14_gib(model: str) -> None:
     """The floors that `bench/true_size.py` measures."""

@@ -13,14 +13,11 @@ from tunewright.assess.cost import Cost, Service, host_cost
 from tunewright.assess.machines import free_memory, vllm_room
 from tunewright.assess.memory import GIB, serving
 from tunewright.assess.prices import Card, MachinePrice, PriceBook
+from tunewright.assess.speed import SERVED_BANDWIDTH, SERVED_PRODUCTS
 from tunewright.models.catalogue import CatalogueEntry
 from tunewright.models.sizes import Sizes
 from tunewright.spec import MoneySpec, Spec
 
-_PRODUCTS = 0.4
-"""Share of a GPU's peak of products that serving reaches while it reads prompts."""
-_BANDWIDTH = 0.6
-"""Share of its bandwidth while it writes."""
 _MOST_AT_ONCE = 64
 _SPREAD = 1.5
 """The 95th percentile of the time over the mean."""
@@ -108,8 +105,8 @@ def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, 
     room = vllm_room(machine.gpu, card) * GIB - weights
     if room < cache:
         return None
-    flops = card.tflops * 1e12 * _PRODUCTS * share
-    bandwidth = card.gb_per_second * 1e9 * _BANDWIDTH * share
+    flops = card.tflops * 1e12 * SERVED_PRODUCTS * share
+    bandwidth = card.gb_per_second * 1e9 * SERVED_BANDWIDTH * share
     read = 2e9 * entry.parameters * prompt_tokens / flops
 
     def latency(at_once: int) -> float:

@@ -58,3 +58,17 @@ def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False
         if machine.gpu is None and machine.scales_to_zero == containers and (free_memory(machine) or 0) >= needed
     ]
     return min(holding)[1] if holding else None
+
+
+def cheapest_gpu_holding(book: PriceBook, needed: float) -> str | None:
+    """The cheapest machine one of whose GPUs has this much; None where none has.
+
+    Args:
+        needed: bytes.
+    """
+    holding = [
+        (machine.usd_per_hour, name)
+        for name, machine in book.machines.items()
+        if machine.gpu and free_gpu(machine.gpu, book.cards[machine.gpu.card]) * GIB >= needed
+    ]
+    return min(holding)[1] if holding else None

@@ -24,10 +24,12 @@ KEYS_AND_VALUES = 256 * 2**20
 CONTEXTS = 2
 TORCH = 1.5 * GIB
 """Python, torch and the activations of a packed batch, where a candidate is asked in torch."""
+CUDA = 0.4 * GIB
+"""The CUDA context with the libraries' kernels, of what CUDA reports of a GPU; an assumption."""
 INT8_ROW = 5
 """Bytes of scale and zero point of an output of a matrix in int8."""
-INT4 = 0.56
-"""Bytes of a number in int4, with the scales of its group."""
+INT4 = 0.578
+"""Bytes of a number in int4, with scale and zero point of its group of 64."""
 TOUCHY = 0.15
 """Share of the layers' numbers that int4 keeps in int8: values and down projections of half of the layers."""
 NF4 = 0.53
@@ -43,11 +45,12 @@ def weights(sizes: Sizes, precision: str) -> float:
         precision: "int8" or "int4" as OpenVINO's bundle has them, "nf4", "16-bit", "fp32", or torch's name of a type.
     """
     inner = sizes.parameters - sizes.vocabulary
+    ends = 2 * sizes.embedding  # turning the weights makes two matrices of tied ones
     match precision:
         case "int8":
-            return sizes.parameters + INT8_ROW * sizes.rows
+            return ends + inner + INT8_ROW * sizes.rows
         case "int4":
-            return sizes.vocabulary + inner * (TOUCHY + (1 - TOUCHY) * INT4) + INT8_ROW * sizes.rows
+            return ends + inner * (TOUCHY + (1 - TOUCHY) * INT4) + INT8_ROW * sizes.rows
         case "nf4":
             return 2 * sizes.vocabulary + NF4 * inner
         case _:
@@ -82,22 +85,19 @@ def evaluating(sizes: Sizes, *, nf4: bool, half: bool) -> float:
     """A candidate is asked in torch on a CPU.
 
     Args:
-        nf4: its base is held in NF4.
-        half: the CPU computes in bfloat16; otherwise mapped weights are computed in float32 layer by layer.
+        nf4: its base is held in NF4; otherwise its weights are mapped and computed layer by layer.
+        half: the CPU computes in bfloat16; otherwise in float32.
     """
+    number = 2 if half else 4
     if nf4:
-        return TORCH + weights(sizes, "nf4") + (0 if half else 4 * sizes.layer)
-    if half:
-        return TORCH + weights(sizes, "16-bit")
-    return TORCH + 4 * (2 * sizes.layer + sizes.vocabulary)
+        return TORCH + weights(sizes, "nf4") + number * sizes.layer
+    return TORCH + number * (2 * sizes.layer + sizes.vocabulary)
 
 
-def on_gpu(sizes: Sizes, *, nf4: bool, context: float, at_once: int) -> float:
-    """A candidate is asked in torch on a GPU: bytes of the GPU's memory.
+def on_gpu(sizes: Sizes, *, nf4: bool, context: float) -> float:
+    """A candidate is asked in torch on a GPU, one prompt at a time: bytes of the GPU's memory.
 
     Args:
         context: tokens of a prompt with its answer.
-        at_once: prompts in a batch.
     """
-    held = weights(sizes, "nf4") if nf4 else weights(sizes, "16-bit")
-    return held + at_once * context * 2 * sizes.cache
+    return CUDA + weights(sizes, "nf4" if nf4 else "16-bit") + context * 2 * sizes.cache

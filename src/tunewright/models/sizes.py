@@ -24,6 +24,7 @@ class Sizes:
     parameters: int
     vocabulary: int
     """In the embedding, and in the head where that is a matrix of its own."""
+    embedding: int
     largest: int
     """In the largest matrix, as the files hold it."""
     layer: int
@@ -54,6 +55,7 @@ class Sizes:
         return cls(
             parameters=shape.layers * layer + vocabulary + hidden,
             vocabulary=vocabulary,
+            embedding=embedding,
             largest=max(embedding, hidden * inner * (2 if shape.type in _FUSED else 1)),
             layer=layer,
             layers=shape.layers,
@@ -67,7 +69,7 @@ class Sizes:
     def roughly(cls, parameters: float) -> Sizes:
         """Where nothing but the number of parameters is known."""
         count = int(parameters)
-        return cls(count, 0, 0, 0, 1, 0, 0, 0, "")
+        return cls(count, 0, 0, 0, 0, 1, 0, 0, 0, "")
 
 
 def sizes_of(model: str, anchor: Path) -> Sizes | None:

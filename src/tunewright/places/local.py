@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
-from tunewright.pipeline import Step
+from tunewright.pipeline import Place, Step
 from tunewright.places.ending import KILLED, killed
 from tunewright.processes import oom_kills
 from tunewright.spec import Spec
@@ -27,18 +27,23 @@ class LocalPlace:
     Args:
         spec: what the steps are about.
         spec_file: the same as the steps read it.
+        ready: called once, before the first step is begun, with what is passed for it: raises where it must not be.
     """
 
-    def __init__(self, spec: Spec, spec_file: Path):
-        self.spec, self.spec_file = spec, spec_file
+    def __init__(self, spec: Spec, spec_file: Path, ready: Place | None = None):
+        self.spec, self.spec_file, self._ready = spec, spec_file, ready
 
     def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Run one step to its end.
 
         Raises:
-            UserError: the step ended with an error; the message is the step's own.
+            UserError: the step ended with an error, and the message is the step's own; or it was not begun, as `ready`
+                says.
             KeyboardInterrupt: it was interrupted.
         """
+        if self._ready:
+            self._ready(step, done, target)
+            self._ready = None
         command = [
             sys.executable,
             "-m",

@@ -39,13 +39,10 @@ _SLOW = 0.01
 """Seconds of a small product from which a large one is not tried; with instructions for the type it is far quicker."""
 
 
-def resident(footprint: Footprint, stored: float) -> float:
-    """Peak resident bytes of the process that trains: in training, or when the model is loaded.
-
-    Args:
-        stored: bytes of the weights' files, which are mapped while they are loaded.
-    """
-    return PROCESS + max(ALLOCATOR * footprint.peak, stored + footprint.weights)
+def held(footprint: Footprint) -> float:
+    """Bytes that the process that trains holds at its peak. While it loads the model, the pages of the weights' files
+    come on top; those can be evicted, so they are not needed."""
+    return PROCESS + ALLOCATOR * footprint.peak
 
 
 def stored_bytes(model: str, anchor: Path) -> float:

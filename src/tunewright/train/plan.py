@@ -11,25 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.assess.machines import free_gpu
+from tunewright.assess.memory import CUDA, GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
-from tunewright.assess.speed import Range, seconds
+from tunewright.assess.speed import PLAIN_NF4, Range, seconds
 from tunewright.models.skeleton import config_of
 from tunewright.models.torch_model import compute_type
-from tunewright.processes import machine_memory
+from tunewright.processes import machine_memory, threads
 from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.division import Division, division
 from tunewright.train.engine import TRIED
 from tunewright.train.footprint import Footprint, footprint
-from tunewright.train.here import cpu_speed, resident, stored_bytes
+from tunewright.train.here import cpu_speed, held
 from tunewright.train.shares import dealt
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
-GIB = 2**30
-_CONTEXT_GIB = 0.4
-"""What the CUDA context with the libraries' kernels takes of what CUDA reports of a GPU; an assumption."""
 _REUSED = 0.95
 """Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
 PARALLEL = 0.9
@@ -40,6 +38,8 @@ _MEASURED = 2 / _PASSES
 """Work of measuring a validation example, in trainings of it: two forward passes."""
 _MINUTES = 2
 """Hours below which time is told in minutes."""
+_TRIALS = 2
+"""Plain forward passes over each example that the engine tries its fast paths on."""
 _START_SECONDS = 180.0
 """Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
 
@@ -73,7 +73,7 @@ class Here:
     processes: int
     """That share each batch."""
     peak_gib: float
-    """Resident memory of all of them."""
+    """Memory of all of them, without the pages of mapped files."""
     precision: str
     hours: Range
     """Where nothing else runs on this machine."""
@@ -87,6 +87,8 @@ class Plan:
     """Optimizer steps of all members, on one GPU."""
     accumulation: int
     """Batches to a step."""
+    passes: float
+    """Forward and backward passes of a batch that all of it is worth, measuring included."""
     footprint: Footprint
     """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
     kv_bytes: int
@@ -147,6 +149,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         batches,
         steps,
         spec.train.accumulation,
+        passes,
         peak,
         _kv_bytes(config, spec.train.max_length),
         options,
@@ -158,17 +161,18 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Div
     dtype = compute_type(spec.train.precision)
     share, *_ = dealt(batches.heaviest, divided.processes)
     peak, middle = (footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (share, batches.middle))
-    memory = divided.processes * resident(peak, stored_bytes(spec.model, spec.folder))
+    memory = divided.processes * held(peak)
     speed = cpu_speed(dtype)
-    seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time
+    # Dequantised forward and backward in a step, and once by each plain forward pass of the trial.
+    plain = _TRIALS * TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
+    seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time + plain
     hours = speed.range(seconds).times(1 / 3600)
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
 
 
 def _trial(batches: Batches) -> float:
-    """What trying the engine's fast paths is worth, in steps: two forward passes over each of its examples alone."""
-    length = sum(len(row["input_ids"]) for row in batches.middle) / len(batches.middle)
-    return 2 * TRIED * length / batches.tokens / _PASSES
+    """What trying the engine's fast paths is worth, in steps."""
+    return _TRIALS * TRIED * batches.mean / batches.tokens / _PASSES
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
@@ -193,7 +197,7 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
 
 def usable_gib(gpu: Gpu, card: Card) -> float:
     """GiB of a GPU that tensors can take."""
-    return (free_gpu(gpu, card) - _CONTEXT_GIB) * _REUSED
+    return (free_gpu(gpu, card) - CUDA / GIB) * _REUSED
 
 
 def _precision(spec: Spec, card: Card) -> str:
