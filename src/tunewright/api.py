@@ -281,8 +281,10 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.deploy import target_of
     from tunewright.places.azure.deploy.outputs import outputs_of
+    from tunewright.places.azure.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
+    require_room(to, spec, outputs)
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
 
@@ -298,17 +300,19 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
         anyway: even where its own verdict speaks against it.
 
     Raises:
-        UserError: Azure refuses, or the verdict is not to serve it.
+        UserError: Azure refuses, the machine can't hold it, or the verdict is not to serve it.
         GateFailed: it does not answer as it was judged, or too slowly; it was taken away again.
     """
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.deploy import release, target_of
     from tunewright.places.azure.deploy.exam import exam_of
     from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
+    from tunewright.places.azure.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     if not anyway:
         require_worth(outputs)
+    require_room(to, spec, outputs)
     exam = exam_of(spec, outputs.folders["split"], outputs.folders["parity"])
     return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary, mirror)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tunewright.assess.memory import GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, PriceBook
 
@@ -45,17 +47,19 @@ def vllm_room(gpu: Gpu, card: Card) -> float:
     return free_gpu(gpu, card) * VLLM_SHARE - VLLM_ACTIVATIONS
 
 
-def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False) -> str | None:
+def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False,
+                     free: Callable[[MachinePrice], float | None] = free_memory) -> str | None:  # fmt: skip
     """The cheapest machine without a GPU that has this much free; None where none has.
 
     Args:
         needed: bytes.
         containers: among Container Apps' sizes, instead of machines.
+        free: bytes that a machine has free.
     """
     holding = [
         (machine.usd_per_hour, name)
         for name, machine in book.machines.items()
-        if machine.gpu is None and machine.scales_to_zero == containers and (free_memory(machine) or 0) >= needed
+        if machine.gpu is None and machine.scales_to_zero == containers and (free(machine) or 0) >= needed
     ]
     return min(holding)[1] if holding else None
 

@@ -77,8 +77,17 @@ def serving(sizes: Sizes, precision: str, context: float) -> float:
     Args:
         context: tokens that a sequence may have.
     """
-    cache = max(KEYS_AND_VALUES, CONTEXTS * context * 2 * sizes.cache)
-    return SERVER + COPIES * weights(sizes, precision) + cache
+    return server(weights(sizes, precision), context * 2 * sizes.cache)
+
+
+def server(weights: float, context: float) -> float:
+    """A server of weights that were written already.
+
+    Args:
+        weights: bytes of their files.
+        context: bytes of a context's keys and values, in 16 bits.
+    """
+    return SERVER + COPIES * weights + max(KEYS_AND_VALUES, CONTEXTS * context)
 
 
 def evaluating(sizes: Sizes, *, nf4: bool, half: bool) -> float:
