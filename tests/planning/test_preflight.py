@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import make_spec, write_project
 from tests.planning.made import model_folder, sizes
-from tunewright import api, load_spec
+from tunewright import api, diagnosis, load_spec
 from tunewright.assess.memory import GIB
 from tunewright.errors import UserError
 from tunewright.pipeline import STEPS
@@ -83,3 +83,12 @@ def test_small_steps_and_unknown_models_are_not_refused(tmp_path: Path) -> None:
     found = list(memory_checks(spec, sizes("mistral-7b"), [STEPS["check"], STEPS["parity"]], lambda _: tiny))
     assert [check.name for check in found if not check.passed] == ["memory of parity on tiny"]
     require_room(make_spec(tmp_path, model="owner/name"), [STEPS["export"]], tmp_path)
+
+
+def test_the_doctor_tells_what_the_projects_steps_need(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sixteen = Machine(HERE, 16 * GIB, False, None, True, 0.0)
+    monkeypatch.setattr(diagnosis, "this_machine", lambda: sixteen)
+    found = {check.name: check for check in diagnosis.examine(project)}
+    assert found["memory of train"].passed
+    assert found["memory of parity"].found == "8.0 of 16.0 GiB"
+    assert any(name.startswith("free disk at") for name in found)

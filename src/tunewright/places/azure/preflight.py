@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunewright.assess.prices import price_book
 from tunewright.errors import Check, UserError
 from tunewright.models.sizes import sizes_of
-from tunewright.pipeline import Step
+from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import ARM, Connection, azure_errors
 from tunewright.places.azure.store import Store
@@ -48,7 +49,7 @@ def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | No
         made += [*_sizes(spec, at, wanted), *_quotas(spec, at, wanted, deploy)]
         if deploy:
             made.append(_endpoint_size(spec, at))
-        made += _memory(spec, steps)
+        made += _memory(spec, steps, deploy)
         plan = planned()
         if spec.azure.gpu in wanted:
             made += _training_memory(spec, plan)
@@ -198,8 +199,8 @@ def _field(entity: Any, *names: str) -> Any:
     return next(held[name] for name in names if held.get(name) is not None)
 
 
-def _memory(spec: Spec, steps: Sequence[Step]) -> Iterator[Check]:
-    """Of every step but the training on a GPU, which is counted."""
+def _memory(spec: Spec, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
+    """Of every step but the training on a GPU, which is counted; and of what is to serve."""
     sizes = sizes_of(spec.model, spec.folder)
     if sizes is None:
         yield Check("memory", True, "not predicted here: the base model's shape is not known before it is fetched")
@@ -207,6 +208,10 @@ def _memory(spec: Spec, steps: Sequence[Step]) -> Iterator[Check]:
     book = price_book(spec.price_file)
     sized = [step for step in steps if step.name != "train" or not spec.azure.gpu]
     yield from memory_checks(spec, sizes, sized, lambda step: priced_machine(machines.size_of(step, spec), book))
+    if deploy and spec.traffic.machine in book.machines:
+        serving = priced_machine(spec.traffic.machine, book)
+        for check in memory_checks(spec, sizes, [STEPS["parity"]], lambda _: serving):
+            yield replace(check, name=f"memory of the endpoint on {serving.name}")
 
 
 def _training_memory(spec: Spec, found: ProjectPlan | None) -> Iterator[Check]:
