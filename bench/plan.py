@@ -1,6 +1,7 @@
 """Predicted against measured memory and time of trainings on this machine's CPU.
 
     python bench/plan.py [CASE ...]
+    python bench/plan.py --speed      # the probes of this machine's speed, alone and beside others' work
 
 Each case trains SmolLM2-135M for STEPS steps in a process of its own, on examples of random tokens that share a prefix,
 as the step `train` would. Measured is the peak of the process's resident memory (ru_maxrss): all that a user sees,
@@ -25,6 +26,7 @@ from typing import Any
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import compute_type, quiet_libraries
+from tunewright.processes import threads
 from tunewright.spec.schema import Spec
 from tunewright.train.footprint import footprint
 from tunewright.train.here import PROCESS, cpu_speed, held, stored_bytes
@@ -80,6 +82,23 @@ def measure(case: str) -> None:
     print(json.dumps({"peak": peak, "seconds": statistics.median(steps)}))
 
 
+def speed() -> None:
+    """What the probes find, with as many busy processes on each core as the line says."""
+    for dtype in ("float32", "bfloat16"):
+        alone = cpu_speed(dtype)
+        for count in (0, 1, 3):
+            busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count * threads())]
+            began = time.perf_counter()
+            found = cpu_speed(dtype)
+            took = time.perf_counter() - began
+            for process in busy:
+                process.kill()
+                process.wait()
+            print(f"{dtype}, {count} busy: {found.flops / 1e9:.0f} GFLOP/s ({found.flops / alone.flops:.2f}), "
+                  f"{found.bytes / 1e9:.1f} GB/s ({found.bytes / alone.bytes:.2f}), spread {found.spread:.2f}, "
+                  f"{took:.1f} s", flush=True)  # fmt: skip
+
+
 def main() -> None:
     quiet_libraries()
     shape = catalogue()["smollm2-135m"].shape
@@ -104,5 +123,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         measure(sys.argv[2])
+    elif sys.argv[1:2] == ["--speed"]:
+        speed()
     else:
         main()

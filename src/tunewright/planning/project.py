@@ -9,7 +9,7 @@ from pathlib import Path
 from tunewright.assess.cost import LETTERS_A_TOKEN
 from tunewright.assess.memory import GIB
 from tunewright.assess.prices import PriceBook, price_book
-from tunewright.assess.speed import Range, around
+from tunewright.assess.speed import PLAIN_NF4, Range, around
 from tunewright.data import Dataset, load_dataset
 from tunewright.evaluate.baseline import forecast
 from tunewright.evaluate.steps import tests_of
@@ -21,7 +21,7 @@ from tunewright.planning.steps import Memory, StepsPlan, plan_step
 from tunewright.planning.times import Job
 from tunewright.spec import Spec
 from tunewright.train.footprint import footprint
-from tunewright.train.here import held
+from tunewright.train.here import DEQUANTISED, held
 from tunewright.train.plan import Plan, plan, spoken
 
 _TRAINED = 1.5
@@ -131,7 +131,9 @@ def _on_rented_cpu(spec: Spec, found: Plan, machine: Machine) -> tuple[Memory, R
         for rows in (found.batches.heaviest, found.batches.middle)
     )
     there = None if machine.memory is None else machine.memory / GIB
-    seconds = found.passes * (middle.work.flops / machine.speed.floats + middle.work.moved / machine.speed.bytes)
+    speed, work = machine.speed, middle.work
+    dense = work.dequantised / (speed.nf4 / PLAIN_NF4 * DEQUANTISED)
+    seconds = found.passes * (work.flops / speed.floats + work.moved / speed.bytes + dense)
     return Memory(held(peak) / GIB, there, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
 
 
