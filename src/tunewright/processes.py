@@ -15,6 +15,8 @@ from pathlib import Path
 from tunewright.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Devices of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
 SHARES = "TUNEWRIGHT_SHARES"
 """Environment variable: how many processes share the batches of a step; see `tunewright.launch`."""
 
@@ -68,6 +70,11 @@ def _limit(file: Path) -> list[int]:
     except OSError:
         return []
     return [int(text)] if text.isdecimal() else []
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU's driver; without waiting for torch."""
+    return any(Path(device).exists() for device in _GPUS)
 
 
 def cpu_flags() -> frozenset[str]:

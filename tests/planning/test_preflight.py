@@ -27,6 +27,7 @@ def project(tmp_path: Path) -> Path:
     return write_project(tmp_path / "project", model=str(model), train={"method": "qlora"})
 
 
+@pytest.mark.slow
 def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sixteen = Machine(HERE, 16 * GIB, False, None, True, 0.0)
     monkeypatch.setattr(preflight, "this_machine", lambda: sixteen)
@@ -43,6 +44,7 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
     assert api.split(spec).is_dir()
 
 
+@pytest.mark.slow
 def test_a_containers_limit_is_what_the_command_meets(project: Path, memory_group: Callable[[int], Path]) -> None:
     group = memory_group(3 * 2**30)
     script = (
@@ -61,7 +63,7 @@ def test_too_little_disk_is_said_before_work_begins(project: Path, small_disk: C
     with pytest.raises(UserError) as caught:
         api.run(load_spec(project), runs=runs)
     assert (
-        f"✗ free disk at {runs}: 0.1 GB free where 22.8 are needed (22.8 for the outputs)" in caught.value.paragraph()
+        f"✗ free disk at {runs}: 0.1 GB free where 22.4 are needed (22.4 for the outputs)" in caught.value.paragraph()
     )
     assert "--runs" in caught.value.paragraph()
     assert not list(runs.glob("*-*"))
@@ -73,8 +75,7 @@ def test_one_disk_holds_outputs_and_the_model_that_is_to_come(tmp_path: Path, mo
     (check,) = disk_checks(spec, sizes("smollm2-135m"), steps, tmp_path / "runs")
     assert check.passed
     assert "for the outputs, 0.6 for the base model smollm2-135m" in check.found
-    (alone,) = disk_checks(spec, sizes("smollm2-135m"), [STEPS["verdict"]], tmp_path / "runs")
-    assert "base model" not in alone.found
+    assert not list(disk_checks(spec, sizes("smollm2-135m"), [STEPS["verdict"]], tmp_path / "runs"))
 
 
 def test_small_steps_and_unknown_models_are_not_refused(tmp_path: Path) -> None:
@@ -85,6 +86,7 @@ def test_small_steps_and_unknown_models_are_not_refused(tmp_path: Path) -> None:
     require_room(make_spec(tmp_path, model="owner/name"), [STEPS["export"]], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_what_the_projects_steps_need(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sixteen = Machine(HERE, 16 * GIB, False, None, True, 0.0)
     monkeypatch.setattr(diagnosis, "this_machine", lambda: sixteen)

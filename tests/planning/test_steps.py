@@ -108,3 +108,11 @@ def test_nf4_on_a_cpu_is_made_dense_in_each_pass() -> None:
 
 def test_what_was_measured_is_not_estimated() -> None:
     assert seconds_of("check", job(), replace(MACHINE, speed=None), {"check": Range(1, 2)}) == Range(1, 2)
+
+
+def test_a_gpu_that_nobody_has_timed_gives_no_hours() -> None:
+    here = replace(MACHINE, has_gpu=True)
+    found = {step: planned(step, job(), here) for step in ("check", "train", "export", "evaluate", "parity")}
+    assert [step for step, each in found.items() if each.hours is None] == ["train", "evaluate"]
+    assert all(each.fits for each in found.values())
+    assert planned("parity", job(export={"runtime": "vllm"}), here).hours is None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tunewright.assess.machines import free_gpu, free_memory
 from tunewright.assess.memory import GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, PriceBook
 from tunewright.assess.speed import PLAIN_NF4, SERVED_BANDWIDTH, SERVED_PRODUCTS
-from tunewright.processes import cpu_flags, machine_memory, threads
+from tunewright.processes import cpu_flags, has_gpu, machine_memory, threads
 
 HERE = "this machine"
 FLOATS_A_CORE = 40e9
@@ -22,8 +21,6 @@ BYTES_A_CORE = 8e9
 INTS_OVER_FLOATS = 5.0
 """Operations in int8 with VNNI for each in float32: 540 against 106 thousand million a second on a core of the machine
 that `bench/true_size.py` was run on."""
-_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Devices of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
 _HALF = ("avx512_bf16", "amx_bf16")
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
@@ -39,7 +36,7 @@ class Speed:
     bytes: float
     """Read by its CPU."""
     gpu_bytes: float = 0.0
-    """Read by its GPU."""
+    """Read by its GPU; 0 where nobody has timed that."""
     nf4: float = PLAIN_NF4
     """NF4 weights that its CPU makes dense."""
 
@@ -63,8 +60,8 @@ class Machine:
 
 def this_machine() -> Machine:
     """This one, as far as it is known without torch."""
-    has_gpu = any(Path(device).exists() for device in _DRIVERS)
-    return Machine(HERE, machine_memory(), has_gpu, None, has_gpu or not cpu_flags().isdisjoint(_HALF), 0.0)
+    gpu = has_gpu()
+    return Machine(HERE, machine_memory(), gpu, None, gpu or not cpu_flags().isdisjoint(_HALF), 0.0)
 
 
 def this_speed() -> Speed:

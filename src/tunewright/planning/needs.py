@@ -22,7 +22,6 @@ ASKING = 0.3 * GIB
 """The process that asks a server, beside the server's own."""
 _ADAM = 8
 """Bytes of AdamW's moments for a trained number; beside it 4 of the number and 4 of its gradient."""
-_SMALL_FILES = 50e6
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Need:
     gpu: float = 0.0
     """Memory of a GPU."""
     gpu_because: str = ""
-    disk: float = _SMALL_FILES
-    """What it writes and leaves."""
+    disk: float = 0.0
+    """What it writes and leaves, of weights; other files are small."""
 
 
 def need_of(step: str, spec: Spec, sizes: Sizes, machine: Machine) -> Need:
@@ -77,7 +76,7 @@ def _train(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     held = memory.weights(sizes, precision) + trained * (8 + _ADAM)
     why = f"{sizes.parameters / 1e9:.1f} B parameters in {bits} bits with adapter and optimizer, before any batch"
     # The last checkpoint holds adapter and moments; the adapter itself is written beside it.
-    disk = trained * (8 + _ADAM) * spec.train.members + _SMALL_FILES
+    disk = trained * (8 + _ADAM) * spec.train.members
     if machine.has_gpu:
         return Need(memory.STREAMING, "the weights are mapped", memory.CUDA + held, why, disk)
     return Need(memory.STREAMING + held, why, disk=disk)
@@ -92,7 +91,7 @@ def _export(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     served = _served(spec, sizes, machine)
     # Merged weights in 16 bits, and the bundle; vLLM's are links to the merged ones, or to the base's.
     bundle = 0.0 if runtime.startswith("vllm") else served_weights(spec, sizes)
-    disk = memory.weights(sizes, "16-bit") + bundle + _SMALL_FILES
+    disk = memory.weights(sizes, "16-bit") + bundle
     if max(built, memory.merging(sizes)) >= served.memory:
         return Need(max(built, memory.merging(sizes)), why, served.gpu, served.gpu_because, disk)
     return Need(served.memory, served.because, served.gpu, served.gpu_because, disk)

@@ -74,6 +74,8 @@ def disk_checks(spec: Spec, sizes: Sizes, steps: Sequence[Step], runs: Path) -> 
         _, before, others = disks.get(there.stat().st_dev, (there, 0.0, []))
         disks[there.stat().st_dev] = there, before + count, [*others, f"{count / GB:.1f} for {what}"]
     for there, needed, parts in disks.values():
+        if not needed:
+            continue
         free = shutil.disk_usage(there).free
         yield Check(
             f"free disk at {there}", free >= needed,

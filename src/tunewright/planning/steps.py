@@ -98,9 +98,8 @@ def plan_step(step: Step, job: Job, machine: Machine, book: PriceBook, known: Ma
     """
     need = need_of(step.name, job.spec, job.sizes, machine)
     memory = training if training and step.name == "train" else scarcer(need, machine)
-    hours = None
-    if step.name != "train" or step.name in known:
-        seconds = seconds_of(step.name, job, machine, known)
+    seconds, hours = seconds_of(step.name, job, machine, known), None
+    if seconds:
         hours = (seconds if machine.name == HERE else seconds + START).times(1 / 3600)
     rent = hours.times(count * machine.usd_per_hour) if hours else _NOTHING
     return StepPlan(

@@ -39,6 +39,8 @@ VERDICT = 20.0
 API = 0.7
 """Seconds of an answer of an API, of which several are under way at once."""
 API_AT_ONCE = 8
+_IN_TORCH, _SERVED = ("train", "evaluate"), ("export", "parity")
+"""Steps that compute on a GPU where there is one, and those that do where vLLM serves."""
 _FACTOR = 2.0
 """To which all of this is good."""
 
@@ -65,8 +67,8 @@ class Job:
         return self.train + self.validation + self.tests
 
 
-def seconds_of(step: str, job: Job, machine: Machine, known: Mapping[str, Range]) -> Range:
-    """How long a step takes.
+def seconds_of(step: str, job: Job, machine: Machine, known: Mapping[str, Range]) -> Range | None:
+    """How long a step takes; None of one whose work is a GPU's that nobody has timed.
 
     Args:
         step: its name in `tunewright.pipeline.STEPS` or `BESIDE`.
@@ -75,6 +77,9 @@ def seconds_of(step: str, job: Job, machine: Machine, known: Mapping[str, Range]
     if step in known:
         return known[step]
     assert machine.speed, "nobody asks how fast a machine is of which only the memory is known"
+    on_gpu = step in _IN_TORCH or (step in _SERVED and _by_gpu(job, machine))
+    if step not in _TIMES or (machine.has_gpu and not machine.speed.gpu_bytes and on_gpu):
+        return None
     return around(_TIMES[step](job, machine, machine.speed), _FACTOR)
 
 
