@@ -142,7 +142,7 @@ def next_step(spec: Spec, last: Outcome) -> NextStep:
 
 
 def _training(planned: Plan) -> str:
-    here = f"{spoken(planned.here.hours)} on this machine" if planned.here else ""
+    here = f"{spoken(planned.here.hours)} on this machine" if planned.here and planned.here.fits else ""
     best = planned.cheapest
     rented = f"{spoken(best.hours)} and ${best.usd:,.2f} on {best.machine}" if best else ""
     return ", or ".join(filter(None, (here, rented))) or planned.sentence

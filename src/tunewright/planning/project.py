@@ -22,7 +22,7 @@ from tunewright.planning.times import Job
 from tunewright.spec import Spec
 from tunewright.train.footprint import footprint
 from tunewright.train.here import DEQUANTISED, held
-from tunewright.train.plan import Plan, plan, spoken
+from tunewright.train.plan import PARALLEL, Plan, plan, spoken
 
 _TRAINED = 1.5
 """To which factor the time of a training on a GPU is good (docs/plan.md)."""
@@ -51,7 +51,7 @@ def _said(plan: StepsPlan) -> str:
     if plan.misfits:
         first = plan.misfits[0]
         others = len(plan.misfits) - 1
-        more = f", and {others} other step{'s' if others > 1 else ''} neither" if others else ""
+        more = f", nor do{'' if others > 1 else 'es'} {others} other step{'s' if others > 1 else ''}" if others else ""
         return f"{first.step} does not fit ({first.memory.said}){more}"
     money = f" and ${plan.usd.low:.2f} to ${plan.usd.high:.2f}" if plan.usd.high else ""
     untimed = [each.step for each in plan.steps if each.hours is None]
@@ -85,7 +85,7 @@ def plan_project(spec: Spec, split: Path, runs: Path, measured: Mapping[str, flo
             known = {name: around(seconds, factor) for name, seconds in measured.items()}
             memory, hours = _training(spec, found, machine) if step.name == "train" else (None, None)
             if hours:
-                known["train"] = hours.times(3600)
+                known["train"] = hours.times(3600 / (count * PARALLEL if count > 1 else 1))
             made.append(plan_step(step, job, machine, book, known, api, memory, count))
         return StepsPlan(made)
 

@@ -78,6 +78,10 @@ class Here:
     hours: Range
     """Where nothing else runs on this machine."""
 
+    @property
+    def fits(self) -> bool:
+        return self.peak_gib <= self.memory_gib
+
 
 @dataclass(frozen=True)
 class Plan:
