@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tunewright.assess.speed import Range
 from tunewright.pipeline import STEPS, steps_to
 from tunewright.planning.machines import HERE, Machine, Speed, priced_machine
 from tunewright.planning.steps import START, Memory, StepPlan, StepsPlan, plan_step
-from tunewright.planning.times import EVALUATED_AT_ONCE, Job, candidate_seconds, seconds_of, served_seconds
+from tunewright.planning.times import AT_ONCE, CACHE, Job, candidate_seconds, seconds_of, served_seconds
 
 MACHINE = Machine(HERE, 16 * GIB, False, None, True, 0.0, Speed(1e11, 5e11, 2e10))
 
@@ -98,12 +99,25 @@ def test_a_prompt_costs_products_and_a_written_token_bandwidth() -> None:
 
 
 def test_nf4_on_a_cpu_is_made_dense_in_each_pass() -> None:
-    speed = Speed(1e11, 5e11, 2e10, nf4=3e8)
-    dense, packed = (candidate_seconds(job(), speed, nf4=each, on_gpu=False) for each in (False, True))
-    inner = job().sizes.parameters - job().sizes.vocabulary
-    made_dense = 320 / EVALUATED_AT_ONCE * inner / 3e8
-    assert packed - dense == pytest.approx(made_dense - 320 / EVALUATED_AT_ONCE * 1.47 * inner / 2e10, rel=0.01)
-    assert candidate_seconds(job(), replace(speed, gpu_bytes=3e11), nf4=True, on_gpu=True) < dense
+    speed, of = Speed(1e11, 5e11, 2e10, nf4=3e8), job()
+    dense, packed = (candidate_seconds(of, speed, 320, nf4=each, on_gpu=False) for each in (False, True))
+    inner = of.sizes.parameters - of.sizes.vocabulary
+    at_once = CACHE / (2 * of.sizes.cache * of.own)
+    assert 32 < at_once < AT_ONCE
+    batches = math.ceil(320 / at_once)
+    assert packed - dense == pytest.approx(batches * (inner / 3e8 - 1.47 * inner / 2e10), rel=0.01)
+    assert candidate_seconds(of, replace(speed, gpu_bytes=3e11), 320, nf4=True, on_gpu=True) < dense
+
+
+def test_a_large_model_answers_a_part_on_a_cpu_and_all_on_a_gpu() -> None:
+    t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
+    for model, grows in (("phi-3-mini", 1.2), ("smollm2-135m", 8)):
+        few, many = (seconds_of("evaluate", job(model, tests=tests), MACHINE, {}) for tests in (400, 4000))
+        assert few and many
+        assert (many.high / few.high > grows) == (grows == 8), model
+    few, many = (seconds_of("evaluate", job(tests=tests), t4, {}) for tests in (400, 4000))
+    assert few and many
+    assert many.high > 5 * few.high
 
 
 def test_what_was_measured_is_not_estimated() -> None:

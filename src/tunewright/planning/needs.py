@@ -99,14 +99,13 @@ def _export(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
 
 def _evaluate(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     served, nf4 = _served(spec, sizes, machine), spec.train.method == "qlora"
-    # A merged model is asked too, and is never in 4 bits.
-    kinds = {False} | {nf4}
     if machine.has_gpu:
-        context = spec.train.max_length
-        held = max(memory.on_gpu(sizes, nf4=each, context=context) for each in kinds)
-        why = "a candidate's weights in 16 bits, with keys and values of one prompt"
+        # The merged model is left out where it does not fit.
+        held = memory.on_gpu(sizes, nf4=nf4, context=spec.train.max_length)
+        why = f"a candidate's weights in {4 if nf4 else 16} bits, with keys and values of one prompt"
         return Need(served.memory, served.because, max(held, served.gpu), why)
-    held = max(memory.evaluating(sizes, nf4=each, half=machine.half) for each in kinds)
+    # On a CPU it is asked too, and is never in 4 bits.
+    held = max(memory.evaluating(sizes, nf4=each, half=machine.half) for each in {False, nf4})
     why = f"a candidate's weights are computed layer by layer in {'16 bits' if machine.half else 'float32'}"
     return Need(held, why) if held > served.memory else Need(served.memory, served.because)
 

@@ -6,6 +6,7 @@ weights once. All of it is good to a factor of two, and says so as a range.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,8 +17,12 @@ from tunewright.planning.machines import Machine, Speed
 from tunewright.planning.needs import runtime_of, served_weights
 from tunewright.spec import Spec
 
-EVALUATED_AT_ONCE = 8
-"""Requests that a candidate answers in one batch in torch."""
+LARGE = 1e9
+"""Parameters from which a candidate answers a part of the tests on a CPU (`evaluate/in_torch.py`)."""
+SAMPLED, CHECKED = 400, 100
+"""That part: of candidates before the merge, and of those between it and the served one."""
+AT_ONCE, CACHE = 64, 2**30
+"""Requests that a candidate answers in one batch in torch at the most, and bytes of their keys and values."""
 CALIBRATED = 500
 """Validation examples that the export asks at the most (`export/calibrate.py`)."""
 ANSWER = 0.01
@@ -83,17 +88,18 @@ def seconds_of(step: str, job: Job, machine: Machine, known: Mapping[str, Range]
     return around(_TIMES[step](job, machine, machine.speed), _FACTOR)
 
 
-def candidate_seconds(job: Job, speed: Speed, *, nf4: bool, on_gpu: bool) -> float:
-    """One candidate in torch over all tests."""
+def candidate_seconds(job: Job, speed: Speed, asked: float, *, nf4: bool, on_gpu: bool) -> float:
+    """One candidate in torch over so many tests."""
     sizes = job.sizes
     inner = sizes.parameters - sizes.vocabulary
-    tokens = job.tests * job.own + job.prefix
-    passes = job.tests / EVALUATED_AT_ONCE * max(1.0, job.written)
+    tokens = asked * job.own + job.prefix
+    at_once = max(1.0, min(AT_ONCE, CACHE / max(1.0, 2 * sizes.cache * job.own)))
+    passes = math.ceil(asked / at_once) * max(1.0, job.written)
     held = weights(sizes, "nf4" if nf4 else "16-bit")
     each = held / (speed.gpu_bytes if on_gpu else speed.bytes)
     if nf4 and not on_gpu:
         each += inner / speed.nf4
-    return 2 * inner * tokens / speed.floats + passes * each + ANSWER * job.tests
+    return 2 * inner * tokens / speed.floats + passes * each + ANSWER * asked
 
 
 def served_seconds(job: Job, speed: Speed, count: float, *, on_gpu: bool) -> float:
@@ -130,10 +136,12 @@ def _export(job: Job, machine: Machine, speed: Speed) -> float:
 
 def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
     nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
-    in_torch = candidate_seconds(job, speed, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
-    merged = candidate_seconds(job, speed, nf4=False, on_gpu=gpu)
-    exported = served_seconds(job, speed, job.tests, on_gpu=_by_gpu(job, machine))
-    return IMPORTS + CONTROLS * job.rows + in_torch + merged + exported
+    whole = gpu or job.sizes.parameters < LARGE
+    sampled, checked = (job.tests if whole else min(job.tests, most) for most in (SAMPLED, CHECKED))
+    unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
+    merged = candidate_seconds(job, speed, checked, nf4=False, on_gpu=gpu)
+    exported = served_seconds(job, speed, checked, on_gpu=_by_gpu(job, machine))
+    return IMPORTS + CONTROLS * job.rows + unmerged + merged + exported
 
 
 def _parity(job: Job, machine: Machine, speed: Speed) -> float:
