@@ -18,8 +18,7 @@ from tunewright.train.head import add_supervision, is_linear
 from tunewright.train.lora import fuse_lora
 from tunewright.train.packing import pack, pad
 
-TRIED = 8
-"""Examples that the fast paths are tried on."""
+_TRIED = 8
 _TOLERANCE = {"float64": (1e-4, 1e-4), "float32": (1e-4, 1e-4), "bfloat16": (0.03, 0.1), "float16": (0.01, 0.02)}
 """Difference of the loss that rounding alone explains, by the type products are computed in: a share of it, and where
 the loss is small, nats a token. In bfloat16 two ways to the same loss of SmolLM2-135M lie 0.07 nats a token apart
@@ -59,7 +58,7 @@ def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) ->
     wanted = wanted or Wanted()
     engine = Engine()
     base = model.get_base_model()
-    tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:TRIED]
+    tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIED]
     add_supervision(base)
     expected = sum(_loss(model, pad([row])) for row in tried)
 

@@ -21,7 +21,6 @@ from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.division import Division, division
-from tunewright.train.engine import TRIED
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.here import cpu_speed, held
 from tunewright.train.shares import dealt
@@ -38,6 +37,8 @@ _MEASURED = 2 / _PASSES
 """Work of measuring a validation example, in trainings of it: two forward passes."""
 _MINUTES = 2
 """Hours below which time is told in minutes."""
+_TRIED = 8
+"""Examples that the engine tries its fast paths on."""
 _TRIALS = 2
 """Plain forward passes over each example that the engine tries its fast paths on."""
 _START_SECONDS = 180.0
@@ -168,7 +169,7 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Div
     memory = divided.processes * held(peak)
     speed = cpu_speed(dtype)
     # Dequantised forward and backward in a step, and once by each plain forward pass of the trial.
-    plain = _TRIALS * TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
+    plain = _TRIALS * _TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
     seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time + plain
     hours = speed.range(seconds).times(1 / 3600)
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
@@ -176,7 +177,7 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Div
 
 def _trial(batches: Batches) -> float:
     """What trying the engine's fast paths is worth, in steps."""
-    return _TRIALS * TRIED * batches.mean / batches.tokens / _PASSES
+    return _TRIALS * _TRIED * batches.mean / batches.tokens / _PASSES
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
