@@ -64,7 +64,7 @@ def test_a_training_is_what_was_counted() -> None:
     assert found.hours.high == pytest.approx(2 + START.high / 3600)
     assert found.usd.high == pytest.approx(2 * 0.526 * found.hours.high)
     unable = Memory(5.0, 13.5, True, "it has no bfloat16; train.precision=float16 would do", able=False)
-    assert not planned("train", job(), t4, training=unable).fits
+    assert planned("train", job(), t4, training=unable).why == f"{unable.why}."
     assert planned("train", job(), t4, training=unable).hours is None
 
 

@@ -104,7 +104,7 @@ def plan_step(step: Step, job: Job, machine: Machine, book: PriceBook, known: Ma
     rent = hours.times(count * machine.usd_per_hour) if hours else _NOTHING
     return StepPlan(
         step.name, machine.name, memory, need.disk / GIB, hours, rent + api_usd.get(step.name, _NOTHING), memory.fits,
-        "" if memory.fits else f"{memory.why}. {remedy(step, memory, book)}",
+        "" if memory.fits else f"{memory.why}. {remedy(step, memory, book)}" if memory.able else f"{memory.why}.",
     )  # fmt: skip
 
 
