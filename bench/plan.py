@@ -1,6 +1,7 @@
 """Predicted against measured memory and time of trainings on this machine's CPU.
 
     python bench/plan.py [CASE ...]
+    python bench/plan.py --speed      # the probes of this machine's speed, alone and beside others' work
 
 Each case trains SmolLM2-135M for STEPS steps in a process of its own, on examples of random tokens that share a prefix,
 as the step `train` would. Measured is the peak of the process's resident memory (ru_maxrss): all that a user sees,
@@ -25,9 +26,10 @@ from typing import Any
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import compute_type, quiet_libraries
+from tunewright.processes import threads
 from tunewright.spec.schema import Spec
 from tunewright.train.footprint import footprint
-from tunewright.train.here import cpu_speed, resident, stored_bytes
+from tunewright.train.here import PROCESS, cpu_speed, held, stored_bytes
 
 STEPS = 3
 CASES = [
@@ -80,6 +82,23 @@ def measure(case: str) -> None:
     print(json.dumps({"peak": peak, "seconds": statistics.median(steps)}))
 
 
+def speed() -> None:
+    """What the probes find, with as many busy processes on each core as the line says."""
+    for dtype in ("float32", "bfloat16"):
+        alone = cpu_speed(dtype)
+        for count in (0, 1, 3):
+            busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count * threads())]
+            began = time.perf_counter()
+            found = cpu_speed(dtype)
+            took = time.perf_counter() - began
+            for process in busy:
+                process.kill()
+                process.wait()
+            print(f"{dtype}, {count} busy: {found.flops / 1e9:.0f} GFLOP/s ({found.flops / alone.flops:.2f}), "
+                  f"{found.bytes / 1e9:.1f} GB/s ({found.bytes / alone.bytes:.2f}), spread {found.spread:.2f}, "
+                  f"{took:.1f} s", flush=True)  # fmt: skip
+
+
 def main() -> None:
     quiet_libraries()
     shape = catalogue()["smollm2-135m"].shape
@@ -93,7 +112,9 @@ def main() -> None:
         speed = cpu_speed(dtype)
         done = subprocess.run([sys.executable, __file__, "--measure", case], capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        peak, took = resident(counted, stored_bytes(spec.model, Path())), speed.seconds(counted.work)
+        # Resident pages of the mapped file are those of the model that is made of it, while it is made.
+        peak = max(held(counted), PROCESS + stored_bytes(spec.model, Path()) + counted.weights)
+        took = speed.seconds(counted.work)
         far, late = peak / found["peak"] - 1, took / found["seconds"] - 1
         print(f"{case:30}{counted.peak / 1e6:9.0f}{peak / 1e6:11.0f}{found['peak'] / 1e6:14.0f}{far:+7.0%}"
               f"{took:11.2f}{found['seconds']:13.2f}{late:+7.0%}", flush=True)  # fmt: skip
@@ -102,5 +123,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         measure(sys.argv[2])
+    elif sys.argv[1:2] == ["--speed"]:
+        speed()
     else:
         main()

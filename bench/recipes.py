@@ -23,7 +23,7 @@ from tunewright.spec import parse_spec
 from tunewright.spec.recipes import recipe_names, recipe_text
 from tunewright.spec.schema import Spec
 from tunewright.train.footprint import footprint
-from tunewright.train.here import resident, stored_bytes
+from tunewright.train.here import held
 from tunewright.train.plan import GIB, PARALLEL, usable_gib
 from tunewright.train.trainer import planned_steps
 
@@ -59,7 +59,7 @@ def predicted(recipe: str) -> str:
     worst = rows(settings.batch_size, 0, settings.max_length)
     if size is None:
         counted = footprint(config, settings, worst, "float32", on_cpu=True)
-        peak = resident(counted, stored_bytes(spec.model, Path())) / GIB
+        peak = held(counted) / GIB
         return f"{MARK}(python bench/recipes.py): at most {peak:.1f} GiB of memory in float32, {batch}."
     machine = price_book().machine(size[0])
     assert machine.gpu
@@ -71,7 +71,7 @@ def predicted(recipe: str) -> str:
     speed = machine.gpu.count * PARALLEL if machine.gpu.count > 1 else 1
     hours = passes * seconds(usual.work, card, machine.gpu) / speed / 3600
     return (
-        f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu):.1f} GiB, {batch};\n"
+        f"{MARK}(python bench/recipes.py): at most {peak:.1f} of {usable_gib(machine.gpu, card):.1f} GiB, {batch};\n"
         f"# {EXAMPLES:,} examples of {SHARED} shared and {OWN} own tokens, two epochs: {60 * hours:.0f} min, "
         f"${hours * machine.usd_per_hour:.2f}."
     )

@@ -60,6 +60,29 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.fixture
+def memory_group(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A function from a limit in bytes to the folder of a control group with that limit, for processes to enter."""
+    made: list[Path] = []
+
+    def limited(limit: int) -> Path:
+        first, second = (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")
+        for group, file in (first, second):
+            folder = group / f"tunewright-{tmp_path.name}"
+            try:
+                folder.mkdir()
+                made.append(folder)
+                (folder / file).write_text(str(limit), "ascii")
+                return folder
+            except OSError:
+                continue
+        pytest.skip("this machine does not allow making a control group")
+
+    yield limited
+    for folder in made:
+        folder.rmdir()
+
+
 def spec_data(**changes: Any) -> dict[str, Any]:
     """The smallest spec as plain data; `changes` are top-level keys."""
     task = {"kind": "classify", "instruction": "Route the ticket:\n{labels}", "labels": LABELS}

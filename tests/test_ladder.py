@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.conftest import make_spec
 from tunewright import ladder
+from tunewright.assess.speed import Range
 from tunewright.ladder import NextStep, Rung, climb
 from tunewright.spec import Spec
+from tunewright.train.plan import Here
 
 NEXT = NextStep("large", "2.0 h and $1.50 on a card", "about $400 a month on 1 x a card")
 
@@ -107,3 +110,14 @@ def test_the_last_may_pass() -> None:
     _, found, ran = climbed(MISSED, MISSED, MET)
     assert ran == ["small", "middle", "large"]
     assert found.told[-1] == "large meets every target."
+
+
+def test_a_training_that_this_machine_can_t_hold_is_not_told_as_possible_here() -> None:
+    small, large = (Here(8.0, 1, peak, "float32", Range(1.0, 1.4)) for peak in (4.0, 20.0))
+
+    def told(here: Here) -> str:
+        plan: Any = SimpleNamespace(here=here, cheapest=None, sentence="None of these fits.")
+        return ladder._training(plan)
+
+    assert told(small) == "60 to 84 min on this machine"
+    assert told(large) == "None of these fits."

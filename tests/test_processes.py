@@ -3,12 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tunewright.errors import UserError
-from tunewright.processes import sole_writer
+from tunewright.processes import memory_limit, sole_writer
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -59,3 +60,34 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_containers_limit_counts_not_the_machines_memory(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    deep = tmp_path / "groups" / "pod" / "container"
+    deep.mkdir(parents=True)
+    own.write_text("0::/pod/container\n", "ascii")
+    assert memory_limit(tmp_path / "groups", own) is None
+    (deep / "memory.max").write_text("max\n", "ascii")
+    assert memory_limit(tmp_path / "groups", own) is None
+    (deep.parent / "memory.max").write_text("2000\n", "ascii")
+    assert memory_limit(tmp_path / "groups", own) == 2000
+    (deep / "memory.max").write_text("1000\n", "ascii")
+    assert memory_limit(tmp_path / "groups", own) == 1000
+    # The first version of control groups, seen from within a container, whose own path is not mounted there.
+    own.write_text("4:memory:/docker/abc\n0::/\n", "ascii")
+    (tmp_path / "groups" / "memory").mkdir()
+    (tmp_path / "groups" / "memory" / "memory.limit_in_bytes").write_text("500\n", "ascii")
+    assert memory_limit(tmp_path / "groups", own) == 500
+    assert memory_limit(tmp_path / "groups", tmp_path / "absent") is None
+
+
+def test_a_process_in_a_group_with_a_limit_has_no_more(memory_group: Callable[[int], Path]) -> None:
+    group = memory_group(300 * 2**20)
+    script = (
+        "import os, sys; from pathlib import Path; Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "from tunewright.processes import machine_memory; print(machine_memory())"
+    )
+    with start(script, group) as process:
+        assert process.stdout
+        assert int(process.stdout.read()) == 300 * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
 from tunewright.models.resolve import absolute, locate, require_known
-from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_pipeline, steps_to
+from tunewright.pipeline import STEPS, PipelineResult, Place, Step, due, fingerprint, run_pipeline, steps_to
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.down import Thing
     from tunewright.places.azure.schedule import Scheduled
+    from tunewright.planning.project import ProjectPlan
     from tunewright.serve.serving import Standing, Traffic
-    from tunewright.train.plan import Plan
     from tunewright.train.sweep import Sweep
 
 On = Literal["local", "azure"]
@@ -163,16 +163,21 @@ def _not_asked(keys: str) -> UserError:
     return UserError("The spec does not say how to ask the API.", where="api", fix=f"Add to the command: {keys}")
 
 
-def plan(spec: Spec, *, runs: Path | None = None) -> Plan:
-    """Predict memory, time and price of a training on each machine; see `tunewright.train.plan.plan`."""
-    from tunewright.data import load_dataset
+def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
+    """Predict memory, time and price of the training on each machine, and of every step here and in Azure; see
+    `tunewright.planning.project.plan_project`."""
     from tunewright.models.torch_model import quiet_libraries
-    from tunewright.train.plan import plan as predict
+    from tunewright.places.azure.machines import nodes_of, size_of
+    from tunewright.planning.project import plan_project
 
     require_known(spec.model, spec.folder)
     quiet_libraries()
-    dataset = load_dataset(split(spec, runs=runs))
-    return predict(spec, dataset.train, len(dataset.validation))
+    done = _up_to(spec, "split", runs, None, False)
+    measured = {name: outcome.manifest.wall_seconds for name, outcome in done.steps.items()}
+    return plan_project(
+        spec, done.folder("split"), done.runs, measured, lambda step: size_of(step, spec),
+        lambda step: nodes_of(step, spec),
+    )  # fmt: skip
 
 
 def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[Check]:
@@ -187,7 +192,7 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[C
 
     steps = steps_to(spec, to)
 
-    def planned() -> Plan | None:
+    def planned() -> ProjectPlan | None:
         if not spec.azure.gpu or STEPS["train"] not in steps or not importlib.util.find_spec("torch"):
             return None
         with tempfile.TemporaryDirectory() as scratch:
@@ -276,8 +281,10 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.deploy import target_of
     from tunewright.places.azure.deploy.outputs import outputs_of
+    from tunewright.places.azure.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
+    require_room(to, spec, outputs)
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
 
@@ -293,17 +300,19 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
         anyway: even where its own verdict speaks against it.
 
     Raises:
-        UserError: Azure refuses, or the verdict is not to serve it.
+        UserError: Azure refuses, the machine can't hold it, or the verdict is not to serve it.
         GateFailed: it does not answer as it was judged, or too slowly; it was taken away again.
     """
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.deploy import release, target_of
     from tunewright.places.azure.deploy.exam import exam_of
     from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
+    from tunewright.places.azure.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     if not anyway:
         require_worth(outputs)
+    require_room(to, spec, outputs)
     exam = exam_of(spec, outputs.folders["split"], outputs.folders["parity"])
     return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary, mirror)
 
@@ -455,9 +464,19 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
            on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
+    again = force or from_step is not None
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
-        local = LocalPlace(spec, spec.save(Path(scratch), absolute(spec.model, spec.folder)))
+        def room(first: Step, done: Mapping[str, Path], target: Path) -> None:
+            from tunewright.planning.preflight import require_room
+
+            later = steps_to(spec, step) if again else due(spec, first, step, done, target.parent)
+            require_room(
+                spec, [first, *(each for each in later if each.name not in {first.name, *done})], target.parent
+            )
+
+        file = spec.save(Path(scratch), absolute(spec.model, spec.folder))
+        local = LocalPlace(spec, file, room if on == "local" else None)
 
         def bring(place: Place) -> PipelineResult:
             folder = runs if runs is not None else spec.folder / RUNS
@@ -469,7 +488,6 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
         from tunewright.places.azure.place import AzurePlace
         from tunewright.places.azure.preflight import require
 
-        again = force or from_step is not None
         with AzurePlace(spec, connect(spec), local, to=step, force=again,
                         ready=lambda: require(preflight(spec, to=step))) as place:  # fmt: skip
             return bring(place)

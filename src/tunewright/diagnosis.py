@@ -14,8 +14,12 @@ from tunewright.data.steps import raw_files
 from tunewright.errors import EXTRA_OF, Check, UserError
 from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
+from tunewright.models.sizes import sizes_of
+from tunewright.pipeline import steps_to
+from tunewright.planning.machines import this_machine
+from tunewright.planning.preflight import disk_checks, memory_checks
 from tunewright.processes import machine_memory
-from tunewright.spec import Spec, load_spec
+from tunewright.spec import RUNS, Spec, load_spec
 from tunewright.tasks import task_of
 
 GB = 1e9
@@ -95,6 +99,11 @@ def _project(project: Path | None) -> Iterator[Check]:
     yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.api.url}))
     yield _data(spec)
     yield _model(spec.model, spec.folder)
+    sizes = sizes_of(spec.model, spec.folder)
+    if sizes is not None:
+        here, steps = this_machine(), steps_to(spec, "bundle")
+        yield from memory_checks(spec, sizes, steps, lambda _: here)
+        yield from disk_checks(spec, sizes, steps, spec.folder / RUNS)
 
 
 def _data(spec: Spec) -> Check:

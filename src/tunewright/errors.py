@@ -80,10 +80,22 @@ EXTRA_OF = {
 """The modules that come with each extra."""
 
 
-def as_user_error(error: BaseException, folder: Path) -> UserError | None:
-    """Translate faults of the machine (full disk, missing extra, no permission) that surface as library errors.
+_NO_MEMORY = "can't allocate memory"
+"""In the text of torch's error on a CPU."""
+_SMALLER_TRAINING = (
+    "Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
+    "train.method=qlora; tunewright plan … says what fits."
+)
+
+
+def as_user_error(error: BaseException, folder: Path, less_memory: str | None = None) -> UserError | None:
+    """Translate faults of the machine (full disk or memory, missing extra, no permission) that surface as library
+    errors.
 
     Libraries wrap "no space left" in their own exception types, so the text and the free space are looked at too.
+
+    Args:
+        less_memory: what a user can do so that what failed needs less memory, as `tunewright.pipeline.Step` says it.
     """
     if isinstance(error, UserError):
         return error
@@ -95,9 +107,13 @@ def as_user_error(error: BaseException, folder: Path) -> UserError | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; a page of text, whose first two sentences say how much
         return UserError(
             f"The GPU's memory is full: {'. '.join(str(error).split('. ')[:2])}.",
-            why="A batch of this size, with this model, does not fit beside what else is on the GPU.",
-            fix="Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
-            "train.method=qlora; tunewright plan … says what fits. Then type the same command again.",
+            why="What was to be held does not fit beside what else is on the GPU.",
+            fix=f"{less_memory or _SMALLER_TRAINING} Then type the same command again.",
+        )
+    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+        return UserError(
+            "This machine gives no more memory.",
+            fix=f"{less_memory or 'Use a machine with more memory.'} Then type the same command again.",
         )
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
     if not full and isinstance(error, (OSError, RuntimeError)):

@@ -14,6 +14,7 @@ from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.targets import SPEED
 from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.sizes import shape_in
 from tunewright.models.skeleton import config_of, parameters_of
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.spec import Spec
@@ -141,7 +142,7 @@ def next_step(spec: Spec, last: Outcome) -> NextStep:
 
 
 def _training(planned: Plan) -> str:
-    here = f"{spoken(planned.here.hours)} on this machine" if planned.here else ""
+    here = f"{spoken(planned.here.hours)} on this machine" if planned.here and planned.here.fits else ""
     best = planned.cheapest
     rented = f"{spoken(best.hours)} and ${best.usd:,.2f} on {best.machine}" if best else ""
     return ", or ".join(filter(None, (here, rented))) or planned.sentence
@@ -155,13 +156,13 @@ def _serving(hosting: Hosting | None) -> str:
 
 
 def _entry(spec: Spec) -> CatalogueEntry:
-    """A base model's size, and its shape where the catalogue has it: without one no GPU can be sized for it."""
+    """A base model's size and shape: without a shape no GPU can be sized for it."""
     if entry := catalogue().get(spec.model):
         return entry
     config = config_of(spec.model, spec.folder)
     return CatalogueEntry(
         hub=spec.model, parameters=parameters_of(config) / 1e9, context=config.max_position_embeddings, licence="",
-        template="",
+        template="", shape=shape_in(config.to_dict()),
     )  # fmt: skip
 
 

@@ -40,6 +40,20 @@ ROOMS = (
 """In import order: a room's code may use its own room and those before it."""
 
 
+_MORE_MEMORY = "Run it on a machine with more memory."
+_FEWER_ROWS = "What it holds grows with the number of rows: give it fewer, or more memory."
+_SMALLER_STEP = (
+    "Set train.method=qlora, train.gradient_checkpointing=true, or half of train.batch_size with twice "
+    "train.accumulation; tunewright plan … says what fits."
+)
+_SMALLER_BUILD = "Set export.runtime=openvino, whose weights are built tensor by tensor, or take a smaller base model."
+_FEWER_CANDIDATES = (
+    "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
+    "train with train.method=qlora, whose candidates have a base in 4 bits."
+)
+_SMALLER_SERVER = "Serve half of the bytes: export.precision=int4; or take a smaller base model."
+
+
 @dataclass(frozen=True)
 class Step:
     """One row of the pipeline.
@@ -53,6 +67,7 @@ class Step:
         only_with: spec keys of which one must be set; otherwise the step is left out.
         reads: spec keys that name files of the user whose bytes it depends on.
         divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
+        less_memory: what a user can do so that it needs less memory.
     """
 
     name: str
@@ -64,6 +79,7 @@ class Step:
     only_with: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     divided: str = ""
+    less_memory: str = _MORE_MEMORY
 
     def is_in(self, spec: Spec) -> bool:
         """Whether it is a step of this spec's pipeline."""
@@ -78,20 +94,21 @@ STEPS = {
     step.name: step
     for step in (
         Step("check", "tunewright.data.steps:run_check", "data", (),
-             ("task", "data", "model", "train.max_length", "goal")),
-        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed")),
+             ("task", "data", "model", "train.max_length", "goal"), less_memory=_FEWER_ROWS),
+        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed"),
+             less_memory=_FEWER_ROWS),
         Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
              ("task", "data", "api", "evaluate", "seed"), only_with=("api.url", "api.recorded"),
              reads=("api.recorded", "prices")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
-             divided="tunewright.train.division:processes_for"),
+             divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP),
         Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),
-             ("name", "task", "model", "train", "export")),
+             ("name", "task", "model", "train", "export"), less_memory=_SMALLER_BUILD),
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
-             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",)),
+             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",), less_memory=_FEWER_CANDIDATES),
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
-             ("task", "evaluate", "export", "seed")),
+             ("task", "evaluate", "export", "seed"), less_memory=_SMALLER_SERVER),
         Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
              ("task", "judge", "evaluate", "seed"), only_with=("judge",), reads=("judge.human",)),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",

@@ -15,6 +15,8 @@ from pathlib import Path
 from tunewright.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Devices of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
 SHARES = "TUNEWRIGHT_SHARES"
 """Environment variable: how many processes share the batches of a step; see `tunewright.launch`."""
 
@@ -26,8 +28,71 @@ def end_with_parent() -> None:
 
 
 def machine_memory() -> int:
-    """Bytes of main memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of main memory that this process may have: the machine's, or of a container what it is limited to."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(whole, memory_limit() or whole)
+
+
+def memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The least limit of this process's control groups, in bytes; None where there is none.
+
+    Both versions of control groups are looked at. Source: the kernel's admin-guide/cgroup-v2.rst and
+    admin-guide/cgroup-v1/memory.rst (2026-11-27).
+
+    Args:
+        groups: where they are mounted.
+        own: what says which ones this process is in.
+    """
+    try:
+        lines = own.read_text("ascii").splitlines()
+    except OSError:
+        return None
+    found = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if "memory" in controllers.split(","):
+            root, file = groups / "memory", "memory.limit_in_bytes"
+        elif not controllers:
+            root, file = groups, "memory.max"
+        else:
+            continue
+        inside = root / path.lstrip("/")
+        # Within a container its own path may not be mounted: then the root is its group.
+        for folder in (inside, *inside.parents):
+            found += _limit(folder / file)
+            if folder == root:
+                break
+    return min(found, default=None)
+
+
+def _limit(file: Path) -> list[int]:
+    try:
+        text = file.read_text("ascii").strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdecimal() else []
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU's driver; without waiting for torch."""
+    return any(Path(device).exists() for device in _GPUS)
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, in Linux's words, such as avx512_bf16; empty where that can't be told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has ended for want of memory, of the machine or of a container, since it started."""
+    try:
+        counted = dict(line.split() for line in Path("/proc/vmstat").read_text("ascii").splitlines())
+    except OSError:
+        return 0
+    return int(counted.get("oom_kill", 0))
 
 
 def is_leader() -> bool:

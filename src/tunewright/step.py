@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 (the boundary where faults become messages)
-        return _report(error, options.out)
+        return _report(error, options.out, (STEPS | BESIDE)[options.name].less_memory)
     return 0
 
 
@@ -57,8 +57,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (s
     raise KeyboardInterrupt
 
 
-def _report(error: Exception, out: Path) -> int:
-    known = as_user_error(error, out)
+def _report(error: Exception, out: Path, less_memory: str) -> int:
+    known = as_user_error(error, out, less_memory)
     if known is None or os.environ.get("TUNEWRIGHT_TRACE"):
         say("".join(traceback.format_exception(error)))
     if known is None:

@@ -167,3 +167,34 @@ def test_a_model_that_does_not_fit_has_no_machine() -> None:
     book = price_book()
     sixth = book.machines["Standard_NV6ads_A10_v5"]
     assert service_of(catalogue()["mistral-7b"], sixth, book.cards["A10"], 480, 20, 1.0) is None
+
+
+def test_a_7b_model_is_not_recommended_where_its_memory_is_not() -> None:
+    book, entry = price_book(), catalogue()["mistral-7b"]
+
+    def fits(machine: str, precision: str = "int8") -> bool:
+        priced = book.machines[machine]
+        card = book.cards[priced.gpu.card] if priced.gpu else None
+        return service_of(entry, priced, card, 480, 20, 100.0, precision) is not None
+
+    assert not fits("Standard_D2s_v5")  # 8 GiB, and 7.2 GB of weights
+    assert fits("Standard_D2s_v5", "int4")
+    assert fits("Standard_D4s_v5")
+    # 14.5 GB in 16 bits: a T4 has 14.56 GiB, of which vLLM takes 92 % with its activations.
+    assert not fits("Standard_NC4as_T4_v3")
+    assert fits("Standard_NV36ads_A10_v5")
+
+
+@pytest.mark.parametrize("model", ["mistral-7b", "llama-3-8b"])
+def test_assess_names_no_machine_that_is_too_small(spec: Path, model: str) -> None:
+    found = assessed(spec, f"model={model}", "goal.p95_ms=600000", "traffic.requests_per_month=1000")
+    assert found.own
+    assert found.own.machine not in ("Standard_D2s_v5", "Standard_NC4as_T4_v3")
+
+
+def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
+    (spec.parent / "own.yaml").write_text("machines: {mine: {usd_per_hour: 0.01, cores: 2}}", "utf-8")
+    found = assessed(spec, "prices=own.yaml", "model=mistral-7b", "goal.p95_ms=600000",
+                     "traffic.requests_per_month=1000")  # fmt: skip
+    assert found.own
+    assert found.own.machine == "mine"

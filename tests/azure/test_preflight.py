@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails
+from tests.planning.made import model_folder
+from tunewright.assess.speed import Range
 from tunewright.errors import Check, UserError
 from tunewright.pipeline import steps_to
 from tunewright.places.azure.connection import connect
@@ -16,8 +19,8 @@ from tunewright.places.azure.preflight import preflight, require
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.cloud import Answer, Fault
 from tunewright.places.rehearsal.offers import family
+from tunewright.planning.project import ProjectPlan
 from tunewright.spec import Spec
-from tunewright.train.plan import Plan
 
 GPU = "Standard_NC24ads_A100_v4"
 
@@ -31,7 +34,7 @@ def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
     azure.offers.barred.clear()
 
 
-def checks(spec: Spec, plan: Plan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
+def checks(spec: Spec, plan: ProjectPlan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
     found = preflight(spec, connect(spec), lambda: plan, steps_to(spec, to), deploy=deploy)
     return {check.name: check for check in found}
 
@@ -89,15 +92,34 @@ def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal,
 
 @pytest.mark.usefixtures("offered")
 def test_memory_and_money_of_a_plan(job: MakeJob) -> None:
-    option = SimpleNamespace(machine=GPU, peak_gib=90.0, usable_gib=78.0, why="a batch is large", fits=False, usd=30.0)
-    plan: Any = SimpleNamespace(
+    option = SimpleNamespace(machine=GPU, peak_gib=90.0, usable_gib=78.0, why="a batch is large", fits=False)
+    training = SimpleNamespace(
         options=[option], cheapest=SimpleNamespace(machine="Standard_NC40ads_H100_v5"), sentence=""
     )
+    plan: Any = SimpleNamespace(training=training, azure=SimpleNamespace(usd=Range(25.0, 60.5)))
     found = checks(job(azure={"gpu": GPU}), plan)
     assert failed(found) == ["GPU memory", "total"]
     assert found["GPU memory"].found == "90.0 of 78.0 GiB; a batch is large"
     assert found["GPU memory"].remedy == "azure.gpu=Standard_NC40ads_H100_v5 would do."
-    assert found["total"].remedy == "Raise it: azure.budget_usd=60"
+    assert found["total"].found.startswith("about $25.00 to $60.50, and at most $20.00")
+    assert found["total"].remedy == "Raise it: azure.budget_usd=61"
+
+
+@pytest.mark.usefixtures("offered")
+def test_every_steps_memory_is_looked_at_and_the_endpoints_too(job: MakeJob, tmp_path: Path) -> None:
+    """Mistral-7B: evaluated on a T4 node, served on the small machine of the default."""
+    model = str(model_folder("mistral-7b", tmp_path / "model"))
+    small = {"machine": "Standard_D2s_v5"}
+    found = checks(job(azure={"cpu": None}, model=model, traffic=small), deploy=True)
+    parity, endpoint = "memory of parity on Standard_D2s_v5", "memory of the endpoint on Standard_D2s_v5"
+    steps = [f"memory of {step} on Standard_D2s_v5" for step in ("train", "export", "evaluate")]
+    assert failed(found) == [*steps, parity, endpoint]
+    assert found[parity].found.startswith("8.0 of 7.2 GiB: the server holds 6.8 GiB of int8 weights")
+    assert found[parity].remedy.endswith("Standard_D4s_v5 would hold it.")
+    assert "export.precision=int4" in found[endpoint].remedy
+    built = {"runtime": "onnxruntime"}
+    found = checks(job(azure={"gpu": "Standard_NC4as_T4_v3"}, model=model, export=built, name="built"))
+    assert "memory of export on Standard_NC4as_T4_v3" in failed(found)
 
 
 @pytest.mark.usefixtures("offered")

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.conftest import TOKENIZER, write_project
+from tunewright.cli import plan as cli_plan
 from tunewright.cli.app import app
 from tunewright.models.catalogue import catalogue
 from tunewright.train import plan
@@ -38,6 +40,39 @@ def test_a_plan_needs_no_weights_and_names_the_cheapest(project: Path) -> None:
     assert found["cheapest"] in {option["machine"] for option in found["options"] if option["fits"]}
     assert found["here"] is None or found["here"]["peak_gib"] > found["bytes"]["weights"] / 2**30
     assert found["bytes"]["weights"] == pytest.approx(2 * 1.236e9, rel=0.01)
+
+
+def test_every_step_has_memory_hours_and_dollars(project: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(project), "azure.gpu=null", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["all_steps"]
+    steps = ["check", "split", "train", "export", "evaluate", "parity", "verdict", "bundle"]
+    for place in ("here", "azure"):
+        assert [each["step"] for each in found[place]["steps"]] == steps
+        assert all(each["memory"]["peak_gib"] > 0 for each in found[place]["steps"])
+        assert all(0 <= each["hours"]["low"] < each["hours"]["high"] for each in found[place]["steps"])
+        assert found[place]["hours"]["high"] == pytest.approx(sum(e["hours"]["high"] for e in found[place]["steps"]))
+    assert found["here"]["usd"]["high"] == 0
+    assert 0 < found["azure"]["usd"]["low"] < found["azure"]["usd"]["high"]
+    assert {each["machine"] for each in found["here"]["steps"]} == {"this machine"}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_tables_fit_the_terminal_and_name_what_does_not_fit(
+    project: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "machine_memory", lambda: 0)
+    monkeypatch.setattr(cli_plan, "console_of", lambda _: Console(highlight=False, width=width))
+    wanted = ["azure.cpu=container-apps-2-4", "azure.gpu=null", "export.runtime=onnxruntime"]
+    done = CliRunner().invoke(app, ["plan", str(project), *wanted])
+    assert done.exit_code == 0, done.output
+    *_, table = done.stdout.partition("Every step, here and in Azure:")
+    rows = [line for line in table.splitlines() if line.lstrip().startswith(("check ", "export ", "all "))]
+    assert len(rows) == 3
+    assert all(len(row) <= width and "…" not in row for row in rows)
+    assert "✗ 6.3/4.0" in rows[1]
+    assert "✗ export on container-apps-2-4: 6.3 of 4.0 GiB; onnxruntime's builder holds" in table
+    assert "In Azure export does not fit" in table or "In Azure train does not fit" in table
 
 
 def test_the_table_says_why_what_does_not_fit_does_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def split(tmp_path: Path) -> Path:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine without a GPU, with memory enough and 8 threads."""
-    monkeypatch.setattr(division, "_GPUS", ())
+    monkeypatch.setattr(division, "has_gpu", lambda: False)
     monkeypatch.setattr(division, "machine_memory", lambda: 64 * GB)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.delenv("RANK", raising=False)
@@ -76,9 +76,9 @@ def test_one_process_on_a_gpu_with_4_bit_weights_and_for_what_was_started_by_oth
     assert processes_of(STEPS["export"], spec, {"split": split}) == 1
     assert processes_of(train, spec, {"split": tmp_path / "absent"}) == processes_of(train, spec, {}) == 1
     assert processes(split, batch_size=64, method="qlora") == 1
-    machine.setattr(division, "_GPUS", (str(tmp_path),))
+    machine.setattr(division, "has_gpu", lambda: True)
     assert processes_of(train, spec, {"split": split}) == 1
-    machine.setattr(division, "_GPUS", ())
+    machine.setattr(division, "has_gpu", lambda: False)
     machine.setenv("RANK", "0")
     assert processes_of(train, spec, {"split": split}) == 1
 

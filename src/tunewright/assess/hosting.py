@@ -10,16 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunewright.assess.cost import Cost, Service, host_cost
+from tunewright.assess.machines import free_memory, vllm_room
+from tunewright.assess.memory import GIB, serving
 from tunewright.assess.prices import Card, MachinePrice, PriceBook
-from tunewright.models.catalogue import CatalogueEntry, Shape
+from tunewright.assess.speed import SERVED_BANDWIDTH, SERVED_PRODUCTS
+from tunewright.models.catalogue import CatalogueEntry
+from tunewright.models.sizes import Sizes
 from tunewright.spec import MoneySpec, Spec
 
-_PRODUCTS = 0.4
-"""Share of a GPU's peak of products that serving reaches while it reads prompts."""
-_BANDWIDTH = 0.6
-"""Share of its bandwidth while it writes."""
-_MEMORY = 0.85
-"""Share of its memory for weights and caches."""
 _MOST_AT_ONCE = 64
 _SPREAD = 1.5
 """The 95th percentile of the time over the mean."""
@@ -45,18 +43,19 @@ class Hosting:
 
 def cheapest_hosting(
     name: str, entry: CatalogueEntry, book: PriceBook, *, prompt_tokens: float, answer_tokens: float, target: float,
-    requests: float, peak_to_average: float, redundancy: int,
+    requests: float, peak_to_average: float, redundancy: int, precision: str = "int8",
 ) -> Hosting | None:  # fmt: skip
     """The cheapest machine of the price book on which a model answers in time; where there is none, the fastest that
     holds it; None where none does.
 
     Args:
         target: what the 95th percentile may be, seconds.
+        precision: of the weights on a CPU, int8 or int4; a GPU has them in 16 bits.
     """
     found = []
     for machine_name, machine in book.machines.items():
         card = book.cards[machine.gpu.card] if machine.gpu else None
-        service = service_of(entry, machine, card, prompt_tokens, answer_tokens, target)
+        service = service_of(entry, machine, card, prompt_tokens, answer_tokens, target, precision)
         if service and not machine.scales_to_zero:
             cost = host_cost(
                 machine, service, requests=requests, peak_to_average=peak_to_average, redundancy=redundancy
@@ -74,29 +73,40 @@ def hosting_of(spec: Spec | MoneySpec, name: str, entry: CatalogueEntry, book: P
     return cheapest_hosting(
         name, entry, book, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, target=spec.goal.p95_ms / 1000,
         requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
-        redundancy=spec.traffic.redundancy,
+        redundancy=spec.traffic.redundancy, precision=_precision(spec),
     )  # fmt: skip
 
 
+def _precision(spec: Spec | MoneySpec) -> str:
+    if isinstance(spec, Spec):
+        return spec.export.precision
+    export = spec.export if isinstance(spec.export, dict) else {}
+    return str(export.get("precision", "int8"))
+
+
 def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, prompt_tokens: float,
-               answer_tokens: float, target: float) -> Service | None:  # fmt: skip
-    """How a machine answers; None where the model does not fit.
+               answer_tokens: float, target: float, precision: str = "int8") -> Service | None:  # fmt: skip
+    """How a machine answers; None where the model does not fit into its memory.
 
     A GPU takes as many requests at once as keep the target when all of them are under way; its `slowest` is that of a
     request by itself.
     """
+    sizes = Sizes.of(entry.shape) if entry.shape else Sizes.roughly(1e9 * entry.parameters)
     if machine.gpu is None or card is None or entry.shape is None:
+        free = free_memory(machine)
+        if free is not None and free < serving(sizes, precision, prompt_tokens + answer_tokens):
+            return None
         size = entry.parameters / _CPU_BILLIONS * _CPU_CORES / machine.cores
         seconds = size * (prompt_tokens / _CPU_READ + answer_tokens / _CPU_WRITE)
         return Service(seconds, seconds * _SPREAD, target)
     share = machine.gpu.gib / card.gib
     weights = 2e9 * entry.parameters
-    cache = _cache_bytes(entry.shape) * (prompt_tokens + answer_tokens)
-    room = machine.gpu.gib * 2**30 * _MEMORY - weights
+    cache = 2 * sizes.cache * (prompt_tokens + answer_tokens)
+    room = vllm_room(machine.gpu, card) * GIB - weights
     if room < cache:
         return None
-    flops = card.tflops * 1e12 * _PRODUCTS * share
-    bandwidth = card.gb_per_second * 1e9 * _BANDWIDTH * share
+    flops = card.tflops * 1e12 * SERVED_PRODUCTS * share
+    bandwidth = card.gb_per_second * 1e9 * SERVED_BANDWIDTH * share
     read = 2e9 * entry.parameters * prompt_tokens / flops
 
     def latency(at_once: int) -> float:
@@ -107,9 +117,3 @@ def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, 
     most = int(min(_MOST_AT_ONCE, room // cache))
     at_once = next((n for n in range(most, 0, -1) if latency(n) * _SPREAD <= target), 1)
     return Service(latency(at_once) / at_once / machine.gpu.count, latency(1) * _SPREAD, target)
-
-
-def _cache_bytes(shape: Shape) -> float:
-    """Keys and values of one token, in 16 bits."""
-    width = shape.head_width or shape.hidden // shape.heads
-    return 2 * 2 * shape.layers * shape.kv_heads * width

@@ -21,7 +21,9 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     gib: float
-    """Memory of a whole card, GiB."""
+    """Memory of a whole card, GiB, as it is sold."""
+    free_gib: float | None = None
+    """What CUDA reports of it: less, for the driver and error correction. None: not known, so all of it."""
     tflops: float
     """Dense products in 16 bits, TFLOP/s."""
     tflops32: float
@@ -48,6 +50,8 @@ class MachinePrice(BaseModel):
 
     usd_per_hour: Price
     cores: int
+    memory_gib: float | None = None
+    """Main memory; None: not known, and then nothing is refused for want of it."""
     gpu: Gpu | None = None
     scales_to_zero: bool = False
     """Paid only while it runs, which it does from the first request until some minutes after the last."""

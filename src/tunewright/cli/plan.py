@@ -1,4 +1,4 @@
-"""`tunewright plan`: what a training would need of each machine, before one is rented."""
+"""`tunewright plan`: what every step would need, before anything is begun or rented."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from tunewright.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tunewright.planning.project import ProjectPlan
+    from tunewright.planning.steps import StepPlan, StepsPlan
     from tunewright.train.plan import Option, Plan
 
 
@@ -28,7 +32,7 @@ def plan(
     runs: RunsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Predict memory, hours and dollars of a training on each Azure GPU size. Needs no GPU."""
+    """Predict memory, hours and dollars of every step, here and in Azure, and of a training on each GPU size."""
     from tunewright import api, load_spec
 
     found = api.plan(load_spec(project, overrides or (), recipe=recipe), runs=runs)
@@ -38,7 +42,8 @@ def plan(
         _print(found)
 
 
-def _plain(plan: Plan) -> dict[str, object]:
+def _plain(found: ProjectPlan) -> dict[str, object]:
+    plan = found.training
     counted = asdict(plan.footprint)
     return {
         "model": plan.model,
@@ -54,14 +59,38 @@ def _plain(plan: Plan) -> dict[str, object]:
         "options": [asdict(option) for option in plan.options],
         "cheapest": plan.cheapest.machine if plan.cheapest else None,
         "sentence": plan.sentence,
+        "all_steps": {"here": _plain_steps(found.here), "azure": _plain_steps(found.azure)},
+        "all_steps_sentence": found.sentence,
     }
 
 
-def _print(plan: Plan) -> None:
-    from rich.table import Table
+def _plain_steps(plan: StepsPlan) -> dict[str, object]:
+    return {
+        "steps": [asdict(each) for each in plan.steps],
+        "hours": asdict(plan.hours),
+        "usd": asdict(plan.usd),
+    }
 
+
+def _print(found: ProjectPlan) -> None:
     from tunewright.assess import price_book
-    from tunewright.train.plan import GIB, spoken
+
+    console = console_of(120)
+    _print_training(found.training)
+    console.print(_options(found.training))
+    if any(option.fits and option.precision == "float16" for option in found.training.options):
+        typer.echo("float16: the loss is scaled, and a step in which it overflows is skipped; look at the curve.")
+    typer.echo(f"{found.training.sentence}\n\nEvery step, here and in Azure:")
+    console.print(_steps(found))
+    for plan in (found.here, found.azure):
+        for each in plan.misfits:
+            typer.echo(f"✗ {each.step} on {each.machine}: {each.memory.said}; {each.why}")
+    typer.echo(f"{found.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md")
+
+
+def _print_training(plan: Plan) -> None:
+    from tunewright.assess.memory import GIB
+    from tunewright.train.plan import spoken
 
     whose = "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
     held = plan.footprint
@@ -82,20 +111,27 @@ def _print(plan: Plan) -> None:
         several = f", {here.processes} processes" if here.processes > 1 else ""
         typer.echo(
             f"On this machine's CPU, in {here.precision}{several}: {here.peak_gib:.1f} of {here.memory_gib:.1f} GiB of "
-            f"memory, about {spoken(here.hours)}\n"
+            f"memory, {spoken(here.hours)} if nothing else runs\n"
         )
-    table = Table(header_style="bold")
-    for name in ("size", "GPUs", "GiB", "peak", "", "hours", "USD", ""):
-        table.add_column(
-            name, justify="right" if name in ("GiB", "peak", "hours", "USD") else "left", no_wrap=bool(name)
-        )
+
+
+def _table(columns: dict[str, str]) -> Table:
+    """A table of narrow columns, by their headings: left, right, or wrap for text that may take several lines."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for name, kind in columns.items():
+        table.add_column(name, justify="right" if kind == "right" else "left", no_wrap=kind != "wrap")
+    return table
+
+
+def _options(plan: Plan) -> Table:
+    table = _table({"training on": "left", "GPUs": "left", "GiB": "right", "peak": "right", "": "left",
+                    "hours": "right", "USD": "right", "why": "wrap"})  # fmt: skip
     for option in plan.options:
         table.add_row(*_row(option))
-    console = console_of(140)
-    console.print(table)
-    if any(option.fits and option.precision == "float16" for option in plan.options):
-        typer.echo("float16: the loss is scaled, and a step in which it overflows is skipped; look at the curve.")
-    typer.echo(f"{plan.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md")
+    return table
 
 
 def _row(option: Option) -> tuple[str, ...]:
@@ -111,3 +147,38 @@ def _row(option: Option) -> tuple[str, ...]:
         *time,
         option.why,
     )
+
+
+def _steps(found: ProjectPlan) -> Table:
+    """A row for each step, and one of totals; 80 signs wide."""
+    table = _table({"step": "left", "here, GiB": "right", "time": "right", "in Azure on": "left", "GiB": "right",
+                    "time ": "right", "USD": "right"})  # fmt: skip
+    for here, azure in zip(found.here.steps, found.azure.steps, strict=True):
+        name = azure.machine.removeprefix("Standard_")
+        table.add_row(here.step, *_cells(here), name, *_cells(azure), _usd(azure) if azure.fits else "")
+    table.add_section()
+    largest = max(each.memory.peak_gib for each in found.here.steps)
+    there = found.azure
+    table.add_row("all", f"{largest:.1f}", "" if found.here.misfits else _time(found.here), "", "",
+                  *(("", "") if there.misfits else (_time(there), _usd(there))), style="bold")  # fmt: skip
+    return table
+
+
+def _cells(plan: StepPlan) -> tuple[str, str]:
+    """(memory needed and there, time)."""
+    there = "" if plan.memory.usable_gib is None else f"/{plan.memory.usable_gib:.1f}"
+    return f"{'' if plan.fits else '✗ '}{plan.memory.peak_gib:.1f}{there}", _time(plan) if plan.fits else ""
+
+
+def _time(plan: StepPlan | StepsPlan) -> str:
+    """In few signs, as 38m–2.4h."""
+    from tunewright.train.plan import spoken
+
+    if plan.hours is None:
+        return "?"
+    said = spoken(plan.hours).replace(" to ", "–").replace(" min", "m").replace(" h", "h")
+    return "<1m" if said == "0m" else said
+
+
+def _usd(plan: StepPlan | StepsPlan) -> str:
+    return f"{plan.usd.low:.2f}–{plan.usd.high:.2f}" if plan.usd.high else ""

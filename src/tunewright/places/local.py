@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunewright.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
-from tunewright.pipeline import Step
+from tunewright.pipeline import Place, Step
+from tunewright.places.ending import KILLED, killed
+from tunewright.processes import oom_kills
 from tunewright.spec import Spec
 
 GRACE_SECONDS = 20
 """For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 class LocalPlace:
@@ -26,18 +27,23 @@ class LocalPlace:
     Args:
         spec: what the steps are about.
         spec_file: the same as the steps read it.
+        ready: called once, before the first step is begun, with what is passed for it: raises where it must not be.
     """
 
-    def __init__(self, spec: Spec, spec_file: Path):
-        self.spec, self.spec_file = spec, spec_file
+    def __init__(self, spec: Spec, spec_file: Path, ready: Place | None = None):
+        self.spec, self.spec_file, self._ready = spec, spec_file, ready
 
     def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Run one step to its end.
 
         Raises:
-            UserError: the step ended with an error; the message is the step's own.
+            UserError: the step ended with an error, and the message is the step's own; or it was not begun, as `ready`
+                says.
             KeyboardInterrupt: it was interrupted.
         """
+        if self._ready:
+            self._ready(step, done, target)
+            self._ready = None
         command = [
             sys.executable,
             "-m",
@@ -50,6 +56,7 @@ class LocalPlace:
         ]
         command += [part for name in step.inputs_of(self.spec) for part in ("--in", f"{name}={done[name]}")]
         said = self.spec_file.with_name("error.txt")
+        kills = oom_kills()
         process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
         try:
             with _sigterm_raised():
@@ -65,7 +72,7 @@ class LocalPlace:
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if code:
-            raise _failure(step, code, said)
+            raise _failure(step, code, said, kills)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -89,11 +96,10 @@ def _sigterm_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _failure(step: Step, code: int, said: Path) -> UserError:
+def _failure(step: Step, code: int, said: Path, kills_before: int) -> UserError:
     if said.is_file():
         return UserError(said.read_text("utf-8"))
-    reason = "it was killed, perhaps for want of memory" if code in _KILLED else f"its exit code is {code}"
-    return UserError(
-        f"The step {step.name} ended early: {reason}.",
-        fix="Type the same command again to go on from there; for less memory lower train.batch_size.",
-    )
+    if code in KILLED:
+        return killed(step, kills_before)
+    return UserError(f"The step {step.name} ended early: its exit code is {code}.",
+                     fix="Type the same command again to go on from there.")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.processes import end_with_parent, free_port, listener
+from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
 from tunewright.serve.captures import CaptureJournal
@@ -30,6 +31,7 @@ from tunewright.serve.serving import Traffic
 
 READY_SECONDS = 900.0
 """vLLM takes minutes."""
+_ENDING_SECONDS = 1.0
 DRAIN_SECONDS = 30
 """That requests under way have to end, once the server is told to stop."""
 
@@ -142,7 +144,7 @@ def running_server(folder: Path, *options: str) -> Iterator[str]:
         options: further ones of its command line.
 
     Raises:
-        UserError: it did not become ready; its last words are the reason.
+        UserError: it did not become ready, and its last words are the reason; or it was killed while it was asked.
     """
     with tempfile.TemporaryFile("w+") as log:
         port = free_port()
@@ -154,6 +156,12 @@ def running_server(folder: Path, *options: str) -> Iterator[str]:
             address = f"http://127.0.0.1:{port}"
             _wait_ready(process, address, log)
             yield address
+        except httpx.TransportError:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # what closed the connection may take a moment to end
+                process.wait(_ENDING_SECONDS)
+            if process.poll() == -signal.SIGKILL:
+                raise _killed() from None
+            raise
         finally:
             process.terminate()
             try:
@@ -171,10 +179,20 @@ def _wait_ready(process: subprocess.Popen[bytes], address: str, log: IO[str]) ->
                 return
         except httpx.TransportError:
             time.sleep(0.1)
+    if process.poll() == -signal.SIGKILL:
+        raise _killed()
     log.seek(0)
     said = log.read().strip().splitlines()[-1:]
     raise UserError(
         "The server did not become ready.", why=said[0] if said else None, fix="Try: tunewright serve BUNDLE"
+    )
+
+
+def _killed() -> UserError:
+    return UserError(
+        "The server of the bundle was killed.",
+        why=f"Most often memory has run out: there are {machine_memory() / 2**30:.1f} GiB here.",
+        fix="Serve half of the bytes: export.precision=int4; or use a machine with more memory.",
     )
 
 

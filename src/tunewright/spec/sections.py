@@ -273,7 +273,8 @@ class TrafficSpec(Section):
     peak_to_average: Annotated[float, Field(ge=1)] = 4.0
     """Busiest minute over the average one; replicas are sized for it."""
     machine: str = "Standard_D2s_v5"
-    """The Azure VM size a served model runs on, by its name in the price book; container-apps-2-4 scales to zero."""
+    """The Azure VM size a served model runs on, by its name in the price book; container-apps-2-4 and \
+container-apps-4-8 scale to zero."""
     redundancy: Annotated[int, Field(ge=1)] = 1
     """Machines that stand ready at the least; 2 where the job must not stop with one of them."""
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.chat import ChatTemplate
+from tunewright.models.prefix import common_prefix
 from tunewright.models.resolve import resolve_tokenizer
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 from tunewright.tasks import Example, task_of
-from tunewright.train.encode import Row, encode_examples
+from tunewright.train.encode import IGNORED, Row, encode_examples
 from tunewright.train.packing import pack
 
 _EXAMPLES = 4000
@@ -34,6 +36,12 @@ class Batches:
     """Mean tokens that are run for a batch; a shared prefix counts once."""
     longest: int
     """Tokens of the longest example, answer included."""
+    prefix: int
+    """Tokens that all examples begin with."""
+    mean: float
+    """Tokens of an example, answer included."""
+    learnt: float
+    """Tokens of an example that are learnt: of its answer all, or those that decide."""
 
 
 def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
@@ -52,12 +60,16 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     size = min(spec.train.batch_size, len(rows))
     drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:_BATCHES]
     weighed = sorted((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn))
+    ids = [row["input_ids"] for row in rows]
     return Batches(
         tokenizer=name,
         heaviest=drawn[weighed[-1][1]],
         middle=drawn[weighed[len(weighed) // 2][1]],
         tokens=sum(tokens for tokens, _ in weighed) / len(weighed),
         longest=max(len(row["input_ids"]) for row in rows),
+        prefix=common_prefix(min(ids), max(ids)),
+        mean=fmean(map(len, ids)),
+        learnt=fmean(sum(label != IGNORED for label in row["labels"]) for row in rows),
     )
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tunewright.artifacts import read_manifest
-from tunewright.processes import machine_memory, threads
+from tunewright.processes import has_gpu, machine_memory, threads
 from tunewright.spec import Spec
 from tunewright.tasks import Example, task_of
 from tunewright.train.here import stored_bytes
@@ -26,8 +26,6 @@ _LOOKED_AT = 500
 """Examples whose lengths are looked at."""
 _LIBRARIES = 4e9
 """Bytes for libraries and activations of one process."""
-_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Devices of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def division(spec: Spec, examples: Sequence[Example], rows: int) -> Division:
         rows: how many training rows there are.
     """
     whole = Division(1, 1.0)
-    if sys.platform != "linux" or spec.train.method == "qlora" or any(Path(device).exists() for device in _GPUS):
+    if sys.platform != "linux" or spec.train.method == "qlora" or has_gpu():
         return whole
     batch = spec.train.batch_size
     memory = _LIBRARIES + stored_bytes(spec.model, spec.folder)

@@ -10,30 +10,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright.assess.machines import free_gpu
+from tunewright.assess.memory import CUDA, GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
-from tunewright.assess.speed import seconds
+from tunewright.assess.speed import PLAIN_NF4, Range, seconds
 from tunewright.models.skeleton import config_of
 from tunewright.models.torch_model import compute_type
-from tunewright.processes import machine_memory
+from tunewright.processes import machine_memory, threads
 from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.division import Division, division
 from tunewright.train.footprint import Footprint, footprint
-from tunewright.train.here import cpu_speed, resident, stored_bytes
+from tunewright.train.here import cpu_speed, held
 from tunewright.train.shares import dealt
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST
 
-GIB = 2**30
-_CONTEXT_GIB = 0.75
-"""What the driver and the CUDA context take of a GPU, with the libraries' kernels."""
 _REUSED = 0.95
 """Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
 PARALLEL = 0.9
 """Share of the speed of several GPUs that exchanging gradients leaves."""
-_MEASURED = 2 / 3
-"""Work of measuring a validation example, in trainings of it: two forward passes, of the three that a step is worth."""
+_PASSES = 3
+"""Forward passes that a step is worth, with its backward pass."""
+_MEASURED = 2 / _PASSES
+"""Work of measuring a validation example, in trainings of it: two forward passes."""
+_MINUTES = 2
+"""Hours below which time is told in minutes."""
+_TRIED = 8
+"""Examples that the engine tries its fast paths on."""
+_TRIALS = 2
+"""Plain forward passes over each example that the engine tries its fast paths on."""
 _START_SECONDS = 180.0
 """Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
 
@@ -67,10 +74,14 @@ class Here:
     processes: int
     """That share each batch."""
     peak_gib: float
-    """Resident memory of all of them."""
+    """Memory of all of them, without the pages of mapped files."""
     precision: str
-    hours: float
-    """As fast as this machine is now: others' work on it counts."""
+    hours: Range
+    """Where nothing else runs on this machine."""
+
+    @property
+    def fits(self) -> bool:
+        return self.peak_gib <= self.memory_gib
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class Plan:
     """Optimizer steps of all members, on one GPU."""
     accumulation: int
     """Batches to a step."""
+    passes: float
+    """Forward and backward passes of a batch that all of it is worth, measuring included."""
     footprint: Footprint
     """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
     kv_bytes: int
@@ -141,6 +154,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         batches,
         steps,
         spec.train.accumulation,
+        passes,
         peak,
         _kv_bytes(config, spec.train.max_length),
         options,
@@ -152,16 +166,25 @@ def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Div
     dtype = compute_type(spec.train.precision)
     share, *_ = dealt(batches.heaviest, divided.processes)
     peak, middle = (footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (share, batches.middle))
-    memory = divided.processes * resident(peak, stored_bytes(spec.model, spec.folder))
-    hours = passes * cpu_speed(dtype).seconds(middle.work) * divided.time / 3600
+    memory = divided.processes * held(peak)
+    speed = cpu_speed(dtype)
+    # Dequantised forward and backward in a step, and once by each plain forward pass of the trial.
+    plain = _TRIALS * _TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
+    seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time + plain
+    hours = speed.range(seconds).times(1 / 3600)
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
+
+
+def _trial(batches: Batches) -> float:
+    """What trying the engine's fast paths is worth, in steps."""
+    return _TRIALS * _TRIED * batches.mean / batches.tokens / _PASSES
 
 
 def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
             passes: float) -> Option:  # fmt: skip
     gpu = machine.gpu
     assert gpu
-    usable = usable_gib(gpu)
+    usable = usable_gib(gpu, card)
     alone, sharded = peak.peak / GIB, peak.sharded(gpu.count) / GIB
     spread = "one" if gpu.count == 1 else "data" if alone <= usable else "sharded"
     needed = sharded if spread == "sharded" else alone
@@ -177,9 +200,9 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
     )  # fmt: skip
 
 
-def usable_gib(gpu: Gpu) -> float:
+def usable_gib(gpu: Gpu, card: Card) -> float:
     """GiB of a GPU that tensors can take."""
-    return (gpu.gib - _CONTEXT_GIB) * _REUSED
+    return (free_gpu(gpu, card) - CUDA / GIB) * _REUSED
 
 
 def _precision(spec: Spec, card: Card) -> str:
@@ -209,6 +232,11 @@ def _kv_bytes(config: Any, tokens: int) -> int:
     return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * tokens * 2)
 
 
-def spoken(hours: float) -> str:
+def spoken(hours: float | Range) -> str:
     """Hours as a person says them."""
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    if isinstance(hours, Range):
+        least, most = (spoken(each).split(" ")[0] for each in (hours.low, hours.high))
+        if (hours.low < _MINUTES) != (hours.high < _MINUTES):
+            return f"{spoken(hours.low)} to {spoken(hours.high)}"
+        return spoken(hours.high) if least == most else f"{least} to {spoken(hours.high)}"
+    return f"{60 * hours:.0f} min" if hours < _MINUTES else f"{hours:.1f} h"

@@ -22,9 +22,11 @@ from types import FrameType
 
 from tunewright.artifacts import MANIFEST, partial_of
 from tunewright.errors import ERROR_FILE
+from tunewright.pipeline import BESIDE, STEPS
 from tunewright.places.azure.carrier import Carrier
 from tunewright.places.azure.sources import LAID_OUT
-from tunewright.processes import is_leader
+from tunewright.places.ending import KILLED, killed
+from tunewright.processes import is_leader, oom_kills
 
 MADE = Path("made")
 """Where the step writes on the node."""
@@ -46,14 +48,18 @@ def main(arguments: Sequence[str]) -> int:
     if carrier:
         carrier.fetch()
     said = Path(ERROR).resolve()
+    kills = oom_kills()
     process = subprocess.Popen(command, env=os.environ | {ERROR_FILE: str(said), "PYTHONUNBUFFERED": "1"})
     signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(process, number, frame))
     code = _carried(process, carrier) if carrier else process.wait()
+    if code in KILLED and not said.is_file():
+        step = next(each for each in (STEPS | BESIDE).values() if each.name in command)
+        said.write_text(killed(step, kills).paragraph(), "utf-8")
     if is_leader():
         _hand_over(code, said, options.out, _inputs(options.given, command))
         if code == 0 and carrier:
             carrier.clear()
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def _carried(process: subprocess.Popen[bytes], carrier: Carrier) -> int:

@@ -21,6 +21,7 @@ from tunewright.places.azure.jobs import Work, job_of, output_of
 from tunewright.places.azure.node import ERROR, INPUT
 from tunewright.places.azure.sources import needed, sources_of
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
+from tunewright.places.ending import names_memory
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -246,9 +247,10 @@ class AzurePlace:
                 f"The job {job} was cancelled at the step {step.name}.", why=why,
                 fix="Type the same command to go on from there; nothing of it runs any more.",
             )  # fmt: skip
+        less_memory = f" {step.less_memory}" if names_memory(why or "") else ""
         return Stopped(
             f"The step {step.name} failed in Azure ({job}).", why=why,
-            fix="Its log is above and in the studio. Type the same command to go on from there.",
+            fix=f"Its log is above and in the studio.{less_memory} Type the same command to go on from there.",
         )  # fmt: skip
 
 

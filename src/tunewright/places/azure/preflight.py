@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tunewright.assess.prices import price_book
 from tunewright.errors import Check, UserError
-from tunewright.pipeline import Step
+from tunewright.models.sizes import sizes_of
+from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import ARM, Connection, azure_errors
 from tunewright.places.azure.store import Store
+from tunewright.planning.machines import priced_machine
+from tunewright.planning.preflight import memory_checks
 from tunewright.spec import Spec
 
 if TYPE_CHECKING:
-    from tunewright.train.plan import Plan
+    from tunewright.planning.project import ProjectPlan
 
 _PROVIDER = "Microsoft.MachineLearningServices/workspaces"
 _WRITTEN = ("computes", "data/versions", "environments/versions", "jobs", "models/versions")
@@ -25,12 +31,12 @@ RESERVE = 1.2
 """Managed online endpoints take a fifth more of the quota than their machines have cores, to be able to upgrade."""
 
 
-def preflight(spec: Spec, at: Connection, planned: Callable[[], Plan | None], steps: Sequence[Step], *,
+def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | None], steps: Sequence[Step], *,
               deploy: bool = False) -> list[Check]:  # fmt: skip
     """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
 
     Args:
-        planned: makes the plan of the training, where that can be done; it takes seconds, so it is asked last.
+        planned: makes the plan of the project, where that can be done; it takes seconds, so it is asked last.
         steps: what is to run there.
         deploy: whether a managed endpoint is to be made too.
     """
@@ -43,9 +49,10 @@ def preflight(spec: Spec, at: Connection, planned: Callable[[], Plan | None], st
         made += [*_sizes(spec, at, wanted), *_quotas(spec, at, wanted, deploy)]
         if deploy:
             made.append(_endpoint_size(spec, at))
+        made += _memory(spec, steps, deploy)
         plan = planned()
         if spec.azure.gpu in wanted:
-            made += _memory(spec, plan)
+            made += _training_memory(spec, plan)
         made += _price(spec, plan, wanted)
     return made
 
@@ -192,24 +199,41 @@ def _field(entity: Any, *names: str) -> Any:
     return next(held[name] for name in names if held.get(name) is not None)
 
 
-def _memory(spec: Spec, plan: Plan | None) -> Iterator[Check]:
+def _memory(spec: Spec, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
+    """Of every step but the training on a GPU, which is counted; and of what is to serve."""
+    sizes = sizes_of(spec.model, spec.folder)
+    if sizes is None:
+        yield Check("memory", True, "not predicted here: the base model's shape is not known before it is fetched")
+        return
+    book = price_book(spec.price_file)
+    sized = [step for step in steps if step.name != "train" or not spec.azure.gpu]
+    yield from memory_checks(spec, sizes, sized, lambda step: priced_machine(machines.size_of(step, spec), book))
+    if deploy and spec.traffic.machine in book.machines:
+        serving = priced_machine(spec.traffic.machine, book)
+        for check in memory_checks(spec, sizes, [STEPS["parity"]], lambda _: serving):
+            yield replace(check, name=f"memory of the endpoint on {serving.name}")
+
+
+def _training_memory(spec: Spec, found: ProjectPlan | None) -> Iterator[Check]:
+    plan = found.training if found else None
     option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None
     if plan is None or option is None:
         yield Check("GPU memory", True, "not predicted here: that needs the extra [train] and a size of the price book")
         return
-    found = f"{option.peak_gib:.1f} of {option.usable_gib:.1f} GiB" + (f"; {option.why}" if option.why else "")
+    said = f"{option.peak_gib:.1f} of {option.usable_gib:.1f} GiB" + (f"; {option.why}" if option.why else "")
     best = plan.cheapest
-    yield Check("GPU memory", option.fits, found, f"azure.gpu={best.machine} would do." if best else plan.sentence)
+    yield Check("GPU memory", option.fits, said, f"azure.gpu={best.machine} would do." if best else plan.sentence)
 
 
-def _price(spec: Spec, plan: Plan | None, wanted: dict[str, int]) -> Iterator[Check]:
+def _price(spec: Spec, found: ProjectPlan | None, wanted: dict[str, int]) -> Iterator[Check]:
     for size in wanted:
         yield Check(f"price of {size}", True, f"${machines.price_of(size, spec).usd_per_hour:.3f} an hour")
     budget = spec.azure.budget_usd
-    option = next((each for each in plan.options if each.machine == spec.azure.gpu), None) if plan else None
-    if option is None:
+    if found is None:
         yield Check("total", True, f"at most ${budget:.2f}, where it is stopped")
         return
     # More machines finish sooner and cost about the same.
-    yield Check("total", option.usd <= budget, f"training about ${option.usd:.2f}, everything at most ${budget:.2f}",
-                f"Raise it: azure.budget_usd={2 * option.usd:.0f}")  # fmt: skip
+    usd = found.azure.usd
+    yield Check("total", usd.low <= budget,
+                f"about ${usd.low:.2f} to ${usd.high:.2f}, and at most ${budget:.2f}, where it is stopped",
+                f"Raise it: azure.budget_usd={math.ceil(usd.high)}")  # fmt: skip

@@ -11,7 +11,6 @@ from tunewright.places.rehearsal.cloud import Answer, Asked
 PRICES = "prices.azure.com"
 QUOTA = 200
 """Cores of each family that the subscription may use, unless a test says otherwise."""
-_GIB_PER_CORE = 7
 
 
 class Offers:
@@ -49,7 +48,7 @@ class Offers:
     def _size(self, name: str, machine: MachinePrice) -> dict[str, Any]:
         return {
             "name": name, "family": family(name), "vCPUs": machine.cores, "lowPriorityCapable": True,
-            "gpus": machine.gpu.count if machine.gpu else 0, "memoryGB": _GIB_PER_CORE * machine.cores,
+            "gpus": machine.gpu.count if machine.gpu else 0, "memoryGB": machine.memory_gib,
             "osVhdSizeMB": 1047552, "maxResourceVolumeMB": 180000, "premiumIO": True,
             "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
             "estimatedVMPrices": {"billingCurrency": "USD", "unitOfMeasure": "OneHour", "values": [

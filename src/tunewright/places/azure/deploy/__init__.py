@@ -15,6 +15,7 @@ from tunewright.places.azure.deploy.endpoint import Endpoint
 from tunewright.places.azure.deploy.exam import failures
 from tunewright.places.azure.deploy.kubernetes import Release
 from tunewright.places.azure.deploy.outputs import Outputs
+from tunewright.places.azure.deploy.room import pod_memory
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.registry import Registered, register
@@ -77,7 +78,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
         model = Registered(name, version, "") if dry else register(spec, at, outputs.folders, outputs.verdict)
         return Endpoint(spec, at, outputs.info, model, replicas)
     if to == "aks":
-        return Release(spec, at, outputs.info, outputs.bundle, replicas)
+        return Release(spec, at, outputs.info, outputs.bundle, replicas, pod_memory(outputs))
     if to != "aca":
         raise UserError(f"There is no target '{to}'.", where="--to", fix=f"Targets: {', '.join(TARGETS)}.")
     if identity is None or not identity.is_file():

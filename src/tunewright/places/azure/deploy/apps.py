@@ -16,17 +16,15 @@ from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
 from tunewright.places.azure.deploy.images import ENGINES, built, registry_of, tag_of
+from tunewright.places.azure.deploy.room import container_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.progress import say
 from tunewright.spec import Spec
 
 VERSION = "2025-07-01"
-MACHINE = "container-apps-2-4"
-"""2 vCPU and 4 GiB, as the price book calls it."""
 _ENVIRONMENT = "AZURE_CONTAINER_APPS_ENVIRONMENT"
 _PORT = 8080
-_CORES, _MEMORY = 2, "4Gi"
 _COOLING_SECONDS = 300
 _DRAIN_SECONDS = 60
 _FRESH = "fresh"
@@ -58,6 +56,7 @@ class App:
                 fix="Deploy with --to aml or --to aks, or export for a CPU: export.runtime=auto",
             )
         self._spec, self._at, self._bundle = spec, at, bundle
+        self._machine = price_book(spec.price_file).machine(container_of(spec))
         self._identity, self._service, self._replicas = identity, service, replicas
         self._engine = ENGINES[info.runtime]
         self._provider = json.loads(identity.read_text("utf-8"))
@@ -69,12 +68,17 @@ class App:
         self.path = f"{group}/Microsoft.App/containerApps/{self.name}"
         self._environments = f"{group}/Microsoft.App/managedEnvironments"
 
+    @property
+    def _memory(self) -> str:
+        """As Container Apps writes it: twice as many GiB as cores, where the price book does not say."""
+        return f"{self._machine.memory_gib or 2 * self._machine.cores:g}Gi"
+
     def blueprint(self) -> Blueprint:
         """As of `Target`; the price is that of this job's traffic."""
         registry = registry_of(self._at)
         image = f"{registry.rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
         cost = host_cost(
-            price_book(self._spec.price_file).machine(MACHINE), self._service,
+            self._machine, self._service,
             requests=self._spec.traffic.requests_per_month, peak_to_average=self._spec.traffic.peak_to_average,
         )  # fmt: skip
         asked = f"{self._spec.traffic.requests_per_month:,} requests a month"
@@ -82,8 +86,8 @@ class App:
             self.target,
             [
                 Resource("image", image, "built by the registry, the bundle inside"),
-                Resource("container app", self.name, f"{_CORES} vCPU, {_MEMORY}, 0 to {self._replicas} replicas, "
-                         "asked with Entra ID", self._body(image, [])),
+                Resource("container app", self.name, f"{self._machine.cores} vCPU, {self._memory}, 0 to "
+                         f"{self._replicas} replicas, asked with Entra ID", self._body(image, [])),
             ],
             [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
             [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
@@ -203,7 +207,7 @@ class App:
                 "template": {
                     "revisionSuffix": self._suffix,
                     "terminationGracePeriodSeconds": _DRAIN_SECONDS,
-                    "containers": [_container(image)],
+                    "containers": [_container(image, self._machine.cores, self._memory)],
                     "scale": {
                         "minReplicas": 0, "maxReplicas": self._replicas, "cooldownPeriod": _COOLING_SECONDS,
                         "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
@@ -250,12 +254,12 @@ class App:
             self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION)
 
 
-def _container(image: str) -> dict[str, Any]:
+def _container(image: str, cores: int, memory: str) -> dict[str, Any]:
     return {
         "name": "server",
         "image": image,
         "args": ["--identity", "/bundle/identity.json"],
-        "resources": {"cpu": _CORES, "memory": _MEMORY},
+        "resources": {"cpu": cores, "memory": memory},
         "probes": [
             _probe("Startup", "/health", 60),
             _probe("Liveness", "/health", 3),

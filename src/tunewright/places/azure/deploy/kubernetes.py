@@ -29,6 +29,7 @@ class Release:
     Args:
         bundle: the bundle's folder, which goes into the image.
         replicas: pods of the stable track.
+        memory: of a pod on CPUs, as Kubernetes writes it.
 
     Raises:
         UserError: it is not said which cluster is meant.
@@ -36,9 +37,9 @@ class Release:
 
     target = "aks"
 
-    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, replicas: int):
+    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, replicas: int, memory: str):
         self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
-        self._engine = ENGINES[info.runtime]
+        self._engine, self._memory = ENGINES[info.runtime], memory
         self.name, self._cluster = release_name(spec), Cluster(at)
         self._values: dict[str, Any] | None = None
 
@@ -141,10 +142,12 @@ class Release:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
         # Of a node AKS keeps a part for itself.
         cores = max(1, machine.cores - 1)
-        section = "gpu" if self._engine == "vllm" else "cpu"
+        machine_of = (
+            {"gpu": {"cores": cores}} if self._engine == "vllm" else {"cpu": {"cores": cores, "memory": self._memory}}
+        )
         return {
             "engine": self._engine, "stable": stable, "canary": canary, "traffic": traffic,
-            section: {"cores": cores}, "autoscaling": {"by": "none"},
+            **machine_of, "autoscaling": {"by": "none"},
             "networkPolicy": {"namespaces": [self.name]},
         }  # fmt: skip
 

@@ -1,0 +1,118 @@
+"""How many numbers a decoder has, and in which of its matrices, from its shape alone: no torch, no download."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.models.catalogue import Shape, catalogue
+from tunewright.models.resolve import cached_folder
+
+_FUSED = ("phi3",)
+"""Types whose files hold queries, keys and values in one matrix, and gate and up in another."""
+_WITH_BIASES = ("qwen2",)
+"""Types whose queries, keys and values have biases."""
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of numbers, not bytes; of tied matrices one."""
+
+    parameters: int
+    vocabulary: int
+    """In the embedding, and in the head where that is a matrix of its own."""
+    embedding: int
+    largest: int
+    """In the largest matrix, as the files hold it."""
+    layer: int
+    """In one layer."""
+    layers: int
+    rows: int
+    """Outputs of all matrices together: in int8 each has a scale."""
+    sides: int
+    """Inputs and outputs of all matrices of the layers: an adapter of rank r has r times as many numbers."""
+    cache: int
+    """Keys and values of one token."""
+    type: str
+    """transformers' name of the architecture; empty where only the number of parameters is known."""
+
+    @classmethod
+    def of(cls, shape: Shape) -> Sizes:
+        """Those of a decoder of this shape."""
+        hidden, inner = shape.hidden, shape.intermediate
+        width = shape.head_width or hidden // shape.heads
+        queries, keys = shape.heads * width, shape.kv_heads * width
+        pairs = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden),
+                 (hidden, inner), (hidden, inner), (inner, hidden)]  # fmt: skip
+        matrices = sum(inputs * outputs for inputs, outputs in pairs)
+        biases = queries + 2 * keys if shape.type in _WITH_BIASES else 0
+        layer = matrices + 2 * hidden + biases
+        embedding = shape.vocabulary * hidden
+        vocabulary = embedding * (1 if shape.tied else 2)
+        return cls(
+            parameters=shape.layers * layer + vocabulary + hidden,
+            vocabulary=vocabulary,
+            embedding=embedding,
+            largest=max(embedding, hidden * inner * (2 if shape.type in _FUSED else 1)),
+            layer=layer,
+            layers=shape.layers,
+            rows=shape.layers * sum(outputs for _, outputs in pairs) + vocabulary // hidden,
+            sides=shape.layers * sum(inputs + outputs for inputs, outputs in pairs),
+            cache=2 * shape.layers * keys,
+            type=shape.type,
+        )
+
+    @classmethod
+    def roughly(cls, parameters: float) -> Sizes:
+        """Where nothing but the number of parameters is known."""
+        count = int(parameters)
+        return cls(count, 0, 0, 0, 0, 1, 0, 0, 0, "")
+
+
+def sizes_of(model: str, anchor: Path) -> Sizes | None:
+    """The sizes of a base model: of the catalogue, or of a folder that is on this machine; None where its shape can't
+    be told without fetching it.
+
+    Args:
+        anchor: where relative paths start.
+    """
+    entry = catalogue().get(model)
+    if entry:
+        return Sizes.of(entry.shape) if entry.shape else Sizes.roughly(1e9 * entry.parameters)
+    shape = shape_of(model, anchor)
+    return Sizes.of(shape) if shape else None
+
+
+def shape_of(model: str, anchor: Path) -> Shape | None:
+    """The shape of a model in a folder on this machine; None where there is no config.json that tells it."""
+    folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
+    try:
+        return shape_in(json.loads((folder / _CONFIG).read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def shape_in(config: Any) -> Shape | None:
+    """The shape that a config.json tells; None of another kind of model."""
+    try:
+        return _shape(config.get("text_config") or config)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _shape(config: dict[str, Any]) -> Shape:
+    return Shape(
+        type=config["model_type"],
+        hidden=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
+        intermediate=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        head_width=config.get("head_dim"),
+        # Gemma's files leave it out, because it is that family's default.
+        tied=config.get("tie_word_embeddings", config["model_type"].startswith("gemma")),
+    )

@@ -1,0 +1,107 @@
+"""Whether the machine, node or container that is to serve a bundle can hold it; told before anything is made."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol
+
+from tunewright.assess.machines import (
+    VLLM_ACTIVATIONS,
+    VLLM_SHARE,
+    cheapest_gpu_holding,
+    cheapest_holding,
+    free_memory,
+    free_on_kubernetes,
+    vllm_room,
+)
+from tunewright.assess.memory import GIB, server
+from tunewright.assess.prices import price_book
+from tunewright.errors import UserError
+from tunewright.export.bundle import BundleInfo
+from tunewright.models.runtime import FOLDERS
+from tunewright.models.sizes import Sizes, shape_of
+from tunewright.spec import Spec
+
+CONTAINERS = "container-apps-"
+"""How the price book's names of Container Apps' sizes begin."""
+_SMALLEST = "container-apps-2-4"
+_LEAST_POD = 2 * GIB
+_POD = 1.15
+"""Memory of a pod over what its server holds: requests under way, and pages of the mapped weights."""
+
+
+class Served(Protocol):
+    """What of a project's outputs says how large it is, as `tunewright.places.azure.deploy.outputs.Outputs`."""
+
+    @property
+    def bundle(self) -> Path: ...
+
+    @property
+    def info(self) -> BundleInfo: ...
+
+
+def held(outputs: Served) -> float:
+    """Bytes that a server of a bundle holds, from the bundle's own files: of main memory, or for vLLM of a GPU's."""
+    info = outputs.info
+    folder = outputs.bundle / FOLDERS[info.runtime]
+    stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if info.runtime.startswith("vllm"):
+        return stored
+    shape = shape_of(str(folder), folder)
+    return server(stored, info.context * 2 * Sizes.of(shape).cache if shape else 0)
+
+
+def pod_memory(outputs: Served) -> str:
+    """What a pod asks of its node, as Kubernetes writes it."""
+    return f"{math.ceil(max(_LEAST_POD, _POD * held(outputs)) / 2**20)}Mi"
+
+
+def container_of(spec: Spec) -> str:
+    """The size of a container app, by its name in the price book."""
+    return spec.traffic.machine if spec.traffic.machine.startswith(CONTAINERS) else _SMALLEST
+
+
+def require_room(to: str, spec: Spec, outputs: Served) -> None:
+    """Refuse a place that can't hold a bundle.
+
+    Args:
+        to: one of `tunewright.places.azure.deploy.TARGETS`.
+
+    Raises:
+        UserError: it can't; the cheapest one of the price book that can is named.
+    """
+    book, needed = price_book(spec.price_file), held(outputs)
+    name = container_of(spec) if to == "aca" else spec.traffic.machine
+    machine = book.machines.get(name)
+    if machine is None:
+        return  # what is not in the price book is not known; a wrong name is told where its price is asked
+    if outputs.info.runtime.startswith("vllm"):
+        if to == "aca":
+            return  # which its own words refuse
+        free = vllm_room(machine.gpu, book.cards[machine.gpu.card]) * GIB if machine.gpu else None
+        there = f"{name} has no GPU" if free is None else f"{name} has {free / GIB:.1f} free for vLLM"
+        better = cheapest_gpu_holding(book, (needed + VLLM_ACTIVATIONS * GIB) / VLLM_SHARE)
+        _refuse(needed, free or 0.0, there, f"traffic.machine={better}" if better else "", "a smaller base model")
+        return
+    if to == "aks":
+        needed = max(_LEAST_POD, _POD * needed)
+        free, better = free_on_kubernetes(machine), cheapest_holding(book, needed, free=free_on_kubernetes)
+    else:
+        free, better = free_memory(machine), cheapest_holding(book, needed, containers=to == "aca")
+    if free is None:
+        return
+    fix = f"traffic.machine={better}" if better else ""
+    if to == "aca" and not better and (other := cheapest_holding(book, needed)):
+        fix = f"--to aml with traffic.machine={other}"
+    less = "a smaller base model" if outputs.info.precision == "int4" else "fewer bytes: export.precision=int4"
+    _refuse(needed, free, f"{name} has {free / GIB:.1f} free", fix, less)
+
+
+def _refuse(needed: float, free: float, there: str, better: str, less: str) -> None:
+    if free < needed:
+        raise UserError(
+            f"A server of this bundle needs {needed / GIB:.1f} GiB of memory, and {there}.",
+            where="traffic.machine",
+            fix=f"Use {better}; or serve {less}." if better else f"Serve {less}.",
+        )

@@ -1,0 +1,168 @@
+"""How long each step takes on a machine: counted products and bytes over the machine's speed.
+
+A token of a request that no cache knows costs two operations a parameter; a token that is written costs reading the
+weights once. All of it is good to a factor of two, and says so as a range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tunewright.assess.memory import weights
+from tunewright.assess.speed import Range, around
+from tunewright.models.sizes import Sizes
+from tunewright.planning.machines import Machine, Speed
+from tunewright.planning.needs import runtime_of, served_weights
+from tunewright.spec import Spec
+
+LARGE = 1e9
+"""Parameters from which a candidate answers a part of the tests on a CPU (`evaluate/in_torch.py`)."""
+SAMPLED, CHECKED = 400, 100
+"""That part: of candidates before the merge, and of those between it and the served one."""
+AT_ONCE, CACHE = 64, 2**30
+"""Requests that a candidate answers in one batch in torch at the most, and bytes of their keys and values."""
+CALIBRATED = 500
+"""Validation examples that the export asks at the most (`export/calibrate.py`)."""
+ANSWER = 0.01
+"""Seconds of an answer beside its passes: the tokenizer, the search over labels, HTTP."""
+IMPORTS = 8.0
+"""Seconds until a step that needs torch begins."""
+BUILD = 40.0
+"""Seconds of one core to merge, turn and quantise a thousand million parameters (`bench/true_size.py`)."""
+BUILD_ONNX, BUILD_ONNX_INT4 = 60.0, 470.0
+"""The same by onnxruntime-genai's model builder; its k-quant took half an hour for Phi-3-mini."""
+HASHED = 0.5e9
+"""Bytes a second in which an output is written and hashed."""
+ROW = 0.002
+"""Seconds of a row that is read, judged and split, where that was not measured."""
+CONTROLS = 0.003
+"""Seconds of a row for the linear model and the other baselines."""
+VERDICT = 20.0
+"""Seconds of the bootstrap and the report."""
+API = 0.7
+"""Seconds of an answer of an API, of which several are under way at once."""
+API_AT_ONCE = 8
+_IN_TORCH, _SERVED = ("train", "evaluate"), ("export", "parity")
+"""Steps that compute on a GPU where there is one, and those that do where vLLM serves."""
+_FACTOR = 2.0
+"""To which all of this is good."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What of a project says how much its steps have to do."""
+
+    spec: Spec
+    sizes: Sizes
+    train: int
+    validation: int
+    tests: int
+    """Examples of all test splits, as far as they are asked."""
+    prefix: float
+    """Tokens that all requests begin with."""
+    own: float
+    """Tokens of a request behind those."""
+    written: float
+    """Passes behind a request: tokens of an answer, or its decisions."""
+
+    @property
+    def rows(self) -> int:
+        return self.train + self.validation + self.tests
+
+
+def seconds_of(step: str, job: Job, machine: Machine, known: Mapping[str, Range]) -> Range | None:
+    """How long a step takes; None of one whose work is a GPU's that nobody has timed.
+
+    Args:
+        step: its name in `tunewright.pipeline.STEPS` or `BESIDE`.
+        known: seconds of steps that were measured or counted elsewhere.
+    """
+    if step in known:
+        return known[step]
+    assert machine.speed, "nobody asks how fast a machine is of which only the memory is known"
+    on_gpu = step in _IN_TORCH or (step in _SERVED and _by_gpu(job, machine))
+    if step not in _TIMES or (machine.has_gpu and not machine.speed.gpu_bytes and on_gpu):
+        return None
+    return around(_TIMES[step](job, machine, machine.speed), _FACTOR)
+
+
+def candidate_seconds(job: Job, speed: Speed, asked: float, *, nf4: bool, on_gpu: bool) -> float:
+    """One candidate in torch over so many tests."""
+    sizes = job.sizes
+    inner = sizes.parameters - sizes.vocabulary
+    tokens = asked * job.own + job.prefix
+    at_once = max(1.0, min(AT_ONCE, CACHE / max(1.0, 2 * sizes.cache * job.own)))
+    passes = math.ceil(asked / at_once) * max(1.0, job.written)
+    held = weights(sizes, "nf4" if nf4 else "16-bit")
+    each = held / (speed.gpu_bytes if on_gpu else speed.bytes)
+    if nf4 and not on_gpu:
+        each += inner / speed.nf4
+    return 2 * inner * tokens / speed.floats + passes * each + ANSWER * asked
+
+
+def served_seconds(job: Job, speed: Speed, count: float, *, on_gpu: bool) -> float:
+    """The served model over `count` requests, one at a time."""
+    sizes = job.sizes
+    inner = sizes.parameters - sizes.vocabulary
+    products, read = (speed.floats, speed.gpu_bytes) if on_gpu else (speed.ints, speed.bytes)
+    answer = 2 * inner * job.own / products + max(1.0, job.written) * served_weights(job.spec, sizes) / read + ANSWER
+    return count * answer + 2 * inner * job.prefix / products
+
+
+def _by_gpu(job: Job, machine: Machine) -> bool:
+    return machine.has_gpu and runtime_of(job.spec, job.sizes).startswith("vllm")
+
+
+def _data(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001 (all have one form)
+    return 2 + ROW * job.rows
+
+
+def _baseline(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+    asked = min(job.tests, job.spec.api.sample or job.tests) if job.spec.api.url else 0
+    return 2 + asked * API / API_AT_ONCE
+
+
+def _export(job: Job, machine: Machine, speed: Speed) -> float:
+    runtime, billions = runtime_of(job.spec, job.sizes), job.sizes.parameters / 1e9
+    built = BUILD * billions
+    if runtime == "onnxruntime":
+        built += (BUILD_ONNX_INT4 if job.spec.export.precision == "int4" else BUILD_ONNX) * billions
+    written = (weights(job.sizes, "16-bit") + served_weights(job.spec, job.sizes)) / HASHED
+    asked = served_seconds(job, speed, min(job.validation, CALIBRATED), on_gpu=_by_gpu(job, machine))
+    return IMPORTS + built + written + asked
+
+
+def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
+    nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
+    whole = gpu or job.sizes.parameters < LARGE
+    sampled, checked = (job.tests if whole else min(job.tests, most) for most in (SAMPLED, CHECKED))
+    unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
+    merged = candidate_seconds(job, speed, checked, nf4=False, on_gpu=gpu)
+    exported = served_seconds(job, speed, checked, on_gpu=_by_gpu(job, machine))
+    return IMPORTS + CONTROLS * job.rows + unmerged + merged + exported
+
+
+def _parity(job: Job, machine: Machine, speed: Speed) -> float:
+    return 3 + served_seconds(job, speed, job.tests + job.validation, on_gpu=_by_gpu(job, machine))
+
+
+def _judge(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+    assert job.spec.judge
+    return 2 + 2 * min(job.tests, job.spec.judge.sample) * API / API_AT_ONCE
+
+
+def _verdict(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+    return VERDICT
+
+
+def _bundle(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+    return 2 + served_weights(job.spec, job.sizes) / HASHED
+
+
+# A training's time is counted by `tunewright.train.plan`.
+_TIMES: dict[str, Callable[[Job, Machine, Speed], float]] = {
+    "check": _data, "split": _data, "baseline": _baseline, "export": _export, "evaluate": _evaluate,
+    "parity": _parity, "judge": _judge, "verdict": _verdict, "bundle": _bundle,
+}  # fmt: skip

@@ -1,0 +1,55 @@
+"""Sizes from a shape are those of the model itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunewright.models.catalogue import catalogue
+from tunewright.models.sizes import Sizes, shape_of, sizes_of
+from tunewright.models.skeleton import skeleton
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "phi-3-mini", "qwen2.5-1.5b", "mistral-7b", "llama-3-8b"])
+def test_sizes_are_counted_as_transformers_builds_the_model(name: str) -> None:
+    shape = catalogue()[name].shape
+    assert shape
+    found = Sizes.of(shape)
+    model = skeleton(shape.config(), "bfloat16")
+    numbers = {id(each): each.numel() for each in model.parameters()}
+    assert found.parameters == sum(numbers.values())
+    assert found.largest == max(numbers.values())
+    assert found.layer == sum(each.numel() for each in model.model.layers[0].parameters())
+    matrices = {id(each): len(each) for each in model.parameters() if each.ndim == 2}
+    assert found.rows == sum(matrices.values())
+
+
+def test_parameters_are_those_that_the_catalogue_names() -> None:
+    for name, entry in catalogue().items():
+        if entry.shape:
+            assert Sizes.of(entry.shape).parameters == pytest.approx(1e9 * entry.parameters, rel=0.02), name
+
+
+def test_an_adapter_has_rank_times_the_sides() -> None:
+    shape = catalogue()["smollm2-135m"].shape
+    assert shape
+    # LoRA r=16 on every linear layer of SmolLM2-135M trains 4.9 M numbers (docs/training.md's default).
+    assert 16 * Sizes.of(shape).sides == 4_884_480
+
+
+def test_a_folder_is_read_without_transformers(tmp_path: Path) -> None:
+    shape = catalogue()["llama-3.2-1b"].shape
+    assert shape
+    shape.config().save_pretrained(tmp_path)
+    assert sizes_of(str(tmp_path), Path()) == Sizes.of(shape)
+    inner = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inner}), "utf-8")
+    assert shape_of(str(tmp_path), Path()) == shape.model_copy(update={"head_width": 64})
+
+
+def test_what_is_not_here_has_no_sizes(tmp_path: Path) -> None:
+    assert sizes_of("owner/name", tmp_path) is None
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    assert sizes_of(str(tmp_path), tmp_path) is None

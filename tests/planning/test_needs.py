@@ -1,0 +1,65 @@
+"""What each step needs at the true sizes, by rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import make_spec
+from tests.planning.made import sizes
+from tunewright.assess import price_book
+from tunewright.assess.memory import GIB
+from tunewright.pipeline import BESIDE, STEPS
+from tunewright.planning.machines import Machine, priced_machine
+from tunewright.planning.needs import Need, need_of, runtime_of
+
+SIXTEEN = Machine("sixteen", 16 * GIB, False, None, False, 0.0)
+
+
+def need(step: str, model: str, machine: Machine = SIXTEEN, **changes: Any) -> Need:
+    return need_of(step, make_spec(**changes), sizes(model), machine)
+
+
+@pytest.mark.parametrize("model", ["phi-3-mini", "mistral-7b", "llama-3-8b"])
+def test_a_16_gib_machine_does_every_step_with_qlora_and_openvino(model: str) -> None:
+    for step in (STEPS | BESIDE).values():
+        found = need(step.name, model, train={"method": "qlora"}, export={"runtime": "openvino"})
+        assert found.memory < 14 * GIB, step.name
+
+
+def test_onnxruntime_is_built_in_more_memory_than_it_is_served_in() -> None:
+    built, served = (need(step, "mistral-7b", export={"runtime": "onnxruntime"}) for step in ("export", "parity"))
+    assert built.memory > 36 * GIB
+    assert "5.5 bytes" in built.because
+    assert served.memory < 9 * GIB
+
+
+def test_int4_serves_in_less_and_says_so() -> None:
+    eight, four = (need("parity", "mistral-7b", export={"precision": each}) for each in ("int8", "int4"))
+    assert four.memory < 0.8 * eight.memory
+    assert "int4" in four.because
+
+
+def test_on_a_gpu_its_own_memory_counts() -> None:
+    t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
+    assert t4.gpu
+    lora, qlora = (need("train", "llama-3-8b", t4, train={"method": each}) for each in ("lora", "qlora"))
+    assert lora.gpu > t4.gpu > qlora.gpu
+    # In 16 bits Llama-3-8B has 14.96 GiB, and a T4 14.56.
+    assert need("evaluate", "llama-3-8b", t4).gpu > t4.gpu
+    assert need("evaluate", "phi-3-mini", t4).gpu < t4.gpu
+    assert need("parity", "mistral-7b", t4, export={"runtime": "vllm"}).gpu > t4.gpu
+
+
+def test_disk_is_what_the_export_writes() -> None:
+    phi = sizes("phi-3-mini").parameters
+    assert need("export", "phi-3-mini").disk == pytest.approx(3 * phi, rel=0.03)  # 2 bytes merged, 1 served
+    assert need("export", "phi-3-mini", export={"runtime": "vllm"}).disk == pytest.approx(2 * phi, rel=0.03)
+    assert need("bundle", "phi-3-mini").disk == 0  # links
+
+
+def test_the_runtime_is_the_one_that_the_export_will_choose() -> None:
+    assert runtime_of(make_spec(), sizes("phi-3-mini")) == "openvino"
+    assert runtime_of(make_spec(), sizes("qwen3-0.6b")) in ("openvino", "onnxruntime")
+    assert runtime_of(make_spec(export={"runtime": "onnxruntime"}), sizes("phi-3-mini")) == "onnxruntime"
