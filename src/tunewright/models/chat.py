@@ -270,6 +270,11 @@ def marks_generation(source: str) -> bool:
     return re.search(r"{%-?\s*generation\s*-?%}", source) is not None
 
 
+def without_marks(text: str) -> str:
+    """A rendered text as others would render it."""
+    return _MARKS.sub("", text)
+
+
 def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
     """Text -> the number of its tokens."""
     return lambda text: len(tokenizer.encode_verbatim(text))

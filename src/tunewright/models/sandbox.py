@@ -20,17 +20,17 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, Template, TemplateError, Undefined, UndefinedError, nodes, pass_context
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context
-from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 _SOURCE = 1 << 19
 """Characters of a template's source. The longest of known models have 30 thousand."""
-_STEPS = 1 << 25
+_STEPS = 1 << 23
 """Characters, turns and calls of a rendering, together: a fraction of a second, some ten megabytes."""
 _PER_CHARACTER = 64
 """Of the above, what each character of the messages allows for besides."""

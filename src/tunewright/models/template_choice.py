@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from tunewright.errors import UserError
-from tunewright.models.chat import ChatTemplate, Generation, marks_generation
+from tunewright.models.chat import ChatTemplate, Generation, marks_generation, without_marks
 from tunewright.models.sandbox import asked_for, compiled, render
 from tunewright.progress import say
 from tunewright.tasks import Message
@@ -36,6 +36,8 @@ _MARKS = {
 }  # fmt: skip
 """What only one family's vocabulary holds."""
 _FAMILY_OF_TYPE = {"llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral"}
+_DAY = "26 Jul 2024"
+"""What Llama 3.2's template writes where there is no clock; with one it would write another text each day."""
 _SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")
 _ANSWER = Message(role="assistant", content="delivery")
 _TALKS = ([_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
@@ -66,33 +68,43 @@ def writes(source: str, messages: Sequence[Message], tokens: dict[str, str]) -> 
     """
     given = [{"role": message.role, "content": message.content} for message in messages]
     prompted = messages[-1].role != "assistant"
-    return render(compiled(source, (Generation,)), {
+    return without_marks(render(compiled(source, (Generation,)), {
         "messages": given, "add_generation_prompt": prompted, "tools": None, "documents": None,
-        "enable_thinking": False, **tokens,
-    })  # fmt: skip
+        "enable_thinking": False, "date_string": _DAY, **tokens,
+    }))  # fmt: skip
 
 
-def same_text(template: ChatTemplate, source: str, tokens: dict[str, str], talks: Sequence[list[Message]]) -> bool:
-    """Whether a marked template writes the text of another one, before an answer and up to its end."""
+def texts_of(source: str, tokens: dict[str, str], talks: Sequence[list[Message]]) -> list[tuple[str, str]] | None:
+    """What a template writes before an answer and with it, for each conversation; None where it can't."""
     try:
-        for talk in talks:
-            asked = "".join(span.text for span in template.spans(talk, add_generation_prompt=True))
-            if asked != writes(source, talk, tokens):
+        return [(writes(source, talk, tokens), writes(source, [*talk, _ANSWER], tokens)) for talk in talks]
+    except TemplateError:
+        return None
+
+
+def same_text(template: ChatTemplate, wanted: Sequence[tuple[str, str]], talks: Sequence[list[Message]]) -> bool:
+    """Whether a marked template writes these texts of `texts_of`, before an answer and up to its end."""
+    try:
+        for talk, (prompt, whole) in zip(talks, wanted, strict=True):
+            if "".join(span.text for span in template.spans(talk, add_generation_prompt=True)) != prompt:
                 return False
             spans = template.spans([*talk, _ANSWER])
             while not spans[-1].own:
                 spans.pop()
-            if not writes(source, [*talk, _ANSWER], tokens).startswith("".join(span.text for span in spans)):
+            if not whole.startswith("".join(span.text for span in spans)):
                 return False
             template.check([*talk, _ANSWER])
-    except (TemplateError, UserError):
+    except UserError:
         return False
     return True
 
 
 def _equal(own: str, tokens: dict[str, str]) -> ChatTemplate | None:
     """Of the marked templates that are known, the first that writes what a model's own does."""
-    return next((each for each in _known(tokens) if same_text(each, own, tokens, _TALKS)), None)
+    wanted = texts_of(own, tokens, _TALKS)
+    if wanted is None:
+        return None
+    return next((each for each in _known(tokens) if same_text(each, wanted, _TALKS)), None)
 
 
 def _known(tokens: dict[str, str]) -> Iterator[ChatTemplate]:
