@@ -37,7 +37,7 @@ BOMBS = {
     "{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
     "many captures": "{% set s = 'x' * 99999 %}" + "{% set s %}{{ s }}{{ s }}{% endset %}" * 40,
     "many capitals": "{% set s = 'x' * 99999 %}" + "{% set s = s | upper %}" * 1500,
-    "many comparisons": "{% set a = [0] * 99999 %}{% set b = [0] * 99999 %}" + "{% if a == b %}{% endif %}" * 1500,
+    "many comparisons": "{% set a = [0] * 9999999 %}{% set b = [0] * 9999999 %}" + "{% if a == b %}{% endif %}" * 1500,
     "replacing nothing": "{{ ('x' * 99999).replace('', 'x' * 99999) }}",
     "replacing nothing, as a filter": "{{ ('x' * 99999) | replace('', 'x' * 99999) }}",
     "a wide join": "{{ ('x' * 99999) | join('x' * 99999) }}",

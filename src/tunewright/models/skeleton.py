@@ -25,7 +25,7 @@ def config_of(model: str, anchor: Path) -> Any:
 
     entry = catalogue().get(model)
     if entry and entry.shape:
-        return entry.shape.config()
+        return entry.shape.config(entry.context)
     return AutoConfig.from_pretrained(resolve_tokenizer(model, anchor)[0], local_files_only=True)
 
 
