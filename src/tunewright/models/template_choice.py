@@ -35,7 +35,11 @@ _MARKS = {
     "[SYSTEM_PROMPT]": "mistral-v7",
 }  # fmt: skip
 """What only one family's vocabulary holds."""
-_FAMILY_OF_TYPE = {"llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral"}
+_FAMILY_OF_TYPE = {
+    "llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral",
+    "ministral": "mistral-tekken", "ministral3": "mistral-v7", "mistral3": "mistral-v7", "gemma3": "gemma3",
+    "gemma3_text": "gemma3", "gemma4": "gemma4", "gemma4_text": "gemma4",
+}  # fmt: skip
 _DAY = "26 Jul 2024"
 """What Llama 3.2's template writes where there is no clock; with one it would write another text each day."""
 _SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")

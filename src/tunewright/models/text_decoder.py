@@ -51,7 +51,11 @@ def text_decoder(folder: Path, cache: Path) -> Path:
             partial = target.with_name(f".{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _write(folder, files, partial)
+            try:
+                _write(folder, files, partial)
+            except BaseException:
+                shutil.rmtree(partial)
+                raise
             partial.rename(target)
     return target
 
