@@ -1,4 +1,4 @@
-"""Of models that also see and hear, the text decoder alone is trained and served: the same answers, without the towers."""
+"""Of models that also see and hear, the text decoder alone is trained and served: the same answers, no towers."""
 
 from __future__ import annotations
 
