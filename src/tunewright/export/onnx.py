@@ -76,7 +76,7 @@ def run_builder(module: str, source: Path, target: Path, precision: str, options
 
 def _write_quantised(source: Path, target: Path, precision: str, loss: Loss) -> None:
     """A folder as Olive writes it: of each matrix `qweight` [out, in * bits / 8], `scales`, `qzeros` [out, groups]."""
-    decoder = Decoder(source, turned=True)
+    decoder = Decoder(source, turned=True, plus_one=False, own_head=True)
     target.mkdir()
     layers = decoder.config.num_hidden_layers
     writer = TensorWriter(target / "model.safetensors", layers * _TENSORS_A_LAYER + _OTHERS)

@@ -25,6 +25,8 @@ _READS = {
     "gate_proj": "post_attention_layernorm", "up_proj": "post_attention_layernorm",
 }  # fmt: skip
 """The norm before each matrix of a layer that reads the stream."""
+_STREAM = ("input_layernorm", "post_attention_layernorm", "norm")
+"""The norms of the stream; Qwen 3's of queries and keys stay what they are."""
 _WRITES = ("o_proj", "down_proj")
 _SEED = 0
 _COLUMNS = 256
@@ -81,7 +83,7 @@ class Rotation:
         """A weight by its module's name in Llama: a norm's, which others have taken over, or of a matrix [out, in] some
         rows; all rows of one that `writes`."""
         if weight.ndim == 1:
-            return np.ones_like(weight) if name.endswith("norm") else weight
+            return np.ones_like(weight) if _place(name)[1] in _STREAM or name == "model.norm" else weight
         if name == "model.embed_tokens":
             return self._turned(weight)
         return self.outputs(name, self.inputs(name, weight))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.following import WritingModel
-from tunewright.models.paged_graph import MODEL_TYPES
+from tunewright.models.architectures import unsupported
 
 RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
 
@@ -28,7 +28,7 @@ _X86 = ("x86_64", "AMD64")
 
 def best_runtime(model: Path) -> RuntimeName:
     """What a model is served fastest with on this machine's processor."""
-    known = json.loads((model / "config.json").read_text("utf-8"))["model_type"] in MODEL_TYPES
+    known = unsupported(json.loads((model / "config.json").read_text("utf-8"))) is None
     return "openvino" if known and platform.machine() in _X86 else "onnxruntime"
 
 
