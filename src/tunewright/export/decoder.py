@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.errors import UserError
-from tunewright.export.rotation import Rotation, writes
+from tunewright.export.rotation import Rotation
 from tunewright.models.architectures import SLIDING, architecture_of
 from tunewright.models.tensor_files import Tensor, Weights
 from tunewright.progress import track
@@ -42,7 +42,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Vector:
-    """A norm's weight, a bias, or what rotates positions."""
+    """A norm's weight, a bias, what rotates positions, or what the graph turns with."""
 
     name: str
     values: Floats
@@ -52,8 +52,8 @@ class Decoder:
     """A Hugging Face folder as what runtimes are built from.
 
     Args:
-        turned: whether the axes of the stream between the layers are turned, where they can be; see
-            `tunewright.export.rotation`. The output layer is then one of its own.
+        turned: whether the axes of what the matrices read are turned; see `tunewright.export.rotation`. The output
+            layer is then one of its own.
         plus_one: whether norms that multiply by 1 + w are given as what they multiply by.
         own_head: whether the output layer is one of its own in any case.
 
@@ -73,7 +73,7 @@ class Decoder:
                 fix="Give the folder of a causal language model as transformers saves it.",
             )  # fmt: skip
         self.architecture = architecture_of(self.config.to_dict())
-        self._rotation = rotation_of(self._weights, self.config) if turned else None
+        self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if turned else None
         self._plus_one = plus_one and self.architecture.one_plus
         self._own_head = own_head or self._rotation is not None
 
@@ -99,6 +99,8 @@ class Decoder:
         if self._own_head and self.config.tie_word_embeddings:
             yield self._matrix(HEAD, self._weights[f"{EMBEDDING}.weight"], slice(0, self.config.vocab_size))
         yield from self._rotary()
+        for name, values in self._rotation.factors().items() if self._rotation else ():
+            yield Vector(f"turn.{name}", values)
 
     @property
     def _shared_head(self) -> bool:
@@ -107,7 +109,7 @@ class Decoder:
 
     def _matrix(self, module: str, tensor: Tensor, of: slice) -> Matrix:
         rotation, shape = self._rotation, (of.stop - of.start, tensor.shape[1])
-        if rotation and writes(module):  # each of its rows is made of all of them
+        if rotation and rotation.writes(module):  # each of its rows is made of all of them
             whole = rotation.weight(module, tensor.float32(of))
             return Matrix(module, shape, lambda start, end: whole[start:end])
 
@@ -127,8 +129,8 @@ class Decoder:
         return self._rotation.weight(module, values)
 
     def _rotary(self) -> Iterator[Vector]:
-        """How positions turn queries and keys, as a model of the same kind that has no layers knows it; where layers with
-        a window turn them otherwise, both."""
+        """How positions turn queries and keys, as transformers has it; where layers with a window turn them otherwise,
+        both."""
         from transformers import AutoModel
 
         config = copy.deepcopy(self.config)
@@ -146,13 +148,6 @@ class Decoder:
                 yield Vector(f"{name}.inv_freq", getattr(rotary, f"{prefix}inv_freq").float().cpu().numpy())
                 scale = getattr(rotary, f"{prefix}attention_scaling")
                 yield Vector(f"{name}.scale", np.array([scale], np.float32))
-
-
-def rotation_of(weights: Weights, config: Any) -> Rotation | None:
-    """The rotation of a model; None where the stream can't be turned, because what is added to it is normalised first,
-    number by number."""
-    kind = architecture_of(config.to_dict())
-    return None if kind.outer_norms else Rotation(weights, config.hidden_size)
 
 
 def parts_of(name: str, config: Any) -> dict[str, int]:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
-from tunewright.export.decoder import Decoder, Matrix, Vector, parts_of, rotation_of, rows_of
+from tunewright.export.decoder import Decoder, Matrix, Vector, parts_of, rows_of
 from tunewright.export.lora import read_lora
 from tunewright.export.quantise import Grid, Loss, Quantised
+from tunewright.export.rotation import Rotation
 from tunewright.models.adapter import Adapter, save_adapter
-from tunewright.models.architectures import unsupported
+from tunewright.models.architectures import architecture_of, unsupported
 from tunewright.models.paged_graph import CONFIG, GROUP, WEIGHTS
 from tunewright.models.tensor_files import TensorWriter, Weights
 
@@ -86,7 +87,9 @@ def export_adapter(source: Path, base: Path, target: Path, precision: str) -> No
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)
-    turned = None if precision == "fp32" else rotation_of(Weights(base), config)
+    turned = None
+    if precision != "fp32":
+        turned = Rotation(Weights(base), config.hidden_size, architecture_of(config.to_dict()))
     down: dict[str, Any] = {}
     up: dict[str, Any] = {}
     for name, update in read_lora(source).items():

@@ -67,7 +67,7 @@ def windows_of(config: Mapping[str, Any]) -> list[int]:
 
 def attention_scale(config: Mapping[str, Any], width: int) -> float:
     """What products of queries and keys are multiplied by, for heads of a width."""
-    return float(config.get("query_pre_attn_scalar") or width) ** -0.5
+    return 1 / math.sqrt(config.get("query_pre_attn_scalar") or width)
 
 
 def embedding_scale(config: Mapping[str, Any]) -> float:
@@ -87,10 +87,12 @@ def growing_queries(config: Mapping[str, Any]) -> tuple[float, int] | None:
 
 
 def longest_exact(config: Mapping[str, Any]) -> int | None:
-    """Tokens up to which the rotary encoding is one and the same; beyond it a long one (Phi's) changes with the length
-    of each sequence. None where it never does."""
+    """Tokens up to which a position is encoded the same in every runtime; None where it always is.
+
+    Beyond, a long rotary encoding (Phi's) changes with the length of each sequence, and ONNX Runtime has no queries
+    that grow (`growing_queries`)."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su") and not growing_queries(config):
         return None
     found = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
     return int(found) if found else None

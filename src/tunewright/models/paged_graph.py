@@ -190,7 +190,7 @@ class _Builder:
         for number in range(shape.layers):
             name = f"model.layers.{number}"
             rotate = rotations[shape.rotary_by_kind and shape.windows[number] > 0]
-            seen = self._attention(number, self._normed(hidden, f"{name}.input_layernorm"), rotate, growth,
+            seen = self._attention(number, self._read(hidden, f"{name}.input_layernorm"), rotate, growth,
                                    [*self._cache(number), *sequences], longest)  # fmt: skip
             if number == shape.layers - 1:  # behind the last attention only what is asked for matters
                 hidden, seen, *self._shares = (
@@ -199,15 +199,27 @@ class _Builder:
             before = "pre_feedforward_layernorm" if shape.outer_norms else "post_attention_layernorm"
             hidden = self._added(hidden, self._linear(f"{name}.self_attn.o_proj", seen),
                                  f"{name}.post_attention_layernorm")  # fmt: skip
-            hidden = self._added(hidden, self._feed_forward(name, self._normed(hidden, f"{name}.{before}")),
+            hidden = self._added(hidden, self._feed_forward(name, self._read(hidden, f"{name}.{before}")),
                                  f"{name}.post_feedforward_layernorm")  # fmt: skip
-        last = self._normed(hidden, "model.norm")
+        last = self._read(hidden, "model.norm")
         head = self._matrix("lm_head") if "lm_head.weight" in self._tensors else embedding
         logits = ops.matmul(last, head, transpose_a=False, transpose_b=True)
         if shape.capped:
             cap = self._constant(np.float32(shape.capped))
             logits = ops.multiply(ops.tanh(ops.divide(logits, cap)), cap)
         return Model([ops.result(logits)], self._inputs, "decoder")
+
+    def _read(self, hidden: Any, norm: str) -> Any:
+        """What matrices read of the stream: normalised, and turned where they are and it is not."""
+        ops, x = self._ops, self._normed(hidden, norm)
+        if "turn.signs" not in self._tensors:
+            return x
+        signs, first, second = (self._tensors[f"turn.{name}"] for name in ("signs", "first", "second"))
+        blocks = ops.reshape(ops.multiply(x, self._constant(signs)), self._constant([-1, len(first), len(second)]),
+                             special_zero=False)  # fmt: skip
+        right = ops.matmul(blocks, self._constant(second), transpose_a=False, transpose_b=False)
+        left = ops.matmul(self._constant(first[None]), right, transpose_a=True, transpose_b=False)
+        return ops.reshape(left, self._constant([-1, len(signs)]), special_zero=False)
 
     def _added(self, hidden: Any, written: Any, norm: str) -> Any:
         """The stream with what a part of a layer writes."""

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.models.following import WritingModel
 from tunewright.models.architectures import unsupported
+from tunewright.models.following import WritingModel
 
 RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
 
