@@ -174,7 +174,10 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples_one_by_one(
         total += float(loss)
     assert float(ours) == pytest.approx(total, rel=1e-5)
     for name, parameter in trained:
-        torch.testing.assert_close(packed[name], parameter.grad, atol=1e-6, rtol=1e-3)
+        # Gemma 4 does not scale its attention scores: random ones are large, and so is what rounding makes of them.
+        torch.testing.assert_close(
+            packed[name], parameter.grad, atol=5e-5 if any_model[0] == "gemma4" else 1e-6, rtol=1e-3
+        )
 
 
 def test_the_loss_on_labels_is_minus_the_log_probability_that_is_served(
