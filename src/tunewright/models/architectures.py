@@ -44,6 +44,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
 }
 """Those that the OpenVINO graph is built for."""
+VLLM_ONLY = ("gemma4_text",)
+"""Those that neither OpenVINO's graph nor onnxruntime-genai's builder (0.18) has the parts for: embeddings of each
+layer, keys that layers share, heads of two widths."""
 _LLAMA = Architecture()
 
 
