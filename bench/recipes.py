@@ -54,7 +54,7 @@ def predicted(recipe: str) -> str:
     size = re.search(r"Standard_\w+", recipe_text(recipe).splitlines()[0])
     entry = catalogue()[spec.model]
     assert entry.shape
-    config, settings = entry.shape.config(), spec.train
+    config, settings = entry.shape.config(entry.context), spec.train
     batch = f"batches of {settings.batch_size} x {settings.max_length:,} tokens that share nothing"
     worst = rows(settings.batch_size, 0, settings.max_length)
     if size is None:

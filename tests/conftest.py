@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -136,6 +137,8 @@ def write_project(folder: Path, **changes: Any) -> Path:
 
 class CharTokenizer:
     """One token a character."""
+
+    controls = re.compile("(?!)")
 
     def encode_text(self, text: str) -> list[int]:
         return [ord(character) for character in text]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from tests.conftest import CharTokenizer, decode
 from tunewright.errors import UserError
-from tunewright.models.chat import ChatTemplate, family_of
+from tunewright.models.chat import ChatTemplate
 from tunewright.tasks import Message
 
 FAMILIES = ["chatml", "phi3", "phi4", "mistral", "llama3"]
@@ -84,6 +86,8 @@ def test_a_special_token_written_in_a_message_is_read_as_text() -> None:
     library.add_special_tokens([AddedToken(mark, special=True) for mark in ("<|im_start|>", "<|im_end|>")])
 
     class Real:
+        controls = re.compile(r"<\|im_(start|end)\|>")
+
         def encode_text(self, text: str) -> list[int]:
             library.encode_special_tokens = False
             return list(library.encode(text, add_special_tokens=False).ids)
@@ -130,12 +134,3 @@ def test_the_hash_is_that_of_the_source() -> None:
     source = ChatTemplate.named("chatml").source
     assert ChatTemplate(source, "copy").sha256 == ChatTemplate.named("chatml").sha256
     assert ChatTemplate(source + " ").sha256 != ChatTemplate.named("chatml").sha256
-
-
-@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", "phi3", "mistral"])
-def test_the_family_of_a_known_architecture_ships(model_type: str) -> None:
-    assert ChatTemplate.named(str(family_of(model_type)))
-
-
-def test_an_unknown_architecture_has_no_family() -> None:
-    assert family_of("gpt_neox") is None

@@ -206,25 +206,34 @@ def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: f
     assert not x.grad[:, 1:].any()
 
 
-def test_a_model_whose_logits_are_more_than_a_product_keeps_its_own_head() -> None:
-    """Gemma 2 caps its logits and its attention scores."""
+@pytest.mark.parametrize("kind", ["Gemma2", "Granite"])
+def test_what_the_fast_paths_do_not_know_is_left_to_the_model(kind: str) -> None:
+    """Gemma 2 caps its attention scores, and its logits, which the fast head does too; Granite divides its logits."""
     import torch
+    import transformers
     from peft import LoraConfig, get_peft_model
-    from transformers import Gemma2Config, Gemma2ForCausalLM
 
     from tunewright.train.engine import fit_engine, supervised_loss
 
     torch.manual_seed(0)
-    config = Gemma2Config(
+    extra = {
+        "Gemma2": {"head_dim": 8, "final_logit_softcapping": 0.05, "attn_logit_softcapping": 1.0},
+        "Granite": {"logits_scaling": 0.1},
+    }[kind]
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.05, attn_logit_softcapping=1.0,
+        num_key_value_heads=2, **extra,
     )  # fmt: skip
-    model = get_peft_model(Gemma2ForCausalLM(config), LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    base = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model = get_peft_model(base, LoraConfig(target_modules="all-linear", init_lora_weights=False))
     some = [{"input_ids": list(range(3, 30 + n)), "labels": [IGNORED] * (25 + n) + [7, 8]} for n in range(4)]
     expected = plain(model, some)
     engine = fit_engine(model, some)
-    assert not engine.fused_head and "more to its logits" in engine.reasons["fused_head"]
-    assert not engine.shared_prefix and "softcap" in engine.reasons["shared_prefix"]
+    if kind == "Granite":
+        assert not engine.fused_head and "more to its logits" in engine.reasons["fused_head"]
+    else:
+        assert engine.fused_head
+        assert not engine.shared_prefix and "softcap" in engine.reasons["shared_prefix"]
     loss = supervised_loss(model, engine.collate(some))
     loss.backward()
     assert_same((float(loss), gradients(model)), expected)
@@ -247,9 +256,10 @@ def test_a_model_that_remembers_what_it_read_is_not_packed() -> None:
     assert engine.reasons["shared_prefix"]
 
 
+@pytest.mark.parametrize("cap", [0.0, 30.0])
 @pytest.mark.parametrize("among_all", [True, False])
-def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all: bool) -> None:
-    """The right answer's logit is about 20, where bfloat16 knows only eighths."""
+def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all: bool, cap: float) -> None:
+    """The right answer's logit is about 20, where bfloat16 knows only eighths; bent by a cap, about 17."""
     import torch
 
     from tunewright.train.head import _fused_loss
@@ -259,9 +269,11 @@ def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all:
     wanted = torch.arange(32)
     hidden = (0.15 * weight[:32] + 0.1 * torch.randn(32, 128, generator=draw)).bfloat16().requires_grad_()
     exact = hidden.detach().double().requires_grad_()
-    torch.nn.functional.cross_entropy(exact @ weight.double().t(), wanted, reduction="sum").backward()
+    logits = exact @ weight.double().t()
+    logits = cap * (logits / cap).tanh() if cap else logits
+    torch.nn.functional.cross_entropy(logits, wanted, reduction="sum").backward()
     choices = None if among_all else torch.arange(64).repeat(32, 1)
-    _fused_loss(hidden, weight, wanted, choices).backward()
+    _fused_loss(hidden, weight, wanted, choices, cap).backward()
     assert hidden.grad is not None
     assert exact.grad is not None
     assert (hidden.grad - exact.grad).norm() < 0.05 * exact.grad.norm()

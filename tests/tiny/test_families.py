@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tiny.conftest import FAMILIES, NEWER
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import LabelScorer
 from tunewright.models.chat import ChatTemplate
@@ -61,13 +62,16 @@ def test_an_example_longer_than_the_model_reads_is_refused(
         encoder.rows([Example.of("again " * 600, "refund", Meta(id="long"))])
 
 
-def test_every_linear_layer_is_adapted(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+def test_every_linear_layer_is_adapted(any_model: tuple[str, Path], tmp_path: Path) -> None:
     from tunewright.train.trainer import adapted_modules
 
-    adapted = {name.rsplit(".", 1)[-1] for name in adapted_modules(trainer_for(tiny_model, tmp_path).model)}
-    fused = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    adapted = {name.rsplit(".", 1)[-1] for name in adapted_modules(trainer_for(any_model, tmp_path).model)}
     split = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert adapted == (fused if tiny_model[0] == "phi3" else split)
+    others = {
+        "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
+        "gemma4": split | {"per_layer_input_gate", "per_layer_model_projection", "per_layer_projection"},
+    }
+    assert adapted == others.get(any_model[0].replace("phi4", "phi3"), split)
 
 
 def test_training_with_only_some_layers_adapted_is_refused(tiny_model: tuple[str, Path]) -> None:
@@ -104,11 +108,11 @@ def test_measuring_takes_no_more_examples_at_once_than_the_memory_of_a_step_hold
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_two_steps_change_the_adapter_and_leave_the_base(
-    tiny_model: tuple[str, Path], tmp_path: Path, method: str
+    any_model: tuple[str, Path], tmp_path: Path, method: str
 ) -> None:
     import torch
 
-    trainer = trainer_for(tiny_model, tmp_path, method=method)
+    trainer = trainer_for(any_model, tmp_path, method=method)
     frozen = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if not p.requires_grad}
     trainer.train()
     updates = [p for n, p in trainer.model.named_parameters() if "lora_B" in n]
@@ -142,11 +146,11 @@ def test_accumulated_batches_take_the_steps_of_large_ones(tiny_model: tuple[str,
 
 @pytest.mark.parametrize("examples", [1, 3, 8])
 def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples_one_by_one(
-    tiny_model: tuple[str, Path], tmp_path: Path, examples: int
+    any_model: tuple[str, Path], tmp_path: Path, examples: int
 ) -> None:
     import torch
 
-    trainer = trainer_for(tiny_model, tmp_path)
+    trainer = trainer_for(any_model, tmp_path)
     trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
     torch.manual_seed(0)
     for _, parameter in trained:
@@ -170,16 +174,19 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples_one_by_one(
         total += float(loss)
     assert float(ours) == pytest.approx(total, rel=1e-5)
     for name, parameter in trained:
-        torch.testing.assert_close(packed[name], parameter.grad, atol=1e-6, rtol=1e-3)
+        # Gemma 4 does not scale its attention scores: random ones are large, and so is what rounding makes of them.
+        torch.testing.assert_close(
+            packed[name], parameter.grad, atol=5e-5 if any_model[0] == "gemma4" else 1e-6, rtol=1e-3
+        )
 
 
 def test_the_loss_on_labels_is_minus_the_log_probability_that_is_served(
-    tiny_model: tuple[str, Path], tmp_path: Path
+    any_model: tuple[str, Path], tmp_path: Path
 ) -> None:
     import torch
 
-    family, folder = tiny_model
-    trainer = trainer_for(tiny_model, tmp_path, loss="labels")
+    family, folder = any_model
+    trainer = trainer_for(any_model, tmp_path, loss="labels")
     batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
     with torch.no_grad():
         ours = trainer.compute_loss(trainer.model, batch, num_items_in_batch=1)
@@ -214,10 +221,10 @@ def test_an_averaged_adapter_is_the_mean_of_its_members_updates(tiny_model: tupl
     assert any(not torch.equal(mean[name], value) for name, value in base.state_dict().items())
 
 
-def test_cached_logits_equal_those_of_a_whole_pass(tiny_model: tuple[str, Path]) -> None:
+def test_cached_logits_equal_those_of_a_whole_pass(any_model: tuple[str, Path]) -> None:
     import torch
 
-    model = load_torch_model(tiny_model[1])
+    model = load_torch_model(any_model[1])
     cached = TorchNextToken(model)
     ids = list(range(2, 150))
     # Longer than Mistral's window of 128; forward, a branch back, the same again, an unrelated one.
@@ -227,16 +234,36 @@ def test_cached_logits_equal_those_of_a_whole_pass(tiny_model: tuple[str, Path])
         np.testing.assert_allclose(cached(sequence), whole, atol=1e-4)
 
 
-@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.03), ("int4", 0.2)])
-def test_onnx_answers_like_torch(tiny_model: tuple[str, Path], tmp_path: Path, precision: str, close: float) -> None:
+ONNX = {"fp32": 1e-5, "int8": 0.06, "int4": 0.35}
+"""How far ONNX may stray from torch, as a share of the logits' own spread."""
+
+
+ONNX_CASES = [(family, precision) for family in FAMILIES for precision in ONNX]
+ONNX_CASES += [(family, "fp32") for family in NEWER if family != "gemma4"] + [("qwen3", "int8"), ("gemma3", "int8")]
+
+
+@pytest.mark.parametrize(("family", "precision"), ONNX_CASES)
+def test_onnx_answers_like_torch(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, family: str, precision: str
+) -> None:
+    """Prompts longer than windows, too: Mistral's of all layers, Gemma's of some."""
     from tunewright.export.onnx import build_onnx
 
-    family, folder = tiny_model
+    folder = make_tiny_model(family)[1]
     build_onnx(folder, tmp_path / "onnx", precision)
     torch_model = TorchNextToken(load_torch_model(folder))
     onnx_model = OrtNextToken(tmp_path / "onnx", context=256)
-    prompt = ChatTemplate.named(family).encode_prompt(TASK.prompt("where is it?"), TextTokenizer(folder))
-    for sequence in (prompt, [*prompt, 5, 6], [*prompt, 9]):
+    ids = list(range(2, 250))
+    for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [7, 7, 7]):
         wanted = torch_model(sequence)
         error = np.sqrt(np.mean((onnx_model(sequence) - wanted) ** 2)) / wanted.std()
-        assert error < close, f"the error is {error:.1e} of the logits' own spread"
+        assert error < ONNX[precision], f"the error is {error:.1e} of the logits' own spread"
+
+
+def test_what_onnx_runtime_has_no_parts_for_is_said(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
+) -> None:
+    from tunewright.export.onnx import build_onnx
+
+    with pytest.raises(UserError, match="ONNX Runtime can't serve a model of this type"):
+        build_onnx(make_tiny_model("gemma4")[1], tmp_path / "onnx", "fp32")

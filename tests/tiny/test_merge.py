@@ -18,11 +18,6 @@ from tunewright.models.tensor_files import INDEX, Weights
 from tunewright.models.torch_model import load_torch_model
 
 
-@pytest.fixture
-def adapter(tiny_model: tuple[str, Path], tmp_path: Path) -> Path:
-    return _adapter(tiny_model[1], tmp_path / "adapter")
-
-
 def _adapter(base: Path, folder: Path, **settings: Any) -> Path:
     """Of random numbers, on every linear layer."""
     from peft import LoraConfig, get_peft_model
@@ -48,12 +43,13 @@ def _of_type(base: Path, folder: Path, dtype: str, shard: str = "5GB") -> Path:
     ("float32", "float16"), ("float16", "float16"), ("bfloat16", "bfloat16"),
 ])  # fmt: skip
 def test_a_merged_model_is_what_peft_makes_of_it(
-    tiny_model: tuple[str, Path], adapter: Path, tmp_path: Path, dtype: str, merged_type: str
+    any_model: tuple[str, Path], tmp_path: Path, dtype: str, merged_type: str
 ) -> None:
     """Added in float32 and rounded once, for every architecture; a base in shards stays in shards."""
     from peft import PeftModel
 
-    base = _of_type(tiny_model[1], tmp_path / "base", dtype, shard="100KB")
+    adapter = _adapter(any_model[1], tmp_path / "adapter")
+    base = _of_type(any_model[1], tmp_path / "base", dtype, shard="100KB")
     merge(base, adapter, tmp_path / "merged")
     assert (tmp_path / "merged" / INDEX).is_file()
     exact = PeftModel.from_pretrained(load_torch_model(base), str(adapter)).merge_and_unload().state_dict()

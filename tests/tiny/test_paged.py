@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from tests.tiny.conftest import FAMILIES, NEWER
+from tunewright.errors import UserError
 from tunewright.export.decoder import Decoder, Vector
 from tunewright.export.openvino import build_openvino
 from tunewright.models import paged_network
@@ -33,11 +33,20 @@ def paged(tiny_model: tuple[str, Path], tmp_path: Path) -> Callable[[str], Paged
     return load
 
 
-@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.03), ("int4", 0.3)])
+SERVED = [family for family in (*FAMILIES, *NEWER) if family != "gemma4"]
+
+
+@pytest.mark.parametrize("family", SERVED)
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("int8", 0.06), ("int4", 0.5)])
 def test_openvino_answers_like_torch(
-    tiny_model: tuple[str, Path], paged: Callable[[str], PagedNextToken], precision: str, close: float
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, family: str, precision: str, close: float
 ) -> None:
-    torch_model, paged_model = TorchNextToken(load_torch_model(tiny_model[1])), paged(precision)
+    folder = make_tiny_model(family)[1]
+    build_openvino(folder, tmp_path / precision, precision)
+    torch_model, paged_model = (
+        TorchNextToken(load_torch_model(folder)),
+        PagedNextToken(tmp_path / precision, context=512),
+    )
     ids = [*range(2, 200), *range(2, 200)]
     # Longer than a pass and than Mistral's window of 128; a branch back, the same again, an unrelated one, one token.
     for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [*ids[:70], 9, 8], [*ids, 4], [7, 7, 7], [5]):
@@ -46,26 +55,22 @@ def test_openvino_answers_like_torch(
         assert error < close, f"the error is {error:.1e} of the logits' own spread"
 
 
-def test_a_turned_model_is_the_same_model(tiny_model: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", SERVED)
+def test_a_turned_model_is_the_same_model(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, family: str
+) -> None:
     """But for rounding in float32, with norms whose weights are no ones."""
-    source = tmp_path / "source"
-    shutil.copytree(tiny_model[1], source)
-    model = load_torch_model(source)
-    rng = np.random.default_rng(1)
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.data *= torch.tensor(rng.uniform(0.2, 3, len(parameter)).astype(np.float32))
-    model.save_pretrained(source)
-    folder = tmp_path / "turned"
+    source, folder = make_tiny_model(family)[1], tmp_path / "turned"
+    model, decoder = load_torch_model(source), Decoder(source, turned=True)
     folder.mkdir()
     writer = TensorWriter(folder / WEIGHTS, 100)
-    for part in Decoder(source, turned=True).parts():
+    for part in decoder.parts():
         if isinstance(part, Vector):
             writer.write(part.name, part.values)
         else:
             writer.write(f"{part.module}.weight", (part.rows(*rows) for rows in part.blocks()))
     writer.close()
-    shutil.copy(source / CONFIG, folder / CONFIG)
+    (folder / CONFIG).write_text(decoder.config.to_json_string(use_diff=False), "utf-8")
     wanted, found = TorchNextToken(model), PagedNextToken(folder, context=512)
     for ids in (list(range(2, 200)), [7, 7, 7]):
         logits = wanted(ids)
@@ -135,6 +140,13 @@ def test_an_answer_grows_the_same_whoever_else_asks(
     for (said, seen), (also_said, also_seen) in zip(alone, together, strict=True):
         assert said == also_said
         assert all(np.array_equal(one, other) for one, other in zip(seen, also_seen, strict=True))
+
+
+def test_openvino_refuses_what_its_graph_has_no_parts_for(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="gemma4_text"):
+        build_openvino(make_tiny_model("gemma4")[1], tmp_path / "fp32", "fp32")
 
 
 def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToken]) -> None:

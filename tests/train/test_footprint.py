@@ -8,13 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Meter
 from tunewright.models.skeleton import tensors_of
 from tunewright.spec.sections import TrainSpec
 from tunewright.train.engine import fit_engine, supervised_loss
-from tunewright.train.footprint import adapted_skeleton, footprint
-from tunewright.train.trainer import adapted_modules
+from tunewright.train.footprint import footprint
 
 CONFIG = {
     "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -105,19 +103,3 @@ def test_a_divided_model_needs_less_but_is_loaded_whole() -> None:
     assert counted.weights < counted.sharded(8) < counted.peak
     bare = footprint(AutoConfig.for_model("llama", **CONFIG), TrainSpec(), rows(1, 2, 3), "bfloat16")
     assert bare.sharded(8) == bare.weights + bare.adapter
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["phi-3-mini", "phi-4-mini", "llama-3.2-1b", "qwen3-0.6b", "qwen2.5-0.5b", "mistral-7b"]
-)
-def test_every_linear_layer_is_adapted_the_fused_ones_too(name: str) -> None:
-    shape = catalogue()[name].shape
-    assert shape
-    names = {
-        module.rpartition(".")[2]
-        for module in adapted_modules(adapted_skeleton(shape.config(), TrainSpec(), "bfloat16"))
-    }
-    fused = {"qkv_proj", "gate_up_proj", "o_proj", "down_proj"}
-    usual = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert names == (fused if shape.type == "phi3" else usual)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import LanguageModel, language_model
+from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.runtime import FOLDERS, Runtime, RuntimeName, load_runtime, runtime_in
@@ -106,6 +109,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     """
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
     info = BundleInfo(
         name=spec.name,
         base_model=spec.model_name,
@@ -116,7 +120,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         answer_lead=task.lead,
         answer_codes=dict(task.codes),
         version=version_of(folder),
-        context=spec.train.max_length + room_for(task.constraint, longest),
+        context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
         template_sha256=base.template.sha256,
     )
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.errors import UserError
-from tunewright.export.rotation import Rotation, writes
+from tunewright.export.rotation import Rotation
+from tunewright.models.architectures import SLIDING, architecture_of
 from tunewright.models.tensor_files import Tensor, Weights
 from tunewright.progress import track
 
@@ -41,7 +42,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Vector:
-    """A norm's weight, a bias, or what rotates positions."""
+    """A norm's weight, a bias, what rotates positions, or what the graph turns with."""
 
     name: str
     values: Floats
@@ -51,14 +52,16 @@ class Decoder:
     """A Hugging Face folder as what runtimes are built from.
 
     Args:
-        turned: whether the axes of the stream between the layers are turned; see `tunewright.export.rotation`. The
-            output layer is then one of its own.
+        turned: whether the axes of what the matrices read are turned; see `tunewright.export.rotation`. The output
+            layer is then one of its own.
+        plus_one: whether norms that multiply by 1 + w are given as what they multiply by.
+        own_head: whether the output layer is one of its own in any case.
 
     Raises:
         UserError: the folder is not whole, or its tensors are not a decoder's.
     """
 
-    def __init__(self, folder: Path, *, turned: bool):
+    def __init__(self, folder: Path, *, turned: bool, plus_one: bool = True, own_head: bool = False):
         from transformers import AutoConfig
 
         self.folder = folder
@@ -69,7 +72,10 @@ class Decoder:
                 "These weights are not a decoder's.", where=folder, why=f"They have no {EMBEDDING}.weight.",
                 fix="Give the folder of a causal language model as transformers saves it.",
             )  # fmt: skip
-        self._rotation = Rotation(self._weights, self.config.hidden_size) if turned else None
+        self.architecture = architecture_of(self.config.to_dict())
+        self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if turned else None
+        self._plus_one = plus_one and self.architecture.one_plus
+        self._own_head = own_head or self._rotation is not None
 
     def tracked(self, name: str) -> Iterator[Matrix | Vector]:
         """`parts`, with a bar."""
@@ -90,9 +96,11 @@ class Decoder:
             else:
                 for part, rows in rows_of(module, len(tensor.raw), self.config):
                     yield Vector(f"{part}.{kind}", self._vector(part, kind, tensor.float32(rows)))
-        if self._rotation and self.config.tie_word_embeddings:
+        if self._own_head and self.config.tie_word_embeddings:
             yield self._matrix(HEAD, self._weights[f"{EMBEDDING}.weight"], slice(0, self.config.vocab_size))
         yield from self._rotary()
+        for name, values in self._rotation.factors().items() if self._rotation else ():
+            yield Vector(f"turn.{name}", values)
 
     @property
     def _shared_head(self) -> bool:
@@ -101,7 +109,7 @@ class Decoder:
 
     def _matrix(self, module: str, tensor: Tensor, of: slice) -> Matrix:
         rotation, shape = self._rotation, (of.stop - of.start, tensor.shape[1])
-        if rotation and writes(module):  # each of its rows is made of all of them
+        if rotation and rotation.writes(module):  # each of its rows is made of all of them
             whole = rotation.weight(module, tensor.float32(of))
             return Matrix(module, shape, lambda start, end: whole[start:end])
 
@@ -112,6 +120,8 @@ class Decoder:
         return Matrix(module, shape, rows)
 
     def _vector(self, module: str, kind: str, values: Floats) -> Floats:
+        if self._plus_one and module.endswith("norm"):
+            values = values + np.float32(1)
         if self._rotation is None:
             return values
         if kind == "bias":
@@ -119,7 +129,8 @@ class Decoder:
         return self._rotation.weight(module, values)
 
     def _rotary(self) -> Iterator[Vector]:
-        """How positions turn queries and keys, from a model of the same kind that has no layers."""
+        """How positions turn queries and keys, as transformers has it; where layers with a window turn them otherwise,
+        both."""
         from transformers import AutoModel
 
         config = copy.deepcopy(self.config)
@@ -127,9 +138,16 @@ class Decoder:
         config.pad_token_id = None
         if getattr(config, "layer_types", None):
             config.layer_types = []
-        rotary = AutoModel.from_config(config).rotary_emb
-        yield Vector("rotary.inv_freq", rotary.inv_freq.float().cpu().numpy())
-        yield Vector("rotary.scale", np.array([rotary.attention_scaling], np.float32))
+        kind = type(AutoModel.from_config(config).rotary_emb)
+        rotary = kind(self.config)
+        prefixes = {"rotary": ""}
+        if self.architecture.rotary_by_kind:
+            prefixes = {"rotary": "full_attention_", f"rotary.{SLIDING}": f"{SLIDING}_"}
+        for name, prefix in prefixes.items():
+            if hasattr(rotary, f"{prefix}inv_freq"):
+                yield Vector(f"{name}.inv_freq", getattr(rotary, f"{prefix}inv_freq").float().cpu().numpy())
+                scale = getattr(rotary, f"{prefix}attention_scaling")
+                yield Vector(f"{name}.scale", np.array([scale], np.float32))
 
 
 def parts_of(name: str, config: Any) -> dict[str, int]:

@@ -21,6 +21,7 @@ import numpy as np
 from tunewright.errors import UserError, as_user_error
 from tunewright.export.decoder import EMBEDDING, HEAD, Decoder, Vector
 from tunewright.export.quantise import Grid, Loss, Quantised, packed
+from tunewright.models.architectures import architecture_of
 from tunewright.models.tensor_files import TensorWriter
 
 _GROUPS = {"int8": (64, 32, 16), "int4": (32, 16)}
@@ -43,7 +44,7 @@ def build_onnx(source: Path, target: Path, precision: str) -> Loss:
     loss = Loss()
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as scratch:
         if precision == "fp32":
-            run_builder("onnxruntime_genai.models.builder", source, target, precision)
+            run_builder("tunewright.export.onnx_builder", source, target, precision)
         else:
             quantised = Path(scratch) / "quantised"
             _write_quantised(source, quantised, precision, loss)
@@ -63,12 +64,16 @@ def run_builder(module: str, source: Path, target: Path, precision: str, options
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as cache:
         command = [
             sys.executable, "-m", module, "-i", str(source), "-o", str(target), "-e", "cpu", "-p", precision,
-            "-c", cache, "--extra_options", "hf_remote=false", "prune_lm_head=true", *options,
+            "-c", cache, "--extra_options", "hf_remote=false", "prune_lm_head=true", "windowed_kv_cache=false",
+            *options,
         ]  # fmt: skip
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if answer.returncode:
         last = (answer.stderr.strip() or answer.stdout.strip() or "no output").splitlines()[-1]
+        if last.startswith("NotImplementedError"):
+            raise UserError("ONNX Runtime can't serve a model of this type.", where=source, why=last,
+                            fix="Set export.runtime=vllm, or choose another base model.")  # fmt: skip
         raise as_user_error(OSError(last), target.parent) or UserError(
             "The ONNX builder failed.", where=source, why=last, fix="Try export.precision=fp32, or another base model."
         )
@@ -76,7 +81,8 @@ def run_builder(module: str, source: Path, target: Path, precision: str, options
 
 def _write_quantised(source: Path, target: Path, precision: str, loss: Loss) -> None:
     """A folder as Olive writes it: of each matrix `qweight` [out, in * bits / 8], `scales`, `qzeros` [out, groups]."""
-    decoder = Decoder(source, turned=True)
+    kind = architecture_of(json.loads((source / "config.json").read_text("utf-8")))
+    decoder = Decoder(source, turned=not kind.outer_norms, plus_one=False, own_head=True)
     target.mkdir()
     layers = decoder.config.num_hidden_layers
     writer = TensorWriter(target / "model.safetensors", layers * _TENSORS_A_LAYER + _OTHERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from tunewright.export.lora import read_lora
 from tunewright.export.quantise import Grid, Loss, Quantised
 from tunewright.export.rotation import Rotation
 from tunewright.models.adapter import Adapter, save_adapter
-from tunewright.models.paged_graph import CONFIG, GROUP, MODEL_TYPES, WEIGHTS
+from tunewright.models.architectures import architecture_of, unsupported
+from tunewright.models.paged_graph import CONFIG, GROUP, WEIGHTS
 from tunewright.models.tensor_files import TensorWriter, Weights
 
 _EIGHT, _FOUR = Grid(8, None), Grid(4, GROUP)
@@ -33,10 +33,10 @@ def build_openvino(source: Path, target: Path, precision: str) -> Loss:
         UserError: the architecture is not one of those that are built, or the folder is not whole.
     """
     decoder = Decoder(source, turned=precision != "fp32")
-    if decoder.config.model_type not in MODEL_TYPES:
+    if reason := unsupported(decoder.config.to_dict()):
         raise UserError(
-            f"OpenVINO can't serve a model of the type {decoder.config.model_type}.", where=source,
-            why=f"Its graph is built for {', '.join(MODEL_TYPES)}.", fix="Set export.runtime=onnxruntime.",
+            f"OpenVINO can't serve a model of the type {decoder.config.model_type}: {reason}.", where=source,
+            fix="Set export.runtime=onnxruntime.",
         )  # fmt: skip
     target.mkdir(parents=True)
     layers, loss = decoder.config.num_hidden_layers, Loss()
@@ -50,7 +50,8 @@ def build_openvino(source: Path, target: Path, precision: str) -> Loss:
             fine = precision == "int8" or is_touchy(part.module, layers) or not _FOUR.fits(part.shape[1])
             _write(writer, part, _EIGHT if fine else _FOUR, loss)
     writer.close()
-    shutil.copy(source / CONFIG, target / CONFIG)
+    # In transformers' newest words, with all that it leaves out where it is the default: serving has no transformers.
+    (target / CONFIG).write_text(decoder.config.to_json_string(use_diff=False), "utf-8")
     return loss
 
 
@@ -86,7 +87,9 @@ def export_adapter(source: Path, base: Path, target: Path, precision: str) -> No
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)
-    turned = None if precision == "fp32" else Rotation(Weights(base), config.hidden_size)
+    turned = None
+    if precision != "fp32":
+        turned = Rotation(Weights(base), config.hidden_size, architecture_of(config.to_dict()))
     down: dict[str, Any] = {}
     up: dict[str, Any] = {}
     for name, update in read_lora(source).items():

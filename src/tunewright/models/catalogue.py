@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -39,12 +40,29 @@ class Shape(BaseModel):
     """Where it is not hidden / heads."""
     tied: bool = False
     """The head is the embedding."""
+    full_attention_every: int | None = None
+    """Each so-manyth layer sees everything, where the others see a window and transformers' default is another."""
+    more: dict[str, Any] = {}
+    """What else config.json says that memory, time or the graph depend on. Of a long rotary encoding (Phi) not the
+    factors, which change neither."""
 
-    def config(self) -> Any:
-        """The same as transformers' config."""
+    def config(self, context: int | None = None) -> Any:
+        """The same as transformers' config.
+
+        Args:
+            context: tokens the model reads; by default as many as transformers says of the architecture.
+        """
         from transformers import AutoConfig
 
         head = {"head_dim": self.head_width} if self.head_width else {}
+        more = copy.deepcopy(self.more)  # transformers changes what it is given
+        if context:
+            more["max_position_embeddings"] = context
+        if every := self.full_attention_every:
+            kinds = (
+                "full_attention" if (layer + 1) % every == 0 else "sliding_attention" for layer in range(self.layers)
+            )
+            more["layer_types"] = list(kinds)
         return AutoConfig.for_model(
             self.type,
             hidden_size=self.hidden,
@@ -56,6 +74,7 @@ class Shape(BaseModel):
             tie_word_embeddings=self.tied,
             pad_token_id=0,
             **head,
+            **more,
         )
 
 

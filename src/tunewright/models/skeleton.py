@@ -25,8 +25,8 @@ def config_of(model: str, anchor: Path) -> Any:
 
     entry = catalogue().get(model)
     if entry and entry.shape:
-        return entry.shape.config()
-    return AutoConfig.from_pretrained(resolve_tokenizer(model, anchor)[0], local_files_only=True)
+        return entry.shape.config(entry.context)
+    return AutoConfig.from_pretrained(resolve_tokenizer(model, anchor)[0], local_files_only=True).get_text_config()
 
 
 def skeleton(config: Any, dtype: str, *, nf4: bool = False) -> Any:

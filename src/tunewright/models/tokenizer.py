@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ class TextTokenizer:
         # The switch belongs to a tokenizer, not to a call, and serving encodes from several threads: so there are two.
         self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
         self._verbatim.encode_special_tokens = True
+        written = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
+        longest_first = sorted(written, key=len, reverse=True)
+        self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def encode_text(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

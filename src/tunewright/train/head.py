@@ -49,12 +49,17 @@ def add_supervision(model: Any) -> None:
             return CausalLMOutput(loss=_loss_of(logits.float(), supervised[places], choices))
         hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[places]
         # The head is looked up at each call: wrappers may have replaced it.
-        weight = self.get_output_embeddings().weight
+        weight, cap = self.get_output_embeddings().weight, softcap(self.config)
         if supervised is None:
-            return CausalLMOutput(logits=_logits(hidden, weight, offered))
-        return CausalLMOutput(loss=_fused_loss(hidden, weight, supervised[places], choices))
+            return CausalLMOutput(logits=_logits(hidden, weight, offered, cap))
+        return CausalLMOutput(loss=_fused_loss(hidden, weight, supervised[places], choices, cap))
 
     model.forward = types.MethodType(forward, model)
+
+
+def softcap(config: Any) -> float:
+    """Logits y become c tanh(y / c), as in Gemma 2 and 4; 0 where they stay what they are."""
+    return float(getattr(config, "final_logit_softcapping", None) or 0)
 
 
 def is_linear(head: Any) -> bool:
@@ -74,22 +79,23 @@ def _loss_of(logits: Any, wanted: Any, choices: Any) -> Any:
     return cross_entropy(logits, wanted, reduction="sum")
 
 
-def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any) -> Any:
+def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float) -> Any:
     """Summed cross-entropy of `hidden` [tokens, width] under a head [vocabulary, width]."""
     import torch
 
     if choices is None:
-        return _vocabulary_loss().apply(hidden, weight, wanted)
+        return _vocabulary_loss().apply(hidden, weight, wanted, cap)
     offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
     among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
     target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
-    return _loss_of(_logits(hidden, weight, offered), target, among)
+    return _loss_of(_logits(hidden, weight, offered, cap), target, among)
 
 
-def _logits(hidden: Any, weight: Any, offered: Any) -> Any:
+def _logits(hidden: Any, weight: Any, offered: Any, cap: float) -> Any:
     """Logits of a few tokens, [places, offered]. In float32: 16 bits would round those about 20 to eighths, which is
     more than likely labels differ by."""
-    return _exact(hidden) @ _exact(weight.index_select(0, offered)).t()
+    logits = _exact(hidden) @ _exact(weight.index_select(0, offered)).t()
+    return cap * (logits / cap).tanh() if cap else logits
 
 
 def _exact(tensor: Any) -> Any:
@@ -108,7 +114,7 @@ def _vocabulary_loss() -> Any:
         found on the way, so no logits are kept."""
 
         @staticmethod
-        def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any) -> Any:
+        def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any, cap: float) -> Any:
             loss = hidden.new_zeros((), dtype=torch.float32)
             needed = ctx.needs_input_grad[0]
             gradient = hidden.new_empty(hidden.shape if needed else 0, dtype=torch.float32)
@@ -116,20 +122,26 @@ def _vocabulary_loss() -> Any:
             for start in range(0, len(wanted), step):
                 part = slice(start, start + step)
                 logits = _exact(hidden[part].to(weight.dtype) @ weight.t())
+                if cap:
+                    logits.div_(cap).tanh_()
+                    slope = 1 - logits.square() if needed else None
+                    logits.mul_(cap)
                 normaliser = torch.logsumexp(logits, 1, keepdim=True)
                 loss += (normaliser - logits.gather(1, wanted[part, None])).sum()
                 if needed:
                     # softmax - one-hot, in place
                     logits.sub_(normaliser).exp_()
                     logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
+                    if cap:
+                        logits.mul_(slope)
                     gradient[part] = logits.to(weight.dtype) @ weight
             ctx.save_for_backward(gradient)
             ctx.type = hidden.dtype
             return loss
 
         @staticmethod
-        def backward(ctx: Any, upstream: Any) -> tuple[Any, None, None]:
+        def backward(ctx: Any, upstream: Any) -> tuple[Any, None, None, None]:
             (gradient,) = ctx.saved_tensors
-            return (gradient * upstream).to(ctx.type), None, None
+            return (gradient * upstream).to(ctx.type), None, None, None
 
     return VocabularyLoss

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
+from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import answer_tokens, token_counter
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
@@ -34,7 +35,7 @@ class Encoder:
         self._settings = spec.train
         self.base = resolve(spec.model, spec.folder)
         config = json.loads((self.base.folder / "config.json").read_text("utf-8"))
-        _check_window(config, self.base.folder, spec.train.max_length)
+        _check_length(config, self.base.folder, spec.train.max_length)
         self._context = config.get("max_position_embeddings") or math.inf
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
@@ -116,13 +117,13 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     return Members(spec, encoder.base, rows, part, facts, home)
 
 
-def _check_window(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
-    """Refuse examples that could be longer than a sliding window, because ONNX serving sees every token."""
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < max_length:
+def _check_length(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
+    """Refuse examples that could be longer than all runtimes read alike."""
+    longest = longest_exact(config)
+    if longest and longest < max_length:
         raise UserError(
-            f"train.max_length = {max_length} is longer than this model's attention window of {window} tokens.",
+            f"train.max_length = {max_length} is longer than the {longest} tokens this model was first trained with.",
             where=folder,
-            why="It would be served with another view of long requests than it was trained with.",
-            fix=f"Type: tunewright run … train.max_length={window}",
+            why="Beyond them it turns positions otherwise, for a whole sequence at once, and runtimes differ in when.",
+            fix=f"Type: tunewright run … train.max_length={longest}",
         )

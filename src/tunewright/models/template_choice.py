@@ -1,0 +1,196 @@
+"""Which chat template a model is trained and served with.
+
+In this order: the model's own, where it marks what the assistant writes; one of ours, then one of TRL's training
+templates, where it writes the very text that the model's own would; else the one of ours that fits the model's
+vocabulary. What a template asks for besides messages (bos_token, eos_token, enable_thinking) is written into it, so
+that the file alone says all, wherever it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from tunewright.errors import UserError
+from tunewright.models.chat import ChatTemplate, Generation, marks_generation, without_marks
+from tunewright.models.sandbox import asked_for, compiled, render
+from tunewright.progress import say
+from tunewright.tasks import Message
+
+OWN = (
+    "chatml", "qwen3", "phi3", "phi4", "llama3", "llama3.1", "mistral", "mistral-tekken", "mistral-v7", "gemma3",
+    "gemma4",
+)  # fmt: skip
+"""The templates that ship with Tunewright."""
+FILE, _SETTINGS, _SPECIAL = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
+_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+_MARKS = {
+    "<|turn>": "gemma4", "<start_of_turn>": "gemma3", "<|start_header_id|>": "llama3", "<|im_start|>": "chatml",
+    "[SYSTEM_PROMPT]": "mistral-v7",
+}  # fmt: skip
+"""What only one family's vocabulary holds."""
+_FAMILY_OF_TYPE = {
+    "llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral",
+    "ministral": "mistral-tekken", "ministral3": "mistral-v7", "mistral3": "mistral-v7", "gemma3": "gemma3",
+    "gemma3_text": "gemma3", "gemma4": "gemma4", "gemma4_text": "gemma4",
+}  # fmt: skip
+_DAY = "26 Jul 2024"
+"""What Llama 3.2's template writes where there is no clock; with one it would write another text each day."""
+_SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")
+_ANSWER = Message(role="assistant", content="delivery")
+_TALKS = ([_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
+
+
+def template_of(folder: Path) -> ChatTemplate:
+    """The chat template of a model's folder.
+
+    Raises:
+        UserError: the folder's files can't be read, or no template fits its model.
+    """
+    own, tokens = _own(folder)
+    if own and marks_generation(own):
+        return ChatTemplate(_completed(own, tokens), str(folder / FILE))
+    if own and (equal := _equal(own, tokens)):
+        return equal
+    family = _family(folder)
+    if own:
+        _warn(str(folder), family)
+    return ChatTemplate.named(family)
+
+
+def writes(source: str, messages: Sequence[Message], tokens: dict[str, str]) -> str:
+    """The text of any chat template, marked or not, for an answer without thinking.
+
+    Raises:
+        TemplateError: it can't be filled in.
+    """
+    given = [{"role": message.role, "content": message.content} for message in messages]
+    prompted = messages[-1].role != "assistant"
+    return without_marks(render(compiled(source, (Generation,)), {
+        "messages": given, "add_generation_prompt": prompted, "tools": None, "documents": None,
+        "enable_thinking": False, "date_string": _DAY, **tokens,
+    }))  # fmt: skip
+
+
+def texts_of(source: str, tokens: dict[str, str], talks: Sequence[list[Message]]) -> list[tuple[str, str]] | None:
+    """What a template writes before an answer and with it, for each conversation; None where it can't."""
+    try:
+        return [(writes(source, talk, tokens), writes(source, [*talk, _ANSWER], tokens)) for talk in talks]
+    except TemplateError:
+        return None
+
+
+def same_text(template: ChatTemplate, wanted: Sequence[tuple[str, str]], talks: Sequence[list[Message]]) -> bool:
+    """Whether a marked template writes these texts of `texts_of`, before an answer and up to its end."""
+    try:
+        for talk, (prompt, whole) in zip(talks, wanted, strict=True):
+            if "".join(span.text for span in template.spans(talk, add_generation_prompt=True)) != prompt:
+                return False
+            spans = template.spans([*talk, _ANSWER])
+            while not spans[-1].own:
+                spans.pop()
+            if not whole.startswith("".join(span.text for span in spans)):
+                return False
+            template.check([*talk, _ANSWER])
+    except UserError:
+        return False
+    return True
+
+
+def _equal(own: str, tokens: dict[str, str]) -> ChatTemplate | None:
+    """Of the marked templates that are known, the first that writes what a model's own does."""
+    wanted = texts_of(own, tokens, _TALKS)
+    if wanted is None:
+        return None
+    return next((each for each in _known(tokens) if same_text(each, wanted, _TALKS)), None)
+
+
+def _known(tokens: dict[str, str]) -> Iterator[ChatTemplate]:
+    yield from map(ChatTemplate.named, OWN)
+    for name, source in _trl().items():
+        yield ChatTemplate(_completed(source, tokens), f"trl/{name}")
+
+
+@cache
+def _trl() -> dict[str, str]:
+    """TRL's training templates, by their file's name. TRL itself, which takes seconds, is not imported."""
+    found = find_spec("trl")
+    folders = [Path(folder) / "chat_templates" for folder in found.submodule_search_locations or ()] if found else []
+    return {
+        file.name: file.read_text("utf-8") for folder in folders for file in sorted(folder.glob("*_training.jinja"))
+    }
+
+
+def _completed(source: str, tokens: dict[str, str]) -> str:
+    """A template with what it asks for written into it."""
+    given: dict[str, Any] = {"enable_thinking": False, **tokens}
+    try:
+        wanted = sorted(asked_for(source, (Generation,)) & set(given))
+    except TemplateError:
+        return source  # it is refused, with the reason, where it is read
+    return "".join(f"{{%- set {name} = {json.dumps(given[name])} -%}}\n" for name in wanted) + source
+
+
+def _own(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """The template that came with a model, and the control tokens that its tokenizer names."""
+    settings, special = _read(folder / _SETTINGS), _read(folder / _SPECIAL)
+    tokens = {}
+    for name in _TOKENS:
+        token = settings.get(name) or special.get(name)
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            tokens[name] = token
+    if (folder / FILE).is_file():
+        return (folder / FILE).read_text("utf-8"), tokens
+    own = settings.get("chat_template")
+    if isinstance(own, list):  # named ones
+        own = next((each.get("template") for each in own if each.get("name") == "default"), None)
+    return own if isinstance(own, str) else None, tokens
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"The model's {file.name} can't be read: {error}.", where=file.parent, fix="Copy the model again."
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _family(folder: Path) -> str:
+    """One of ours, by the vocabulary and the type of the model."""
+    if not (folder / "config.json").is_file():
+        raise UserError("This folder holds no Hugging Face model.", where=folder, why="It has no config.json.")
+    config = _read(folder / "config.json")
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
+    vocabulary = (folder / "tokenizer.json").read_text("utf-8")
+    marked = next((family for mark, family in _MARKS.items() if json.dumps(mark) in vocabulary), None)
+    family = marked or _FAMILY_OF_TYPE.get(config.get("model_type", ""))
+    if family == "chatml" and config.get("model_type") == "qwen3" and '"<think>"' in vocabulary:
+        family = "qwen3"
+    if family is None:
+        raise UserError(
+            "No chat template is known for this model.",
+            where=folder,
+            why=f"Its type is '{config.get('model_type')}' and its own template marks no {{% generation %}}.",
+            fix="Put a chat_template.jinja with {% generation %} marks into the folder.",
+        )
+    return family
+
+
+@cache
+def _warn(folder: str, family: str) -> None:
+    say(
+        f"  note: {folder} has a chat template without {{% generation %}} marks that no known one is equal to. "
+        f"{family}.jinja is used, which its vocabulary suggests. Put marks into {FILE} to train on the model's own."
+    )
