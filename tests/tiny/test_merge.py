@@ -62,6 +62,18 @@ def test_a_merged_model_is_what_peft_makes_of_it(
     assert json.loads((tmp_path / "merged" / "config.json").read_text("utf-8"))["dtype"] == merged_type
 
 
+def test_one_file_of_another_name_is_found_again(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
+) -> None:
+    base, name = tmp_path / "base", "model-00001-of-00001.safetensors"
+    shutil.copytree(make_tiny_model("llama3")[1], base)
+    (base / "model.safetensors").rename(base / name)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(Weights(base), name)}
+    (base / INDEX).write_text(json.dumps(index), "utf-8")
+    merge(base, _adapter(base, tmp_path / "adapter"), tmp_path / "merged")
+    assert load_torch_model(tmp_path / "merged")
+
+
 @pytest.mark.parametrize("settings", [{"use_rslora": True}, {"alpha_pattern": {"down_proj": 20}, "use_rslora": False}])
 def test_scales_are_those_of_peft(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, settings: dict[str, Any]

@@ -25,9 +25,9 @@ def ls(json: JsonOption = False) -> None:
     if json:
         print_json({name: entry.model_dump() for name, entry in entries.items()})
         return
-    typer.echo(f"{'name':<14} {'B params':>8} {'context':>8}  {'licence':<20} hub id")
+    typer.echo(f"{'name':<18} {'B params':>8} {'context':>8}  {'licence':<20} hub id")
     for name, e in entries.items():
-        typer.echo(f"{name:<14} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
+        typer.echo(f"{name:<18} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 from tunewright.export.lora import Update, read_lora
-from tunewright.models.tensor_files import FLOATS, INDEX, Tensor, TensorWriter, Weights
+from tunewright.models.tensor_files import ALONE, FLOATS, INDEX, Tensor, TensorWriter, Weights
 
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _NUMBERS = 1 << 22
@@ -43,7 +43,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
             else:
                 writer.write(name, tensor.raw, tensor.kind)
         writer.close()
-    if len(weights.files) > 1:
+    if [file.path.name for file in weights.files] != [ALONE]:
         _write_index(weights, target)
     _write_config(base, target, _WORDS[kind])
     for beside in _BESIDE:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 
-INDEX = "model.safetensors.index.json"
+INDEX, ALONE = "model.safetensors.index.json", "model.safetensors"
+"""transformers looks for a file of any other name only where an index names it."""
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError
+from tunewright.models.tensor_files import ALONE, INDEX
 from tunewright.progress import say
 
 _INSIDE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
@@ -74,7 +75,7 @@ def decoder_name(name: str) -> str | None:
 def _write(folder: Path, files: list[Path], target: Path) -> None:
     names: dict[str, str] = {}
     for number, file in enumerate(files, 1):
-        shard = f"model-{number:05}-of-{len(files):05}.safetensors"
+        shard = ALONE if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
         names |= dict.fromkeys(_copy_decoder(file, target / shard), shard)
     if "model.embed_tokens.weight" not in names:
         raise UserError(
@@ -82,7 +83,8 @@ def _write(folder: Path, files: list[Path], target: Path) -> None:
             why="Its config.json has a text_config, but no tensor is named language_model.…embed_tokens.",
             fix="Choose a model that reads text: tunewright models ls",
         )  # fmt: skip
-    (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}), "utf-8")
+    if len(files) > 1:
+        (target / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": names}), "utf-8")
     _config(folder, tied="lm_head.weight" not in names).save_pretrained(target)
     for name in _COPIED:
         if (folder / name).is_file():

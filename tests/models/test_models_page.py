@@ -1,0 +1,59 @@
+"""docs/models.md says of each model what the code says. `python -m tests.models.test_models_page` writes its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.tiny.conftest import FAMILIES, NEWER
+from tunewright.models.architectures import VLLM_ONLY, unsupported
+from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.runtime import best_runtime
+
+PAGE = REPOSITORY / "docs" / "models.md"
+_BEGIN, _END = "<!-- table -->\n", "<!-- end of table -->\n"
+
+
+def table() -> str:
+    lines = ["| name | hub id | 10⁹ parameters | context | licence | template | ONNX Runtime | OpenVINO | vLLM |",
+             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, entry in catalogue().items():
+        served = " | ".join("yes" if yes else "–" for yes in runtimes(entry))
+        lines.append(
+            f"| `{name}` | {entry.hub} | {entry.parameters:g} | {entry.context:,} | {entry.licence} | "
+            f"`{entry.template}` | {served} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def runtimes(entry: CatalogueEntry) -> tuple[bool, bool, bool]:
+    """Whether ONNX Runtime, OpenVINO and vLLM serve a model."""
+    if entry.shape is None:
+        return False, False, False
+    known = unsupported(entry.shape.config(entry.context).to_dict()) is None
+    return entry.shape.type not in VLLM_ONLY, known, True
+
+
+def test_the_table_is_the_codes() -> None:
+    found = PAGE.read_text("utf-8").split(_BEGIN)[1].split(_END)[0]
+    assert found == table(), "type: python -m tests.models.test_models_page"
+
+
+def test_each_type_of_the_catalogue_is_tried_in_tiny() -> None:
+    import transformers
+
+    tried = {getattr(transformers, config).model_type for _, config, _ in (FAMILIES | NEWER).values()}
+    assert {entry.shape.type for entry in catalogue().values() if entry.shape} <= tried
+
+
+@pytest.mark.parametrize(("model_type", "runtime"), [("gemma4_text", "vllm"), ("granite", "onnxruntime")])
+def test_what_the_graph_does_not_know_has_another_runtime(model_type: str, runtime: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}', "utf-8")
+    assert best_runtime(tmp_path) == runtime
+
+
+if __name__ == "__main__":
+    before, rest = PAGE.read_text("utf-8").split(_BEGIN)
+    PAGE.write_text(before + _BEGIN + table() + _END + rest.split(_END)[1], "utf-8")
