@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.errors import UserError
+from tunewright.models.device import has_bfloat16
 from tunewright.models.prefix import common_prefix
 from tunewright.processes import process_count
 from tunewright.progress import quiet_loggers
@@ -30,13 +32,20 @@ def compute_type(precision: str) -> str:
     """The type products are computed in: `precision` itself, or for "auto" the fastest this machine does in hardware.
 
     That is bfloat16 on a GPU since Ampere and a CPU with AVX-512 BF16 or AMX, float16 on an older GPU, else float32.
+
+    Raises:
+        UserError: bfloat16 is asked of a GPU that has none: torch would emulate it, at a fraction of the speed.
     """
     import torch
 
+    on_gpu = torch.cuda.is_available()
+    if precision == "bfloat16" and on_gpu and not has_bfloat16():
+        raise UserError("This GPU has no bfloat16.", where="train.precision",
+                        fix="Type: train.precision=float16, or auto, which takes what the machine has.")  # fmt: skip
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if on_gpu:
+        return "bfloat16" if has_bfloat16() else "float16"
     # An older torch can't tell.
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
