@@ -41,12 +41,14 @@ class Engine:
     shared_prefix: bool = False
     fused_head: bool = False
     fused_layers: int = 0
+    long_lines: bool = False
+    """The model is on a GPU, whose attention kernels read a line's keys from a copy."""
     reasons: dict[str, str] = field(default_factory=dict)
     """For each path that was left out, why."""
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch for this model; see `tunewright.train.packing`."""
-        return pack(rows) if self.shared_prefix else pad(rows)
+        return pack(rows, long_lines=self.long_lines) if self.shared_prefix else pad(rows)
 
 
 def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) -> Engine:
@@ -56,8 +58,8 @@ def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) ->
         rows: training rows; the eight shortest are tried.
     """
     wanted = wanted or Wanted()
-    engine = Engine()
     base = model.get_base_model()
+    engine = Engine(long_lines=base.device.type != "cpu")
     tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIED]
     add_supervision(base)
     expected = sum(_loss(model, pad([row])) for row in tried)
