@@ -15,7 +15,7 @@ from tunewright.models.catalogue import CatalogueEntry, Shape
 from tunewright.spec import MoneySpec, Spec
 
 _PRODUCTS = 0.4
-"""Share of a GPU's peak of products that serving reaches while it reads prompts."""
+"""Share of a card's `tflops` that serving reaches while it reads prompts."""
 _BANDWIDTH = 0.6
 """Share of its bandwidth while it writes."""
 _MEMORY = 0.85
