@@ -3,10 +3,12 @@
     python bench/recipes.py [--write]
 
 Peak: of a batch of the recipe's size whose examples are all as long as `train.max_length` allows and share nothing, so
-that the recipe fits its card whatever the data. A seventh of what tensors can take stays free (MARGIN): trainings that
-others published were up to that much beyond our count. Of the settings that fit, a recipe has the quickest for REFERENCE
-whose step is 16 examples, with or without checkpointing, in as few passes as may be. Time and price: the steps of REFERENCE, a classification with one
-prompt, over the schema's two epochs; `tunewright plan` adds the start and the measuring.
+that the recipe fits its card whatever the data. A seventh of what tensors can take stays free (MARGIN), for what is not
+counted. Of the settings that fit, a recipe has the quickest for REFERENCE whose step is 16 examples: with or without
+checkpointing, in as few passes as may be.
+
+Time and price: the steps of REFERENCE, a classification with one prompt, over the two epochs of the schema; `plan`
+adds the start and the measuring.
 """
 
 from __future__ import annotations

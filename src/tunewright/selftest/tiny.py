@@ -33,9 +33,8 @@ _LABELS = ["billing", "defect", "refund"]
 _EXAMPLES = 48
 
 
-def make_model(architecture: str, folder: Path) -> None:
-    """A random model in bfloat16, a tokenizer of bytes that has every template's marks, and the template."""
-    import torch
+def make_tokenizer(template: str, folder: Path) -> Any:
+    """A tokenizer of bytes that has every template's marks, in a folder with a chat template by its name."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -48,9 +47,18 @@ def make_model(architecture: str, folder: Path) -> None:
     )
     fast.add_special_tokens({"additional_special_tokens": _MARKS[2:]})
     fast.save_pretrained(folder)
-    name, template, extra = ARCHITECTURES[architecture]
     source = resources.files("tunewright.models") / "templates" / f"{template}.jinja"
     (folder / "chat_template.jinja").write_text(source.read_text("utf-8"), "utf-8")
+    return fast
+
+
+def make_model(architecture: str, folder: Path) -> None:
+    """A random model in bfloat16, with a tokenizer and its template."""
+    import torch
+    import transformers
+
+    name, template, extra = ARCHITECTURES[architecture]
+    fast = make_tokenizer(template, folder)
     config = getattr(transformers, name)(**_SHAPE | {
         "vocab_size": len(fast), "bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id,
         "pad_token_id": fast.pad_token_id, **extra,
