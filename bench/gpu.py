@@ -9,7 +9,7 @@ is a process of its own (bench/gpu_arms.py) that trains the same examples, of SH
 batch, rank, base type and checkpointing; its first WARM steps are not timed. Tokens are those of the examples as a user
 counts them, the prompt in each, whatever an arm runs of them. An arm that fails or is not installed says so; Unsloth
 and torchtune may live elsewhere: UNSLOTH_PYTHON and TORCHTUNE_PYTHON name their Pythons. One run for all, so that the
-arms of a table met the same card.
+arms of a table met the same card. torchtune 0.6.1 needs torchao 0.14 or 0.15 beside torch 2.13.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEPS, WARM = 8, 3
 ARMS = {"tunewright": "Tunewright", "trl": "TRL SFTTrainer", "unsloth": "Unsloth", "torchtune": "torchtune"}
 CARDS = {"T4": "t4", "A10": "a10", "A100": "a100", "H100": "h100"}
 TINY = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 4, "vocab_size": 320,
 }  # fmt: skip
 _SHARD = 2**31
@@ -61,7 +61,7 @@ def make_base(recipe: str, tiny: bool) -> Path:
     for name, value in (TINY if tiny else {}).items():
         setattr(config, name, value)
     if tiny and getattr(config, "head_dim", None):
-        config.head_dim = 16
+        config.head_dim = 64
     tokenizer = make_tokenizer(entry.template, folder)
     config.pad_token_id = config.eos_token_id = tokenizer.eos_token_id
     config.bos_token_id = tokenizer.bos_token_id
