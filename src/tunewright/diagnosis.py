@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunewright.data.steps import raw_files
 from tunewright.errors import EXTRA_OF, Check, UserError
+from tunewright.models.device import nvidia_gpus
 from tunewright.models.fetch import cache_folder
 from tunewright.models.resolve import cached_folder, locate
 from tunewright.models.sizes import sizes_of
@@ -55,7 +56,7 @@ def _machine() -> Iterator[Check]:
 
 def _gpu() -> Check:
     # Without NVIDIA's driver there is no need to wait a second for torch.
-    if shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None and not nvidia_gpus():
         return Check("GPU", True, "none, so trainings run on the CPU")
     if importlib.util.find_spec("torch") is None:
         return Check("GPU", True, "NVIDIA's driver is here; torch, which would use it, is not")
@@ -66,7 +67,7 @@ def _gpu() -> Check:
                      "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
                      "(pytorch.org/get-started).")  # fmt: skip
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return Check("GPU", True, ", ".join(names))
+    return Check("GPU", True, f"{', '.join(names)}; `tunewright doctor --gpu` tests it")
 
 
 def _asked(wanted: Mapping[str, object]) -> dict[str, Sequence[str]]:

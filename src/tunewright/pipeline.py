@@ -68,6 +68,7 @@ class Step:
         reads: spec keys that name files of the user whose bytes it depends on.
         divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
         less_memory: what a user can do so that it needs less memory.
+        needs_gpu: it runs models with torch, so that a GPU of its machine must be of use to torch.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Step:
     reads: tuple[str, ...] = ()
     divided: str = ""
     less_memory: str = _MORE_MEMORY
+    needs_gpu: bool = False
 
     def is_in(self, spec: Spec) -> bool:
         """Whether it is a step of this spec's pipeline."""
@@ -102,11 +104,12 @@ STEPS = {
              reads=("api.recorded", "prices")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
-             divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP),
+             divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP, needs_gpu=True),
         Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),
              ("name", "task", "model", "train", "export"), less_memory=_SMALLER_BUILD),
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
-             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",), less_memory=_FEWER_CANDIDATES),
+             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",), less_memory=_FEWER_CANDIDATES,
+             needs_gpu=True),
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
              ("task", "evaluate", "export", "seed"), less_memory=_SMALLER_SERVER),
         Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
@@ -308,8 +311,12 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
     """Run one step in this process and write its folder, whole or not at all.
 
     Raises:
-        UserError: an input folder is absent or not whole.
+        UserError: an input folder is absent or not whole, or torch can't use the machine's GPU.
     """
+    from tunewright.models.device import GPU, require_gpu
+
+    if step.needs_gpu or os.environ.get(GPU) == "required":
+        require_gpu()
     manifests = {}
     needed = step.inputs_of(spec)
     for name in needed:

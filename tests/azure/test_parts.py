@@ -15,11 +15,13 @@ from tests.conftest import make_spec
 from tunewright import api
 from tunewright.artifacts import read_manifest
 from tunewright.errors import UserError
+from tunewright.models.device import GPU
 from tunewright.pipeline import STEPS, PipelineResult, due, pedigrees
 from tunewright.places.azure import machines
 from tunewright.places.azure.assets import package, pinned
 from tunewright.places.azure.connection import workspace_of
 from tunewright.places.azure.follow import sparkline
+from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import AzurePlace, stays_here
 from tunewright.places.azure.preflight import is_allowed
 
@@ -68,6 +70,22 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
         machines.cluster(at, check, spec, {})
     for size in ("Standard_D4s_v5", "Standard_ND96amsr_A100_v4"):
         assert all(len(name) <= 32 for on in (True, False) for name in machines.cluster_names(size, on, on))
+
+
+def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:
+    spec = make_spec(azure={"gpu": "Standard_NC4as_T4_v3", "cpu": "Standard_D4s_v5"})
+
+    def variables(name: str) -> Any:
+        step = STEPS[name]
+        work = Work(
+            name="tw-1", title="x", steps=[step], given=dict.fromkeys(step.inputs_of(spec), "azureml:x:1"),
+            sources={name: ()}, clusters={name: "cluster"}, limits={name: 60}, code="azureml:code:1",
+            environment="azureml:environment:1", tags={}, kept={name: "kept"},
+        )  # fmt: skip
+        return job_of(work, spec).environment_variables
+
+    assert variables("train")[GPU] == "required"
+    assert GPU not in variables("check")
 
 
 def test_limits_add_up_to_the_budget() -> None:

@@ -28,10 +28,10 @@ def test_a_16_gib_machine_does_every_step_with_qlora_and_openvino(model: str) ->
         assert found.memory < 14 * GIB, step.name
 
 
-def test_onnxruntime_is_built_in_more_memory_than_it_is_served_in() -> None:
+def test_onnxruntime_is_built_in_less_memory_than_it_is_served_in() -> None:
+    """Its own quantizers would hold 22 GiB for Phi-3-mini."""
     built, served = (need(step, "mistral-7b", export={"runtime": "onnxruntime"}) for step in ("export", "parity"))
-    assert built.memory > 36 * GIB
-    assert "5.5 bytes" in built.because
+    assert built.memory == served.memory
     assert served.memory < 9 * GIB
 
 

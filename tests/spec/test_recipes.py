@@ -34,6 +34,17 @@ def test_each_card_has_recipes() -> None:
         assert any(name.endswith(f"-{card}") for name in recipe_names()), card
 
 
+@pytest.mark.parametrize("model", ["phi-3-mini", "mistral-7b", "llama-3-8b", "llama-3.1-8b"])
+def test_the_models_of_the_true_sizes_have_one_for_each_gpu(model: str) -> None:
+    assert {name.removeprefix(f"{model}-") for name in recipe_names()} >= {"t4", "a10", "a100"}
+
+
+def test_a_t4s_recipe_takes_bfloat16_where_a_card_has_it() -> None:
+    """float16 by name would be what an A10 trains, evaluates and serves in, too."""
+    named = {name: re.findall(r"precision: (\w+)", recipe_text(name))[0] for name in recipe_names()}
+    assert {precision for name, precision in named.items() if name.endswith("-t4")} == {"auto"}
+
+
 def test_overrides_lie_over_the_recipe_and_the_recipe_over_the_file(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", train={"lr": 0.5, "epochs": 7, "lora": {"r": 3, "dropout": 0.1}})
     spec = load_spec(project, ["train.batch_size=3"], recipe="phi-3-mini-t4")

@@ -161,6 +161,14 @@ def test_time_is_products_and_traffic_or_the_launches() -> None:
     assert seconds(Work(operations=1000), card, whole) == pytest.approx(0.01)
 
 
+def test_no_card_is_rated_faster_than_large_products_were_measured_on_it() -> None:
+    """A data sheet's peak made trainings on a T4, which its 70 W hold at 24 TFLOP/s, look 2.7 times as fast."""
+    measured = {"T4": 24, "A10": 70, "A100": 271.2, "H100": 794.5, "H100-NVL": 794.5}  # sources: prices.yaml
+    assert {name: card.tflops <= measured[name] for name, card in price_book().cards.items()} == dict.fromkeys(
+        measured, True
+    )
+
+
 def test_every_gpu_of_the_price_book_has_its_card() -> None:
     for name, machine in price_book().machines.items():
         if machine.gpu:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from tests.conftest import make_spec
+from tunewright.train import trainer as trainer_module
 from tunewright.train.member import _last_checkpoint
 from tunewright.train.trainer import _arguments, planned_steps
 
@@ -44,6 +46,31 @@ def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
     trainer = Trainer(torch.nn.Linear(1, 1), arguments)
     scheduler = trainer.create_scheduler(10, torch.optim.SGD(trainer.model.parameters(), lr=spec.train.lr))
     assert scheduler.get_last_lr() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "pages", "taken", "told"),
+    [
+        ("auto", True, True, "adamw_torch_fused", False),
+        ("adamw", True, True, "adamw_torch_fused", False),
+        ("paged_adamw", True, True, "paged_adamw_32bit", False),
+        ("paged_adamw", True, False, "adamw_torch_fused", True),
+        ("paged_adamw", False, False, "adamw_torch_fused", True),
+        ("paged_adamw_8bit", True, True, "paged_adamw_8bit", False),
+        ("paged_adamw_8bit", True, False, "adamw_8bit", True),
+        ("paged_adamw_8bit", False, False, "adamw_torch_fused", True),
+    ],
+)
+def test_nothing_is_paged_where_the_device_can_not(
+    asked: str, gpu: bool, pages: bool, taken: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a vGPU bitsandbytes ends the process when it is to page."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(trainer_module, "can_page", lambda: pages)
+    settings = make_spec(train={"optimizer": asked, "method": "qlora"}).train
+    assert trainer_module.optimizer_name(settings) == taken
+    assert taken in set(OptimizerNames)
+    assert bool(trainer_module.unpaged(settings)) == told
 
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:

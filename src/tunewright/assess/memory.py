@@ -9,12 +9,13 @@ from __future__ import annotations
 from tunewright.models.sizes import Sizes
 
 GIB = 2**30
-STREAMING = 0.6 * GIB
+STREAMING = 0.3 * GIB
 """Python and the libraries of a step that works tensor by tensor, from safetensors to safetensors."""
-MATRICES = 4
-"""Copies of the largest matrix, in float32, that such a step has at once: read, merged, turned, and quantised."""
-ONNX_BUILDER = 5.5
-"""Bytes for each parameter that onnxruntime-genai's model builder holds."""
+MATRICES = 2
+"""Copies of the largest matrix that is turned as a whole, in float32: as it is read, and turned. Of all others there are
+a few rows."""
+ONNX_BUILDER = 0.4
+"""Bytes for each parameter that onnxruntime-genai's model builder holds besides."""
 SERVER = 0.35 * GIB
 """A server with its runtime, without weights."""
 COPIES = 1.05
@@ -59,7 +60,7 @@ def weights(sizes: Sizes, precision: str) -> float:
 
 def merging(sizes: Sizes) -> float:
     """Adapter and base become one, or weights are turned and quantised, shard by shard."""
-    return STREAMING + MATRICES * 4 * sizes.largest
+    return STREAMING + MATRICES * 4 * sizes.written
 
 
 def building(sizes: Sizes, runtime: str) -> float:
@@ -68,7 +69,7 @@ def building(sizes: Sizes, runtime: str) -> float:
     Args:
         runtime: of `tunewright.models.runtime.RuntimeName`.
     """
-    return ONNX_BUILDER * sizes.parameters if runtime == "onnxruntime" else merging(sizes)
+    return merging(sizes) + (ONNX_BUILDER * sizes.parameters if runtime == "onnxruntime" else 0)
 
 
 def serving(sizes: Sizes, precision: str, context: float) -> float:

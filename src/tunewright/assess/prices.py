@@ -16,7 +16,7 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Card(BaseModel):
-    """A GPU's peaks, which no program reaches."""
+    """What a GPU can do."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,11 +25,11 @@ class Card(BaseModel):
     free_gib: float | None = None
     """What CUDA reports of it: less, for the driver and error correction. None: not known, so all of it."""
     tflops: float
-    """Dense products in 16 bits, TFLOP/s."""
+    """Dense products in 16 bits that large matrices reach for long, TFLOP/s; a program reaches a share of it."""
     tflops32: float
-    """Dense products in float32, TFLOP/s."""
+    """Dense products in float32, TFLOP/s, peak."""
     gb_per_second: float
-    """Memory bandwidth, GB/s."""
+    """Memory bandwidth, GB/s, peak."""
     bfloat16: bool = True
     """Whether it computes in bfloat16; otherwise it trains in float16."""
 

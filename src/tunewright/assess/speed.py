@@ -1,4 +1,5 @@
-"""How long a GPU takes for counted work: products at a share of its peak, and traffic at a share of its bandwidth.
+"""How long a GPU takes for counted work: products at a share of what large matrices reach on it, and traffic at a share
+of its bandwidth.
 
 The two are added up, for nothing of an operation's traffic is taken to hide behind its products: that is what makes
 small batches slow. `python bench/plan_published.py` finds the shares again from published trainings.
@@ -44,8 +45,7 @@ SERVED_PRODUCTS = 0.4
 SERVED_BANDWIDTH = 0.6
 """Share of its bandwidth while it writes."""
 PRODUCTS = 0.30
-"""Share of the peak of dense products that an uncompiled training of a small batch reaches: from litgpt's LoRA on an
-A10G."""
+"""Share of the card's `tflops` that an uncompiled training of a small batch reaches: from litgpt's LoRA on an A10G."""
 TRAFFIC = 0.80
 """Share of the peak bandwidth that copies and sums of long vectors reach."""
 DEQUANTISED = 0.10

@@ -15,13 +15,32 @@ from tunewright.errors import EXIT_GATE, Check
 
 def doctor(
     project: Annotated[Path | None, typer.Argument(help="A project whose spec and data are checked too.")] = None,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="Test this machine's GPU instead, in two minutes; the table can go into an issue."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check the machine, the installed extras, the model cache and the spec; each ✗ comes with its remedy."""
+    if gpu:
+        _test_gpu(json)
+        return
     from tunewright.diagnosis import examine
 
     checks = examine(project)
     print_checks(checks, json)
+
+
+def _test_gpu(json: bool) -> None:
+    from tunewright.selftest import run_selftest
+
+    report = run_selftest()
+    if json:
+        print_json({**asdict(report), "passed": report.passed})
+    else:
+        typer.echo(report.markdown())
+    if not report.passed:
+        raise typer.Exit(EXIT_GATE)
 
 
 def print_checks(checks: Sequence[Check], json: bool) -> None:

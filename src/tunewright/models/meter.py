@@ -81,7 +81,8 @@ class GpuAttention(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
     way, which holds all scores.
 
     FlashAttention and the memory-efficient kernel keep queries, keys, values, the output and one number a row, and the
-    mask as numbers (Dao et al. 2022; Rabe and Staats 2021); the backward pass does 2.5 times the work.
+    mask, of which they make numbers where it has none (Dao et al. 2022; Rabe and Staats 2021); the backward pass does
+    2.5 times the work.
     """
 
     def __init__(self, meter: Meter):
@@ -106,7 +107,7 @@ def _attention_of(meter: Meter) -> Any:
         def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
             seen = torch.empty_like(query)
             rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
-            bias = None if mask is None else query.new_empty(mask.shape)
+            bias = mask if mask is None or mask.dtype == query.dtype else query.new_empty(mask.shape)
             ctx.flops = 4 * query.numel() * key.shape[-2]
             meter.note(ctx.flops, [query, key, value, seen])
             ctx.save_for_backward(query, key, value, seen, rows, bias)

@@ -10,8 +10,6 @@ from typing import Any
 from tunewright.models.catalogue import Shape, catalogue
 from tunewright.models.resolve import cached_folder
 
-_FUSED = ("phi3",)
-"""Types whose files hold queries, keys and values in one matrix, and gate and up in another."""
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""
 _CONFIG = "config.json"
@@ -25,8 +23,8 @@ class Sizes:
     vocabulary: int
     """In the embedding, and in the head where that is a matrix of its own."""
     embedding: int
-    largest: int
-    """In the largest matrix, as the files hold it."""
+    written: int
+    """In the largest matrix that writes to the stream between the layers, which is turned as a whole."""
     layer: int
     """In one layer."""
     layers: int
@@ -56,7 +54,7 @@ class Sizes:
             parameters=shape.layers * layer + vocabulary + hidden,
             vocabulary=vocabulary,
             embedding=embedding,
-            largest=max(embedding, hidden * inner * (2 if shape.type in _FUSED else 1)),
+            written=hidden * max(inner, queries),
             layer=layer,
             layers=shape.layers,
             rows=shape.layers * sum(outputs for _, outputs in pairs) + vocabulary // hidden,

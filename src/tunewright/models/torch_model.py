@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.errors import UserError
+from tunewright.models.device import has_bfloat16
 from tunewright.models.prefix import common_prefix
+from tunewright.models.products import give_float32_logits
 from tunewright.models.tensor_files import FLOATS, Weights
 from tunewright.processes import process_count
 from tunewright.progress import quiet_loggers
@@ -31,13 +34,20 @@ def compute_type(precision: str) -> str:
     """The type products are computed in: `precision` itself, or for "auto" the fastest this machine does in hardware.
 
     That is bfloat16 on a GPU since Ampere and a CPU with AVX-512 BF16 or AMX, float16 on an older GPU, else float32.
+
+    Raises:
+        UserError: bfloat16 is asked of a GPU that has none: torch would emulate it, at a fraction of the speed.
     """
     import torch
 
+    on_gpu = torch.cuda.is_available()
+    if precision == "bfloat16" and on_gpu and not has_bfloat16():
+        raise UserError("This GPU has no bfloat16.", where="train.precision",
+                        fix="Type: train.precision=float16, or auto, which takes what the machine has.")  # fmt: skip
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if on_gpu:
+        return "bfloat16" if has_bfloat16() else "float16"
     # An older torch can't tell.
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
@@ -98,13 +108,14 @@ def attention_kind(dtype: str) -> str:
     return "flash_attention_2" if able and dtype != "float32" else "sdpa"
 
 
-def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False) -> Any:
-    """A transformers causal language model on the best device.
+def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False, device: str | None = None) -> Any:
+    """A transformers causal language model.
 
     Args:
         dtype: type of the weights, "float32", "bfloat16" or "float16".
         nf4: load the linear layers as 4-bit NF4 with double quantisation (bitsandbytes); dequantised to
             `dtype` for each product. Source: QLoRA, Dettmers et al. 2023, section 3.
+        device: "cuda" or "cpu"; by default a GPU where there is one.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -119,13 +130,16 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
             # FSDP divides floating-point tensors only: among several processes the packed weights pass as such.
             bnb_4bit_quant_storage=getattr(torch, dtype) if process_count() > 1 else torch.uint8,
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "cpu":
+        # cuBLAS would add parts of long sums up in float16, which ends at 65,504.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         quantization_config=quantization,
         device_map={"": device},
-        attn_implementation=attention_kind(dtype),
+        attn_implementation=attention_kind(dtype) if device != "cpu" else "sdpa",
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
@@ -134,6 +148,8 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False)
         # With AVX-512 BF16, bitsandbytes repacks a layer at its first answer, and training can't go on from there.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    if device != "cpu":
+        give_float32_logits(model)
     return model
 
 

@@ -8,6 +8,7 @@ which runs in llguidance as ours does. Log-probabilities are those among what is
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -40,6 +41,12 @@ _BFLOAT16 = 8
 """Compute capability from which a card has bfloat16: a T4 (7.5) has not."""
 _SHARE_OF_MEMORY = 0.3
 """Of a machine without a card, whose memory others use too."""
+_MOST_OF_CARD = 0.9
+"""Share of a card's memory that vLLM takes for weights and cache; its own context and graphs come on top."""
+_CONTEXT_BYTES = 0.6e9
+"""Of a card: what vLLM's CUDA context takes before it looks what is free."""
+_LEAST_CACHE_BYTES = 0.5e9
+"""Of a card, beside the weights: activations, and keys and values of a request or two."""
 _INSTALL = f"Type: python3 -m venv vllm && vllm/bin/pip install vllm && export {PYTHON}=$PWD/vllm/bin/python"
 _NEVER = -100.0
 """What is added to the logit of a token that must not be written."""
@@ -68,7 +75,7 @@ class VllmModel:
         # Its last words are told where it fails; what it is asked it does not log.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tunewright.models.vllm_guard", *python,
-             *_options(folder, context, port, adapter), *_for_device(python)],
+             *_options(folder, context, port, adapter), *_for_device(python, _bytes_of(folder))],
             stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
             env=os.environ | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
@@ -172,6 +179,10 @@ def _python() -> list[str]:
     )
 
 
+def _bytes_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def _options(folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
     """vLLM's own command line."""
     words = [
@@ -193,26 +204,45 @@ def _options(folder: Path, context: int, port: int, adapter: Path | None) -> lis
 _PROBE = """
 from vllm.platforms import current_platform as platform
 found = platform.get_device_capability()
-print(platform.device_type, found.major if found else "none")
+free = total = 0
+if platform.device_type == "cuda":
+    import torch
+    free, total = torch.cuda.mem_get_info()
+print(platform.device_type, found.major if found else "none", free, total)
 """
 
 
-def _for_device(python: Sequence[str]) -> list[str]:
-    """What vLLM needs to be told of the device it finds: fp16 where there is no bfloat16, and on a CPU that memory is
-    not its alone.
+def _for_device(python: Sequence[str], weights: int) -> list[str]:
+    """What vLLM needs to be told of the device it finds: the type of its products, which it would otherwise take from
+    the weights' files (float16 ones would be run in float16 on cards that have bfloat16's range), and how much memory
+    is free. vLLM takes a share of all there is, and does not start where others hold a part of that share.
+
+    Args:
+        weights: their bytes.
 
     Raises:
-        UserError: this Python has no vLLM.
+        UserError: this Python has no vLLM, or the weights don't fit in what is free.
     """
     answer = subprocess.run([*python, "-c", _PROBE], capture_output=True, text=True, check=False)
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError("This Python has no vLLM that runs.", where=python[0], why=last, fix=_INSTALL)
-    device, capability = answer.stdout.split()[-2:]
+    device, capability, free, total = answer.stdout.split()[-4:]
     if device == "cpu":
         return ["--dtype", "auto", "--gpu-memory-utilization", str(_SHARE_OF_MEMORY)]
-    half = device == "cuda" and capability != "none" and int(capability) < _BFLOAT16
-    return ["--dtype", "half" if half else "auto"]
+    if device != "cuda":
+        return ["--dtype", "auto"]
+    half = capability != "none" and int(capability) < _BFLOAT16
+    room = min(_MOST_OF_CARD, math.floor(100 * (int(free) - _CONTEXT_BYTES) / int(total)) / 100)
+    had = max(0, room) * int(total)
+    if had < weights + _LEAST_CACHE_BYTES:
+        raise UserError(
+            f"The model's weights take {weights / 1e9:.1f} GB; vLLM could have {had / 1e9:.1f} of "
+            f"the GPU's {int(total) / 1e9:.1f} GB.",
+            why=f"{int(free) / 1e9:.1f} GB are free.",
+            fix="End what else runs on it (nvidia-smi lists it), or serve on a larger GPU.",
+        )
+    return ["--dtype", "float16" if half else "bfloat16", "--gpu-memory-utilization", f"{room:.2f}"]
 
 
 def _check(reply: httpx.Response) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunewright.assess import memory
 from tunewright.assess.machines import VLLM_ACTIVATIONS, VLLM_SHARE
 from tunewright.assess.memory import GIB
-from tunewright.models.paged_graph import MODEL_TYPES
+from tunewright.models.architectures import unsupported
 from tunewright.models.sizes import Sizes
 from tunewright.planning.machines import Machine
 from tunewright.spec import Spec
@@ -52,7 +52,8 @@ def runtime_of(spec: Spec, sizes: Sizes) -> str:
     """The runtime that the bundle will be for, as `tunewright.models.runtime.best_runtime` finds it."""
     if spec.export.runtime != "auto":
         return spec.export.runtime
-    return "openvino" if sizes.type in MODEL_TYPES and platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
+    known = unsupported({"model_type": sizes.type}) is None
+    return "openvino" if known and platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
 
 
 def served_weights(spec: Spec, sizes: Sizes) -> float:
@@ -87,10 +88,12 @@ def _export(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     built = memory.building(sizes, runtime)
     why = "a few copies of the largest matrix are held in float32 while it is merged, turned and quantised"
     if runtime == "onnxruntime":
-        why = f"onnxruntime's builder holds about {memory.ONNX_BUILDER} bytes for each parameter"
+        why = "onnxruntime's builder joins what reads queries, keys and values"
     served = _served(spec, sizes, machine)
     # Merged weights in 16 bits, and the bundle; vLLM's are links to the merged ones, or to the base's.
     bundle = 0.0 if runtime.startswith("vllm") else served_weights(spec, sizes)
+    if runtime == "onnxruntime":  # what its builder reads is written first, the embedding in float32 in both
+        bundle = 2 * (bundle + 4 * sizes.embedding)
     disk = memory.weights(sizes, "16-bit") + bundle
     if max(built, memory.merging(sizes)) >= served.memory:
         return Need(max(built, memory.merging(sizes)), why, served.gpu, served.gpu_because, disk)

@@ -177,8 +177,8 @@ best for little data, but the model then answers only where its choice is confin
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     optimizer: Literal["auto", "adamw", "paged_adamw", "paged_adamw_8bit"] = "auto"
-    """paged_adamw: on a GPU, its states move to main memory when they are in the way; _8bit: and take a quarter. \
-auto: paged for qlora on a GPU, else adamw."""
+    """paged_adamw: on a GPU, its states move to main memory when they are in the way; _8bit: and take a quarter. They \
+stay where the GPU's driver can't page, as on a vGPU. auto: adamw, because an adapter's states are small."""
     gradient_checkpointing: bool = False
     """Keep one activation a layer and compute the others again in the backward pass: a third slower, far smaller."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

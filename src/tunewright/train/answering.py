@@ -8,6 +8,7 @@ Records and texts are written greedily, under the rules of serving.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def _searched(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: La
 
     searches = [LabelSearch(trie) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    asker = _Behind if engine.shared_prefix else _Again
+    asker = functools.partial(_Behind, long_lines=engine.long_lines) if engine.shared_prefix else _Again
     with torch.no_grad():
         for start in range(0, len(prompts), at_once):
             numbers = by_length[start : start + at_once]
@@ -146,10 +147,10 @@ class _Again:
 class _Behind:
     """Asks behind prompts that were read once, with the `stem` that all labels begin with."""
 
-    def __init__(self, model: Any, prompts: Sequence[list[int]], stem: tuple[int, ...]):
+    def __init__(self, model: Any, prompts: Sequence[list[int]], stem: tuple[int, ...], *, long_lines: bool):
         self._model = model
         self._stem = len(stem)
-        self._kept = KeptPrompts([[*prompt, *stem] for prompt in prompts])
+        self._kept = KeptPrompts([[*prompt, *stem] for prompt in prompts], long_lines=long_lines)
         self._read = False
 
     def __call__(self, branches: Mapping[int, Branch]) -> Iterable[tuple[int, Any]]:

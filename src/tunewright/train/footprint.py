@@ -143,7 +143,7 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
     attention = nullcontext() if on_cpu else GpuAttention(meter)
     model = adapted_skeleton(config, settings, dtype, attention)
     decoder = model.get_base_model().base_model
-    batch = pack(rows)
+    batch = pack(rows, long_lines=not on_cpu)
     filtered = Filtered(
         int((batch["labels"] != IGNORED).sum()),
         len({token for row in rows for offered in row.get("choices", ()) for token in offered}),
@@ -153,8 +153,9 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
     adapter = sum(parameter.untyped_storage().nbytes() for parameter in trained)
     numbers = sum(parameter.numel() for parameter in trained)
     kept = logits = 0
+    passes = min(settings.accumulation, 2)  # from the second on, gradients are there already
     with place:
-        moved = _moved(batch, place)
+        moved = [_moved(batch, place) for _ in range(passes)]
         meter.hold(tensors_of(model))
         static = meter.live
 
@@ -164,11 +165,11 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
 
         decoder.register_forward_hook(end_of_decoder)
         with meter:
-            for _ in range(min(settings.accumulation, 2)):  # from the second pass on, gradients are there already
+            for _ in range(passes):
                 meter.work = Work()
                 before = meter.live - static
                 with attention, filtered:
-                    loss = supervised_loss(model, moved)
+                    loss = supervised_loss(model, moved.pop())
                 logits = meter.peak - kept
                 loss.backward()
     return Footprint(

@@ -12,11 +12,15 @@ import functools
 import types
 from typing import Any
 
+from tunewright.models.products import exact, float32_product, without_autocast
 from tunewright.train.encode import IGNORED
 from tunewright.train.packing import NO_CHOICE
 
 _LOGITS = 2**25
 """Logits held at once."""
+_RAISED = 2**10
+"""By which probabilities are multiplied while they are float16: it has no number below 6e-8, and of a wide vocabulary
+most are smaller."""
 
 
 def add_supervision(model: Any) -> None:
@@ -84,7 +88,8 @@ def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float)
     import torch
 
     if choices is None:
-        return _vocabulary_loss().apply(hidden, weight, wanted, cap)
+        with without_autocast(hidden):
+            return _vocabulary_loss().apply(hidden, weight, wanted, cap)
     offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
     among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
     target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
@@ -93,16 +98,10 @@ def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float)
 
 def _logits(hidden: Any, weight: Any, offered: Any, cap: float) -> Any:
     """Logits of a few tokens, [places, offered]. In float32: 16 bits would round those about 20 to eighths, which is
-    more than likely labels differ by."""
-    logits = _exact(hidden) @ _exact(weight.index_select(0, offered)).t()
-    return cap * (logits / cap).tanh() if cap else logits
-
-
-def _exact(tensor: Any) -> Any:
-    """In float32, or in a wider type where it is one."""
-    import torch
-
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    more than likely labels differ by. Under autocast, which a float16 training runs in, they would be 16 bits."""
+    with without_autocast(hidden):
+        logits = exact(hidden) @ exact(weight.index_select(0, offered)).t()
+        return cap * (logits / cap).tanh() if cap else logits
 
 
 @functools.cache
@@ -121,7 +120,7 @@ def _vocabulary_loss() -> Any:
             step = max(1, _LOGITS // weight.shape[0])
             for start in range(0, len(wanted), step):
                 part = slice(start, start + step)
-                logits = _exact(hidden[part].to(weight.dtype) @ weight.t())
+                logits = float32_product(hidden[part].to(weight.dtype), weight.t())
                 if cap:
                     logits.div_(cap).tanh_()
                     slope = 1 - logits.square() if needed else None
@@ -134,7 +133,10 @@ def _vocabulary_loss() -> Any:
                     logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
                     if cap:
                         logits.mul_(slope)
-                    gradient[part] = logits.to(weight.dtype) @ weight
+                    if weight.dtype == torch.float16:
+                        gradient[part] = float32_product(logits.mul_(_RAISED).to(weight.dtype), weight) / _RAISED
+                    else:
+                        gradient[part] = float32_product(logits.to(weight.dtype), weight)
             ctx.save_for_backward(gradient)
             ctx.type = hidden.dtype
             return loss

@@ -23,10 +23,11 @@ class KeptPrompts:
 
     Args:
         prompts: token ids, none empty.
+        long_lines: as of `tunewright.train.packing.pack`.
     """
 
-    def __init__(self, prompts: Sequence[Sequence[int]]):
-        self.batch = pack([numbered(ids, number) for number, ids in enumerate(prompts)])
+    def __init__(self, prompts: Sequence[Sequence[int]], *, long_lines: bool = False):
+        self.batch = pack([numbered(ids, number) for number, ids in enumerate(prompts)], long_lines=long_lines)
         """To be read first; its `labels` are the prompts' numbers, at their last tokens."""
         self._lengths = list(map(len, prompts))
         self._places: list[tuple[int, int]] = [(0, 0)] * len(prompts)

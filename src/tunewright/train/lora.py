@@ -13,6 +13,8 @@ import functools
 import types
 from typing import Any
 
+from tunewright.models.products import float32_product
+
 
 def fuse_lora(model: Any) -> int:
     """Give every plain LoRA layer of a peft model the fused forward pass; others keep their own.
@@ -119,8 +121,9 @@ def _fused_lora() -> Any:
             flat, inner, kept, weight, down, up = ctx.saved_tensors
             of_y = upstream.reshape(-1, upstream.shape[-1])
             of_inner = (of_y @ up).mul_(ctx.scale)
-            of_up = (of_y.t() @ inner).float().mul_(ctx.scale)
-            of_down = (of_inner.t() @ _keep(flat, kept)).float()
+            # Sums over all tokens of the batch, of gradients that a float16 training has multiplied by up to 65,536.
+            of_up = float32_product(of_y.t(), inner).mul_(ctx.scale)
+            of_down = float32_product(of_inner.t(), _keep(flat, kept))
             of_x = None
             if ctx.needs_input_grad[0]:
                 of_x = of_y @ _dense(weight, ctx.state, of_y.dtype)

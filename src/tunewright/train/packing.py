@@ -8,7 +8,9 @@ token is kept, since nothing would ask for it.
 
     group 1: [prefix][example][example][example]  group 2: [prefix][example][example]
 
-For attention the own tokens are laid out in lines of several examples, so that little is padded.
+For attention the own tokens are laid out in lines of several examples, so that little is padded. On a CPU attention
+shares the prefix's keys among all lines, and short lines cost it least. Kernels of a GPU read a line's keys from a copy
+of its own; there lines are as long as the prefix, so that all copies have about twice as many tokens as the examples.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from tunewright.models.prefix import common_prefix
 from tunewright.train.encode import IGNORED, Row
 
 LINE = 64
-"""Tokens a line is filled up to: longer lines cost more in attention than they save in padding."""
+"""Tokens a line is filled up to at the least: longer lines cost more in attention than they save in padding."""
+_LONG_LINE = 1024
+"""Tokens that a line is filled up to at the most for a long prefix: masks grow with a line's length."""
 _GROUP_COST = 16
 """Tokens a further group must save to be worth its own calls."""
 NO_CHOICE = -1
@@ -54,15 +58,18 @@ class _Group:
     stems: list[_Stem]
 
 
-def pack(rows: Sequence[Row]) -> dict[str, Any]:
+def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
     """A packed batch of T tokens.
+
+    Args:
+        long_lines: for the kernels of a GPU.
 
     Returns:
         `input_ids`, `position_ids`, [1, T], and `labels`, [1, T]: the token to be predicted *at* a position, or
-        IGNORED; `layout`, for each group its `start`, `shared` and `own` (numbers of tokens), `index` [lines, length],
-        the own tokens' places behind the prefix, `position` of the same shape, that of the keys, `key_position`, which
-        is the same, `seen`, bool [lines, length, length], true where the row's token sees the column's, and `back`
-        [own], where each own token lies in the lines;
+        IGNORED; `layout`, for each group its `start`, `shared` and `own` (numbers of tokens), `lengths`, the own
+        tokens of each example, `index` [lines, length], the own tokens' places behind the prefix, `position` of the
+        same shape, that of the keys, `key_position`, which is the same, `seen`, bool [lines, length, length], true
+        where the row's token sees the column's, and `back` [own], where each own token lies in the lines;
         `attention_mask`, which says nothing but keeps transformers from making one; and with rows that have choices
         `choices` [labelled tokens, most choices], in order.
     """
@@ -84,7 +91,8 @@ def pack(rows: Sequence[Row]) -> dict[str, Any]:
             positions += range(group.shared, len(stem.ids))
             wanted += stem.wanted[group.shared :]
             choices += stem.choices or []
-        layout.append({"start": start, "shared": group.shared, **_lines(group)})
+        least = min(group.shared, _LONG_LINE) if long_lines else 0
+        layout.append({"start": start, "shared": group.shared, **_lines(group, least)})
     batch = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
@@ -153,13 +161,17 @@ def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
     return groups[::-1]
 
 
-def _lines(group: _Group) -> dict[str, Any]:
-    """How the own tokens of a group's examples are laid out for attention."""
+def _lines(group: _Group, least: int) -> dict[str, Any]:
+    """How the own tokens of a group's examples are laid out for attention.
+
+    Args:
+        least: tokens that a line has room for at the least.
+    """
     import torch
 
     lengths = [len(stem.ids) - group.shared for stem in group.stems]
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    lines = _fill_lines(lengths)
+    lines = _fill_lines(lengths, least)
     length = max(sum(lengths[i] for i in line) for line in lines)
     index = torch.zeros(len(lines), length, dtype=torch.long)
     position, owner = torch.zeros_like(index), torch.full_like(index, -1)
@@ -177,6 +189,7 @@ def _lines(group: _Group) -> dict[str, Any]:
     alike = owner[:, :, None] == owner[:, None, :]
     return {
         "own": sum(lengths),
+        "lengths": lengths,
         "index": index,
         "position": position,
         "key_position": position,
@@ -185,9 +198,9 @@ def _lines(group: _Group) -> dict[str, Any]:
     }
 
 
-def _fill_lines(lengths: Sequence[int]) -> list[list[int]]:
+def _fill_lines(lengths: Sequence[int], least: int) -> list[list[int]]:
     """Which examples share a line: the longest first, each into the line that is emptiest so far."""
-    room = max(LINE, *lengths)
+    room = max(LINE, least, *lengths)
     lines: list[list[int]] = [[] for _ in range(-(-sum(lengths) // room))]
     filled = [0] * len(lines)
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
+from tunewright.models.device import can_page
 from tunewright.models.torch_model import compute_type, load_torch_model
 from tunewright.processes import process_count, share
 from tunewright.spec import Spec
-from tunewright.spec.sections import LoraSpec
+from tunewright.spec.sections import LoraSpec, TrainSpec
 from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
 from tunewright.train.shares import own_share, whole_batches
@@ -75,6 +76,8 @@ def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Pa
     if spec.train.start:
         _begin_with(trainer.model, spec.path(spec.train.start))
     trainer.engine = fit_engine(trainer.model, rows, wanted)
+    if reason := unpaged(spec.train):
+        trainer.engine.reasons["paging"] = reason
     trainer.data_collator = lambda batch: trainer.engine.collate(own_share(batch))
     # Not before: all shares begin with the same adapter, and then each draws a dropout of its own.
     set_seed(seed + share()[0])
@@ -169,16 +172,33 @@ def summed_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -
     return total, tokens
 
 
-def _optimizer(spec: Spec) -> str:
-    """transformers' name of the optimizer. Paging is between a GPU's memory and the machine's, so a CPU has none."""
+def unpaged(settings: TrainSpec) -> str | None:
+    """Why an optimizer that was asked to page does not; None where none was asked, or it does."""
+    if not settings.optimizer.startswith("paged"):
+        return None
     import torch
 
-    named = spec.train.optimizer
-    if named == "auto":
-        named = "paged_adamw" if spec.train.method == "qlora" else "adamw"
-    if not torch.cuda.is_available() or named == "adamw":
-        return "adamw_torch_fused"
-    return "paged_adamw_32bit" if named == "paged_adamw" else named
+    if not torch.cuda.is_available():
+        return "paging is between a GPU's memory and the machine's"
+    return None if can_page() else "this GPU's driver has no managed memory, as on a vGPU"
+
+
+def optimizer_name(settings: TrainSpec) -> str:
+    """transformers' name of the optimizer.
+
+    Nothing is paged unless it is asked for: the moments of an adapter are small beside its base (8 B, rank 16: 336 MB),
+    and of most of its matrices bitsandbytes pages none (those below 100,000 numbers; optim/optimizer.py, read
+    2026-11-27).
+    """
+    import torch
+
+    paged = unpaged(settings) is None
+    match settings.optimizer:
+        case "paged_adamw" if paged:
+            return "paged_adamw_32bit"
+        case "paged_adamw_8bit" if torch.cuda.is_available():
+            return "paged_adamw_8bit" if paged else "adamw_8bit"
+    return "adamw_torch_fused"
 
 
 def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfig:
@@ -208,7 +228,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         bf16=False,
         fp16=precision == "float16",
         gradient_checkpointing=settings.gradient_checkpointing,
-        optim=_optimizer(spec),
+        optim=optimizer_name(settings),
         use_cpu=not torch.cuda.is_available(),
         ddp_backend="gloo" if process_count() > 1 and not torch.cuda.is_available() else None,
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright.models.device import GPU
 from tunewright.pipeline import Step
-from tunewright.places.azure.machines import identity_of, nodes_of
+from tunewright.places.azure.machines import identity_of, nodes_of, price_of, size_of
 from tunewright.places.azure.node import MADE
 from tunewright.places.azure.sources import Source
 from tunewright.places.azure.store import DATASTORE, FOLDER
@@ -83,6 +84,8 @@ def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], mad
 
     sources = [source for source, _ in work.sources[step.name]]
     nodes = nodes_of(step, spec)
+    # A node whose driver torch can't use would compute on its CPU, at the GPU's price.
+    paid = {GPU: "required"} if price_of(size_of(step, spec), spec).gpu else {}
     return command(
         display_name=step.name,
         command=command_line(step, step.inputs_of(spec), sources),
@@ -90,7 +93,7 @@ def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], mad
         compute=work.clusters[step.name],
         inputs=dict(given),
         outputs=dict(made),
-        environment_variables=_VARIABLES,
+        environment_variables=_VARIABLES | paid,
         distribution=PyTorchDistribution(process_count_per_instance=1) if nodes > 1 else None,
         instance_count=nodes,
         identity=_identity(spec),

@@ -15,7 +15,6 @@ from tunewright.spec import Spec
 
 _IDENTITY = "AZURE_ML_IDENTITY"
 """As azd has it after `azd up`."""
-_ON_GPU = ("train", "export", "evaluate")
 _IDLE_SECONDS = 120
 _IDLE_MINUTES = 60
 """Of a compute instance."""
@@ -30,7 +29,7 @@ def size_of(step: Step, spec: Spec) -> str:
     """The machine a step runs on, by its name in the price book."""
     gpu = spec.azure.gpu
     served_there = step.name == "parity" and spec.export.runtime.startswith(_SERVED_BY_GPU)
-    return gpu if gpu and (step.name in _ON_GPU or served_there) else cpu_of(spec)
+    return gpu if gpu and (step.needs_gpu or served_there) else cpu_of(spec)
 
 
 def cpu_of(spec: Spec) -> str:

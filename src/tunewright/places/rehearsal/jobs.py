@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunewright.models.device import GPU
 from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Cloud
 from tunewright.places.rehearsal.storage import STORE, Storage, path_of
@@ -29,6 +30,8 @@ _GRACE_SECONDS = 15
 """Between the word that a node goes and its going."""
 _EVICTED = -1000
 """In place of an exit code."""
+_PLAYED = {GPU: "played"}
+"""This machine plays a node with a GPU, which it need not have."""
 _BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
 
 
@@ -157,7 +160,7 @@ class Runner:
             job.nodes = [
                 started(
                     self._cloud.folder, ["bash", "-c", command], output,
-                    self._environment | variables | (job.body.get("environmentVariables") or {}) | rank,
+                    self._environment | variables | (job.body.get("environmentVariables") or {}) | _PLAYED | rank,
                     _made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
                 )
                 for rank in _ranks(job)
