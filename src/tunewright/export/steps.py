@@ -18,6 +18,7 @@ from tunewright.evaluate.evidence import VALIDATION, Record, load_records
 from tunewright.evaluate.steps import ANSWERS
 from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
 from tunewright.export.calibrate import calibrate
+from tunewright.export.elsewhere import asking_of, complete
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
@@ -39,7 +40,9 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
     folder = output.path / "bundle"
     loss = build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
-    info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
+    longest = longest_answer(inputs["train"])
+    info = write_bundle(spec, base, folder, longest)
+    complete(output.path / "merged", spec, base, asking_of(spec, base, longest))
     calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
     save_calibration(calibration, folder)
     output.result = {

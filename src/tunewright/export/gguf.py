@@ -1,0 +1,226 @@
+"""GGUF files of a merged model, for llama.cpp, Ollama and what is built on them.
+
+f16 and Q8_0 are written here, from safetensors, a slice of a tensor at a time, so that memory does not grow with the
+model. Q4_K_M is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits (`tunewright.export.llama`).
+A file has another name until it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.artifacts import sha256_file, write_json
+from tunewright.errors import UserError
+from tunewright.export.elsewhere import Asking, read_json
+from tunewright.export.gguf_layout import Layout
+from tunewright.export.gguf_vocabulary import Vocabulary
+from tunewright.export.llama import quantise_q4_k_m
+from tunewright.progress import say, track
+
+Precision = Literal["f16", "q8_0", "q4_k_m"]
+PRECISIONS: tuple[Precision, ...] = ("f16", "q8_0", "q4_k_m")
+LIST_FILE = "gguf.json"
+"""Beside the files: which of them are whole, and of what they were made."""
+_BITS: Mapping[Precision, float] = {"f16": 16, "q8_0": 8.5, "q4_k_m": 6.5}
+"""A weight's, at most: small models have more in the layers that are kept finer."""
+_SLICE = 1 << 24
+"""Values that are converted at once: 64 MiB as float32."""
+_SPARE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    path: Path
+    precision: Precision
+    sha256: str
+
+
+def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Precision], asking: Asking,
+               source: str) -> list[GgufFile]:  # fmt: skip
+    """Bring the GGUF files of a merged model up to date in a folder.
+
+    Args:
+        merged: Hugging Face's folder, as `export` writes it.
+        name: of the model; the files are called so, with their precision behind it.
+        asking: how the model is asked, for the chat template and the end of a turn.
+        source: what tells the merged weights from others; files that were made of the same are kept.
+
+    Raises:
+        UserError: llama.cpp does not know the architecture or the tokenizer, the disk has too little room, or a
+            precision needs llama.cpp and it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.partial"):
+        left.unlink()
+    known = _whole(folder, source)
+    wanted = {precision: folder / f"{name}-{precision.upper()}.gguf" for precision in precisions}
+    due = [precision for precision in PRECISIONS if precision in wanted and wanted[precision].name not in known]
+    layout = Layout(read_json(merged / "config.json"), merged)
+    vocabulary = Vocabulary(merged, layout.vocabulary)
+    _require_room(merged, folder, due)
+    for precision in due:
+        target = wanted[precision]
+        partial = target.with_name(f".{target.name}.partial")
+        if precision == "q4_k_m":
+            _make_q4(merged, folder, name, layout, vocabulary, asking, wanted.get("f16"), partial)
+        else:
+            _write(merged, partial, name, precision, layout, vocabulary, asking)
+        partial.replace(target)
+        known[target.name] = {"bytes": target.stat().st_size, "sha256": sha256_file(target), "precision": precision}
+        write_json(folder / LIST_FILE, {"source": source, "files": known})
+    return [GgufFile(path, precision, known[path.name]["sha256"]) for precision, path in wanted.items()]
+
+
+def _whole(folder: Path, source: str) -> dict[str, Any]:
+    """What is known of the files of a folder that are whole and were made of `source`, by name."""
+    try:
+        said = json.loads((folder / LIST_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if said.get("source") != source:
+        return {}
+    found = said["files"].items()
+    return {
+        name: each for name, each in found if (folder / name).is_file() and (folder / name).stat().st_size == each["bytes"]
+    }
+
+
+def _require_room(merged: Path, folder: Path, due: Sequence[Precision]) -> None:
+    """Say before the work begins that the disk is too small for it."""
+    if not due:
+        return
+    weights = sum(math.prod(each.shape) for each in _tensors(merged))
+    needed = sum(int(weights * _BITS[precision] / 8) for precision in due) + _SPARE_BYTES
+    if "q4_k_m" in due and "f16" not in due:
+        needed += 2 * weights  # the file it is made of
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"The GGUF files need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.", where=folder,
+            fix="Free some space, choose another disk with --runs, or fewer files with --precision.",
+        )  # fmt: skip
+
+
+def _make_q4(merged: Path, folder: Path, name: str, layout: Layout, vocabulary: Vocabulary, asking: Asking,
+             f16: Path | None, target: Path) -> None:  # fmt: skip
+    """Q4_K_M from the f16 file; where none is wanted, from one that goes again."""
+    if f16 is not None:
+        quantise_q4_k_m(f16, target)
+        return
+    between = folder / f".{name}-F16.gguf.partial"
+    try:
+        _write(merged, between, name, "f16", layout, vocabulary, asking)
+        quantise_q4_k_m(between, target)
+    finally:
+        between.unlink(missing_ok=True)
+
+
+def _write(merged: Path, target: Path, name: str, precision: Precision, layout: Layout, vocabulary: Vocabulary,
+           asking: Asking) -> None:  # fmt: skip
+    import gguf
+
+    types = gguf.GGMLQuantizationType
+    wanted = {"f16": types.F16, "q8_0": types.Q8_0}[precision]
+    writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[getattr(gguf.MODEL_ARCH, layout.architecture)])
+    # llama.cpp goes by the name "phi-3" to know that white space behind control tokens is theirs.
+    writer.add_name(f"{name} phi-3" if vocabulary.strips else name)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type({"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}[precision])
+    writer.add_sampling_temp(0.0)
+    layout.settings(writer)
+    vocabulary.write(writer, asking.end, asking.template)
+
+    extra = layout.rope_tensors()
+    sources = {found: each for each in _tensors(merged) if (found := layout.name(each.name)) is not None}
+    shapes = {found: each.shape for found, each in sources.items()} | {key: each.shape for key, each in extra.items()}
+    kinds = {found: _type_of(shape, wanted) for found, shape in shapes.items()}
+    for found, shape in shapes.items():
+        writer.add_tensor_info(found, shape, np.dtype(np.float32), _bytes(shape, kinds[found]), raw_dtype=kinds[found])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    stream = writer.fout[0]
+    writer.write_padding(stream, stream.tell())
+    say(f"  writing {precision} weights")
+    with track("gguf", len(shapes), "tensors") as tracker:
+        for number, (found, shape) in enumerate(shapes.items(), 1):
+            source = sources.get(found)
+            for rows in source.rows(layout.order(source.name)) if source else (extra[found],):
+                gguf.quantize(rows, kinds[found]).tofile(stream)
+            writer.write_padding(stream, _bytes(shape, kinds[found]))
+            tracker.update(number)
+    writer.close()
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One of a Hugging Face folder."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+
+    def rows(self, order: npt.NDArray[np.intp] | None) -> Iterator[npt.NDArray[np.float32]]:
+        """Its rows as float32, some at a time.
+
+        Args:
+            order: the order in which they are wanted; None: as they stand.
+        """
+        import torch
+        from safetensors import safe_open
+
+        with safe_open(self.file, framework="pt") as tensors:
+            part = tensors.get_slice(self.name)
+            if order is not None:
+                yield part[:].to(torch.float32).numpy()[order]
+                return
+            step = max(_SLICE // math.prod(self.shape[1:]), 1)
+            for start in range(0, self.shape[0], step):
+                yield part[start : start + step].to(torch.float32).numpy()
+
+
+def _tensors(merged: Path) -> list[_Tensor]:
+    """The tensors of a folder, shard by shard.
+
+    Raises:
+        UserError: a shard that the index names is missing.
+    """
+    from safetensors import safe_open
+
+    index = read_json(merged / "model.safetensors.index.json").get("weight_map", {})
+    found = []
+    for shard in sorted(set(index.values())) or ["model.safetensors"]:
+        file = merged / shard
+        if not file.is_file():
+            raise UserError(f"The weights {shard} are missing.", where=merged, fix="Export again: tunewright export …")
+        with safe_open(file, framework="pt") as tensors:
+            found += [_Tensor(file, each, tuple(tensors.get_slice(each).get_shape())) for each in tensors.keys()]  # noqa: SIM118
+    if index.keys() - {each.name for each in found}:
+        raise UserError("The weights are not those of their index.", where=merged, fix="Export again: tunewright export …")
+    return found
+
+
+def _type_of(shape: Sequence[int], wanted: Any) -> Any:
+    """In which type a tensor is written: vectors stay in float32, and rows that no block of 32 fits in float16."""
+    import gguf
+
+    types = gguf.GGMLQuantizationType
+    if len(shape) < 2:
+        return types.F32
+    return types.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] else wanted
+
+
+def _bytes(shape: Sequence[int], kind: Any) -> int:
+    import gguf
+
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return int(math.prod(shape) // block * size)

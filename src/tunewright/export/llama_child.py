@@ -1,0 +1,44 @@
+"""Runs in a Python that has llama-cpp-python and need not have Tunewright; see `tunewright.export.llama`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def quantise(source: str, target: str) -> None:
+    import llama_cpp
+
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    if llama_cpp.llama_model_quantize(source.encode(), target.encode(), settings):
+        sys.exit("llama.cpp refuses to quantise it.")
+
+
+def answer(file: str, context: str, threads: str) -> None:
+    """A line of JSON in, a line of JSON out, until standard input ends."""
+    from llama_cpp import Llama
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    model = Llama(file, n_ctx=int(context), n_threads=int(threads), n_threads_batch=int(threads), verbose=False)
+
+    def text_of(token: int) -> str:
+        return model._model.token_get_text(token) if token >= 0 else ""
+
+    formatter = Jinja2ChatFormatter(
+        template=model.metadata["tokenizer.chat_template"], eos_token=text_of(model.token_eos()),
+        bos_token=text_of(model.token_bos()),
+    )  # fmt: skip
+    for line in sys.stdin:
+        asked = json.loads(line)
+        prompt = formatter(messages=asked["messages"]).prompt
+        said: Any = model.create_chat_completion(asked["messages"], temperature=0.0, max_tokens=asked["most"])
+        ids = model.tokenize(prompt.encode(), add_bos=True, special=True)
+        reply = {"text": said["choices"][0]["message"]["content"], "prompt": ids}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    {"quantise": quantise, "answer": answer}[sys.argv[1]](*sys.argv[2:])
