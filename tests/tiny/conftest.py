@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def tiny_model(request: pytest.FixtureRequest, make_tiny_model: Callable[[str], 
 @pytest.fixture(scope="session")
 def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
     """Template family -> (family, folder): a two-layer random model, a byte-level tokenizer that has every mark."""
-    return cache(lambda family: (family, _tiny_model(family, tmp_path_factory.mktemp(family))))
+    return cache(lambda family: (family, write_tiny_model(family, tmp_path_factory.mktemp(family))))
 
 
 TINY = [
@@ -60,14 +60,19 @@ def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tup
     return project, json.loads(done.stdout)
 
 
-def _tiny_model(family: str, folder: Path) -> Path:
+def write_tiny_model(family: str, folder: Path, merges: Sequence[tuple[str, str]] = ()) -> Path:
+    """A two-layer random model of a template family.
+
+    Args:
+        merges: of its tokenizer; without any a token is a byte.
+    """
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
+    known = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(known)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")

@@ -108,5 +108,7 @@ def llama_model(file: Path, context: int, threads: int) -> Iterator[LlamaModel]:
 
 
 def _failed(what: str, file: Path, said: str) -> UserError:
-    last = [line for line in said.splitlines() if line.strip()]
-    return UserError(what, where=file, why=last[-1] if last else None, fix="Look at the llama-cpp-python installed.")
+    lines = [line for line in said.splitlines() if line.strip()]
+    # The first that speaks of an error is the cause of those that follow.
+    why = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else None)
+    return UserError(what, where=file, why=why, fix=f"Is llama-cpp-python as new as the model? {INSTALL}")
