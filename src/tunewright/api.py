@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
 from tunewright.models.resolve import absolute, locate, require_known
-from tunewright.pipeline import STEPS, PipelineResult, Place, fingerprint, run_pipeline, steps_to
+from tunewright.pipeline import (
+    STEPS,
+    PipelineResult,
+    Place,
+    code_version,
+    fingerprint,
+    point_latest,
+    run_pipeline,
+    steps_to,
+)
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tunewright.evaluate.baseline import Forecast
+    from tunewright.export.gguf import GgufFile, Precision
     from tunewright.ladder import Ladder
     from tunewright.monitor.retrain.retrain import Course, Retrained
     from tunewright.monitor.retrain.status import Status
@@ -235,6 +245,29 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
 def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Merge and quantise. Returns the folder with `bundle/` and `merged/`."""
     return _up_to(spec, "export", runs, None, force, on).folder("export")
+
+
+def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs: Path | None = None,
+                force: bool = False, on: On = "local") -> list[GgufFile]:  # fmt: skip
+    """GGUF files for llama.cpp and Ollama, with a Modelfile, in `runs/gguf-…`; those that are there already are kept.
+
+    Args:
+        precisions: "f16", "q8_0", "q4_k_m"; the last needs llama.cpp.
+
+    Raises:
+        UserError: llama.cpp knows no such model, is not there, or the disk has too little room.
+    """
+    from tunewright.export.gguf import export_gguf as write
+
+    done = _up_to(spec, "export", runs, None, force, on)
+    made = done.steps["export"].manifest
+    folder = done.runs / f"gguf-{made.content[:12]}"
+    folder.mkdir(exist_ok=True)
+    source = f"{made.content} {code_version('export')}"
+    with sole_writer(folder):
+        files = write(spec, done.folder("export"), done.folder("train"), source, folder, precisions)
+    point_latest(done.runs, "gguf", folder)
+    return files
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

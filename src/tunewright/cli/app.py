@@ -13,6 +13,7 @@ from tunewright.cli import (
     data,
     deploy,
     doctor,
+    export,
     gate,
     init,
     keys,
@@ -63,6 +64,7 @@ app.add_typer(data.app, name="data")
 app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("export")(export.export)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
 app.command("serve")(serve.serve)

@@ -1,4 +1,4 @@
-"""What a folder of weights needs so that other engines answer as we do: template, token settings, card, system prompt."""
+"""What other engines need beside the weights to answer as we do: template, token settings, system prompt, card."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     messages = task.prompt(_SAMPLE)
-    template = plain_form(base.template, messages, task.written("{}"))
+    template = plain_form(base.template, messages, task.written("{}"), special_tokens(base.folder))
     return Asking(
         task, messages[0].content, template, end_token(task, base.template, tokenizer),
         room_for(task.constraint, longest),
@@ -138,6 +138,15 @@ def _write(file: Path, text: str) -> None:
     """A new file: the old one may be the same as a bundle's."""
     file.unlink(missing_ok=True)
     file.write_text(text, "utf-8")
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """The tokens that a tokenizer knows by name, such as `bos_token`."""
+    said = read_json(folder / "tokenizer_config.json")
+    found = {key: said.get(f"{key}_token") for key in ("bos", "eos", "unk", "pad")}
+    return {
+        f"{key}_token": str(each["content"] if isinstance(each, dict) else each) for key, each in found.items() if each
+    }
 
 
 def read_json(file: Path) -> dict[str, Any]:

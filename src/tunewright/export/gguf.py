@@ -1,8 +1,8 @@
 """GGUF files of a merged model, for llama.cpp, Ollama and what is built on them.
 
 f16 and Q8_0 are written here, from safetensors, a slice of a tensor at a time, so that memory does not grow with the
-model. Q4_K_M is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits (`tunewright.export.llama`).
-A file has another name until it is whole.
+model. Q4_K_M is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits
+(`tunewright.export.llama`). A file has another name until it is whole.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ import numpy.typing as npt
 
 from tunewright.artifacts import sha256_file, write_json
 from tunewright.errors import UserError
-from tunewright.export.elsewhere import Asking, read_json
+from tunewright.export.bundle import read_info
+from tunewright.export.elsewhere import SYSTEM_PROMPT, Asking, asking_of, card, read_json, special_tokens
 from tunewright.export.gguf_layout import Layout
 from tunewright.export.gguf_vocabulary import Vocabulary
 from tunewright.export.llama import quantise_q4_k_m
+from tunewright.export.ollama import modelfile
+from tunewright.models.resolve import resolve
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.progress import say, track
+from tunewright.spec import Spec
+from tunewright.train.history import longest_answer
 
 Precision = Literal["f16", "q8_0", "q4_k_m"]
 PRECISIONS: tuple[Precision, ...] = ("f16", "q8_0", "q4_k_m")
@@ -32,8 +38,15 @@ LIST_FILE = "gguf.json"
 """Beside the files: which of them are whole, and of what they were made."""
 _BITS: Mapping[Precision, float] = {"f16": 16, "q8_0": 8.5, "q4_k_m": 6.5}
 """A weight's, at most: small models have more in the layers that are kept finer."""
+_SAID: Mapping[Precision, str] = {
+    "f16": "16 bits, the merged weights as they are", "q8_0": "8 bits, in blocks of 32 values",
+    "q4_k_m": "4 to 6 bits, by llama.cpp's quantizer without a calibration text",
+}  # fmt: skip
+_SERVED_FIRST: tuple[Precision, ...] = ("q8_0", "q4_k_m", "f16")
+"""Which of the files Ollama is given."""
 _SLICE = 1 << 24
 """Values that are converted at once: 64 MiB as float32."""
+_AGAIN = "Export again: tunewright export YOUR_PROJECT --force"
 _SPARE_BYTES = 64 << 20
 
 
@@ -42,6 +55,33 @@ class GgufFile:
     path: Path
     precision: Precision
     sha256: str
+
+
+def export_gguf(spec: Spec, exported: Path, trained: Path, source: str, folder: Path,
+                precisions: Sequence[Precision]) -> list[GgufFile]:  # fmt: skip
+    """The GGUF files of a run, with a Modelfile for Ollama, the system prompt and a card beside them.
+
+    Args:
+        exported: the output of the step `export`.
+        trained: the output of the step `train`.
+        source: as of `write_gguf`.
+
+    Raises:
+        UserError: as `write_gguf` and `tunewright.export.ollama.modelfile`.
+    """
+    base = resolve(spec.model, spec.folder)
+    asking = asking_of(spec, base, longest_answer(trained))
+    tokens = special_tokens(base.folder)
+    name = _file_name(spec.name, _SERVED_FIRST[min(map(_SERVED_FIRST.index, precisions))])
+    context = read_info(exported / "bundle").context
+    served = modelfile(name, asking, TextTokenizer(base.folder).decode([asking.end]), context, tokens)
+    files = write_gguf(exported / "merged", folder, spec.name, precisions, asking, source)
+    said = {each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_SAID[each.precision]}" for each in files}
+    for file, text in (
+        ("Modelfile", served), (SYSTEM_PROMPT, asking.system), ("README.md", card(spec, asking, "gguf", said)),
+    ):  # fmt: skip
+        (folder / file).write_text(text, "utf-8")
+    return files
 
 
 def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Precision], asking: Asking,
@@ -62,7 +102,7 @@ def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Preci
     for left in folder.glob(".*.partial"):
         left.unlink()
     known = _whole(folder, source)
-    wanted = {precision: folder / f"{name}-{precision.upper()}.gguf" for precision in precisions}
+    wanted = {precision: folder / _file_name(name, precision) for precision in precisions}
     due = [precision for precision in PRECISIONS if precision in wanted and wanted[precision].name not in known]
     layout = Layout(read_json(merged / "config.json"), merged)
     vocabulary = Vocabulary(merged, layout.vocabulary)
@@ -80,6 +120,10 @@ def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Preci
     return [GgufFile(path, precision, known[path.name]["sha256"]) for precision, path in wanted.items()]
 
 
+def _file_name(name: str, precision: Precision) -> str:
+    return f"{name}-{precision.upper()}.gguf"
+
+
 def _whole(folder: Path, source: str) -> dict[str, Any]:
     """What is known of the files of a folder that are whole and were made of `source`, by name."""
     try:
@@ -89,9 +133,8 @@ def _whole(folder: Path, source: str) -> dict[str, Any]:
     if said.get("source") != source:
         return {}
     found = said["files"].items()
-    return {
-        name: each for name, each in found if (folder / name).is_file() and (folder / name).stat().st_size == each["bytes"]
-    }
+    sizes = {file.name: file.stat().st_size for file in folder.glob("*.gguf")}
+    return {name: each for name, each in found if sizes.get(name) == each["bytes"]}
 
 
 def _require_room(merged: Path, folder: Path, due: Sequence[Precision]) -> None:
@@ -106,7 +149,7 @@ def _require_room(merged: Path, folder: Path, due: Sequence[Precision]) -> None:
     if free < needed:
         raise UserError(
             f"The GGUF files need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.", where=folder,
-            fix="Free some space, choose another disk with --runs, or fewer files with --precision.",
+            fix="Free some space, choose another disk with --runs, or fewer files with --quantization.",
         )  # fmt: skip
 
 
@@ -201,11 +244,12 @@ def _tensors(merged: Path) -> list[_Tensor]:
     for shard in sorted(set(index.values())) or ["model.safetensors"]:
         file = merged / shard
         if not file.is_file():
-            raise UserError(f"The weights {shard} are missing.", where=merged, fix="Export again: tunewright export …")
+            raise UserError(f"The weights {shard} are missing.", where=merged, fix=_AGAIN)
         with safe_open(file, framework="pt") as tensors:
-            found += [_Tensor(file, each, tuple(tensors.get_slice(each).get_shape())) for each in tensors.keys()]  # noqa: SIM118
+            names: list[str] = tensors.keys()
+            found += [_Tensor(file, name, tuple(tensors.get_slice(name).get_shape())) for name in names]
     if index.keys() - {each.name for each in found}:
-        raise UserError("The weights are not those of their index.", where=merged, fix="Export again: tunewright export …")
+        raise UserError("The weights are not those of their index.", where=merged, fix=_AGAIN)
     return found
 
 

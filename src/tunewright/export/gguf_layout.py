@@ -175,7 +175,8 @@ class Layout:
         fits = rope["original_max_position_embeddings"] * turns / (2 * math.pi)
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         kept = np.clip((fits - low) / (high - low), 0, 1)
-        return (1 / ((1 - kept) / rope["factor"] + kept)).astype(np.float32)
+        factors: Floats = (1 / ((1 - kept) / rope["factor"] + kept)).astype(np.float32)
+        return factors
 
     @property
     def _trained_context(self) -> int:

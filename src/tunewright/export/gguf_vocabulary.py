@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.export.elsewhere import read_json
+from tunewright.export.elsewhere import read_json, special_tokens
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = _SHORT + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|" + _REST
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_CASES = r"[^\r\n\p{L}\p{N}]?%(u)s*%(l)s+%(s)s|[^\r\n\p{L}\p{N}]?%(u)s+%(l)s*%(s)s|\p{N}%(d)s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # noqa: E501
+_CASED = r"[^\r\n\p{L}\p{N}]?" + _UPPER + r"%s" + _LOWER + r"%s"
+_CASES = _CASED % ("*", "+%s") + "|" + _CASED % ("+", "*%s") + r"|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _REST
 _CUTS = {
     _WORDS % "{1,3}": "llama-bpe",
     _WORDS % "": "qwen2",
-    _CASES % {"u": _UPPER, "l": _LOWER, "s": _SHORT, "d": "{1,3}"}: "gpt-4o",
-    _CASES % {"u": _UPPER, "l": _LOWER, "s": "", "d": ""}: "tekken",
+    _CASES % (_SHORT + "?", _SHORT + "?", "{1,3}"): "gpt-4o",
+    _CASES % ("", "", ""): "tekken",
 }
 """The pattern by which a tokenizer first cuts a text -> llama.cpp's name of it (src/llama-vocab.cpp, 2026-11-27)."""
 
@@ -77,15 +79,9 @@ class Vocabulary:
         writer.add_add_eos_token(False)
         writer.add_eos_token_id(end)
         writer.add_eot_token_id(end)
-        config = read_json(self._folder / "tokenizer_config.json")
-        for key, add in (
-            ("bos_token", writer.add_bos_token_id), ("unk_token", writer.add_unk_token_id),
-            ("pad_token", writer.add_pad_token_id),
-        ):  # fmt: skip
-            said = config.get(key)
-            number = self._ids.get(said["content"] if isinstance(said, dict) else said or "")
-            if number is not None:
-                add(number)
+        for key, text in special_tokens(self._folder).items():
+            if key != "eos_token" and text in self._ids:
+                getattr(writer, f"add_{key}_id")(self._ids[text])
         writer.add_chat_template(template)
 
     def _kinds(self, texts: Mapping[int, str], pieces: bool) -> list[Any]:

@@ -6,7 +6,6 @@ import json
 import sys
 from typing import Any
 
-
 _ERROR = 4
 """ggml's level of a message that says why something failed."""
 
@@ -70,4 +69,7 @@ def answer(file: str, context: str, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    {"quantise": quantise, "answer": answer}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "quantise":
+        quantise(*sys.argv[2:])
+    else:
+        answer(*sys.argv[2:])

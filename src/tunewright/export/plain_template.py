@@ -1,9 +1,10 @@
-"""A chat template in the form that every engine renders alike: transformers, vLLM, text-generation-inference, llama.cpp.
+"""A chat template in the form that all engines render alike: transformers, vLLM, llama.cpp, text-generation-inference.
 
-Engines differ in two things. `{% generation %}` is an extension of transformers: MiniJinja, which text-generation-inference
-and vLLM's Rust front end use, refused it as an unknown statement until vLLM rewrote it (vllm-project/vllm#56378,
-2026-09-11; mitsuhiko/minijinja#815), and so did llama-cpp-python (abetlen/llama-cpp-python#2226). And white space around
-tags depends on `trim_blocks` and `lstrip_blocks`, which transformers sets and others may not. All looked at 2026-11-27.
+Engines differ in two things. `{% generation %}` is an extension of transformers: MiniJinja, on which
+text-generation-inference and vLLM's Rust front end are built, refuses it as an unknown statement, until vLLM rewrote it
+(vllm-project/vllm#56378, 2026-09-11; mitsuhiko/minijinja#815), and llama-cpp-python did too until this year
+(abetlen/llama-cpp-python#2226). And white space around tags depends on `trim_blocks` and `lstrip_blocks`, which
+transformers sets and others may not. All looked at 2026-11-27.
 
 The plain form has neither: the marks are gone, every tag strips the white space on both sides by itself, and what the
 template writes stands in string literals.
@@ -11,7 +12,11 @@ template writes stands in string literals.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
 from jinja2 import TemplateError
+from jinja2.ext import LoopControlExtension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunewright.errors import UserError
@@ -49,25 +54,35 @@ def plain(source: str) -> str:
     return "\n".join(pieces) + "\n"
 
 
-def render(source: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
-    """What a plain template makes of a conversation in an engine without transformers' extensions.
+def render(source: str, messages: Sequence[Message], *, add_generation_prompt: bool,
+           tokens: Mapping[str, str] | None = None) -> str:  # fmt: skip
+    """What a plain template makes of a conversation in an engine that has only what every engine has.
+
+    Args:
+        tokens: what the template may know by name, such as `bos_token`.
 
     Raises:
         jinja2.TemplateError: it can't be parsed or filled in.
     """
-    environment = ImmutableSandboxedEnvironment()
-    filled = environment.from_string(source).render(
+    environment = ImmutableSandboxedEnvironment(extensions=[LoopControlExtension])
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return environment.from_string(source).render(
         messages=[{"role": message.role, "content": message.content} for message in messages],
-        add_generation_prompt=add_generation_prompt,
-    )
-    return str(filled)
+        add_generation_prompt=add_generation_prompt, tools=None, documents=None, **(tokens or {}),
+    )  # fmt: skip
 
 
-def plain_form(template: ChatTemplate, messages: list[Message], answer: Message) -> str:
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+def plain_form(template: ChatTemplate, messages: Sequence[Message], answer: Message,
+               tokens: Mapping[str, str]) -> str:  # fmt: skip
     """The plain form of the template that a model was trained with, tried on a conversation.
 
     Args:
         messages: what the model is shown before it answers.
+        tokens: as of `render`.
 
     Raises:
         UserError: the plain form writes another text than the template.
@@ -76,14 +91,14 @@ def plain_form(template: ChatTemplate, messages: list[Message], answer: Message)
     for conversation, prompting in ((messages, True), ([*messages, answer], False)):
         wanted = "".join(span.text for span in template.spans(conversation, add_generation_prompt=prompting))
         try:
-            found = render(source, conversation, add_generation_prompt=prompting)
+            found = render(source, conversation, add_generation_prompt=prompting, tokens=tokens)
         except TemplateError as error:
             found = str(error)
         if found != wanted:
             raise UserError(
                 "The chat template can't be written in a form that other engines read.", where=template.name,
                 why=f"Without the generation marks it gives {found[-80:]!r}, with them {wanted[-80:]!r}.",
-                fix="Let the template write its text outside of macros and of white space that a tag would strip.",
+                fix="Let the template depend on nothing but the messages and the tokenizer's own tokens.",
             )  # fmt: skip
     return source
 
