@@ -265,7 +265,7 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
     folder.mkdir(exist_ok=True)
     source = f"{made.content} {code_version('export')}"
     with sole_writer(folder):
-        files = write(spec, done.folder("export"), done.folder("train"), source, folder, precisions)
+        files = write(spec, done.folder("export"), source, folder, precisions)
     point_latest(done.runs, "gguf", folder)
     return files
 

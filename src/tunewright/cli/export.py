@@ -21,6 +21,7 @@ from tunewright.cli.places import OnOption, RehearseOption, placed
 from tunewright.cli.steps import print_result
 from tunewright.errors import UserError
 
+
 class Quantization(StrEnum):
     """Of GGUF files, as `tunewright.export.gguf.Precision`."""
 
@@ -63,7 +64,9 @@ def export(
         if to == "bundle":
             print_result(api.export(spec, runs=runs, force=force, on=place), json)
             return
-        files = api.export_gguf(spec, [each.value for each in quantization or [Quantization.Q8_0]], runs=runs, force=force, on=place)
+        files = api.export_gguf(
+            spec, [each.value for each in quantization or [Quantization.Q8_0]], runs=runs, force=force, on=place
+        )
     folder = files[0].path.parent
     if json:
         print_json({"folder": folder, "files": [asdict(each) for each in files]})

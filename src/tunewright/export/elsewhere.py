@@ -68,6 +68,19 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     )  # fmt: skip
 
 
+def asking_in(merged: Path, task: Task) -> Asking:
+    """How the model of a folder that `complete` completed is asked, by what stands in the folder.
+
+    Args:
+        task: that of the bundle beside it.
+    """
+    settings = read_json(merged / "generation_config.json")
+    return Asking(
+        task, (merged / SYSTEM_PROMPT).read_text("utf-8"), (merged / "chat_template.jinja").read_text("utf-8"),
+        settings["eos_token_id"][0], settings["max_new_tokens"],
+    )  # fmt: skip
+
+
 def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None:
     """Write beside the weights of `folder` all that other engines read: tokenizer, `tokenizer_config.json`,
     `chat_template.jinja`, `generation_config.json`, the system prompt and a model card.

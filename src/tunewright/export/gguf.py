@@ -1,8 +1,8 @@
 """GGUF files of a merged model, for llama.cpp, Ollama and what is built on them.
 
-f16 and Q8_0 are written here, from safetensors, a slice of a tensor at a time, so that memory does not grow with the
-model. Q4_K_M is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits
-(`tunewright.export.llama`). A file has another name until it is whole.
+f16 and Q8_0 are written here, from mapped safetensors, some rows at a time: memory does not grow with the model. Q4_K_M
+is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits (`tunewright.export.llama`). A file
+has another name until it is whole.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ import numpy.typing as npt
 
 from tunewright.artifacts import sha256_file, write_json
 from tunewright.errors import UserError
-from tunewright.export.bundle import read_info
-from tunewright.export.elsewhere import SYSTEM_PROMPT, Asking, asking_of, card, read_json, special_tokens
+from tunewright.export.bundle import load_bundle
+from tunewright.export.elsewhere import SYSTEM_PROMPT, Asking, asking_in, card, read_json, special_tokens
 from tunewright.export.gguf_layout import Layout
 from tunewright.export.gguf_vocabulary import Vocabulary
-from tunewright.export.llama import quantise_q4_k_m
+from tunewright.export.llama import quantise_q4_k_m, require_llama
 from tunewright.export.ollama import modelfile
-from tunewright.models.resolve import resolve
-from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.tensor_files import Tensor, Weights
 from tunewright.progress import say, track
 from tunewright.spec import Spec
-from tunewright.train.history import longest_answer
 
 Precision = Literal["f16", "q8_0", "q4_k_m"]
 PRECISIONS: tuple[Precision, ...] = ("f16", "q8_0", "q4_k_m")
@@ -46,7 +44,6 @@ _SERVED_FIRST: tuple[Precision, ...] = ("q8_0", "q4_k_m", "f16")
 """Which of the files Ollama is given."""
 _SLICE = 1 << 24
 """Values that are converted at once: 64 MiB as float32."""
-_AGAIN = "Export again: tunewright export YOUR_PROJECT --force"
 _SPARE_BYTES = 64 << 20
 
 
@@ -57,25 +54,23 @@ class GgufFile:
     sha256: str
 
 
-def export_gguf(spec: Spec, exported: Path, trained: Path, source: str, folder: Path,
+def export_gguf(spec: Spec, exported: Path, source: str, folder: Path,
                 precisions: Sequence[Precision]) -> list[GgufFile]:  # fmt: skip
     """The GGUF files of a run, with a Modelfile for Ollama, the system prompt and a card beside them.
 
     Args:
         exported: the output of the step `export`.
-        trained: the output of the step `train`.
         source: as of `write_gguf`.
 
     Raises:
         UserError: as `write_gguf` and `tunewright.export.ollama.modelfile`.
     """
-    base = resolve(spec.model, spec.folder)
-    asking = asking_of(spec, base, longest_answer(trained))
-    tokens = special_tokens(base.folder)
+    bundle, merged = load_bundle(exported / "bundle"), exported / "merged"
+    asking = asking_in(merged, bundle.task)
     name = _file_name(spec.name, _SERVED_FIRST[min(map(_SERVED_FIRST.index, precisions))])
-    context = read_info(exported / "bundle").context
-    served = modelfile(name, asking, TextTokenizer(base.folder).decode([asking.end]), context, tokens)
-    files = write_gguf(exported / "merged", folder, spec.name, precisions, asking, source)
+    end = bundle.tokenizer.decode([asking.end])
+    served = modelfile(name, asking, end, bundle.info.context, special_tokens(merged))
+    files = write_gguf(merged, folder, spec.name, precisions, asking, source)
     said = {each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_SAID[each.precision]}" for each in files}
     for file, text in (
         ("Modelfile", served), (SYSTEM_PROMPT, asking.system), ("README.md", card(spec, asking, "gguf", said)),
@@ -99,22 +94,29 @@ def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Preci
             precision needs llama.cpp and it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.partial"):
-        left.unlink()
     known = _whole(folder, source)
+    for left in (*folder.glob(".*.partial"), *folder.glob("*.gguf")):
+        if left.name not in known:
+            left.unlink()
     wanted = {precision: folder / _file_name(name, precision) for precision in precisions}
     due = [precision for precision in PRECISIONS if precision in wanted and wanted[precision].name not in known]
+    weights = Weights(merged)
     layout = Layout(read_json(merged / "config.json"), merged)
     vocabulary = Vocabulary(merged, layout.vocabulary)
-    _require_room(merged, folder, due)
+    _require_room(weights, folder, due)
+    if "q4_k_m" in due:
+        require_llama()
     for precision in due:
         target = wanted[precision]
         partial = target.with_name(f".{target.name}.partial")
-        if precision == "q4_k_m":
-            _make_q4(merged, folder, name, layout, vocabulary, asking, wanted.get("f16"), partial)
-        else:
-            _write(merged, partial, name, precision, layout, vocabulary, asking)
-        partial.replace(target)
+        try:
+            if precision == "q4_k_m":
+                _make_q4(weights, folder, name, layout, vocabulary, asking, wanted.get("f16"), partial)
+            else:
+                _write(weights, partial, name, precision, layout, vocabulary, asking)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
         known[target.name] = {"bytes": target.stat().st_size, "sha256": sha256_file(target), "precision": precision}
         write_json(folder / LIST_FILE, {"source": source, "files": known})
     return [GgufFile(path, precision, known[path.name]["sha256"]) for precision, path in wanted.items()]
@@ -137,14 +139,14 @@ def _whole(folder: Path, source: str) -> dict[str, Any]:
     return {name: each for name, each in found if sizes.get(name) == each["bytes"]}
 
 
-def _require_room(merged: Path, folder: Path, due: Sequence[Precision]) -> None:
+def _require_room(weights: Weights, folder: Path, due: Sequence[Precision]) -> None:
     """Say before the work begins that the disk is too small for it."""
     if not due:
         return
-    weights = sum(math.prod(each.shape) for each in _tensors(merged))
-    needed = sum(int(weights * _BITS[precision] / 8) for precision in due) + _SPARE_BYTES
+    count = sum(math.prod(each.shape) for each in weights.values())
+    needed = sum(int(count * _BITS[precision] / 8) for precision in due) + _SPARE_BYTES
     if "q4_k_m" in due and "f16" not in due:
-        needed += 2 * weights  # the file it is made of
+        needed += 2 * count  # the file it is made of
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
@@ -153,7 +155,7 @@ def _require_room(merged: Path, folder: Path, due: Sequence[Precision]) -> None:
         )  # fmt: skip
 
 
-def _make_q4(merged: Path, folder: Path, name: str, layout: Layout, vocabulary: Vocabulary, asking: Asking,
+def _make_q4(weights: Weights, folder: Path, name: str, layout: Layout, vocabulary: Vocabulary, asking: Asking,
              f16: Path | None, target: Path) -> None:  # fmt: skip
     """Q4_K_M from the f16 file; where none is wanted, from one that goes again."""
     if f16 is not None:
@@ -161,13 +163,13 @@ def _make_q4(merged: Path, folder: Path, name: str, layout: Layout, vocabulary: 
         return
     between = folder / f".{name}-F16.gguf.partial"
     try:
-        _write(merged, between, name, "f16", layout, vocabulary, asking)
+        _write(weights, between, name, "f16", layout, vocabulary, asking)
         quantise_q4_k_m(between, target)
     finally:
         between.unlink(missing_ok=True)
 
 
-def _write(merged: Path, target: Path, name: str, precision: Precision, layout: Layout, vocabulary: Vocabulary,
+def _write(weights: Weights, target: Path, name: str, precision: Precision, layout: Layout, vocabulary: Vocabulary,
            asking: Asking) -> None:  # fmt: skip
     import gguf
 
@@ -183,7 +185,7 @@ def _write(merged: Path, target: Path, name: str, precision: Precision, layout: 
     vocabulary.write(writer, asking.end, asking.template)
 
     extra = layout.rope_tensors()
-    sources = {found: each for each in _tensors(merged) if (found := layout.name(each.name)) is not None}
+    sources = {found: each for each in weights.values() if (found := layout.name(each.name)) is not None}
     shapes = {found: each.shape for found, each in sources.items()} | {key: each.shape for key, each in extra.items()}
     kinds = {found: _type_of(shape, wanted) for found, shape in shapes.items()}
     for found, shape in shapes.items():
@@ -197,60 +199,23 @@ def _write(merged: Path, target: Path, name: str, precision: Precision, layout: 
     with track("gguf", len(shapes), "tensors") as tracker:
         for number, (found, shape) in enumerate(shapes.items(), 1):
             source = sources.get(found)
-            for rows in source.rows(layout.order(source.name)) if source else (extra[found],):
+            for rows in _rows(source, layout.order(source.name)) if source else (extra[found],):
                 gguf.quantize(rows, kinds[found]).tofile(stream)
             writer.write_padding(stream, _bytes(shape, kinds[found]))
             tracker.update(number)
     writer.close()
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """One of a Hugging Face folder."""
+def _rows(tensor: Tensor, order: npt.NDArray[np.intp] | None) -> Iterator[npt.NDArray[np.float32]]:
+    """A tensor's rows, some at a time.
 
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-
-    def rows(self, order: npt.NDArray[np.intp] | None) -> Iterator[npt.NDArray[np.float32]]:
-        """Its rows as float32, some at a time.
-
-        Args:
-            order: the order in which they are wanted; None: as they stand.
-        """
-        import torch
-        from safetensors import safe_open
-
-        with safe_open(self.file, framework="pt") as tensors:
-            part = tensors.get_slice(self.name)
-            if order is not None:
-                yield part[:].to(torch.float32).numpy()[order]
-                return
-            step = max(_SLICE // math.prod(self.shape[1:]), 1)
-            for start in range(0, self.shape[0], step):
-                yield part[start : start + step].to(torch.float32).numpy()
-
-
-def _tensors(merged: Path) -> list[_Tensor]:
-    """The tensors of a folder, shard by shard.
-
-    Raises:
-        UserError: a shard that the index names is missing.
+    Args:
+        order: the order in which they are wanted; None: as they stand.
     """
-    from safetensors import safe_open
-
-    index = read_json(merged / "model.safetensors.index.json").get("weight_map", {})
-    found = []
-    for shard in sorted(set(index.values())) or ["model.safetensors"]:
-        file = merged / shard
-        if not file.is_file():
-            raise UserError(f"The weights {shard} are missing.", where=merged, fix=_AGAIN)
-        with safe_open(file, framework="pt") as tensors:
-            names: list[str] = tensors.keys()
-            found += [_Tensor(file, name, tuple(tensors.get_slice(name).get_shape())) for name in names]
-    if index.keys() - {each.name for each in found}:
-        raise UserError("The weights are not those of their index.", where=merged, fix=_AGAIN)
-    return found
+    step = max(_SLICE // math.prod(tensor.shape[1:]), 1)
+    for start in range(0, tensor.shape[0], step):
+        rows = slice(start, start + step)
+        yield tensor.float32(rows if order is None else order[rows])
 
 
 def _type_of(shape: Sequence[int], wanted: Any) -> Any:

@@ -30,9 +30,17 @@ _APART = {"PYTHONSAFEPATH": "1"}
 _CHILD = Path(__file__).with_name("llama_child.py")
 
 
-def python() -> str | None:
-    """The Python that has llama-cpp-python; None where there is none."""
-    return os.environ.get(PYTHON) or (sys.executable if find_spec("llama_cpp") else None)
+def require_llama() -> str:
+    """The Python that has llama-cpp-python.
+
+    Raises:
+        UserError: there is none.
+    """
+    if named := os.environ.get(PYTHON):
+        return named
+    if find_spec("llama_cpp"):
+        return sys.executable
+    raise UserError("llama.cpp is not installed.", fix=INSTALL)
 
 
 def quantise_q4_k_m(source: Path, target: Path) -> None:
@@ -41,12 +49,9 @@ def quantise_q4_k_m(source: Path, target: Path) -> None:
     Raises:
         UserError: llama.cpp is not there, or refuses.
     """
-    command = python()
-    if command is None:
-        raise UserError("Q4_K_M is made by llama.cpp, which is not installed.", fix=INSTALL)
     answer = subprocess.run(
-        [command, str(_CHILD), "quantise", str(source), str(target)], capture_output=True, text=True, check=False,
-        env=os.environ | _APART,
+        [require_llama(), str(_CHILD), "quantise", str(source), str(target)], env=os.environ | _APART,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if answer.returncode or not target.is_file():
         raise _failed("llama.cpp could not quantise the file.", source, answer.stderr)
@@ -93,9 +98,7 @@ def llama_model(file: Path, context: int, threads: int) -> Iterator[LlamaModel]:
     Raises:
         UserError: llama.cpp is not there.
     """
-    command = python()
-    if command is None:
-        raise UserError("llama.cpp is not installed.", fix=INSTALL)
+    command = require_llama()
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
         [command, str(_CHILD), "answer", str(file), str(context), str(threads)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
