@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tunewright.evaluate.baseline import Forecast
     from tunewright.export.gguf import GgufFile, Precision
+    from tunewright.export.hub import Pushed
+    from tunewright.export.parcel import Form, Parcel
     from tunewright.ladder import Ladder
     from tunewright.monitor.retrain.retrain import Course, Retrained
     from tunewright.monitor.retrain.status import Status
@@ -268,6 +270,60 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
         files = write(spec, done.folder("export"), source, folder, precisions)
     point_latest(done.runs, "gguf", folder)
     return files
+
+
+def parcel(spec: Spec, form: Form, to: str, *, runs: Path | None = None) -> Parcel:
+    """What `push` would send; nothing is sent.
+
+    Args:
+        form: "merged", "adapter" or "gguf".
+        to: as of `push`.
+
+    Raises:
+        UserError: there is no such place, or no whole output of this form.
+    """
+    from tunewright.export.parcel import parcel_of
+
+    _destination(to)
+    return parcel_of(spec, (runs or spec.folder / RUNS).resolve(), form)
+
+
+def push(spec: Spec, what: Parcel, to: str, *, public: bool = False) -> Pushed:
+    """Send a project's model away; see `tunewright.export.hub.push_to_hub` and `tunewright.places.azure.push`.
+
+    Args:
+        what: of `parcel`.
+        to: "hub:owner/name", "azureml" for the spec's workspace, or "azureml:REGISTRY".
+        public: on the hub, whether everybody may read it.
+
+    Raises:
+        UserError: there is no such place, or it refuses.
+    """
+    kind, name = _destination(to)
+    if kind == "hub":
+        from tunewright.export.hub import push_to_hub
+
+        return push_to_hub(what, name, public=public)
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.push import push_to_azure
+
+    return push_to_azure(spec, connect(spec), what, name)
+
+
+def _destination(to: str) -> tuple[str, str]:
+    """(hub or azureml, a name there)."""
+    from tunewright.export.hub import check_name
+    from tunewright.places.azure.push import check_registry
+
+    kind, colon, name = to.partition(":")
+    if kind == "hub":
+        check_name(name)
+    elif kind == "azureml" and bool(name) == bool(colon):
+        check_registry(name)
+    else:
+        raise UserError(f"A model can't be sent to '{to}'.", where="--to",
+                        fix="Say hub:owner/name, azureml, or azureml:REGISTRY.")  # fmt: skip
+    return kind, name
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

@@ -20,6 +20,7 @@ from tunewright.cli import (
     models,
     monitor,
     plan,
+    push,
     recipes,
     review,
     run,
@@ -67,6 +68,7 @@ app.command("train")(train.train)
 app.command("export")(export.export)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
+app.command("push")(push.push)
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)

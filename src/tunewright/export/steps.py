@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunewright.artifacts import Output, write_json
+from tunewright.artifacts import Output, link_file, write_json
 from tunewright.data import load_dataset
 from tunewright.data.dataset import Dataset
 from tunewright.drift.reference import Reference
@@ -125,11 +124,4 @@ def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Refere
 
 def link_weights(source: Path, target: Path) -> None:
     """The files of a folder in another, without taking their room again."""
-    shutil.copytree(source, target, copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
+    shutil.copytree(source, target, copy_function=link_file)
