@@ -51,6 +51,12 @@ def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
         assert f"\nPARAMETER {line}\n" in said
 
 
+def test_a_model_that_ollama_cannot_confine_says_so() -> None:
+    said = modelfile("a.gguf", asking(), "<|im_end|>", 900, {}, confined_only=True)
+    assert said.startswith("# This model has learnt to choose between its labels")
+    assert "\nFROM ./a.gguf\n" in said
+
+
 def test_what_no_modelfile_can_hold_is_refused() -> None:
     with pytest.raises(UserError, match="three quotation marks"):
         modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", 900, {})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_spec
+from tests.conftest import make_spec, spec_data
 from tests.export.hub import TOKEN, Fault, Hub, Repository, running_hub
 from tests.export.outputs import SECRET, WEIGHTS, with_outputs
 from tunewright import api
 from tunewright.artifacts import write_json
 from tunewright.errors import UserError
 from tunewright.export import hub as hub_module
-from tunewright.export.elsewhere import SYSTEM_PROMPT
+from tunewright.export.elsewhere import CHOICES, SYSTEM_PROMPT
 from tunewright.export.hub import push_to_hub
 from tunewright.processes import free_port
 from tunewright.spec import Spec
@@ -47,7 +48,7 @@ def test_a_merged_model_goes_up_whole_private_and_without_data(spec: Spec, hub: 
     assert len(there.commits) == 1
     assert set(there.files) == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", SYSTEM_PROMPT, "README.md",
+        "chat_template.jinja", SYSTEM_PROMPT, CHOICES, "README.md",
     }  # fmt: skip
     assert there.files["model.safetensors"] == WEIGHTS
     assert not any(SECRET.encode() in content for content in there.files.values())
@@ -60,7 +61,7 @@ def test_an_adapter_goes_with_what_asks_it(spec: Spec, hub: Hub) -> None:
     push_to_hub(api.parcel(spec, "adapter", f"hub:{NAME}"), NAME)
     assert set(hub.repositories[NAME].files) == {
         "adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", SYSTEM_PROMPT, "README.md",
+        "chat_template.jinja", SYSTEM_PROMPT, CHOICES, "README.md",
     }  # fmt: skip
     assert not any(SECRET.encode() in content for content in hub.repositories[NAME].files.values())
 
@@ -157,3 +158,23 @@ def test_gguf_files_go_up_once_they_are_whole_and_of_the_last_export(spec: Spec)
     (runs / "latest" / "gguf").symlink_to(runs / "gguf-older")
     with pytest.raises(UserError, match="another export"):
         api.parcel(spec, "gguf", f"hub:{NAME}")
+
+
+def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
+    from typer.testing import CliRunner
+
+    from tunewright.cli.app import app
+
+    (spec.folder / "tunewright.yaml").write_text(json.dumps(spec_data()), "utf-8")
+    command = ["push", str(spec.folder), "--to", f"hub:{NAME}"]
+    shown = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert shown.exit_code == 0
+    assert "model.safetensors" in shown.output
+    assert f"to hub:{NAME}, private" in shown.output
+    assert CliRunner().invoke(app, command, input="n\n").exit_code == 0
+    assert not hub.calls
+    done = CliRunner().invoke(app, [*command, "--yes", "--json"])
+    assert json.loads(done.stdout)["address"] == f"{hub.url}/{NAME}"
+    assert hub.repositories[NAME].private
+    refused = CliRunner().invoke(app, ["export", str(spec.folder), "--quantization", "f16"])
+    assert "--to gguf" in str(refused.exception)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.model.conftest import ShortRun
+from tests.conftest import python, tunewright
+from tests.model.conftest import SHORT, ShortRun
 from tests.tiny.exported import plain
 from tunewright.artifacts import read_jsonl
 from tunewright.export.bundle import Bundle, load_bundle
@@ -75,6 +77,17 @@ def test_plain_transformers_answers_as_the_merged_arm(
     assert (merged / "system_prompt.txt").read_text("utf-8") == bundle.task.prompt("x")[0].content
 
 
+def test_what_the_card_says_can_be_typed(short_run: ShortRun, requests: dict[str, str]) -> None:
+    """The Python of the card, as it stands there but for the folder and the text."""
+    merged = short_run.latest("export") / "merged"
+    record = read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", (merged / "README.md").read_text("utf-8"), re.DOTALL)
+    code = code.replace('"FOLDER"', repr(str(merged))).replace('"YOUR TEXT"', repr(requests[record["id"]]))
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == record["answer"]
+
+
 def test_peft_answers_as_the_adapter_arm(short_run: ShortRun, bundle: Bundle, requests: dict[str, str]) -> None:
     from peft import LoraConfig, PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -101,15 +114,12 @@ def test_the_report_tells_which_engines_were_asked(short_run: ShortRun, monkeypa
 
 
 def test_gguf_files_come_from_the_same_export(short_run: ShortRun) -> None:
-    from tests.conftest import tunewright
-    from tests.model.conftest import SHORT
-
     done = tunewright("export", str(short_run.project), *SHORT, "--to", "gguf", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     folder = Path(said["folder"])
     assert {file.name for file in folder.iterdir()} == {
-        "tickets-Q8_0.gguf", "gguf.json", "Modelfile", "system_prompt.txt", "README.md",
+        "tickets-Q8_0.gguf", "gguf.json", "Modelfile", "system_prompt.txt", "answers.gbnf", "README.md",
     }  # fmt: skip
     assert folder == (short_run.runs / "latest" / "gguf").resolve()
     assert 'SYSTEM """Which team answers this support ticket?"""' in (folder / "Modelfile").read_text("utf-8")

@@ -60,11 +60,13 @@ def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tup
     return project, json.loads(done.stdout)
 
 
-def write_tiny_model(family: str, folder: Path, merges: Sequence[tuple[str, str]] = ()) -> Path:
+def write_tiny_model(family: str, folder: Path, merges: Sequence[tuple[str, str]] = (),
+                     architecture: tuple[str, dict] | None = None) -> Path:  # fmt: skip
     """A two-layer random model of a template family.
 
     Args:
         merges: of its tokenizer; without any a token is a byte.
+        architecture: transformers' config class and changes of it; by default those of the family.
     """
     import torch
     import transformers
@@ -78,12 +80,13 @@ def write_tiny_model(family: str, folder: Path, merges: Sequence[tuple[str, str]
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     fast.add_special_tokens({"additional_special_tokens": _SPECIAL[2:]})
     fast.save_pretrained(folder)
-    name, extra = FAMILIES[family]
-    config = getattr(transformers, name)(
-        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, **extra,
-    )  # fmt: skip
+    name, extra = architecture or FAMILIES[family]
+    settings = {
+        "vocab_size": len(fast), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id,
+    }  # fmt: skip
+    config = getattr(transformers, name)(**settings | extra)
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,18 +44,16 @@ class Exported:
         return written
 
 
-def exported(family: str, folder: Path, **config: Any) -> Exported:
-    """A two-layer random model in float16, with all that other engines read.
+def exported(family: str, folder: Path, architecture: tuple[str, dict] | None = None) -> Exported:
+    """A two-layer random model, with all that other engines read.
 
     Args:
-        family: of the template, and with it the architecture.
-        config: changes of config.json that leave the weights' shapes as they are.
+        family: of the template.
+        architecture: as of `write_tiny_model`.
     """
     base, merged = folder / "base", folder / "merged"
     # Engines that know only tokenizers with merges get one, of two letters that no text has.
-    write_tiny_model(family, base, [("Ā", "ā")])
-    changed = json.loads((base / "config.json").read_text("utf-8")) | config
-    (base / "config.json").write_text(json.dumps(changed), "utf-8")
+    write_tiny_model(family, base, [("Ā", "ā")], architecture)
     merged.mkdir()
     for name in ("model.safetensors", "config.json"):
         shutil.copy(base / name, merged / name)

@@ -57,6 +57,8 @@ def export(
 ) -> None:
     """Merge the adapter and build the bundle that is served, or GGUF files for llama.cpp and Ollama."""
     from tunewright import api, load_spec
+    from tunewright.export.elsewhere import confined_only
+    from tunewright.export.ollama import CANNOT_CONFINE
 
     if quantization and to != "gguf":
         raise UserError("--quantization is for GGUF.", fix="Add --to gguf; a bundle's precision is export.precision.")
@@ -74,4 +76,7 @@ def export(
     for each in files:
         typer.echo(f"{each.path.name:<40} {each.path.stat().st_size / 1e6:8.1f} MB  SHA-256 {each.sha256[:16]}…")
     typer.echo(folder)
-    typer.echo(f"Ollama: cd {folder} && ollama create {spec.name} -f Modelfile")
+    if confined_only(spec):
+        typer.echo(CANNOT_CONFINE)
+    else:
+        typer.echo(f"Ollama: cd {folder} && ollama create {spec.name} -f Modelfile")

@@ -20,9 +20,13 @@ from tunewright.models.writing import room_for
 from tunewright.page import render
 from tunewright.spec import Spec
 from tunewright.tasks import Task, task_of
-from tunewright.tasks.base import FreeText
+from tunewright.tasks.base import FreeText, OneOf
 
 SYSTEM_PROMPT = "system_prompt.txt"
+CHOICES = "choices.json"
+"""Of a task with a fixed set of answers: what may be answered, as the model writes it."""
+GRAMMAR = "answers.gbnf"
+"""The same as a grammar of llama.cpp's."""
 _OF_TOKENIZER = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model")
 _SAMPLE = "What is asked."
 
@@ -47,6 +51,18 @@ class Asking:
         """Texts that end an answer, beside the end of the turn."""
         constraint = self.task.constraint
         return constraint.stop if isinstance(constraint, FreeText) else ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What may be answered, as it is written; nothing where that is no fixed set."""
+        constraint = self.task.constraint
+        answers = constraint.answers if isinstance(constraint, OneOf) else ()
+        return tuple(self.task.written(answer).content for answer in answers)
+
+    @property
+    def grammar(self) -> str:
+        """The choices in llama.cpp's form of a grammar."""
+        return f"root ::= {' | '.join(json.dumps(each, ensure_ascii=False) for each in self.choices)}\n"
 
 
 def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
@@ -94,6 +110,8 @@ def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None
     write_json(folder / "tokenizer_config.json", _tokenizer_config(base.folder, asking))
     write_json(folder / "generation_config.json", _generation_config(base.folder, asking))
     _write(folder / SYSTEM_PROMPT, asking.system)
+    if asking.choices:
+        write_json(folder / CHOICES, asking.choices)
     _write(folder / "README.md", card(spec, asking, "merged"))
 
 
@@ -106,9 +124,16 @@ def card(spec: Spec, asking: Asking, form: str, files: Mapping[str, str] | None 
     """
     context = {
         "spec": spec, "asking": asking, "form": form, "files": files or {}, "front": _front(spec, form),
-        "base": published_name(spec.model, spec.folder), "system_file": SYSTEM_PROMPT,
+        "base": published_name(spec.model, spec.folder), "system_file": SYSTEM_PROMPT, "choices_file": CHOICES,
+        "grammar_file": GRAMMAR, "confined_only": confined_only(spec),
     }  # fmt: skip
     return render("tunewright.export", "card.md.jinja", context)
+
+
+def confined_only(spec: Spec) -> bool:
+    """Whether a model answers only where its choice is confined: it has learnt what decides between labels, and not
+    that there is nothing but labels."""
+    return spec.task.kind == "classify" and spec.train.loss == "labels"
 
 
 def _front(spec: Spec, form: str) -> str:

@@ -21,7 +21,16 @@ import numpy.typing as npt
 from tunewright.artifacts import sha256_file, write_json
 from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.export.elsewhere import SYSTEM_PROMPT, Asking, asking_in, card, read_json, special_tokens
+from tunewright.export.elsewhere import (
+    GRAMMAR,
+    SYSTEM_PROMPT,
+    Asking,
+    asking_in,
+    card,
+    confined_only,
+    read_json,
+    special_tokens,
+)
 from tunewright.export.gguf_layout import Layout
 from tunewright.export.gguf_vocabulary import Vocabulary
 from tunewright.export.llama import quantise_q4_k_m, require_llama
@@ -69,12 +78,15 @@ def export_gguf(spec: Spec, exported: Path, source: str, folder: Path,
     asking = asking_in(merged, bundle.task)
     name = _file_name(spec.name, _SERVED_FIRST[min(map(_SERVED_FIRST.index, precisions))])
     end = bundle.tokenizer.decode([asking.end])
-    served = modelfile(name, asking, end, bundle.info.context, special_tokens(merged))
+    served = modelfile(
+        name, asking, end, bundle.info.context, special_tokens(merged), confined_only=confined_only(spec)
+    )
     files = write_gguf(merged, folder, spec.name, precisions, asking, source)
     said = {each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_SAID[each.precision]}" for each in files}
-    for file, text in (
-        ("Modelfile", served), (SYSTEM_PROMPT, asking.system), ("README.md", card(spec, asking, "gguf", said)),
-    ):  # fmt: skip
+    beside = {"Modelfile": served, SYSTEM_PROMPT: asking.system, "README.md": card(spec, asking, "gguf", said)}
+    if asking.choices:
+        beside[GRAMMAR] = asking.grammar
+    for file, text in beside.items():
         (folder / file).write_text(text, "utf-8")
     return files
 

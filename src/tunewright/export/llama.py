@@ -63,17 +63,21 @@ class LlamaModel:
     def __init__(self, process: subprocess.Popen[str], file: Path, log: IO[str]):
         self._process, self._file, self._log = process, file, log
 
-    def answer(self, messages: Sequence[Message], most: int) -> tuple[str, list[int]]:
+    def answer(self, messages: Sequence[Message], most: int, grammar: str = "") -> tuple[str, list[int]]:
         """(the greedy answer, the token ids of its prompt).
 
         Args:
             most: tokens that the answer may have.
+            grammar: what the answer is confined to; nothing: it is free.
 
         Raises:
             UserError: llama.cpp failed.
         """
         assert self._process.stdin and self._process.stdout
-        asked = {"messages": [{"role": each.role, "content": each.content} for each in messages], "most": most}
+        asked = {
+            "messages": [{"role": each.role, "content": each.content} for each in messages], "most": most,
+            "grammar": grammar,
+        }  # fmt: skip
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()

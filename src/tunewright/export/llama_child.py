@@ -41,7 +41,7 @@ def quantise(source: str, target: str) -> None:
 
 def answer(file: str, context: str, threads: str) -> None:
     """A line of JSON in, a line of JSON out, until standard input ends."""
-    from llama_cpp import Llama
+    from llama_cpp import Llama, LlamaGrammar
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     told, kept = _errors()
@@ -60,7 +60,10 @@ def answer(file: str, context: str, threads: str) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         prompt = formatter(messages=asked["messages"]).prompt
-        said: Any = model.create_chat_completion(asked["messages"], temperature=0.0, max_tokens=asked["most"])
+        grammar = LlamaGrammar.from_string(asked["grammar"], verbose=False) if asked["grammar"] else None
+        said: Any = model.create_chat_completion(
+            asked["messages"], temperature=0.0, max_tokens=asked["most"], grammar=grammar
+        )
         ids = model.tokenize(prompt.encode(), add_bos=True, special=True)
         reply = {"text": said["choices"][0]["message"]["content"], "prompt": ids}
         sys.stdout.write(json.dumps(reply) + "\n")

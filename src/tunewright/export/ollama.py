@@ -15,13 +15,18 @@ from tunewright.export.elsewhere import Asking
 from tunewright.export.plain_template import render
 from tunewright.tasks import Message
 
+CANNOT_CONFINE = (
+    "This model has learnt to choose between its labels (train.loss: labels), and Ollama can't confine its choice. "
+    "For Ollama train with train.loss=tokens; or serve it with llama.cpp and answers.gbnf, or with tunewright serve."
+)
 _SYSTEM, _PROMPT, _RESPONSE = "\ue000", "\ue001", "\ue002"
 """Letters of nobody's alphabet, which stand for the texts of a conversation."""
 _OTHERWISE = "Serve the model by tunewright serve, vLLM or llama.cpp, which read the template as it is."
 _QUOTES = '"""'
 
 
-def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str]) -> str:
+def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str], *,
+              confined_only: bool = False) -> str:  # fmt: skip
     """A Modelfile.
 
     Args:
@@ -29,6 +34,7 @@ def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping
         end: the text of the token that ends a turn.
         context: tokens of a prompt and its answer.
         tokens: what the template may know by name, such as `bos_token`.
+        confined_only: whether the model answers only where its choice is confined, which Ollama can't do.
 
     Raises:
         UserError: the system prompt or the template can't stand in a Modelfile.
@@ -43,6 +49,7 @@ def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping
         "temperature": "0", "repeat_penalty": "1", "num_ctx": str(context), "num_predict": str(asking.most),
     }  # fmt: skip
     return "\n".join([
+        *([f"# {CANNOT_CONFINE}"] if confined_only else []),
         f"FROM ./{file}",
         f"TEMPLATE {_QUOTES}{template}{_QUOTES}",
         f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}",

@@ -16,7 +16,7 @@ from typing import Literal
 from tunewright.artifacts import link_file, read_manifest, sha256_json
 from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.export.elsewhere import SYSTEM_PROMPT, asking_in, card, read_json
+from tunewright.export.elsewhere import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, card, read_json
 from tunewright.export.gguf import LIST_FILE
 from tunewright.spec import Spec
 
@@ -25,13 +25,13 @@ _DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
 _BESIDE = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model", "chat_template.jinja", SYSTEM_PROMPT,
+    "added_tokens.json", "tokenizer.model", "chat_template.jinja", SYSTEM_PROMPT, CHOICES,
 )  # fmt: skip
 _CARD = "README.md"
 _OF: Mapping[Form, tuple[str, ...]] = {
     "merged": ("*.safetensors", "*.safetensors.index.json", *_BESIDE, _CARD),
     "adapter": ("adapter_model.safetensors", "adapter_config.json", _CARD),
-    "gguf": ("*.gguf", "Modelfile", SYSTEM_PROMPT, _CARD),
+    "gguf": ("*.gguf", "Modelfile", SYSTEM_PROMPT, GRAMMAR, _CARD),
 }
 _WITH_ADAPTER = tuple(name for name in _BESIDE if name not in ("config.json", "generation_config.json"))
 _MAKES: Mapping[Form, str] = {

@@ -179,14 +179,18 @@ class PlainVllm(VllmModel):
     def _options(self, folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:  # noqa: ARG002
         return _plain_options(folder, context, port)
 
-    def chat(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+    def chat(self, messages: Sequence[Message], choices: Sequence[str] = ()) -> tuple[str, list[int]]:
         """(its answer, the token ids of the prompt).
+
+        Args:
+            choices: what the answer is confined to; nothing: it is free.
 
         Raises:
             RuntimeError: vLLM failed.
         """
         asked = {"model": self._model, "messages": [{"role": each.role, "content": each.content} for each in messages]}
-        reply = self._client.post("/v1/chat/completions", json=asked)
+        confined = {"structured_outputs": {"choice": list(choices)}} if choices else {}
+        reply = self._client.post("/v1/chat/completions", json=asked | confined)
         _check(reply)
         tokens = self._client.post("/tokenize", json=asked)
         _check(tokens)

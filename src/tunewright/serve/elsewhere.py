@@ -25,15 +25,16 @@ from tunewright.models.vllm_model import PlainVllm
 from tunewright.processes import threads
 from tunewright.progress import say, track
 from tunewright.tasks import Example, Message, Task
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import OneOf, Unfit
 
 SAMPLE = 20
 """Test examples that each engine is asked."""
 _SECONDS = 600.0
 """After which an engine is asked no more: of a large model on a CPU a few answers must do."""
 
-Asked = Callable[[Sequence[Message]], tuple[str | None, list[int]]]
-"""Messages -> (the engine's answer, the token ids of its prompt); None of what only makes prompts."""
+Asked = Callable[[Sequence[Message], bool], tuple[str | None, list[int]]]
+"""(messages, whether the answer is confined to the labels) -> (the answer, the token ids of the prompt); no answer of
+what only makes prompts."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Elsewhere:
     engine: str
     asked: int = 0
     alike: float | None = None
-    """Mean worth of its answers, if the server's were the right ones: of labels the share that is equal."""
+    """Mean worth of its answers, if the server's were the right ones: of labels the share that is equal. Labels are
+    chosen among the labels, as the server does."""
+    freely_alike: float | None = None
+    """The same of labels that are written freely, as by a client that confines nothing."""
     prompts_alike: float | None = None
     """Share of the prompts that it reads as the very tokens that the server reads."""
     why: str = ""
@@ -55,6 +59,8 @@ class Elsewhere:
         if self.why:
             return f"{self.engine}: not asked. {self.why}"
         answers = "" if self.alike is None else f", answers {self.alike:.0%} alike"
+        if self.freely_alike is not None:
+            answers += f" where its choice is confined to the labels, {self.freely_alike:.0%} where it is not"
         return f"{self.engine}: of {self.asked} prompts {self.prompts_alike:.0%} alike{answers}"
 
 
@@ -85,26 +91,33 @@ def elsewhere(bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Exampl
     return [
         compared("transformers", lambda: _transformers(merged)),
         compared("llama.cpp, Q8_0", lambda: _llama(merged, asking, bundle.info.context, scratch)),
-        compared("vLLM's chat API", lambda: _vllm(merged, bundle.info.context)),
+        compared("vLLM's chat API", lambda: _vllm(merged, asking, bundle.info.context)),
     ]
 
 
 def _compare(engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example],
              served: Mapping[str, str]) -> Elsewhere:  # fmt: skip
-    worth, prompts = [], []
+    worth, freely, prompts = [], [], []
+    chosen = isinstance(bundle.task.constraint, OneOf)
     until = time.monotonic() + _SECONDS
     with track(engine, len(sample), "answers") as tracker:
         for number, example in enumerate(sample, 1):
             messages = bundle.task.prompt(example.request)
-            text, ids = ask(messages)
+            right = served[example.meta.id]
+            text, ids = ask(messages, chosen)
             prompts.append(ids == bundle.template.encode_prompt(messages, bundle.tokenizer))
             if text is not None:
-                worth.append(_worth(bundle.task, example.request, served[example.meta.id], text))
+                worth.append(_worth(bundle.task, example.request, right, text))
+                if chosen:
+                    freely.append(_worth(bundle.task, example.request, right, ask(messages, False)[0] or ""))
             tracker.update(number)
             if time.monotonic() > until:
                 break
-    alike = sum(worth) / len(worth) if worth else None
-    return Elsewhere(engine, len(prompts), alike, sum(prompts) / len(prompts))
+    return Elsewhere(engine, len(prompts), _mean(worth), _mean(freely), _mean(prompts))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _worth(task: Task, request: str, right: str, text: str) -> float:
@@ -124,7 +137,7 @@ def _transformers(merged: Path) -> Iterator[Asked]:
         raise UserError("transformers is not installed.", fix="Type: pip install 'tunewright[train]'") from None
     tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
 
-    def ask(messages: Sequence[Message]) -> tuple[None, list[int]]:
+    def ask(messages: Sequence[Message], confined: bool) -> tuple[None, list[int]]:  # noqa: ARG001 (as the others)
         plain = [{"role": each.role, "content": each.content} for each in messages]
         return None, list(
             tokenizer.apply_chat_template(plain, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -138,12 +151,12 @@ def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterato
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".gguf-") as folder:
         (file,) = write_gguf(merged, Path(folder), "model", ["q8_0"], asking, "parity")
         with llama_model(file.path, context, threads()) as model:
-            yield lambda messages: model.answer(messages, asking.most)
+            yield lambda messages, confined: model.answer(messages, asking.most, asking.grammar if confined else "")
 
 
-def _vllm(merged: Path, context: int) -> Iterator[Asked]:
+def _vllm(merged: Path, asking: Asking, context: int) -> Iterator[Asked]:
     model = PlainVllm(merged, context=context)
     try:
-        yield model.chat
+        yield lambda messages, confined: model.chat(messages, asking.choices if confined else ())
     finally:
         model.close()
