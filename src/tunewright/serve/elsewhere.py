@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tunewright.data import evenly
 from tunewright.errors import UserError
 from tunewright.evaluate.evidence import VALIDATION, Record
@@ -29,6 +31,8 @@ from tunewright.tasks.base import OneOf, Unfit
 
 SAMPLE = 20
 """Test examples that each engine is asked."""
+_WORDS = 200
+"""Characters of an engine's own words that the report shows."""
 _SECONDS = 600.0
 """After which an engine is asked no more: of a large model on a CPU a few answers must do."""
 
@@ -85,6 +89,9 @@ def elsewhere(bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Exampl
                 found = _compare(engine, ask, bundle, sample, answers)
         except UserError as error:
             found = Elsewhere(engine, why=str(error))
+        except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+            # Another engine's fault is a finding about it, and no reason to lose the run.
+            found = Elsewhere(engine, why=f"It failed: {type(error).__name__}: {str(error)[:_WORDS]}")
         say(f"  {found.told}")
         return found
 
