@@ -173,6 +173,23 @@ def test_a_fault_in_the_middle_leaves_no_file(
     assert not list((tmp_path / "gguf").iterdir())
 
 
+def test_weights_that_float16_cannot_hold_are_told(
+    values: Values, merged: Path, asking: Asking, tmp_path: Path
+) -> None:
+    shard = merged / "model-00002-of-00002.safetensors"
+    names = list(values)[5:]
+    shard.unlink()
+    writer = TensorWriter(shard, len(names))
+    for name in names:
+        large = values[name] * (1e6 if name == "lm_head.weight" else 1)
+        writer.write(name, (large.view(np.uint32) >> 16).astype(np.uint16), "BF16")
+    writer.close()
+    with pytest.raises(UserError, match=r"output\.weight are too large"):
+        write_gguf(merged, tmp_path / "gguf", "job", ["f16"], asking, "x")
+    assert not list((tmp_path / "gguf").iterdir())
+    write_gguf(merged, tmp_path / "gguf", "job", ["q8_0"], asking, "x")
+
+
 def test_a_small_disk_is_told_before_anything_is_written(
     merged: Path, asking: Asking, small_disk: Callable[[str], Path]
 ) -> None:

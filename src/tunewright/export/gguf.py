@@ -112,10 +112,8 @@ def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Preci
             left.unlink()
     wanted = {precision: folder / _file_name(name, precision) for precision in precisions}
     due = [precision for precision in PRECISIONS if precision in wanted and wanted[precision].name not in known]
-    weights = Weights(merged)
-    layout = Layout(read_json(merged / "config.json"), merged)
-    vocabulary = Vocabulary(merged, layout.vocabulary)
-    _require_room(weights, folder, due)
+    model = _Model(name, Weights(merged), Layout(read_json(merged / "config.json"), merged), asking)
+    _require_room(model.weights, folder, due)
     if "q4_k_m" in due:
         require_llama()
     for precision in due:
@@ -123,9 +121,9 @@ def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Preci
         partial = target.with_name(f".{target.name}.partial")
         try:
             if precision == "q4_k_m":
-                _make_q4(weights, folder, name, layout, vocabulary, asking, wanted.get("f16"), partial)
+                _make_q4(model, wanted.get("f16"), partial)
             else:
-                _write(weights, partial, name, precision, layout, vocabulary, asking)
+                model.write(partial, precision)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -167,55 +165,79 @@ def _require_room(weights: Weights, folder: Path, due: Sequence[Precision]) -> N
         )  # fmt: skip
 
 
-def _make_q4(weights: Weights, folder: Path, name: str, layout: Layout, vocabulary: Vocabulary, asking: Asking,
-             f16: Path | None, target: Path) -> None:  # fmt: skip
+def _make_q4(model: _Model, f16: Path | None, target: Path) -> None:
     """Q4_K_M from the f16 file; where none is wanted, from one that goes again."""
     if f16 is not None:
         quantise_q4_k_m(f16, target)
         return
-    between = folder / f".{name}-F16.gguf.partial"
+    between = target.with_name(f".{model.name}-F16.gguf.partial")
     try:
-        _write(weights, between, name, "f16", layout, vocabulary, asking)
+        model.write(between, "f16")
         quantise_q4_k_m(between, target)
     finally:
         between.unlink(missing_ok=True)
 
 
-def _write(weights: Weights, target: Path, name: str, precision: Precision, layout: Layout, vocabulary: Vocabulary,
-           asking: Asking) -> None:  # fmt: skip
-    import gguf
+class _Model:
+    """What goes into each of the files.
 
-    types = gguf.GGMLQuantizationType
-    wanted = {"f16": types.F16, "q8_0": types.Q8_0}[precision]
-    writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[getattr(gguf.MODEL_ARCH, layout.architecture)])
-    # llama.cpp goes by the name "phi-3" to know that white space behind control tokens is theirs.
-    writer.add_name(f"{name} phi-3" if vocabulary.strips else name)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_file_type({"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}[precision])
-    writer.add_sampling_temp(0.0)
-    layout.settings(writer)
-    vocabulary.write(writer, asking.end, asking.template)
+    Raises:
+        UserError: as `Vocabulary`.
+    """
 
-    extra = layout.rope_tensors()
-    sources = {found: each for each in weights.values() if (found := layout.name(each.name)) is not None}
-    shapes = {found: each.shape for found, each in sources.items()} | {key: each.shape for key, each in extra.items()}
-    kinds = {found: _type_of(shape, wanted) for found, shape in shapes.items()}
-    for found, shape in shapes.items():
-        writer.add_tensor_info(found, shape, np.dtype(np.float32), _bytes(shape, kinds[found]), raw_dtype=kinds[found])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    stream = writer.fout[0]
-    writer.write_padding(stream, stream.tell())
-    say(f"  writing {precision} weights")
-    with track("gguf", len(shapes), "tensors") as tracker:
-        for number, (found, shape) in enumerate(shapes.items(), 1):
-            source = sources.get(found)
-            for rows in _rows(source, layout.order(source.name)) if source else (extra[found],):
-                gguf.quantize(rows, kinds[found]).tofile(stream)
-            writer.write_padding(stream, _bytes(shape, kinds[found]))
-            tracker.update(number)
-    writer.close()
+    def __init__(self, name: str, weights: Weights, layout: Layout, asking: Asking):
+        self.name, self.weights = name, weights
+        self._layout, self._asking = layout, asking
+        self._vocabulary = Vocabulary(weights.folder, layout.vocabulary)
+
+    def write(self, target: Path, precision: Literal["f16", "q8_0"]) -> None:
+        """Write a file.
+
+        Raises:
+            UserError: a tensor has no place in it, or its values are too large for it.
+        """
+        import gguf
+
+        types, kinds_of_file = gguf.GGMLQuantizationType, gguf.LlamaFileType
+        wanted, kind_of_file = {
+            "f16": (types.F16, kinds_of_file.MOSTLY_F16), "q8_0": (types.Q8_0, kinds_of_file.MOSTLY_Q8_0)
+        }[precision]  # fmt: skip
+        writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[getattr(gguf.MODEL_ARCH, self._layout.architecture)])
+        # llama.cpp goes by the name "phi-3" to know that white space behind control tokens is theirs.
+        writer.add_name(f"{self.name} phi-3" if self._vocabulary.strips else self.name)
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer.add_file_type(kind_of_file)
+        writer.add_sampling_temp(0.0)
+        self._layout.settings(writer)
+        self._vocabulary.write(writer, self._asking.end, self._asking.template)
+
+        extra, placed = self._layout.rope_tensors(), self._placed()
+        shapes = {name: each.shape for name, each in placed.items()} | {
+            name: each.shape for name, each in extra.items()
+        }
+        kinds = {name: _type_of(shape, wanted) for name, shape in shapes.items()}
+        for name, shape in shapes.items():
+            size = _bytes(shape, kinds[name])
+            writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kinds[name])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        stream = writer.fout[0]
+        writer.write_padding(stream, stream.tell())
+        say(f"  writing {precision} weights")
+        with track("gguf", len(shapes), "tensors") as tracker:
+            for number, (name, shape) in enumerate(shapes.items(), 1):
+                source = placed.get(name)
+                for rows in _rows(source, self._layout.order(source.name)) if source else (extra[name],):
+                    _packed(name, rows, kinds[name]).tofile(stream)
+                writer.write_padding(stream, _bytes(shape, kinds[name]))
+                tracker.update(number)
+        writer.close()
+
+    def _placed(self) -> dict[str, Tensor]:
+        """The tensors by their names in the file."""
+        named = {self._layout.name(each.name): each for each in self.weights.values()}
+        return {name: each for name, each in named.items() if name is not None}
 
 
 def _rows(tensor: Tensor, order: npt.NDArray[np.intp] | None) -> Iterator[npt.NDArray[np.float32]]:
@@ -228,6 +250,21 @@ def _rows(tensor: Tensor, order: npt.NDArray[np.intp] | None) -> Iterator[npt.ND
     for start in range(0, tensor.shape[0], step):
         rows = slice(start, start + step)
         yield tensor.float32(rows if order is None else order[rows])
+
+
+def _packed(name: str, rows: npt.NDArray[np.float32], kind: Any) -> npt.NDArray[Any]:
+    """Rows in the type of the file.
+
+    Raises:
+        UserError: they are no numbers there: float16 ends at 65,504, bfloat16 does not.
+    """
+    import gguf
+
+    with np.errstate(over="ignore"):
+        packed: npt.NDArray[Any] = gguf.quantize(rows, kind)
+    if packed.dtype == np.float16 and not np.isfinite(packed).all():
+        raise UserError(f"The weights {name} are too large for float16.", fix="Write q8_0 alone: its scales are fine.")
+    return packed
 
 
 def _type_of(shape: Sequence[int], wanted: Any) -> Any:
