@@ -16,7 +16,7 @@ from tunewright.artifacts import write_json
 from tunewright.errors import UserError
 from tunewright.export import gguf as writing
 from tunewright.export import llama
-from tunewright.export.elsewhere import Asking, asking_in, asking_of, complete
+from tunewright.export.elsewhere import Asking, asking_of, complete
 from tunewright.export.gguf import write_gguf
 from tunewright.export.gguf_layout import Layout
 from tunewright.export.gguf_vocabulary import Vocabulary
@@ -81,10 +81,8 @@ def merged(tmp_path: Path, values: Values) -> Path:
 
 
 @pytest.fixture
-def asking(merged: Path, tmp_path: Path) -> Asking:
-    from tunewright.tasks import task_of
-
-    return asking_in(merged, task_of(make_spec(tmp_path).task))
+def asking(tmp_path: Path) -> Asking:
+    return asking_of(make_spec(tmp_path), LocalModel("tiny", TOKENIZER, ChatTemplate.named("chatml")), 5)
 
 
 def tensors(file: Path) -> dict[str, tuple[str, np.ndarray]]:

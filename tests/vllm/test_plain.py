@@ -45,13 +45,13 @@ def plain(merged: tuple[Path, Asking]) -> Iterator[PlainVllm]:
 def greedy(asking: Asking, folder: Path, prompt: list[int], model: TorchNextToken) -> str | None:
     """What is written token by token where only the choices may be; None where 16 bits could turn it."""
     tokenizer = TextTokenizer(folder)
-    texts = [tokenizer.decode([token]) for token in range(49152)]
+    texts = {token: tokenizer.decode([token]) for token in asking.confined["allowed_token_ids"]}
     written, ids = "", list(prompt)
     while True:
         logits = model(ids)
         allowed = [
-            token for token, text in enumerate(texts)
-            if text and any(choice.startswith(written + text) for choice in asking.choices)
+            token for token, text in texts.items()
+            if any(choice.startswith(written + text) for choice in asking.choices)
         ]  # fmt: skip
         allowed += [asking.end] if written in asking.choices else []
         first, *others = sorted(allowed, key=lambda token: -logits[token])
@@ -70,7 +70,7 @@ def test_it_reads_the_same_tokens_and_chooses_the_same_labels(merged: tuple[Path
     compared = 0
     for text in TEXTS:
         messages = asking.task.prompt(text)
-        answer, prompt = plain.chat(messages, asking.choices)
+        answer, prompt = plain.chat(messages, asking.confined)
         assert prompt == template.encode_prompt(messages, tokenizer)
         assert asking.task.canonical(answer) in asking.task.answers
         wanted = greedy(asking, folder, prompt, model)
@@ -85,7 +85,7 @@ def test_it_is_greedy_and_ends_with_the_turn_by_the_folders_own_settings(
 ) -> None:
     """Nothing is said of temperature or length in the request."""
     messages = merged[1].task.prompt(TEXTS[0])
-    first = plain.chat(messages)[0]
-    assert all(plain.chat(messages)[0] == first for _ in range(4))
+    first = plain.chat(messages, {})[0]
+    assert all(plain.chat(messages, {})[0] == first for _ in range(4))
     assert "<|im_end|>" not in first
     assert len(TextTokenizer(merged[0]).encode_verbatim(first)) <= merged[1].most

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import write_json
 from tunewright.evaluate.model_card import LICENCES
+from tunewright.export.bundle import Bundle
 from tunewright.export.plain_template import plain_form
 from tunewright.models.catalogue import catalogue
-from tunewright.models.chat import end_token
+from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.resolve import LocalModel, published_name
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.page import render
 from tunewright.spec import Spec
 from tunewright.tasks import Task, task_of
-from tunewright.tasks.base import FreeText, OneOf
+from tunewright.tasks.base import FreeText
 
 SYSTEM_PROMPT = "system_prompt.txt"
 CHOICES = "choices.json"
-"""Of a task with a fixed set of answers: what may be answered, as the model writes it."""
+"""Of a task with a fixed set of answers: what a request to vLLM says so that nothing else is answered."""
 GRAMMAR = "answers.gbnf"
-"""The same as a grammar of llama.cpp's."""
+"""The same as a grammar of llama.cpp's, of token ids (ggml-org/llama.cpp#17816, December 2025)."""
 _OF_TOKENIZER = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model")
 _SAMPLE = "What is asked."
 
@@ -45,6 +46,8 @@ class Asking:
     """The token that ends a turn."""
     most: int
     """Tokens that an answer may have."""
+    choices: Mapping[str, Sequence[int]]
+    """What may be answered as it is written, and its tokens with the turn's end; nothing where that is no fixed set."""
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -53,16 +56,18 @@ class Asking:
         return constraint.stop if isinstance(constraint, FreeText) else ()
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """What may be answered, as it is written; nothing where that is no fixed set."""
-        constraint = self.task.constraint
-        answers = constraint.answers if isinstance(constraint, OneOf) else ()
-        return tuple(self.task.written(answer).content for answer in answers)
+    def confined(self) -> dict[str, Any]:
+        """What a request to vLLM says so that one of the choices is answered, in the tokens it was taught in. The text
+        alone would leave other tokens of the same text, of which the model has learnt nothing."""
+        tokens = sorted({token for ids in self.choices.values() for token in ids})
+        return {"structured_outputs": {"choice": list(self.choices)}, "allowed_token_ids": tokens}
 
     @property
     def grammar(self) -> str:
-        """The choices in llama.cpp's form of a grammar."""
-        return f"root ::= {' | '.join(json.dumps(each, ensure_ascii=False) for each in self.choices)}\n"
+        """The choices in llama.cpp's form of a grammar; the turn's end is the grammar's own."""
+        said = [f"# {' '.join(map(str, ids[:-1]))}: {json.dumps(text)}" for text, ids in self.choices.items()]
+        ways = [" ".join(f"<[{token}]>" for token in ids[:-1]) for ids in self.choices.values()]
+        return "\n".join([*said, f"root ::= {' | '.join(ways)}", ""])
 
 
 def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
@@ -80,20 +85,25 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     template = plain_form(base.template, messages, task.written("{}"), special_tokens(base.folder))
     return Asking(
         task, messages[0].content, template, end_token(task, base.template, tokenizer),
-        room_for(task.constraint, longest),
+        room_for(task.constraint, longest), _choices(task, base.template, tokenizer),
     )  # fmt: skip
 
 
-def asking_in(merged: Path, task: Task) -> Asking:
+def _choices(task: Task, template: ChatTemplate, tokenizer: TextTokenizer) -> dict[str, list[int]]:
+    return {task.written(answer).content: ids for answer, ids in answer_tokens(task, template, tokenizer).items()}
+
+
+def asking_in(merged: Path, bundle: Bundle) -> Asking:
     """How the model of a folder that `complete` completed is asked, by what stands in the folder.
 
     Args:
-        task: that of the bundle beside it.
+        bundle: the one beside it.
     """
     settings = read_json(merged / "generation_config.json")
     return Asking(
-        task, (merged / SYSTEM_PROMPT).read_text("utf-8"), (merged / "chat_template.jinja").read_text("utf-8"),
+        bundle.task, (merged / SYSTEM_PROMPT).read_text("utf-8"), (merged / "chat_template.jinja").read_text("utf-8"),
         settings["eos_token_id"][0], settings["max_new_tokens"],
+        _choices(bundle.task, bundle.template, bundle.tokenizer),
     )  # fmt: skip
 
 
@@ -111,7 +121,7 @@ def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None
     write_json(folder / "generation_config.json", _generation_config(base.folder, asking))
     _write(folder / SYSTEM_PROMPT, asking.system)
     if asking.choices:
-        write_json(folder / CHOICES, asking.choices)
+        write_json(folder / CHOICES, asking.confined)
     _write(folder / "README.md", card(spec, asking, "merged"))
 
 

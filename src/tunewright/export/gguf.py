@@ -75,7 +75,7 @@ def export_gguf(spec: Spec, exported: Path, source: str, folder: Path,
         UserError: as `write_gguf` and `tunewright.export.ollama.modelfile`.
     """
     bundle, merged = load_bundle(exported / "bundle"), exported / "merged"
-    asking = asking_in(merged, bundle.task)
+    asking = asking_in(merged, bundle)
     name = _file_name(spec.name, _SERVED_FIRST[min(map(_SERVED_FIRST.index, precisions))])
     end = bundle.tokenizer.decode([asking.end])
     served = modelfile(

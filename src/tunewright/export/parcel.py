@@ -114,7 +114,7 @@ def _of_adapter(spec: Spec, exported: Path) -> dict[str, Path | bytes]:
     """
     if read_manifest(exported) is None:
         raise UserError("What goes with the adapter was not exported.", where=exported, fix="Type: tunewright export …")
-    asking = asking_in(exported / "merged", load_bundle(exported / "bundle").task)
+    asking = asking_in(exported / "merged", load_bundle(exported / "bundle"))
     return {**_known(exported / "merged", _WITH_ADAPTER), _CARD: card(spec, asking, "adapter").encode()}
 
 

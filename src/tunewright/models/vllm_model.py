@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,18 +179,17 @@ class PlainVllm(VllmModel):
     def _options(self, folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:  # noqa: ARG002
         return _plain_options(folder, context, port)
 
-    def chat(self, messages: Sequence[Message], choices: Sequence[str] = ()) -> tuple[str, list[int]]:
+    def chat(self, messages: Sequence[Message], more: Mapping[str, Any]) -> tuple[str, list[int]]:
         """(its answer, the token ids of the prompt).
 
         Args:
-            choices: what the answer is confined to; nothing: it is free.
+            more: what the request says beside the messages.
 
         Raises:
             RuntimeError: vLLM failed.
         """
         asked = {"model": self._model, "messages": [{"role": each.role, "content": each.content} for each in messages]}
-        confined = {"structured_outputs": {"choice": list(choices)}} if choices else {}
-        reply = self._client.post("/v1/chat/completions", json=asked | confined)
+        reply = self._client.post("/v1/chat/completions", json={**asked, **more})
         _check(reply)
         tokens = self._client.post("/tokenize", json=asked)
         _check(tokens)

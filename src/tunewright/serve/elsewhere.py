@@ -81,7 +81,7 @@ def elsewhere(bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Exampl
     count = token_counter(bundle.tokenizer)
     sample = evenly([each for each in tests if len(bundle.task.portions(each.request, count)) == 1], SAMPLE)
     answers = {record.id: record.answer for record in served if record.split != VALIDATION}
-    asking = asking_in(merged, bundle.task)
+    asking = asking_in(merged, bundle)
 
     def compared(engine: str, opened: Callable[[], Iterator[Asked]]) -> Elsewhere:
         try:
@@ -164,6 +164,6 @@ def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterato
 def _vllm(merged: Path, asking: Asking, context: int) -> Iterator[Asked]:
     model = PlainVllm(merged, context=context)
     try:
-        yield lambda messages, confined: model.chat(messages, asking.choices if confined else ())
+        yield lambda messages, confined: model.chat(messages, asking.confined if confined else {})
     finally:
         model.close()
