@@ -6,14 +6,13 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
 from tests.conftest import make_spec
-from tests.tiny.exported import TEXTS, exported
+from tests.tiny.exported import ARCHITECTURES, TEXTS, exported
 from tunewright.errors import UserError
 from tunewright.export.elsewhere import asking_of, complete
 from tunewright.export.gguf import PRECISIONS, write_gguf
@@ -23,34 +22,13 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import TorchNextToken, load_torch_model
 from tunewright.tasks import Message
 
-LONG = {"rope_theta": 1e4, "rope_type": "longrope", "original_max_position_embeddings": 512,
-        "short_factor": [1.0 + n / 20 for n in range(6)], "long_factor": [2.0 + n for n in range(6)]}  # fmt: skip
-SHAPES: dict[str, tuple[str, tuple[str, dict[str, Any]] | None]] = {
-    "llama": ("llama3", None),
-    "llama 3.1's positions": ("llama3", ("LlamaConfig", {"rope_parameters": {
-        "rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }})),
-    "llama, positions stretched": ("llama3", ("LlamaConfig", {"rope_parameters": {
-        "rope_theta": 1e4, "rope_type": "linear", "factor": 4.0,
-    }})),
-    "mistral with wide heads": ("mistral", ("MistralConfig", {"head_dim": 32})),
-    "phi-3": ("phi3", None),
-    "phi-4-mini": ("phi4", ("Phi3Config", {
-        "tie_word_embeddings": True, "rope_parameters": LONG | {"partial_rotary_factor": 0.75},
-        "max_position_embeddings": 4096, "original_max_position_embeddings": 512,
-    })),
-    "qwen2": ("chatml", None),
-    "qwen3": ("chatml", ("Qwen3Config", {"head_dim": 32})),
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_architecture_computes_as_in_torch(shape: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_computes_as_in_torch(architecture: str, tmp_path: Path) -> None:
     """The same tokens of a chat, and the same logits behind them: names, order, positions and scales are right."""
     import torch
 
-    model = exported(SHAPES[shape][0], tmp_path / "model", SHAPES[shape][1])
+    model = exported(architecture, tmp_path / "model")
     (file,) = write_gguf(model.merged, tmp_path / "gguf", "tiny", ["f16"], model.asking, "x")
     with llama_model(file.path, 500, 1) as llama:
         for text in TEXTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def tiny_model(request: pytest.FixtureRequest, make_tiny_model: Callable[[str], 
 @pytest.fixture(scope="session")
 def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
     """Template family -> (family, folder): a two-layer random model, a byte-level tokenizer that has every mark."""
-    return cache(lambda family: (family, write_tiny_model(family, tmp_path_factory.mktemp(family))))
+    return cache(lambda family: (family, _tiny_model(family, tmp_path_factory.mktemp(family))))
 
 
 TINY = [
@@ -60,33 +60,25 @@ def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tup
     return project, json.loads(done.stdout)
 
 
-def write_tiny_model(family: str, folder: Path, merges: Sequence[tuple[str, str]] = (),
-                     architecture: tuple[str, dict] | None = None) -> Path:  # fmt: skip
-    """A two-layer random model of a template family.
-
-    Args:
-        merges: of its tokenizer; without any a token is a byte.
-        architecture: transformers' config class and changes of it; by default those of the family.
-    """
+def _tiny_model(family: str, folder: Path) -> Path:
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(known)}, list(merges)))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     fast.add_special_tokens({"additional_special_tokens": _SPECIAL[2:]})
     fast.save_pretrained(folder)
-    name, extra = architecture or FAMILIES[family]
-    settings = {
-        "vocab_size": len(fast), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
-        "bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id,
-    }  # fmt: skip
-    config = getattr(transformers, name)(**settings | extra)
+    name, extra = FAMILIES[family]
+    config = getattr(transformers, name)(
+        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, **extra,
+    )  # fmt: skip
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
     return folder

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny.conftest import FAMILIES
-from tests.tiny.exported import TEXTS, Exported, exported, plain
+from tests.tiny.exported import TEXTS, USUAL, Exported, exported, plain
 from tests.tiny.test_families import trainer_for
 from tunewright.export.gguf import write_gguf
 from tunewright.models.torch_model import load_torch_model
@@ -16,7 +15,7 @@ from tunewright.train.member import save_adapter
 from tunewright.train.soup import average_adapters
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=USUAL)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return exported(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -57,16 +56,16 @@ def test_transformers_own_reader_finds_the_same_weights_in_gguf(model: Exported,
     assert wanted.std() > 0.1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_trained_adapter_loads_by_plain_peft(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", USUAL)
+def test_a_trained_adapter_loads_by_plain_peft(architecture: str, tmp_path: Path) -> None:
     """By the names that PEFT and vLLM know, those of fused modules too, with the base's name and not its place."""
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    model = exported(family, tmp_path / "model")
-    trainer = trainer_for((family, model.base.folder), tmp_path / "scratch")
+    model = exported(architecture, tmp_path / "model")
+    trainer = trainer_for((model.template, model.base.folder), tmp_path / "scratch")
     trainer.train()
     save_adapter(trainer, tmp_path / "member")
     average_adapters([tmp_path / "member"], tmp_path / "adapter", "owner/base")
@@ -79,7 +78,7 @@ def test_a_trained_adapter_loads_by_plain_peft(family: str, tmp_path: Path) -> N
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[name], found[name].float()) for name in saved)
     modules = {name.split(".")[-3] for name in saved}
-    assert modules == ({"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} if family == "phi3" else {
+    assert modules == ({"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} if architecture == "phi-3" else {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     })  # fmt: skip
     ids = torch.tensor([model.ids(TEXTS[0])])
