@@ -46,7 +46,8 @@ def read(file: Path) -> Any:
 
 
 def test_answers_are_greedy_and_end_with_the_turn(base: LocalModel, tmp_path: Path) -> None:
-    merged = completed(make_spec(tmp_path), base, tmp_path / "merged")
+    text = {"kind": "generate", "instruction": "Answer.", "max_tokens": 4}
+    merged = completed(make_spec(tmp_path, task=text), base, tmp_path / "merged")
     end = TextTokenizer(base.folder).encode_text("<|im_end|>")
     assert read(merged / "generation_config.json") == {
         "eos_token_id": [*end, 7, 8], "bos_token_id": 1, "do_sample": False, "temperature": 0.0, "max_new_tokens": 4,
@@ -85,6 +86,9 @@ def test_labels_are_confined_by_their_text_and_their_tokens(base: LocalModel, tm
     tokenizer = TextTokenizer(base.folder)
     refund = tokenizer.encode_verbatim("refund")
     assert {*refund, asking.end} <= set(said["allowed_token_ids"])
+    longest = max(len(ids) for ids in asking.choices.values())
+    assert longest > 4, "what was taught may be less than a label: only what decides"
+    assert read(merged / "generation_config.json")["max_new_tokens"] == asking.most == longest
     rule = asking.grammar.splitlines()[-1]
     assert rule.startswith("root ::= <[")
     assert " ".join(f"<[{token}]>" for token in refund) in rule

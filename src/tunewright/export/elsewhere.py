@@ -83,9 +83,11 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     messages = task.prompt(_SAMPLE)
     template = plain_form(base.template, messages, task.written("{}"), special_tokens(base.folder))
+    choices = _choices(task, base.template, tokenizer)
+    # Of labels no more may have been taught than what decides between them.
+    most = max(map(len, choices.values())) if choices else room_for(task.constraint, longest)
     return Asking(
-        task, messages[0].content, template, end_token(task, base.template, tokenizer),
-        room_for(task.constraint, longest), _choices(task, base.template, tokenizer),
+        task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices
     )  # fmt: skip
 
 
