@@ -2,26 +2,31 @@
 PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
+LLAMA := .venv-llama
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-vllm lint format install clean
+.PHONY: demo test test-fast test-vllm test-llama lint format install clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/azure --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/azure \
+	  --numprocesses auto
 	$(BIN)/pytest tests/azure --numprocesses auto --dist loadfile --durations 15
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny --numprocesses auto --dist loadfile --no-loadscope-reorder \
 	  --durations 40
 
 test-fast: $(READY) ## only the tests that need no model and take no seconds each
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/slow --ignore tests/azure \
-	  -m "not slow" --numprocesses auto
+	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/slow \
+	  --ignore tests/azure -m "not slow" --numprocesses auto
 
 test-vllm: $(READY) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10
+
+test-llama: $(READY) $(LLAMA)/.ready ## the contract with the real llama.cpp, which is compiled first: ten minutes
+	TUNEWRIGHT_LLAMA_CPP=$(CURDIR)/$(LLAMA)/bin/python $(BIN)/pytest tests/llama --durations 10
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -52,5 +57,10 @@ $(VLLM)/.ready:
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	@touch $@
 
+$(LLAMA)/.ready:
+	$(PYTHON) -m venv $(LLAMA)
+	$(LLAMA)/bin/python -m pip install --quiet llama-cpp-python==0.3.36
+	@touch $@
+
 clean: ## remove the environment and all outputs
-	rm -rf $(VENV) $(VLLM) examples/*/runs
+	rm -rf $(VENV) $(VLLM) $(LLAMA) examples/*/runs

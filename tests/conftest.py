@@ -27,7 +27,9 @@ LABELS = ["billing", "defect", "refund"]
 REPOSITORY = Path(__file__).parents[1]
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
-SHORT_RUN = tuple(f"test_{name}.py" for name in ("base_model", "batch", "faults", "ladder", "openvino", "short_run"))
+SHORT_RUN = tuple(
+    f"test_{name}.py" for name in ("base_model", "batch", "elsewhere", "faults", "ladder", "openvino", "short_run")
+)
 """The files of tests/model that need the fixture `short_run`."""
 
 

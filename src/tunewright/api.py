@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
 from tunewright.models.resolve import absolute, locate, require_known
-from tunewright.pipeline import STEPS, PipelineResult, Place, Step, due, fingerprint, run_pipeline, steps_to
+from tunewright.pipeline import (
+    STEPS,
+    PipelineResult,
+    Place,
+    Step,
+    code_version,
+    due,
+    fingerprint,
+    point_latest,
+    run_pipeline,
+    steps_to,
+)
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -25,6 +36,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tunewright.evaluate.baseline import Forecast
+    from tunewright.export.gguf import GgufFile, Precision
+    from tunewright.export.hub import Pushed
+    from tunewright.export.parcel import Form, Parcel
     from tunewright.ladder import Ladder
     from tunewright.monitor.retrain.retrain import Course, Retrained
     from tunewright.monitor.retrain.status import Status
@@ -240,6 +254,83 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
 def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
     """Merge and quantise. Returns the folder with `bundle/` and `merged/`."""
     return _up_to(spec, "export", runs, None, force, on).folder("export")
+
+
+def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs: Path | None = None,
+                force: bool = False, on: On = "local") -> list[GgufFile]:  # fmt: skip
+    """GGUF files for llama.cpp and Ollama, with a Modelfile, in `runs/gguf-…`; those that are there already are kept.
+
+    Args:
+        precisions: "f16", "q8_0", "q4_k_m"; the last needs llama.cpp.
+
+    Raises:
+        UserError: llama.cpp knows no such model, is not there, or the disk has too little room.
+    """
+    from tunewright.export.gguf import export_gguf as write
+
+    done = _up_to(spec, "export", runs, None, force, on)
+    made = done.steps["export"].manifest
+    folder = done.runs / f"gguf-{made.content[:12]}"
+    folder.mkdir(exist_ok=True)
+    source = f"{made.content} {code_version('export')}"
+    with sole_writer(folder):
+        files = write(spec, done.folder("export"), source, folder, precisions)
+    point_latest(done.runs, "gguf", folder)
+    return files
+
+
+def parcel(spec: Spec, form: Form, to: str, *, runs: Path | None = None) -> Parcel:
+    """What `push` would send; nothing is sent.
+
+    Args:
+        form: "merged", "adapter" or "gguf".
+        to: as of `push`.
+
+    Raises:
+        UserError: there is no such place, or no whole output of this form.
+    """
+    from tunewright.export.parcel import parcel_of
+
+    _destination(to)
+    return parcel_of(spec, (runs or spec.folder / RUNS).resolve(), form)
+
+
+def push(spec: Spec, what: Parcel, to: str, *, public: bool = False) -> Pushed:
+    """Send a project's model away; see `tunewright.export.hub.push_to_hub` and `tunewright.places.azure.push`.
+
+    Args:
+        what: of `parcel`.
+        to: "hub:owner/name", "azureml" for the spec's workspace, or "azureml:REGISTRY".
+        public: on the hub, whether everybody may read it.
+
+    Raises:
+        UserError: there is no such place, or it refuses.
+    """
+    kind, name = _destination(to)
+    if kind == "hub":
+        from tunewright.export.hub import push_to_hub
+
+        return push_to_hub(what, name, public=public)
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.push import push_to_azure
+
+    return push_to_azure(spec, connect(spec), what, name)
+
+
+def _destination(to: str) -> tuple[str, str]:
+    """(hub or azureml, a name there)."""
+    from tunewright.export.hub import check_name
+    from tunewright.places.azure.push import check_registry
+
+    kind, colon, name = to.partition(":")
+    if kind == "hub":
+        check_name(name)
+    elif kind == "azureml" and bool(name) == bool(colon):
+        check_registry(name)
+    else:
+        raise UserError(f"A model can't be sent to '{to}'.", where="--to",
+                        fix="Say hub:owner/name, azureml, or azureml:REGISTRY.")  # fmt: skip
+    return kind, name
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

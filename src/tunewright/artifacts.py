@@ -171,6 +171,14 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     sibling.replace(path)
 
 
+def link_file(source: str | Path, target: str | Path) -> None:
+    """A file in another place, without taking its room again where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]

@@ -180,7 +180,7 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", fr
             outcome = _bring_up_to_date(spec, place, STEPS[name], result, forced=name in forced,
                                         label=f"[{number}/{len(wanted)}] {name}")  # fmt: skip
             result.steps[name] = outcome
-            _point_latest(runs, outcome)
+            point_latest(runs, name, outcome.folder)
     return result
 
 
@@ -364,11 +364,11 @@ def _named(place: str) -> Any:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def _point_latest(runs: Path, outcome: StepOutcome) -> None:
-    """`runs/latest/<step>` leads to the output last used, for people; the pipeline itself never reads it."""
+def point_latest(runs: Path, name: str, folder: Path) -> None:
+    """`runs/latest/<name>` leads to the output last used, for people; the pipeline itself never reads it."""
     latest = runs / "latest"
     latest.mkdir(exist_ok=True)
-    link, fresh = latest / outcome.name, latest / f".{outcome.name}.new"
+    link, fresh = latest / name, latest / f".{name}.new"
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(Path("..") / outcome.folder.name)
+    fresh.symlink_to(Path("..") / folder.name)
     fresh.replace(link)

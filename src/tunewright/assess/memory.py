@@ -12,8 +12,8 @@ GIB = 2**30
 STREAMING = 0.3 * GIB
 """Python and the libraries of a step that works tensor by tensor, from safetensors to safetensors."""
 MATRICES = 2
-"""Copies of the largest matrix that is turned as a whole, in float32: as it is read, and turned. Of all others there are
-a few rows."""
+"""Copies of the largest matrix that is turned as a whole, in float32: as it is read, and turned. Of all others a few
+rows are held."""
 ONNX_BUILDER = 0.4
 """Bytes for each parameter that onnxruntime-genai's model builder holds besides."""
 SERVER = 0.35 * GIB

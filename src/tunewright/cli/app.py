@@ -13,12 +13,14 @@ from tunewright.cli import (
     data,
     deploy,
     doctor,
+    export,
     gate,
     init,
     keys,
     models,
     monitor,
     plan,
+    push,
     recipes,
     review,
     run,
@@ -63,8 +65,10 @@ app.add_typer(data.app, name="data")
 app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("export")(export.export)
 for name, verb in steps.VERBS.items():
     app.command(name)(verb)
+app.command("push")(push.push)
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)

@@ -1,4 +1,4 @@
-"""`tunewright export|evaluate` (and `data split`): bring a project up to date as far as one room."""
+"""`tunewright evaluate` (and `data split`): bring a project up to date as far as one room."""
 
 from __future__ import annotations
 
@@ -57,8 +57,5 @@ def _told(value: object) -> str:
 
 VERBS = {
     name: verb(name, step, help_text)
-    for name, step, help_text in (
-        ("export", "export", "Merge the adapter and build the bundle that is served."),
-        ("evaluate", "evaluate", "Ask every predictor the test examples."),
-    )
+    for name, step, help_text in (("evaluate", "evaluate", "Ask every predictor the test examples."),)
 }

@@ -16,7 +16,7 @@ from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
 _PIPELINES = {"classify": "text-classification", "extract": "text-generation", "generate": "text-generation"}
-_LICENCES = {
+LICENCES = {
     "Apache-2.0": "apache-2.0", "MIT": "mit", "Llama 3 Community": "llama3", "Llama 3.1 Community": "llama3.1",
     "Llama 3.2 Community": "llama3.2",
 }  # fmt: skip
@@ -59,7 +59,7 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     card = ModelCardData(
         model_name=spec.name, base_model=entry.hub if entry else spec.model_name, eval_results=results,
-        license=_LICENCES.get(entry.licence, "other") if entry else "other", library_name="transformers",
+        license=LICENCES.get(entry.licence, "other") if entry else "other", library_name="transformers",
         pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", spec.train.method, spec.task.kind],
     )  # fmt: skip
     return str(card.to_yaml())

@@ -69,6 +69,8 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequen
         f"{link['arm']} {link['headline']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
     )
     console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
+    for other in parity.get("elsewhere", ()):
+        console.print(f"Elsewhere  {other['told']}", soft_wrap=True)
     for sentence in data.get("baseline", {}).get("told", ()):
         console.print(f"API      {sentence}", soft_wrap=True)
     for sentence in data.get("judge", {}).get("told", ()):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunewright.artifacts import Output, write_json
+from tunewright.artifacts import Output, link_file, write_json
 from tunewright.data import load_dataset
 from tunewright.data.dataset import Dataset
 from tunewright.drift.reference import Reference
@@ -18,6 +17,7 @@ from tunewright.evaluate.evidence import VALIDATION, Record, load_records
 from tunewright.evaluate.steps import ANSWERS
 from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
 from tunewright.export.calibrate import calibrate
+from tunewright.export.elsewhere import asking_of, complete
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
@@ -39,7 +39,9 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
     folder = output.path / "bundle"
     loss = build_weights(spec, base, inputs["train"] / "adapter", output.path / "merged", folder)
-    info = write_bundle(spec, base, folder, longest_answer(inputs["train"]))
+    longest = longest_answer(inputs["train"])
+    info = write_bundle(spec, base, folder, longest)
+    complete(output.path / "merged", spec, base, asking_of(spec, base, longest))
     calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
     save_calibration(calibration, folder)
     output.result = {
@@ -122,11 +124,4 @@ def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Refere
 
 def link_weights(source: Path, target: Path) -> None:
     """The files of a folder in another, without taking their room again."""
-    shutil.copytree(source, target, copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
+    shutil.copytree(source, target, copy_function=link_file)

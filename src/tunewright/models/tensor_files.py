@@ -50,7 +50,7 @@ class Tensor:
     def shape(self) -> tuple[int, ...]:
         return self.raw.shape
 
-    def float32(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
+    def float32(self, rows: slice | npt.NDArray[np.intp] | EllipsisType = ...) -> npt.NDArray[np.float32]:
         """Its values, or those of some rows, in memory of their own unless they are float32 in the file."""
         part = self.raw[rows]
         if self.kind == "BF16":

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,7 @@ from tunewright.errors import UserError
 from tunewright.models.following import Wanted
 from tunewright.processes import free_port
 from tunewright.progress import say
+from tunewright.tasks import Message
 
 PYTHON = "TUNEWRIGHT_VLLM"
 """Environment variable: the Python of an environment that has vLLM, where ours has none."""
@@ -75,7 +76,7 @@ class VllmModel:
         # Its last words are told where it fails; what it is asked it does not log.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tunewright.models.vllm_guard", *python,
-             *_options(folder, context, port, adapter), *_for_device(python, _bytes_of(folder))],
+             *self._options(folder, context, port, adapter), *_for_device(python, _bytes_of(folder))],
             stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
             env=os.environ | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
@@ -87,6 +88,9 @@ class VllmModel:
         self.close = finalize(self, _end, self._process, self._client)
         """End the server."""
         self._wait()
+
+    def _options(self, folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
+        return _our_options(folder, context, port, adapter)
 
     def _wait(self) -> None:
         say("  vLLM is starting; it takes a minute or more")
@@ -168,6 +172,37 @@ class VllmModel:
         }  # fmt: skip
 
 
+class PlainVllm(VllmModel):
+    """vLLM as anybody starts it from a folder, asked over its own chat API: its template, its defaults.
+
+    Args:
+        folder: as `tunewright export` writes it into merged/.
+        context: tokens that a sequence may have.
+    """
+
+    def __init__(self, folder: Path, *, context: int):
+        super().__init__(folder, context=context)
+
+    def _options(self, folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:  # noqa: ARG002
+        return _plain_options(folder, context, port)
+
+    def chat(self, messages: Sequence[Message], more: Mapping[str, Any]) -> tuple[str, list[int]]:
+        """(its answer, the token ids of the prompt).
+
+        Args:
+            more: what the request says beside the messages.
+
+        Raises:
+            RuntimeError: vLLM failed.
+        """
+        asked = {"model": self._model, "messages": [{"role": each.role, "content": each.content} for each in messages]}
+        reply = self._client.post("/v1/chat/completions", json={**asked, **more})
+        _check(reply)
+        tokens = self._client.post("/tokenize", json=asked)
+        _check(tokens)
+        return str(reply.json()["choices"][0]["message"]["content"]), list(tokens.json()["tokens"])
+
+
 def _python() -> list[str]:
     """The command that has vLLM."""
     if named := os.environ.get(PYTHON):
@@ -183,12 +218,18 @@ def _bytes_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def _options(folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
-    """vLLM's own command line."""
-    words = [
+def _plain_options(folder: Path, context: int, port: int) -> list[str]:
+    """vLLM's own command line, as anybody types it."""
+    return [
         "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port),
-        "--model", str(folder), "--served-model-name", _MODEL, "--generation-config", "vllm",
-        "--max-model-len", str(context),
+        "--model", str(folder), "--served-model-name", _MODEL, "--max-model-len", str(context),
+    ]  # fmt: skip
+
+
+def _our_options(folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
+    """The same, as `VllmModel` needs it."""
+    words = [
+        *_plain_options(folder, context, port), "--generation-config", "vllm",
         "--enable-prefix-caching", "--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1",
         "--disable-uvicorn-access-log",
         "--structured-outputs-config", json.dumps({"backend": "guidance", "disable_any_whitespace": True}),

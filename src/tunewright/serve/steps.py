@@ -17,6 +17,7 @@ from tunewright.evaluate.steps import ANSWERS, deployed_splits
 from tunewright.export.bundle import load_bundle
 from tunewright.progress import say
 from tunewright.serve.asking import beginning, collect_served
+from tunewright.serve.elsewhere import elsewhere
 from tunewright.spec import Spec
 from tunewright.tasks import Task
 from tunewright.tasks.measures import Ratio
@@ -57,6 +58,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         if (inputs["evaluate"] / ANSWERS / f"{name}.jsonl").exists()
     ]
     chain.append(_link(SERVED, served, adapter, bundle.task, spec.seed))
+    others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
     failures = gate_failures(spec, chain)
     for failure in failures:
         say(f"  ✗ gate: {failure}")
@@ -66,6 +68,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             "passed": not failures,
             "failures": failures,
             "chain": [asdict(link) for link in chain],
+            "elsewhere": [asdict(each) | {"told": each.told} for each in others],
             "request": request,
             "reply": reply,
             "template_sha256": bundle.info.template_sha256,

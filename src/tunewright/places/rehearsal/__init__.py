@@ -32,6 +32,7 @@ from tunewright.places.rehearsal.login import LOGIN, Login
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
 from tunewright.places.rehearsal.offers import PRICES, Offers
 from tunewright.places.rehearsal.pipelines import Jobs
+from tunewright.places.rehearsal.registries import Registries
 from tunewright.places.rehearsal.schemas import checker
 from tunewright.places.rehearsal.storage import Storage
 from tunewright.places.rehearsal.tracking import Tracking, mlflow_server
@@ -88,7 +89,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         runner = Runner(cloud, storage, environment_of_jobs(), tracking.begin_or_end)
         stack.callback(runner.close)
         offers = Offers(region)
-        history = History(cloud, runner)
+        history, registries = History(cloud, runner), Registries(cloud)
         endpoints = Endpoints(cloud, storage)
         stack.callback(endpoints.close)
         login, registry = Login(), Registry(cloud, storage)
@@ -108,7 +109,9 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         services: dict[str, Service] = {
             LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
             SCORING: endpoints.score, APPS: apps.serve,
-            API: lambda asked: tracking(asked) if asked.path.startswith("/mlflow") else history(asked),
+            API: lambda asked: registries(asked) or (
+                tracking(asked) if asked.path.startswith("/mlflow") else history(asked)
+            ),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
         yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, apps, clusters, proxy)

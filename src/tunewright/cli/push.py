@@ -1,0 +1,58 @@
+"""`tunewright push`: a project's model to the Hugging Face Hub or to Azure Machine Learning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.places import RehearseOption, placed
+from tunewright.errors import UserError
+
+ToOption = Annotated[
+    str,
+    typer.Option("--to", metavar="WHERE", help="hub:owner/name, azureml (the spec's workspace) or azureml:REGISTRY."),
+]
+FormOption = Annotated[
+    Literal["merged", "adapter", "gguf"],
+    typer.Option(
+        "--form", help="merged: 16-bit weights; adapter: LoRA for its base; gguf: what export --to gguf made."
+    ),
+]
+PublicOption = Annotated[bool, typer.Option("--public", help="On the hub: everybody may read it. (default: private)")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go up; send nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+
+
+def push(
+    project: ProjectArgument,
+    to: ToOption,
+    overrides: OverridesArgument = None,
+    form: FormOption = "merged",
+    public: PublicOption = False,
+    runs: RunsOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Send a project's latest model, with its card and system prompt and none of its data, to a hub or a registry."""
+    from tunewright import api, load_spec
+
+    spec = load_spec(project, overrides or ())
+    parcel = api.parcel(spec, form, to, runs=runs)
+    if public and not to.startswith("hub:"):
+        raise UserError("--public is for the hub.", fix="Leave it away: who may read a registry, Azure decides.")
+    if dry_run or not yes:
+        for line in parcel.told():
+            typer.echo(line, err=json)
+        typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
+    if dry_run or not (yes or typer.confirm("Send it?", err=json)):
+        return
+    with placed(spec, "azure" if to.startswith("azureml") else "local", rehearse) as (spec, _):
+        done = api.push(spec, parcel, to, public=public)
+    if json:
+        print_json({"address": done.address, "version": done.version, "files": sorted(parcel.files)})
+    else:
+        typer.echo(f"{done.address}  version {done.version[:16]}")

@@ -1,0 +1,50 @@
+"""A model goes to the workspace and, from there, to a registry; asked by Azure's own client."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.azure.conftest import MakeJob
+from tests.export.outputs import SECRET, WEIGHTS, with_outputs
+from tunewright import api
+from tunewright.errors import UserError
+from tunewright.places.azure.connection import connect
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal.cloud import Fault, error
+
+
+def test_a_merged_model_is_entered_once_and_shared(azure: Rehearsal, job: MakeJob) -> None:
+    spec = with_outputs(job())
+    parcel = api.parcel(spec, "merged", "azureml:shared")
+    alone = api.push(spec, parcel, "azureml")
+    assert alone.address == f"azureml:tunewright-{spec.name}-merged:{parcel.version}"
+    done = api.push(spec, parcel, "azureml:shared")
+    assert done.address == f"azureml://registries/shared/models/tunewright-{spec.name}-merged/versions/{parcel.version}"
+    calls = len(azure.cloud.calls)
+    assert api.push(spec, parcel, "azureml:shared") == done
+    assert not [
+        each for each in azure.cloud.calls[calls:] if each.method in ("PUT", "POST") and "login" not in each.host
+    ]
+    assert not azure.cloud.violations
+    model = connect(spec).ml.models.get(f"tunewright-{spec.name}-merged", parcel.version)
+    assert model.tags["form"] == "merged"
+    prefix = model.path.partition("/paths/")[2].rstrip("/")
+    at = connect(spec)
+    from tunewright.places.azure.store import Store
+
+    blobs = {blob.name.removeprefix(f"{prefix}/"): blob.name for blob in Store(at)._container.list_blobs(prefix)}
+    assert set(blobs) == set(parcel.files)
+    content = {name: Store(at)._container.download_blob(blob).readall() for name, blob in blobs.items()}
+    assert content["model.safetensors"] == WEIGHTS
+    assert not any(SECRET.encode() in each for each in content.values())
+
+
+def test_a_registry_that_is_not_there_or_refuses(azure: Rehearsal, job: MakeJob) -> None:
+    spec = with_outputs(job())
+    parcel = api.parcel(spec, "adapter", "azureml:missing")
+    with pytest.raises(UserError, match="the registry missing"):
+        api.push(spec, parcel, "azureml:missing")
+    azure.cloud.faults.append(Fault("POST .*/registries/shared/import", error(403, "AuthorizationFailed", "no role")))
+    with pytest.raises(UserError, match="A role is missing"):
+        api.push(spec, parcel, "azureml:shared")
+    api.push(spec, parcel, "azureml:shared")

@@ -1,0 +1,129 @@
+"""The real model's run, taken elsewhere: plain transformers from merged/ alone, PEFT from adapter/ alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import python, tunewright
+from tests.model.conftest import SHORT, ShortRun
+from tests.tiny.exported import plain
+from tunewright.artifacts import read_jsonl
+from tunewright.export.bundle import Bundle, load_bundle
+from tunewright.export.llama import PYTHON as LLAMA
+from tunewright.models.resolve import resolve
+from tunewright.models.vllm_model import PYTHON as VLLM
+from tunewright.tasks import Message
+
+
+@pytest.fixture(scope="module")
+def bundle(short_run: ShortRun) -> Bundle:
+    return load_bundle(short_run.latest("export") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def requests(short_run: ShortRun) -> dict[str, str]:
+    """The test's requests by the ids of their answers."""
+    return {
+        row["meta"]["id"]: row["messages"][0]["content"]
+        for file in (short_run.latest("split") / "test").glob("*.jsonl")
+        for row in read_jsonl(file)
+    }
+
+
+def likeliest(model: Any, tokenizer: Any, task: Any) -> Callable[[str], str]:
+    """A request -> the label that plain transformers gives the highest probability, chat template and all."""
+    import torch
+
+    def tokens(messages: Sequence[Message], prompting: bool) -> list[int]:
+        found = tokenizer.apply_chat_template(plain(messages), add_generation_prompt=prompting, return_dict=True)
+        return list(found["input_ids"])
+
+    def answer(request: str) -> str:
+        messages = task.prompt(request)
+        start = len(tokens(messages, True))
+        scores = {}
+        for label in task.answers:
+            ids = torch.tensor([tokens([*messages, task.written(label)], False)])
+            end = ids[0].tolist().index(tokenizer.eos_token_id, start) + 1
+            with torch.inference_mode():
+                logs = model(ids).logits[0, start - 1 : end - 1].log_softmax(-1)
+            scores[label] = float(logs.gather(1, ids[0, start:end, None]).sum())
+        return max(scores, key=scores.__getitem__)
+
+    return answer
+
+
+def test_plain_transformers_answers_as_the_merged_arm(
+    short_run: ShortRun, bundle: Bundle, requests: dict[str, str]
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = short_run.latest("export") / "merged"
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    answer = likeliest(AutoModelForCausalLM.from_pretrained(merged, dtype="float32"), tokenizer, bundle.task)
+    arm = read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl")
+    for record in arm:
+        request = requests[record["id"]]
+        messages = bundle.task.prompt(request)
+        asked = tokenizer.apply_chat_template(plain(messages), add_generation_prompt=True, return_dict=True)
+        assert list(asked["input_ids"]) == bundle.template.encode_prompt(messages, bundle.tokenizer)
+        assert answer(request) == record["answer"]
+    assert (merged / "system_prompt.txt").read_text("utf-8") == bundle.task.prompt("x")[0].content
+
+
+def test_what_the_card_says_can_be_typed(short_run: ShortRun, requests: dict[str, str]) -> None:
+    """The Python of the card, as it stands there but for the folder and the text."""
+    merged = short_run.latest("export") / "merged"
+    record = read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", (merged / "README.md").read_text("utf-8"), re.DOTALL)
+    code = code.replace('"FOLDER"', repr(str(merged))).replace('"YOUR TEXT"', repr(requests[record["id"]]))
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == record["answer"]
+
+
+def test_peft_answers_as_the_adapter_arm(short_run: ShortRun, bundle: Bundle, requests: dict[str, str]) -> None:
+    from peft import LoraConfig, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    adapter = short_run.latest("train") / "adapter"
+    assert LoraConfig.from_pretrained(adapter).base_model_name_or_path == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    base = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m", Path()).folder)
+    tokenizer = AutoTokenizer.from_pretrained(short_run.latest("export") / "merged")
+    answer = likeliest(PeftModel.from_pretrained(base, adapter).eval(), tokenizer, bundle.task)
+    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "adapter.jsonl")[:6]:
+        assert answer(requests[record["id"]]) == record["answer"]
+
+
+def test_the_report_tells_which_engines_were_asked(short_run: ShortRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {row["engine"]: row for row in short_run.report["parity"]["elsewhere"]}
+    assert list(rows) == ["transformers", "llama.cpp, Q8_0", "vLLM's chat API"]
+    assert rows["transformers"]["prompts_alike"] == 1.0
+    assert rows["transformers"]["asked"] >= 16
+    for engine, variable in (("llama.cpp, Q8_0", LLAMA), ("vLLM's chat API", VLLM)):
+        with monkeypatch.context() as patch:
+            patch.delenv(variable, raising=False)
+            assert rows[engine]["asked"] or "not asked" in rows[engine]["told"]
+        assert rows[engine]["told"] in Path(short_run.report["report"]).read_text("utf-8").replace("&#39;", "'")
+
+
+def test_gguf_files_come_from_the_same_export(short_run: ShortRun) -> None:
+    done = tunewright("export", str(short_run.project), *SHORT, "--to", "gguf", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    folder = Path(said["folder"])
+    assert {file.name for file in folder.iterdir()} == {
+        "tickets-Q8_0.gguf", "gguf.json", "Modelfile", "system_prompt.txt", "answers.gbnf", "README.md",
+    }  # fmt: skip
+    assert folder == (short_run.runs / "latest" / "gguf").resolve()
+    assert 'SYSTEM """Which team answers this support ticket?"""' in (folder / "Modelfile").read_text("utf-8")
+    shown = tunewright("push", str(short_run.project), "--to", "hub:acme/tickets", "--form", "gguf", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "tickets-Q8_0.gguf" in shown.stdout
+    assert "private" in shown.stdout
