@@ -242,11 +242,13 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
     """Search for better training settings; see `tunewright.train.sweep.run_sweep`. Earlier trials on the same data and
     settings count, and interrupted ones go on."""
     from tunewright.models.torch_model import quiet_libraries
+    from tunewright.planning.preflight import require_room
     from tunewright.train.sweep import run_sweep
 
     require_known(spec.model, spec.folder)
     quiet_libraries()
     result = _up_to(spec, "split", runs, None, False)
+    require_room(spec, [STEPS["train"]], result.runs)
     with sole_writer(result.runs):
         return run_sweep(spec, result.folder("split"), _trainings_folder(spec, result, "sweep"), trials)
 

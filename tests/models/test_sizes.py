@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.models.catalogue import catalogue
-from tunewright.models.sizes import Sizes, shape_of, sizes_of
+from tunewright.models.sizes import Sizes, shape_of, sizes_in, sizes_of
 from tunewright.models.skeleton import skeleton
 
 
@@ -29,8 +29,13 @@ def test_sizes_are_counted_as_transformers_builds_the_model(name: str) -> None:
 
 def test_parameters_are_those_that_the_catalogue_names() -> None:
     for name, entry in catalogue().items():
-        if entry.shape:
-            assert Sizes.of(entry.shape).parameters == pytest.approx(1e9 * entry.parameters, rel=0.02), name
+        assert sizes_in(entry).parameters == pytest.approx(1e9 * entry.parameters, rel=0.03), name
+
+
+def test_parts_that_a_shape_does_not_know_count_too() -> None:
+    entry = catalogue()["llama-3.2-1b"]
+    assert sizes_in(entry.model_copy(update={"parameters": 4.63})).parameters == 4_630_000_000
+    assert sizes_in(entry.model_copy(update={"shape": None})).parameters == int(1e9 * entry.parameters)
 
 
 def test_an_adapter_has_rank_times_the_sides() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
     assert not [each for each in (project / "runs").iterdir() if each.name != "latest"]
     # What is not to be run is not refused.
     assert api.split(spec).is_dir()
+    monkeypatch.setattr(preflight, "this_machine", lambda: replace(sixteen, memory=4 * GIB))
+    with pytest.raises(UserError, match=r"memory of train: 5\.2 of 4\.0 GiB"):
+        api.sweep(spec, trials=2)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tunewright.assess.memory import GIB, serving
 from tunewright.assess.prices import Card, MachinePrice, PriceBook
 from tunewright.assess.speed import SERVED_BANDWIDTH, SERVED_PRODUCTS
 from tunewright.models.catalogue import CatalogueEntry
-from tunewright.models.sizes import Sizes
+from tunewright.models.sizes import sizes_in
 from tunewright.spec import MoneySpec, Spec
 
 _MOST_AT_ONCE = 64
@@ -91,7 +91,7 @@ def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, 
     A GPU takes as many requests at once as keep the target when all of them are under way; its `slowest` is that of a
     request by itself.
     """
-    sizes = Sizes.of(entry.shape) if entry.shape else Sizes.roughly(1e9 * entry.parameters)
+    sizes = sizes_in(entry)
     if machine.gpu is None or card is None or entry.shape is None:
         free = free_memory(machine)
         if free is not None and free < serving(sizes, precision, prompt_tokens + answer_tokens):

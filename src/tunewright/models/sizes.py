@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.models.catalogue import Shape, catalogue
+from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
 from tunewright.models.resolve import cached_folder
 
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""
+_MORE = 1.03
+"""Share of what its shape tells from which a model has parts that a shape does not know, such as embeddings of each
+layer."""
 _CONFIG = "config.json"
 
 
@@ -77,11 +80,19 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
     Args:
         anchor: where relative paths start.
     """
-    entry = catalogue().get(model)
-    if entry:
-        return Sizes.of(entry.shape) if entry.shape else Sizes.roughly(1e9 * entry.parameters)
+    if entry := catalogue().get(model):
+        return sizes_in(entry)
     shape = shape_of(model, anchor)
     return Sizes.of(shape) if shape else None
+
+
+def sizes_in(entry: CatalogueEntry) -> Sizes:
+    """Those of a model of the catalogue. Where it has clearly more parameters than its shape tells, they count."""
+    named = int(1e9 * entry.parameters)
+    if entry.shape is None:
+        return Sizes.roughly(named)
+    sizes = Sizes.of(entry.shape)
+    return replace(sizes, parameters=named) if named > _MORE * sizes.parameters else sizes
 
 
 def shape_of(model: str, anchor: Path) -> Shape | None:
