@@ -46,12 +46,11 @@ _SMALLER_STEP = (
     "Set train.method=qlora, train.gradient_checkpointing=true, or half of train.batch_size with twice "
     "train.accumulation; tunewright plan … says what fits."
 )
-_SMALLER_BUILD = "Set export.runtime=openvino, whose weights are built tensor by tensor, or take a smaller base model."
 _FEWER_CANDIDATES = (
     "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
     "train with train.method=qlora, whose candidates have a base in 4 bits."
 )
-_SMALLER_SERVER = "Serve half of the bytes: export.precision=int4; or take a smaller base model."
+_SMALLER_SERVER = "Serve fewer bytes: export.precision=int8, or int4; or take a smaller base model."
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ STEPS = {
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP, needs_gpu=True),
         Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),
-             ("name", "task", "model", "train", "export"), less_memory=_SMALLER_BUILD),
+             ("name", "task", "model", "train", "export"), less_memory=_SMALLER_SERVER),
         Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
              ("task", "model", "train", "evaluate", "seed"), resumes=("answers",), less_memory=_FEWER_CANDIDATES,
              needs_gpu=True),

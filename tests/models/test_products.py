@@ -34,7 +34,7 @@ def test_logits_of_offered_tokens_are_float32_in_a_float16_training() -> None:
     offered = torch.tensor([1, 5, 9])
     wanted = hidden.double() @ weight.double()[offered].t()
     with torch.autocast("cpu", torch.float16):
-        found = _logits(hidden, weight, offered)
+        found = _logits(hidden, weight, offered, 0.0)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-5)
 
@@ -57,7 +57,7 @@ def test_the_loss_of_a_float16_training_is_that_of_float64(among_all: bool) -> N
     right.backward()
     choices = None if among_all else torch.arange(2**17).repeat(2, 1)
     with torch.autocast("cpu", torch.float16):
-        loss = _fused_loss(hidden, weight, wanted, choices)
+        loss = _fused_loss(hidden, weight, wanted, choices, 0.0)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(right.detach()), rel=1e-4)
     assert hidden.grad is not None

@@ -52,7 +52,7 @@ def test_a_folder_is_read_without_transformers(tmp_path: Path) -> None:
     assert sizes_of(str(tmp_path), Path()) == Sizes.of(shape)
     inner = json.loads((tmp_path / "config.json").read_text("utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inner}), "utf-8")
-    assert shape_of(str(tmp_path), Path()) == shape.model_copy(update={"head_width": 64})
+    assert shape_of(str(tmp_path), Path()) == shape.model_copy(update={"head_width": 64, "more": {}})
 
 
 def test_what_is_not_here_has_no_sizes(tmp_path: Path) -> None:

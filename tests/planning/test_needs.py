@@ -31,7 +31,7 @@ def test_a_16_gib_machine_does_every_step_with_qlora_and_openvino(model: str) ->
 def test_onnxruntime_is_built_in_less_memory_than_it_is_served_in() -> None:
     """Its own quantizers would hold 22 GiB for Phi-3-mini."""
     built, served = (need(step, "mistral-7b", export={"runtime": "onnxruntime"}) for step in ("export", "parity"))
-    assert built.memory == served.memory
+    assert built.memory < 1.05 * served.memory
     assert served.memory < 9 * GIB
 
 

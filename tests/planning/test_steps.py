@@ -43,11 +43,11 @@ def test_every_step_of_the_pipeline_can_be_planned() -> None:
 
 
 def test_what_does_not_fit_names_its_remedy_and_a_machine_that_would_hold_it() -> None:
-    found = planned("export", job("mistral-7b", export={"runtime": "onnxruntime"}))
+    found = planned("export", job("mistral-7b", export={"precision": "fp32"}))
     assert not found.fits
     assert found.memory.said == f"{found.memory.peak_gib:.1f} of 16.0 GiB"
-    assert "5.5 bytes for each parameter. Set export.runtime=openvino" in found.why
-    assert found.why.endswith("Standard_D16s_v5 would hold it.")
+    assert "GiB of fp32 weights, keys and values. Serve fewer bytes: export.precision=int8" in found.why
+    assert found.why.endswith("Standard_D8s_v5 would hold it.")
     t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
     on_gpu = planned("evaluate", job("llama-3-8b"), t4)
     assert "on the GPU" in on_gpu.memory.said
@@ -77,7 +77,7 @@ def test_a_rented_machine_is_paid_for_while_a_step_begins() -> None:
 
 
 def test_totals_are_sums_and_misfits_are_listed() -> None:
-    fine, bad = planned("verdict", job()), planned("export", job("mistral-7b", export={"runtime": "onnxruntime"}))
+    fine, bad = planned("verdict", job()), planned("export", job("mistral-7b", export={"precision": "fp32"}))
     both = StepsPlan([fine, bad])
     assert fine.hours and bad.hours
     assert both.hours.high == pytest.approx(fine.hours.high + bad.hours.high)
