@@ -37,8 +37,8 @@ def ending(spec: Spec, folder: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "remedy"), [
-    ("train", "train.method=qlora"), ("export", "export.runtime=openvino"), ("evaluate", "evaluate.few_shot=0"),
-    ("parity", "export.precision=int4"),
+    ("train", "train.method=qlora"), ("export", "export.precision=int8"), ("evaluate", "evaluate.few_shot=0"),
+    ("parity", "export.precision=int8"),
 ])  # fmt: skip
 def test_a_killed_step_names_its_own_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
@@ -76,7 +76,7 @@ def test_a_node_says_the_same_of_its_step(tmp_path: Path, monkeypatch: pytest.Mo
     assert code == 128 + 9
     said = (out / node.ERROR).read_text("utf-8")
     assert "The step export was killed" in said
-    assert "export.runtime=openvino" in said
+    assert "export.precision=int8" in said
 
 
 @pytest.mark.parametrize(("said", "killed"), [

@@ -32,13 +32,13 @@ def project(tmp_path: Path) -> Path:
 def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sixteen = Machine(HERE, 16 * GIB, False, None, True, 0.0)
     monkeypatch.setattr(preflight, "this_machine", lambda: sixteen)
-    spec = load_spec(project, ["export.runtime=onnxruntime"])
+    spec = load_spec(project, ["export.precision=fp32"])
     with pytest.raises(UserError) as caught:
         api.run(spec)
     said = caught.value.paragraph()
-    assert said.startswith("Nothing was begun. ✗ memory of export: 37.1 of 16.0 GiB: onnxruntime's builder holds")
-    assert "Set export.runtime=openvino" in said
-    assert "Standard_D16s_v5 would hold it" in said
+    assert said.startswith("Nothing was begun. ✗ memory of export: 29.0 of 16.0 GiB: the server holds 27.0 GiB of fp32")
+    assert "export.precision=int8" in said
+    assert "Standard_D8s_v5 would hold it" in said
     assert "train" not in caught.value.what
     assert not [each for each in (project / "runs").iterdir() if each.name != "latest"]
     # What is not to be run is not refused.
