@@ -16,7 +16,7 @@ from tunewright.assess.speed import Range
 from tunewright.pipeline import STEPS, steps_to
 from tunewright.planning.machines import HERE, Machine, Speed, priced_machine
 from tunewright.planning.steps import START, Memory, StepPlan, StepsPlan, plan_step
-from tunewright.planning.times import AT_ONCE, CACHE, Job, candidate_seconds, seconds_of, served_seconds
+from tunewright.planning.times import AT_ONCE, ROOM, Job, candidate_seconds, seconds_of, served_seconds
 
 MACHINE = Machine(HERE, 16 * GIB, False, None, True, 0.0, Speed(1e11, 5e11, 2e10))
 
@@ -102,7 +102,7 @@ def test_nf4_on_a_cpu_is_made_dense_in_each_pass() -> None:
     speed, of = Speed(1e11, 5e11, 2e10, nf4=3e8), job()
     dense, packed = (candidate_seconds(of, speed, 320, nf4=each, on_gpu=False) for each in (False, True))
     inner = of.sizes.parameters - of.sizes.vocabulary
-    at_once = CACHE / (2 * of.sizes.cache * of.own)
+    at_once = ROOM / (2 * of.sizes.cache * of.own)
     assert 32 < at_once < AT_ONCE
     batches = math.ceil(320 / at_once)
     assert packed - dense == pytest.approx(batches * (inner / 3e8 - 1.47 * inner / 2e10), rel=0.01)

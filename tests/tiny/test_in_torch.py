@@ -69,12 +69,14 @@ def test_a_large_model_answers_a_part_that_is_drawn(
         name: [Example.of(f"{name} {number}", "refund", Meta(id=f"{name}{number}")) for number in range(count)]
         for name, count in (("first", 900), ("second", 100))
     }
-    assert sample_for(ADAPTER, folder, splits, 7) is splits
+    assert sample_for(ADAPTER, folder, splits, 7, on_gpu=False) is splits
     monkeypatch.setattr(in_torch, "LARGE", 1)
-    larger, smaller = (sample_for(name, folder, splits, 7) for name in (ADAPTER, MERGED))
+    assert sample_for(ADAPTER, folder, splits, 7, on_gpu=True) is splits
+    larger, smaller = (sample_for(name, folder, splits, 7, on_gpu=False) for name in (ADAPTER, MERGED))
     assert {name: len(some) for name, some in larger.items()} == {"first": 360, "second": 40}
     assert {name: len(some) for name, some in smaller.items()} == {"first": 90, "second": 10}
-    assert larger == sample_for(ADAPTER, folder, splits, 7) != sample_for(ADAPTER, folder, splits, 8)
+    again, other = (sample_for(ADAPTER, folder, splits, seed, on_gpu=False) for seed in (7, 8))
+    assert larger == again != other
     for name, some in smaller.items():
         assert {each.meta.id for each in some} < {each.meta.id for each in larger[name]}
         assert [each.meta.id for each in splits[name] if each in some] == [each.meta.id for each in some]

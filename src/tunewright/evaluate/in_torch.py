@@ -38,9 +38,10 @@ LARGE = 1e9
 SAMPLE, CHECKED = 400, 100
 """Examples that a large model answers on a CPU: the adapter, which quantising is compared with; and the forms between
 it and the served one, where no more is asked than whether they are the same model."""
-_ROOM = 1 << 30
+ROOM = 1 << 30
 """Bytes for keys and values of what is asked at once."""
-_AT_ONCE = 64
+AT_ONCE = 64
+"""Prompts in one batch, at the most."""
 _GPU_SHARE = 0.85
 """Of a GPU's free memory, what weights may take."""
 
@@ -70,16 +71,15 @@ def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Seq
                 ) from None
 
 
-def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int
+def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool
                ) -> Mapping[str, Sequence[Example]]:  # fmt: skip
     """What a candidate is asked of each split; those of a smaller sample are in every larger one.
 
     Args:
         base: folder of the base model.
+        on_gpu: whether the candidate runs there; an exported one may run on the few cores beside a GPU.
     """
-    import torch
-
-    if torch.cuda.is_available() or not _is_large(base):
+    if on_gpu or not _is_large(base):
         return splits
     most, total = SAMPLE if name in (ADAPTER, FEW_SHOT) else CHECKED, sum(map(len, splits.values()))
     if total <= most:
@@ -151,7 +151,8 @@ class _Asking:
             TorchNextToken(model), task, self.base.template, self.tokenizer, self.base.folder, self._longest, shots,
             self._tuned if sure is None else sure,
         )  # fmt: skip
-        splits = sample_for(name, self.base.folder, self._tests, self._spec.seed)
+        on_gpu = model.device.type != "cpu"
+        splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu)
         collect(name, asked, task, splits, self._answers, TorchTogether(model))
 
 
@@ -192,7 +193,7 @@ class TorchTogether:
 
     def _at_once(self, tokens: int) -> int:
         """Prompts of so many tokens each, in one batch."""
-        return max(1, min(_AT_ONCE, int(_ROOM // (self._token_bytes * max(tokens, 1)))))
+        return max(1, min(AT_ONCE, int(ROOM // (self._token_bytes * max(tokens, 1)))))
 
 
 def _own(prompts: Sequence[list[int]]) -> int:

@@ -73,11 +73,13 @@ def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     tokenizer = TextTokenizer(base.folder)
     task, longest = task_of(spec.task).fitted(tokenizer.encode_verbatim), longest_answer(inputs["train"])
     context = _context(task, spec.train.max_length, base, tokenizer, tests, longest)
-    model = load_runtime(runtime_in(bundle), bundle, context=context)
+    runtime = runtime_in(bundle)
+    model = load_runtime(runtime, bundle, context=context)
     asked = language_model(
         model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
     )
-    collect(EXPORTED, asked, task, sample_for(EXPORTED, base.folder, tests, spec.seed), answers)
+    asked_for = sample_for(EXPORTED, base.folder, tests, spec.seed, on_gpu=runtime.startswith("vllm"))
+    collect(EXPORTED, asked, task, asked_for, answers)
 
 
 def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,

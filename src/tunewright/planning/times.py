@@ -12,19 +12,13 @@ from dataclasses import dataclass
 
 from tunewright.assess.memory import weights
 from tunewright.assess.speed import Range, around
+from tunewright.evaluate.in_torch import AT_ONCE, CHECKED, LARGE, ROOM, SAMPLE
+from tunewright.export.calibrate import MOST_EXAMPLES
 from tunewright.models.sizes import Sizes
 from tunewright.planning.machines import Machine, Speed
 from tunewright.planning.needs import runtime_of, served_weights
 from tunewright.spec import Spec
 
-LARGE = 1e9
-"""Parameters from which a candidate answers a part of the tests on a CPU (`evaluate/in_torch.py`)."""
-SAMPLED, CHECKED = 400, 100
-"""That part: of candidates before the merge, and of those between it and the served one."""
-AT_ONCE, CACHE = 64, 2**30
-"""Requests that a candidate answers in one batch in torch at the most, and bytes of their keys and values."""
-CALIBRATED = 500
-"""Validation examples that the export asks at the most (`export/calibrate.py`)."""
 ANSWER = 0.01
 """Seconds of an answer beside its passes: the tokenizer, the search over labels, HTTP."""
 IMPORTS = 8.0
@@ -93,7 +87,7 @@ def candidate_seconds(job: Job, speed: Speed, asked: float, *, nf4: bool, on_gpu
     sizes = job.sizes
     inner = sizes.parameters - sizes.vocabulary
     tokens = asked * job.own + job.prefix
-    at_once = max(1.0, min(AT_ONCE, CACHE / max(1.0, 2 * sizes.cache * job.own)))
+    at_once = max(1.0, min(AT_ONCE, ROOM / max(1.0, 2 * sizes.cache * job.own)))
     passes = math.ceil(asked / at_once) * max(1.0, job.written)
     held = weights(sizes, "nf4" if nf4 else "16-bit")
     each = held / (speed.gpu_bytes if on_gpu else speed.bytes)
@@ -130,14 +124,14 @@ def _export(job: Job, machine: Machine, speed: Speed) -> float:
     if runtime == "onnxruntime":
         built += (BUILD_ONNX_INT4 if job.spec.export.precision == "int4" else BUILD_ONNX) * billions
     written = (weights(job.sizes, "16-bit") + served_weights(job.spec, job.sizes)) / HASHED
-    asked = served_seconds(job, speed, min(job.validation, CALIBRATED), on_gpu=_by_gpu(job, machine))
+    asked = served_seconds(job, speed, min(job.validation, MOST_EXAMPLES), on_gpu=_by_gpu(job, machine))
     return IMPORTS + built + written + asked
 
 
 def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
     nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
     whole = gpu or job.sizes.parameters < LARGE
-    sampled, checked = (job.tests if whole else min(job.tests, most) for most in (SAMPLED, CHECKED))
+    sampled, checked = (job.tests if whole else min(job.tests, most) for most in (SAMPLE, CHECKED))
     unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
     merged = candidate_seconds(job, speed, checked, nf4=False, on_gpu=gpu)
     exported = served_seconds(job, speed, checked, on_gpu=_by_gpu(job, machine))

@@ -28,7 +28,7 @@ _SHORTEST, _LONGEST = 60, 7 * 24 * 3600
 def size_of(step: Step, spec: Spec) -> str:
     """The machine a step runs on, by its name in the price book."""
     gpu = spec.azure.gpu
-    served_there = step.name == "parity" and spec.export.runtime.startswith(_SERVED_BY_GPU)
+    served_there = step.name in ("export", "parity") and spec.export.runtime.startswith(_SERVED_BY_GPU)
     return gpu if gpu and (step.needs_gpu or served_there) else cpu_of(spec)
 
 
