@@ -16,7 +16,15 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "phi3": ("Phi3Config", "phi3", {"original_max_position_embeddings": 2048, "num_key_value_heads": 4}),
     "qwen2": ("Qwen2Config", "chatml", {}),
     "qwen3": ("Qwen3Config", "chatml", {"head_dim": 64}),
-    "gemma3_text": ("Gemma3TextConfig", "chatml", {"head_dim": 64, "sliding_window": 512}),
+    "gemma3_text": (
+        "Gemma3TextConfig",
+        "chatml",
+        {
+            "head_dim": 64,
+            "sliding_window": 512,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        },
+    ),
 }
 """transformers' config, the chat template, and what is not as in the others."""
 WINDOW = 512
