@@ -23,13 +23,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tunewright.assess.memory import TRAINER
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.processes import threads
 from tunewright.spec.schema import Spec
 from tunewright.train.footprint import footprint
-from tunewright.train.here import PROCESS, cpu_speed, held, stored_bytes
+from tunewright.train.here import cpu_speed, held, stored_bytes
 
 STEPS = 3
 CASES = [
@@ -113,7 +114,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "--measure", case], capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         # Resident pages of the mapped file are those of the model that is made of it, while it is made.
-        peak = max(held(counted), PROCESS + stored_bytes(spec.model, Path()) + counted.weights)
+        peak = max(held(counted), TRAINER + stored_bytes(spec.model, Path()) + counted.weights)
         took = speed.seconds(counted.work)
         far, late = peak / found["peak"] - 1, took / found["seconds"] - 1
         print(f"{case:30}{counted.peak / 1e6:9.0f}{peak / 1e6:11.0f}{found['peak'] / 1e6:14.0f}{far:+7.0%}"

@@ -44,7 +44,7 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
     # What is not to be run is not refused.
     assert api.split(spec).is_dir()
     monkeypatch.setattr(preflight, "this_machine", lambda: replace(sixteen, memory=4 * GIB))
-    with pytest.raises(UserError, match=r"memory of train: 5\.2 of 4\.0 GiB"):
+    with pytest.raises(UserError, match=r"memory of train: 5\.1 of 4\.0 GiB"):
         api.sweep(spec, trials=2)
 
 

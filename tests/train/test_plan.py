@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import LABELS, TOKENIZER, example, make_spec, unalike
 from tunewright.assess import price_book
+from tunewright.assess.memory import TRAINER
 from tunewright.assess.prices import Card, Gpu
 from tunewright.assess.speed import seconds
 from tunewright.models.catalogue import catalogue
@@ -148,7 +149,7 @@ def test_what_a_training_holds_is_not_what_its_files_map(tmp_path: Path) -> None
     assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
     assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
     one = counted()
-    assert here.held(one) == here.PROCESS + here.ALLOCATOR * one.peak
+    assert here.held(one) == TRAINER + here.ALLOCATOR * one.peak
 
 
 def test_time_is_products_and_traffic_or_the_launches() -> None:

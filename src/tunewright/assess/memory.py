@@ -16,6 +16,8 @@ MATRICES = 2
 rows are held."""
 ONNX_BUILDER = 0.4
 """Bytes for each parameter that onnxruntime-genai's model builder holds besides."""
+TRAINER = 600e6
+"""Python, torch and the training libraries, without a model (`python bench/plan.py`)."""
 SERVER = 0.35 * GIB
 """A server with its runtime, without weights."""
 COPIES = 1.05

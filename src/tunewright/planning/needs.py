@@ -79,8 +79,8 @@ def _train(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     # The last checkpoint holds adapter and moments; the adapter itself is written beside it.
     disk = trained * (8 + _ADAM) * spec.train.members
     if machine.has_gpu:
-        return Need(memory.STREAMING, "the weights are mapped", memory.CUDA + held, why, disk)
-    return Need(memory.STREAMING + held, why, disk=disk)
+        return Need(memory.TRAINER, "the weights are mapped", memory.CUDA + held, why, disk)
+    return Need(memory.TRAINER + held, why, disk=disk)
 
 
 def _export(spec: Spec, sizes: Sizes, machine: Machine) -> Need:

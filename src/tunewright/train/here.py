@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from tunewright.assess.memory import TRAINER
 from tunewright.assess.speed import Range
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import cached_folder
@@ -19,8 +20,6 @@ from tunewright.train.footprint import Footprint
 if TYPE_CHECKING:
     from tunewright.models.meter import Work
 
-PROCESS = 600e6
-"""Bytes of Python, torch and the training libraries, before there is a model (`python bench/plan.py`)."""
 ALLOCATOR = 1.08
 """What the C library's allocator holds for a byte that tensors ask for (`python bench/plan.py`)."""
 _PRODUCTS = {"float32": 0.75, "bfloat16": 0.32, "float16": 0.32}
@@ -42,7 +41,7 @@ _SLOW = 0.01
 def held(footprint: Footprint) -> float:
     """Bytes that the process that trains holds at its peak. While it loads the model, the pages of the weights' files
     come on top; those can be evicted, so they are not needed."""
-    return PROCESS + ALLOCATOR * footprint.peak
+    return TRAINER + ALLOCATOR * footprint.peak
 
 
 def stored_bytes(model: str, anchor: Path) -> float:
