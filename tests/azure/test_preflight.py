@@ -116,7 +116,7 @@ def test_every_steps_memory_is_looked_at_and_the_endpoints_too(job: MakeJob, tmp
     assert failed(found) == [*steps, parity, endpoint]
     assert found[parity].found.startswith("8.0 of 7.2 GiB: the server holds 6.8 GiB of int8 weights")
     assert found[parity].remedy.endswith("Standard_D4s_v5 would hold it.")
-    assert "export.precision=int4" in found[endpoint].remedy
+    assert "export.precision=" in found[endpoint].remedy
 
 
 @pytest.mark.usefixtures("offered")
