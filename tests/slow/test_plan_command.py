@@ -63,16 +63,17 @@ def test_the_tables_fit_the_terminal_and_name_what_does_not_fit(
 ) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 0)
     monkeypatch.setattr(cli_plan, "console_of", lambda _: Console(highlight=False, width=width))
-    wanted = ["azure.cpu=container-apps-2-4", "azure.gpu=null", "export.runtime=onnxruntime"]
+    wanted = ["azure.cpu=container-apps-2-4", "azure.gpu=null"]
     done = CliRunner().invoke(app, ["plan", str(project), *wanted])
     assert done.exit_code == 0, done.output
     *_, table = done.stdout.partition("Every step, here and in Azure:")
-    rows = [line for line in table.splitlines() if line.lstrip().startswith(("check ", "export ", "all "))]
+    rows = [line for line in table.splitlines() if line.lstrip().startswith(("check ", "train ", "all "))]
     assert len(rows) == 3
     assert all(len(row) <= width and "…" not in row for row in rows)
-    assert "✗ 6.3/4.0" in rows[1]
-    assert "✗ export on container-apps-2-4: 6.3 of 4.0 GiB; onnxruntime's builder holds" in table
-    assert "In Azure export does not fit" in table or "In Azure train does not fit" in table
+    assert "✗ " in rows[1] and "/4.0" in rows[1]
+    assert "✗ train on container-apps-2-4: " in table
+    assert "of 4.0 GiB; the model, its libraries and a batch. Set train.method=qlora" in table
+    assert "In Azure train does not fit" in table
 
 
 def test_the_table_says_why_what_does_not_fit_does_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
