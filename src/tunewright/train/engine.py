@@ -173,7 +173,7 @@ class _Trial:
 
         batch = on_device_of(self._model, batch)
         numbers = batch.pop("labels")
-        with _evaluating(self._model), torch.no_grad(), _first_layers(self._base):
+        with evaluating(self._model), torch.no_grad(), _first_layers(self._base):
             states = self._base.base_model(**batch, use_cache=False).last_hidden_state
         places = numbers != IGNORED
         return exact(states[places])[numbers[places].argsort()]
@@ -231,8 +231,8 @@ def _check_range(model: Any, rows: Sequence[Row]) -> None:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Inside, nothing is dropped."""
+def evaluating(model: Any) -> Iterator[None]:
+    """Inside, the model is in evaluation: nothing is dropped."""
     training = model.training
     model.eval()
     try:
@@ -245,7 +245,7 @@ def _loss(model: Any, batch: dict[str, Any]) -> float:
     """Summed loss of a batch, as the model stands, without dropout."""
     import torch
 
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         return float(supervised_loss(model, on_device_of(model, batch)))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -14,7 +13,7 @@ from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Example, Task
 from tunewright.train.answering import Answering
 from tunewright.train.encode import Row
-from tunewright.train.engine import Engine
+from tunewright.train.engine import Engine, evaluating
 from tunewright.train.together import gathered
 from tunewright.train.trainer import summed_loss
 
@@ -98,7 +97,7 @@ class ValidationPart:
 
     def answer(self, model: Any, engine: Engine) -> list[str]:
         """The answers of a model that `fit_engine` prepared; it is left as it was."""
-        with _evaluating(model):
+        with evaluating(model):
             return self._answering(model, engine, self._prompts, self._at_once)
 
     def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
@@ -109,7 +108,7 @@ class ValidationPart:
         """
         number, shares = share() if divided else (0, 1)
         mine = slice(number, None, shares)
-        with _evaluating(model):
+        with evaluating(model):
             answers = self._answering(model, engine, self._prompts[mine], self._at_once)
             summed = summed_loss(model, engine, self._rows[mine], self._at_once)
         worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
@@ -117,17 +116,6 @@ class ValidationPart:
 
     def _worth(self, example: Example, answer: str) -> float:
         return round(self._task.measures(example.request, example.answer, answer)[self._task.headline].worth, 4)
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Inside, the model is in evaluation."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _joined(parts: Sequence[tuple[list[float], float, int]]) -> Score:
