@@ -9,8 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+import tunewright as tw
 from tests.tiny.conftest import run_example
 from tunewright.artifacts import read_jsonl
+from tunewright.data import load_dataset
+from tunewright.evaluate import in_torch
 from tunewright.export.bundle import load_bundle
 from tunewright.serve.server import running_server
 
@@ -58,3 +61,18 @@ def test_a_client_sees_labels_alone(run: Path) -> None:
     assert plain["label"] == max(plain["probabilities"], key=plain["probabilities"].__getitem__)
     assert chat["usage"]["completion_tokens"] == 2
     assert json.loads((run / "bundle" / "bundle.json").read_text("utf-8"))["answer_codes"]
+
+
+def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tw.load_spec(run.parents[1], ["task.codes=true", "train.loss=labels", "evaluate.few_shot=1",
+                                         f"model={run.parents[2] / 'tiny'}"])  # fmt: skip
+    inputs = {name: (run / name).resolve() for name in ("split", "train", "export")}
+    tests = {name: examples[:3] for name, examples in load_dataset(inputs["split"]).test.items()}
+    monkeypatch.setattr(in_torch, "LARGE", 1)
+    in_torch.ask_in_torch(spec, inputs, tests, tmp_path / "answers")
+    for name in ("few_shot", "adapter", "merged"):
+        there = read_jsonl(run / "evaluate" / "answers" / f"{name}.jsonl")
+        again = read_jsonl(tmp_path / "answers" / f"{name}.jsonl")
+        assert [(row["id"], row["answer"]) for row in again] == [(row["id"], row["answer"]) for row in there]
