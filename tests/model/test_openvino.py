@@ -21,10 +21,11 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return exact - np.logaddexp.reduce(exact)
 
 
-def test_int8_in_openvino_is_as_close_to_the_merged_weights_as_in_onnx_runtime(
+def test_int8_is_close_to_the_merged_weights_in_openvino_and_in_onnx_runtime(
     short_run: ShortRun, tmp_path: Path
 ) -> None:
-    """By the Kullback-Leibler divergence of the next token's distribution behind sixteen prompts."""
+    """By the Kullback-Leibler divergence of the next token's distribution behind sixteen prompts. ONNX Runtime has a
+    scale for each 64 inputs, OpenVINO one for each output."""
     exported = short_run.latest("export")
     bundle = load_bundle(exported / "bundle")
     build_onnx(exported / "merged", tmp_path / "onnx", "int8")
@@ -39,5 +40,5 @@ def test_int8_in_openvino_is_as_close_to_the_merged_weights_as_in_onnx_runtime(
         right = log_softmax(merged(prompt))
         divergences.append([(np.exp(right) * (right - log_softmax(model(prompt)))).sum() for model in (openvino, onnx)])
     ours, theirs = np.mean(divergences, 0)
-    assert ours < 0.03
-    assert ours < 1.5 * theirs
+    assert ours < 0.02
+    assert theirs < ours

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.artifacts import write_json
 from tunewright.errors import UserError
 from tunewright.export.decoder import Decoder, Matrix, Vector, parts_of, rows_of
 from tunewright.export.lora import read_lora
@@ -51,7 +52,7 @@ def build_openvino(source: Path, target: Path, precision: str) -> Loss:
             _write(writer, part, _EIGHT if fine else _FOUR, loss)
     writer.close()
     # In transformers' newest words, with all that it leaves out where it is the default: serving has no transformers.
-    (target / CONFIG).write_text(decoder.config.to_json_string(use_diff=False), "utf-8")
+    write_json(target / CONFIG, {k: v for k, v in decoder.config.to_dict().items() if k != "_name_or_path"})
     return loss
 
 
