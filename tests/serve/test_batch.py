@@ -47,10 +47,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counting]:
 
     def made(**settings: Any) -> Counting:
         found = Counting(**settings)
-        monkeypatch.setattr(batch, "_engine", lambda _: found)
+        monkeypatch.setattr(batch, "_engine", lambda *_: found)
         return found
 
-    bundle = SimpleNamespace(info=SimpleNamespace(runtime="onnxruntime"))
+    bundle = SimpleNamespace(info=SimpleNamespace(runtime="onnxruntime"), weight_bytes=1)
     monkeypatch.setattr(batch, "load_bundle", lambda _: bundle)
     monkeypatch.setattr(batch, "each", here)
     return made

@@ -8,8 +8,8 @@ from tunewright.serve.steps import Link, gate_failures
 
 
 def failures(agreement: float, lost: tuple[float, float, float]) -> list[str]:
-    adapter = Link("adapter", 1.0, 0.9, Interval(0, 0, 0), 0.0)
-    served = Link("served", agreement, 0.9 - lost[0], Interval(*lost), 0.1)
+    adapter = Link("adapter", 1.0, 0.9, Interval(0, 0, 0), 0.0, 100)
+    served = Link("served", agreement, 0.9 - lost[0], Interval(*lost), 0.1, 100)
     return gate_failures(make_spec(), [adapter, served])
 
 
