@@ -4,6 +4,9 @@
     pip install llama-cpp-python                                               # compiled here: AVX-512, VNNI
     python bench/cpu.py phi-3-mini [WAY ...]
 
+llama.cpp's ways read q8_0.gguf and q4_k_m.gguf in bench/runs/true_size/MODEL/out/, made of the same shape
+(`tunewright.export.gguf.write_gguf`).
+
 Each way runs in a process of its own, in turn, three times. Asked is as serving asks: a ticket of 60 tokens behind a
 system prompt of 610 that was read before, to the first logits (P50 of nine), then tokens written behind it one by one,
 for one client and for eight at once. The limits: int8 products as oneDNN multiplies large ones, and bytes read by all
@@ -213,15 +216,6 @@ def limits(folder: Path) -> None:
                   f"{gigabytes * 1e9 / file.stat().st_size:.1f} a second at most.")  # fmt: skip
 
 
-def make_gguf(folder: Path) -> None:
-    """The GGUF files of the merged weights, where they are not there yet."""
-    from tunewright.export.gguf import write_gguf
-
-    for precision in ("q8_0", "q4_k_m"):
-        if not (folder / "out" / f"{precision}.gguf").exists():
-            write_gguf(folder / "out" / "merged", folder / "out", precision)
-
-
 def main(arguments: Sequence[str]) -> None:
     name, *ways = arguments
     folder = RUNS / name
@@ -229,8 +223,6 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps(WAYS[ways[1]](folder)))
         return
     ways = ways or list(WAYS)
-    if any(way.startswith("llama.cpp") for way in ways):
-        make_gguf(folder)
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way in ways:
