@@ -179,9 +179,9 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
     monkeypatch.setattr(lora, "drawn", drawn)
     monkeypatch.setattr(torch.nn.Dropout, "forward", dropped)
     without = plain(peft_model(folder, dtype="float64"), some)
-    ours = packed(peft_model(folder, dtype="float64", dropout=0.3), some)
-    assert ours[0] != pytest.approx(without[0], rel=1e-5)
-    assert_same(ours, plain(peft_model(folder, dtype="float64", dropout=0.3), some), rtol=1e-6)
+    ours = packed(peft_model(folder, dtype="float64", dropout=0.5), some)
+    assert ours[0] != pytest.approx(without[0], rel=1e-4)
+    assert_same(ours, plain(peft_model(folder, dtype="float64", dropout=0.5), some), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])

@@ -23,7 +23,7 @@ from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.models.resolve import LocalModel, resolve
-from tunewright.models.tensor_files import Weights
+from tunewright.models.tensor_files import Weights, stored_bytes
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import Rules, Writer
 from tunewright.processes import end_with_parent
@@ -222,5 +222,4 @@ def _lacking(folder: Path) -> float:
     if not torch.cuda.is_available():
         return 0.0
     free, _ = torch.cuda.mem_get_info()
-    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return max(0.0, needed - _GPU_SHARE * float(free)) / 2**30
+    return max(0.0, stored_bytes(folder) - _GPU_SHARE * float(free)) / 2**30

@@ -14,13 +14,15 @@ import numpy.typing as npt
 from tunewright.errors import UserError
 from tunewright.export.rotation import Rotation
 from tunewright.models.architectures import SLIDING, architecture_of
-from tunewright.models.tensor_files import Tensor, Weights
+from tunewright.models.tensor_files import Tensor, TensorWriter, Weights
 from tunewright.progress import track
 
 Floats = npt.NDArray[np.float32]
 
 _NUMBERS = 1 << 20
 """Of a matrix that are worked on at once; in float32 they fit a core's cache."""
+_TENSORS_A_LAYER, _OTHERS = 40, 16
+"""That are written of a decoder, at most."""
 HEAD, EMBEDDING = "lm_head", "model.embed_tokens"
 
 
@@ -76,6 +78,10 @@ class Decoder:
         self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if turned else None
         self._plus_one = plus_one and self.architecture.one_plus
         self._own_head = own_head or self._rotation is not None
+
+    def writer(self, path: Path) -> TensorWriter:
+        """A file with room for all that is written of it, scales and zeros among them."""
+        return TensorWriter(path, self.config.num_hidden_layers * _TENSORS_A_LAYER + _OTHERS)
 
     def tracked(self, name: str) -> Iterator[Matrix | Vector]:
         """`parts`, with a bar."""

@@ -22,14 +22,11 @@ from tunewright.errors import UserError, as_user_error
 from tunewright.export.decoder import EMBEDDING, HEAD, Decoder, Vector
 from tunewright.export.quantise import Grid, Loss, Quantised, packed
 from tunewright.models.architectures import architecture_of
-from tunewright.models.tensor_files import TensorWriter
 
 _GROUPS = {"int8": (64, 32, 16), "int4": (32, 16)}
 """Inputs that share a scale, the first that divides a matrix. Of int8, 128 are a tenth faster than 64 and lose up to
 three times as much (`bench/quantise.py`)."""
 _MIXED = ("q_proj", "k_proj", "v_proj", "down_proj")
-_TENSORS_A_LAYER = 40
-_OTHERS = 16
 
 
 def build_onnx(source: Path, target: Path, precision: str) -> Loss:
@@ -85,7 +82,7 @@ def _write_quantised(source: Path, target: Path, precision: str, loss: Loss) -> 
     decoder = Decoder(source, turned=not kind.outer_norms, plus_one=False, own_head=True)
     target.mkdir()
     layers = decoder.config.num_hidden_layers
-    writer = TensorWriter(target / "model.safetensors", layers * _TENSORS_A_LAYER + _OTHERS)
+    writer = decoder.writer(target / "model.safetensors")
     grids: dict[str, Grid] = {}
     for part in decoder.tracked(f"{precision} weights"):
         if isinstance(part, Vector):

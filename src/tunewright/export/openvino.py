@@ -19,8 +19,6 @@ from tunewright.models.paged_graph import CONFIG, GROUP, WEIGHTS
 from tunewright.models.tensor_files import TensorWriter, Weights
 
 _EIGHT, _FOUR = Grid(8, None), Grid(4, GROUP)
-_TENSORS_A_LAYER = 40
-_OTHERS = 16
 
 
 def build_openvino(source: Path, target: Path, precision: str) -> Loss:
@@ -41,7 +39,7 @@ def build_openvino(source: Path, target: Path, precision: str) -> Loss:
         )  # fmt: skip
     target.mkdir(parents=True)
     layers, loss = decoder.config.num_hidden_layers, Loss()
-    writer = TensorWriter(target / WEIGHTS, layers * _TENSORS_A_LAYER + _OTHERS)
+    writer = decoder.writer(target / WEIGHTS)
     for part in decoder.tracked(f"{precision} weights"):
         if isinstance(part, Vector):
             writer.write(part.name, part.values)

@@ -191,6 +191,11 @@ def _alone(folder: Path) -> list[Path]:
     raise UserError("This folder has no safetensors weights.", where=folder, fix=_AGAIN)
 
 
+def stored_bytes(folder: Path) -> int:
+    """Of all files of weights in a folder; nothing is read."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def kind_of(array: npt.NDArray[Any]) -> str:
     """An array's type in the format's words."""
     return _NAMES[array.dtype.str]

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 from tunewright.models.following import Wanted
+from tunewright.models.tensor_files import stored_bytes
 from tunewright.processes import free_port
 from tunewright.progress import say
 from tunewright.tasks import Message
@@ -76,7 +77,7 @@ class VllmModel:
         # Its last words are told where it fails; what it is asked it does not log.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tunewright.models.vllm_guard", *python,
-             *self._options(folder, context, port, adapter), *_for_device(python, _bytes_of(folder))],
+             *self._options(folder, context, port, adapter), *_for_device(python, stored_bytes(folder))],
             stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
             env=os.environ | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
@@ -212,10 +213,6 @@ def _python() -> list[str]:
     raise UserError(
         "There is no vLLM here.", why="It needs an environment of its own, of about 3 to 10 GB.", fix=_INSTALL
     )
-
-
-def _bytes_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def _plain_options(folder: Path, context: int, port: int) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.assess.memory import TRAINER
 from tunewright.assess.speed import Range
+from tunewright.models import tensor_files
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import cached_folder
 from tunewright.processes import threads
@@ -48,7 +49,7 @@ def stored_bytes(model: str, anchor: Path) -> float:
     """Bytes of a base model's files: those on this machine, or what its parameters take in 16 bits."""
     entry = catalogue().get(model)
     folder = cached_folder(model) if entry else (anchor / Path(model).expanduser()).resolve()
-    found = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
+    found = tensor_files.stored_bytes(folder) if folder else 0
     return found or 2e9 * (entry.parameters if entry else 0)
 
 
