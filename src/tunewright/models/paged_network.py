@@ -20,9 +20,10 @@ _WIDTH = 16
 """Columns by which an adapter's place grows. All places are as wide as the largest adapter that was ever asked for, and
 there are always as many: a product of another shape would be summed in another order, and what was rounded otherwise is
 quantised otherwise."""
-_STEP = 8
-"""Passes are filled up to multiples of so many tokens: for each length it ever met, the plug-in keeps about a megabyte
-of code and room for good."""
+_FINEST, _COARSEST = 2, 8
+"""Passes are filled up to a multiple of 2 to 8 tokens, the more the longer they are: for each length it ever met, the
+plug-in keeps about a megabyte of code and room for good. Short ones are hardly filled: where weights have four bits,
+eight tokens take almost twice as long as two."""
 _LEAST = 2
 """Rows of the logits: one alone would be multiplied by another kernel."""
 _MEMORY = 256 * 2**20
@@ -146,7 +147,7 @@ class PagedNetwork:
 
     def _inputs(self, parts: Sequence[Part]) -> dict[str, npt.NDArray[Any]]:
         """Those of the graph, by name."""
-        filled = [*parts, *self._filling(-sum(len(part.tokens) for part in parts) % _STEP)]
+        filled = [*parts, *self._filling(_missing(sum(len(part.tokens) for part in parts)))]
         counts = [len(part.tokens) for part in filled]
         ends = np.cumsum(counts)
         wanted = [int(end) - 1 for part, end in zip(filled, ends, strict=True) if part.asked]
@@ -196,6 +197,12 @@ class PagedNetwork:
             self._request.set_tensor(DOWN.format(name), self._tensor(whole.down[name], shared_memory=True))
             self._request.set_tensor(UP.format(name), self._tensor(whole.up[name], shared_memory=True))
         self._columns = whole  # the graph reads its arrays where they are
+
+
+def _missing(tokens: int) -> int:
+    """How many are filled in behind the tokens of a pass."""
+    eighth = 1 << tokens.bit_length() >> 4
+    return -tokens % min(max(eighth, _FINEST), _COARSEST)
 
 
 def _sizes(compiled: Any, shape: Shape) -> dict[str, tuple[int, int]]:
