@@ -1,40 +1,48 @@
-"""A model's true size on this machine's CPU: ours, ONNX Runtime GenAI and llama.cpp, side by side, and the limits.
+"""A model's true size on this machine's CPU: ours, ONNX Runtime GenAI, OpenVINO GenAI and llama.cpp, side by side, and
+the machine's limits.
 
-    python bench/true_size.py phi-3-mini merge int8 int4 onnx-int8 onnx-int4   # the weights, random
-    pip install llama-cpp-python                                               # compiled here: AVX-512, VNNI
+    python bench/true_size.py phi-3-mini merge int8 int4 onnx-int8 onnx-int4 q8_0 q4_k_m   # the weights, random
+    pip install llama-cpp-python openvino-genai==2026.4.1      # the first is compiled here: AVX-512, VNNI
     python bench/cpu.py phi-3-mini [WAY ...]
 
-llama.cpp's ways read q8_0.gguf and q4_k_m.gguf in bench/runs/true_size/MODEL/out/, made of the same shape
-(`tunewright.export.gguf.write_gguf`).
+OpenVINO GenAI reads what Hugging Face's exporter writes. That needs an environment of its own (pip install
+'optimum-intel[openvino]'), in bench/runs/true_size/phi-3-mini/out:
+
+    cp ../tokenizer*.json merged; for bits in int8 int4; do
+    optimum-cli export openvino --model merged --task text-generation-with-past --weight-format $bits genai-$bits; done
 
 Each way runs in a process of its own, in turn, three times. Asked is as serving asks: a ticket of 60 tokens behind a
-system prompt of 610 that was read before, to the first logits (P50 of nine), then tokens written behind it one by one,
-for one client and for eight at once. The limits: int8 products as oneDNN multiplies large ones, and bytes read by all
-cores. Nothing else may run on the machine.
+system prompt of 610 that was read before, to the first logits (P50 of nine), then 24 tokens written behind it one by
+one, for one client and for eight at once. Load is until two tokens are answered for. The limits are measured in each
+round: int8 products as oneDNN multiplies large ones, and bytes that all cores read. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tunewright.models.catalogue import catalogue
+from tunewright.models.tensor_files import Weights
 from tunewright.processes import threads
 
 RUNS = Path(__file__).parent / "runs" / "true_size"
 PROMPT, TICKET, TICKETS, WRITTEN, CLIENTS = 610, 60, 9, 24, 8
 CONTEXT = 1024
 ROUNDS = 3
+LIMITS = "limits"
 
 
 def prompts(count: int) -> list[list[int]]:
@@ -55,61 +63,121 @@ def timed(asked: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def ours(precision: str) -> Callable[[Path], dict[str, float]]:
+def written(write: Callable[[Any, int], None], prompts: Sequence[Any]) -> float:
+    """Tokens a second behind the first one of each answer, the prompts in memory."""
+    for _ in range(3):  # OpenVINO GenAI knows a prompt when it is asked for the third time
+        write(prompts, 1)
+    first = timed(lambda: write(prompts, 1))
+    return len(prompts) * WRITTEN / (timed(lambda: write(prompts, WRITTEN + 1)) - first)
+
+
+def ours(precision: str, adapters: int = 0) -> Callable[[Path], dict[str, float]]:
     def measure(folder: Path) -> dict[str, float]:
         from tunewright.models.paged_model import PagedNextToken
 
         started = time.perf_counter()
-        model = PagedNextToken(folder / "out" / precision, context=CONTEXT)
-        first, *tickets = prompts(TICKETS + 1 + CLIENTS)
-        model(first[:PROMPT])  # the plug-in arranges its weights in the first pass
+        owner = PagedNextToken(folder / "out" / precision, context=CONTEXT, adapters=adapters)
+        model: Any = owner.with_adapter(some_adapter(folder)) if adapters else owner
+        model([7, 8])  # the plug-in arranges its weights in the first pass
         load = time.perf_counter() - started
+        first, *tickets = prompts(TICKETS + 1 + CLIENTS)
+        model(first[:PROMPT])
         latency = statistics.median(timed(lambda ids=ids: model(ids)) for ids in tickets[:TICKETS])
 
-        def write(ids: list[int]) -> None:
-            behind, said = model.begin(ids), list[int]()
-            for _ in range(WRITTEN + 1):
-                said.append(int(behind(said).argmax()))
+        def write(prompts: Sequence[list[int]], count: int) -> None:
+            def answer(ids: list[int]) -> None:
+                behind, said = model.begin(ids), list[int]()
+                for _ in range(count):
+                    said.append(int(behind(said).argmax()))
 
-        alone = timed(lambda: write(tickets[0])) - latency
-        model.many(tickets[-CLIENTS:])  # their prompts are in memory
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            beside = timed(lambda: list(clients.map(write, tickets[-CLIENTS:])))
-        found = {"load": load, "ticket": latency, "one": WRITTEN / alone, "eight": CLIENTS * WRITTEN / beside}
+            with ThreadPoolExecutor(CLIENTS) as clients:
+                list(clients.map(answer, prompts))
+
+        one, eight = written(write, tickets[:1]), written(write, tickets[-CLIENTS:])
+        found = {"load": load, "ticket": latency, "one": one, "eight": eight}
         found["gib"] = resident()
-        model.close()
+        owner.close()
         return found
 
     return measure
+
+
+def some_adapter(folder: Path) -> Any:
+    """The random one of `bench/true_size.py`, as it is served."""
+    from tunewright.export.openvino import export_adapter
+    from tunewright.models.adapter import load_adapter
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "adapter"
+        export_adapter(folder / "adapter", folder, target, "int8")
+        return load_adapter(target)
 
 
 def onnx(precision: str) -> Callable[[Path], dict[str, float]]:
     """One sequence at a time: what onnxruntime-genai does on a CPU with a prompt that is kept."""
 
     def measure(folder: Path) -> dict[str, float]:
-        from tunewright.models.ort_model import OrtNextToken
+        import onnxruntime_genai as og
 
         started = time.perf_counter()
-        model = OrtNextToken(folder / "out" / f"onnx-{precision}", context=CONTEXT)
-        first, *tickets = prompts(TICKETS + 1)
-        model(first[:PROMPT])
+        model = og.Model(str(folder / "out" / f"onnx-{precision}"))
+        parameters = og.GeneratorParams(model)
+        parameters.set_search_options(do_sample=False, max_length=CONTEXT)
+        generator = og.Generator(model, parameters)
+
+        def read(past: int, ids: Sequence[int]) -> None:
+            generator.rewind_to(past)
+            generator.append_tokens(np.array(ids, np.int32))
+            generator.get_logits()
+
+        read(0, [7, 8])
         load = time.perf_counter() - started
-        latency = statistics.median(timed(lambda ids=ids: model(ids)) for ids in tickets)
-        ids = list(tickets[-1])
+        first, *tickets = prompts(TICKETS + 1)
+        read(0, first[:PROMPT])
+        latency = statistics.median(timed(lambda ids=ids: read(PROMPT, ids[PROMPT:])) for ids in tickets)
 
         def write() -> None:
             for _ in range(WRITTEN):
-                ids.append(int(model(ids).argmax()))
+                generator.generate_next_token()
 
-        model(ids)
+        generator.generate_next_token()
         one = WRITTEN / timed(write)
         return {"load": load, "ticket": latency, "one": one, "eight": one, "gib": resident()}
 
     return measure
 
 
+def genai(precision: str) -> Callable[[Path], dict[str, float]]:
+    """Its pipeline for many at once, with prompts that are kept, as it is set up by default."""
+
+    def measure(folder: Path) -> dict[str, float]:
+        import openvino_genai as og
+        from openvino import Tensor
+
+        started = time.perf_counter()
+        scheduler = og.SchedulerConfig()
+        scheduler.enable_prefix_caching, scheduler.max_num_batched_tokens = True, 1024
+        model = og.ContinuousBatchingPipeline(folder / "out" / f"genai-{precision}", scheduler, "CPU")
+
+        def write(prompts: Sequence[Sequence[int]], count: int) -> None:
+            setting = og.GenerationConfig(max_new_tokens=count, min_new_tokens=count, ignore_eos=True, do_sample=False)
+            model.generate([Tensor(np.array([ids], np.int64)) for ids in prompts], [setting] * len(prompts))
+
+        write([[7, 8]], 1)
+        load = time.perf_counter() - started
+        first, *tickets = prompts(TICKETS + 2 + CLIENTS)
+        write([first[:PROMPT]], 1)
+        latency = statistics.median(timed(lambda ids=ids: write([ids], 1)) for ids in tickets[:TICKETS])
+        one, eight = written(write, tickets[TICKETS : TICKETS + 1]), written(write, tickets[-CLIENTS:])
+        return {"load": load, "ticket": latency, "one": one, "eight": eight,
+                "gib": resident()}  # fmt: skip
+
+    return measure
+
+
 def llama(precision: str) -> Callable[[Path], dict[str, float]]:
     def measure(folder: Path) -> dict[str, float]:
+        (file,) = (folder / "out" / precision.lower()).glob("*.gguf")
         import llama_cpp as cpp
 
         cpp.llama_log_set(_SILENT, None)
@@ -117,7 +185,7 @@ def llama(precision: str) -> Callable[[Path], dict[str, float]]:
         started = time.perf_counter()
         settings = cpp.llama_model_default_params()
         settings.use_mmap = True
-        model = cpp.llama_model_load_from_file(str(folder / "out" / f"{precision}.gguf").encode(), settings)
+        model = cpp.llama_model_load_from_file(str(file).encode(), settings)
         assert model
         asked = cpp.llama_context_default_params()
         asked.n_ctx, asked.n_batch, asked.n_ubatch = CONTEXT * (CLIENTS + 1), 1024, 512
@@ -141,9 +209,11 @@ def llama(precision: str) -> Callable[[Path], dict[str, float]]:
             cpp.llama_synchronize(context)
             cpp.llama_batch_free(batch)
 
+        read([(0, 0, [7, 8])])
+        load = time.perf_counter() - started
+        cpp.llama_memory_seq_rm(memory, 0, 0, -1)
         first, *tickets = prompts(TICKETS + 1 + CLIENTS)
         read([(0, 0, first[:PROMPT])])
-        load = time.perf_counter() - started
 
         def ticket(sequence: int, ids: Sequence[int]) -> None:
             """A ticket behind the prompt that sequence 0 holds."""
@@ -159,7 +229,7 @@ def llama(precision: str) -> Callable[[Path], dict[str, float]]:
         beside = timed(lambda: [
             read([(number, length + n, [7 + n]) for number in range(1, CLIENTS + 1)]) for n in range(WRITTEN)
         ])  # fmt: skip
-        mapped = (folder / "out" / f"{precision}.gguf").stat().st_size / 2**30  # its pages are read in every pass
+        mapped = file.stat().st_size / 2**30  # its pages are read in every pass
         return {"load": load, "ticket": latency, "one": WRITTEN / alone, "eight": CLIENTS * WRITTEN / beside,
                 "gib": resident() + mapped}  # fmt: skip
 
@@ -180,67 +250,74 @@ except ModuleNotFoundError:
 WAYS: dict[str, Callable[[Path], dict[str, float]]] = {
     "ours int8": ours("int8"),
     "ours int4": ours("int4"),
+    "ours int8, an adapter": ours("int8", adapters=1),
     "onnxruntime-genai int8": onnx("int8"),
     "onnxruntime-genai int4": onnx("int4"),
+    "openvino-genai int8": genai("int8"),
+    "openvino-genai int4": genai("int4"),
     "llama.cpp Q8_0": llama("q8_0"),
     "llama.cpp Q4_K_M": llama("q4_k_m"),
 }
 
 
-def limits(folder: Path) -> None:
-    """What the machine multiplies and reads, and what a ticket and a token would take of it at least."""
+def limits() -> dict[str, float]:
+    """What the machine multiplies and reads."""
     import torch
 
     torch.set_num_threads(threads())
     one, other = (torch.randint(-100, 100, sides, dtype=torch.int8) for sides in ((1024, 4096), (4096, 4096)))
-    torch._int_mm(one, other)
-    gops = 2 * 1024 * 4096 * 4096 / min(timed(lambda: torch._int_mm(one, other)) for _ in range(10)) / 1e9
-    large = [np.ones(1 << 27, np.float32) for _ in range(threads())]
+    products = min(timed(lambda: torch._int_mm(one, other)) for _ in range(12))
+    large = torch.ones(1 << 29)
+    read = min(timed(large.sum) for _ in range(8))
+    return {"gops": 2 * 1024 * 4096 * 4096 / products / 1e9, "gigabytes": large.nbytes / read / 1e9}
 
-    def scan() -> None:
-        readers = [threading.Thread(target=part.max) for part in large]
-        for reader in readers:
-            reader.start()
-        for reader in readers:
-            reader.join()
 
-    scan()
-    gigabytes = sum(part.nbytes for part in large) / min(timed(scan) for _ in range(5)) / 1e9
-    parameters = sum(file.stat().st_size for file in (folder / "out" / "merged").glob("*.safetensors")) / 2
-    print(f"\nMeasured on this machine: {gops:,.0f} GOPS of int8 products, {gigabytes:.0f} GB/s read.")
-    print(f"A ticket of {TICKET} tokens at that peak: {2e3 * parameters * TICKET / gops / 1e9:,.0f} ms.")
+def bounds(name: str, folder: Path, found: Mapping[str, Mapping[str, float]], limit: Mapping[str, float]) -> None:
+    """How far ours is from what the machine can do."""
+    shape = catalogue()[name].shape
+    assert shape
+    embedding = shape.vocabulary * shape.hidden  # of which a row a token is read
+    parameters = sum(math.prod(tensor.shape) for tensor in Weights(folder / "out" / "merged").values())
+    inner = parameters - embedding * (1 if shape.tied else 2)
+    print(f"\nMeasured between: {limit['gops']:,.0f} GOPS of int8 products, {limit['gigabytes']:.0f} GB/s read.")
     for precision in ("int8", "int4"):
+        if not (ours := found.get(f"ours {precision}")):
+            continue
+        best = 2 * (inner * TICKET + embedding) / limit["gops"] / 1e9
         file = folder / "out" / precision / "model.safetensors"
-        if file.exists():
-            print(f"A token in {precision}, {file.stat().st_size / 2**30:.1f} GiB read: "
-                  f"{gigabytes * 1e9 / file.stat().st_size:.1f} a second at most.")  # fmt: skip
+        head = shape.head_width or shape.hidden // shape.heads
+        memory = 2 * 2 * shape.layers * shape.kv_heads * head * (PROMPT + TICKET + WRITTEN / 2)
+        read = file.stat().st_size - (0 if shape.tied else embedding) + memory
+        print(f"{precision}: a ticket's products take {1e3 * best:.0f} ms at that peak, {best / ours['ticket']:.0%} of "
+              f"its time; a token reads {read / 1e9:.2f} GB, {read * ours['one'] / 1e9:.0f} GB/s, "
+              f"{read * ours['one'] / 1e9 / limit['gigabytes']:.0%} of the bandwidth.")  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
     name, *ways = arguments
     folder = RUNS / name
     if ways[:1] == ["--inside"]:
-        print(json.dumps(WAYS[ways[1]](folder)))
+        print(json.dumps(limits() if ways[1] == LIMITS else WAYS[ways[1]](folder)))
         return
     ways = ways or list(WAYS)
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    rounds: dict[str, list[dict[str, float]]] = {way: [] for way in (LIMITS, *ways)}
     for _ in range(ROUNDS):
-        for way in ways:
+        for way, found in rounds.items():
             done = subprocess.run([sys.executable, __file__, name, "--inside", way], capture_output=True, text=True)
             if done.returncode:
                 print(f"{way} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             else:
-                found[way].append(json.loads(done.stdout.strip().splitlines()[-1]))
-    print(
-        f"| {name} | load s | ticket ms | tokens/s, 1 client | tokens/s, {CLIENTS} clients | GiB |\n" + 6 * "|---" + "|"
-    )
-    for way, rounds in found.items():
-        if rounds:
-            load, ticket, one, eight, gib = (
-                statistics.median(each[key] for each in rounds) for key in ("load", "ticket", "one", "eight", "gib")
-            )
-            print(f"| {way} | {load:.1f} | {1000 * ticket:.0f} | {one:.1f} | {eight:.1f} | {gib:.1f} |", flush=True)
-    limits(folder)
+                found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    middle = {
+        way: {key: statistics.median(each[key] for each in found) for key in found[0]}
+        for way, found in rounds.items() if found
+    }  # fmt: skip
+    print(f"| {name} | load s | ticket ms | tokens/s, 1 client | tokens/s, {CLIENTS} clients | GiB |\n|{6 * '---|'}")
+    for way in ways:
+        if figures := middle.get(way):
+            load, ticket, one, eight, gib = (figures[key] for key in ("load", "ticket", "one", "eight", "gib"))
+            print(f"| {way} | {load:.1f} | {1000 * ticket:.0f} | {one:.1f} | {eight:.1f} | {gib:.1f} |")
+    bounds(name, folder, middle, middle[LIMITS])
 
 
 if __name__ == "__main__":

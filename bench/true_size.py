@@ -21,14 +21,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunewright.models.catalogue import catalogue
-from tunewright.models.resolve import resolve
 from tunewright.models.skeleton import skeleton
 from tunewright.models.tensor_files import INDEX, TensorWriter
+
+if TYPE_CHECKING:
+    from tunewright.export.gguf import Precision
 
 RUNS = Path(__file__).parent / "runs" / "true_size"
 SHARD = 2 << 30
@@ -87,11 +89,24 @@ def make_model(name: str, folder: Path) -> None:
     config.architectures = [type(skeleton(config, "bfloat16")).__name__]
     config.dtype = "bfloat16"
     config.save_pretrained(partial)
-    small = resolve("smollm2-135m", Path.cwd()).folder
-    for beside in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(small / beside, partial / beside)
+    make_tokenizer(partial)
     make_adapter(config, partial / "adapter")
     partial.rename(folder)
+
+
+def make_tokenizer(folder: Path) -> None:
+    """Bytes and one pair, which every vocabulary has room for."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pair = ("t", "h")
+    known = {token: number for number, token in enumerate([*alphabet, "".join(pair)])}
+    tokenizer = Tokenizer(models.BPE(known, [pair]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    marks = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(folder)
 
 
 def make_adapter(config: Any, folder: Path) -> None:
@@ -149,6 +164,20 @@ def _onnx(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     return build
 
 
+def _gguf(precision: Precision) -> Callable[[Path, Path], dict[str, Any]]:
+    def build(model: Path, out: Path) -> dict[str, Any]:
+        from tunewright.export.elsewhere import Asking
+        from tunewright.export.gguf import write_gguf
+        from tunewright.tasks import task_of
+
+        shutil.copy(model / "tokenizer.json", out / "merged")
+        asking = Asking(task_of(_spec(model, out).task), "", "{{ messages[0].content }}", 256, 1, {})
+        write_gguf(out / "merged", out / precision, "model", [precision], asking, "random")
+        return {}
+
+    return build
+
+
 def _serve(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     def serve(_: Path, out: Path) -> dict[str, Any]:
         from tunewright.models.paged_model import PagedNextToken
@@ -178,10 +207,8 @@ def _prompts(count: int) -> list[list[int]]:
     return [[*begin, *draw.choices(range(5, 30000), k=TICKET)] for _ in range(count)]
 
 
-def train(model: Path, out: Path) -> dict[str, Any]:
-    """Two steps of four examples with QLoRA, the trial of the fast paths before them."""
+def _spec(model: Path, out: Path) -> Any:
     from tunewright.spec import parse_spec
-    from tunewright.train.trainer import build_trainer
 
     content = {
         "name": "true-size",
@@ -190,7 +217,14 @@ def train(model: Path, out: Path) -> dict[str, Any]:
         "model": str(model),
         "train": {"method": "qlora", "batch_size": 4, "max_steps": 2, "checkpoints": 0, "gradient_checkpointing": True},
     }
-    spec = parse_spec(json.dumps(content), out / "tunewright.yaml")
+    return parse_spec(json.dumps(content), out / "tunewright.yaml")
+
+
+def train(model: Path, out: Path) -> dict[str, Any]:
+    """Two steps of four examples with QLoRA, the trial of the fast paths before them."""
+    from tunewright.train.trainer import build_trainer
+
+    spec = _spec(model, out)
     rows = [{"input_ids": [*ids, 7, 8], "labels": [-100] * len(ids) + [7, 8]} for ids in _prompts(8)]
     started = time.process_time()
     trainer = build_trainer(spec, model, rows, out / "train", 0)
@@ -248,6 +282,8 @@ STEPS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "int4": _build("int4"),
     "onnx-int8": _onnx("int8"),
     "onnx-int4": _onnx("int4"),
+    "q8_0": _gguf("q8_0"),
+    "q4_k_m": _gguf("q4_k_m"),
     "serve-int8": _serve("int8"),
     "serve-int4": _serve("int4"),
     "serve-onnx-int8": _serve_onnx("int8"),
