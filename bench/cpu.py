@@ -4,6 +4,7 @@ the machine's limits.
     python bench/true_size.py phi-3-mini merge int8 int4 onnx-int8 onnx-int4 q8_0 q4_k_m   # the weights, random
     pip install llama-cpp-python openvino-genai==2026.4.1      # the first is compiled here: AVX-512, VNNI
     python bench/cpu.py phi-3-mini [WAY ...]
+    python bench/cpu.py azure                                  # what would follow for Azure's machines
 
 OpenVINO GenAI reads what Hugging Face's exporter writes. That needs an environment of its own (pip install
 'optimum-intel[openvino]'), in bench/runs/true_size/phi-3-mini/out:
@@ -13,8 +14,9 @@ OpenVINO GenAI reads what Hugging Face's exporter writes. That needs an environm
 
 Each way runs in a process of its own, in turn, three times. Asked is as serving asks: a ticket of 60 tokens behind a
 system prompt of 610 that was read before, to the first logits (P50 of nine), then 24 tokens written behind it one by
-one, for one client and for eight at once. Load is until two tokens are answered for. The limits are measured in each
-round: int8 products as oneDNN multiplies large ones, and bytes that all cores read. Nothing else may run meanwhile.
+one, for one client and for eight at once. Load is until two tokens are answered for. The limits: int8 products as
+oneDNN multiplies large ones, in each round, and bytes that all cores read, in turn with tokens. Nothing else may run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -43,6 +45,13 @@ PROMPT, TICKET, TICKETS, WRITTEN, CLIENTS = 610, 60, 9, 24, 8
 CONTEXT = 1024
 ROUNDS = 3
 LIMITS = "limits"
+AZURE = {"D4s_v5": 2, "D8s_v5": 4, "D16s_v5": 8}
+"""Machines and their cores, of two vCPUs each (learn.microsoft.com, dv5-dsv5-series, 2026-11-27)."""
+GOPS_A_CORE, GIGABYTES_A_CORE = 2 * 64 * 2 * 2.8, 204.8 / 32
+"""Of their Xeon 8370C: two products of 64 pairs a cycle at 2.8 GHz; eight channels of DDR4-3200 for 32 cores."""
+SIZES = ("llama-3.2-1b", "phi-3-mini", "llama-3-8b")
+REACHED = (("int8", 0.55, 0.88, 1.0), ("int4", 0.54, 0.68, 0.65))
+"""Precision, shares of products and of bandwidth that ours reached (docs/true-size.md), bytes of a weight."""
 
 
 def prompts(count: int) -> list[list[int]]:
@@ -71,13 +80,13 @@ def written(write: Callable[[Any, int], None], prompts: Sequence[Any]) -> float:
     return len(prompts) * WRITTEN / (timed(lambda: write(prompts, WRITTEN + 1)) - first)
 
 
-def ours(precision: str, adapters: int = 0) -> Callable[[Path], dict[str, float]]:
+def ours(precision: str, *, adapted: bool = False) -> Callable[[Path], dict[str, float]]:
     def measure(folder: Path) -> dict[str, float]:
         from tunewright.models.paged_model import PagedNextToken
 
+        adapter = some_adapter(folder) if adapted else None
         started = time.perf_counter()
-        owner = PagedNextToken(folder / "out" / precision, context=CONTEXT, adapters=adapters)
-        model: Any = owner.with_adapter(some_adapter(folder)) if adapters else owner
+        model = PagedNextToken(folder / "out" / precision, context=CONTEXT, adapter=adapter)
         model([7, 8])  # the plug-in arranges its weights in the first pass
         load = time.perf_counter() - started
         first, *tickets = prompts(TICKETS + 1 + CLIENTS)
@@ -94,12 +103,24 @@ def ours(precision: str, adapters: int = 0) -> Callable[[Path], dict[str, float]
                 list(clients.map(answer, prompts))
 
         one, eight = written(write, tickets[:1]), written(write, tickets[-CLIENTS:])
-        found = {"load": load, "ticket": latency, "one": one, "eight": eight}
-        found["gib"] = resident()
-        owner.close()
+        found = {"load": load, "ticket": latency, "one": one, "eight": eight, "gib": resident()}
+        behind, said = model.begin(tickets[0]), list[int]()
+        found |= beside_reading(lambda: said.append(int(behind(said).argmax())))
+        model.close()
         return found
 
     return measure
+
+
+def beside_reading(write: Callable[[], None]) -> dict[str, float]:
+    """How long a token takes, and how much the machine reads a second, in turn: that swings where it is shared."""
+    import torch
+
+    torch.set_num_threads(threads())
+    large = torch.ones(1 << 28)
+    turns = [(timed(large.sum), timed(write)) for _ in range(WRITTEN + 3)][3:]
+    read, token = (statistics.median(each) for each in zip(*turns, strict=True))
+    return {"gigabytes": large.nbytes / read / 1e9, "token": token}
 
 
 def some_adapter(folder: Path) -> Any:
@@ -250,7 +271,7 @@ except ModuleNotFoundError:
 WAYS: dict[str, Callable[[Path], dict[str, float]]] = {
     "ours int8": ours("int8"),
     "ours int4": ours("int4"),
-    "ours int8, an adapter": ours("int8", adapters=1),
+    "ours int8, an adapter": ours("int8", adapted=True),
     "onnxruntime-genai int8": onnx("int8"),
     "onnxruntime-genai int4": onnx("int4"),
     "openvino-genai int8": genai("int8"),
@@ -261,15 +282,13 @@ WAYS: dict[str, Callable[[Path], dict[str, float]]] = {
 
 
 def limits() -> dict[str, float]:
-    """What the machine multiplies and reads."""
+    """What the machine multiplies."""
     import torch
 
     torch.set_num_threads(threads())
     one, other = (torch.randint(-100, 100, sides, dtype=torch.int8) for sides in ((1024, 4096), (4096, 4096)))
     products = min(timed(lambda: torch._int_mm(one, other)) for _ in range(12))
-    large = torch.ones(1 << 29)
-    read = min(timed(large.sum) for _ in range(8))
-    return {"gops": 2 * 1024 * 4096 * 4096 / products / 1e9, "gigabytes": large.nbytes / read / 1e9}
+    return {"gops": 2 * 1024 * 4096 * 4096 / products / 1e9}
 
 
 def bounds(name: str, folder: Path, found: Mapping[str, Mapping[str, float]], limit: Mapping[str, float]) -> None:
@@ -279,22 +298,44 @@ def bounds(name: str, folder: Path, found: Mapping[str, Mapping[str, float]], li
     embedding = shape.vocabulary * shape.hidden  # of which a row a token is read
     parameters = sum(math.prod(tensor.shape) for tensor in Weights(folder / "out" / "merged").values())
     inner = parameters - embedding * (1 if shape.tied else 2)
-    print(f"\nMeasured between: {limit['gops']:,.0f} GOPS of int8 products, {limit['gigabytes']:.0f} GB/s read.")
+    print(f"\nint8 products of large matrices: {limit['gops']:,.0f} GOPS.")
     for precision in ("int8", "int4"):
         if not (ours := found.get(f"ours {precision}")):
             continue
         best = 2 * (inner * TICKET + embedding) / limit["gops"] / 1e9
         file = folder / "out" / precision / "model.safetensors"
         head = shape.head_width or shape.hidden // shape.heads
-        memory = 2 * 2 * shape.layers * shape.kv_heads * head * (PROMPT + TICKET + WRITTEN / 2)
-        read = file.stat().st_size - (0 if shape.tied else embedding) + memory
+        memory = 2 * 2 * shape.layers * shape.kv_heads * head * (PROMPT + TICKET + WRITTEN)
+        read = (file.stat().st_size - (0 if shape.tied else embedding) + memory) / 1e9
         print(f"{precision}: a ticket's products take {1e3 * best:.0f} ms at that peak, {best / ours['ticket']:.0%} of "
-              f"its time; a token reads {read / 1e9:.2f} GB, {read * ours['one'] / 1e9:.0f} GB/s, "
-              f"{read * ours['one'] / 1e9 / limit['gigabytes']:.0%} of the bandwidth.")  # fmt: skip
+              f"its time; a token reads {read:.2f} GB, {read / ours['token']:.0f} GB/s, "
+              f"{read / ours['token'] / ours['gigabytes']:.0%} of the {ours['gigabytes']:.0f} that all cores read "
+              "between.")  # fmt: skip
+
+
+def azure() -> None:
+    """What a ticket and a token would take on Azure's machines, if ours reached the same shares of their limits."""
+    print(f"| | | {' | '.join(AZURE)} |\n|---|---|{len(AZURE) * '---|'}")
+    for name in SIZES:
+        shape = catalogue()[name].shape
+        assert shape
+        parameters = catalogue()[name].parameters * 1e9
+        embedding = shape.vocabulary * shape.hidden
+        inner = parameters - embedding * (1 if shape.tied else 2)
+        for precision, products, bandwidth, size in REACHED:
+            cells = []
+            for cores in AZURE.values():
+                ticket = 2 * (inner * TICKET + embedding) / (products * cores * GOPS_A_CORE * 1e9)
+                read = size * inner + embedding
+                cells.append(f"{1e3 * ticket:,.0f} ms, {bandwidth * cores * GIGABYTES_A_CORE * 1e9 / read:.0f}")
+            print(f"| {name} | {precision} | {' | '.join(cells)} |")
 
 
 def main(arguments: Sequence[str]) -> None:
     name, *ways = arguments
+    if name == "azure":
+        azure()
+        return
     folder = RUNS / name
     if ways[:1] == ["--inside"]:
         print(json.dumps(limits() if ways[1] == LIMITS else WAYS[ways[1]](folder)))

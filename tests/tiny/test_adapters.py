@@ -70,10 +70,12 @@ def test_an_adapter_beside_its_base_answers_like_peft(
     export_adapter(tmp_path / "peft", base, tmp_path / "adapter", precision)
     build_openvino(base, tmp_path / "weights", precision)
     plain = PagedNextToken(tmp_path / "weights", context=256, adapters=1)
-    adapted = plain.with_adapter(load_adapter(tmp_path / "adapter"))
+    adapter = load_adapter(tmp_path / "adapter")
+    in_the_graph = PagedNextToken(tmp_path / "weights", context=256, adapter=adapter)
     for ids in (PROMPT, PROMPT[:7]):
         logits = wanted(ids)
-        assert np.sqrt(np.mean((adapted(ids) - logits) ** 2)) / logits.std() < close
+        for adapted in (plain.with_adapter(adapter), in_the_graph):
+            assert np.sqrt(np.mean((adapted(ids) - logits) ** 2)) / logits.std() < close
         assert np.sqrt(np.mean((plain(ids) - logits) ** 2)) / logits.std() > 3 * close, "the adapter does something"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.models.adapter import Adapter
 from tunewright.models.architectures import (
     SLIDING,
     activation_of,
@@ -128,13 +129,14 @@ class Graph:
     """The mapped file that its constants are: it must be held as long as the graph runs."""
 
 
-def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
+def build(folder: Path, *, half: bool, adapted: bool = False, adapter: Adapter | None = None) -> Graph:
     """The graph of the weights that `tunewright.export.openvino` wrote.
 
     Args:
         half: whether the machine multiplies bfloat16. Quantised weights then attend in it, which takes a third less
             time, and strays no further than without; sums stay in float32.
         adapted: whether adapters are added to the matrices, each token its own.
+        adapter: one that is added for all tokens, as part of the graph.
 
     Its inputs, over the T tokens of a batch of S sequences: `input_ids` and `position_ids` [T], int64; `past_lens` [S],
     tokens of each that are in its blocks; `subsequence_begins` [S + 1], where its tokens begin; `block_indices`, the
@@ -157,17 +159,20 @@ def build(folder: Path, *, half: bool, adapted: bool = False) -> Graph:
             GROUP if any(_is_grouped(tensors, name) for name in matrices) else shape.group
         ),
     }
-    return Graph(_Builder(shape, tensors, adapted=adapted, half=half).model(), shape, settings, weights)
+    return Graph(
+        _Builder(shape, tensors, adapted=adapted, adapter=adapter, half=half).model(), shape, settings, weights
+    )
 
 
 class _Builder:
-    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool, half: bool):
+    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool, adapter: Adapter | None, half: bool):
         import openvino.opset13 as ops
 
         self._ops = ops
         self._shape = shape
         self._tensors = tensors
         self._half = half
+        self._adapter = adapter
         self._inputs: list[Any] = []
         self._shares = [self._input(SHARE, [-1, -1], np.float32)] if adapted else []
 
@@ -276,7 +281,16 @@ class _Builder:
             y = self._ops.add(y, self._constant(bias))
         for share in self._shares:
             y = self._ops.add(y, self._update(name, x, share))
+        if self._adapter and name in self._adapter.down:
+            y = self._ops.add(y, self._fixed(self._adapter, name, x))
         return y
+
+    def _fixed(self, adapter: Adapter, name: str, x: Any) -> Any:
+        """What the graph's own adapter adds."""
+        for matrix in (adapter.down[name], adapter.up[name]):
+            turned = self._constant(np.ascontiguousarray(matrix.T))
+            x = self._ops.matmul(x, turned, transpose_a=False, transpose_b=True)
+        return x
 
     def _update(self, name: str, x: Any, share: Any) -> Any:
         """What the adapters add."""

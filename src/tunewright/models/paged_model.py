@@ -40,13 +40,14 @@ class PagedNextToken:
             more a second, and each request waits longer.
         adapters: how many may be asked for in one pass. Without any the logits are the same, found the more slowly the
             more there may be.
+        adapter: one that changes every answer; as part of the graph it costs the least.
     """
 
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
-                 adapters: int = 0):  # fmt: skip
+                 adapters: int = 0, adapter: Adapter | None = None):  # fmt: skip
         self._context = context
         self.at_once = _AT_ONCE * streams
-        compiled = CompiledGraph(folder, threads, streams, adapters)
+        compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
         self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
         self._readers = [Reader(network) for network in self._networks]
         self._turn, self._mine = count(), local()

@@ -50,15 +50,15 @@ class CompiledGraph:
     """A graph that is compiled once, for any number of networks that read side by side.
 
     Args:
-        folder, threads, streams, adapters: as for `tunewright.models.paged_model.PagedNextToken`.
+        folder, threads, streams, adapters, adapter: as for `tunewright.models.paged_model.PagedNextToken`.
     """
 
-    def __init__(self, folder: Path, threads: int | None, streams: int, adapters: int):
+    def __init__(self, folder: Path, threads: int | None, streams: int, adapters: int, adapter: Adapter | None):
         import openvino
 
         core = openvino.Core()
         half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        graph = build(folder, half=half, adapted=adapters > 0)
+        graph = build(folder, half=half, adapted=adapters > 0, adapter=adapter)
         settings: dict[str, Any] = graph.settings | {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             # Not pinned: workers side by side would all be pinned to the same cores.

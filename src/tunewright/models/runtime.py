@@ -88,10 +88,8 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         from tunewright.models.adapter import load_adapter
         from tunewright.models.paged_model import PagedNextToken
 
-        if name == "openvino":
-            return PagedNextToken(weights, context=context, threads=threads, streams=streams)
-        base = PagedNextToken(weights, context=context, threads=threads, streams=streams, adapters=1)
-        return base.with_adapter(load_adapter(folder / ADAPTER_FOLDER))
+        adapter = load_adapter(folder / ADAPTER_FOLDER) if name == "openvino-lora" else None
+        return PagedNextToken(weights, context=context, threads=threads, streams=streams, adapter=adapter)
     from tunewright.models.ort_model import OrtNextToken
 
     return OrtNextToken(weights, context=context, threads=threads)
