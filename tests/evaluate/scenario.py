@@ -16,14 +16,19 @@ PER_SPLIT = 100
 
 
 def arm(
-    share: float, *, sure: float = 0.0, ms: float = 20.0, splits: tuple[str, ...] = (VALIDATION, "test")
+    share: float,
+    *,
+    sure: float = 0.0,
+    ms: float = 20.0,
+    splits: tuple[str, ...] = (VALIDATION, "test"),
+    per_split: int = PER_SPLIT,
 ) -> list[Record]:
     """Records, the first `share` of them right; the first `sure` of them at a confidence of 0.99, the rest at 0.5."""
     made = []
     for split in splits:
-        for n in range(PER_SPLIT):
-            certain, gold = n < sure * PER_SPLIT, LABELS[n % 3]
-            answer = gold if n < share * PER_SPLIT else LABELS[(n + 1) % 3]
+        for n in range(per_split):
+            certain, gold = n < sure * per_split, LABELS[n % 3]
+            answer = gold if n < share * per_split else LABELS[(n + 1) % 3]
             made.append(Record(f"{split}-{n}", split, gold, answer, 0.99 if certain else 0.5, ms, 480, 20))
     return made
 

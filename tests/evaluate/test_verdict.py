@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -148,3 +149,88 @@ def test_what_is_good_enough_is_named_whatever_it_costs() -> None:
     assert verdict(POOR, GOOD).good_enough == "svm"
     assert verdict(GOOD, POOR, traffic=LITTLE).good_enough == "served"
     assert verdict(SURE_IN_PART, POOR).good_enough is None
+
+
+MANY = {"per_split": 2000}
+
+
+def against_api(api: float, served: float, svm: float = 0.7, **spec: Any) -> Any:
+    return verdict(arm(served, **MANY), arm(svm, **MANY), api_answers=arm(api, splits=("test",), **MANY), **spec)
+
+
+def test_a_model_that_meets_the_goal_but_is_worse_than_the_measured_api_is_not_recommended() -> None:
+    found = against_api(0.96, 0.93)
+    assert found.decision == "keep-api"
+    assert "on test the tuned model is -3.0 (" in found.sentence
+    assert "not shown to be within the 2 that it may be worse" in found.sentence
+
+
+def test_a_worse_model_is_recommended_where_the_spec_accepts_it() -> None:
+    found = against_api(0.96, 0.93, goal={"accept_worse": True})
+    assert found.decision == "switch"
+    assert "It is -3.0 (-3.8 to -2.3) points against gpt-4o on test, which you accept" in found.sentence
+
+
+def test_a_model_as_good_as_the_measured_api_is_recommended_below_the_goal_too() -> None:
+    assert against_api(0.85, 0.85).decision == "switch"
+
+
+def test_a_worse_linear_model_does_not_win_over_one_as_good_as_the_api() -> None:
+    assert against_api(0.97, 0.97, 0.93).decision == "switch"
+
+
+def test_of_two_that_cost_the_same_the_better_one_wins_beyond_the_margin() -> None:
+    assert verdict(arm(0.97, **MANY), arm(0.92, **MANY)).decision == "switch"
+    assert verdict(arm(0.935, **MANY), arm(0.92, **MANY)).decision == "classical"
+
+
+def test_a_cascade_whose_whole_is_worse_than_the_measured_api_is_not_recommended() -> None:
+    """What it answers itself is right on 92 %, where the API is on 100 %."""
+    served = arm(0.55, sure=0.6, **MANY)
+    assert verdict(served, POOR).decision == "cascade"
+    found = verdict(served, POOR, api_answers=arm(1.0, splits=("test",), **MANY))
+    assert found.decision == "keep-api"
+    assert "gives up -5.0 (" in found.sentence
+
+
+def test_a_cascade_needs_answers_enough_on_every_split() -> None:
+    served = [*arm(0.8, sure=0.6), *arm(0.8, sure=0.1, splits=("other",))]
+    found = verdict(served, [*POOR, *arm(0.7, splits=("other",))])
+    assert found.decision == "keep-api"
+    assert "is tested by 10 answers on other only, and 20 are the least" in found.sentence
+
+
+def test_a_cascade_of_groups_needs_a_proof_on_the_tests() -> None:
+    """A guarantee over groups says nothing of requests: one large group may be wrong."""
+    grouped = [replace(record, group=f"{record.split} {int(record.id.rpartition('-')[2]) // 10}")
+               for record in arm(0.57, sure=0.6)]  # fmt: skip
+    found = verdict(grouped, POOR)
+    assert found.threshold
+    assert found.decision == "keep-api"
+    assert "is not shown to be accurate enough (on test 95.0 %, it could be" in found.sentence
+
+
+def test_a_cascade_that_answers_nearly_all_must_pass_as_a_switch() -> None:
+    found = verdict(arm(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
+    assert found.decision == "keep-api"
+
+
+def test_a_cascade_without_a_guarantee_says_so() -> None:
+    found = verdict(SURE_IN_PART, POOR, drawing=Drawing(doubt="it was long ago"))
+    assert found.decision == "cascade"
+    assert "which is no guarantee" in found.sentence
+
+
+def test_a_saving_that_never_pays_for_the_engineering_is_none() -> None:
+    costs = {"engineering_usd": 20_000}
+    barely = {"requests_per_month": 51_000}  # of gpt-4o for $71.40 where a machine costs $70.08
+    found = verdict(GOOD, POOR, traffic=barely, costs=costs, api={"model": "gpt-4o"})
+    assert found.decision in ("keep-api", "cheaper-api")
+    assert verdict(GOOD, POOR, costs=costs).decision == "switch"
+    assert "engineering" not in verdict(GOOD, POOR, costs=costs).sentence
+
+
+def test_where_engineering_has_no_price_the_sentence_says_what_it_may_cost() -> None:
+    found = verdict(GOOD, POOR)
+    saving = found.usd_per_month_now - found.usd_per_month
+    assert f"which pays for up to ${12 * saving:,.0f} of engineering within 12 months" in found.sentence

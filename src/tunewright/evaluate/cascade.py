@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from math import ceil, e, exp, log
 
-from tunewright.evaluate.evidence import Record
+from tunewright.evaluate.evidence import Record, groups_of
 from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.tasks.measures import Ratio
 
@@ -38,6 +38,8 @@ class Threshold:
     """Validation answers that can be taken for drawn one by one: of alike ones, or of one group, one counts."""
     doubt: str = ""
     """Why there is no guarantee."""
+    grouped: bool = False
+    """Whether groups were drawn rather than requests: what is guaranteed holds for the mean group."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class CascadeResult:
 
     coverage: float
     """Share of requests it answers itself."""
+    accepted: int
+    """Examples that these are."""
     headline: Interval | None
-    """Of those answers; None where there are none."""
+    """Of those answers, over whole groups where there are groups; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawin
     singles = list({drawing.unit.get(record.id, record.id): record for record in validation}.values())
     proven = None if drawing.doubt else _proven(singles, least)
     if proven is not None:
-        return Threshold(proven, True, len(singles))
+        return Threshold(proven, True, len(singles), grouped=groups_of(validation) is not None)
     ranked, ends = _surest_first(validation)
     parts = list(accumulate(record.headline.part for record in ranked))
     wholes = list(accumulate(record.headline.whole for record in ranked))
@@ -178,7 +182,7 @@ def _steps(total: int, ends: Sequence[int]) -> list[int]:
     return sorted({next(end for end in ends if end >= most) for most in wanted}) if ends else []
 
 
-def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
+def apply_threshold(records: Sequence[Record], threshold: Threshold, seed: int = 0) -> CascadeResult:
     accepted = [record for record in records if (record.confidence or 0) >= threshold.value]
-    inside = ratio([record.headline for record in accepted], None, 0) if accepted else None
-    return CascadeResult(len(accepted) / len(records), inside)
+    inside = ratio([record.headline for record in accepted], groups_of(accepted), seed) if accepted else None
+    return CascadeResult(len(accepted) / len(records), len(accepted), inside)

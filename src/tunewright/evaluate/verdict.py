@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import (
+    MIN_ACCEPTED,
     ONE_BY_ONE,
     CascadePoint,
     CascadeResult,
@@ -33,6 +35,10 @@ from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
 Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
+_SAME_COST = 0.01
+"""Costs a month that differ by no larger share are the same."""
+_NEARLY_ALL = 0.95
+"""A cascade that answers a larger share of the requests itself is a switch."""
 SERVES: tuple[Decision, ...] = ("switch", "cascade")
 """Those by which the tuned model is to serve."""
 
@@ -72,11 +78,13 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     """Choose among the five decisions.
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
-    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, an arm
-    that is not inferior to it (on every split the difference, paired by example, is not below -`goal.margin`, up to an
-    error of 5 %) is as good as what there is today, and so good enough too. The worst split decides. Where the best
-    control arm is good enough nothing larger is recommended; where an arm of our own is but costs more than the API,
-    money decides; where none is, a cascade is tried at a threshold chosen on validation data.
+    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, that is
+    the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by example, is not
+    below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. The worst split decides. The cheapest arm
+    that is good enough is recommended; of two that cost the same the better one, where it is better by more than the
+    margin, else the simpler. Where it costs more than the API, or does not pay for its engineering within
+    `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a threshold chosen on
+    validation data.
     """
     now = next(iter(comparison.apis.values()))
     cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
@@ -96,9 +104,12 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     cascade = {
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
-    good = (arm for arm in (control, served) if _meets(arm, spec) or _is_as_good(arm, api[arm.key], spec))
-    own = next((arm for arm in good if arm is control or parity_passed), None)
-    decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
+    good = [arm for arm in (control, served) if _is_good(arm, api[arm.key], spec)]
+    own = _choose([arm for arm in good if arm is control or parity_passed], spec)
+    mixed = _mixed(evidence, threshold, spec) if threshold and API in evidence else {}
+    decision, cost, sentence = _conclude(
+        spec, own, now, cheapest, served, threshold, cascade, parity_passed, api, mixed
+    )
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
@@ -122,30 +133,38 @@ def _conclude(
     threshold: Threshold | None,
     cascade: dict[str, CascadeResult],
     parity_passed: bool,
+    against: Mapping[str, Mapping[str, Paired]],
+    whole: Mapping[str, Paired],
 ) -> tuple[Decision, float, str]:
-    """(decision, its cost in USD a month, the sentence)."""
+    """(decision, its cost in USD a month, the sentence).
+
+    Args:
+        against: each arm against the API, as far as that was measured.
+        whole: the cascade against it.
+    """
     if own:
-        return _own_model_is_good(spec, own, now, cheapest)
+        return _own_model_is_good(spec, own, now, cheapest, against[own.key])
     paid = now.cost.usd_per_month
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
-    trusted = parity_passed and is_fast(served, spec) and _holds(cascade, spec)
-    shortfall = _shortfall(served, spec, parity_passed)
-    if threshold and trusted and mixed < paid:
+    shortfall = _shortfall(served, spec, parity_passed, now, against[served.key])
+    doubt = _doubt(cascade, threshold, spec, whole, now) if threshold else "is not accurate enough either"
+    trusted = parity_passed and is_fast(served, spec)
+    if threshold and trusted and not doubt and _pays(paid - mixed, spec):
         sentence = (
             f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
-            f"enough, so it can answer {pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
-            f"{usd(mixed)} instead of {usd(paid)} a month."
+            f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
+            f"{pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
+            f"{usd(mixed)} instead of {usd(paid)} a month{_budget(paid - mixed, spec)}."
         )
         return "cascade", mixed, sentence
     sentence = f"Keep {now.key} for now: {shortfall}"
-    if parity_passed and is_fast(served, spec):
-        why = "would not save money" if threshold and trusted else "is not accurate enough either"
-        sentence += f", and letting it answer only what it is sure of {why}"
+    if trusted:
+        sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
     return "keep-api", paid, f"{sentence}."
 
 
-def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
+def _shortfall(served: Arm, spec: Spec, parity_passed: bool, now: Arm, against: Mapping[str, Paired]) -> str:
     """Why the served model is not simply switched to."""
     goal, worst, claim = spec.goal, _worst(served), task_of(spec.task).claim
     if worst.value < goal.accuracy:
@@ -157,22 +176,31 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
+    if _is_compared(against, spec) and (behind := _behind(against, spec)):
+        return (
+            f"on {behind[0]} the tuned model is {_gap(behind[1])} points against {now.key}, which is not shown to "
+            f"be within the {100 * goal.margin:g} that it may be worse"
+        )
     return (
         f"the tuned model {claim(pct(worst.value))} of the hardest test split, but with so few test examples it "
         f"could be as little as {pct(worst.low)}"
     )
 
 
-def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
-    """An arm of our own meets the goal: now money decides."""
+def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm,
+                       against: Mapping[str, Paired]) -> tuple[Decision, float, str]:  # fmt: skip
+    """An arm of our own is good enough: now money decides."""
     paid, cost, cheap = now.cost.usd_per_month, own.cost.usd_per_month, cheapest.cost.usd_per_month
-    if cost < paid:
+    if cost < paid and _pays(paid - cost, spec):
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
             f"{advice} {task_of(spec.task).claim(pct(_worst(own).value))} of the hardest test split"
-            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}."
+            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}"
+            f"{_budget(paid - cost, spec)}."
         )
+        if behind := _behind(against, spec):  # the spec accepts that
+            sentence += f" It is {_gap(behind[1])} points against {now.key} on {behind[0]}, which you accept."
         return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
         sentence = (
@@ -180,8 +208,26 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[D
             f"{usd(cost)} and {now.key} {usd(paid)}; measure its accuracy before you move."
         )
         return "cheaper-api", cheap, sentence
-    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a machine of your own {usd(cost)}."
-    return "keep-api", paid, sentence
+    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a machine of your own {usd(cost)}"
+    if cost < paid:
+        sentence += (
+            f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
+            f"{spec.costs.horizon_months} months"
+        )
+    return "keep-api", paid, f"{sentence}."
+
+
+def _pays(saving: float, spec: Spec) -> bool:
+    """Whether so many USD a month pay for the engineering in time."""
+    return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
+
+
+def _budget(saving: float, spec: Spec) -> str:
+    """What engineering may cost, where the spec does not say what it costs."""
+    if spec.costs.engineering_usd:
+        return ""
+    months = spec.costs.horizon_months
+    return f", which pays for up to {usd(saving * months)} of engineering within {months} months"
 
 
 def _beside(own: Arm, now: Arm) -> str:
@@ -190,10 +236,38 @@ def _beside(own: Arm, now: Arm) -> str:
     return f" ({now.key}: {pct(now.scores[split].headline.value)})" if split in now.scores else ""
 
 
-def _is_as_good(arm: Arm, against: dict[str, Paired], spec: Spec) -> bool:
-    """Whether an arm is fast enough and on no split inferior to the API, as far as that was measured."""
-    as_good = bool(against) and all(target.met for target in api_targets(against, spec))
-    return as_good and is_fast(arm, spec)
+def _is_good(arm: Arm, against: Mapping[str, Paired], spec: Spec) -> bool:
+    """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
+    if _is_compared(against, spec):
+        return is_fast(arm, spec) and not _behind(against, spec)
+    return _meets(arm, spec)
+
+
+def _is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
+    """Whether the API is the yardstick, rather than the goal."""
+    return bool(against) and not spec.goal.accept_worse
+
+
+def _behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | None:
+    """The split, of those on which an arm is not shown to be as good as the API, on which it is furthest behind."""
+    missed = [(split, pair) for split, pair in against.items() if not pair.not_inferior(spec.goal.margin)]
+    return min(missed, key=lambda each: each[1].difference.value, default=None)
+
+
+def _gap(pair: Paired) -> str:
+    """A difference in points, with its interval."""
+    gap = pair.difference
+    return f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+
+
+def _choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
+    """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
+    if not good:
+        return None
+    cheapest = min(arm.cost.usd_per_month for arm in good)
+    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + _SAME_COST)]
+    best = max(equal, key=lambda arm: _worst(arm).value)
+    return best if _worst(best).value > _worst(equal[0]).value + spec.goal.margin else equal[0]
 
 
 def _worst(arm: Arm) -> Interval:
@@ -210,7 +284,32 @@ def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str
     return {split: cascade_curve(part, evidence.get(API, ()), own, paid) for split, part in parts.items()}
 
 
-def _holds(cascade: dict[str, CascadeResult], spec: Spec) -> bool:
-    """The threshold keeps its promise on every test split, which it was not chosen on."""
-    inside = [part.headline for part in cascade.values()]
-    return bool(inside) and all(each is not None and each.value >= spec.goal.accuracy for each in inside)
+def _doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired],
+           now: Arm) -> str:  # fmt: skip
+    """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
+    nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on."""
+    goal = spec.goal
+    for split, part in cascade.items():
+        if part.accepted < MIN_ACCEPTED:
+            return f"is tested by {part.accepted} answers on {split} only, and {MIN_ACCEPTED} are the least"
+        inside = part.headline
+        if inside is None or inside.value < goal.accuracy:
+            return "is not accurate enough either"
+        if inside.low < goal.accuracy - goal.margin and not (threshold.guaranteed and not threshold.grouped):
+            return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
+        if part.coverage > _NEARLY_ALL:
+            return f"would leave it {pct(part.coverage)} of {split}, which is a switch and must pass as one"
+    if not goal.accept_worse and (behind := _behind(whole, spec)):
+        return f"gives up {_gap(behind[1])} points on {behind[0]} against {now.key} alone"
+    return ""
+
+
+def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold, spec: Spec) -> dict[str, Paired]:
+    """The whole cascade against the API alone, by test split, on the examples that both answered."""
+    paid = {record.id: record for record in evidence[API]}
+    both = [
+        record if (record.confidence or 0) >= threshold.value else paid[record.id]
+        for record in evidence[SERVED]
+        if record.id in paid
+    ]
+    return paired_records(both, evidence[API], spec.seed)

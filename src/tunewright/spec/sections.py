@@ -284,6 +284,8 @@ class CostsSpec(Section):
     """What building it costs, once: people, trainings."""
     upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
     """What a model of one's own costs a month beside its machines: people, retraining, storage."""
+    horizon_months: Annotated[int, Field(ge=1)] = 12
+    """Months within which it has to have paid for its engineering."""
 
 
 class JudgeSpec(Section):
@@ -306,7 +308,10 @@ class GoalSpec(Section):
     accuracy: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The share of right answers the job needs, on every test split."""
     margin: Share = 0.02
-    """How far below `accuracy` the lower end of the 95 % interval may reach."""
+    """How far below `accuracy` the lower end of the 95 % interval may reach, and how much worse than a measured API a \
+model may be."""
+    accept_worse: bool = False
+    """Recommend what reaches `accuracy` although it is not shown to be within `margin` of the API that was measured."""
     p95_ms: Positive = 1000.0
     """The 95th percentile of the latency the job can live with, in milliseconds."""
 
