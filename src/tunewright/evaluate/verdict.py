@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,10 +77,11 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     that is not inferior to it (on every split the difference, paired by example, is not below -`goal.margin`, up to an
     error of 5 %) is as good as what there is today, and so good enough too. The worst split decides. Where the best
     control arm is good enough nothing larger is recommended; where an arm of our own is but costs more than the API,
-    money decides; where none is, a cascade is tried at a threshold chosen on validation data.
+    money decides; where none is, a cascade is tried at a threshold chosen on validation data. An API that has been shut
+    down is neither kept nor left the rest of a cascade; another one is recommended only if it outlasts the horizon.
     """
     now = next(iter(comparison.apis.values()))
-    cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
+    cheapest = _cheapest(comparison.apis.values())
     served, control = comparison.arms[SERVED], comparison.control
     api = {
         arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
@@ -90,6 +92,8 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += api_reasons(now, api[SERVED], spec)
     reasons.append(money_reason(comparison, spec))
+    if comparison.stale:
+        reasons.append(comparison.stale)
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
     threshold = choose_threshold(validation, spec.goal.accuracy, drawing)
     reasons.append(threshold_reason(threshold, spec))
@@ -99,6 +103,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     good = (arm for arm in (control, served) if _meets(arm, spec) or _is_as_good(arm, api[arm.key], spec))
     own = next((arm for arm in good if arm is control or parity_passed), None)
     decision, cost, sentence = _conclude(spec, own, now, cheapest, served, threshold, cascade, parity_passed)
+    sentence = " ".join([sentence, *_lifetimes(decision, now, cheapest)])
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
@@ -113,11 +118,27 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     )  # fmt: skip
 
 
+def _cheapest(apis: Iterable[Arm]) -> Arm | None:
+    """Of those that can be recommended: the one paid for today while it runs, and others that will last."""
+    now, *others = apis
+    lasting = [arm for arm in others if not arm.lifetime.near]
+    able = lasting if now.lifetime.ended else [now, *lasting]
+    return min(able, key=lambda arm: arm.cost.usd_per_month, default=None)
+
+
+def _lifetimes(decision: Decision, now: Arm, cheapest: Arm | None) -> list[str]:
+    """What must be said of the APIs that a sentence speaks of, a sentence each."""
+    told = [now.lifetime.summary]
+    if decision == "cheaper-api" and cheapest:
+        told.append(cheapest.thinking)
+    return [each for each in told if each]
+
+
 def _conclude(
     spec: Spec,
     own: Arm | None,
     now: Arm,
-    cheapest: Arm,
+    cheapest: Arm | None,
     served: Arm,
     threshold: Threshold | None,
     cascade: dict[str, CascadeResult],
@@ -131,6 +152,8 @@ def _conclude(
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
     trusted = parity_passed and is_fast(served, spec) and _holds(cascade, spec)
     shortfall = _shortfall(served, spec, parity_passed)
+    if now.lifetime.ended:
+        return _without_the_api(now, cheapest, shortfall)
     if threshold and trusted and mixed < paid:
         sentence = (
             f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
@@ -143,6 +166,19 @@ def _conclude(
         why = "would not save money" if threshold and trusted else "is not accurate enough either"
         sentence += f", and letting it answer only what it is sure of {why}"
     return "keep-api", paid, f"{sentence}."
+
+
+def _without_the_api(now: Arm, cheapest: Arm | None, shortfall: str) -> tuple[Decision, float, str]:
+    """The API paid for today is gone, and no arm of our own does the job."""
+    if cheapest is None:
+        return "keep-api", now.cost.usd_per_month, (
+            f"{now.key} can't be asked any more, and the price book has no API that will last: {shortfall}."
+        )  # fmt: skip
+    cost = cheapest.cost.usd_per_month
+    return "cheaper-api", cost, (
+        f"Measure {cheapest.key} in the place of {now.key}: at this volume it costs {usd(cost)} a month, "
+        f"and {shortfall}."
+    )  # fmt: skip
 
 
 def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
@@ -163,10 +199,10 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
     )
 
 
-def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[Decision, float, str]:
+def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm | None) -> tuple[Decision, float, str]:
     """An arm of our own meets the goal: now money decides."""
-    paid, cost, cheap = now.cost.usd_per_month, own.cost.usd_per_month, cheapest.cost.usd_per_month
-    if cost < paid:
+    paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
+    if cost < paid or cheapest is None:
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
@@ -175,6 +211,7 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm) -> tuple[D
         )
         return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
+        cheap = cheapest.cost.usd_per_month
         sentence = (
             f"Try {cheapest.key} first: at this volume it costs {usd(cheap)} a month, a machine of your own "
             f"{usd(cost)} and {now.key} {usd(paid)}; measure its accuracy before you move."
