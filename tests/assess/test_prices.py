@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from typer.testing import CliRunner
 
 from tunewright.assess import price_book
 from tunewright.assess.lifetimes import SHOWN, beside, lifetime, stale, thinking
 from tunewright.assess.prices import ApiPrice, PriceBook
 from tunewright.assess.snapshot import MODELS
+from tunewright.cli.app import app
 from tunewright.errors import UserError
 
 DAY = date(2026, 11, 27)
@@ -115,3 +117,21 @@ def test_thinking_is_said_to_be_billed_and_how_to_turn_it_off() -> None:
     assert thinking("gpt-4o", book.api("gpt-4o")) == ""
     assert thinking("gpt-6-luna", book.api("gpt-6-luna")).endswith("its reasoning effort none turns that off.")
     assert thinking("gpt-6.1-sol", book.api("gpt-6.1-sol")).endswith("billed as output and not in that figure.")
+
+
+def test_models_prices_shows_age_and_ends_and_warns_of_old_prices() -> None:
+    with time_machine.travel("2026-11-27T12:00Z"):
+        new = CliRunner().invoke(app, ["models", "prices"]).output
+    assert "0 days old" in new
+    assert "openai 2027-01-14, azure 2027-04-14" in new
+    assert "openai ended 2026-10-23" in new
+    assert "To read today's" not in new
+    with time_machine.travel("2027-02-01T12:00Z"):
+        old = CliRunner().invoke(app, ["models", "prices"])
+    assert "openai ended 2027-01-14, azure 2027-04-14" in old.stdout
+    assert "The prices are 66 days old" in old.stderr
+
+
+def test_an_unknown_api_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"no 'house' \(api\.model\)\. See: tunewright models prices.*a book of yours"):
+        price_book().api("house")

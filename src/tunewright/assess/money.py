@@ -160,18 +160,18 @@ def _way(hosting: Hosting) -> Way:
     return Way(f"{hosting.model}, tuned", hosting.cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
-def _sentence(spec: MoneySpec, today: Way, tiers: Sequence[Way], own: Hosting | None,
+def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None,
               scenario: Scenario | None) -> str:  # fmt: skip
-    now, requests = today.cost.usd_per_month, spec.traffic.requests_per_month
+    now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
     lasting = [way for way in tiers if not way.lifetime.near]
     cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
     tier = ""
     if cheap and cheap.cost.usd_per_month < now:
         tier = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
         tier += f" {cheap.thinking}" if cheap.thinking else ""
-    end = f" {today.lifetime.summary}{tier}" if today.lifetime.near else ""
-    if today.lifetime.ended:
-        return f"{today.lifetime.summary} {_in_its_place(spec, cheap, own)}"
+    end = f" {paid.lifetime.summary}{tier}" if paid.lifetime.near else ""
+    if paid.lifetime.ended:
+        return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own)}"
     if not own or not scenario:
         return (
             f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "

@@ -160,10 +160,11 @@ class PriceBook(BaseModel):
         return self
 
     def machine(self, name: str) -> MachinePrice:
-        return _find(name, self.machines, "traffic.machine")
+        return _find(name, self.machines, "traffic.machine", f"Known: {', '.join(self.machines)}.")
 
     def api(self, name: str) -> ApiPrice:
-        return _find(name, self.apis, "api.model")
+        otherwise = "See: tunewright models prices. Any other gets its price in a book of yours: docs/economics.md"
+        return _find(name, self.apis, "api.model", otherwise)
 
     def apis_from(self, name: str) -> dict[str, ApiPrice]:
         """All of them, the named one first.
@@ -187,10 +188,9 @@ def _last_day(day: str) -> date:
     return first if len(day) > 7 else first.replace(day=calendar.monthrange(first.year, first.month)[1])
 
 
-def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
+def _find(name: str, prices: dict[str, Priced], key: str, otherwise: str) -> Priced:
     if name not in prices:
-        hint = did_you_mean(name, prices, f"Known: {', '.join(prices)}.")
-        raise UserError(f"The price book has no '{name}' ({key}).", fix=hint)
+        raise UserError(f"The price book has no '{name}' ({key}).", fix=did_you_mean(name, prices, otherwise))
     return prices[name]
 
 
