@@ -164,8 +164,8 @@ def scenarios() -> Iterator[Truth]:
     yield Truth("a second split is as good", ("switch",), 0.96, other=0.94)
 
     for groups, within in ((8, 0.3), (8, 0.6), (30, 0.3)):
-        yield Truth(f"{groups} groups of 25, {within} alike, own .88", ("keep-api",), 0.88, count=25 * groups, groups=groups,
-                    within=within)  # fmt: skip
+        name = f"{groups} groups of 25, {within} alike, own .88"
+        yield Truth(name, ("keep-api",), 0.88, count=25 * groups, groups=groups, within=within)
     yield Truth(
         "8 groups of 25, own .80 knows", ("keep-api", "cascade"), 0.80, count=200, groups=8, within=0.5, knows=0.8
     )

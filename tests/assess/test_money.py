@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import time_machine
 from typer.testing import CliRunner
 
 from tunewright.assess import price_book
@@ -27,6 +29,13 @@ goal:
 """
 
 
+@pytest.fixture(autouse=True)
+def _day() -> Iterator[None]:
+    """That on which the built-in prices were read."""
+    with time_machine.travel("2026-11-27T12:00Z"):
+        yield
+
+
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     file = tmp_path / "tunewright.yaml"
@@ -43,11 +52,15 @@ def test_ten_lines_and_no_model_are_enough(spec: Path) -> None:
     found = assessed(spec)
     labels = [way.label for way in found.ways]
     assert labels[:2] == ["API gpt-4o", "API gpt-4o, batch"]
-    assert {"API gpt-4.1-nano", "TF-IDF + linear SVM", "mistral-7b, tuned"} <= set(labels)
+    assert {"API gpt-6-luna", "API claude-haiku-5-5", "TF-IDF + linear SVM", "mistral-7b, tuned"} <= set(labels)
     assert found.ways[0].cost.usd_per_month == pytest.approx(14_000)
     assert found.ways[1].cost.usd_per_month == pytest.approx(7_000)
     assert found.sentence.startswith("Worth a try: a tuned ")
-    assert "measure that first" in found.sentence
+    assert found.sentence.endswith(
+        "gpt-4o leaves OpenAI's API on 2027-01-14. API ministral-3b-2512 would cost $500: measure that first."
+    )
+    assert found.ways[0].note == "ends 2027-01-14"
+    assert not found.stale
     assert found.money
     assert found.money.swings
 
@@ -74,6 +87,30 @@ def test_engineering_is_paid_back(spec: Path) -> None:
 
 def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
     assert assessed(spec, "goal.p95_ms=0.01").sentence.startswith("Keep gpt-4o")
+
+
+def test_an_api_that_has_ended_is_not_recommended(spec: Path) -> None:
+    for requests in (1_000, 10_000_000):
+        found = assessed(spec, "api.model=gpt-4.1-nano", f"traffic.requests_per_month={requests}")
+        assert found.sentence.startswith(
+            "gpt-4.1-nano left OpenAI's API on 2026-10-23. In its place API ministral-3b-2512"
+        )
+        assert found.ways[0].note == "ended 2026-10-23"
+    late = assessed(spec, "api.model=gpt-4.1-nano", "goal.p95_ms=0.01").sentence
+    assert late.endswith(
+        "In its place API ministral-3b-2512 would cost $500 a month; no model of these answers within 0 ms."
+    )
+
+
+def test_an_api_kept_for_now_is_said_to_end_where_it_does(spec: Path) -> None:
+    azure = assessed(spec, "goal.p95_ms=0.01", "api.url=https://ours.openai.azure.com/openai/v1").sentence
+    assert "price book. gpt-4o leaves Azure on 2027-04-14. API" in azure
+
+
+def test_the_thinking_of_a_model_is_said_not_to_be_counted(spec: Path) -> None:
+    notes = {way.label: way.note for way in assessed(spec).ways}
+    assert notes["API gpt-6-luna"] == "thinking not counted"
+    assert notes["API ministral-3b-2512"] == ""
 
 
 def test_one_model_is_assessed_where_the_spec_names_it(spec: Path) -> None:
@@ -118,9 +155,12 @@ def test_the_articles_table(overrides: list[str], usd: float) -> None:
 
 def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
     book = spec.parent / "ours.yaml"
-    book.write_text("as_of: 2030-01\napis:\n  gpt-4o: {usd_in: 1.25}\n  house: {usd_in: 0.1, usd_out: 0.1}\n", "utf-8")
+    book.write_text(
+        "as_of: 2026-10-01\napis:\n  gpt-4o: {usd_in: 1.25}\n  house: {usd_in: 0.1, usd_out: 0.1}\n", "utf-8"
+    )
     found = assessed(spec, "prices=ours.yaml")
-    assert found.as_of == "2030-01"
+    assert found.as_of == "2026-10-01"
+    assert found.stale.startswith("The prices are 57 days old (machines 2026-10-01, APIs 2026-10-01)")
     assert found.ways[0].cost.usd_per_month == pytest.approx(8_000)
     assert "API house" in [way.label for way in found.ways]
 

@@ -285,4 +285,9 @@ def test_models_show_of_a_misspelt_name_offers_the_nearest() -> None:
 
 
 def test_models_prices_shows_the_price_book() -> None:
-    assert "gpt-4o" in tunewright("models", "prices").stdout
+    shown = tunewright("models", "prices").stdout
+    assert "days old" in shown
+    assert "openai 2027-01-14" in shown or "openai ended 2027-01-14" in shown
+    assert {"gpt-6-luna", "claude-haiku-5-5"} <= json.loads(tunewright("models", "prices", "--json").stdout)[
+        "apis"
+    ].keys()

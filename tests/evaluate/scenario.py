@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
 from typing import Any
+
+import time_machine
 
 from tests.conftest import LABELS, make_spec
 from tunewright.assess import price_book
@@ -13,6 +16,7 @@ from tunewright.evaluate.verdict import Verdict, decide
 from tunewright.spec import Spec
 
 PER_SPLIT = 100
+DAY = date(2026, 11, 27)
 
 
 def arm(
@@ -37,15 +41,17 @@ def evidence_of(served: list[Record], svm: list[Record]) -> dict[str, list[Recor
     return {"svm": svm, "adapter": served, "served": served}
 
 
-def compared(spec: Spec, evidence: dict[str, list[Record]]) -> Comparison:
-    return compare(spec, evidence, price_book())
+def compared(spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY) -> Comparison:
+    """As of the day on which the built-in prices were read, or of another."""
+    with time_machine.travel(datetime.combine(day, time(12), UTC)):
+        return compare(spec, evidence, price_book(spec.price_file))
 
 
 def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True,
-            api_answers: list[Record] | None = None, drawing: Drawing = ONE_BY_ONE,
+            api_answers: list[Record] | None = None, drawing: Drawing = ONE_BY_ONE, day: date = DAY,
             **spec: Any) -> Verdict:  # fmt: skip
     changes = {"traffic": {"requests_per_month": 10_000_000}, **spec}
     made, evidence = make_spec(**changes), evidence_of(served, svm)
     if api_answers:
         evidence["api"] = api_answers
-    return decide(made, compared(made, evidence), evidence, parity_passed=parity_passed, drawing=drawing)
+    return decide(made, compared(made, evidence, day=day), evidence, parity_passed=parity_passed, drawing=drawing)

@@ -115,6 +115,14 @@ def test_cached_tokens_cost_less(model: LargeModel, tmp_path: Path) -> None:
     assert "80% of them cached" in cheap["told"][-1]
 
 
+def test_tokens_kept_in_the_cache_cost_more(model: LargeModel, tmp_path: Path) -> None:
+    model.usage = {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cache_write_tokens": 600}}
+    luna = make_spec(tmp_path, api={"url": model.url, "key": "API_KEY", "model": "gpt-6-luna"})
+    kept = asked(luna, tmp_path)
+    assert kept["cache_write_tokens"] == 600
+    assert kept["usd"] == pytest.approx(COUNT * (400 * 0.1 + 600 * 0.125 + 10 * 0.5) / 1e6)
+
+
 def test_it_stops_before_the_budget_is_passed(model: LargeModel, tmp_path: Path) -> None:
     model.usage = {"prompt_tokens": 100, "completion_tokens": 100}
     each, dearest = (100 * 2.5 + 100 * 10) / 1e6, 1000 * 10 / 1e6

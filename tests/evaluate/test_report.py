@@ -54,7 +54,7 @@ def test_the_report_names_the_decision_and_the_sentence(html: str, folder: Path)
 
 def test_the_tables_show_the_measured_arms_and_every_priced_api(html: str, folder: Path) -> None:
     for text in (html, (folder / "report.md").read_text("utf-8")):
-        for name in ("TF-IDF + linear SVM", "tuned: served bundle int8", "API gpt-4o", "API gpt-4.1-nano", "14,000"):
+        for name in ("TF-IDF + linear SVM", "tuned: served bundle int8", "API gpt-4o", "API gpt-6-luna", "14,000"):
             assert name in text
 
 

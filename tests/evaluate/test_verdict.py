@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,12 +49,55 @@ def test_a_poor_model_means_keep_the_api() -> None:
 def test_a_good_model_at_little_traffic_means_try_a_cheaper_api() -> None:
     found = verdict(GOOD, POOR, traffic=LITTLE)
     assert found.decision == "cheaper-api"
-    assert "gpt-4.1-nano" in found.sentence
+    assert found.sentence.startswith("Try ministral-3b-2512 first")
     assert found.usd_per_month < found.usd_per_month_now
 
 
 def test_a_good_model_at_little_traffic_on_the_cheapest_api_means_keep_it() -> None:
-    assert verdict(GOOD, POOR, traffic=LITTLE, api={"model": "gpt-4.1-nano"}).decision == "keep-api"
+    assert verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}).decision == "keep-api"
+
+
+def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
+    for served in (GOOD, SURE_IN_PART, POOR):
+        assert verdict(served, POOR).sentence.endswith("gpt-4o leaves OpenAI's API on 2027-01-14.")
+    azure = {"url": "https://ours.openai.azure.com/openai/v1"}
+    assert "gpt-4o leaves Azure on 2027-04-14." in verdict(POOR, POOR, api=azure).sentence
+    assert "leaves" not in verdict(POOR, POOR, api={"model": "gpt-6-luna"}).sentence
+
+
+@pytest.mark.parametrize("served", [SURE_IN_PART, POOR], ids=["sure", "poor"])
+def test_an_api_that_has_ended_is_neither_kept_nor_left_the_rest_of_a_cascade(served: list) -> None:
+    assert verdict(served, POOR, day=date(2027, 1, 13)).decision in ("cascade", "keep-api")
+    found = verdict(served, POOR, day=date(2027, 1, 14))
+    assert found.decision == "cheaper-api"
+    assert found.sentence.startswith("Measure ministral-3b-2512 in the place of gpt-4o: at this volume it costs $500")
+    assert found.sentence.endswith("gpt-4o left OpenAI's API on 2027-01-14.")
+    assert found.usd_per_month == pytest.approx(500)
+
+
+def test_a_good_model_is_switched_to_when_the_api_has_ended() -> None:
+    found = verdict(GOOD, POOR, day=date(2027, 2, 1))
+    assert found.decision == "switch"
+    assert "gpt-4o left OpenAI's API" in found.sentence
+
+
+def test_an_api_that_ends_soon_is_not_recommended_however_cheap(tmp_path: Path) -> None:
+    book = tmp_path / "prices.yaml"
+    book.write_text("apis: {brief: {usd_in: 0.001, usd_out: 0.001, ends: {openai: 2026-12-24}}}", "utf-8")
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book))
+    assert found.sentence.startswith("Try ministral-3b-2512 first")
+
+
+def test_an_estimate_without_thinking_says_so(tmp_path: Path) -> None:
+    book = tmp_path / "prices.yaml"
+    book.write_text("apis: {ours: {usd_in: 0.001, usd_out: 0.001, reasons: true}}", "utf-8")
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book))
+    assert "ours may think before it answers, which is billed as output and not in that figure." in found.sentence
+
+
+def test_old_prices_are_among_the_reasons() -> None:
+    assert not any("days old" in reason for reason in verdict(GOOD, POOR, day=date(2027, 1, 11)).reasons)
+    assert any("The prices are 46 days old" in reason for reason in verdict(GOOD, POOR, day=date(2027, 1, 12)).reasons)
 
 
 def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:

@@ -30,14 +30,15 @@ class Cost:
 
 
 def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float,
-             cached_tokens: float = 0) -> Cost:  # fmt: skip
+             cached_tokens: float = 0, cache_write_tokens: float = 0) -> Cost:  # fmt: skip
     """`requests` answers a month from an API.
 
     Args:
         prompt_tokens, answer_tokens: mean tokens in one prompt and in one answer.
         cached_tokens: mean tokens of a prompt that the API had read before.
+        cache_write_tokens: mean tokens of a prompt that it kept for the next request.
     """
-    each = price.usd(prompt_tokens, answer_tokens, cached_tokens)
+    each = price.usd(prompt_tokens, answer_tokens, cached_tokens, cache_write_tokens)
     return Cost(each * requests, each * 1000)
 
 

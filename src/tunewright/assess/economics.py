@@ -29,12 +29,13 @@ class Scenario:
     """A month, beside the machines: people, retraining, storage."""
     engineering_usd: float
     """Once."""
+    cache_write_tokens: float = 0.0
 
     @property
     def api_month(self) -> Cost:
         return api_cost(
             self.api, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens,
-            cached_tokens=self.cached_tokens, requests=self.requests,
+            cached_tokens=self.cached_tokens, cache_write_tokens=self.cache_write_tokens, requests=self.requests,
         )  # fmt: skip
 
     @property
@@ -139,7 +140,7 @@ def tornado(scenario: Scenario) -> list[Swing]:
         ("tokens a request", f"{(s.prompt_tokens + s.answer_tokens) / 2:,.0f}",
          f"{(s.prompt_tokens + s.answer_tokens) * 2:,.0f}",
          lambda by: replace(s, prompt_tokens=s.prompt_tokens * by, answer_tokens=s.answer_tokens * by,
-                            cached_tokens=s.cached_tokens * by), 0.5, 2),
+                            cached_tokens=s.cached_tokens * by, cache_write_tokens=s.cache_write_tokens * by), 0.5, 2),
         ("own model's time an answer", f"{s.service.seconds * 500:,.0f} ms", f"{s.service.seconds * 2000:,.0f} ms",
          lambda by: replace(s, service=replace(s.service, seconds=s.service.seconds * by,
                                                slowest=s.service.slowest * by)), 0.5, 2),

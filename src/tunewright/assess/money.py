@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tunewright.assess.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, hosting_of
-from tunewright.assess.prices import PriceBook
+from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.assess.prices import ApiPrice, PriceBook
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
@@ -36,6 +37,10 @@ class Way:
     p95: float | None = None
     """Seconds, as estimated; None of an API, which nobody measured."""
     note: str = ""
+    lifetime: Lifetime = UNANNOUNCED
+    """Of an API: until when it can be asked."""
+    thinking: str = ""
+    """Of an API: that its thinking is not in `cost`, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +56,53 @@ class Assessment:
     """Of the prices."""
     prompt_tokens: float
     answer_tokens: float
+    stale: str = ""
+    """That the prices are old, in a sentence; empty where they are not."""
 
 
 def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """Raises:
     UserError: tokens, API, machine or model are not known.
     """
-    prices = book.apis_from(spec.api.model)
+    price = book.api(spec.api.model)
     prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     scenario = None
     if best:
         scenario = Scenario(
-            spec.traffic.requests_per_month, prompt, answer, 0.0, prices[spec.api.model], book.machine(best.machine),
+            spec.traffic.requests_per_month, prompt, answer, 0.0, price, book.machine(best.machine),
             best.service, spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.upkeep_usd_per_month,
             spec.costs.engineering_usd,
         )  # fmt: skip
-    now, *tiers = (
-        Way(f"API {name}", api_cost(
-            price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month))
-        for name, price in prices.items()
-    )  # fmt: skip
-    batch = Way(f"{now.label}, batch", now.cost.times(book.batch), note="answers within a day")
+    now, *tiers = _apis(spec, book, prompt, answer)
+    factor = book.batch if price.batch is None else price.batch
+    batch = Way(f"{now.label}, batch", now.cost.times(factor), note="answers within a day")
     ways = [now, batch, *tiers, _classical(spec, book), *map(_way, own)]
     sentence = _sentence(spec, now, tiers, best, scenario)
-    return Assessment(ways, best, money(scenario) if scenario else None, sentence, book.as_of, prompt, answer)
+    found = money(scenario) if scenario else None
+    return Assessment(ways, best, found, sentence, book.as_of, prompt, answer, stale(book, today()))
+
+
+def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
+    """The API that is paid for today, then those to weigh against it."""
+    url, day = spec.api.url, today()
+
+    def cost(price: ApiPrice) -> Cost:
+        return api_cost(
+            price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month
+        )  # fmt: skip
+
+    shown = beside(book, spec.api.model, url, day, lambda price: cost(price).usd_per_month)
+    ways = []
+    for name, price in shown.items():
+        span = lifetime(name, price, url, day)
+        ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
+        unseen = "thinking not counted" if price.reasons else ""
+        note = "; ".join(filter(None, (ends, unseen)))
+        label = f"API {name}"
+        ways.append(Way(label, cost(price), note=note, lifetime=span, thinking=thinking(label, price)))
+    return ways
 
 
 def _tokens(spec: MoneySpec) -> tuple[float, float]:
@@ -134,32 +160,48 @@ def _way(hosting: Hosting) -> Way:
     return Way(f"{hosting.model}, tuned", hosting.cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
-def _sentence(spec: MoneySpec, today: Way, tiers: Sequence[Way], own: Hosting | None,
+def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None,
               scenario: Scenario | None) -> str:  # fmt: skip
-    now, requests = today.cost.usd_per_month, spec.traffic.requests_per_month
+    now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
+    lasting = [way for way in tiers if not way.lifetime.near]
+    cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
+    tier = ""
+    if cheap and cheap.cost.usd_per_month < now:
+        tier = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
+        tier += f" {cheap.thinking}" if cheap.thinking else ""
+    end = f" {paid.lifetime.summary}{tier}" if paid.lifetime.near else ""
+    if paid.lifetime.ended:
+        return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own)}"
     if not own or not scenario:
         return (
             f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
-            "price book."
+            f"price book.{end}"
         )
-    cheap = min(tiers, key=lambda way: way.cost.usd_per_month, default=today)
     even = scenario.break_even_requests
     volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
     if scenario.saving <= 0:
         return (
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
-            f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}."
+            f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}.{end}"
         )
     payback = ""
     if spec.costs.engineering_usd and scenario.payback_months:
         payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
-    tier = (
-        f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
-        if cheap.cost.usd_per_month < now
-        else ""
-    )
     return (
         f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
-        f"which only a training tells; it pays {volume}{payback}.{tier}"
+        f"which only a training tells; it pays {volume}{payback}.{end or tier}"
+    )
+
+
+def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None) -> str:
+    """What to weigh where the API that is paid for today has been shut down."""
+    theirs = f"{cheap.label} would cost ${cheap.cost.usd_per_month:,.0f} a month" if cheap else "no API here will last"
+    unseen = f" {cheap.thinking}" if cheap and cheap.thinking else ""
+    if not own:
+        return f"In its place {theirs}; no model of these answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
+    ours = own.cost.usd_per_month + spec.costs.upkeep_usd_per_month
+    return (
+        f"In its place {theirs}, and a tuned {own.model} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "
+        f"measure which of them does the job.{unseen}"
     )

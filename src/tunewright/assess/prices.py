@@ -1,18 +1,41 @@
-"""The price book: dated prices of machines and APIs."""
+"""The price book: dated prices of machines and APIs.
+
+Three files lie over each other: `apis.json`, what APIs cost (`snapshot.py` writes it, from genai-prices);
+`prices.yaml`, machines and what else is known of APIs, each fact with its source; a user's own, if the spec names one.
+"""
 
 from __future__ import annotations
 
+import calendar
+import json
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tunewright.errors import UserError, did_you_mean
 from tunewright.spec import overlay
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _day(value: object) -> object:
+    """A day or a month as text. YAML reads 2026-11-27 as a date, and 2026-11 as text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            date.fromisoformat(value if len(value) > 7 else f"{value}-01")
+        except ValueError:
+            raise ValueError(f"'{value}' is neither a day, such as 2026-11-27, nor a month, such as 2026-11") from None
+    return value
+
+
+Day = Annotated[str, BeforeValidator(_day)]
+"""A day (2026-11-27) or a month (2026-11)."""
 
 
 class Card(BaseModel):
@@ -58,25 +81,57 @@ class MachinePrice(BaseModel):
 
 
 class ApiPrice(BaseModel):
+    """What an API asks for, USD for a million tokens, and how long it will be there.
+
+    Prompts are taken to be shorter than those from which on some models cost more (100,000 tokens at the least).
+    """
+
     model_config = ConfigDict(extra="forbid")
 
+    provider: str | None = None
+    """Who runs it: openai, anthropic, google or mistral; None of an API that only the user's own book has."""
     usd_in: Price
-    """USD for a million prompt tokens."""
+    """Prompt tokens."""
     usd_cached: Price | None = None
-    """USD for a million prompt tokens that the endpoint has read before; None: as much as any other."""
+    """Prompt tokens that the endpoint has read before; None: as much as any other."""
+    usd_cache_write: Price | None = None
+    """Prompt tokens that the endpoint keeps for the next request; None: as much as any other."""
     usd_out: Price
-    """USD for a million answer tokens."""
+    """Answer tokens. What a model thinks before it answers is billed as these."""
+    batch: Price | None = None
+    """What answers within a day cost, as a share of the usual price; None: the book's `batch`."""
+    fast: Price | None = None
+    """What the provider's fast tier costs, as a multiple of the usual price; None: not known."""
+    ends: dict[str, date] = {}
+    """The day on which it is shut down, by place: its provider's name, or azure. A place where no end is announced is
+    left out."""
+    reasons: bool = False
+    """Whether it can think before it answers."""
+    efforts: list[str] = []
+    """What it takes as its reasoning effort, the least first; empty: nothing, or not known."""
 
     def times(self, factor: float) -> ApiPrice:
         """All of its prices, multiplied."""
-        cached = None if self.usd_cached is None else self.usd_cached * factor
-        return ApiPrice(usd_in=self.usd_in * factor, usd_cached=cached, usd_out=self.usd_out * factor)
+        prices = {
+            name: None if (price := getattr(self, name)) is None else price * factor
+            for name in ("usd_in", "usd_cached", "usd_cache_write", "usd_out")
+        }
+        return self.model_copy(update=prices)
 
-    def usd(self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0) -> float:
-        """The price of an answer. `cached_tokens`: those of the prompt that were read before."""
+    def usd(self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0,
+            cache_write_tokens: float = 0) -> float:  # fmt: skip
+        """The price of an answer.
+
+        Args:
+            answer_tokens: those of its thinking among them.
+            cached_tokens: those of the prompt that were read before.
+            cache_write_tokens: those of the prompt that were kept for the next request; none of them is read before.
+        """
         cached = self.usd_in if self.usd_cached is None else self.usd_cached
-        fresh = (prompt_tokens - cached_tokens) * self.usd_in + cached_tokens * cached
-        return (fresh + answer_tokens * self.usd_out) / 1e6
+        written = self.usd_in if self.usd_cache_write is None else self.usd_cache_write
+        fresh = prompt_tokens - cached_tokens - cache_write_tokens
+        prompt = fresh * self.usd_in + cached_tokens * cached + cache_write_tokens * written
+        return (prompt + answer_tokens * self.usd_out) / 1e6
 
 
 Priced = TypeVar("Priced", MachinePrice, ApiPrice)
@@ -85,13 +140,17 @@ Priced = TypeVar("Priced", MachinePrice, ApiPrice)
 class PriceBook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    as_of: str
+    as_of: Day
+    """When prices of machines were read; of a user's own book, all that stands in it."""
     source: str
+    apis_as_of: Day
+    """When prices of APIs were read."""
+    apis_source: str
     machines: dict[str, MachinePrice]
     cards: dict[str, Card]
     apis: dict[str, ApiPrice]
     batch: Price
-    """What the batch API, which answers within a day, asks of the usual price."""
+    """What a batch API, which answers within a day, asks of the usual price, where an API does not say."""
 
     @model_validator(mode="after")
     def _cards_are_known(self) -> PriceBook:
@@ -101,10 +160,11 @@ class PriceBook(BaseModel):
         return self
 
     def machine(self, name: str) -> MachinePrice:
-        return _find(name, self.machines, "traffic.machine")
+        return _find(name, self.machines, "traffic.machine", f"Known: {', '.join(self.machines)}.")
 
     def api(self, name: str) -> ApiPrice:
-        return _find(name, self.apis, "api.model")
+        otherwise = "See: tunewright models prices. Any other gets its price in a book of yours: docs/economics.md"
+        return _find(name, self.apis, "api.model", otherwise)
 
     def apis_from(self, name: str) -> dict[str, ApiPrice]:
         """All of them, the named one first.
@@ -114,11 +174,23 @@ class PriceBook(BaseModel):
         """
         return {name: self.api(name)} | self.apis
 
+    def age_days(self, today: date) -> int:
+        """Days since its older part was read; a month counts as read on its last day."""
+        return max(0, max((today - _last_day(day)).days for day in (self.as_of, self.apis_as_of)))
 
-def _find(name: str, prices: dict[str, Priced], key: str) -> Priced:
+
+def _first_day(day: str) -> date:
+    return date.fromisoformat(day if len(day) > 7 else f"{day}-01")
+
+
+def _last_day(day: str) -> date:
+    first = _first_day(day)
+    return first if len(day) > 7 else first.replace(day=calendar.monthrange(first.year, first.month)[1])
+
+
+def _find(name: str, prices: dict[str, Priced], key: str, otherwise: str) -> Priced:
     if name not in prices:
-        hint = did_you_mean(name, prices, f"Known: {', '.join(prices)}.")
-        raise UserError(f"The price book has no '{name}' ({key}).", fix=hint)
+        raise UserError(f"The price book has no '{name}' ({key}).", fix=did_you_mean(name, prices, otherwise))
     return prices[name]
 
 
@@ -127,29 +199,60 @@ def price_book(over: Path | None = None) -> PriceBook:
     """The built-in price book, with a user's own laid over it.
 
     Raises:
-        UserError: the user's is not there, is not YAML, or has other keys or values than a price book has.
+        UserError: the user's is not there, is not YAML, has other keys or values than a price book has, or is dated in
+            the future.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    data = YAML(typ="safe").load((resources.files("tunewright.assess") / "prices.yaml").read_text("utf-8"))
+    data = _built_in()
     if over is None:
         return PriceBook.model_validate(data)
-    fix = "A price book has as_of, source, machines, cards, apis and batch: tunewright models prices --json"
-    try:
-        own = YAML(typ="safe").load(over.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError("This price book is not there.", where=over, fix="Check `prices` in the spec.") from None
-    except (YAMLError, UnicodeDecodeError):
-        raise UserError("This price book is not YAML.", where=over, fix=fix) from None
-    if not isinstance(own, dict):
-        raise UserError("This price book is no mapping.", where=over, fix=fix)
+    own = _own(over)
     overlay(data, own)
     if "source" not in own:
         data["source"] = f"{data['source']}; over it {over.name}"
+    if "apis" in own:
+        data["apis_as_of"] = own.get("apis_as_of", own.get("as_of", data["apis_as_of"]))
     try:
-        return PriceBook.model_validate(data)
+        book = PriceBook.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the book"
-        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=fix) from None
+        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=_KEYS) from None
+    today = datetime.now(UTC).date()
+    for key, day in (("as_of", book.as_of), ("apis_as_of", book.apis_as_of)):
+        if key in own and _first_day(day) > today:
+            raise UserError(
+                f"This price book is of {day}, which is still to come: today is {today}.", where=over,
+                why="Its prices would count as new for longer than they are.",
+                fix=f"Write into `{key}` the day on which they were read; or set this machine's clock.",
+            )  # fmt: skip
+    return book
+
+
+_KEYS = (
+    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source and batch: "
+    "tunewright models prices --json"
+)
+
+
+def _built_in() -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    folder = resources.files("tunewright.assess")
+    data: dict[str, Any] = json.loads((folder / "apis.json").read_text("utf-8"))
+    overlay(data, YAML(typ="safe").load((folder / "prices.yaml").read_text("utf-8")))
+    return data
+
+
+def _own(file: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        own = YAML(typ="safe").load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError("This price book is not there.", where=file, fix="Check `prices` in the spec.") from None
+    except (YAMLError, UnicodeDecodeError):
+        raise UserError("This price book is not YAML.", where=file, fix=_KEYS) from None
+    if not isinstance(own, dict):
+        raise UserError("This price book is no mapping.", where=file, fix=_KEYS)
+    return own

@@ -46,11 +46,7 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
         )  # fmt: skip
     machines = {name: {"usd_per_hour": prices[name]} for name in names if name in prices}
     today = datetime.now(UTC).date().isoformat()
-    made = {
-        "as_of": today,
-        "source": f"Azure Retail Prices API, {region}, {today}; APIs as built in",
-        "machines": machines,
-    }
+    made = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
     return made, [name for name in names if name not in prices]
 
 

@@ -79,6 +79,8 @@ def _print_money(found: Assessment, requests: int) -> None:
             hinges.add_row(swing.name, swing.low, f"{swing.saving_low:,.0f}", swing.high, f"{swing.saving_high:,.0f}")
         console.print(hinges)
     typer.echo(f"\n{found.sentence}")
+    if found.stale:
+        typer.echo(f"\n{found.stale}")
 
 
 @app.command()

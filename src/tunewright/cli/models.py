@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli.options import JsonOption, print_json
+from tunewright.cli.options import JsonOption, console_of, print_json
 from tunewright.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from tunewright.assess import PriceBook
+    from tunewright.assess.prices import ApiPrice
 
 app = typer.Typer(help="Base models that Tunewright knows by name, and prices.", no_args_is_help=True)
 
@@ -52,41 +53,81 @@ def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: J
 @app.command()
 def prices(
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask Azure's public price list, and write a price book of your own.")
+        bool,
+        typer.Option("--refresh", help="Ask Azure and genai-prices for today's, and write a price book of your own."),
     ] = False,
     region: Annotated[str, typer.Option(help="The Azure region to ask about.")] = "eastus",
     out: Annotated[Path, typer.Option(help="Where the price book is written to.")] = Path("prices.yaml"),
     json: JsonOption = False,
 ) -> None:
-    """Show the price book: machines by the hour, APIs by the million tokens."""
+    """Show the price book: machines by the hour, APIs by the million tokens, and until when they can be asked."""
     from tunewright.assess import price_book
+    from tunewright.assess.lifetimes import stale, today
 
     book = price_book()
     if refresh:
         book = _refreshed(book, region, out)
+    old = stale(book, today())
     if json:
-        print_json(book.model_dump())
-        return
-    typer.echo(f"USD, {book.as_of}, {book.source}")
+        print_json({**book.model_dump(mode="json"), "age_days": book.age_days(today())})
+    else:
+        _print_prices(book)
+    if old:
+        typer.echo(old, err=True)
+
+
+def _print_prices(book: PriceBook) -> None:
+    from rich.table import Table
+
+    from tunewright.assess.lifetimes import today
+
+    typer.echo(
+        f"USD; {book.age_days(today())} days old. Machines an hour, {book.as_of}, {book.source}.\n"
+        f"APIs for a million tokens, {book.apis_as_of}, {book.apis_source}; batch and fast: times the usual price."
+    )
+    machines = Table(header_style="bold")
+    machines.add_column("machine", no_wrap=True)
+    for column in ("an hour", "cores"):
+        machines.add_column(column, justify="right", no_wrap=True)
     for name, machine in book.machines.items():
-        typer.echo(f"{name:<26} {machine.usd_per_hour:>8.3f} an hour, {machine.cores} cores")
+        machines.add_row(name, f"{machine.usd_per_hour:.3f}", str(machine.cores))
+    apis = Table(header_style="bold")
+    apis.add_column("API", no_wrap=True)
+    for column in ("in", "cached", "cache write", "out", "batch", "fast"):
+        apis.add_column(column, justify="right", no_wrap=True)
+    apis.add_column("ends", no_wrap=True)
+    apis.add_column("reasoning effort", no_wrap=True)
     for name, api in book.apis.items():
-        cached = f", {api.usd_cached:.3f} cached" if api.usd_cached is not None else ""
-        typer.echo(f"{name:<26} {api.usd_in:>8.2f} in{cached}, {api.usd_out:.2f} out per million tokens")
+        prices = (api.usd_in, api.usd_cached, api.usd_cache_write, api.usd_out)
+        batch = book.batch if api.batch is None else api.batch
+        ends = ", ".join(
+            f"{place} {'ended ' if end <= today() else ''}{end}" for place, end in api.ends.items()
+        )  # fmt: skip
+        apis.add_row(name, *("" if price is None else f"{price:.4g}" for price in prices), f"{batch:.3g}",
+                     "" if api.fast is None else f"{api.fast:.3g}", ends, _efforts(api))  # fmt: skip
+    console = console_of(160)
+    console.print(machines)
+    console.print(apis)
+
+
+def _efforts(api: ApiPrice) -> str:
+    if not api.efforts:
+        return "reasons" if api.reasons else ""
+    return f"{api.efforts[0]} to {api.efforts[-1]}" if len(api.efforts) > 2 else ", ".join(api.efforts)
 
 
 def _refreshed(book: PriceBook, region: str, out: Path) -> PriceBook:
     from ruamel.yaml import YAML
 
     from tunewright.assess import price_book
-    from tunewright.assess.retail import refreshed
+    from tunewright.assess.refresh import refreshed_book
 
     if out.exists():
         raise UserError("This file is there already.", where=out, fix="Choose another: --out NAME.yaml")
-    made, missing = refreshed(book, region)
+    made, left = refreshed_book(book, region)
     with out.open("w", encoding="utf-8") as stream:
         YAML().dump(made, stream)
     typer.echo(f"Written to {out}; use it with `prices: {out.name}` in the spec.", err=True)
-    if missing:
-        typer.echo(f"Not offered in {region}, so left as built in: {', '.join(missing)}", err=True)
+    for sentence in left:
+        typer.echo(sentence, err=True)
     return price_book(out)

@@ -173,11 +173,9 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
     book = price_book(spec.price_file)
     price = book.api(spec.api.model)
     counted = [reply for reply in replies if reply["prompt_tokens"]]
-    usd = sum(price.usd(r["prompt_tokens"], r["answer_tokens"], r["cached_tokens"]) for r in counted if r["paid"])
-    means = {
-        name: fmean(reply[name] for reply in counted) if counted else None
-        for name in ("prompt_tokens", "answer_tokens", "cached_tokens")
-    }
+    parts = ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")
+    usd = sum(price.usd(*(reply[part] for part in parts)) for reply in counted if reply["paid"])
+    means = {name: fmean(reply[name] for reply in counted) if counted else None for name in parts}
     of = {split: len(examples) for split, examples in tests_of(spec, dataset).items()}
     told = []
     for split, part in by_test(records).items():
@@ -195,7 +193,7 @@ def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
         share = sum(r["cached_tokens"] for r in counted) / max(sum(r["prompt_tokens"] for r in counted), 1)
         told.append(
             f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
-            f"{means['answer_tokens']:,.1f} out a request, at the prices of {book.as_of}."
+            f"{means['answer_tokens']:,.1f} out a request, at the prices of {book.apis_as_of}."
         )
     elif not spec.api.recorded:
         told.append("The endpoint does not say how many tokens it took, so what that cost is not known.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.assess.cost import Service
 from tunewright.assess.economics import Money, Scenario, money
-from tunewright.assess.prices import MachinePrice
+from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -49,6 +50,10 @@ class Arm:
     scores: dict[str, Score]
     latency: Latency | None
     cost: Cost
+    lifetime: Lifetime = UNANNOUNCED
+    """Of an API: until when it can be asked."""
+    thinking: str = ""
+    """Of an API that nobody has measured: that its thinking is not in `cost`, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Usage:
     answer_tokens: float
     cached_tokens: float = 0.0
     """Those of the prompt that the API had read before."""
+    cache_write_tokens: float = 0.0
+    """Those of the prompt that the API kept for the next request."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Comparison:
     arms: dict[str, Arm]
     """Measured arms by key."""
     apis: dict[str, Arm]
-    """API arms by model name, the incumbent first."""
+    """API arms by model name, the incumbent first; of the others the cheapest that will last, and the user's own."""
     splits: tuple[str, ...]
     headline: str
     """The name of the task's measure."""
@@ -77,6 +84,8 @@ class Comparison:
     """The served model against the API paid for today."""
     usage_from: str
     """Where `usage` is from: "api" (counted by it), "spec" or "model" (counted with the tuned model's own prompt)."""
+    stale: str = ""
+    """That the prices are old, in a sentence; empty where they are not."""
 
     @property
     def control(self) -> Arm:
@@ -109,15 +118,19 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     )
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
     now = apis[spec.api.model]
-    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch))
+    price = prices.api(spec.api.model)
+    factor = prices.batch if price.batch is None else price.batch
+    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(factor), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
-        prices.api(spec.api.model), machine, _service(latency(served), spec), spec.traffic.peak_to_average,
+        price, machine, _service(latency(served), spec), spec.traffic.peak_to_average,
         spec.traffic.redundancy, spec.costs.upkeep_usd_per_month, spec.costs.engineering_usd,
+        usage.cache_write_tokens,
     )  # fmt: skip
     return Comparison(
-        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from
-    )
+        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from,
+        stale(prices, today()),
+    )  # fmt: skip
 
 
 def _service(speed: Latency, spec: Spec) -> Service:
@@ -135,13 +148,23 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
 
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
-    """Every API of the price book; of the one paid for today also how it `answered`, where that is known."""
-    arms = {
-        name: Arm(name, f"API {name}", {}, None, api_cost(
+    """The APIs of the price book; of the one paid for today also how it `answered`, where that is known."""
+    day = today()
+
+    def cost(price: ApiPrice) -> Cost:
+        return api_cost(
             price, prompt_tokens=usage.prompt_tokens, answer_tokens=usage.answer_tokens,
-            cached_tokens=usage.cached_tokens, requests=spec.traffic.requests_per_month))
-        for name, price in prices.apis_from(spec.api.model).items()
-    }  # fmt: skip
+            cached_tokens=usage.cached_tokens, cache_write_tokens=usage.cache_write_tokens,
+            requests=spec.traffic.requests_per_month,
+        )  # fmt: skip
+
+    def arm(name: str, price: ApiPrice) -> Arm:
+        span = lifetime(name, price, spec.api.url, day)
+        label = f"API {name} (ended)" if span.ended else f"API {name}"
+        return Arm(name, label, {}, None, cost(price), span, thinking(name, price))
+
+    shown = beside(prices, spec.api.model, spec.api.url, day, lambda price: cost(price).usd_per_month)
+    arms = {name: arm(name, price) for name, price in shown.items()}
     if answered:
         now = arms[spec.api.model]
         timed = [record for record in answered if record.latency_ms]

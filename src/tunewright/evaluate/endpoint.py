@@ -300,4 +300,5 @@ def _paid(reply: Any, latency_ms: float) -> Paid:
     return Paid(
         plain, getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0,
         getattr(details, "cached_tokens", 0) or 0, ending, round(latency_ms, 1),
+        getattr(details, "cache_write_tokens", 0) or 0,
     )  # fmt: skip

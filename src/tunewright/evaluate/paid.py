@@ -30,9 +30,11 @@ class Paid:
     """cut: it reached its length. refused: the model, or a filter before or behind it, would not answer."""
     latency_ms: float = 0.0
     """From sending the request that was answered to having its answer."""
+    cache_write_tokens: int = 0
+    """Tokens of the prompt that the endpoint kept for the next request, which some charge more for."""
 
     def usd(self, price: ApiPrice) -> float:
-        return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens)
+        return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
 
 
 class PaidAnswers:

@@ -138,7 +138,9 @@ def usage_of(baseline: Mapping[str, Any]) -> Usage | None:
     """The API's own count, from what `baseline.json` holds; None where it did not count."""
     if not baseline["prompt_tokens"]:
         return None
-    return Usage(baseline["prompt_tokens"], baseline["answer_tokens"], baseline["cached_tokens"])
+    return Usage(
+        baseline["prompt_tokens"], baseline["answer_tokens"], baseline["cached_tokens"], baseline["cache_write_tokens"]
+    )
 
 
 def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:

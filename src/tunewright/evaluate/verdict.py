@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,10 +84,11 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     that is good enough is recommended; of two that cost the same the better one, where it is better by more than the
     margin, else the simpler. Where it costs more than the API, or does not pay for its engineering within
     `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a threshold chosen on
-    validation data.
+    validation data. An API that has been shut down is neither kept nor left the rest of a cascade; another one is
+    recommended only if it outlasts the horizon.
     """
     now = next(iter(comparison.apis.values()))
-    cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
+    cheapest = _cheapest(comparison.apis.values())
     served, control = comparison.arms[SERVED], comparison.control
     api = {
         arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
@@ -98,6 +99,8 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += api_reasons(now, api[SERVED], spec)
     reasons.append(money_reason(comparison, spec))
+    if comparison.stale:
+        reasons.append(comparison.stale)
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
     threshold = choose_threshold(validation, spec.goal.accuracy, drawing)
     reasons.append(threshold_reason(threshold, spec))
@@ -110,6 +113,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     decision, cost, sentence = _conclude(
         spec, own, now, cheapest, served, threshold, cascade, parity_passed, api, mixed
     )
+    sentence = " ".join([sentence, *_lifetimes(decision, now, cheapest)])
     return Verdict(
         decision, sentence, reasons, cost, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
@@ -124,11 +128,27 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     )  # fmt: skip
 
 
+def _cheapest(apis: Iterable[Arm]) -> Arm | None:
+    """Of those that can be recommended: the one paid for today while it runs, and others that will last."""
+    now, *others = apis
+    lasting = [arm for arm in others if not arm.lifetime.near]
+    able = lasting if now.lifetime.ended else [now, *lasting]
+    return min(able, key=lambda arm: arm.cost.usd_per_month, default=None)
+
+
+def _lifetimes(decision: Decision, now: Arm, cheapest: Arm | None) -> list[str]:
+    """What must be said of the APIs that a sentence speaks of, a sentence each."""
+    told = [now.lifetime.summary]
+    if decision == "cheaper-api" and cheapest:
+        told.append(cheapest.thinking)
+    return [each for each in told if each]
+
+
 def _conclude(
     spec: Spec,
     own: Arm | None,
     now: Arm,
-    cheapest: Arm,
+    cheapest: Arm | None,
     served: Arm,
     threshold: Threshold | None,
     cascade: dict[str, CascadeResult],
@@ -148,6 +168,8 @@ def _conclude(
     coverage = min((part.coverage for part in cascade.values()), default=0.0)
     mixed = served.cost.usd_per_month + (1 - coverage) * paid
     shortfall = _shortfall(served, spec, parity_passed, now, against[served.key])
+    if now.lifetime.ended:
+        return _without_the_api(now, cheapest, shortfall)
     doubt = _doubt(cascade, threshold, spec, whole, now) if threshold else "is not accurate enough either"
     trusted = parity_passed and is_fast(served, spec)
     if threshold and trusted and not doubt and _pays(paid - mixed, spec):
@@ -162,6 +184,19 @@ def _conclude(
     if trusted:
         sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
     return "keep-api", paid, f"{sentence}."
+
+
+def _without_the_api(now: Arm, cheapest: Arm | None, shortfall: str) -> tuple[Decision, float, str]:
+    """The API paid for today is gone, and no arm of our own does the job."""
+    if cheapest is None:
+        return "keep-api", now.cost.usd_per_month, (
+            f"{now.key} can't be asked any more, and the price book has no API that will last: {shortfall}."
+        )  # fmt: skip
+    cost = cheapest.cost.usd_per_month
+    return "cheaper-api", cost, (
+        f"Measure {cheapest.key} in the place of {now.key}: at this volume it costs {usd(cost)} a month, "
+        f"and {shortfall}."
+    )  # fmt: skip
 
 
 def _shortfall(served: Arm, spec: Spec, parity_passed: bool, now: Arm, against: Mapping[str, Paired]) -> str:
@@ -187,11 +222,11 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool, now: Arm, against: 
     )
 
 
-def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm,
+def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm | None,
                        against: Mapping[str, Paired]) -> tuple[Decision, float, str]:  # fmt: skip
     """An arm of our own is good enough: now money decides."""
-    paid, cost, cheap = now.cost.usd_per_month, own.cost.usd_per_month, cheapest.cost.usd_per_month
-    if cost < paid and _pays(paid - cost, spec):
+    paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
+    if _pays(paid - cost, spec) or cheapest is None:
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
         sentence = (
@@ -203,6 +238,7 @@ def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm,
             sentence += f" It is {_gap(behind[1])} points against {now.key} on {behind[0]}, which you accept."
         return "classical" if simple else "switch", cost, sentence
     if cheapest is not now:
+        cheap = cheapest.cost.usd_per_month
         sentence = (
             f"Try {cheapest.key} first: at this volume it costs {usd(cheap)} a month, a machine of your own "
             f"{usd(cost)} and {now.key} {usd(paid)}; measure its accuracy before you move."
@@ -224,7 +260,7 @@ def _pays(saving: float, spec: Spec) -> bool:
 
 def _budget(saving: float, spec: Spec) -> str:
     """What engineering may cost, where the spec does not say what it costs."""
-    if spec.costs.engineering_usd:
+    if spec.costs.engineering_usd or saving <= 0:
         return ""
     months = spec.costs.horizon_months
     return f", which pays for up to {usd(saving * months)} of engineering within {months} months"

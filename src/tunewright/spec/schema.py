@@ -82,7 +82,8 @@ where that one misses a target. The other commands take the first."""
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
     prices: Path | None = None
-    """A price book of your own (YAML), laid over the built-in one: `tunewright models prices --refresh` writes one."""
+    """A price book of your own (YAML), laid over the built-in one: `tunewright models prices --refresh` writes one; \
+docs/economics.md has its keys."""
     goal: GoalSpec = GoalSpec()
     judge: JudgeSpec | None = None
     """A large model that compares the served answers with the data's. The verdict never rests on it."""

@@ -1,0 +1,110 @@
+"""How long an API will be there, and how old its price is: which may be recommended, and what must be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit
+
+from tunewright.assess.prices import ApiPrice, PriceBook
+
+HORIZON_MONTHS = 12
+"""An API that ends within so many months is said to."""
+STALE_DAYS = 45
+"""A price book that is older is said to be."""
+SHOWN = 8
+"""Of the built-in book's APIs, beside the one that is paid for today: more than a table holds."""
+
+_PLACES = {
+    "openai": "OpenAI's API", "azure": "Azure", "anthropic": "Anthropic's API", "google": "the Gemini API",
+    "mistral": "Mistral's API",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How long an API will be there, as seen on one day."""
+
+    end: str | None = None
+    """The day of its shutdown, YYYY-MM-DD; None: none is announced."""
+    ended: bool = False
+    near: bool = False
+    """It ends within the horizon, or has ended."""
+    summary: str = ""
+    """A sentence, where it is near."""
+
+
+UNANNOUNCED = Lifetime()
+
+
+def today() -> date:
+    """The day, UTC."""
+    return datetime.now(UTC).date()
+
+
+def lifetime(name: str, price: ApiPrice, url: str | None, day: date) -> Lifetime:
+    """When an API ends: on Azure for what is asked there, else at its provider.
+
+    Args:
+        url: the endpoint that is asked, or None.
+        day: today.
+    """
+    provider = price.provider or "openai"
+    place = "azure" if provider == "openai" and _is_azure(url) else provider
+    end = price.ends.get(place)
+    if end is None:
+        return Lifetime()
+    ended, near = end <= day, end <= day + timedelta(days=round(365.25 / 12 * HORIZON_MONTHS))
+    where = _PLACES.get(place, place)
+    summary = f"{name} {'left' if ended else 'leaves'} {where} on {end}." if near else ""
+    return Lifetime(end.isoformat(), ended, near, summary)
+
+
+def _is_azure(url: str | None) -> bool:
+    host = (urlsplit(url).hostname or "") if url else ""
+    return host == "azure.com" or host.endswith(".azure.com")
+
+
+def beside(book: PriceBook, name: str, url: str | None, day: date,
+           cost: Callable[[ApiPrice], float]) -> dict[str, ApiPrice]:  # fmt: skip
+    """The API paid for today, then what a table shows beside it: the user's own, and the cheapest that will last; the
+    cheapest first.
+
+    Args:
+        name: of the API paid for today.
+        cost: what the job costs on an API.
+
+    Raises:
+        UserError: it has no price.
+    """
+    now = book.apis_from(name)
+    others = {other: price for other, price in now.items() if other != name}
+    lasting = [
+        other
+        for other, price in others.items()
+        if price.provider is not None and not lifetime(other, price, url, day).near
+    ]
+    shown = set(sorted(lasting, key=lambda other: cost(others[other]))[:SHOWN])
+    own = {other for other, price in others.items() if price.provider is None}
+    ordered = sorted(shown | own, key=lambda other: cost(others[other]))
+    return {name: now[name]} | {other: others[other] for other in ordered}
+
+
+def thinking(name: str, price: ApiPrice) -> str:
+    """What an estimate from tokens of prompts and answers leaves out, in a sentence; nothing where it only answers."""
+    if not price.reasons:
+        return ""
+    off = "; its reasoning effort none turns that off." if "none" in price.efforts else "."
+    return f"{name} may think before it answers, which is billed as output and not in that figure{off}"
+
+
+def stale(book: PriceBook, day: date) -> str:
+    """A warning, where the price book is too old to be relied on; else nothing."""
+    age = book.age_days(day)
+    if age <= STALE_DAYS:
+        return ""
+    return (
+        f"The prices are {age} days old (machines {book.as_of}, APIs {book.apis_as_of}), and prices of APIs change "
+        "within weeks. To read today's: tunewright models prices --refresh"
+    )
