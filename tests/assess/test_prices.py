@@ -71,16 +71,16 @@ def test_this_month_is_not_the_future(tmp_path: Path) -> None:
 def test_an_end_is_that_of_the_place_where_the_api_is_asked() -> None:
     book = price_book()
     old = book.api("gpt-4o")
-    assert lifetime("gpt-4o", old, None, DAY).summary == "gpt-4o leaves OpenAI's API on 2027-01-14."
-    assert lifetime("gpt-4o", old, AZURE, DAY).end == "2027-04-14"
-    assert lifetime("gpt-4o", old, "https://azure.com.example/v1", DAY).end == "2027-01-14"
-    assert lifetime("gpt-4o", old, "http://127.0.0.1:1/v1", DAY).end == "2027-01-14"
-    gone = lifetime("gpt-4.1-nano", book.api("gpt-4.1-nano"), None, DAY)
+    assert lifetime("gpt-4o", old, None, DAY, 12).summary == "gpt-4o leaves OpenAI's API on 2027-01-14."
+    assert lifetime("gpt-4o", old, AZURE, DAY, 12).end == "2027-04-14"
+    assert lifetime("gpt-4o", old, "https://azure.com.example/v1", DAY, 12).end == "2027-01-14"
+    assert lifetime("gpt-4o", old, "http://127.0.0.1:1/v1", DAY, 12).end == "2027-01-14"
+    gone = lifetime("gpt-4.1-nano", book.api("gpt-4.1-nano"), None, DAY, 12)
     assert (gone.ended, gone.summary) == (True, "gpt-4.1-nano left OpenAI's API on 2026-10-23.")
-    assert not lifetime("gpt-4.1-nano", book.api("gpt-4.1-nano"), AZURE, DAY).near
+    assert not lifetime("gpt-4.1-nano", book.api("gpt-4.1-nano"), AZURE, DAY, 12).near
     gemini = book.api("gemini-2.5-flash")
     assert (
-        lifetime("gemini-2.5-flash", gemini, AZURE, DAY).summary
+        lifetime("gemini-2.5-flash", gemini, AZURE, DAY, 12).summary
         == "gemini-2.5-flash leaves the Gemini API on 2026-12-01."
     )
 
@@ -90,18 +90,18 @@ def test_an_end_is_that_of_the_place_where_the_api_is_asked() -> None:
     (date(2027, 11, 27), False, True), (date(2027, 11, 28), False, False),
 ])  # fmt: skip
 def test_the_horizon_is_a_year_and_the_day_of_the_shutdown_is_too_late(end: date, ended: bool, near: bool) -> None:
-    found = lifetime("x", ApiPrice(usd_in=1, usd_out=1, ends={"openai": end}), None, DAY)
+    found = lifetime("x", ApiPrice(usd_in=1, usd_out=1, ends={"openai": end}), None, DAY, 12)
     assert (found.ended, found.near, bool(found.summary)) == (ended, near, near)
 
 
 @pytest.mark.parametrize("url", [None, AZURE])
 def test_what_stands_beside_the_api_of_today_will_last_and_is_cheapest_first(url: str | None, tmp_path: Path) -> None:
     book = laid_over(tmp_path, "apis: {house: {usd_in: 90, usd_out: 90}}")
-    now, *others = beside(book, "gpt-4o", url, DAY, lambda price: price.usd(480, 20)).items()
+    now, *others = beside(book, "gpt-4o", url, DAY, 12, lambda price: price.usd(480, 20)).items()
     assert now[0] == "gpt-4o"
     assert len(others) == SHOWN + 1
     assert others[-1][0] == "house"
-    assert not any(lifetime(name, price, url, DAY).near for name, price in others)
+    assert not any(lifetime(name, price, url, DAY, 12).near for name, price in others)
     costs = [price.usd(480, 20) for _, price in others]
     assert costs == sorted(costs)
 

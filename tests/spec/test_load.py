@@ -85,7 +85,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_key() -> None:
 
 def test_an_unknown_key_that_resembles_none_lists_the_known_ones() -> None:
     message = refusal(GOOD + "goal:\n  zzz: 3\n")
-    assert "known here: accuracy, margin, p95_ms" in message
+    assert "known here: accuracy, margin, accept_worse, p95_ms" in message
 
 
 def test_all_faults_are_listed_at_once() -> None:

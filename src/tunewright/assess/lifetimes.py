@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 from tunewright.assess.prices import ApiPrice, PriceBook
 
-HORIZON_MONTHS = 12
-"""An API that ends within so many months is said to."""
 STALE_DAYS = 45
 """A price book that is older is said to be."""
 SHOWN = 8
@@ -43,19 +41,20 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def lifetime(name: str, price: ApiPrice, url: str | None, day: date) -> Lifetime:
+def lifetime(name: str, price: ApiPrice, url: str | None, day: date, months: int) -> Lifetime:
     """When an API ends: on Azure for what is asked there, else at its provider.
 
     Args:
         url: the endpoint that is asked, or None.
         day: today.
+        months: the horizon; an API that ends within it is said to.
     """
     provider = price.provider or "openai"
     place = "azure" if provider == "openai" and _is_azure(url) else provider
     end = price.ends.get(place)
     if end is None:
         return Lifetime()
-    ended, near = end <= day, end <= day + timedelta(days=round(365.25 / 12 * HORIZON_MONTHS))
+    ended, near = end <= day, end <= day + timedelta(days=round(365.25 / 12 * months))
     where = _PLACES.get(place, place)
     summary = f"{name} {'left' if ended else 'leaves'} {where} on {end}." if near else ""
     return Lifetime(end.isoformat(), ended, near, summary)
@@ -66,13 +65,14 @@ def _is_azure(url: str | None) -> bool:
     return host == "azure.com" or host.endswith(".azure.com")
 
 
-def beside(book: PriceBook, name: str, url: str | None, day: date,
+def beside(book: PriceBook, name: str, url: str | None, day: date, months: int,
            cost: Callable[[ApiPrice], float]) -> dict[str, ApiPrice]:  # fmt: skip
     """The API paid for today, then what a table shows beside it: the user's own, and the cheapest that will last; the
     cheapest first.
 
     Args:
         name: of the API paid for today.
+        months: the horizon within which none of the book's may end.
         cost: what the job costs on an API.
 
     Raises:
@@ -83,7 +83,7 @@ def beside(book: PriceBook, name: str, url: str | None, day: date,
     lasting = [
         other
         for other, price in others.items()
-        if price.provider is not None and not lifetime(other, price, url, day).near
+        if price.provider is not None and not lifetime(other, price, url, day, months).near
     ]
     shown = set(sorted(lasting, key=lambda other: cost(others[other]))[:SHOWN])
     own = {other for other, price in others.items() if price.provider is None}

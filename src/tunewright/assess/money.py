@@ -86,17 +86,17 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
     """The API that is paid for today, then those to weigh against it."""
-    url, day = spec.api.url, today()
+    url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice) -> Cost:
         return api_cost(
             price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month
         )  # fmt: skip
 
-    shown = beside(book, spec.api.model, url, day, lambda price: cost(price).usd_per_month)
+    shown = beside(book, spec.api.model, url, day, months, lambda price: cost(price).usd_per_month)
     ways = []
     for name, price in shown.items():
-        span = lifetime(name, price, url, day)
+        span = lifetime(name, price, url, day, months)
         ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
         unseen = "thinking not counted" if price.reasons else ""
         note = "; ".join(filter(None, (ends, unseen)))

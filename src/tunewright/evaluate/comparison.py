@@ -149,7 +149,7 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
     """The APIs of the price book; of the one paid for today also how it `answered`, where that is known."""
-    day = today()
+    day, months = today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice) -> Cost:
         return api_cost(
@@ -159,11 +159,11 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record
         )  # fmt: skip
 
     def arm(name: str, price: ApiPrice) -> Arm:
-        span = lifetime(name, price, spec.api.url, day)
+        span = lifetime(name, price, spec.api.url, day, months)
         label = f"API {name} (ended)" if span.ended else f"API {name}"
         return Arm(name, label, {}, None, cost(price), span, thinking(name, price))
 
-    shown = beside(prices, spec.api.model, spec.api.url, day, lambda price: cost(price).usd_per_month)
+    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price).usd_per_month)
     arms = {name: arm(name, price) for name, price in shown.items()}
     if answered:
         now = arms[spec.api.model]
