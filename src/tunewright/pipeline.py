@@ -9,7 +9,7 @@ is one of the models to be evaluated.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -223,8 +223,22 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
         runs: the folder of all outputs.
     """
     names = [each.name for each in steps_to(spec, to)]
-    fresh, folders, later = {step.name}, dict(done), []
-    for name in names[names.index(step.name) + 1 :]:
+    return _outdated(spec, names[names.index(step.name) + 1 :], {step.name}, dict(done), runs)
+
+
+def outdated(spec: Spec, to: str, runs: Path) -> list[Step]:
+    """The steps that would have to run to bring one up to date; none where it is.
+
+    Args:
+        runs: the folder of all outputs.
+    """
+    return _outdated(spec, [each.name for each in steps_to(spec, to)], set(), {}, runs)
+
+
+def _outdated(spec: Spec, names: Sequence[str], fresh: set[str], folders: dict[str, Path], runs: Path) -> list[Step]:
+    """Of some steps in their order those that read of a fresh one, or have no output that is up to date."""
+    later = []
+    for name in names:
         inputs = STEPS[name].inputs_of(spec)
         if fresh.isdisjoint(inputs):
             manifests = {each: read_manifest(folders[each]) for each in inputs}

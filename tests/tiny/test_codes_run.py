@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 import tunewright as tw
-from tests.tiny.conftest import run_example
+from tests.conftest import tunewright
+from tests.tiny.conftest import TINY, run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.data import load_dataset
 from tunewright.evaluate import in_torch
@@ -76,3 +77,27 @@ def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
         there = read_jsonl(run / "evaluate" / "answers" / f"{name}.jsonl")
         again = read_jsonl(tmp_path / "answers" / f"{name}.jsonl")
         assert [(row["id"], row["answer"]) for row in again] == [(row["id"], row["answer"]) for row in there]
+
+
+def test_the_gate_judges_what_is_there_and_trains_nothing(run: Path, tmp_path: Path) -> None:
+    project = run.parents[1]
+    same = [str(project), f"model={project.parent / 'tiny'}", *TINY, "task.codes=true", "train.loss=labels"]
+    folders = sorted(path.name for path in run.parent.iterdir())
+
+    def gate(*changes: str) -> tuple[int, dict[str, bool], str]:
+        done = tunewright("gate", *same, *changes, "--json")
+        found = json.loads(done.stdout)
+        assert found["passed"] == (done.returncode == 0)
+        targets = {target["name"]: target["met"] for target in found["targets"]}
+        return done.returncode, targets, found["targets"][-1]["found"]
+
+    code, targets, found = gate("goal.accuracy=0.9")
+    assert (code, targets["up to date"], targets["accuracy on seen"]) == (1, True, False)
+    code, targets, found = gate("train.lr=1e-3")
+    assert (code, targets["up to date"]) == (1, False)
+    assert "would run again: train, export" in found
+    assert sorted(path.name for path in run.parent.iterdir()) == folders, "nothing was run"
+    none = tunewright("gate", *same, "--runs", str(tmp_path / "none"))
+    assert none.returncode == 2
+    assert "There is no verdict to judge." in none.stderr
+    assert "--update" in none.stderr

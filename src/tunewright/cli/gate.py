@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from tunewright.cli.options import (
@@ -20,21 +22,25 @@ def gate(
     overrides: OverridesArgument = None,
     recipe: RecipeOption = None,
     runs: RunsOption = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring the project up to date first, as `run` does.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring a project up to date, hold the served model against the spec's targets; exit code 1 if one is missed."""
+    """Hold the latest verdict against the spec's targets, in seconds; exit code 1 if one is missed."""
     from tunewright import api, load_spec
+    from tunewright.gate import gate as judge
 
-    report = api.run(load_spec(project, overrides or (), recipe=recipe), runs=runs)
-    targets = report.data["verdict"]["targets"]
-    passed = all(target["met"] for target in targets)
+    spec = load_spec(project, overrides or (), recipe=recipe)
+    if update:
+        api.run(spec, runs=runs)
+    found = judge(spec, runs)
     if json:
-        print_json({"passed": passed, "decision": report.decision, "targets": targets})
+        targets = [{"name": each.name, "met": each.met, "found": each.found} for each in found.targets]
+        print_json({"passed": found.passed, "decision": found.decision, "targets": targets})
     else:
-        for sentence in report.ladder.told if report.ladder else ():
-            typer.echo(f"Ladder: {sentence}")
-        for target in targets:
-            typer.echo(f"{'✓' if target['met'] else '✗'} {target['name']}: {target['found']}")
-        typer.echo(f"Verdict: {report.decision}")
-    if not passed:
+        for target in found.targets:
+            typer.echo(f"{'✓' if target.met else '✗'} {target.name}: {target.found}")
+        typer.echo(f"Verdict: {found.decision}. {found.sentence}")
+    if not found.passed:
         raise typer.Exit(EXIT_GATE)
