@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from math import ceil, e, exp, log
 
-from tunewright.evaluate.evidence import Record
+from tunewright.evaluate.evidence import Record, groups_of
 from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.tasks.measures import Ratio
 
@@ -180,5 +180,5 @@ def _steps(total: int, ends: Sequence[int]) -> list[int]:
 
 def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
     accepted = [record for record in records if (record.confidence or 0) >= threshold.value]
-    inside = ratio([record.headline for record in accepted], None, 0) if accepted else None
+    inside = ratio([record.headline for record in accepted], groups_of(accepted)) if accepted else None
     return CascadeResult(len(accepted) / len(records), inside)

@@ -20,6 +20,7 @@ from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
 from tunewright.evaluate.reasons import (
     api_reasons,
+    doubt_reasons,
     goal_reason,
     money_reason,
     pct,
@@ -74,18 +75,20 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, an arm
     that is not inferior to it (on every split the difference, paired by example, is not below -`goal.margin`, up to an
-    error of 5 %) is as good as what there is today, and so good enough too. The worst split decides. Where the best
-    control arm is good enough nothing larger is recommended; where an arm of our own is but costs more than the API,
-    money decides; where none is, a cascade is tried at a threshold chosen on validation data.
+    error of 5 %) is as good as what there is today, and so good enough too. Too few groups prove neither. The worst
+    split decides. Where the best control arm is good enough nothing larger is recommended; where an arm of our own is
+    but costs more than the API, money decides; where none is, a cascade is tried at a threshold chosen on validation
+    data.
     """
     now = next(iter(comparison.apis.values()))
     cheapest = min(comparison.apis.values(), key=lambda arm: arm.cost.usd_per_month)
     served, control = comparison.arms[SERVED], comparison.control
     api = {
-        arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
+        arm.key: paired_records(evidence[arm.key], evidence[API]) if API in evidence else {}
         for arm in (served, control)
     }
     reasons = [goal_reason(arm, spec, met=_meets(arm, spec)) for arm in (served, control)]
+    reasons += doubt_reasons(served, comparison.headline)
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += api_reasons(now, api[SERVED], spec)
@@ -104,7 +107,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
         good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
-        against_control=paired_records(evidence[SERVED], evidence[control.key], spec.seed),
+        against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=api[SERVED],
         targets=[
             *goal_targets(served, comparison.headline, spec), *api_targets(api[SERVED], spec),
@@ -157,6 +160,11 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool) -> str:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
+    if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
+        return (
+            f"the tuned model {claim(pct(worst.value))} of the hardest test split, but there are {doubt}: collect test "
+            "examples from more groups"
+        )
     return (
         f"the tuned model {claim(pct(worst.value))} of the hardest test split, but with so few test examples it "
         f"could be as little as {pct(worst.low)}"
