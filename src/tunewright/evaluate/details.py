@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunewright.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
-from tunewright.evaluate.calibration import Bin, bins, expected_calibration_error
+from tunewright.evaluate.calibration import Bin, bins, calibration_noise, expected_calibration_error
 from tunewright.evaluate.ceiling import UNSEEN, Ceiling, ceiling
 from tunewright.evaluate.comparison import EXPORTED, SERVED
 from tunewright.evaluate.evidence import Record, by_test, groups_of
@@ -52,6 +52,8 @@ class Reliability:
     before: float | None
     """Before calibration, of the same weights asked without the server; None where that is not known."""
     after: float
+    noise: float
+    """What so many answers would show by chance if confidence were exactly right."""
     bins: list[Bin]
 
 
@@ -110,7 +112,7 @@ def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reli
     raw = [(record.uncalibrated, record.worth) for record in exported if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
     sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
-    return Reliability(before, expected_calibration_error(sure, worth), bins(sure, worth))
+    return Reliability(before, expected_calibration_error(sure, worth), calibration_noise(sure), bins(sure, worth))
 
 
 def label_scores(records: Sequence[Record]) -> list[LabelScore]:

@@ -182,7 +182,7 @@ def _score(only_first: float, only_second: float, count: float, difference: floa
     return (only_first - only_second - count * difference) / math.sqrt(max(variance, 1e-300))
 
 
-def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int:
+def pairs_needed(margin: float, variance: float, difference: float = 0.0, effect: float = 1.0) -> int:
     """Test examples that show, with an error of 5 % and a power of 80 %, that one predictor is not worse than another
     by more than a margin.
 
@@ -191,6 +191,8 @@ def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int
         variance: of the difference on one example; of right and wrong answers the share of examples on which one of the
             two is right alone, less the square of `difference`.
         difference: by how much it is really better, or worse where negative.
+        effect: the design effect, how many examples are worth one independent example: 1 + (examples of a group - 1) x
+            intraclass correlation (Kish 1965, section 8.2).
 
     Raises:
         ValueError: it is really worse by the margin or more, so no number of examples shows that it is not.
@@ -201,7 +203,7 @@ def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int
         raise ValueError("the difference is beyond the margin")
     normal = NormalDist()
     spread = (normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)) ** 2 * variance
-    return math.ceil(spread / (margin + difference) ** 2)
+    return math.ceil(effect * spread / (margin + difference) ** 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
