@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunewright.evaluate.ceiling import LEAST_TEXTS, ceiling
+from tunewright.evaluate.ceiling import LEAST_TEXTS, UNSEEN, ceiling
+from tunewright.evaluate.details import Details
 from tunewright.tasks import Example, Meta
 
 
@@ -36,6 +37,7 @@ def test_texts_are_the_same_whatever_their_case_and_spaces() -> None:
     found = ceiling([Example.of(text, "a", Meta(id=text)) for text in texts], 3)
     assert found
     assert (found.texts, found.agreement.value, found.accuracy.value) == (LEAST_TEXTS, 1.0, 1.0)
+    assert found.accuracy.low < 0.96, "thirty texts without a contradiction are no proof that there is none"
 
 
 def test_without_repeats_nothing_is_told() -> None:
@@ -50,3 +52,10 @@ def test_a_text_that_stands_there_a_hundred_times_counts_once() -> None:
     assert found
     assert alone
     assert found.agreement.value == pytest.approx((60 * alone.agreement.value + 1) / 61)
+
+
+def test_beside_the_ceiling_stands_what_it_can_not_see() -> None:
+    found = ceiling(labelled(np.random.default_rng(1), 0.8, 4, 200), 4)
+    (told,) = Details({}, [], [], found, {}).reasons("accuracy")
+    assert "200 texts that were labelled more than once" in told
+    assert told.endswith(UNSEEN)

@@ -45,6 +45,7 @@ def test_too_few_groups_prove_no_goal() -> None:
     assert "there are too few groups to tell (8, and it takes 20): collect test examples from more" in found.sentence
     assert [target.name for target in found.targets if not target.met] == ["accuracy on test"]
     assert any("accuracy proves nothing: too few groups" in reason for reason in found.reasons)
+    assert not any("says little" in reason for reason in found.reasons), "one doubt is told once"
     assert verdict(in_groups(served, 50), in_groups(svm, 50), goal=goal).decision == "classical"
 
 
@@ -56,3 +57,10 @@ def test_too_few_groups_do_not_show_that_nothing_was_lost() -> None:
     assert "no worse than gpt-4o on test" in [target.name for target in found.targets if not target.met]
     both["api_answers"] = in_groups(arm(0.98, splits=("test",)), 50)
     assert verdict(in_groups(arm(0.98), 50), in_groups(arm(0.1), 50), **both).decision == "switch"
+
+
+def test_macro_f1_of_rare_labels_is_told_to_say_little() -> None:
+    rare = [replace(record, gold="refund") if number % PER_SPLIT == 0 else replace(record, gold="billing")
+            for number, record in enumerate(arm(0.98))]  # fmt: skip
+    reasons = verdict(rare, rare).reasons
+    assert "On test, macro-F1 says little: 1 of 2 labels have fewer than 10 examples." in reasons
