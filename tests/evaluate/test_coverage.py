@@ -7,13 +7,13 @@ the mean (lowest to highest) of 20 combinations, in percent, of 2,000 draws each
 
 | groups | equal | 1 to 19 | lognormal | in 93 to 97 |
 |---|---|---|---|---|
-| 8 | 98.3 (94.9 to 99.7) | 98.3 (96.3 to 99.7) | 98.2 (96.3 to 99.8) | 4 of 60 |
-| 32 | 96.3 (92.3 to 98.3) | 96.2 (93.5 to 98.1) | 96.8 (95.2 to 98.2) | 38 of 60 |
-| 100 | 95.7 (94.3 to 97.4) | 95.9 (94.7 to 96.7) | 96.8 (95.5 to 98.2) | 52 of 60 |
-| 300 | 95.2 (94.2 to 96.4) | 95.1 (93.9 to 96.4) | 96.4 (95.4 to 97.5) | 55 of 60 |
+| 8 | 97.1 (92.7 to 98.6) | 97.0 (94.3 to 98.8) | 97.2 (94.4 to 99.2) | 20 of 60 |
+| 32 | 95.8 (91.8 to 98.2) | 95.6 (93.1 to 98.1) | 96.2 (94.8 to 98.1) | 48 of 60 |
+| 100 | 95.6 (94.0 to 97.4) | 95.8 (94.6 to 96.7) | 96.7 (95.3 to 98.2) | 52 of 60 |
+| 300 | 95.2 (94.0 to 96.3) | 95.1 (93.9 to 96.2) | 96.3 (95.4 to 97.4) | 56 of 60 |
 
-One of the 240 is below 93: 32 equal groups, accuracy 0.95, correlation 0.7. What is above 97 is too careful: 8 groups,
-whose intervals prove nothing anyhow, and cases of few errors, where a handful of answers can't tell a correlation. The
+Two of the 240 are below 93, both of equal groups at a correlation of 0.7: 32 at 0.95 and 8 at 0.85. The 62 above 97 are
+too careful: 8 groups, whose intervals prove nothing anyhow, and few errors, which can't tell a correlation. The
 percentile bootstrap over groups covers less than 93 % in 66 of 108 of these combinations, the worst 76.5 % (200 draws).
 """
 
@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tunewright.evaluate.grouped import Numbers, design_effect, quantile, wilson_limits
+from tunewright.evaluate.grouped import Numbers, effective_rows, wilson_limits
 from tunewright.evaluate.pairs import paired
-from tunewright.evaluate.statistics import ratio
+from tunewright.evaluate.statistics import Z, ratio
 from tunewright.tasks.measures import Ratio
 
 GROUPS = (8, 32, 100, 300)
@@ -52,8 +52,7 @@ def coverage(sizes: Numbers, accuracy: float, correlation: float, times: int, rn
         total = 1 / correlation - 1
         shares = rng.beta(accuracy * total, (1 - accuracy) * total, shares.shape)
     hits = rng.binomial(sizes.astype(int), shares).astype(float)
-    rows = sizes.sum() / design_effect(hits, sizes)
-    low, high = wilson_limits(hits.sum(1) / sizes.sum(), rows, quantile(len(sizes), 0.975))
+    low, high = wilson_limits(hits.sum(1) / sizes.sum(), effective_rows(hits, sizes), Z)
     return float(((low <= accuracy) & (accuracy <= high)).mean())
 
 
@@ -81,10 +80,10 @@ def test_intervals_of_groups_cover_the_truth() -> None:
 @pytest.mark.slow
 def test_every_combination_is_covered() -> None:
     found = list(cases(1000))
-    assert all(share >= 0.91 for *_, share in found)
+    assert all(share >= 0.9 for *_, share in found)
     believed = [share for groups, *_, share in found if groups >= 32]
-    assert sum(share < 0.93 for share in believed) <= 3
-    assert sum(0.93 <= share <= 0.97 for share in believed) >= 0.75 * len(believed)
+    assert sum(share < 0.93 for share in believed) <= 4
+    assert sum(0.93 <= share <= 0.97 for share in believed) >= 0.8 * len(believed)
     assert max(believed) <= 0.99
 
 

@@ -12,7 +12,16 @@ from statistics import NormalDist
 import numpy as np
 
 from tunewright.evaluate.evidence import Record, by_test, groups_of
-from tunewright.evaluate.grouped import Numbers, design_effect, numbered, quantile, rests_on, sums_of, too_few_groups
+from tunewright.evaluate.grouped import (
+    Numbers,
+    modelled_effect,
+    numbered,
+    quantile,
+    rests_on,
+    sums_of,
+    too_few_groups,
+    widened,
+)
 from tunewright.evaluate.statistics import Interval, shares
 from tunewright.tasks.measures import Ratio
 
@@ -85,19 +94,26 @@ def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, floa
     count = len(gaps)
     only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
     if groups is None:
-        return _score_limits(only_first, only_second, count, (_TWO_SIDED, _ONE_SIDED))
+        return (
+            _limit(only_first, only_second, count, _TWO_SIDED),
+            _limit(only_first, only_second, count, -_TWO_SIDED),
+            _limit(only_first, only_second, count, _ONE_SIDED),
+        )
     member_of, units = numbered(groups, count)
     if units < 2:
         return -1.0, 1.0, -1.0
     sizes = sums_of(member_of, np.ones(count), units)
     sides = np.array([sums_of(member_of, (gaps == side).astype(float), units) for side in (1, -1)])
-    effect = float(np.average(design_effect(sides, sizes), weights=sides.sum(1) + 0.5))
+    # As `grouped.effective_rows` does, of both kinds of examples on which the two differ.
+    modelled = float(np.average(modelled_effect(sides, sizes), weights=sides.sum(1) + 0.5))
     residuals = sides[0] - sides[1] - gaps.mean() * sizes
-    if gaps.var():
-        effect = max(effect, units / (units - 1) * float((residuals**2).sum()) / (count * float(gaps.var())))
-    return _score_limits(
-        only_first / effect, only_second / effect, count / effect, (quantile(units, 0.975), quantile(units, 1 - ALPHA))
-    )
+    observed = units / (units - 1) * float((residuals**2).sum()) / (count * float(gaps.var())) if gaps.any() else 0.0
+
+    def limit(level: float, z: float) -> float:
+        effect = max(modelled, observed * widened(units, level))
+        return _limit(only_first / effect, only_second / effect, count / effect, z)
+
+    return limit(0.975, _TWO_SIDED), limit(0.975, -_TWO_SIDED), limit(1 - ALPHA, _ONE_SIDED)
 
 
 def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:
@@ -141,26 +157,12 @@ def _by_groups(gaps: Numbers, groups: Sequence[str]) -> tuple[int, int]:
     return sum(total > 0 for total in sums.values()), sum(total < 0 for total in sums.values())
 
 
-def _score_limits(
-    only_first: float, only_second: float, count: float, quantiles: tuple[float, float]
-) -> tuple[float, float, float]:
-    """(lower and upper end of the two-sided interval, lower end of the one-sided one) of a difference of paired shares:
-    the differences that the score test does not reject. Source: Tango 1998.
+def _limit(only_first: float, only_second: float, count: float, z: float) -> float:
+    """The difference at which the score statistic is `z`; it falls as the difference grows. Source: Tango 1998.
 
     Args:
         only_first, only_second, count: numbers of examples, or what is left of them at an effective sample size.
-        quantiles: of the test statistic, two-sided and one-sided.
     """
-    two_sided, one_sided = quantiles
-    return (
-        _limit(only_first, only_second, count, two_sided),
-        _limit(only_first, only_second, count, -two_sided),
-        _limit(only_first, only_second, count, one_sided),
-    )
-
-
-def _limit(only_first: float, only_second: float, count: float, z: float) -> float:
-    """The difference at which the score statistic is `z`; it falls as the difference grows."""
     from scipy.optimize import brentq
 
     edge = 1 - 1e-9

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from tunewright.evaluate.grouped import (
     Numbers,
-    design_effect,
+    effective_rows,
     numbered,
     quantile,
     rests_on,
@@ -22,6 +23,7 @@ from tunewright.evaluate.grouped import (
 )
 from tunewright.tasks.measures import Ratio
 
+Z = NormalDist().inv_cdf(0.975)
 RESAMPLES = 2000
 FEW_ROWS = 10
 """Of a label, below which its F1 says little: one answer moves it by five points or more."""
@@ -49,8 +51,7 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:
-    """Accuracy with Wilson's interval: of single examples as it is, of groups at the effective sample size, rows over
-    the design effect, with Student's t of the number of groups less one.
+    """Accuracy with Wilson's interval: of single examples as it is, of groups at the effective sample size.
 
     Examples that share a phrasing or a customer fail together; counting them as independent makes the interval too
     narrow. How often these intervals hold the truth: tests/evaluate/test_coverage.py.
@@ -59,15 +60,14 @@ def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:
         right: of each example.
         groups: of each example; None where each stands by itself.
 
-    Source: Wilson 1927; Korn & Graubard 1998; see `grouped.design_effect`.
+    Source: Wilson 1927; Korn & Graubard 1998; see `grouped.effective_rows`.
     """
     values = np.asarray(right, float)
     if groups is None:
         return wilson(int(values.sum()), len(values))
     member_of, units = numbered(groups, len(values))
     hits, sizes = sums_of(member_of, values, units), sums_of(member_of, np.ones(len(values)), units)
-    rows = len(values) / float(design_effect(hits, sizes))
-    low, high = wilson_limits(values.mean(), rows, quantile(units, 0.975))
+    low, high = wilson_limits(values.mean(), effective_rows(hits, sizes), Z) if units > 1 else (0.0, 1.0)
     return Interval(float(values.mean()), float(low), float(high), too_few_groups(groups))
 
 
