@@ -135,7 +135,7 @@ def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: 
     names = list(dict.fromkeys(name for each in measured for name in each))
     figures = []
     for name in names:
-        interval = ratio([each.get(name, Ratio(0, 0)) for each in measured], None, 0)
+        interval = ratio([each.get(name, Ratio(0, 0)) for each in measured], None)
         figures.append(f"{name} {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
     print(f"{arm}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
 

@@ -238,3 +238,10 @@ def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
                      "traffic.requests_per_month=1000")  # fmt: skip
     assert found.own
     assert found.own.machine == "mine"
+
+
+def test_examples_in_groups_take_as_many_more_as_their_design_effect() -> None:
+    grouped = CliRunner().invoke(app, ["assess", "size", "--design-effect", "3"])
+    assert "4,637 test examples" in grouped.output
+    assert "3 are worth one independent example" in " ".join(grouped.output.split())
+    assert CliRunner().invoke(app, ["assess", "size", "--design-effect", "0.5"]).exit_code == 2

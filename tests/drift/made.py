@@ -55,6 +55,25 @@ def asked(count: int, seed: int, mix: Sequence[float] = (0.5, 0.3, 0.2)) -> Aske
     return Asked(texts, answers, random.beta(8, 1, count).tolist())
 
 
+def customers(count: int, rows: int, seed: int) -> tuple[Asked, list[str]]:
+    """(requests, whose each is): a customer's are of one label, nine in ten of them alike but for one phrase."""
+    random = np.random.default_rng(seed)
+    one_by_one = asked(count * rows, seed + 1)
+    texts, answers, confidences = [], [], []
+    for number in range(count):
+        label = str(random.choice(LABELS, p=(0.5, 0.3, 0.2)))
+        parts = (_BEGINNINGS, _ABOUT[label], _SAID, _ENDINGS)
+        usual, sure = [str(random.choice(part)) for part in parts], float(random.beta(8, 1))
+        for row in range(number * rows, (number + 1) * rows):
+            alike = random.random() < 0.9
+            said, place = list(usual), int(random.integers(4))
+            said[place] = str(random.choice(parts[place]))
+            texts.append(" ".join(said).strip() if alike else one_by_one.texts[row])
+            answers.append(label if alike else one_by_one.answers[row])
+            confidences.append(sure if alike else one_by_one.confidences[row])
+    return Asked(texts, answers, confidences), [str(row // rows) for row in range(count * rows)]
+
+
 def reference(rows: int = 600, seed: int = 1) -> Reference:
     taught, judged = asked(800, seed + 1000), asked(rows, seed)
     return Reference.of(taught.texts, judged.texts, judged.answers, judged.confidences, TASK)

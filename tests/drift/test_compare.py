@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from tests.drift.made import Asked, asked, reference
+from tests.drift.made import Asked, asked, customers, reference
 from tunewright.drift.compare import Finding, compare
 from tunewright.drift.over_time import CHECKS, DAYS, MONTH, alpha_of_a_test
 from tunewright.drift.reference import Reference
@@ -45,6 +45,35 @@ def test_without_drift_p_values_of_every_trait_are_not_too_small() -> None:
     assert p.keys() == {"answer", "language", "topic", "confidence", "length", "unseen", "novelty"}
     for values in p.values():
         assert kstest(values, "uniform", alternative="greater").pvalue > 0.001
+
+
+@pytest.mark.slow
+def test_customers_with_five_requests_each_are_no_drift() -> None:
+    """25 undrifted months of 40 requests a day, looked at every other day of their last four weeks; what is found today
+    and what would be if rows counted one by one."""
+    rows = 5
+    what, whose = customers(6000, rows, 3)
+    lot, random = what.traits(REFERENCE.known), np.random.default_rng(5)
+    alarms = {"known": 0, "ignored": 0}
+    for _ in range(25):
+        order = (random.permutation(6000)[:, None] * rows + np.arange(rows)).reshape(-1)
+        taken, live = order[:600], order[600 : 600 + 57 * 40]
+        drawn = {
+            "known": Reference.from_traits(REFERENCE.known, lot[taken], [whose[row] for row in taken]),
+            "ignored": Reference.from_traits(REFERENCE.known, lot[taken]),
+        }
+        for name, one in drawn.items():
+            windows = (live[(day - days) * 40 : day * 40] for day in range(28, 57, 2) for days in (7, 28))
+            alarms[name] += any(finding.drifted for window in windows for finding in compare(one, lot[window], ALPHA))
+    assert alarms["known"] <= 2
+    assert alarms["ignored"] >= 20
+
+
+def test_a_season_is_found_though_customers_have_several_requests() -> None:
+    what, whose = customers(200, 5, 6)
+    one = Reference.from_traits(REFERENCE.known, what.traits(REFERENCE.known), whose)
+    later = asked(1000, 7, mix=(0.2, 0.6, 0.2)).traits(REFERENCE.known)
+    assert "answer" in {finding.trait for finding in compare(one, later, ALPHA) if finding.drifted}
 
 
 def test_a_season_is_found_in_the_mix_of_answers() -> None:

@@ -82,7 +82,7 @@ def test_a_few_texts_are_enough_to_make_one(texts: list[str], tmp_path: Path) ->
 
 def test_captures_make_one_of_which_no_text_is_known_and_judged_at_once() -> None:
     live = asked(600, 4)
-    made = Reference.from_captures(live.texts, live.answers, live.confidences, TASK)
+    made = Reference.from_captures(live.texts, live.answers, live.confidences, TASK, {})
     assert made.rows == 300
     assert 0.4 < made.novelty(asked(400, 9).texts).mean() < 0.6
 

@@ -108,3 +108,15 @@ def test_no_rows_and_one_kind_are_no_difference(before: dict[str, int], after: d
 
 def test_two_constants_that_differ_do() -> None:
     assert shift(np.full(300, 1.0), np.full(300, 2.0), 0).p < 1e-6
+
+
+def test_rows_that_come_together_count_as_the_few_that_they_are_worth() -> None:
+    before, after = {"a": 300, "b": 200, "c": 5}, {"a": 100, "b": 150, "c": 20}
+    once = mix(before, after)
+    five_times = mix({kind: 5 * n for kind, n in before.items()}, {kind: 5 * n for kind, n in after.items()}, 5.0)
+    assert (five_times.p, five_times.effect) == pytest.approx((once.p, once.effect))
+    random = np.random.default_rng(9)
+    first, second = _numbers(random, 300), _numbers(random, 300) + 5
+    once, five_times = shift(first, second, 1), shift(np.repeat(first, 5), np.repeat(second, 5), 1, 5.0)
+    assert five_times.p == pytest.approx(once.p, rel=0.2)
+    assert five_times.effect == pytest.approx(once.effect, rel=0.05)

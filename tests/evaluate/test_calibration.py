@@ -13,6 +13,7 @@ from tunewright.evaluate.calibration import (
     UNCALIBRATED,
     Calibration,
     bins,
+    calibration_noise,
     expected_calibration_error,
     fit_answers,
     fit_labels,
@@ -146,3 +147,16 @@ def test_a_broken_file_is_not_taken_for_none(text: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION).write_text(text)
     with pytest.raises(ValidationError):
         load_calibration(tmp_path)
+
+
+@pytest.mark.parametrize("count", [40, 400, 4000])
+def test_the_noise_of_calibration_is_what_an_exact_confidence_shows(count: int) -> None:
+    random = np.random.default_rng(count)
+    sure = random.beta(8, 1, count)
+    shown = [expected_calibration_error(sure.tolist(), random.random(count) < sure) for _ in range(300)]
+    assert calibration_noise(sure.tolist()) == pytest.approx(np.mean(shown), rel=0.05)
+
+
+def test_certainty_makes_no_noise() -> None:
+    assert calibration_noise([1.0] * 50) == 0
+    assert calibration_noise([0.0] * 50) == 0

@@ -30,7 +30,7 @@ def test_wilson_covers_the_truth_about_95_times_in_100() -> None:
 
 
 def test_accuracy_of_single_examples_has_wilsons_interval() -> None:
-    assert accuracy([True] * 81 + [False] * 182, None, 0) == wilson(81, 263)
+    assert accuracy([True] * 81 + [False] * 182, None) == wilson(81, 263)
 
 
 def clustered(rng: np.random.Generator, groups: int = 40, size: int = 10) -> tuple[list[bool], list[str]]:
@@ -42,14 +42,14 @@ def clustered(rng: np.random.Generator, groups: int = 40, size: int = 10) -> tup
 
 def coverage(grouped: bool) -> float:
     rng, hits = np.random.default_rng(1), 0
-    for seed in range(100):
+    for _ in range(100):
         right, groups = clustered(rng)
-        interval = accuracy(right, groups if grouped else None, seed)
+        interval = accuracy(right, groups if grouped else None)
         hits += interval.low <= 0.7 <= interval.high
     return hits / 100
 
 
-def test_the_group_bootstrap_covers_the_truth_where_examples_fail_together() -> None:
+def test_the_interval_of_groups_covers_the_truth_where_examples_fail_together() -> None:
     assert 0.89 <= coverage(grouped=True) <= 0.99
 
 
@@ -59,20 +59,65 @@ def test_the_same_data_taken_as_independent_would_mislead() -> None:
 
 def test_groups_of_one_give_about_wilsons_interval() -> None:
     right = [True] * 160 + [False] * 40
-    single = accuracy(right, [str(n) for n in range(200)], 0)
+    single = accuracy(right, [str(n) for n in range(200)])
     assert (single.low, single.high) == pytest.approx((wilson(160, 200).low, wilson(160, 200).high), abs=0.015)
 
 
 def test_all_right_in_few_groups_is_no_certainty() -> None:
-    interval = accuracy([True] * 100, [str(n % 5) for n in range(100)], 0)
-    assert interval.value == 1
-    assert interval.low == wilson(5, 5).low < 0.6
+    interval = accuracy([True] * 100, [str(n % 5) for n in range(100)])
+    assert (interval.value, interval.high) == (1, 1)
+    assert interval.low < 0.7
+    assert interval.doubt == "too few groups to tell (5, and it takes 20)"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_of_one_group_nothing_is_known(right: bool) -> None:
+    interval = accuracy([right] * 50, ["one"] * 50)
+    assert (interval.low, interval.high) == (0, 1)
+    assert interval.doubt
+
+
+def test_one_group_of_more_than_a_tenth_of_the_rows_is_doubted() -> None:
+    groups = [str(n) for n in range(200)]
+    assert not accuracy([True] * 200, groups).doubt
+    large = accuracy([True] * 230, groups + ["0"] * 30).doubt
+    assert large == "too few groups to tell (one of 200 holds 13.5% of the rows, more than 10%)"
+
+
+def test_rows_that_stand_by_themselves_are_never_too_few_groups() -> None:
+    assert accuracy([True] * 5, None).doubt == ""
+
+
+@pytest.mark.parametrize("groups", [None, [str(n // 2) for n in range(6)], ["one"] * 6])
+@pytest.mark.parametrize("measured", [
+    [Ratio(4, 4)] * 6, [Ratio(0, 4)] * 6, [Ratio(2, 4)] * 6, [Ratio(0.5, 1)] * 6, [Ratio(0, 0)] * 6,
+    [Ratio(1, 1)] * 6, [*[Ratio(4, 4)] * 5, Ratio(0, 0)],
+])  # fmt: skip
+def test_no_interval_has_no_width(measured: list[Ratio], groups: list[str] | None) -> None:
+    interval = ratio(measured, groups)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.high - interval.low > 0.3
+
+
+def test_a_field_that_five_records_have_right_is_no_proof() -> None:
+    interval = ratio([Ratio(2, 2)] * 5, None)
+    assert (interval.value, interval.high) == (1, 1)
+    assert interval.low == pytest.approx(1 / (1 + 2.776**2 / 5), abs=1e-3)
+
+
+def test_of_graded_answers_that_hardly_vary_the_interval_is_narrow() -> None:
+    """Of 150 with a standard deviation of 0.1 a normal interval is 0.033 wide, one for right and wrong ones 0.16."""
+    values = np.random.default_rng(4).normal(0.6, 0.1, 150).clip(0, 1)
+    interval = ratio([Ratio(float(value), 1) for value in values], None)
+    assert 0.03 < interval.high - interval.low < 0.045
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     right, groups = clustered(np.random.default_rng(2))
-    assert accuracy(right, groups, 5) == accuracy(right, groups, 5)
-    assert accuracy(right, groups, 5) != accuracy(right, groups, 6)
+    answers = ["a" if each else "b" for each in right]
+    gold = ["a", "b"] * (len(right) // 2)
+    assert macro_f1(gold, answers, groups, 5) == macro_f1(gold, answers, groups, 5)
+    assert macro_f1(gold, answers, groups, 5) != macro_f1(gold, answers, groups, 6)
 
 
 def test_a_resample_draws_whole_groups() -> None:
@@ -124,7 +169,14 @@ def test_the_interval_of_macro_f1_is_that_of_a_bootstrap_done_with_scikit_learn(
 
 def test_a_label_that_a_resample_lacks_does_not_lower_macro_f1() -> None:
     gold = [f"L{n // 2}" for n in range(40)]
-    assert macro_f1(gold, gold, None, 0).low == 1
+    found = macro_f1(gold, gold, None, 0)
+    assert (found.low, found.high) == (wilson(40, 40).low, 1)
+
+
+def test_macro_f1_of_few_examples_a_label_says_so() -> None:
+    gold = ["a"] * 30 + ["b"] * 30 + ["c"] * 9
+    assert macro_f1(gold, gold, None, 0).doubt == "1 of 3 labels have fewer than 10 examples"
+    assert macro_f1(gold[:60], gold[:60], None, 0).doubt == ""
 
 
 def judged(right: Sequence[bool]) -> list[Ratio]:
@@ -133,13 +185,13 @@ def judged(right: Sequence[bool]) -> list[Ratio]:
 
 def test_a_measure_of_right_and_wrong_answers_is_accuracy() -> None:
     right = [True] * 81 + [False] * 182
-    assert ratio(judged(right), None, 0) == accuracy(right, None, 0)
+    assert ratio(judged(right), None) == accuracy(right, None)
 
 
 def test_a_measure_is_the_ratio_of_sums_and_not_the_mean_of_ratios() -> None:
-    assert ratio([Ratio(1, 1), Ratio(0, 9)], None, 0).value == 0.1
-    assert ratio([Ratio(0, 0), Ratio(3, 4)], None, 0).value == 0.75
-    assert ratio([Ratio(0, 0)], None, 0).value == 0
+    assert ratio([Ratio(1, 1), Ratio(0, 9)], None).value == 0.1
+    assert ratio([Ratio(0, 0), Ratio(3, 4)], None).value == 0.75
+    assert ratio([Ratio(0, 0)], None).value == 0
 
 
 @pytest.mark.slow
@@ -147,10 +199,10 @@ def test_the_interval_of_f1_covers_the_truth() -> None:
     """Fields of records, 1 to 6 each; those of a record fail together. 95 % of the intervals, within chance."""
     rng = np.random.default_rng(8)
     covered = 0
-    for seed in range(200):
+    for _ in range(200):
         sizes = rng.integers(1, 7, 150)
         shares = rng.beta(4, 1, 150)
         parts = rng.binomial(sizes, shares)
-        interval = ratio([Ratio(float(p), float(s)) for p, s in zip(parts, sizes, strict=True)], None, seed)
+        interval = ratio([Ratio(float(p), float(s)) for p, s in zip(parts, sizes, strict=True)], None)
         covered += interval.low <= 0.8 <= interval.high
     assert 0.90 <= covered / 200 <= 0.99

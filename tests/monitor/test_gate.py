@@ -91,6 +91,15 @@ def test_a_model_that_is_as_good_is_refused_because_nothing_is_gained() -> None:
     assert "better nowhere" in found.sentence
 
 
+def test_too_few_groups_show_nothing_however_much_better_the_challenger_is() -> None:
+    new, old, examples = records(np.random.default_rng(0), {"old": 900}, everywhere((0.5, 0.0)), group=75)
+    found = held(new, old, examples)
+    assert not found.passed
+    assert found.against[0].startswith("too few groups to tell (12, and it takes 20); collect answers from more groups")
+    new, old, examples = records(np.random.default_rng(0), {"old": 900}, everywhere((0.5, 0.0)), group=20)
+    assert held(new, old, examples).passed
+
+
 def test_a_test_that_is_too_small_to_tell_is_said_to_be() -> None:
     found = held(*records(np.random.default_rng(4), {"old": 60}, everywhere(ONE)))
     assert not found.passed

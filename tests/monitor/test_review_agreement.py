@@ -75,3 +75,10 @@ def test_conflicts_are_listed_by_their_urgency(store: Store) -> None:
                          capture(2), capture(3, state="conflict", model="others")])  # fmt: skip
     with store.session() as session:
         assert [int(each.id, 16) for each in conflicts(session, "tickets")] == [1, 0]
+
+
+@pytest.mark.parametrize("table", [{("a", "b"): 1}, {("a", "b"): 3, ("b", "a"): 3}])
+def test_that_all_differ_is_no_certainty(table: dict[tuple[str, str], int]) -> None:
+    found = kappa([Counter(table)])
+    assert found is not None
+    assert found.low <= found.value < found.high

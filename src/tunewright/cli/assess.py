@@ -118,9 +118,19 @@ def size(
     difference: Annotated[
         float, typer.Option(help="By how much the model is really better; worse where negative.", min=-0.5, max=0.5)
     ] = 0.0,
+    design_effect: Annotated[
+        float,
+        typer.Option(
+            help="How many examples are worth one independent one, where they come in groups (a customer, a phrasing): "
+            "1 + (examples of a group - 1) x intraclass correlation.",
+            min=1,
+            max=1000,
+        ),
+    ] = 1.0,
     json: JsonOption = False,
 ) -> None:
     """How many test examples show that a model is not worse than the API by more than a margin?"""
+    from tunewright.evaluate.grouped import MAX_SHARE, MIN_GROUPS
     from tunewright.evaluate.pairs import ALPHA, POWER, pairs_needed
 
     if difference <= -margin or abs(difference) > discordant:
@@ -129,15 +139,21 @@ def size(
             why="The model is worse by the margin or more, or better on more examples than the two differ on.",
             fix="Choose --difference above minus --margin, and no larger than --discordant.",
         )
-    count = pairs_needed(margin, discordant - difference**2, difference)
+    count = pairs_needed(margin, discordant - difference**2, difference, design_effect)
     if json:
         print_json({"examples": count, "margin": margin, "discordant": discordant, "difference": difference,
-                    "error": ALPHA, "power": POWER})  # fmt: skip
+                    "design_effect": design_effect, "error": ALPHA, "power": POWER})  # fmt: skip
         return
+    grouped = (
+        f" They come in groups, so that {design_effect:g} are worth one independent example; it takes {MIN_GROUPS} "
+        f"groups, none with more than {MAX_SHARE:.0%} of the examples."
+        if design_effect > 1
+        else ""
+    )
     typer.echo(
         f"{count:,} test examples show, in {POWER:.0%} of all cases and with an error of {ALPHA:.0%}, that a model is "
         f"not worse by more than {100 * margin:.1f} points, if it differs by {100 * difference:+.1f} points and one of "
-        f"the two alone is right on {discordant:.0%} of the examples."
+        f"the two alone is right on {discordant:.0%} of the examples.{grouped}"
     )
 
 

@@ -48,12 +48,16 @@ class Finding:
 def compare(reference: Reference, window: Traits, alpha: float) -> list[Finding]:
     """A finding for each trait that both have, the likeliest drift first.
 
+    Captures do not say whose they are, so the window's rows are taken to come together as the reference's do: where a
+    customer has five rows in the test part, they have about five in the window.
+
     Args:
         window: of at least `FEWEST` rows.
         alpha: probability that anything is called drift where nothing is.
     """
+    effects = {name: reference.effects.get(name, 1.0) for name in TRAITS}
     found = [
-        _of_kinds(name, reference.kinds[name], window)
+        _of_kinds(name, reference.kinds[name], window, effects[name])
         for name in KINDS
         if name in window.kinds and name in reference.kinds
     ]
@@ -61,7 +65,7 @@ def compare(reference: Reference, window: Traits, alpha: float) -> list[Finding]
         told = ~np.isnan(window.numbers.get(name, np.empty(0)))
         enough = told.sum() >= FEWEST and len(reference.numbers.get(name, ())) >= FEWEST_REFERENCE
         if enough:
-            found.append(_of_numbers(name, reference, window))
+            found.append(_of_numbers(name, reference, window, effects[name]))
     return _holm(sorted(found, key=lambda finding: finding.p), alpha)
 
 
@@ -75,7 +79,7 @@ def _holm(found: list[Finding], alpha: float) -> list[Finding]:
     return judged
 
 
-def _of_kinds(name: str, before: Mapping[str, int], window: Traits) -> Finding:
+def _of_kinds(name: str, before: Mapping[str, int], window: Traits, effect: float) -> Finding:
     column = window.kinds[name]
     after = Counter(column.tolist())
     sizes = sum(before.values()), len(column)
@@ -84,10 +88,10 @@ def _of_kinds(name: str, before: Mapping[str, int], window: Traits) -> Finding:
     moved = sorted(shares, key=lambda kind: -((shares[kind][1] - shares[kind][0]) ** 2) / sum(shares[kind]))
     shown = "; ".join(f"{kind} {shares[kind][0]:.1%} → {shares[kind][1]:.1%}" for kind in moved[:_SHOWN])
     grown = next((kind for kind in moved if shares[kind][1] > shares[kind][0]), None)
-    return _finding(name, mix(before, after), shown, np.flatnonzero(column == grown)[:EXAMPLES])
+    return _finding(name, mix(before, after, effect), shown, np.flatnonzero(column == grown)[:EXAMPLES])
 
 
-def _of_numbers(name: str, reference: Reference, window: Traits) -> Finding:
+def _of_numbers(name: str, reference: Reference, window: Traits, effect: float) -> Finding:
     column, before = window.numbers[name], reference.numbers[name]
     told = column[~np.isnan(column)]
     worse = NUMBERS[name].worse
@@ -99,7 +103,7 @@ def _of_numbers(name: str, reference: Reference, window: Traits) -> Finding:
     centre = 0 if worse else float(np.median(before))
     odd = np.abs(column - centre) if not worse else column * worse
     order = np.argsort(np.where(np.isnan(odd), -np.inf, odd), kind="stable")[::-1]
-    return _finding(name, shift(before, told, worse), shown, order[:EXAMPLES])
+    return _finding(name, shift(before, told, worse, effect), shown, order[:EXAMPLES])
 
 
 def _finding(name: str, difference: Difference, shown: str, rows: npt.NDArray[np.int64]) -> Finding:

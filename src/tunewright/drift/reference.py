@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tunewright.drift.known import Known, Numbers
+from tunewright.drift.together import design_effects
 from tunewright.drift.traits import Traits, traits_of
 from tunewright.errors import UserError
 from tunewright.tasks import Task
@@ -35,45 +36,55 @@ class Reference:
         rows: the number of answers.
         kinds: by trait how often each kind occurs.
         numbers: by trait all numbers, sorted.
+        effects: by trait how many answers are worth one independent one, where rows of one group come together; 1
+            where nothing is said.
     """
 
     known: Known
     rows: int
     kinds: Mapping[str, Mapping[str, int]]
     numbers: Mapping[str, Numbers]
+    effects: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, taught: Sequence[str], texts: Sequence[str], answers: Sequence[str],
-           confidences: Sequence[float | None], task: Task) -> Reference:  # fmt: skip
+           confidences: Sequence[float | None], task: Task,
+           groups: Sequence[str] | None = None) -> Reference:  # fmt: skip
         """A reference.
 
         Args:
             taught: the texts that make known; none of those that follow, or these would look less novel than they are.
             texts: of the window, with the model's answers and confidences.
+            groups: of each text, whoever asked; None where each stands by itself, or that is not known.
         """
         known = Known.of(taught)
-        return cls.from_traits(known, traits_of(texts, answers, confidences, task, known))
+        return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)
 
     @classmethod
     def from_captures(cls, texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None],
-                      task: Task, seed: int = 0) -> Reference:  # fmt: skip
+                      task: Task, effects: Mapping[str, float], seed: int = 0) -> Reference:  # fmt: skip
         """A reference made of live traffic that is held to be good: half of it makes known, the other half is the
-        window."""
+        window.
+
+        Args:
+            effects: of the reference that this one takes the place of; captures do not say whose they are.
+        """
         order = np.random.default_rng(seed).permutation(len(texts))
         taught, window = order[::2], order[1::2]
-        return cls.of(
+        made = cls.of(
             [texts[row] for row in taught], [texts[row] for row in window], [answers[row] for row in window],
             [confidences[row] for row in window], task,
         )  # fmt: skip
+        return replace(made, effects=effects)
 
     @classmethod
-    def from_traits(cls, known: Known, traits: Traits) -> Reference:
+    def from_traits(cls, known: Known, traits: Traits, groups: Sequence[str] | None = None) -> Reference:
         kinds = {}
         for name, column in traits.kinds.items():
             values, counts = np.unique(column, return_counts=True)
             kinds[name] = dict(zip(values.tolist(), counts.tolist(), strict=True))
         numbers = {name: np.sort(column[~np.isnan(column)]) for name, column in traits.numbers.items()}
-        return cls(known, len(traits), kinds, numbers)
+        return cls(known, len(traits), kinds, numbers, design_effects(traits, groups) if groups else {})
 
     def novelty(self, texts: Sequence[str]) -> Numbers:
         """How unlike what was taught texts are, from 0 to 1: the share of the reference that is less so."""
@@ -83,7 +94,7 @@ class Reference:
 
     def save(self, folder: Path) -> Path:
         """Write it into a folder, the same bytes for the same reference."""
-        words = {"version": _VERSION, "rows": self.rows, "kinds": self.kinds}
+        words = {"version": _VERSION, "rows": self.rows, "kinds": self.kinds, "effects": self.effects}
         arrays: dict[str, Any] = {
             "words": np.frombuffer(json.dumps(words, sort_keys=True).encode(), np.uint8),
             "known": np.packbits(self.known.known),
@@ -124,4 +135,4 @@ def load_reference(bundle_folder: Path) -> Reference | None:
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise UserError("The bundle's reference can't be read.", where=file, why=str(error),
                         fix="Make the bundle again with: tunewright run YOUR_PROJECT") from None  # fmt: skip
-    return Reference(known, words["rows"], words["kinds"], numbers)
+    return Reference(known, words["rows"], words["kinds"], numbers, words.get("effects", {}))

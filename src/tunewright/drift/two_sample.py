@@ -44,11 +44,17 @@ class Difference:
 NONE = Difference(1.0, 0.0)
 
 
-def mix(before: Mapping[str, int], after: Mapping[str, int]) -> Difference:
+def mix(before: Mapping[str, int], after: Mapping[str, int], effect: float = 1.0) -> Difference:
     """Whether kinds are mixed alike: Pearson's chi-square test. Rare kinds are pooled; where even they are too rare for
-    it, Fisher's exact test asks whether there are more of them, and the smaller p-value counts, doubled."""
+    it, Fisher's exact test asks whether there are more of them, and the smaller p-value counts, doubled.
+
+    Args:
+        effect: the design effect of both samples, how many rows are worth one independent row; counts are divided by it
+            before anything is tested (Rao & Scott 1981).
+    """
     kinds = sorted(before.keys() | after.keys())
     table = np.array([[counts.get(kind, 0) for kind in kinds] for counts in (before, after)], float)
+    table /= effect
     sizes = table.sum(axis=1)
     if not sizes.all():
         return NONE
@@ -59,7 +65,7 @@ def mix(before: Mapping[str, int], after: Mapping[str, int]) -> Difference:
         return _chi_square(np.column_stack([table[:, ~rare], few]))
     most = _chi_square(table[:, ~rare])
     late, early = few[1], few[0]
-    p = _upper(int(early + late), int(late), int(sizes[1]), int(sizes.sum()))
+    p = _upper(early, late, sizes[0], sizes[1])
     more = Difference(p, (late / sizes[1] - early / sizes[0]) / SMALLEST_TAIL)
     return _likelier([most, more])
 
@@ -79,19 +85,20 @@ def _chi_square(table: Numbers) -> Difference:
     return Difference(float(chi2.sf(statistic, freedom)), float(w / SMALLEST_MIX))
 
 
-def shift(before: Numbers, after: Numbers, worse: int) -> Difference:
+def shift(before: Numbers, after: Numbers, worse: int, effect: float = 1.0) -> Difference:
     """Whether numbers lie alike: all of them (Mann & Whitney 1947), and those in the tail (Fisher's exact test), which
     a few new requests among many old ones show in first. The smaller p-value counts, times the number of tests.
 
     Args:
         worse: 1: only larger ones are a difference; -1: only smaller ones; 0: both.
+        effect: as in `mix`.
     """
     if not len(before) or not len(after) or min(before.min(), after.min()) == max(before.max(), after.max()):
         return NONE
     if worse < 0:
         before, after = -before, -after
-    found = [_larger(before, after, both=not worse), _heavier(before, after)]
-    return _likelier(found if worse else [*found, _heavier(-before, -after)])
+    found = [_larger(before, after, effect, both=not worse), _heavier(before, after, effect)]
+    return _likelier(found if worse else [*found, _heavier(-before, -after, effect)])
 
 
 def _likelier(found: Sequence[Difference]) -> Difference:
@@ -100,7 +107,7 @@ def _likelier(found: Sequence[Difference]) -> Difference:
     return Difference(min(1.0, best.p * len(found)), max(0.0, best.effect))
 
 
-def _larger(before: Numbers, after: Numbers, both: bool) -> Difference:
+def _larger(before: Numbers, after: Numbers, effect: float, both: bool) -> Difference:
     """Whether later numbers are larger, or either are.
 
     The rank sum's distribution over all ways to part the numbers is close to a Pearson curve of type III with the same
@@ -118,7 +125,7 @@ def _larger(before: Numbers, after: Numbers, both: bool) -> Difference:
         (centred**3).mean() / spread**3 * (total - 2 * late) / (total - 2)
         * np.sqrt((total - 1) / (late * (total - late)))
     )  # fmt: skip
-    z = centred[len(before) :].sum() / sum_spread
+    z = centred[len(before) :].sum() / sum_spread / np.sqrt(effect)
     upper, lower = float(pearson3.sf(z, skewness)), float(pearson3.cdf(z, skewness))
     delta = 2 * float(centred[len(before) :].mean()) / len(before)
     if both:
@@ -126,16 +133,18 @@ def _larger(before: Numbers, after: Numbers, both: bool) -> Difference:
     return Difference(upper, delta / SMALLEST_SHIFT)
 
 
-def _heavier(before: Numbers, after: Numbers) -> Difference:
+def _heavier(before: Numbers, after: Numbers, effect: float) -> Difference:
     """Whether more of the later numbers lie in the upper tail of all."""
     edge = np.quantile(np.concatenate([before, after]), TAIL, method="inverted_cdf")
     early, late = int((before > edge).sum()), int((after > edge).sum())
-    p = _upper(early + late, late, len(after), len(before) + len(after))
+    p = _upper(early / effect, late / effect, len(before) / effect, len(after) / effect)
     return Difference(p, (late / len(after) - early / len(before)) / SMALLEST_TAIL)
 
 
-def _upper(marked: int, late: int, window: int, total: int) -> float:
-    """The probability that of `marked` rows among `total`, `late` or more lie in the window (Fisher's exact test)."""
+def _upper(early: float, late: float, before: float, window: float) -> float:
+    """The probability that of the marked rows, `early` before and `late` in the window, so many or more lie in the
+    window (Fisher's exact test), to the nearest whole rows."""
     from scipy.stats import hypergeom
 
-    return float(hypergeom.sf(late - 1, total, marked, window))
+    early, late, before, window = (round(value) for value in (early, late, before, window))
+    return float(hypergeom.sf(late - 1, before + window, early + late, window))

@@ -182,7 +182,7 @@ def _steps(total: int, ends: Sequence[int]) -> list[int]:
     return sorted({next(end for end in ends if end >= most) for most in wanted}) if ends else []
 
 
-def apply_threshold(records: Sequence[Record], threshold: Threshold, seed: int = 0) -> CascadeResult:
+def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
     accepted = [record for record in records if (record.confidence or 0) >= threshold.value]
-    inside = ratio([record.headline for record in accepted], groups_of(accepted), seed) if accepted else None
+    inside = ratio([record.headline for record in accepted], groups_of(accepted)) if accepted else None
     return CascadeResult(len(accepted) / len(records), len(accepted), inside)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tunewright.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
-from tunewright.evaluate.calibration import Bin, bins, expected_calibration_error
-from tunewright.evaluate.ceiling import Ceiling, ceiling
+from tunewright.evaluate.calibration import Bin, bins, calibration_noise, expected_calibration_error
+from tunewright.evaluate.ceiling import UNSEEN, Ceiling, ceiling
 from tunewright.evaluate.comparison import EXPORTED, SERVED
 from tunewright.evaluate.evidence import Record, by_test, groups_of
 from tunewright.evaluate.pairs import Paired, holm, paired_records
@@ -52,6 +52,8 @@ class Reliability:
     before: float | None
     """Before calibration, of the same weights asked without the server; None where that is not known."""
     after: float
+    noise: float
+    """What so many answers would show by chance if confidence were exactly right."""
     bins: list[Bin]
 
 
@@ -77,7 +79,8 @@ class Details:
             limit = self.ceiling.accuracy
             told.append(
                 f"Going by {self.ceiling.texts:,} texts that were labelled more than once, a system that is always "
-                f"right would agree with {limit.value:.1%} ({limit.low:.1%} to {limit.high:.1%}) of these labels."
+                f"right would agree with {limit.value:.1%} ({limit.low:.1%} to {limit.high:.1%}) of these labels. "
+                f"{UNSEEN}"
             )
         return told
 
@@ -94,14 +97,14 @@ def details(spec: Spec, check: Path, examples: Mapping[str, Example],
     labels: dict[str, list[LabelScore]] = {}
     limit = None
     if task.answers:
-        labels = {split: label_scores(part, spec.seed) for split, part in served.items()}
+        labels = {split: label_scores(part) for split, part in served.items()}
         files = sorted((check / EXAMPLES).glob("*.jsonl"))
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
-        limit = ceiling(rows, len(task.answers), spec.seed)
+        limit = ceiling(rows, len(task.answers))
     found = slices(served, examples, spec.seed)
     exported = by_test(evidence.get(EXPORTED, ()))
     reliability = {split: reliability_of(part, exported.get(split, [])) for split, part in served.items()}
-    return Details(labels, found, against(evidence, spec.seed), limit, reliability)
+    return Details(labels, found, against(evidence), limit, reliability)
 
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
@@ -109,29 +112,29 @@ def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reli
     raw = [(record.uncalibrated, record.worth) for record in exported if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
     sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
-    return Reliability(before, expected_calibration_error(sure, worth), bins(sure, worth))
+    return Reliability(before, expected_calibration_error(sure, worth), calibration_noise(sure), bins(sure, worth))
 
 
-def label_scores(records: Sequence[Record], seed: int) -> list[LabelScore]:
+def label_scores(records: Sequence[Record]) -> list[LabelScore]:
     """Each label of one split, the one that is found least first."""
     scores = []
     for label in sorted({record.gold for record in records}):
         those = [record for record in records if record.gold == label]
         given = [record for record in records if record.answer == label]
         scores.append(LabelScore(
-            label, len(those), accuracy([record.right for record in those], groups_of(those), seed), len(given),
-            accuracy([record.right for record in given], groups_of(given), seed) if given else None,
+            label, len(those), accuracy([record.right for record in those], groups_of(those)), len(given),
+            accuracy([record.right for record in given], groups_of(given)) if given else None,
         ))  # fmt: skip
     return sorted(scores, key=lambda each: each.recall.value)
 
 
-def against(evidence: Mapping[str, Sequence[Record]], seed: int) -> list[Against]:
+def against(evidence: Mapping[str, Sequence[Record]]) -> list[Against]:
     """The served model against every other arm, on the examples that both answered."""
     made = [
         (arm, split, found)
         for arm, records in evidence.items()
         if arm != SERVED
-        for split, found in paired_records(evidence[SERVED], records, seed).items()
+        for split, found in paired_records(evidence[SERVED], records).items()
     ]
     corrected = holm([found.p_value for _, _, found in made])
     return [Against(*each, p_value) for each, p_value in zip(made, corrected, strict=True)]

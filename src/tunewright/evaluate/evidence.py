@@ -136,12 +136,12 @@ class Latency:
 
 def score(records: Sequence[Record], seed: int) -> Score:
     groups = groups_of(records)
-    headline = ratio([record.headline for record in records], groups, seed)
+    headline = ratio([record.headline for record in records], groups)
     names = list(dict.fromkeys(name for record in records for name in record.measures))
     if len(names) < 2:
         macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
         return Score(len(records), headline, {"macro-F1": macro})
-    measured = {name: ratio([record.measure(name) for record in records], groups, seed) for name in names[1:]}
+    measured = {name: ratio([record.measure(name) for record in records], groups) for name in names[1:]}
     fields = {name.removeprefix(FIELD): value for name, value in measured.items() if name.startswith(FIELD)}
     others = {name: value for name, value in measured.items() if not name.startswith(FIELD)}
     return Score(len(records), headline, others, fields)

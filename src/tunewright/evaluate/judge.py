@@ -95,7 +95,7 @@ def run_judge(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     differing = [found for pair, found in zip(pairs, judged, strict=True) if pair.first != pair.second]
     result: dict[str, Any] = {
         "model": settings.model,
-        "splits": {split: asdict(_of_split(rows, spec.seed)) for split, rows in by_split.items()},
+        "splits": {split: asdict(_of_split(rows)) for split, rows in by_split.items()},
         "steady": sum(found.steady for found in differing) / max(len(differing), 1),
         "unread": sum(not found.read for found in differing),
         "human": asdict(agreement) if agreement else None,
@@ -194,10 +194,10 @@ def judgement(straight: str | None, turned: str | None) -> Judgement:
     return Judgement(straight, True, True) if straight == back else Judgement("tie", False, True)
 
 
-def _of_split(judged: Sequence[tuple[Record, Judgement]], seed: int) -> Judged:
+def _of_split(judged: Sequence[tuple[Record, Judgement]]) -> Judged:
     words = [found.better for _, found in judged]
     groups = groups_of([record for record, _ in judged])
-    preferred = ratio([Ratio(_WORTH[word], 1) for word in words], groups, seed)
+    preferred = ratio([Ratio(_WORTH[word], 1) for word in words], groups)
     return Judged(len(words), preferred, words.count("first"), words.count("tie"), words.count("second"))
 
 

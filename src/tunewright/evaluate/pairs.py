@@ -12,12 +12,22 @@ from statistics import NormalDist
 import numpy as np
 
 from tunewright.evaluate.evidence import Record, by_test, groups_of
-from tunewright.evaluate.statistics import Interval, Numbers, Resamples, shares
+from tunewright.evaluate.grouped import (
+    Numbers,
+    modelled_effect,
+    numbered,
+    quantile,
+    rests_on,
+    sums_of,
+    too_few_groups,
+    widened,
+)
+from tunewright.evaluate.statistics import Interval, shares
 from tunewright.tasks.measures import Ratio
 
-_TWO_SIDED = NormalDist().inv_cdf(0.975)
 ALPHA = 0.05
 """Of a claim that something is not inferior: how often it may be made wrongly."""
+_TWO_SIDED, _ONE_SIDED = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(1 - ALPHA)
 POWER = 0.8
 """How often such a claim shall come out where it is true."""
 
@@ -41,15 +51,20 @@ class Paired:
     """Of the difference on one example."""
 
     def not_inferior(self, margin: float) -> bool:
-        """Whether the first is worse by no more than `margin`, up to an error of 5 %."""
-        return self.at_least >= -margin
+        """Whether the first is shown to be worse by no more than `margin`, up to an error of 5 %; too few groups show
+        nothing."""
+        return not self.difference.doubt and self.at_least >= -margin
 
 
-def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str] | None, seed: int) -> Paired:
-    """The sign test and an interval: Tango's score interval for right and wrong answers to single examples, a bootstrap
-    of the pairs otherwise, over whole groups where there are groups.
+def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str] | None) -> Paired:
+    """The sign test and an interval: of right and wrong answers Tango's score interval, of groups at the effective
+    sample size; of other measures Student's t on the linearised difference of the two ratios of sums.
 
-    Source: McNemar 1947; Tango 1998; Efron & Tibshirani 1993, ch. 13.
+    Args:
+        first, second: part and whole of each example, of either predictor.
+        groups: of each example; None where each stands by itself.
+
+    Source: McNemar 1947; Tango 1998; Korn & Graubard 1998 for the effective sample size.
     """
     from scipy.stats import binomtest
 
@@ -58,28 +73,77 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
     better, worse = (only_first, only_second) if groups is None else _by_groups(gaps, groups)
     p_value = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    variance = float(gaps.var())
     difference = float(shares(ones.sum(), of_ones.sum()) - shares(others.sum(), of_others.sum()))
-    binary = bool((of_ones == 1).all() and (of_others == 1).all() and np.isin(gaps, (-1, 0, 1)).all())
-    if binary and groups is None:
-        low, high, at_least = _score_limits(only_first, only_second, len(gaps))
-        return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, len(gaps), variance)
-    resamples = Resamples(groups, len(gaps), seed)
-    ones_, of_ones_, others_, of_others_ = resamples.sums(ones, of_ones, others, of_others)
-    draws = shares(ones_, of_ones_) - shares(others_, of_others_)
-    low, at_least, high = (float(value) for value in np.quantile(draws, [0.025, ALPHA, 0.975]))
-    if low == high:  # no resample differs, which of few groups is no proof
-        low, high, at_least = _score_limits(0, 0, resamples.units)
-        low, high, at_least = low + difference, high + difference, at_least + difference
-    return Paired(Interval(difference, low, high), at_least, p_value, only_first, only_second, len(gaps), variance)
+    if (of_ones == 1).all() and (of_others == 1).all() and np.isin(gaps, (-1, 0, 1)).all():
+        low, high, at_least = _of_counts(gaps, groups)
+    else:
+        lines = shares(ones - shares(ones.sum(), of_ones.sum()) * of_ones, of_ones.sum()) - shares(
+            others - shares(others.sum(), of_others.sum()) * of_others, of_others.sum()
+        )
+        low, high, at_least = _of_lines(difference, lines, groups)
+    interval = Interval(difference, low, high, too_few_groups(groups))
+    return Paired(interval, at_least, p_value, only_first, only_second, len(gaps), float(gaps.var()))
 
 
-def paired_records(first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Paired]:
+def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:
+    """(lower and upper end of the 95 % interval, lower end of the one-sided one) of a difference of paired shares.
+
+    Args:
+        gaps: 1 where the first alone is right, -1 where the second is, else 0.
+    """
+    count = len(gaps)
+    only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
+    if groups is None:
+        return (
+            _limit(only_first, only_second, count, _TWO_SIDED),
+            _limit(only_first, only_second, count, -_TWO_SIDED),
+            _limit(only_first, only_second, count, _ONE_SIDED),
+        )
+    member_of, units = numbered(groups, count)
+    if units < 2:
+        return -1.0, 1.0, -1.0
+    sizes = sums_of(member_of, np.ones(count), units)
+    sides = np.array([sums_of(member_of, (gaps == side).astype(float), units) for side in (1, -1)])
+    # As `grouped.effective_rows` does, of both kinds of examples on which the two differ.
+    modelled = float(np.average(modelled_effect(sides, sizes), weights=sides.sum(1) + 0.5))
+    residuals = sides[0] - sides[1] - gaps.mean() * sizes
+    observed = units / (units - 1) * float((residuals**2).sum()) / (count * float(gaps.var())) if gaps.any() else 0.0
+
+    def limit(level: float, z: float) -> float:
+        effect = max(modelled, observed * widened(units, level))
+        return _limit(only_first / effect, only_second / effect, count / effect, z)
+
+    return limit(0.975, _TWO_SIDED), limit(0.975, -_TWO_SIDED), limit(1 - ALPHA, _ONE_SIDED)
+
+
+def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:
+    """As `_of_counts`, of any measure.
+
+    Args:
+        lines: what each example adds to the difference beyond the mean, to first order.
+    """
+    member_of, units = numbered(groups, len(lines))
+    if units < 2:
+        return -1.0, 1.0, -1.0
+    sums = sums_of(member_of, lines, units)
+    spread = float(np.sqrt(units / (units - 1) * (sums**2).sum()))
+    doubted = 1 / (1 + rests_on(sums))
+
+    def reach(level: float) -> float:
+        # As far as the spread rests on few units, what Tango's interval leaves open where none of them differs.
+        t = quantile(units, level)
+        return float(np.hypot(t * spread, doubted * t**2 / (units + t**2)))
+
+    ends = difference - reach(0.975), difference + reach(0.975), difference - reach(1 - ALPHA)
+    return max(ends[0], -1.0), min(ends[1], 1.0), max(ends[2], -1.0)
+
+
+def paired_records(first: Sequence[Record], second: Sequence[Record]) -> dict[str, Paired]:
     """Two predictors on each test split, on the examples that both answered."""
     other = {record.id: record.headline for record in second}
     both = {split: [record for record in part if record.id in other] for split, part in by_test(first).items()}
     return {
-        split: paired([each.headline for each in part], [other[each.id] for each in part], groups_of(part), seed)
+        split: paired([each.headline for each in part], [other[each.id] for each in part], groups_of(part))
         for split, part in both.items()
         if part
     }
@@ -93,19 +157,12 @@ def _by_groups(gaps: Numbers, groups: Sequence[str]) -> tuple[int, int]:
     return sum(total > 0 for total in sums.values()), sum(total < 0 for total in sums.values())
 
 
-def _score_limits(only_first: int, only_second: int, count: int) -> tuple[float, float, float]:
-    """(lower and upper end of the 95 % interval, lower end of the one-sided one) of a difference of paired shares:
-    the differences that the score test does not reject. Source: Tango 1998."""
-    one_sided = NormalDist().inv_cdf(1 - ALPHA)
-    return (
-        _limit(only_first, only_second, count, _TWO_SIDED),
-        _limit(only_first, only_second, count, -_TWO_SIDED),
-        _limit(only_first, only_second, count, one_sided),
-    )
+def _limit(only_first: float, only_second: float, count: float, z: float) -> float:
+    """The difference at which the score statistic is `z`; it falls as the difference grows. Source: Tango 1998.
 
-
-def _limit(only_first: int, only_second: int, count: int, z: float) -> float:
-    """The difference at which the score statistic is `z`; it falls as the difference grows."""
+    Args:
+        only_first, only_second, count: numbers of examples, or what is left of them at an effective sample size.
+    """
     from scipy.optimize import brentq
 
     edge = 1 - 1e-9
@@ -118,7 +175,7 @@ def _limit(only_first: int, only_second: int, count: int, z: float) -> float:
     return 1.0 if over(edge) >= 0 else float(brentq(over, -edge, edge, xtol=1e-10))
 
 
-def _score(only_first: int, only_second: int, count: int, difference: float) -> float:
+def _score(only_first: float, only_second: float, count: float, difference: float) -> float:
     """Tango's statistic: the observed difference less a supposed one, in standard errors under the latter."""
     b = -only_first - only_second + (2 * count - only_first + only_second) * difference
     c = -only_second * difference * (1 - difference)
@@ -127,7 +184,7 @@ def _score(only_first: int, only_second: int, count: int, difference: float) -> 
     return (only_first - only_second - count * difference) / math.sqrt(max(variance, 1e-300))
 
 
-def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int:
+def pairs_needed(margin: float, variance: float, difference: float = 0.0, effect: float = 1.0) -> int:
     """Test examples that show, with an error of 5 % and a power of 80 %, that one predictor is not worse than another
     by more than a margin.
 
@@ -136,6 +193,8 @@ def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int
         variance: of the difference on one example; of right and wrong answers the share of examples on which one of the
             two is right alone, less the square of `difference`.
         difference: by how much it is really better, or worse where negative.
+        effect: the design effect, how many examples are worth one independent example: 1 + (examples of a group - 1) x
+            intraclass correlation (Kish 1965, section 8.2).
 
     Raises:
         ValueError: it is really worse by the margin or more, so no number of examples shows that it is not.
@@ -146,7 +205,7 @@ def pairs_needed(margin: float, variance: float, difference: float = 0.0) -> int
         raise ValueError("the difference is beyond the margin")
     normal = NormalDist()
     spread = (normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)) ** 2 * variance
-    return math.ceil(spread / (margin + difference) ** 2)
+    return math.ceil(effect * spread / (margin + difference) ** 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

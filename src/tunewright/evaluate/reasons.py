@@ -23,6 +23,21 @@ def goal_reason(arm: Arm, spec: Spec, *, met: bool) -> str:
     return f"{arm.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
 
 
+def doubt_reasons(arm: Arm, headline: str) -> list[str]:
+    """Which of an arm's figures prove nothing, and why."""
+    told = []
+    for split, score in arm.scores.items():
+        if score.headline.doubt:
+            advice = "Collect test examples from more groups."
+            told.append(f"On {split}, {headline} proves nothing: {score.headline.doubt}. {advice}")
+        told += [
+            f"On {split}, {name} says little: {measure.doubt}."
+            for name, measure in score.others.items()
+            if measure.doubt and measure.doubt != score.headline.doubt
+        ]
+    return told
+
+
 def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str]:
     """What is known of the API's accuracy, and how the served model stands to it."""
     if not against:
@@ -45,8 +60,10 @@ def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str
 
 
 def _to_settle(found: Paired, spec: Spec) -> str:
-    """How many examples would show that two are as good as each other, where too few are there to tell."""
+    """What would show that two are as good as each other, where too few groups or examples are there to tell."""
     margin = spec.goal.margin
+    if found.difference.doubt:
+        return f" There are {found.difference.doubt}: collect test examples from more groups."
     if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
         return ""
     needed = pairs_needed(margin, found.variance)

@@ -12,8 +12,10 @@ from typing import Any
 from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.assess import price_book
 from tunewright.data.examine import load_examination
+from tunewright.evaluate.ceiling import UNSEEN
 from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison
 from tunewright.evaluate.evidence import Record, by_test
+from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.table import arm_rows, second_measure
 from tunewright.evaluate.verdict import Verdict
 from tunewright.page import render
@@ -51,6 +53,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "dots": [_dots(split, comparison) for split in comparison.splits],
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
+        "unseen": UNSEEN,
         "labels_of": ARM_LABELS | {API: spec.api.model},
         "confusions": {split: _confusions(parts[split]) for split in labelled},
         "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
@@ -65,12 +68,16 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         (folder / name).write_text(render("tunewright.evaluate", f"{name}.jinja", context), "utf-8")
 
 
+def _percent(interval: Interval) -> dict[str, float]:
+    return {"value": 100 * interval.value, "low": 100 * interval.low, "high": 100 * interval.high}
+
+
 def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
     """A dot with its interval for each measured arm, in percent."""
     return {
         "split": split,
         "arms": [
-            {"label": arm.label, "key": key, **{k: 100 * v for k, v in asdict(arm.scores[split].headline).items()}}
+            {"label": arm.label, "key": key, **_percent(arm.scores[split].headline)}
             for key, arm in {**comparison.arms, **comparison.apis}.items()
             if arm.scores
         ],

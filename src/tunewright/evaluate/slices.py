@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from tunewright.data.language import language_of
 from tunewright.evaluate.evidence import Record, groups_of
+from tunewright.evaluate.grouped import Numbers
 from tunewright.evaluate.pairs import holm
-from tunewright.evaluate.statistics import Interval, Numbers, Resamples, ratio, shares
+from tunewright.evaluate.statistics import Interval, Resamples, ratio, shares
 from tunewright.tasks import Example
 
 Mask = npt.NDArray[np.bool_]
@@ -72,7 +73,7 @@ def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask,
     inside = [record for record, is_in in zip(part, chosen, strict=True) if is_in]
     parts, wholes = np.array([record.headline for record in part], float).T
     rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
-    headline = ratio([record.headline for record in inside], groups_of(inside), seed)
+    headline = ratio([record.headline for record in inside], groups_of(inside))
     groups = groups_of(part)
     if by == "group" and groups is not None:
         p_value = _less_than_others(parts, wholes, np.array(groups), name)

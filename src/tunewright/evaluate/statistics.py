@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tunewright.evaluate.grouped import (
+    Numbers,
+    effective_rows,
+    numbered,
+    quantile,
+    rests_on,
+    sums_of,
+    too_few_groups,
+    wilson_limits,
+)
 from tunewright.tasks.measures import Ratio
 
+Z = NormalDist().inv_cdf(0.975)
 RESAMPLES = 2000
+FEW_ROWS = 10
+"""Of a label, below which its F1 says little: one answer moves it by five points or more."""
 _KEPT = 4000
 """Examples or groups up to which the draws are kept for the next measure; 64 MB."""
-
-Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,8 @@ class Interval:
     value: float
     low: float
     high: float
+    doubt: str = ""
+    """Why it proves nothing, whatever its ends; empty where it does."""
 
 
 def wilson(successes: int, trials: int) -> Interval:
@@ -36,37 +50,59 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(successes / trials, float(interval.low), float(interval.high))
 
 
-def accuracy(right: Sequence[bool], groups: Sequence[str] | None, seed: int) -> Interval:
-    """Accuracy with its interval: Wilson's for single examples, a bootstrap over whole groups where there are groups.
+def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:
+    """Accuracy with Wilson's interval: of single examples as it is, of groups at the effective sample size.
 
     Examples that share a phrasing or a customer fail together; counting them as independent makes the interval too
-    narrow. Where every answer of a group-wise sample is the same, the bootstrap has no width, and Wilson's interval
-    over the groups stands in.
+    narrow. How often these intervals hold the truth: tests/evaluate/test_coverage.py.
+
+    Args:
+        right: of each example.
+        groups: of each example; None where each stands by itself.
+
+    Source: Wilson 1927; Korn & Graubard 1998; see `grouped.effective_rows`.
     """
     values = np.asarray(right, float)
     if groups is None:
         return wilson(int(values.sum()), len(values))
-    sums, sizes = Resamples(groups, len(values), seed).sums(values, np.ones(len(values)))
-    draws = sums / sizes
-    low, high = np.quantile(draws, [0.025, 0.975])
-    if low == high:
-        whole = len(set(groups))
-        spread = wilson(round(values.mean() * whole), whole)
-        return Interval(float(values.mean()), spread.low, spread.high)
-    return Interval(float(values.mean()), float(low), float(high))
+    member_of, units = numbered(groups, len(values))
+    hits, sizes = sums_of(member_of, values, units), sums_of(member_of, np.ones(len(values)), units)
+    low, high = wilson_limits(values.mean(), effective_rows(hits, sizes), Z) if units > 1 else (0.0, 1.0)
+    return Interval(float(values.mean()), float(low), float(high), too_few_groups(groups))
 
 
-def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None, seed: int) -> Interval:
-    """A measure over many examples with its 95 % interval: a percentile bootstrap of the ratio of sums, over whole
-    groups where there are groups; of right and wrong answers that of `accuracy`.
+def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None) -> Interval:
+    """A measure over many examples with its 95 % interval; of right and wrong answers that of `accuracy`.
 
-    Source: Davison & Hinkley 1997, section 2.4.
+    Of others it is Wilson's too, at the number of all-or-nothing units that would vary as much: the linearised variance
+    of the ratio of sums, between groups where there are groups, else between examples. As far as that variance rests on
+    few of them, each is taken for all or nothing. So five records without an error are no proof of 100 %.
+
+    Args:
+        measured: part and whole of each example; an example that has neither says nothing.
+        groups: as in `accuracy`.
+
+    Source: Cochran 1977, section 6.3; Korn & Graubard 1998; see `grouped.rests_on`.
     """
     parts, wholes = np.array(measured, float).T
     if (wholes == 1).all() and np.isin(parts, (0, 1)).all():
-        return accuracy(parts.astype(bool).tolist(), groups, seed)
-    low, high = np.quantile(shares(*Resamples(groups, len(parts), seed).sums(parts, wholes)), [0.025, 0.975])
-    return Interval(float(shares(parts.sum(), wholes.sum())), float(low), float(high))
+        return accuracy(parts.astype(bool).tolist(), groups)
+    member_of, count = numbered(groups, len(parts))
+    of_units, sizes = sums_of(member_of, parts, count), sums_of(member_of, wholes, count)
+    of_units, sizes = of_units[sizes > 0], sizes[sizes > 0]
+    units, total = len(sizes), float(sizes.sum())
+    if not units:
+        return Interval(0.0, 0.0, 1.0)
+    share = float(of_units.sum()) / total
+    residuals = of_units - share * sizes
+    doubted = 1 / (1 + rests_on(residuals))
+    of_one = float((sizes**2).sum()) / total**2
+    spread = doubted * of_one
+    if units > 1 and 0 < share < 1:
+        variance = units / (units - 1) * float((residuals**2).sum()) / total**2
+        spread += (1 - doubted) * variance / (share * (1 - share))
+    low, high = wilson_limits(share, 1 / spread, quantile(units, 0.975))
+    return Interval(share, float(low), float(high), too_few_groups(groups))
 
 
 def shares(parts: Any, wholes: Any) -> Any:
@@ -77,9 +113,12 @@ def shares(parts: Any, wholes: Any) -> Any:
 def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
     """Mean over the labels of F1 = 2 TP / (2 TP + FP + FN), with a bootstrap percentile interval.
 
-    The mean runs over the labels that occur in `gold`, in a resample over those that occur there.
+    The mean runs over the labels that occur in `gold`, in a resample over those that occur there. Where no resample
+    differs, as where every answer is right, the interval reaches as far as that of accuracy. A label's F1 that rests on
+    a few examples moves the mean as much as that of a common one: the interval then carries a doubt.
     """
-    labels = sorted(set(gold))
+    counts = Counter(gold)
+    labels = sorted(counts)
     index = {label: i for i, label in enumerate(labels)}
     gold_hot = np.eye(len(labels))[[index[g] for g in gold]]
     answer_hot = np.zeros_like(gold_hot)
@@ -92,8 +131,14 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
         scores = np.where(present > 0, 2 * true / np.maximum(total, 1e-12), 0)
         return np.asarray(scores.sum(-1) / (present > 0).sum(-1))
 
+    value = float(f1(true.sum(0), total.sum(0), gold_hot.sum(0)))
     low, high = np.quantile(f1(*Resamples(groups, len(gold), seed).sums(true, total, gold_hot)), [0.025, 0.975])
-    return Interval(float(f1(true.sum(0), total.sum(0), gold_hot.sum(0))), float(low), float(high))
+    if low == high:
+        spread = accuracy([one == other for one, other in zip(gold, answers, strict=True)], groups)
+        low, high = min(value, spread.low), max(value, spread.high)
+    few = sum(count < FEW_ROWS for count in counts.values())
+    rare = f"{few} of {len(labels)} labels have fewer than {FEW_ROWS} examples" if few else ""
+    return Interval(value, float(low), float(high), too_few_groups(groups) or rare)
 
 
 class Resamples:
@@ -108,11 +153,7 @@ class Resamples:
 
     def __init__(self, groups: Sequence[str] | None, count: int, seed: int):
         self._seed = seed
-        if groups is None:
-            self._member_of, self.units = np.arange(count), count
-        else:
-            names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-            self._member_of, self.units = np.array([names[group] for group in groups]), len(names)
+        self._member_of, self.units = numbered(groups, count)
 
     def sums(self, *values: Any) -> list[Numbers]:
         """The sums of some values over each resample.

@@ -22,6 +22,7 @@ from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
 from tunewright.evaluate.reasons import (
     api_reasons,
+    doubt_reasons,
     goal_reason,
     money_reason,
     pct,
@@ -80,7 +81,8 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, that is
     the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by example, is not
-    below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. The worst split decides. The cheapest arm
+    below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups prove neither. The worst
+    split decides. The cheapest arm
     that is good enough is recommended; of two that cost the same the better one, where it is better by more than the
     margin, else the simpler. Where it costs more than the API, or does not pay for its engineering within
     `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a threshold chosen on
@@ -91,10 +93,11 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     cheapest = _cheapest(comparison.apis.values())
     served, control = comparison.arms[SERVED], comparison.control
     api = {
-        arm.key: paired_records(evidence[arm.key], evidence[API], spec.seed) if API in evidence else {}
+        arm.key: paired_records(evidence[arm.key], evidence[API]) if API in evidence else {}
         for arm in (served, control)
     }
     reasons = [goal_reason(arm, spec, met=_meets(arm, spec)) for arm in (served, control)]
+    reasons += doubt_reasons(served, comparison.headline)
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
     reasons += api_reasons(now, api[SERVED], spec)
@@ -109,7 +112,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     }
     good = [arm for arm in (control, served) if _is_good(arm, api[arm.key], spec)]
     own = _choose([arm for arm in good if arm is control or parity_passed], spec)
-    mixed = _mixed(evidence, threshold, spec) if threshold and API in evidence else {}
+    mixed = _mixed(evidence, threshold) if threshold and API in evidence else {}
     decision, cost, sentence = _conclude(
         spec, own, now, cheapest, served, threshold, cascade, parity_passed, api, mixed
     )
@@ -119,7 +122,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
         good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
-        against_control=paired_records(evidence[SERVED], evidence[control.key], spec.seed),
+        against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=api[SERVED],
         targets=[
             *goal_targets(served, comparison.headline, spec), *api_targets(api[SERVED], spec),
@@ -211,6 +214,11 @@ def _shortfall(served: Arm, spec: Spec, parity_passed: bool, now: Arm, against: 
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
         return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
+    if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
+        return (
+            f"the tuned model {claim(pct(worst.value))} of the hardest test split, but there are {doubt}: collect test "
+            "examples from more groups"
+        )
     if _is_compared(against, spec) and (behind := _behind(against, spec)):
         return (
             f"on {behind[0]} the tuned model is {_gap(behind[1])} points against {now.key}, which is not shown to "
@@ -331,7 +339,10 @@ def _doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spe
         inside = part.headline
         if inside is None or inside.value < goal.accuracy:
             return "is not accurate enough either"
-        if inside.low < goal.accuracy - goal.margin and not (threshold.guaranteed and not threshold.grouped):
+        proven = threshold.guaranteed and not threshold.grouped  # for requests
+        if inside.doubt and not proven:
+            return f"is not shown to be accurate enough: on {split} there are {inside.doubt}"
+        if inside.low < goal.accuracy - goal.margin and not proven:
             return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
         if part.coverage > _NEARLY_ALL:
             return f"would leave it {pct(part.coverage)} of {split}, which is a switch and must pass as one"
@@ -340,7 +351,7 @@ def _doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spe
     return ""
 
 
-def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold, spec: Spec) -> dict[str, Paired]:
+def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold) -> dict[str, Paired]:
     """The whole cascade against the API alone, by test split, on the examples that both answered."""
     paid = {record.id: record for record in evidence[API]}
     both = [
@@ -348,4 +359,4 @@ def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold, spec:
         for record in evidence[SERVED]
         if record.id in paid
     ]
-    return paired_records(both, evidence[API], spec.seed)
+    return paired_records(both, evidence[API])

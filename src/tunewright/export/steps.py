@@ -13,7 +13,7 @@ from tunewright.data.dataset import Dataset
 from tunewright.drift.reference import Reference
 from tunewright.evaluate.calibration import save_calibration
 from tunewright.evaluate.comparison import SERVED
-from tunewright.evaluate.evidence import VALIDATION, Record, load_records
+from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
 from tunewright.evaluate.steps import ANSWERS
 from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
 from tunewright.export.calibrate import calibrate
@@ -119,6 +119,7 @@ def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Refere
         [record.answer for record in served],
         [record.confidence for record in served],
         task,
+        groups_of(served),
     )
 
 

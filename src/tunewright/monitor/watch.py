@@ -161,7 +161,10 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
             f"Whole days of the last {LONGEST} have {len(captured.ids)} captures of {info.name} {info.version}; "
             f"a reference needs {needed}.", fix="Wait until there are more.",
         )  # fmt: skip
-    reference = Reference.from_captures(captured.texts, captured.answers, captured.confidences, task_of(info.task))
+    before = load_reference(folder)
+    reference = Reference.from_captures(
+        captured.texts, captured.answers, captured.confidences, task_of(info.task), before.effects if before else {}
+    )
     target = spec.path(REBASED) / info.version
     target.mkdir(parents=True, exist_ok=True)
     reference.save(target)

@@ -53,11 +53,11 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     say(f"  asked the server: {beginning(request)} → {reply}")
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
     chain = [
-        _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task, spec.seed)
+        _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task)
         for name in (ADAPTER, MERGED, EXPORTED)
         if (inputs["evaluate"] / ANSWERS / f"{name}.jsonl").exists()
     ]
-    chain.append(_link(SERVED, served, adapter, bundle.task, spec.seed))
+    chain.append(_link(SERVED, served, adapter, bundle.task))
     others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
     failures = gate_failures(spec, chain)
     for failure in failures:
@@ -99,7 +99,7 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     return failures
 
 
-def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task, seed: int) -> Link:
+def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task) -> Link:
     tests = {record.id: record for record in records if record.split != VALIDATION}
     pairs = [(record, tests[record.id]) for record in adapter if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
@@ -110,13 +110,12 @@ def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: 
     gap = max((abs((first.confidence or 0) - (second.confidence or 0)) for first, second in same), default=0.0)
     return Link(
         arm,
-        agreement=ratio([alike(first, second) for first, second in pairs], None, seed).value,
-        headline=ratio([second.headline for _, second in pairs], None, seed).value,
+        agreement=ratio([alike(first, second) for first, second in pairs], None).value,
+        headline=ratio([second.headline for _, second in pairs], None).value,
         lost=paired(
             [first.headline for first, _ in pairs],
             [second.headline for _, second in pairs],
             groups_of([first for first, _ in pairs]),
-            seed,
         ).difference,
         max_confidence_gap=round(gap, 4),
         examples=len(pairs),

@@ -64,5 +64,5 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     return decide(
         answered, asked, examples, margin=spec.goal.margin,
         p95_ms=spec.goal.p95_ms, by_label=bool(task.answers), taught=lambda example: trace(example) in taught,
-        failures=failures, seed=spec.seed,
+        failures=failures,
     )  # fmt: skip

@@ -105,7 +105,7 @@ class Decision:
 
 def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: Mapping[str, Example], *, margin: float,
            p95_ms: float, by_label: bool = False, taught: Callable[[Example], bool] = lambda _: False,
-           failures: Sequence[str] = (), seed: int = 0) -> Decision:  # fmt: skip
+           failures: Sequence[str] = ()) -> Decision:  # fmt: skip
     """Hold both models' answers to the same tests against each other.
 
     Args:
@@ -132,7 +132,7 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
     asked = [examples[record.id] for record, _ in pairs]
     if (newest := _newest(pairs, examples)) and newest not in [pairs, *fair.values()]:
         fair[NEWEST] = newest
-    found = [*_tests(pairs, fair, margin, seed), *_parts(pairs, examples, margin, seed, by_label=by_label)]
+    found = [*_tests(pairs, fair, margin), *_parts(pairs, examples, margin, by_label=by_label)]
     slow, slow_champion = (latency([pair[side] for pair in pairs]).p95_ms for side in (0, 1))
     against = [*failures, *_losses(found, margin, left_out)]
     if slow > max(p95_ms, slow_champion):
@@ -170,36 +170,32 @@ def _version(example: Example) -> int:
     return version_of_correction(example.meta.source)
 
 
-def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float, seed: int) -> Iterator[Part]:
+def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float) -> Iterator[Part]:
     """The tests and, before them, all together."""
-    parts = [_part(TEST, ALL, together, _headlines(together), margin, seed)]
+    parts = [_part(TEST, ALL, together, _headlines(together), margin)]
     if len(tests) > 1:
-        parts += [_part(TEST, name, pairs, _headlines(pairs), margin, seed) for name, pairs in tests.items()]
+        parts += [_part(TEST, name, pairs, _headlines(pairs), margin) for name, pairs in tests.items()]
     return _corrected(parts)
 
 
-def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, seed: int, *,
+def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *,
            by_label: bool) -> Iterator[Part]:  # fmt: skip
     """Labels, fields and slices of all tests together."""
     parts = []
     if by_label:
         golds = [challenger.gold for challenger, _ in pairs]
-        parts += [
-            _part(LABEL, label, chosen, _headlines(chosen), margin, seed) for label, chosen in _grouped(golds, pairs)
-        ]
+        parts += [_part(LABEL, label, chosen, _headlines(chosen), margin) for label, chosen in _grouped(golds, pairs)]
     for name in dict.fromkeys(name for record, _ in pairs for name in record.measures if name.startswith(FIELD)):
         measured = [(first.measure(name), second.measure(name)) for first, second in pairs]
         chosen = [pair for pair, (one, other) in zip(pairs, measured, strict=True) if one.whole or other.whole]
         if len(chosen) >= LEAST:
             ratios = [(first.measure(name), second.measure(name)) for first, second in chosen]
-            parts.append(_part(FIELD_PART, name.removeprefix(FIELD), chosen, ratios, margin, seed))
+            parts.append(_part(FIELD_PART, name.removeprefix(FIELD), chosen, ratios, margin))
     asked = [examples[record.id] for record, _ in pairs]
     for by, names in cuts(asked):
         if by != "group":  # of one group alone nothing can be shown
             chosen_by = _grouped(names, pairs)
-            parts += [
-                _part(SLICE, f"{by} {name}", chosen, _headlines(chosen), margin, seed) for name, chosen in chosen_by
-            ]
+            parts += [_part(SLICE, f"{by} {name}", chosen, _headlines(chosen), margin) for name, chosen in chosen_by]
     return _corrected([part for part in parts if part.count < len(pairs)])
 
 
@@ -215,20 +211,21 @@ def _headlines(pairs: Sequence[Pair]) -> list[tuple[Ratio, Ratio]]:
     return [(challenger.headline, champion.headline) for challenger, champion in pairs]
 
 
-def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ratio, Ratio]], margin: float,
-          seed: int) -> Part:  # fmt: skip
+def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ratio, Ratio]], margin: float) -> Part:
     """Args:
     ratios: what each answer is worth, of both models.
     """
     first, second = zip(*ratios, strict=True)
-    found = paired(first, second, groups_of([record for record, _ in pairs]), seed)
+    found = paired(first, second, groups_of([record for record, _ in pairs]))
     new, old = (float(shares(*np.array(side, float).sum(0))) for side in (first, second))
     return Part(kind, name, len(pairs), old, new, found, found.p_value, _is_large(found, margin))
 
 
 def _is_large(found: Paired, margin: float) -> bool:
     """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on
-    a few of them does not say that they hardly differ."""
+    a few of them does not say that they hardly differ. Too few groups show nothing."""
+    if found.difference.doubt:
+        return False
     reach = found.difference.value - found.at_least
     return margin == 0 or (reach <= _REACH * margin and found.count >= pairs_needed(margin, margin))
 
@@ -244,6 +241,8 @@ def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str
     for part in sorted(found, key=lambda part: (part.kind != TEST, part.paired.difference.value)):
         if part.worse(margin):
             yield f"it is worse {part.told}"
+        elif part.must_prove and part.paired.difference.doubt:
+            yield f"{part.paired.difference.doubt}; collect answers from more groups: {part.told}"
         elif part.must_prove and not part.paired.not_inferior(margin):
             least = f"it may be {-100 * part.paired.at_least:.1f} points worse, more than {points}: {part.told}"
             short = "" if _is_large(part.paired, margin) else _too_few(part, margin, left_out)

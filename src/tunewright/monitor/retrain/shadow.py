@@ -80,7 +80,7 @@ def shadow(store: Store, model: str, champion: Bundle, challenger: Path, apprais
     )
     refusals = Rate("were refused", (refused, len(both) + refused), (0, len(captures)))
     return Shadow(
-        len(captures), ratio(alike, None, 0).value if alike else None, escalated, refusals,
+        len(captures), ratio(alike, None).value if alike else None, escalated, refusals,
         [rate.told for rate in (escalated, refusals) if rate.too_high(_CHANCE, margin)],
     )  # fmt: skip
 

@@ -78,7 +78,8 @@ def kappa(tables: list[Table]) -> Interval | None:
     """Cohen's kappa with a bootstrap interval. Of several pairs of people: what each pair would agree on by chance is
     taken for itself, and summed.
 
-    Where all agree no resample differs either; then the lower end is that of Wilson's interval for the agreement.
+    Where all agree, or all differ, no resample does otherwise; then the ends are those of Wilson's interval for the
+    agreement.
     """
     cells = [(number, this, that) for number, table in enumerate(tables) for this, that in table]
     counts = np.array([count for table in tables for count in table.values()])
@@ -87,9 +88,10 @@ def kappa(tables: list[Table]) -> Interval | None:
         return None
     draws = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), _RESAMPLES)
     low, high = np.nanquantile(_kappas(draws, cells), [0.025, 0.975])
-    if value == 1:
-        chance = _by_chance(counts[None, :], cells)[0]
-        low = (wilson(int(counts.sum()), int(counts.sum())).low - chance) / (1 - chance)
+    if low == high:
+        chance = float(_by_chance(counts[None, :], cells)[0])
+        same = wilson(int(counts[[this == that for _, this, that in cells]].sum()), int(counts.sum()))
+        low, high = ((end - chance) / (1 - chance) for end in (same.low, same.high))
     return Interval(value, float(low), float(high))
 
 
