@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.made_report import made_report
+from tunewright.evaluate.table import print_summary
 
 
 class Tags(HTMLParser):
@@ -105,3 +106,15 @@ def test_the_model_card_is_one_of_the_hubs(folder: Path) -> None:
     assert "tuned: served bundle" in card.text
     assert "cascade" in card.text or "Keep" in card.text or "Switch" in card.text
     assert "| train |" in card.text
+
+
+def test_the_terminal_shows_square_brackets_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads((folder / "verdict.json").read_text("utf-8"))
+    data["parity"]["elsewhere"] = [{"told": "llama.cpp is not installed. Type: pip install 'tunewright[gguf]'"}]
+    data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
+    data["comparison"]["arms"]["served"]["label"] = "tuned [int8]"
+    print_summary(data, folder / "report.html", folder)
+    shown = capsys.readouterr().out
+    assert "pip install 'tunewright[gguf]'" in shown
+    assert "[urgent] is right on 80 %." in shown
+    assert "tuned [int8]" in shown

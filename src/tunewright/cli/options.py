@@ -28,7 +28,7 @@ def console_of(width: int) -> Console:
     """Standard output for tables; so many signs wide where it is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = width
     return console

@@ -82,7 +82,7 @@ def _print(found: Sweep) -> None:
         loss = "-" if trial.loss is None else f"{trial.loss:.3f}"
         settings = [f"{value:g}" for value in trial.overrides.values()]
         table.add_row(*settings, headline, loss, "" if trial.state == "complete" else trial.state)
-    Console().print(table)
+    Console(markup=False).print(table)
     typer.echo(
         f"Measured on {found.examples} validation examples: differences below {200 * found.noise:.1f} points may be "
         f"chance.\nThe best: tunewright train … {written(found.trials[0].overrides)}"

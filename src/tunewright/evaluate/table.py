@@ -48,8 +48,10 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequen
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False, width=None if _is_terminal() else 150)
+    # Without markup: labels and advice may have square brackets.
+    console = Console(highlight=False, markup=False, width=None if _is_terminal() else 150)
     splits = data["comparison"]["splits"]
     table = Table(title=f"{data['name']}: predictors on the test examples", title_justify="left", header_style="bold")
     table.add_column("predictor", no_wrap=True)
@@ -78,7 +80,8 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequen
     for sentence in ladder:
         console.print(f"Ladder   {sentence}", soft_wrap=True)
     verdict = data["verdict"]
-    console.print(f"\nVerdict: [bold]{verdict['decision']}[/bold]. {verdict['sentence']}", soft_wrap=True)
+    decision = (verdict["decision"], "bold")
+    console.print(Text.assemble("\nVerdict: ", decision, f". {verdict['sentence']}"), soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
     console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
 

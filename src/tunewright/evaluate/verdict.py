@@ -344,8 +344,8 @@ def _doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spe
             return f"is not shown to be accurate enough: on {split} there are {inside.doubt}"
         if inside.low < goal.accuracy - goal.margin and not proven:
             return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
-        if part.coverage > _NEARLY_ALL:
-            return f"would leave it {pct(part.coverage)} of {split}, which is a switch and must pass as one"
+    if (least := min(part.coverage for part in cascade.values())) > _NEARLY_ALL:
+        return f"would leave it {pct(least)} of the requests, which is a switch and must pass as one"
     if not goal.accept_worse and (behind := _behind(whole, spec)):
         return f"gives up {_gap(behind[1])} points on {behind[0]} against {now.key} alone"
     return ""
