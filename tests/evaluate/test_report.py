@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.made_report import made_report
+from tests.conftest import make_spec
+from tests.evaluate.made_report import PARITY, made_report
+from tests.evaluate.scenario import arm, compared, evidence_of
+from tunewright.evaluate.report import verdict_data
 from tunewright.evaluate.table import print_summary
+from tunewright.evaluate.verdict import decide
 
 
 class Tags(HTMLParser):
@@ -108,12 +112,15 @@ def test_the_model_card_is_one_of_the_hubs(folder: Path) -> None:
     assert "| train |" in card.text
 
 
-def test_the_terminal_shows_square_brackets_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = json.loads((folder / "verdict.json").read_text("utf-8"))
+def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evidence, spec = evidence_of(arm(0.7), arm(0.6)), make_spec()
+    comparison = compared(spec, evidence)
+    data = verdict_data(spec, comparison, decide(spec, comparison, evidence, parity_passed=True), PARITY)
+    data = json.loads(json.dumps(data))
     data["parity"]["elsewhere"] = [{"told": "llama.cpp is not installed. Type: pip install 'tunewright[gguf]'"}]
     data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
     data["comparison"]["arms"]["served"]["label"] = "tuned [int8]"
-    print_summary(data, folder / "report.html", folder)
+    print_summary(data, tmp_path / "report.html", tmp_path)
     shown = capsys.readouterr().out
     assert "pip install 'tunewright[gguf]'" in shown
     assert "[urgent] is right on 80 %." in shown
