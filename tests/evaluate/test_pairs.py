@@ -162,3 +162,11 @@ def test_of_many_alike_holm_finds_a_difference_once_in_twenty() -> None:
     rng = np.random.default_rng(7)
     found = np.mean([min(holm(rng.random(12).tolist())) < 0.05 for _ in range(2000)])
     assert 0.035 <= found <= 0.065
+
+
+@pytest.mark.parametrize("groups", [None, [str(number // 2) for number in range(6)], ["one"] * 6])
+def test_one_that_is_always_right_beside_one_that_never_is(groups: list[str] | None) -> None:
+    found = paired([Ratio(0, 1)] * 6, [Ratio(1, 1)] * 6, groups)
+    assert found.difference.value == -1
+    assert -1 <= found.at_least <= found.difference.high <= 1
+    assert found.difference.low < found.difference.high

@@ -107,7 +107,8 @@ def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, floa
     # As `grouped.effective_rows` does, of both kinds of examples on which the two differ.
     modelled = float(np.average(modelled_effect(sides, sizes), weights=sides.sum(1) + 0.5))
     residuals = sides[0] - sides[1] - gaps.mean() * sizes
-    observed = units / (units - 1) * float((residuals**2).sum()) / (count * float(gaps.var())) if gaps.any() else 0.0
+    spread = float(gaps.var())
+    observed = units / (units - 1) * float((residuals**2).sum()) / (count * spread) if spread > 0 else 0.0
 
     def limit(level: float, z: float) -> float:
         effect = max(modelled, observed * widened(units, level))
