@@ -82,7 +82,7 @@ def _print_prices(book: PriceBook) -> None:
     from tunewright.assess.lifetimes import today
 
     typer.echo(
-        f"USD; {book.age_days(today())} days old. Machines an hour, {book.as_of}, {book.source}.\n"
+        f"USD; {_days(book.age_days(today()))} old. Machines an hour, {book.as_of}, {book.source}.\n"
         f"APIs for a million tokens, {book.apis_as_of}, {book.apis_source}; batch and fast: times the usual price."
     )
     machines = Table(header_style="bold")
@@ -108,6 +108,10 @@ def _print_prices(book: PriceBook) -> None:
     console = console_of(160)
     console.print(machines)
     console.print(apis)
+
+
+def _days(count: int) -> str:
+    return f"{count} day" if count == 1 else f"{count} days"
 
 
 def _efforts(api: ApiPrice) -> str:
