@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tunewright.serve.captures import Capture, CaptureJournal, Feedback
 
-TIME = "2026-11-27T01:30:00.123+00:00"
+TIME = datetime.now(UTC).isoformat(timespec="milliseconds")
+"""Today: from days that are over the audit draws."""
 
 
 def capture(identity: str, **changes: Any) -> Capture:

@@ -145,7 +145,7 @@ def test_tallies_count_what_the_captures_stand_for(store: Store, spec: Spec, fol
     write(folder, capture("d", share=0.5, escalate=None, **one))
     collect(spec, store)
     with store.session() as session:
-        tally = session.get(tables.Tally, (date(2026, 11, 27), "tickets", "v1"))
+        tally = session.get(tables.Tally, (datetime.fromisoformat(TIME).date(), "tickets", "v1"))
     assert tally is not None
     assert (tally.captured, tally.answered, tally.escalated) == (3, 7, 4)
     assert (tally.prompt_tokens, tally.answer_tokens, tally.seconds) == (70, 7, 3.5)
