@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.assess.local_server import running, url
 from tunewright.assess import price_book
 from tunewright.assess.retail import refreshed
 from tunewright.errors import UserError
@@ -68,16 +68,8 @@ class Handler(BaseHTTPRequestHandler):
 def prices() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
     server.asked, server.refusals, server.items = [], [], ROWS
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def url(server: Server) -> str:
-    return f"http://127.0.0.1:{server.server_port}/"
+    with running(server):
+        yield server
 
 
 def test_only_plain_linux_machines_by_the_hour_count_and_pages_are_followed(prices: Server) -> None:

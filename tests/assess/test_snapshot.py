@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.assess.local_server import running, url
 from tunewright.assess import price_book
 from tunewright.assess.prices import PriceBook
 from tunewright.assess.refresh import refreshed_book
@@ -49,16 +49,8 @@ class Handler(BaseHTTPRequestHandler):
 def listed() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
     server.status, server.body = 200, FORM.read_bytes()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def url(server: Server) -> str:
-    return f"http://127.0.0.1:{server.server_port}/"
+    with running(server):
+        yield server
 
 
 def entries(day: date = DAY) -> dict[str, Any]:

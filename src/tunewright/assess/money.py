@@ -76,8 +76,7 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
             spec.costs.engineering_usd,
         )  # fmt: skip
     now, *tiers = _apis(spec, book, prompt, answer)
-    factor = book.batch if price.batch is None else price.batch
-    batch = Way(f"{now.label}, batch", now.cost.times(factor), note="answers within a day")
+    batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
     ways = [now, batch, *tiers, _classical(spec, book), *map(_way, own)]
     sentence = _sentence(spec, now, tiers, best, scenario)
     found = money(scenario) if scenario else None

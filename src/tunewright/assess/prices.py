@@ -166,6 +166,10 @@ class PriceBook(BaseModel):
         otherwise = "See: tunewright models prices. Any other gets its price in a book of yours: docs/economics.md"
         return _find(name, self.apis, "api.model", otherwise)
 
+    def batch_of(self, price: ApiPrice) -> float:
+        """What an API's answers within a day cost, as a share of its usual price."""
+        return self.batch if price.batch is None else price.batch
+
     def apis_from(self, name: str) -> dict[str, ApiPrice]:
         """All of them, the named one first.
 

@@ -55,7 +55,7 @@ class Reference:
         Args:
             taught: the texts that make known; none of those that follow, or these would look less novel than they are.
             texts: of the window, with the model's answers and confidences.
-            groups: of each text, whoever asked; None where each stands by itself, or that is not known.
+            groups: of each text, who asked; None where each stands by itself, or that is not known.
         """
         known = Known.of(taught)
         return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)

@@ -20,7 +20,7 @@ def design_effects(traits: Traits, groups: Sequence[str]) -> dict[str, float]:
 
     Args:
         traits: of n rows.
-        groups: of each row, whoever asked, shape [n].
+        groups: of each row, who asked, shape [n].
 
     Source: Rao & Scott 1981, the mean of the design effects of the kinds; Kish 1965, section 8.2, for numbers, the
     largest of those of their ranks and of either tail.
@@ -28,8 +28,8 @@ def design_effects(traits: Traits, groups: Sequence[str]) -> dict[str, float]:
     member_of, _ = numbered(groups, len(traits))
     found = {name: _of_kinds(column, member_of) for name, column in traits.kinds.items()}
     for name, column in traits.numbers.items():
-        told = ~np.isnan(column)
-        found[name] = _of_numbers(column[told], member_of[told], NUMBERS[name].worse) if told.any() else 1.0
+        known = ~np.isnan(column)
+        found[name] = _of_numbers(column[known], member_of[known], NUMBERS[name].worse) if known.any() else 1.0
     return found
 
 

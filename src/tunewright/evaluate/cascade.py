@@ -41,6 +41,10 @@ class Threshold:
     grouped: bool = False
     """Whether groups were drawn rather than requests: what is guaranteed holds for the mean group."""
 
+    def accepts(self, record: Record) -> bool:
+        """Whether the small model answers this one by itself."""
+        return (record.confidence or 0) >= self.value
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -183,6 +187,6 @@ def _steps(total: int, ends: Sequence[int]) -> list[int]:
 
 
 def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
-    accepted = [record for record in records if (record.confidence or 0) >= threshold.value]
+    accepted = [record for record in records if threshold.accepts(record)]
     inside = ratio([record.headline for record in accepted], groups_of(accepted)) if accepted else None
     return CascadeResult(len(accepted) / len(records), len(accepted), inside)

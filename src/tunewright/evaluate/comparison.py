@@ -119,8 +119,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
     now = apis[spec.api.model]
     price = prices.api(spec.api.model)
-    factor = prices.batch if price.batch is None else price.batch
-    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(factor), now.lifetime)
+    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
         price, machine, _service(latency(served), spec), spec.traffic.peak_to_average,

@@ -52,8 +52,8 @@ def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str
         reasons.append(
             f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.headline.value))} "
             f"({pct(score.headline.low)}–{pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
-            f"served model is {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)}) and, up to an "
-            f"error of 5 %, not below {_points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
+            f"served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up to an "
+            f"error of 5 %, not below {points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
             f"that it may be worse.{_to_settle(found, spec)}"
         )
     return reasons
@@ -115,5 +115,6 @@ def usd(amount: float) -> str:
     return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
+    """A difference of shares in points."""
     return f"{100 * share:+.1f}"

@@ -26,6 +26,7 @@ from tunewright.evaluate.reasons import (
     goal_reason,
     money_reason,
     pct,
+    points,
     sureness,
     threshold_reason,
     usd,
@@ -82,12 +83,11 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, that is
     the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by example, is not
     below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups prove neither. The worst
-    split decides. The cheapest arm
-    that is good enough is recommended; of two that cost the same the better one, where it is better by more than the
-    margin, else the simpler. Where it costs more than the API, or does not pay for its engineering within
-    `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a threshold chosen on
-    validation data. An API that has been shut down is neither kept nor left the rest of a cascade; another one is
-    recommended only if it outlasts the horizon.
+    split decides. The cheapest arm that is good enough is recommended; of two that cost the same the better one, where
+    it is better by more than the margin, else the simpler. Where it costs more than the API, or does not pay for its
+    engineering within `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a
+    threshold chosen on validation data. An API that has been shut down is neither kept nor left the rest of a cascade;
+    another one is recommended only if it outlasts the horizon.
     """
     now = next(iter(comparison.apis.values()))
     cheapest = _cheapest(comparison.apis.values())
@@ -301,7 +301,7 @@ def _behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | N
 def _gap(pair: Paired) -> str:
     """A difference in points, with its interval."""
     gap = pair.difference
-    return f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+    return f"{points(gap.value)} ({points(gap.low)} to {points(gap.high)})"
 
 
 def _choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
@@ -355,8 +355,6 @@ def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold) -> di
     """The whole cascade against the API alone, by test split, on the examples that both answered."""
     paid = {record.id: record for record in evidence[API]}
     both = [
-        record if (record.confidence or 0) >= threshold.value else paid[record.id]
-        for record in evidence[SERVED]
-        if record.id in paid
+        record if threshold.accepts(record) else paid[record.id] for record in evidence[SERVED] if record.id in paid
     ]
     return paired_records(both, evidence[API])
