@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
+_WITHOUT_APIS = ("check", "split", "train", "export", "evaluate", "parity")
 
 
 @dataclass(frozen=True)
@@ -151,30 +152,30 @@ def split(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On =
 
 
 def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
-    """Ask the API that is paid for today the test examples, or read its recorded answers. Returns the folder with
-    `answers/api.jsonl` and `baseline.json`.
+    """Ask the spec's APIs the test examples, or read their recorded answers. Returns the folder with
+    `answers/NAME.jsonl` of each and `baseline.json`.
 
     Raises:
         UserError: the spec says neither how to ask it nor what it answered; or the endpoint refuses, or the budget is
             reached.
     """
-    if not spec.api.measured:
-        raise _not_asked("api.recorded=answers.csv, or api.url=https://api.openai.com/v1")
+    if not spec.measured_apis:
+        raise _not_asked("api.recorded=answers.csv, or api.url=openai")
     return _up_to(spec, "baseline", runs, None, force, on).folder("baseline")
 
 
-def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> Forecast:
-    """What `baseline` would ask and pay; nothing is asked."""
+def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> list[Forecast]:
+    """What `baseline` would ask and pay, API by API; nothing is asked."""
     from tunewright.evaluate.baseline import forecast
 
-    if not spec.api.url:
-        raise _not_asked("api.url=https://api.openai.com/v1")
+    if not spec.asked_apis:
+        raise _not_asked("api.url=openai")
     done = _up_to(spec, "split", runs, None, False)
     return forecast(spec, done.folder("split"), done.runs)
 
 
 def _not_asked(keys: str) -> UserError:
-    return UserError("The spec does not say how to ask the API.", where="api", fix=f"Add to the command: {keys}")
+    return UserError("The spec does not say how to ask an API.", where="api", fix=f"Add to the command: {keys}")
 
 
 def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
@@ -557,6 +558,12 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
            on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
+    if step not in _WITHOUT_APIS:
+        from tunewright.assess import price_book
+        from tunewright.assess.candidates import check_apis
+        from tunewright.assess.lifetimes import today
+
+        check_apis(spec, price_book(spec.price_file), today())  # and what can't be asked before anything is trained
     again = force or from_step is not None
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.

@@ -97,7 +97,7 @@ def _project(project: Path | None) -> Iterator[Check]:
         yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
         return
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
-    yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.api.url}))
+    yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
     yield _data(spec)
     yield _model(spec.model, spec.folder)
     sizes = sizes_of(spec.model, spec.folder)

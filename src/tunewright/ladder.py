@@ -105,7 +105,7 @@ def climb(spec: Spec, run: Callable[[Spec], _Run]) -> tuple[_Run, Ladder]:
         if cheapest != len(rungs) - 1:
             outcome = run(spec.rungs[cheapest])  # all of it is there; it becomes the latest again
         return outcome, Ladder(rungs, rungs[cheapest].model, None)
-    left = [] if rungs[-1].decision == "classical" else spec.rungs[len(rungs) :]
+    left = [] if outcome.data["verdict"]["shown"] == "classical" else spec.rungs[len(rungs) :]
     return outcome, Ladder(rungs, rungs[-1].model, next_step(left[0], outcome) if left else None)
 
 

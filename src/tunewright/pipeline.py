@@ -63,8 +63,8 @@ class Step:
         inputs: the steps whose outputs it reads.
         sections: the top-level spec keys it depends on.
         resumes: names in its unfinished output that a later try may go on from.
-        only_with: spec keys of which one must be set; otherwise the step is left out.
-        reads: spec keys that name files of the user whose bytes it depends on.
+        only_with: what of a spec must say something; otherwise the step is left out.
+        reads: keys of the spec's sources whose bytes it depends on, or the first words of their keys.
         divided: `module:name` of a function (spec, inputs) that says in how many processes to run it on this machine.
         less_memory: what a user can do so that it needs less memory.
         needs_gpu: it runs models with torch, so that a GPU of its machine must be of use to torch.
@@ -76,7 +76,7 @@ class Step:
     inputs: tuple[str, ...]
     sections: tuple[str, ...]
     resumes: tuple[str, ...] = ()
-    only_with: tuple[str, ...] = ()
+    only_with: str = ""
     reads: tuple[str, ...] = ()
     divided: str = ""
     less_memory: str = _MORE_MEMORY
@@ -84,7 +84,11 @@ class Step:
 
     def is_in(self, spec: Spec) -> bool:
         """Whether it is a step of this spec's pipeline."""
-        return not self.only_with or any(_set(spec, key) is not None for key in self.only_with)
+        return not self.only_with or bool(getattr(spec, self.only_with))
+
+    def reads_from(self, key: str) -> bool:
+        """Whether it depends on the bytes of what a spec names under a key."""
+        return any(key == read or key.startswith(f"{read}.") for read in self.reads)
 
     def inputs_of(self, spec: Spec) -> tuple[str, ...]:
         """The steps of this spec's pipeline whose outputs it reads."""
@@ -99,8 +103,8 @@ STEPS = {
         Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed"),
              less_memory=_FEWER_ROWS),
         Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
-             ("task", "data", "api", "evaluate", "seed"), only_with=("api.url", "api.recorded"),
-             reads=("api.recorded", "prices")),
+             ("task", "data", "api", "apis", "baseline", "evaluate", "seed"), only_with="measured_apis",
+             reads=("recorded", "prices")),
         Step("train", "tunewright.train.steps:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP, needs_gpu=True),
@@ -112,10 +116,10 @@ STEPS = {
         Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
              ("task", "evaluate", "export", "seed"), less_memory=_SMALLER_SERVER),
         Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
-             ("task", "judge", "evaluate", "seed"), only_with=("judge",), reads=("judge.human",)),
+             ("task", "judge", "evaluate", "seed"), only_with="judge", reads=("judge.human",)),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
-             ("name", "task", "goal", "api", "traffic", "costs", "export", "seed"), reads=("prices",)),
+             ("name", "task", "goal", "api", "apis", "today", "traffic", "costs", "export", "seed"), reads=("prices",)),
         Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
 }  # fmt: skip
@@ -294,9 +298,9 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
         sources["frozen"] = sha256_tree(frozen)[0]
     if step.name == "train" and spec.train.start:
         sources["start"] = sha256_tree(spec.path(spec.train.start))[0]
-    for key in step.reads:
-        if named := _set(spec, key):
-            sources[key] = sources_sha256(spec.path(named), spec.data.document)
+    for key, path in spec.sources.items():
+        if step.reads_from(key):
+            sources[key] = sources_sha256(path, spec.data.document)
     if "model" in step.sections:
         sources["model"] = identity(spec.model, spec.folder)
     code = code_version(step.room)
@@ -362,14 +366,6 @@ def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
         return 1
     count: int = _named(step.divided)(spec, inputs)
     return count
-
-
-def _set(spec: Spec, key: str) -> Any:
-    """What a spec says under a key such as `api.url`; None where it doesn't."""
-    value: Any = spec
-    for name in key.split("."):
-        value = getattr(value, name, None)
-    return value
 
 
 def _named(place: str) -> Any:

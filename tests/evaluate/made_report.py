@@ -51,7 +51,7 @@ def made_report(root: Path) -> Path:
                 write_jsonl(out.path / CURVE, [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
-    spec = make_spec(root, traffic={"requests_per_month": 10_000_000})
+    spec = make_spec(root, traffic={"requests_per_month": 10_000_000}, apis=[{}])
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"

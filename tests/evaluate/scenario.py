@@ -49,9 +49,19 @@ def compared(spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY) 
 
 def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True,
             api_answers: list[Record] | None = None, drawing: Drawing = ONE_BY_ONE, day: date = DAY,
-            **spec: Any) -> Verdict:  # fmt: skip
+            others: dict[str, list[Record]] | None = None, market: bool = False, **spec: Any) -> Verdict:  # fmt: skip
+    """What is decided.
+
+    Args:
+        api_answers: of the API paid for today.
+        others: answers of others of the spec's APIs, by name.
+        market: whether the price book's APIs come into question too, where the spec has no list.
+    """
     changes = {"traffic": {"requests_per_month": 10_000_000}, **spec}
+    if not market and "apis" not in spec:
+        changes["apis"] = [changes.pop("api", {})]
     made, evidence = make_spec(**changes), evidence_of(served, svm)
     if api_answers:
         evidence["api"] = api_answers
+    evidence |= {f"api {name}": records for name, records in (others or {}).items()}
     return decide(made, compared(made, evidence, day=day), evidence, parity_passed=parity_passed, drawing=drawing)

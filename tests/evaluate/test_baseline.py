@@ -52,7 +52,8 @@ def examples(count: int = COUNT) -> list[Example]:
 
 def spec_for(folder: Path, model: LargeModel | None, task: dict[str, Any] | None = None, **api: Any) -> Spec:
     url = {"url": model.url, "key": "API_KEY"} if model else {}
-    return make_spec(folder, api={**url, **api}, **({"task": task} if task else {}))
+    asking = {key: api.pop(key) for key in ("sample", "budget_usd") if key in api}
+    return make_spec(folder, api={**url, **api}, baseline=asking, **({"task": task} if task else {}))
 
 
 def asked(spec: Spec, folder: Path, tests: Sequence[Example] | None = None) -> dict[str, Any]:
@@ -65,11 +66,12 @@ def asked(spec: Spec, folder: Path, tests: Sequence[Example] | None = None) -> d
     chosen = examples() if tests is None else list(tests)
     save_dataset(split, Dataset(chosen, [], {"test": chosen}))
     run_baseline(spec, {"split": split}, Output(out))
-    return dict(json.loads((out / "baseline.json").read_text("utf-8")))
+    found = json.loads((out / "baseline.json").read_text("utf-8"))
+    return dict(found["apis"][spec.api.label] | {"all": found})
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    return list(read_jsonl(folder / "runs" / "baseline" / "answers" / "api.jsonl"))
+def records(folder: Path, name: str = "gpt-4o") -> list[dict[str, Any]]:
+    return list(read_jsonl(folder / "runs" / "baseline" / "answers" / f"{name}.jsonl"))
 
 
 def test_every_test_example_is_asked_and_scored(model: LargeModel, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_every_test_example_is_asked_and_scored(model: LargeModel, tmp_path: Pat
     sent = model.asked[0]
     assert sent["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"] == LABELS
     assert sent["temperature"] == 0
-    assert sent["max_completion_tokens"] == 1000
+    assert sent["max_completion_tokens"] == 4000
     assert not any(SECRET in file.read_text("latin-1") for file in tmp_path.rglob("*") if file.is_file())
 
 
@@ -102,7 +104,7 @@ def test_the_same_request_is_asked_once(model: LargeModel, tmp_path: Path) -> No
     assert len(model.asked) == 1
     assert len(records(tmp_path)) == 5
     assert result["usd"] == pytest.approx((50 * 2.5 + 1 * 10) / 1e6)
-    assert forecast(spec_for(tmp_path, model, shots=1), tmp_path / "split", tmp_path / "runs").questions == 1
+    assert forecast(spec_for(tmp_path, model, shots=1), tmp_path / "split", tmp_path / "runs")[0].questions == 1
 
 
 def test_cached_tokens_cost_less(model: LargeModel, tmp_path: Path) -> None:
@@ -125,8 +127,8 @@ def test_tokens_kept_in_the_cache_cost_more(model: LargeModel, tmp_path: Path) -
 
 def test_it_stops_before_the_budget_is_passed(model: LargeModel, tmp_path: Path) -> None:
     model.usage = {"prompt_tokens": 100, "completion_tokens": 100}
-    each, dearest = (100 * 2.5 + 100 * 10) / 1e6, 1000 * 10 / 1e6
-    with pytest.raises(UserError, match=r"budget.*api\.budget_usd") as stopped:
+    each, dearest = (100 * 2.5 + 100 * 10) / 1e6, 4000 * 10 / 1e6
+    with pytest.raises(UserError, match=r"budget.*baseline\.budget_usd") as stopped:
         asked(spec_for(tmp_path, model, budget_usd=dearest + 10 * each), tmp_path)
     assert "kept" in str(stopped.value)
     assert 0 < len(model.asked) * each <= dearest + 10 * each
@@ -138,7 +140,7 @@ def test_it_stops_before_the_budget_is_passed(model: LargeModel, tmp_path: Path)
 def test_an_endpoint_that_does_not_count_is_taken_for_the_dearest(model: LargeModel, tmp_path: Path) -> None:
     model.usage = {}
     with pytest.raises(UserError, match="budget"):
-        asked(spec_for(tmp_path, model, budget_usd=0.05), tmp_path)
+        asked(spec_for(tmp_path, model, budget_usd=0.2), tmp_path)
     assert 0 < len(model.asked) <= 5
     result = asked(spec_for(tmp_path, model, budget_usd=5, sample=3), tmp_path)
     assert "not known" in " ".join(result["told"])
@@ -147,7 +149,7 @@ def test_an_endpoint_that_does_not_count_is_taken_for_the_dearest(model: LargeMo
 def test_what_is_no_answer_counts_against_the_budget(model: LargeModel, tmp_path: Path) -> None:
     model.always = JSONResponse({"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 1000}})
     with pytest.raises(UserError, match="budget"):
-        asked(spec_for(tmp_path, model, budget_usd=0.025), tmp_path)
+        asked(spec_for(tmp_path, model, budget_usd=0.1), tmp_path)
     assert len(model.asked) <= 2
 
 
@@ -195,7 +197,7 @@ def test_a_dry_run_asks_nothing(model: LargeModel, tmp_path: Path, monkeypatch: 
     asked(spec_for(tmp_path, model, sample=10), tmp_path)
     monkeypatch.delenv("API_KEY")
     spec = spec_for(tmp_path, model)
-    found = forecast(spec, tmp_path / "split", tmp_path / "runs")
+    [found] = forecast(spec, tmp_path / "split", tmp_path / "runs")
     assert (found.questions, found.kept) == (COUNT, 10)
     assert 0 < found.usd < 0.01
     assert len(model.asked) == 10
@@ -222,13 +224,11 @@ def test_a_body_that_breaks_off_is_asked_for_again(model: LargeModel, tmp_path: 
         asked(spec_for(tmp_path, model, shots=1), tmp_path)
 
 
-def test_refusals_cut_and_wrong_answers_count_as_wrong_and_are_told(model: LargeModel, tmp_path: Path) -> None:
+def test_refusals_and_wrong_answers_count_as_wrong_and_are_told(model: LargeModel, tmp_path: Path) -> None:
     def flawed(message: str) -> str | dict[str, Any]:
         match int(message.split()[-1]) % 5:
             case 0:
                 return {"message": {"role": "assistant", "content": None, "refusal": "I can't help with that."}}
-            case 1:
-                return {"finish_reason": "length", "message": {"role": "assistant", "content": '{"label": "bil'}}
             case 2:
                 return "shipping"
             case 3:
@@ -237,9 +237,9 @@ def test_refusals_cut_and_wrong_answers_count_as_wrong_and_are_told(model: Large
 
     model.reply = flawed
     result = asked(spec_for(tmp_path, model), tmp_path)
-    assert (result["refused"], result["cut"], result["unread"]) == (12, 6, 6)
-    assert sum(row["answer"] == row["gold"] for row in records(tmp_path)) == 6
-    assert "12 refused, 6 cut" in " ".join(result["told"])
+    assert (result["refused"], result["unread"]) == (12, 6)
+    assert sum(row["answer"] == row["gold"] for row in records(tmp_path)) == 12
+    assert "12 refused, 6 no answer" in " ".join(result["told"])
 
 
 def test_a_prompt_that_a_filter_stops_is_a_refusal(model: LargeModel, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_prompt_that_a_filter_stops_is_a_refusal(model: LargeModel, tmp_path: 
 
 
 @pytest.mark.parametrize(("status", "said"), [
-    (401, "does not accept this key"), (404, "no model 'my-gpt'"), (400, r"api\.structured=false"), (418, "status 418"),
+    (401, "does not accept this key"), (404, "no model 'my-gpt'"), (400, "`structured: false`"), (418, "status 418"),
 ])  # fmt: skip
 def test_an_endpoint_that_refuses_says_what_to_do(
     model: LargeModel, tmp_path: Path, status: int, said: str, capfd: pytest.CaptureFixture[str]
@@ -294,11 +294,17 @@ def test_shots_are_shown_in_the_form_that_is_asked_for(model: LargeModel, tmp_pa
 
 def test_recorded_answers_cost_nothing(tmp_path: Path) -> None:
     rows = [{"text": f"request  {n}\n", "label": json.loads(knows(f"r {n}"))["label"]} for n in range(COUNT)]
-    write_jsonl(tmp_path / "old.jsonl", rows[:20])
+    write_jsonl(tmp_path / "old.jsonl", rows[:28])
     result = asked(spec_for(tmp_path, None, recorded="old.jsonl"), tmp_path)
     assert (result["source"], result["usd"], result["prompt_tokens"]) == ("recorded", 0, None)
-    assert "20 of its 30 examples are answered" in result["told"][0]
-    assert len(records(tmp_path)) == 20
+    assert "28 of its 30 examples are answered" in result["told"][0]
+    assert len(records(tmp_path)) == 28
+
+
+def test_recorded_answers_of_half_of_the_tests_are_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "old.jsonl", [{"text": f"request {n}", "label": "billing"} for n in range(15)])
+    with pytest.raises(UserError, match=r"answers 15 of the 30 texts .* at least 90% must be there"):
+        asked(spec_for(tmp_path, None, recorded="old.jsonl"), tmp_path)
 
 
 def test_recorded_answers_may_be_stored_completions(tmp_path: Path) -> None:
@@ -313,7 +319,7 @@ def test_recorded_answers_may_be_stored_completions(tmp_path: Path) -> None:
 
 def test_recorded_answers_of_other_texts_are_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "old.jsonl", [{"text": "something else", "label": "billing"}])
-    with pytest.raises(UserError, match=r"old\.jsonl: This file answers no text of the test split test"):
+    with pytest.raises(UserError, match=r"old\.jsonl: This file answers 0 of the 30 texts of the test split test"):
         asked(spec_for(tmp_path, None, recorded="old.jsonl"), tmp_path)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import make_spec
 from tunewright.evaluate.questions import asked_task, question, read
+from tunewright.spec import Spec
+from tunewright.tasks import Task
 
 SCHEMA = {
     "type": "object",
@@ -16,6 +18,12 @@ SCHEMA = {
     },
     "required": ["vendor"],
 }  # fmt: skip
+
+
+def task_asked(spec: Spec) -> Task:
+    return asked_task(spec, spec.api)
+
+
 RECORDS = {"kind": "extract", "instruction": "Read the invoice.", "schema": SCHEMA}
 
 
@@ -26,27 +34,27 @@ RECORDS = {"kind": "extract", "instruction": "Read the invoice.", "schema": SCHE
 ])  # fmt: skip
 def test_a_label_is_read_as_it_is_spelt(labels: list[str], reply: str, label: str | None) -> None:
     task = {"kind": "classify", "instruction": "Which?", "labels": labels}
-    assert read(asked_task(make_spec(task=task)), reply) == label
+    assert read(task_asked(make_spec(task=task)), reply) == label
 
 
 def test_a_required_field_may_be_null() -> None:
     schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "integer"}},
               "required": ["a", "b"]}  # fmt: skip
-    task = asked_task(make_spec(task={**RECORDS, "schema": schema}))
+    task = task_asked(make_spec(task={**RECORDS, "schema": schema}))
     assert read(task, '{"a": null, "b": 1}') == '{"a":null,"b":1}'
 
 
 def test_the_labels_are_listed_unless_the_users_prompt_is_given() -> None:
     task = {"kind": "classify", "instruction": "Route it.", "labels": {"a": "about apples", "b": ""}}
-    listed = asked_task(make_spec(task=task)).prompt("x")[0].content
+    listed = task_asked(make_spec(task=task)).prompt("x")[0].content
     assert listed == "Route it.\n\nThe labels:\n- a: about apples\n- b"
-    own = asked_task(make_spec(task=task, api={"prompt": "Which of {labels}?"})).prompt("x")[0].content
+    own = task_asked(make_spec(task=task, api={"prompt": "Which of {labels}?"})).prompt("x")[0].content
     assert own == "Which of - a: about apples\n- b?"
 
 
 def test_a_record_is_asked_for_in_strict_form_and_read_without_nulls(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, task=RECORDS)
-    task = asked_task(spec)
+    task = task_asked(spec)
     asks = question(task, "Acme 12.50", [], spec.api).options["response_format"]["json_schema"]
     assert asks["strict"] is True
     assert asks["schema"]["required"] == ["vendor", "total", "date"]
@@ -63,5 +71,5 @@ def test_a_record_is_asked_for_in_strict_form_and_read_without_nulls(tmp_path: P
 def test_a_schema_with_open_objects_is_not_strict() -> None:
     schema = {"type": "object", "properties": {"tags": {"type": "object", "additionalProperties": {"type": "string"}}}}
     spec = make_spec(task={**RECORDS, "schema": schema})
-    asks = question(asked_task(spec), "x", [], spec.api).options["response_format"]["json_schema"]
+    asks = question(task_asked(spec), "x", [], spec.api).options["response_format"]["json_schema"]
     assert asks["strict"] is False

@@ -120,7 +120,7 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     data["parity"]["elsewhere"] = [{"told": "llama.cpp is not installed. Type: pip install 'tunewright[gguf]'"}]
     data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
     data["comparison"]["arms"]["served"]["label"] = "tuned [int8]"
-    print_summary(data, tmp_path / "report.html", tmp_path)
+    print_summary(data, tmp_path / "report.html", tmp_path, tmp_path)
     shown = capsys.readouterr().out
     assert "pip install 'tunewright[gguf]'" in shown
     assert "[urgent] is right on 80 %." in shown

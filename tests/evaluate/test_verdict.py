@@ -46,15 +46,18 @@ def test_a_poor_model_means_keep_the_api() -> None:
     assert found.usd_per_month == found.usd_per_month_now
 
 
-def test_a_good_model_at_little_traffic_means_try_a_cheaper_api() -> None:
-    found = verdict(GOOD, POOR, traffic=LITTLE)
-    assert found.decision == "cheaper-api"
-    assert found.sentence.startswith("Try ministral-3b-2512 first")
+def test_a_good_model_at_little_traffic_means_measure_a_cheaper_api() -> None:
+    found = verdict(GOOD, POOR, traffic=LITTLE, market=True)
+    assert (found.decision, found.shown) == ("cheaper-api", "keep-api")
+    assert found.sentence.startswith("Measure ministral-3b-2512 first: it would cost $1.00 a month")
+    assert "Until then: Keep gpt-4o: at this volume it costs $28 a month" in found.sentence
+    assert found.measure == "apis+={model: ministral-3b-2512, url: mistral}"
     assert found.usd_per_month < found.usd_per_month_now
 
 
 def test_a_good_model_at_little_traffic_on_the_cheapest_api_means_keep_it() -> None:
-    assert verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}).decision == "keep-api"
+    found = verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}, market=True)
+    assert (found.decision, found.measure) == ("keep-api", None)
 
 
 def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
@@ -68,10 +71,10 @@ def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
 @pytest.mark.parametrize("served", [SURE_IN_PART, POOR], ids=["sure", "poor"])
 def test_an_api_that_has_ended_is_neither_kept_nor_left_the_rest_of_a_cascade(served: list) -> None:
     assert verdict(served, POOR, day=date(2027, 1, 13)).decision in ("cascade", "keep-api")
-    found = verdict(served, POOR, day=date(2027, 1, 14))
+    found = verdict(served, POOR, day=date(2027, 1, 14), market=True)
     assert found.decision == "cheaper-api"
-    assert found.sentence.startswith("Measure ministral-3b-2512 in the place of gpt-4o: at this volume it costs $500")
-    assert found.sentence.endswith("gpt-4o left OpenAI's API on 2027-01-14.")
+    assert found.sentence.startswith("Measure ministral-3b-2512 first in the place of gpt-4o: it would cost $500 a")
+    assert "gpt-4o left OpenAI's API on 2027-01-14." in found.sentence
     assert found.usd_per_month == pytest.approx(500)
 
 
@@ -84,14 +87,14 @@ def test_a_good_model_is_switched_to_when_the_api_has_ended() -> None:
 def test_an_api_that_ends_soon_is_not_recommended_however_cheap(tmp_path: Path) -> None:
     book = tmp_path / "prices.yaml"
     book.write_text("apis: {brief: {usd_in: 0.001, usd_out: 0.001, ends: {openai: 2026-12-24}}}", "utf-8")
-    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book))
-    assert found.sentence.startswith("Try ministral-3b-2512 first")
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
+    assert found.sentence.startswith("Measure ministral-3b-2512 first")
 
 
 def test_an_estimate_without_thinking_says_so(tmp_path: Path) -> None:
     book = tmp_path / "prices.yaml"
     book.write_text("apis: {ours: {usd_in: 0.001, usd_out: 0.001, reasons: true}}", "utf-8")
-    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book))
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
     assert "ours may think before it answers, which is billed as output and not in that figure." in found.sentence
 
 
@@ -284,3 +287,96 @@ def test_where_engineering_has_no_price_the_sentence_says_what_it_may_cost() -> 
     found = verdict(GOOD, POOR)
     saving = found.usd_per_month_now - found.usd_per_month
     assert f"which pays for up to ${12 * saving:,.0f} of engineering within 12 months" in found.sentence
+
+
+LUNA = {"model": "gpt-6-luna"}
+"""At this traffic for $580 a month, where gpt-4o costs $14,000 and machines of one's own $70."""
+
+
+def test_a_tier_that_costs_less_than_what_is_recommended_is_to_be_measured_first() -> None:
+    """At a million requests a machine costs $70, and a tier that nobody has tried $50."""
+    found = verdict(GOOD, POOR, traffic={"requests_per_month": 1_000_000}, market=True)
+    assert (found.decision, found.shown) == ("cheaper-api", "switch")
+    assert "Until then: Switch: the tuned model" in found.sentence
+    assert verdict(GOOD, POOR, market=True).decision == "switch"
+
+
+def test_a_list_of_apis_says_which_come_into_question() -> None:
+    """Luna costs more than the machine, and the cheaper ones of the price book are not in the list."""
+    traffic = {"requests_per_month": 1_500_000}
+    assert verdict(GOOD, POOR, traffic=traffic, apis=[{}, LUNA]).decision == "switch"
+    little = verdict(GOOD, POOR, traffic={"requests_per_month": 500_000}, apis=[{}, LUNA])
+    assert little.decision == "cheaper-api"
+    assert little.sentence.startswith("Measure gpt-6-luna first")
+
+
+def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.97, splits=("test",))})
+    assert (found.decision, found.measure) == ("cheaper-api", None)
+    assert found.sentence.startswith(
+        "Move to gpt-6-luna: it is right on 97.0 % of the hardest test split and costs $580"
+    )
+
+
+def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> None:
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.80, splits=("test",))})
+    assert found.decision == "keep-api"
+    assert any(
+        "gpt-6-luna was measured (test 80.0 %; $580 a month): it does not meet" in each for each in found.reasons
+    )
+
+
+def test_another_api_is_held_against_the_one_paid_for_today_where_both_were_measured() -> None:
+    now = arm(0.99, splits=("test",), **MANY)
+
+    def with_luna(accuracy: float) -> Any:
+        luna = {"gpt-6-luna": arm(accuracy, splits=("test",), **MANY)}
+        return verdict(arm(0.7, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], api_answers=now, others=luna)
+
+    assert with_luna(0.985).decision == "cheaper-api"
+    worse = with_luna(0.95)
+    assert worse.decision == "keep-api"
+    assert any("it is -4.0 points on test against gpt-4o, not shown" in each for each in worse.reasons)
+
+
+def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
+    """A tier that was shown to do the job for less than the machine leaves no reason to build anything."""
+    luna = {"gpt-6-luna": arm(0.97, splits=("test",))}
+    little = {"requests_per_month": 1_000_000}
+    assert verdict(GOOD, POOR, traffic=little, apis=[{}, LUNA], others=luna).decision == "cheaper-api"
+    found = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
+    assert found.decision == "switch"
+    assert "and $580 for gpt-6-luna, the cheapest API that passes" in found.sentence
+    dear = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna, costs={"engineering_usd": 20_000})
+    assert dear.decision == "cheaper-api", "against gpt-4o it would have paid in two months"
+
+
+def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
+    luna = {"gpt-6-luna": arm(0.97, splits=("test",), **MANY)}
+    found = verdict(arm(0.8, sure=0.6, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], others=luna)
+    assert found.decision == "cascade"
+    assert "leave the rest to gpt-6-luna" in found.sentence
+    assert found.usd_per_month == pytest.approx(70 + 0.4 * 580, abs=1)
+
+
+def test_which_api_is_paid_for_today_is_said_by_name() -> None:
+    found = verdict(POOR, POOR, apis=[LUNA, {}], today="gpt-4o")
+    assert found.usd_per_month_now == pytest.approx(14_000)
+
+
+def test_an_api_too_slow_for_the_job_does_not_pass() -> None:
+    slow = {"gpt-6-luna": arm(0.97, splits=("test",), ms=3000)}
+    assert verdict(POOR, POOR, apis=[{}, LUNA], others=slow).decision == "keep-api"
+    untimed = {"gpt-6-luna": arm(0.97, splits=("test",), ms=0)}
+    assert verdict(POOR, POOR, apis=[{}, LUNA], others=untimed).decision == "cheaper-api", "recorded answers"
+
+
+def test_the_upper_end_of_the_p95_decides() -> None:
+    """Four in a hundred are slow: the P95 is 20 ms, and so many requests can't tell that it is not 3 s."""
+    served = [
+        replace(record, latency_ms=3000 if int(record.id.rpartition("-")[2]) % 25 == 0 else 20) for record in GOOD
+    ]
+    found = verdict(served, POOR)
+    assert found.p95_ms == 20
+    assert found.decision == "keep-api"
+    assert "P95 is 20 ms (at most 3,000), over the 1,000 ms you allow" in found.sentence

@@ -77,6 +77,12 @@ class Service:
         return max(1, math.ceil(per_second * self.seconds / self.utilisation - 1e-9))
 
 
+def cold_share(requests: float) -> float:
+    """Of so many requests a month, at random times, the share that finds a machine that scales to zero asleep: those
+    that come after a longer pause than COOLING_SECONDS (Poisson)."""
+    return math.exp(-requests / SECONDS_A_MONTH * COOLING_SECONDS)
+
+
 def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_to_average: float,
               redundancy: int = 1, upkeep_usd: float = 0.0) -> Cost:  # fmt: skip
     """`requests` answers a month from machines of our own.
@@ -91,7 +97,7 @@ def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_
     month = replicas * machine.usd_per_hour * HOURS_A_MONTH
     if machine.scales_to_zero:
         # Up while somebody asked within the last minutes, at random times (Poisson); beyond one, as many as are busy.
-        up = 1 - math.exp(-average * COOLING_SECONDS)
+        up = 1 - cold_share(requests)
         busy = max(up, average * service.seconds / service.utilisation)
         month = (busy + redundancy - 1) * machine.usd_per_hour * HOURS_A_MONTH
     month += upkeep_usd

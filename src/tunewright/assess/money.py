@@ -9,6 +9,7 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
+from tunewright.assess.candidates import check_apis
 from tunewright.assess.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, hosting_of
@@ -17,7 +18,7 @@ from tunewright.assess.prices import ApiPrice, PriceBook
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
-from tunewright.spec import MoneySpec
+from tunewright.spec import ApiSpec, MoneySpec
 from tunewright.tasks import Example, task_of
 
 _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
@@ -64,6 +65,7 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """Raises:
     UserError: tokens, API, machine or model are not known.
     """
+    check_apis(spec, book, today())
     price = book.api(spec.api.model)
     prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
@@ -84,24 +86,31 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
 
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
-    """The API that is paid for today, then those to weigh against it."""
+    """The API that is paid for today, then those to weigh against it: the spec's, else the book's."""
     url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
-    def cost(price: ApiPrice) -> Cost:
+    def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
         return api_cost(
-            price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month
+            price, prompt_tokens=settings.prompt_tokens or prompt, answer_tokens=settings.answer_tokens or answer,
+            requests=spec.traffic.requests_per_month,
         )  # fmt: skip
 
-    shown = beside(book, spec.api.model, url, day, months, lambda price: cost(price).usd_per_month)
-    ways = []
-    for name, price in shown.items():
-        span = lifetime(name, price, url, day, months)
+    def way(name: str, settings: ApiSpec) -> Way:
+        price = book.api(settings.model)
+        span = lifetime(settings.model, price, settings.url, day, months)
         ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
-        unseen = "thinking not counted" if price.reasons else ""
-        note = "; ".join(filter(None, (ends, unseen)))
+        thinks = price.reasons and settings.reasoning_effort != "none"
+        note = "; ".join(filter(None, (ends, "thinking not counted" if thinks else "")))
         label = f"API {name}"
-        ways.append(Way(label, cost(price), note=note, lifetime=span, thinking=thinking(label, price)))
-    return ways
+        return Way(label, cost(price, settings), note=note, lifetime=span,
+                   thinking=thinking(label, price) if thinks else "")  # fmt: skip
+
+    ways = {name: way(name, settings) for name, settings in spec.candidate_apis.items()}
+    if not spec.apis:
+        usual = ApiSpec(url=url)
+        shown = beside(book, spec.api.model, url, day, months, lambda price: cost(price, usual).usd_per_month)
+        ways |= {name: way(name, usual.model_copy(update={"model": name})) for name in shown if name != spec.api.model}
+    return list(ways.values())
 
 
 def _tokens(spec: MoneySpec) -> tuple[float, float]:

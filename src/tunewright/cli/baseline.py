@@ -1,4 +1,4 @@
-"""`tunewright baseline`: how good is the API that is paid for today?"""
+"""`tunewright baseline`: how good are the APIs that come into question?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def baseline(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask the API the test examples, or read its recorded answers. Answers that were paid for are never asked again."""
+    """Ask the APIs the test examples, or read their recorded answers. What was paid for is never asked again."""
     from tunewright import api, load_spec
 
     spec = load_spec(project, overrides or ())
@@ -37,11 +37,13 @@ def baseline(
         return
     found = api.baseline_forecast(spec, runs=runs)
     if json:
-        print_json(asdict(found))
+        print_json([asdict(each) for each in found])
         return
-    left = found.questions - found.kept
-    typer.echo(
-        f"{found.questions:,} questions to {spec.api.model}, {found.kept:,} of them answered before. The other "
-        f"{left:,} take about {found.prompt_tokens:,} tokens and ${found.usd:,.4f}; the budget is "
-        f"${spec.api.budget_usd:,.2f}."
-    )
+    for each in found:
+        left = each.questions - each.kept
+        thinking = ", and what it thinks" if each.reasons else ""
+        typer.echo(
+            f"{each.questions:,} questions to {each.api}, {each.kept:,} of them answered before. The other "
+            f"{left:,} take about {each.prompt_tokens:,} tokens and ${each.usd:,.4f}{thinking}."
+        )
+    typer.echo(f"The budget for all is ${spec.baseline.budget_usd:,.2f}.")

@@ -42,5 +42,6 @@ def run(
         ladder = {"ladder": asdict(report.ladder)} if report.ladder else {}
         print_json(report.data | ladder | {"report": report.html, "bundle": report.bundle})
     else:
-        print_summary(report.data, report.html, report.bundle, report.ladder.told if report.ladder else ())
+        told = report.ladder.told if report.ladder else ()
+        print_summary(report.data, report.html, report.bundle, spec.folder, told)
     report.require_gates()

@@ -1,13 +1,13 @@
-"""The step `baseline`: how the API that is paid for today answers the test examples.
+"""The step `baseline`: how the APIs that come into question answer the test examples.
 
-It is asked (`api.url`), each answer kept so that nothing is paid twice, or its earlier answers are read
-(`api.recorded`).
+Each is asked (`url`), its answers kept so that nothing is paid twice, or its earlier answers are read (`recorded`). One
+budget holds for all of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,189 +15,238 @@ from typing import Any
 
 from tunewright.artifacts import Output, write_json, write_jsonl
 from tunewright.assess import price_book
+from tunewright.assess.candidates import check_apis, next_lower
 from tunewright.assess.cost import LETTERS_A_TOKEN
-from tunewright.data import Dataset, evenly, load_dataset
-from tunewright.errors import UserError
+from tunewright.assess.lifetimes import today
+from tunewright.assess.prices import ApiPrice, PriceBook
+from tunewright.data import Dataset, load_dataset
+from tunewright.evaluate.asking import (
+    Asked,
+    Reply,
+    asked_of_api,
+    endpoint_of,
+    estimate,
+    left_to_ask,
+    place_of,
+    recorded_replies,
+    replies_of,
+)
 from tunewright.evaluate.budget import Budget
-from tunewright.evaluate.comparison import API
-from tunewright.evaluate.endpoint import Endpoint, Question, alike, asked_of
+from tunewright.evaluate.endpoint import WIDE_ROOM, Endpoint, Question, alike, asked_of
 from tunewright.evaluate.evidence import Record, by_test, record_of, score
 from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
 from tunewright.evaluate.predictors import Answer
-from tunewright.evaluate.predictors.language_model import shots_of
-from tunewright.evaluate.questions import MOST_TOKENS, asked_task, question, read
-from tunewright.evaluate.recorded import key, recorded_answers
+from tunewright.evaluate.questions import asked_task, read
 from tunewright.evaluate.steps import ANSWERS, BASELINE, tests_of
-from tunewright.progress import say, track
-from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.progress import say
+from tunewright.spec import ApiSpec, Spec
+from tunewright.tasks import Task, task_of
+
+TOKENS = ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_THOUGHT = 0.5
+"""Share of what an answer costs from which on thinking is dear, and the next lower effort is tried."""
+_TRIED = 50
+"""Examples of all test splits that are asked at the lower effort."""
+_ODD = 0.2
+"""Share of replies that are no answer of the task, from which on the form is to blame."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What asking would take."""
+    """What asking one API would take."""
 
+    api: str
     questions: int
     kept: int
     """Those among them that were paid for before."""
     prompt_tokens: int
     """Of those that are left; roughly, by their bytes."""
     usd: float
-    """At the prices of the price book, with answers as long as the data's."""
+    """At the prices of the price book, with answers as long as the data's; thinking is not in it."""
+    reasons: bool
+    """Whether it may think before it answers."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The test examples that the API answers, by split, and the question about each."""
+class Lower:
+    """What an API gives at the next lower reasoning effort, on some of the same examples."""
 
-    examples: list[tuple[str, Example]]
-    questions: list[Question]
+    effort: str
+    count: int
+    headline: float
+    headline_here: float
+    """At the effort that was asked for, on these."""
+    usd_per_1000: float
 
-
-@dataclass(frozen=True)
-class _Reply:
-    """How the API answered an example."""
-
-    split: str
-    example: Example
-    came: Paid
-    paid: bool
-    """Whether it was paid for: not for a recorded one, and once where several examples ask the same."""
+    def told(self, name: str, settings: ApiSpec, usd_per_1000: float) -> str:
+        here = f"at {settings.reasoning_effort}" if settings.reasoning_effort else "unasked"
+        return (
+            f"Most of what {name} costs is its thinking. At the reasoning effort {self.effort}, {self.count:,} of the "
+            f"same examples come to {self.headline:.1%}, where they come to {self.headline_here:.1%} {here}, and 1,000 "
+            f"answers to ${self.usd_per_1000:,.4f} in place of ${usd_per_1000:,.4f}."
+        )
 
 
 def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset -> `answers/api.jsonl`, `replies.jsonl` with the replies as they came, and `baseline.json`."""
-    dataset = load_dataset(inputs["split"])
-    replies = _recorded(spec, dataset) if spec.api.recorded else _asked_now(spec, dataset, output.path.parent / PAID)
-    records, rows = [], []
-    task = asked_task(spec)
-    for reply in replies:
-        example, came = reply.example, reply.came
-        answer = read(task, came.text) if came.ending != "refused" else None
-        text = came.text if answer is None else answer
-        given = Answer(text, None, came.prompt_tokens, came.answer_tokens)
-        records.append(record_of(reply.split, example, given, came.latency_ms, task))
-        rows.append({"id": example.meta.id, "split": reply.split, "readable": answer is not None,
-                     "paid": reply.paid, **asdict(came)})  # fmt: skip
+    """Dataset -> `answers/NAME.jsonl` and `replies/NAME.jsonl` of every API, with its answers and its replies as they
+    came, and `baseline.json`."""
+    dataset, book = load_dataset(inputs["split"]), price_book(spec.price_file)
+    check_apis(spec, book, today())
     (output.path / ANSWERS).mkdir()
-    write_jsonl(output.path / ANSWERS / f"{API}.jsonl", (asdict(record) for record in records))
-    write_jsonl(output.path / "replies.jsonl", rows)
-    result = _summary(spec, dataset, records, rows)
-    write_json(output.path / BASELINE, result)
-    for sentence in result["told"]:
+    (output.path / "replies").mkdir()
+    # All keys are looked for before the first answer is paid.
+    endpoints = {name: endpoint_of(spec, name, each) for name, each in spec.asked_apis.items()}
+    found: dict[str, dict[str, Any]] = {}
+    left = spec.baseline.budget_usd
+    with PaidAnswers(output.path.parent / PAID) as paid:
+        for name, settings in spec.measured_apis.items():
+            replies, lower = [], None
+            budget = Budget(left, book.api(settings.model))
+            if settings.recorded:
+                replies = recorded_replies(spec, spec.path(settings.recorded), dataset)
+            else:
+                asked = asked_of_api(spec, settings, dataset)
+                say(f"  {len(asked.questions):,} questions to {name} at {settings.url}, for ${left:,.2f} at most")
+                replies = replies_of(endpoints[name], asked, paid, budget)
+                lower = _at_lower_effort(spec, name, endpoints[name], asked, replies, paid, budget)
+            left -= budget.spent
+            task = asked_task(spec, settings)
+            rows, records = [_row(task, reply) for reply in replies], _records(task, replies)
+            found[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": budget.spent}
+            write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in records))
+            write_jsonl(output.path / "replies" / f"{name}.jsonl", rows)
+    told = [sentence for each in found.values() for sentence in each["told"]]
+    write_json(output.path / BASELINE, {"apis": found, "usd": spec.baseline.budget_usd - left, "told": told})
+    for sentence in told:
         say(f"  {sentence}")
     output.result = {
-        **{f"{split} {task.headline}": round(score(part, spec.seed).headline.value, 4)
-           for split, part in by_test(records).items()},
-        "usd": round(result["usd"], 4),
-    }  # fmt: skip
+        **{f"{name} {split}": figure for name, each in found.items() for split, figure in each["headline"].items()},
+        "usd": round(spec.baseline.budget_usd - left, 4),
+    }
 
 
-def forecast(spec: Spec, split: Path, runs: Path) -> Forecast:
-    """What `run_baseline` would ask and pay.
+def forecast(spec: Spec, split: Path, runs: Path) -> list[Forecast]:
+    """What `run_baseline` would ask and pay, API by API.
 
     Args:
         runs: the folder of all outputs, where paid answers are kept.
     """
-    asked = _asked(spec, load_dataset(split))
-    left = [same[0] for same in alike(asked.questions)]
-    count = len(left)
-    if (runs / PAID).exists():
-        url, model = _place(spec)
-        with PaidAnswers(runs / PAID) as paid:
-            left = [place for place in left if not paid.get(asked_of(url, model, asked.questions[place]))]
-    sent = sum(asked.questions[place].size for place in left) // LETTERS_A_TOKEN
-    written = sum(len(asked.examples[place][1].answer.encode()) for place in left) // LETTERS_A_TOKEN
-    usd = price_book(spec.price_file).api(spec.api.model).usd(sent, written)
-    return Forecast(count, count - len(left), sent, usd)
+    dataset, book, made = load_dataset(split), price_book(spec.price_file), []
+    check_apis(spec, book, today())
+    paid = PaidAnswers(runs / PAID) if (runs / PAID).exists() else None
+    try:
+        for name, settings in spec.asked_apis.items():
+            asked, price = asked_of_api(spec, settings, dataset), book.api(settings.model)
+
+            def kept(question: Question, settings: ApiSpec = settings) -> bool:
+                return bool(paid and paid.get(asked_of(*place_of(settings), question, settings.protocol)))
+
+            places = left_to_ask(asked, kept)
+            count = len(alike(asked.questions))
+            tokens, usd = estimate(asked, places, price, LETTERS_A_TOKEN)
+            made.append(Forecast(name, count, count - len(places), tokens, usd, price.reasons))
+    finally:
+        if paid:
+            paid.close()
+    return made
 
 
-def _asked(spec: Spec, dataset: Dataset) -> _Asked:
-    task = asked_task(spec)
-    shots = shots_of(dataset.train, task.answers, spec.api.shots, str.encode) if spec.api.shots else []
-    examples = list(_sampled(spec, dataset))
-    return _Asked(examples, [question(task, example.request, shots, spec.api) for _, example in examples])
+def _answer(task: Task, came: Paid) -> str | None:
+    return read(task, came.text) if came.ending != "refused" else None
 
 
-def _sampled(spec: Spec, dataset: Dataset) -> Iterator[tuple[str, Example]]:
-    for split, examples in tests_of(spec, dataset).items():
-        for example in evenly(examples, spec.api.sample or max(len(examples), 1)):
-            yield split, example
+def _records(task: Task, replies: Sequence[Reply]) -> list[Record]:
+    """What the replies come to; those that were cut are neither right nor wrong."""
+    made = []
+    for reply in replies:
+        came, answer = reply.came, _answer(task, reply.came)
+        if came.ending != "cut":
+            given = Answer(came.text if answer is None else answer, None, came.prompt_tokens, came.answer_tokens)
+            made.append(record_of(reply.split, reply.example, given, came.latency_ms, task))
+    return made
 
 
-def _place(spec: Spec) -> tuple[str, str]:
-    """(the endpoint, the model's name there)."""
-    assert spec.api.url
-    return spec.api.url, spec.api.deployment or spec.api.model
+def _row(task: Task, reply: Reply) -> dict[str, Any]:
+    readable = _answer(task, reply.came) is not None
+    return {"id": reply.example.meta.id, "split": reply.split, "readable": readable, "paid": reply.first,
+            **asdict(reply.came)}  # fmt: skip
 
 
-def _asked_now(spec: Spec, dataset: Dataset, file: Path) -> list[_Reply]:
-    asked, endpoint = _asked(spec, dataset), Endpoint(*_place(spec), spec.api.key, "api")
-    budget = Budget(spec.api.budget_usd, price_book(spec.price_file).api(spec.api.model))
-    say(f"  {len(asked.questions):,} questions to {spec.api.model} at {spec.api.url}, for ${spec.api.budget_usd:,.2f} "
-        "at most")  # fmt: skip
-    replies: dict[int, Paid] = {}
-    with PaidAnswers(file) as paid, track("baseline", max(len(asked.questions), 1), "answers") as tracker:
-        for place, reply in endpoint.ask_all(asked.questions, paid, budget):
-            replies[place] = reply
-            tracker.update(len(replies))
-    first = {same[0] for same in alike(asked.questions)}
-    return [_Reply(*asked.examples[place], replies[place], place in first) for place in sorted(replies)]
-
-
-def _recorded(spec: Spec, dataset: Dataset) -> list[_Reply]:
-    assert spec.api.recorded
-    file = spec.path(spec.api.recorded)
-    answers = recorded_answers(spec, file)
-    found = [
-        _Reply(split, example, Paid(answers[key(example.request)]), False)
-        for split, example in _sampled(spec, dataset)
-        if key(example.request) in answers
-    ]
-    missing = [split for split in dataset.test if split not in {reply.split for reply in found}]
-    if missing:
-        raise UserError(
-            f"This file answers no text of the test split {', '.join(missing)}.",
-            where=file,
-            why=f"It holds {len(answers):,} answers; they are found by the text that was asked.",
-            fix="Check that it is about these test examples, and that its columns are those that `data` names.",
-        )
-    return found
-
-
-def _summary(spec: Spec, dataset: Dataset, records: Sequence[Record],
-             replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # fmt: skip
-    """What `baseline.json` holds."""
-    endings = Counter(reply["ending"] for reply in replies)
-    unread = sum(not reply["readable"] and reply["ending"] == "whole" for reply in replies)
-    book = price_book(spec.price_file)
-    price = book.api(spec.api.model)
-    counted = [reply for reply in replies if reply["prompt_tokens"]]
-    parts = ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")
-    usd = sum(price.usd(*(reply[part] for part in parts)) for reply in counted if reply["paid"])
-    means = {name: fmean(reply[name] for reply in counted) if counted else None for name in parts}
-    of = {split: len(examples) for split, examples in tests_of(spec, dataset).items()}
-    told = []
+def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record], rows: Sequence[Mapping[str, Any]],
+             book: PriceBook, lower: Lower | None) -> dict[str, Any]:  # fmt: skip
+    """What `baseline.json` holds of an API."""
+    settings = spec.candidate_apis[name]
+    price, of = book.api(settings.model), {split: len(each) for split, each in tests_of(spec, dataset).items()}
+    endings = Counter(row["ending"] for row in rows)
+    unread = sum(not row["readable"] and row["ending"] == "whole" for row in rows)
+    counted = [row for row in rows if row["prompt_tokens"]]
+    means = {part: fmean(row[part] for row in counted) for part in TOKENS} if counted else {}
+    headline, told = {}, []
     for split, part in by_test(records).items():
         found = score(part, spec.seed).headline
+        headline[split] = round(found.value, 4)
         told.append(
-            f"{spec.api.model} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
+            f"{name} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
             f"of {split}; {len(part):,} of its {of[split]:,} examples are answered."
         )
-    if flaws := [f"{count:,} {name}" for count, name in (
-        (endings["refused"], "refused"), (endings["cut"], f"cut at {MOST_TOKENS:,} tokens"),
-        (unread, "no answer of the task"),
+    if flaws := [f"{count:,} {what}" for count, what in (
+        (endings["refused"], "refused"), (unread, "no answer of the task"),
     ) if count]:  # fmt: skip
         told.append(f"Of its replies, {', '.join(flaws)}; all of these count as they are, mostly as wrong.")
-    if counted:
-        share = sum(r["cached_tokens"] for r in counted) / max(sum(r["prompt_tokens"] for r in counted), 1)
+    if settings.structured and settings.url and unread > _ODD * max(len(rows), 1):
+        told.append(f"{name} may not know response_format: `structured: false` asks for the form in words.")
+    if endings["cut"]:
         told.append(
-            f"That cost ${usd:,.4f}: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of them cached) and "
-            f"{means['answer_tokens']:,.1f} out a request, at the prices of {book.apis_as_of}."
+            f"{endings['cut']:,} of its {len(rows):,} replies were cut, at {WIDE_ROOM:,} tokens or what the endpoint "
+            "gives at most. They are left out: neither right nor wrong."
         )
-    elif not spec.api.recorded:
+    thought = means.get("reasoning_tokens", 0.0)
+    per_1000 = None
+    if counted:
+        per_1000 = 1000 * price.usd(*(means[part] for part in TOKENS[:4]))
+        share = means["cached_tokens"] / means["prompt_tokens"]
+        thinking = f", {thought:,.0f} of them thought," if thought else ""
+        told.append(
+            f"{name} costs ${per_1000:,.4f} for 1,000 answers: {means['prompt_tokens']:,.0f} tokens in ({share:.0%} of "
+            f"them cached) and {means['answer_tokens']:,.1f} out{thinking} a request, at the prices of "
+            f"{book.apis_as_of}."
+        )
+    elif settings.url:
         told.append("The endpoint does not say how many tokens it took, so what that cost is not known.")
+    if lower:
+        told.append(lower.told(name, settings, per_1000 or 0.0))
     return {
-        "model": spec.api.model, "source": "recorded" if spec.api.recorded else "asked", "usd": usd,
-        "refused": endings["refused"], "cut": endings["cut"], "unread": unread, **means, "told": told,
+        "model": settings.model, "effort": settings.reasoning_effort,
+        "source": "recorded" if settings.recorded else "asked", "headline": headline, "refused": endings["refused"],
+        "cut": endings["cut"], "unread": unread, **dict.fromkeys(TOKENS), **means, "usd_per_1000": per_1000,
+        "lower": asdict(lower) if lower else None, "told": told,
     }  # fmt: skip
+
+
+def _at_lower_effort(spec: Spec, name: str, endpoint: Endpoint, asked: Asked, replies: Sequence[Reply],
+                     paid: PaidAnswers, budget: Budget) -> Lower | None:  # fmt: skip
+    """Ask some of the questions at the next lower effort, where thinking is most of what an answer costs, the budget
+    leaves room, and nobody asks at that effort anyway."""
+    settings, book = spec.candidate_apis[name], price_book(spec.price_file)
+    price, task = book.api(settings.model), asked_task(spec, settings)
+    effort, cost = next_lower(settings, price), _usd_per_1000(price, replies)
+    thought = 1000 * price.usd(0, fmean(reply.came.reasoning_tokens for reply in replies))
+    others = (each for each in spec.asked_apis.values() if each.model == settings.model)
+    if effort is None or thought < _THOUGHT * cost or not thought or effort in {e.reasoning_effort for e in others}:
+        return None
+    some = asked.some(_TRIED)
+    some = Asked(some.examples, [each.at_effort(effort) for each in some.questions])
+    if budget.spent + len(some.questions) * cost / 1000 > spec.baseline.budget_usd:
+        return None
+    say(f"  {len(some.questions):,} of them at the effort {effort}, because {name} thinks for most of its price")
+    lesser = replies_of(endpoint, some, paid, budget)
+    these = {reply.example.meta.id for reply in lesser}
+    there, here = (
+        score(_records(task, each), spec.seed).headline.value
+        for each in (lesser, [reply for reply in replies if reply.example.meta.id in these])
+    )
+    return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))
+
+
+def _usd_per_1000(price: ApiPrice, replies: Sequence[Reply]) -> float:
+    return 1000 * price.usd(*(fmean(getattr(reply.came, part) for reply in replies) for part in TOKENS[:4]))

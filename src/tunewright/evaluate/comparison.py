@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
-from tunewright.assess.cost import Service
+from tunewright.assess.cost import Service, cold_share
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
-from tunewright.spec import Spec
+from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import task_of
 
 SERVED = "served"
@@ -20,12 +20,21 @@ EXPORTED = "exported"
 API = "api"
 """The API that is paid for today, where it was asked or its answers are recorded."""
 
+
+def evidence_key(spec: Spec, name: str) -> str:
+    """Under which key the answers of one of the spec's APIs are among the evidence."""
+    return API if name == spec.api.label else f"{API} {name}"
+
+
 CONTROLS = {
     "svm": "the linear SVM",
     "nearest": "the nearest example's answer",
     "patterns": "patterns read off the examples",
 }
 """Arms that cost next to nothing: where one does the job, no language model is needed."""
+
+_LATE = 0.05
+"""Of answers, the share that may come later than the P95."""
 
 ARM_LABELS = {
     "majority": "always the commonest label",
@@ -54,6 +63,12 @@ class Arm:
     """Of an API: until when it can be asked."""
     thinking: str = ""
     """Of an API that nobody has measured: that its thinking is not in `cost`, in a sentence."""
+    model: str = ""
+    """Of an API: its name in the price book."""
+    provider: str | None = None
+    """Of an API: who runs it, where the price book says so."""
+    in_question: bool = True
+    """Of an API: whether it may be recommended."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +84,22 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The machine on which latency was measured."""
+
+    cores: int
+    processor: str
+    start_seconds: float
+    """From starting the server until it is ready."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     arms: dict[str, Arm]
     """Measured arms by key."""
     apis: dict[str, Arm]
-    """API arms by model name, the incumbent first; of the others the cheapest that will last, and the user's own."""
+    """API arms by name, the one paid for today first, then the spec's, then the price book's cheapest that will last,
+    and the user's own."""
     splits: tuple[str, ...]
     headline: str
     """The name of the task's measure."""
@@ -86,6 +112,8 @@ class Comparison:
     """Where `usage` is from: "api" (counted by it), "spec" or "model" (counted with the tuned model's own prompt)."""
     stale: str = ""
     """That the prices are old, in a sentence; empty where they are not."""
+    measured_on: str = ""
+    """On what latency was measured, and how that is like the machine that is priced, in a sentence."""
 
     @property
     def control(self) -> Arm:
@@ -97,28 +125,30 @@ class Comparison:
 
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
-            counted: Usage | None = None) -> Comparison:  # fmt: skip
+            counted: Mapping[str, Usage] | None = None, measured: Measured | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
-        counted: tokens as the API counted them. Without it they are the spec's; where that does not say them, those of
-            the tuned model's own prompt and tokenizer: a low estimate, as an API needs a longer prompt to do as well.
+        counted: tokens as the APIs counted them, by their names. For those that did not, they are the spec's; where
+            that does not say them, what the one paid for today counts; else those of the tuned model's own prompt and
+            tokenizer: a low estimate, as an API needs a longer prompt to do as well.
+        measured: on what latency was measured, where that is known.
     """
     machine = prices.machine(spec.traffic.machine)
     arms = {}
     for key in (k for k in ARM_LABELS if k in evidence):
-        speed = latency(_tests(evidence[key]))
+        speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
         cost = _own_cost(spec, machine, speed)
         arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
-    served = _tests(evidence[SERVED])
-    usage_from = "api" if counted else "spec" if spec.api.prompt_tokens or spec.api.answer_tokens else "model"
-    usage = counted or Usage(
+    served, counted = _tests(evidence[SERVED]), counted or {}
+    named = spec.api.prompt_tokens or spec.api.answer_tokens
+    usage_from = "api" if spec.api.label in counted else "spec" if named else "model"
+    usage = counted.get(spec.api.label) or Usage(
         spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
         spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served),
     )
-    apis = _apis(spec, prices, usage, evidence.get(API, ()))
-    now = apis[spec.api.model]
-    price = prices.api(spec.api.model)
+    apis = _apis(spec, prices, usage, counted, evidence)
+    now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
@@ -128,8 +158,27 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     )  # fmt: skip
     return Comparison(
         arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from,
-        stale(prices, today()),
+        stale(prices, today()), _on_what(spec, machine, measured) if measured else "",
     )  # fmt: skip
+
+
+def _with_start(speed: Latency, spec: Spec, machine: MachinePrice, measured: Measured | None) -> Latency:
+    """With the start of a machine that scales to zero, where more than one answer in twenty waits for it."""
+    if not machine.scales_to_zero or measured is None or cold_share(spec.traffic.requests_per_month) <= _LATE:
+        return speed
+    return replace(speed, start_ms=1000 * measured.start_seconds)
+
+
+def _on_what(spec: Spec, machine: MachinePrice, measured: Measured) -> str:
+    here, name = f"{measured.cores} cores of {measured.processor}", spec.traffic.machine
+    if measured.cores == machine.cores:
+        return (
+            f"Latency was measured on {here}; {name}, which is priced, has as many, and they may be slower or faster."
+        )
+    return (
+        f"Latency was measured on a machine unlike the one that is priced: {here}, where {name} has {machine.cores}. "
+        "Its replicas and its P95 are estimates until it is measured there."
+    )
 
 
 def _service(speed: Latency, spec: Spec) -> Service:
@@ -146,28 +195,50 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
     )  # fmt: skip
 
 
-def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
-    """The APIs of the price book; of the one paid for today also how it `answered`, where that is known."""
+def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage],
+          evidence: Mapping[str, Sequence[Record]]) -> dict[str, Arm]:  # fmt: skip
+    """The spec's APIs with how they answered, as far as that is known, and those of the price book beside them.
+
+    Args:
+        usage: of the one paid for today, which stands in for those that did not count their tokens.
+    """
     day, months = today(), spec.costs.horizon_months
 
-    def cost(price: ApiPrice) -> Cost:
+    def cost(price: ApiPrice, tokens: Usage) -> Cost:
         return api_cost(
-            price, prompt_tokens=usage.prompt_tokens, answer_tokens=usage.answer_tokens,
-            cached_tokens=usage.cached_tokens, cache_write_tokens=usage.cache_write_tokens,
+            price, prompt_tokens=tokens.prompt_tokens, answer_tokens=tokens.answer_tokens,
+            cached_tokens=tokens.cached_tokens, cache_write_tokens=tokens.cache_write_tokens,
             requests=spec.traffic.requests_per_month,
         )  # fmt: skip
 
-    def arm(name: str, price: ApiPrice) -> Arm:
-        span = lifetime(name, price, spec.api.url, day, months)
+    def arm(name: str, settings: ApiSpec, price: ApiPrice, tokens: Usage, *, listed: bool) -> Arm:
+        model, url = settings.model, settings.url
+        span = lifetime(model, price, url, day, months)
         label = f"API {name} (ended)" if span.ended else f"API {name}"
-        return Arm(name, label, {}, None, cost(price), span, thinking(name, price))
-
-    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price).usd_per_month)
-    arms = {name: arm(name, price) for name, price in shown.items()}
-    if answered:
-        now = arms[spec.api.model]
+        answered = evidence.get(evidence_key(spec, name), ()) if listed else ()
         timed = [record for record in answered if record.latency_ms]
-        arms[spec.api.model] = replace(now, scores=_scores(spec, answered), latency=latency(timed) if timed else None)
+        unseen = "" if name in counted or settings.reasoning_effort == "none" else thinking(name, price)
+        return Arm(
+            name, label, _scores(spec, answered), latency(timed) if timed else None, cost(price, tokens), span, unseen,
+            model, price.provider, listed or not spec.apis,
+        )  # fmt: skip
+
+    arms = {}
+    for name, settings in spec.candidate_apis.items():
+        tokens = counted.get(name) or replace(
+            usage,
+            prompt_tokens=settings.prompt_tokens or usage.prompt_tokens,
+            answer_tokens=settings.answer_tokens or usage.answer_tokens,
+        )
+        arms[name] = arm(name, settings, prices.api(settings.model), tokens, listed=True)
+    listed = {settings.model for settings in spec.candidate_apis.values()}
+    url = spec.api.url
+    shown = beside(prices, spec.api.model, url, day, months, lambda price: cost(price, usage).usd_per_month)
+    arms |= {
+        model: arm(model, ApiSpec(model=model, url=url), price, usage, listed=False)
+        for model, price in shown.items()
+        if model not in listed and model not in arms
+    }
     return arms
 
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Event
 from typing import Any
@@ -16,7 +16,8 @@ from tunewright.assess.prices import ApiPrice
 from tunewright.errors import UserError
 from tunewright.evaluate.budget import Budget, BudgetReachedError
 from tunewright.evaluate.pace import Pace, wait_asked_for
-from tunewright.evaluate.paid import Ending, Paid, PaidAnswers
+from tunewright.evaluate.paid import Paid, PaidAnswers
+from tunewright.evaluate.protocols import CHAT, ROOM_NAMES, MalformedError, asked_by
 
 ENTRA = "entra"
 """In place of the variable of a key: sign in through Entra ID."""
@@ -27,8 +28,11 @@ _RETRIES = 6
 _READINGS = 3
 """Times that a request is sent whose answer breaks off or is no chat completion; each counts against the budget."""
 _SECONDS = 120.0
+ROOM, WIDE_ROOM = 4_000, 32_000
+"""Tokens that an answer may have, those it is thought with among them, and that one may have which these cut."""
 _TEMPERATURE = "temperature"
 """Models that think before they answer take none."""
+_EFFORT = "reasoning_effort"
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 
 Chat = Sequence[dict[str, str]]
@@ -44,6 +48,15 @@ class Question:
     """Other arguments of the request."""
     most: int = 0
     """Tokens that the answer may have, where there is a budget."""
+
+    @property
+    def wider(self) -> Question:
+        """The same with more room for its answer."""
+        return replace(self, options={**self.options, ROOM_NAMES[0]: WIDE_ROOM}, most=WIDE_ROOM)
+
+    def at_effort(self, effort: str) -> Question:
+        """The same at another reasoning effort."""
+        return replace(self, options={**self.options, _EFFORT: effort})
 
     @cached_property
     def sent(self) -> str:
@@ -63,17 +76,19 @@ class Endpoint:
         model: its name there.
         key: the environment variable that holds the key; none where no key is needed; ENTRA to sign in.
         section: the part of the spec that says all this, for error messages.
+        protocol: which of OpenAI's APIs it speaks.
 
     Raises:
         UserError: the key is not there.
     """
 
-    def __init__(self, url: str, model: str, key: str | None, section: str):
+    def __init__(self, url: str, model: str, key: str | None, section: str, protocol: str = CHAT):
         from openai import DefaultHttpxClient, OpenAI
 
-        self._url, self._model, self._section = url, model, section
+        self._url, self._model, self._section, self._protocol = url, model, section, protocol
         self._pace = Pace(_AT_ONCE)
         self._refused: set[str] = set()  # arguments that this model does not take
+        self._room_name = ROOM_NAMES[0]
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
         self._client = OpenAI(
             base_url=url, api_key=self._credential(key), max_retries=_RETRIES, timeout=_SECONDS,
@@ -93,8 +108,8 @@ class Endpoint:
         raise UserError(
             f"The key for {self._url} is not set.",
             where=f"environment variable {key}",
-            fix=f"Type: export {key}=…  (a local endpoint without keys: {self._section}.key=null; Azure with Entra ID: "
-            f"{self._section}.key={ENTRA})",
+            fix=f"Type: export {key}=…  (in the spec, under {self._section}: `key: null` where none is needed, "
+            f"`key: {ENTRA}` for Azure with Entra ID, or the name of another variable)",
         )
 
     def ask_all(self, questions: Sequence[Question], paid: PaidAnswers,
@@ -138,7 +153,7 @@ class Endpoint:
                         paid.put(self._asked(questions[pending[future][0]]), future.result())
 
     def _asked(self, question: Question) -> list[Any]:
-        return asked_of(self._url, self._model, question)
+        return asked_of(self._url, self._model, question, self._protocol)
 
     def _ask(self, question: Question, budget: Budget, stop: Event) -> Paid:
         """Raises:
@@ -171,19 +186,24 @@ class Endpoint:
         """
         import openai
 
-        options = {name: value for name, value in question.options.items() if name not in self._refused}
+        options = {
+            self._room_name if name == ROOM_NAMES[0] else name: value
+            for name, value in question.options.items()
+            if name not in self._refused
+        }
         try:
-            raw = self._client.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=list(question.messages),  # type: ignore[arg-type]  # plain dicts, which the client takes
-                **options,
-            )
-            return _paid(raw.parse(), raw.elapsed.total_seconds() * 1000)
-        except openai.BadRequestError as error:
+            return asked_by(self._protocol, self._client, self._model, question.messages, options)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if error.code == "content_filter":
                 return Paid("", ending="refused")
-            if error.param == _TEMPERATURE and _TEMPERATURE in options:
+            complaint = _complaint(error)
+            if complaint == _TEMPERATURE and _TEMPERATURE in options:
                 self._refused.add(_TEMPERATURE)
+                return self._answered(question)
+            if complaint in ROOM_NAMES and question.most > ROOM:
+                return Paid("", ending="cut")  # no more room than that which was too small
+            if complaint == ROOM_NAMES[0] == self._room_name and complaint in options:
+                self._room_name = ROOM_NAMES[1]
                 return self._answered(question)
             raise self._explained(error) from None
         except openai.APIResponseValidationError as error:
@@ -211,11 +231,10 @@ class Endpoint:
 
     def _no_budget(self, count: int) -> UserError:
         return UserError(
-            f"The next answer could pass the budget ({self._section}.budget_usd).",
+            "The next answer could pass the budget (baseline.budget_usd).",
             where=self._url,
             why=f"Of {count:,} questions those that were answered are kept, and are not paid again.",
-            fix=f"Allow more, or ask fewer: {self._section}.budget_usd=…, {self._section}.sample=…; then type the same "
-            "command again.",
+            fix="Allow more, or ask fewer: baseline.budget_usd=…, baseline.sample=…; then type the same command again.",
         )
 
     def _explained(self, error: Exception) -> UserError:
@@ -228,7 +247,7 @@ class Endpoint:
                 what, fix = "The endpoint does not accept this key.", "Check the key, then type the same command again."
             case openai.NotFoundError():
                 what = f"The endpoint has no model '{self._model}'."
-                fix = f"Check {section}.model and {section}.url."
+                fix = f"Check `model`, `deployment` and `url` under {section}."
             case openai.RateLimitError():
                 what, fix = "The endpoint refuses more requests for now, or the account is spent.", again
                 if (seconds := wait_asked_for(error.response.headers)) > 1:
@@ -236,10 +255,15 @@ class Endpoint:
             case openai.APITimeoutError():
                 what, fix = "The endpoint does not answer in time.", again
             case openai.APIConnectionError():
-                what, fix = "The endpoint can't be reached.", f"Check {section}.url and the network. {again}"
-            case openai.BadRequestError() if section == "api":
-                what = f"The endpoint does not take this request (status 400{_named(error)})."
-                fix = f"Where it takes no response_format: api.structured=false. {again}"
+                what = "The endpoint can't be reached."
+                fix = f"Check `url` under {section}, and the network. {again}"
+            case openai.BadRequestError() | openai.UnprocessableEntityError() if section != "judge":
+                complaint = _complaint(error)
+                what = f"The endpoint does not take this request (status {error.status_code}"
+                what += f", {complaint})." if complaint else ")."
+                fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
+                if complaint in (_EFFORT, "reasoning", "reasoning.effort"):
+                    fix = f"Give it another `reasoning_effort` under {section}, or none. {again}"
             case openai.APIStatusError(status_code=status):
                 what, fix = f"The endpoint answered with status {status}.", again
             case _:
@@ -247,22 +271,16 @@ class Endpoint:
         return UserError(what, where=self._url, fix=fix)
 
 
-class MalformedError(Exception):
-    """What came is no chat completion."""
-
-    def __init__(self, cause: Exception | None = None):
-        self.cause = cause or self
-        super().__init__("no chat completion")
-
-
 def _unlimited() -> Budget:
     return Budget(math.inf, ApiPrice(usd_in=0, usd_out=0))
 
 
-def asked_of(url: str, model: str, question: Question) -> list[Any]:
+def asked_of(url: str, model: str, question: Question, protocol: str = CHAT) -> list[Any]:
     """What an answer is kept by."""
     asked: list[Any] = [url, model, list(question.messages)]
-    return [*asked, dict(question.options)] if question.options else asked
+    if question.options:
+        asked.append(dict(question.options))
+    return asked if protocol == CHAT else [*asked, protocol]
 
 
 def alike(questions: Sequence[Question]) -> list[list[int]]:
@@ -273,32 +291,10 @@ def alike(questions: Sequence[Question]) -> list[list[int]]:
     return list(places.values())
 
 
-def _named(error: Any) -> str:
+def _complaint(error: Any) -> str:
     """The argument that an endpoint complains of: a word of ours, never text of what was sent."""
-    name = str(error.param or "")
-    return f", {name}" if name.replace("_", "").replace(".", "").isalpha() else ""
-
-
-def _paid(reply: Any, latency_ms: float) -> Paid:
-    """What counts of a chat completion.
-
-    Raises:
-        MalformedError: it is none.
-    """
-    choices = getattr(reply, "choices", None)
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    text = getattr(getattr(choice, "message", None), "content", 0)
-    if choice is None or not isinstance(text, str | None):
-        raise MalformedError
-    usage = getattr(reply, "usage", None)
-    ending: Ending = "cut" if choice.finish_reason == "length" else "whole"
-    if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
-        ending = "refused"
-    details = getattr(usage, "prompt_tokens_details", None)
-    # Half of a pair of surrogates is no text that a file can hold.
-    plain = (text or "").encode("utf-8", "replace").decode()
-    return Paid(
-        plain, getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0,
-        getattr(details, "cached_tokens", 0) or 0, ending, round(latency_ms, 1),
-        getattr(details, "cache_write_tokens", 0) or 0,
-    )  # fmt: skip
+    named = str(error.param or "")
+    if named.replace("_", "").replace(".", "").isalpha():
+        return named
+    ours = (*ROOM_NAMES, _TEMPERATURE, _EFFORT, "response_format")
+    return next((name for name in ours if name in str(error.body)), "")

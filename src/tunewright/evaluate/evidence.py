@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -129,9 +130,27 @@ class Score:
 
 @dataclass(frozen=True)
 class Latency:
+    """Of requests that were asked alone, in milliseconds."""
+
     p50_ms: float
     p95_ms: float
     mean_ms: float
+    p95_at_most_ms: float
+    """Upper end of the P95's one-sided 95 % interval; of fewer than `_BOUNDED` requests the longest time of all."""
+    count: int
+    """Requests that were timed."""
+    start_ms: float = 0.0
+    """What more than one answer in twenty waits for first: the start of a machine that had scaled to zero."""
+
+    @property
+    def worst_p95_ms(self) -> float:
+        """What the P95 may be, starts included."""
+        return self.start_ms + self.p95_at_most_ms
+
+    @property
+    def bounded(self) -> bool:
+        """Whether so many requests bound the P95 at all."""
+        return self.count >= _BOUNDED
 
 
 def score(records: Sequence[Record], seed: int) -> Score:
@@ -163,7 +182,27 @@ def groups_of(records: Sequence[Record]) -> list[str] | None:
     return [record.group or f"alone {record.id}" for record in records]
 
 
+_BOUNDED = 59
+"""Requests of which the longest is, with a chance of 95 %, above the 95th percentile: 0.95^59 < 0.05."""
+
+
 def latency(records: Sequence[Record]) -> Latency:
-    """That of the records whose time was taken."""
-    values = np.array([record.latency_ms for record in records if record.latency_ms])
-    return Latency(float(np.quantile(values, 0.5)), float(np.quantile(values, 0.95)), float(values.mean()))
+    """That of the records whose time was taken.
+
+    The bound is an order statistic and supposes nothing of how times are distributed: the k-th of n sorted times is
+    above the 95th percentile with the chance that fewer than k of n are below it, which is binomial.
+    """
+    values = np.sort([record.latency_ms for record in records if record.latency_ms])
+    return Latency(
+        float(np.quantile(values, 0.5)), float(np.quantile(values, 0.95)), float(values.mean()),
+        float(values[_rank_above_p95(len(values)) - 1]), len(values),
+    )  # fmt: skip
+
+
+@cache
+def _rank_above_p95(count: int) -> int:
+    """The least k so that the k-th of so many sorted values is above the 95th percentile with a chance of 95 %; the
+    last, where none is."""
+    from scipy.stats import binom
+
+    return min(count, 1 + int(binom.ppf(0.95, count, 0.95)))

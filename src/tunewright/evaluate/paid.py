@@ -32,6 +32,8 @@ class Paid:
     """From sending the request that was answered to having its answer."""
     cache_write_tokens: int = 0
     """Tokens of the prompt that the endpoint kept for the next request, which some charge more for."""
+    reasoning_tokens: int = 0
+    """Those of `answer_tokens` that the model thought with, as far as the endpoint says."""
 
     def usd(self, price: ApiPrice) -> float:
         return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
@@ -59,8 +61,11 @@ class PaidAnswers:
                 (sha256_json(asked), json.dumps(asdict(answer))),
             )
 
+    def close(self) -> None:
+        self._database.close()
+
     def __enter__(self) -> PaidAnswers:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._database.close()
+        self.close()

@@ -6,13 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunewright.evaluate.endpoint import Question
+from tunewright.evaluate.endpoint import ROOM, Question
 from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
 
-MOST_TOKENS = 1000
-"""That one answer may have: of some models' tokens, those they think with are a part."""
 _LABEL = "label"
 """The key of the label in a structured reply."""
 _LISTS = {"classify": ("{labels}", "The labels:"), "extract": ("{fields}", "The fields:")}
@@ -25,13 +23,13 @@ _UNKNOWN_TO_STRICT = ("minLength", "maxLength", "title", "default", "examples", 
 """Keywords that OpenAI's strict mode refuses; the reply is checked against the whole schema anyway."""
 
 
-def asked_task(spec: Spec) -> Task:
-    """The spec's task with the prompt that the large model gets: the one that is used today, or the instruction with
+def asked_task(spec: Spec, settings: ApiSpec) -> Task:
+    """The spec's task with the prompt that a large model gets: the one that is used today, or the instruction with
     what may be answered listed."""
     task = spec.task
-    instruction = spec.api.prompt or task.instruction
+    instruction = settings.prompt or task.instruction
     place, title = _LISTS.get(task.kind, ("", ""))
-    if place and place not in instruction and not spec.api.prompt:
+    if place and place not in instruction and not settings.prompt:
         instruction = f"{instruction.rstrip()}\n\n{title}\n{place}"
     return task_of(task.model_copy(update={"instruction": instruction}))
 
@@ -40,7 +38,9 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
     """A request as the large model is asked it."""
     messages = [{"role": each.role, "content": each.content} for each in task.prompt(request, shots)]
     constraint = task.constraint
-    options: dict[str, Any] = {"max_completion_tokens": MOST_TOKENS, "temperature": 0}
+    options: dict[str, Any] = {"max_completion_tokens": ROOM, "temperature": 0}
+    if settings.reasoning_effort:
+        options["reasoning_effort"] = settings.reasoning_effort
     if not isinstance(constraint, FreeText):
         structured = settings.structured
         if structured:
@@ -51,7 +51,7 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
     if shots and settings.structured and isinstance(constraint, OneOf):
         messages = [_structured(each) if each["role"] == "assistant" else each for each in messages]
-    return Question(messages, options, MOST_TOKENS)
+    return Question(messages, options, ROOM)
 
 
 def _structured(message: dict[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from math import floor
 from tunewright.evaluate.cascade import DELTA, MIN_ACCEPTED, Threshold
 from tunewright.evaluate.comparison import Arm, Comparison
 from tunewright.evaluate.pairs import Paired, pairs_needed
+from tunewright.evaluate.targets import speed_of
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -19,8 +20,9 @@ def goal_reason(arm: Arm, spec: Spec, *, met: bool) -> str:
         for split, s in arm.scores.items()
     )
     outcome = "meets" if met else "does not meet"
-    speed = f"{arm.latency.p95_ms:.0f} ms" if arm.latency else "unknown"
-    return f"{arm.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed}."
+    return (
+        f"{arm.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed_of(arm)}."
+    )
 
 
 def doubt_reasons(arm: Arm, headline: str) -> list[str]:
@@ -43,7 +45,7 @@ def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str
     if not against:
         return [
             f"The accuracy of {now.key} on these examples has not been measured; the goal of "
-            f"{pct(spec.goal.accuracy)} is the spec's. To measure it: api.url or api.recorded in the spec."
+            f"{pct(spec.goal.accuracy)} is the spec's. To measure it: `url` or `recorded` under it in the spec."
         ]
     reasons = []
     for split, found in against.items():
@@ -57,6 +59,18 @@ def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str
             f"that it may be worse.{_to_settle(found, spec)}"
         )
     return reasons
+
+
+def tier_reason(arm: Arm, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
+    """How another API that was measured came out."""
+    figures = ", ".join(f"{split} {pct(score.headline.value)}" for split, score in arm.scores.items())
+    if against and not spec.goal.accept_worse:
+        gaps = ", ".join(f"{points(pair.difference.value)} points on {split}" for split, pair in against.items())
+        what = f"it is {gaps} against {spec.api.label}, {'' if passed else 'not '}shown to be within the "
+        what += f"{100 * spec.goal.margin:.1f} that it may be worse"
+    else:
+        what = f"it {'meets' if passed else 'does not meet'} the goal of {pct(spec.goal.accuracy)} on every split"
+    return f"{arm.key} was measured ({figures}; {usd(arm.cost.usd_per_month)} a month): {what}."
 
 
 def _to_settle(found: Paired, spec: Spec) -> str:
@@ -75,8 +89,8 @@ def money_reason(comparison: Comparison, spec: Spec) -> str:
     """What the served model would save, and what is not in that figure."""
     found = comparison.money
     if found.saving <= 0:
-        return f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.model}."
-    told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.model}"
+        return f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.label}."
+    told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.label}"
     if found.payback_months:
         return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
     if spec.costs.upkeep_usd_per_month:

@@ -23,7 +23,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
         if isinstance(item, Fault):
             raise UserError(
                 item.reason, where=item.where,
-                fix=f"api.recorded holds stored completions, or rows with '{data.text}' and what the API answered in "
+                fix=f"Recorded answers are stored completions, or rows with '{data.text}' and what the API answered in "
                 f"'{data.label}'.",
             )  # fmt: skip
         if not isinstance(item, Note):

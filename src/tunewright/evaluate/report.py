@@ -13,7 +13,7 @@ from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.assess import price_book
 from tunewright.data.examine import load_examination
 from tunewright.evaluate.ceiling import UNSEEN
-from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison
+from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison, evidence_key
 from tunewright.evaluate.evidence import Record, by_test
 from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.table import arm_rows, second_measure
@@ -54,7 +54,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
         "unseen": UNSEEN,
-        "labels_of": ARM_LABELS | {API: spec.api.model},
+        "labels_of": ARM_LABELS | {evidence_key(spec, name): name for name in spec.measured_apis},
         "confusions": {split: _confusions(parts[split]) for split in labelled},
         "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
         "mistakes": [

@@ -14,7 +14,7 @@ from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.cascade import Drawing
-from tunewright.evaluate.comparison import API, EXPORTED, SERVED, Usage, compare
+from tunewright.evaluate.comparison import EXPORTED, SERVED, Measured, Usage, compare, evidence_key
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.in_torch import ask_in_torch, sample_for
@@ -97,12 +97,14 @@ def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
-    baseline = None
+    baseline: dict[str, Any] = {}
     if asked := inputs.get("baseline"):
-        evidence[API] = load_records(asked / ANSWERS / f"{API}.jsonl")
         baseline = json.loads((asked / BASELINE).read_text("utf-8"))
-    comparison = compare(spec, evidence, price_book(spec.price_file), usage_of(baseline) if baseline else None)
+        for name in baseline["apis"]:
+            evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    measured = Measured(**parity["measured_on"])
+    comparison = compare(spec, evidence, price_book(spec.price_file), usages_of(baseline), measured)
     dataset = load_dataset(inputs["split"])
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
@@ -134,13 +136,13 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
     return Drawing(unit, doubt)
 
 
-def usage_of(baseline: Mapping[str, Any]) -> Usage | None:
-    """The API's own count, from what `baseline.json` holds; None where it did not count."""
-    if not baseline["prompt_tokens"]:
-        return None
-    return Usage(
-        baseline["prompt_tokens"], baseline["answer_tokens"], baseline["cached_tokens"], baseline["cache_write_tokens"]
-    )
+def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
+    """The APIs' own counts by their names, from what `baseline.json` holds; without those that did not count."""
+    return {
+        name: Usage(*(each[part] for part in ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")))
+        for name, each in baseline.get("apis", {}).items()
+        if each["prompt_tokens"]
+    }
 
 
 def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:

@@ -40,10 +40,11 @@ def second_measure(comparison: dict[str, Any]) -> str:
     return str(next(iter(score["others"])))
 
 
-def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequence[str] = ()) -> None:
+def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path, ladder: Sequence[str] = ()) -> None:
     """Print the table, the parity chain, the verdict and where the report is, on standard output.
 
     Args:
+        project: the folder of the spec, for what to type next.
         ladder: how it came to this base model, a sentence each.
     """
     from rich.console import Console
@@ -82,6 +83,8 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, ladder: Sequen
     verdict = data["verdict"]
     decision = (verdict["decision"], "bold")
     console.print(Text.assemble("\nVerdict: ", decision, f". {verdict['sentence']}"), soft_wrap=True)
+    if verdict["measure"]:
+        console.print(f"Measure: tunewright run {_short(project)} '{verdict['measure']}'", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
     console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.evaluate.cascade import (
-    MIN_ACCEPTED,
     ONE_BY_ONE,
     CascadePoint,
     CascadeResult,
@@ -17,7 +16,7 @@ from tunewright.evaluate.cascade import (
     cascade_curve,
     choose_threshold,
 )
-from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison
+from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison, evidence_key
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
 from tunewright.evaluate.reasons import (
@@ -26,21 +25,30 @@ from tunewright.evaluate.reasons import (
     goal_reason,
     money_reason,
     pct,
-    points,
     sureness,
     threshold_reason,
+    tier_reason,
     usd,
 )
-from tunewright.evaluate.statistics import Interval
-from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast
-from tunewright.spec import Spec
+from tunewright.evaluate.rules import (
+    behind,
+    cascade_doubt,
+    cheapest,
+    choose,
+    costs_less,
+    gap,
+    is_compared,
+    is_good,
+    meets,
+    mixed,
+    pays,
+    worst,
+)
+from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast, speed_of
+from tunewright.spec import USUAL, Spec
 from tunewright.tasks import task_of
 
 Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
-_SAME_COST = 0.01
-"""Costs a month that differ by no larger share are the same."""
-_NEARLY_ALL = 0.95
-"""A cascade that answers a larger share of the requests itself is a switch."""
 SERVES: tuple[Decision, ...] = ("switch", "cascade")
 """Those by which the tuned model is to serve."""
 
@@ -59,6 +67,10 @@ class Verdict:
     """Requests a month from which on the served model costs less than the API; None: at no volume."""
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
+    shown: Decision
+    """What the evidence speaks for as it is. The decision is another one where a cheaper API is yet to be measured."""
+    measure: str | None = None
+    """The override that has that API measured (`apis+=…`), in a case that the decision waits for it."""
     good_enough: str | None = None
     """The arm of one's own that meets the goal, or is as good as the API, whatever it costs; None where none is."""
     threshold: Threshold | None = None
@@ -75,195 +87,231 @@ class Verdict:
     """What the spec asks of the served model, and how it came out."""
 
 
+@dataclass(frozen=True)
+class _Advice:
+    """What the evidence speaks for."""
+
+    decision: Decision
+    usd_per_month: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All that the decision hangs on."""
+
+    spec: Spec
+    now: Arm
+    """The API paid for today."""
+    reference: Arm | None
+    """The cheapest API that does the job, as far as is known; None: the one paid for today is gone."""
+    own: Arm | None
+    """The arm of our own that is taken, where one is good enough."""
+    served: Arm
+    parity_passed: bool
+    against: Mapping[str, Mapping[str, Paired]]
+    """Arms against the API paid for today, as far as that was measured."""
+    threshold: Threshold | None
+    cascade: Mapping[str, CascadeResult]
+    whole: Mapping[str, Paired]
+    """The cascade against an API alone, where that was measured."""
+
+
 def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool,
            drawing: Drawing = ONE_BY_ONE) -> Verdict:  # fmt: skip
     """Choose among the five decisions.
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
-    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API was measured, that is
-    the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by example, is not
-    below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups prove neither. The worst
-    split decides. The cheapest arm that is good enough is recommended; of two that cost the same the better one, where
-    it is better by more than the margin, else the simpler. Where it costs more than the API, or does not pay for its
-    engineering within `costs.horizon_months`, money decides. Where none is good enough, a cascade is tried at a
-    threshold chosen on validation data. An API that has been shut down is neither kept nor left the rest of a cascade;
-    another one is recommended only if it outlasts the horizon.
+    95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API paid for today was
+    measured, that is the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by
+    example, is not below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups prove
+    neither. The worst split decides. Other APIs pass by the same rule.
+
+    The cheapest arm of our own that is good enough is recommended; of two that cost the same the better one, where it
+    is better by more than the margin, else the simpler. It must cost less than the cheapest API that passes, today's
+    among them, and pay for its engineering within `costs.horizon_months`. Where none is good enough, a cascade is tried
+    at a threshold chosen on validation data, its rest left to that API. An API that has been shut down is neither kept
+    nor left the rest; another one is recommended only if it outlasts the horizon. Where an API that comes into question
+    costs less than what comes of all this, and nobody has measured it, that is to be done first.
     """
-    now = next(iter(comparison.apis.values()))
-    cheapest = _cheapest(comparison.apis.values())
+    now, *others = comparison.apis.values()
     served, control = comparison.arms[SERVED], comparison.control
-    api = {
-        arm.key: paired_records(evidence[arm.key], evidence[API]) if API in evidence else {}
-        for arm in (served, control)
+    tiers = [arm for arm in others if arm.in_question and not arm.lifetime.near]
+    measured = [arm for arm in tiers if arm.scores]
+    keys = {arm.key: evidence_key(spec, arm.key) for arm in (now, *measured)}
+    against = {
+        arm.key: paired_records(evidence[keys.get(arm.key, arm.key)], evidence[API]) if API in evidence else {}
+        for arm in (served, control, *measured)
     }
-    reasons = [goal_reason(arm, spec, met=_meets(arm, spec)) for arm in (served, control)]
-    reasons += doubt_reasons(served, comparison.headline)
-    if not parity_passed:
-        reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
-    reasons += api_reasons(now, api[SERVED], spec)
-    reasons.append(money_reason(comparison, spec))
-    if comparison.stale:
-        reasons.append(comparison.stale)
+    passing = [arm for arm in measured if is_good(arm, against[arm.key], spec)]
+    reference = cheapest(passing if now.lifetime.ended else [now, *passing])
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
     threshold = choose_threshold(validation, spec.goal.accuracy, drawing)
-    reasons.append(threshold_reason(threshold, spec))
     cascade = {
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
-    good = [arm for arm in (control, served) if _is_good(arm, api[arm.key], spec)]
-    own = _choose([arm for arm in good if arm is control or parity_passed], spec)
-    mixed = _mixed(evidence, threshold) if threshold and API in evidence else {}
-    decision, cost, sentence = _conclude(
-        spec, own, now, cheapest, served, threshold, cascade, parity_passed, api, mixed
-    )
-    sentence = " ".join([sentence, *_lifetimes(decision, now, cheapest)])
+    good = [arm for arm in (control, served) if is_good(arm, against[arm.key], spec)]
+    own = choose([arm for arm in good if arm is control or parity_passed], spec)
+    whole = {}
+    if threshold and reference:
+        rest = keys[reference.key]
+        whole = mixed(evidence, threshold, rest, API if API in evidence else rest)
+    case = _Case(spec, now, reference, own, served, parity_passed, against, threshold, cascade, whole)
+    advice = _advice(case)
+    unmeasured = cheapest([arm for arm in tiers if not arm.scores])
+    nothing_left = own is None and reference is None
+    first = unmeasured if unmeasured and (nothing_left or costs_less(unmeasured, advice.usd_per_month)) else None
+    told = _measured_first(first, advice, case) if first else advice
+    told_of = first or (reference if told.decision == "cheaper-api" else None)
+    reasons = [goal_reason(arm, spec, met=meets(arm, spec)) for arm in (served, control)]
+    reasons += doubt_reasons(served, comparison.headline)
+    if not parity_passed:
+        reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
+    reasons += api_reasons(now, against[SERVED], spec)
+    reasons += [tier_reason(arm, against[arm.key], spec, passed=arm in passing) for arm in measured]
+    reasons.append(money_reason(comparison, spec))
+    reasons += [each for each in (comparison.measured_on, comparison.stale) if each]
+    reasons.append(threshold_reason(threshold, spec))
+    sentences = [told.sentence, now.lifetime.summary, told_of.thinking if told_of else ""]
     return Verdict(
-        decision, sentence, reasons, cost, now.cost.usd_per_month,
+        told.decision, " ".join(filter(None, sentences)), reasons, told.usd_per_month, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
+        shown=advice.decision, measure=_override(first, spec) if first else None,
         good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
-        against_api=api[SERVED],
+        against_api=against[SERVED],
         targets=[
-            *goal_targets(served, comparison.headline, spec), *api_targets(api[SERVED], spec),
+            *goal_targets(served, comparison.headline, spec), *api_targets(against[SERVED], spec),
             Target("parity", parity_passed, f"the served bundle {'keeps' if parity_passed else 'breaks'} its gates"),
         ],
     )  # fmt: skip
 
 
-def _cheapest(apis: Iterable[Arm]) -> Arm | None:
-    """Of those that can be recommended: the one paid for today while it runs, and others that will last."""
-    now, *others = apis
-    lasting = [arm for arm in others if not arm.lifetime.near]
-    able = lasting if now.lifetime.ended else [now, *lasting]
-    return min(able, key=lambda arm: arm.cost.usd_per_month, default=None)
+def _advice(case: _Case) -> _Advice:
+    """What the evidence speaks for, cheaper APIs that nobody has measured aside."""
+    if case.own:
+        return _with_an_own_model(case, case.own)
+    shortfall = _shortfall(case)
+    if case.reference is None:
+        return _Advice("keep-api", case.now.cost.usd_per_month, (
+            f"{case.now.key} can't be asked any more, and nothing that was measured can take its place: {shortfall}."
+        ))  # fmt: skip
+    return _as_a_cascade(case, case.reference, shortfall)
 
 
-def _lifetimes(decision: Decision, now: Arm, cheapest: Arm | None) -> list[str]:
-    """What must be said of the APIs that a sentence speaks of, a sentence each."""
-    told = [now.lifetime.summary]
-    if decision == "cheaper-api" and cheapest:
-        told.append(cheapest.thinking)
-    return [each for each in told if each]
-
-
-def _conclude(
-    spec: Spec,
-    own: Arm | None,
-    now: Arm,
-    cheapest: Arm | None,
-    served: Arm,
-    threshold: Threshold | None,
-    cascade: dict[str, CascadeResult],
-    parity_passed: bool,
-    against: Mapping[str, Mapping[str, Paired]],
-    whole: Mapping[str, Paired],
-) -> tuple[Decision, float, str]:
-    """(decision, its cost in USD a month, the sentence).
-
-    Args:
-        against: each arm against the API, as far as that was measured.
-        whole: the cascade against it.
-    """
-    if own:
-        return _own_model_is_good(spec, own, now, cheapest, against[own.key])
-    paid = now.cost.usd_per_month
-    coverage = min((part.coverage for part in cascade.values()), default=0.0)
-    mixed = served.cost.usd_per_month + (1 - coverage) * paid
-    shortfall = _shortfall(served, spec, parity_passed, now, against[served.key])
-    if now.lifetime.ended:
-        return _without_the_api(now, cheapest, shortfall)
-    doubt = _doubt(cascade, threshold, spec, whole, now) if threshold else "is not accurate enough either"
-    trusted = parity_passed and is_fast(served, spec)
-    if threshold and trusted and not doubt and _pays(paid - mixed, spec):
-        sentence = (
-            f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
-            f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
-            f"{pct(coverage)} of the requests itself and leave the rest to {now.key}, for "
-            f"{usd(mixed)} instead of {usd(paid)} a month{_budget(paid - mixed, spec)}."
-        )
-        return "cascade", mixed, sentence
-    sentence = f"Keep {now.key} for now: {shortfall}"
-    if trusted:
-        sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
-    return "keep-api", paid, f"{sentence}."
-
-
-def _without_the_api(now: Arm, cheapest: Arm | None, shortfall: str) -> tuple[Decision, float, str]:
-    """The API paid for today is gone, and no arm of our own does the job."""
-    if cheapest is None:
-        return "keep-api", now.cost.usd_per_month, (
-            f"{now.key} can't be asked any more, and the price book has no API that will last: {shortfall}."
-        )  # fmt: skip
-    cost = cheapest.cost.usd_per_month
-    return "cheaper-api", cost, (
-        f"Measure {cheapest.key} in the place of {now.key}: at this volume it costs {usd(cost)} a month, "
-        f"and {shortfall}."
-    )  # fmt: skip
-
-
-def _shortfall(served: Arm, spec: Spec, parity_passed: bool, now: Arm, against: Mapping[str, Paired]) -> str:
-    """Why the served model is not simply switched to."""
-    goal, worst, claim = spec.goal, _worst(served), task_of(spec.task).claim
-    if worst.value < goal.accuracy:
-        return (
-            f"on the hardest test split the tuned model {claim(pct(worst.value))}, short of the "
-            f"{pct(goal.accuracy)} you need"
-        )
-    if not parity_passed:
-        return "what would be served does not answer like what was trained"
-    if not is_fast(served, spec) and served.latency:
-        return f"the tuned model's P95 of {served.latency.p95_ms:.0f} ms is over the {goal.p95_ms:.0f} ms you allow"
-    if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
-        return (
-            f"the tuned model {claim(pct(worst.value))} of the hardest test split, but there are {doubt}: collect test "
-            "examples from more groups"
-        )
-    if _is_compared(against, spec) and (behind := _behind(against, spec)):
-        return (
-            f"on {behind[0]} the tuned model is {_gap(behind[1])} points against {now.key}, which is not shown to "
-            f"be within the {100 * goal.margin:g} that it may be worse"
-        )
-    return (
-        f"the tuned model {claim(pct(worst.value))} of the hardest test split, but with so few test examples it "
-        f"could be as little as {pct(worst.low)}"
-    )
-
-
-def _own_model_is_good(spec: Spec, own: Arm, now: Arm, cheapest: Arm | None,
-                       against: Mapping[str, Paired]) -> tuple[Decision, float, str]:  # fmt: skip
+def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
     """An arm of our own is good enough: now money decides."""
+    spec, now, reference = case.spec, case.now, case.reference
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
-    if _pays(paid - cost, spec) or cheapest is None:
+    if reference is None or pays(reference.cost.usd_per_month - cost, spec):
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
+        other = ""
+        if reference is not None and reference is not now:
+            other = f" and {usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes"
+        saving = (reference or now).cost.usd_per_month - cost
         sentence = (
-            f"{advice} {task_of(spec.task).claim(pct(_worst(own).value))} of the hardest test split"
-            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}"
-            f"{_budget(paid - cost, spec)}."
+            f"{advice} {task_of(spec.task).claim(pct(worst(own).value))} of the hardest test split"
+            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}{other}"
+            f"{_budget(saving, spec)}."
         )
-        if behind := _behind(against, spec):  # the spec accepts that
-            sentence += f" It is {_gap(behind[1])} points against {now.key} on {behind[0]}, which you accept."
-        return "classical" if simple else "switch", cost, sentence
-    if cheapest is not now:
-        cheap = cheapest.cost.usd_per_month
-        sentence = (
-            f"Try {cheapest.key} first: at this volume it costs {usd(cheap)} a month, a machine of your own "
-            f"{usd(cost)} and {now.key} {usd(paid)}; measure its accuracy before you move."
-        )
-        return "cheaper-api", cheap, sentence
+        if lost := behind(case.against[own.key], spec):  # the spec accepts that
+            sentence += f" It is {gap(lost[1])} points against {now.key} on {lost[0]}, which you accept."
+        return _Advice("classical" if simple else "switch", cost, sentence)
+    if reference is not now:
+        return _to_another_api(case, reference, f"a machine of your own {usd(cost)}")
     sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a machine of your own {usd(cost)}"
     if cost < paid:
         sentence += (
             f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
             f"{spec.costs.horizon_months} months"
         )
-    return "keep-api", paid, f"{sentence}."
+    return _Advice("keep-api", paid, f"{sentence}.")
 
 
-def _pays(saving: float, spec: Spec) -> bool:
-    """Whether so many USD a month pay for the engineering in time."""
-    return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
+def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
+    """No arm of our own does the whole job: perhaps a part of it, the rest left to an API."""
+    spec, now, threshold = case.spec, case.now, case.threshold
+    paid = rest.cost.usd_per_month
+    coverage = min((part.coverage for part in case.cascade.values()), default=0.0)
+    cost = case.served.cost.usd_per_month + (1 - coverage) * paid
+    doubt = "is not accurate enough either"
+    if threshold:
+        doubt = cascade_doubt(case.cascade, threshold, spec, case.whole, rest)
+    trusted = case.parity_passed and is_fast(case.served, spec)
+    if threshold and trusted and not doubt and pays(paid - cost, spec):
+        today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
+        return _Advice("cascade", cost, (
+            f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
+            f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
+            f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
+            f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(paid - cost, spec)}."
+        ))  # fmt: skip
+    if rest is not now:
+        return _to_another_api(case, rest, shortfall)
+    sentence = f"Keep {now.key} for now: {shortfall}"
+    if trusted:
+        sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
+    return _Advice("keep-api", paid, f"{sentence}.")
+
+
+def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
+    """Another API was measured, and does the job for less."""
+    now = case.now
+    figures = f"{task_of(case.spec.task).claim(pct(worst(other).value))} of the hardest test split{_beside(other, now)}"
+    paid = "" if now.lifetime.ended else f" against {usd(now.cost.usd_per_month)} for {now.key}"
+    return _Advice("cheaper-api", other.cost.usd_per_month, (
+        f"Move to {other.key}: it {figures} and costs {usd(other.cost.usd_per_month)} a month{paid}; {beside}."
+    ))  # fmt: skip
+
+
+def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
+    """A cheaper API that nobody has measured comes before what the evidence speaks for."""
+    cost = tier.cost.usd_per_month
+    in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
+    return _Advice("cheaper-api", cost, (
+        f"Measure {tier.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
+        f"examples. Until then: {advice.sentence}"
+    ))  # fmt: skip
+
+
+def _override(tier: Arm, spec: Spec) -> str:
+    """What to add to a command so that an API is measured."""
+    where = tier.provider if tier.provider in USUAL else "https://ADDRESS/v1"
+    if tier.key == spec.api.label and not spec.apis:
+        return f"api.url={where}"
+    return f"apis+={{model: {tier.model}, url: {where}}}"
+
+
+def _shortfall(case: _Case) -> str:
+    """Why the served model is not simply switched to."""
+    spec, served, now = case.spec, case.served, case.now
+    goal, least, claim = spec.goal, worst(served), task_of(spec.task).claim
+    against = case.against[served.key]
+    if least.value < goal.accuracy:
+        return (
+            f"on the hardest test split the tuned model {claim(pct(least.value))}, short of the "
+            f"{pct(goal.accuracy)} you need"
+        )
+    if not case.parity_passed:
+        return "what would be served does not answer like what was trained"
+    if not is_fast(served, spec) and served.latency:
+        return f"the tuned model's P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
+    if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
+        return (
+            f"the tuned model {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
+            "examples from more groups"
+        )
+    if is_compared(against, spec) and (lost := behind(against, spec)):
+        return (
+            f"on {lost[0]} the tuned model is {gap(lost[1])} points against {now.key}, which is not shown to "
+            f"be within the {100 * goal.margin:g} that it may be worse"
+        )
+    return (
+        f"the tuned model {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
+        f"could be as little as {pct(least.low)}"
+    )
 
 
 def _budget(saving: float, spec: Spec) -> str:
@@ -274,87 +322,13 @@ def _budget(saving: float, spec: Spec) -> str:
     return f", which pays for up to {usd(saving * months)} of engineering within {months} months"
 
 
-def _beside(own: Arm, now: Arm) -> str:
+def _beside(arm: Arm, now: Arm) -> str:
     """What the API reaches on the split where an arm does worst."""
-    split = min(own.scores, key=lambda name: own.scores[name].headline.value)
+    split = min(arm.scores, key=lambda name: arm.scores[name].headline.value)
     return f" ({now.key}: {pct(now.scores[split].headline.value)})" if split in now.scores else ""
-
-
-def _is_good(arm: Arm, against: Mapping[str, Paired], spec: Spec) -> bool:
-    """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
-    if _is_compared(against, spec):
-        return is_fast(arm, spec) and not _behind(against, spec)
-    return _meets(arm, spec)
-
-
-def _is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
-    """Whether the API is the yardstick, rather than the goal."""
-    return bool(against) and not spec.goal.accept_worse
-
-
-def _behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | None:
-    """The split, of those on which an arm is not shown to be as good as the API, on which it is furthest behind."""
-    missed = [(split, pair) for split, pair in against.items() if not pair.not_inferior(spec.goal.margin)]
-    return min(missed, key=lambda each: each[1].difference.value, default=None)
-
-
-def _gap(pair: Paired) -> str:
-    """A difference in points, with its interval."""
-    gap = pair.difference
-    return f"{points(gap.value)} ({points(gap.low)} to {points(gap.high)})"
-
-
-def _choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
-    """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
-    if not good:
-        return None
-    cheapest = min(arm.cost.usd_per_month for arm in good)
-    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + _SAME_COST)]
-    best = max(equal, key=lambda arm: _worst(arm).value)
-    return best if _worst(best).value > _worst(equal[0]).value + spec.goal.margin else equal[0]
-
-
-def _worst(arm: Arm) -> Interval:
-    return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
-
-
-def _meets(arm: Arm, spec: Spec) -> bool:
-    return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
 
 
 def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
     own, paid = served.cost.usd_per_month, now.cost.usd_per_month
     parts = by_test(evidence[SERVED])
     return {split: cascade_curve(part, evidence.get(API, ()), own, paid) for split, part in parts.items()}
-
-
-def _doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired],
-           now: Arm) -> str:  # fmt: skip
-    """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
-    nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on."""
-    goal = spec.goal
-    for split, part in cascade.items():
-        if part.accepted < MIN_ACCEPTED:
-            return f"is tested by {part.accepted} answers on {split} only, and {MIN_ACCEPTED} are the least"
-        inside = part.headline
-        if inside is None or inside.value < goal.accuracy:
-            return "is not accurate enough either"
-        proven = threshold.guaranteed and not threshold.grouped  # for requests
-        if inside.doubt and not proven:
-            return f"is not shown to be accurate enough: on {split} there are {inside.doubt}"
-        if inside.low < goal.accuracy - goal.margin and not proven:
-            return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
-    if (least := min(part.coverage for part in cascade.values())) > _NEARLY_ALL:
-        return f"would leave it {pct(least)} of the requests, which is a switch and must pass as one"
-    if not goal.accept_worse and (behind := _behind(whole, spec)):
-        return f"gives up {_gap(behind[1])} points on {behind[0]} against {now.key} alone"
-    return ""
-
-
-def _mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold) -> dict[str, Paired]:
-    """The whole cascade against the API alone, by test split, on the examples that both answered."""
-    paid = {record.id: record for record in evidence[API]}
-    both = [
-        record if threshold.accepts(record) else paid[record.id] for record in evidence[SERVED] if record.id in paid
-    ]
-    return paired_records(both, evidence[API])

@@ -140,9 +140,9 @@ def _on_rented_cpu(spec: Spec, found: Plan, machine: Machine) -> tuple[Memory, R
 def _api_usd(spec: Spec, job: Job, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
     """What the steps that ask an API pay for it."""
     found = {}
-    if spec.api.url:
-        usd = forecast(spec, split, runs).usd
-        found["baseline"] = Range(usd / 2, min(2 * usd, spec.api.budget_usd))
+    if spec.asked_apis:
+        usd = sum(each.usd for each in forecast(spec, split, runs))
+        found["baseline"] = Range(usd / 2, min(2 * usd, spec.baseline.budget_usd))
     if spec.judge and spec.judge.model in book.apis:
         asked = 2 * min(job.tests, spec.judge.sample)
         words = _JUDGED_WORDS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written

@@ -114,8 +114,8 @@ def _data(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001 (a
 
 
 def _baseline(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
-    asked = min(job.tests, job.spec.api.sample or job.tests) if job.spec.api.url else 0
-    return 2 + asked * API / API_AT_ONCE
+    each = min(job.tests, job.spec.baseline.sample or job.tests)
+    return 2 + len(job.spec.asked_apis) * each * API / API_AT_ONCE
 
 
 def _export(job: Job, machine: Machine, speed: Speed) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,11 @@ class ServedModel:
 
     Args:
         refused: what stands for its answer to a request that it doesn't take; None: that is an error.
+        start_seconds: that the server took until it was ready.
     """
 
-    def __init__(self, client: httpx.Client, model: str, refused: Answer | None = None):
-        self._client, self._model, self._refused = client, model, refused
+    def __init__(self, client: httpx.Client, model: str, refused: Answer | None = None, start_seconds: float = 0.0):
+        self._client, self._model, self._refused, self.start_seconds = client, model, refused, start_seconds
 
     def answer(self, request: str) -> Answer:
         """Its answer.
@@ -63,8 +65,9 @@ def served_model(bundle: Path, refused: Answer | None = None) -> Iterator[Served
     Raises:
         UserError: the server does not become ready.
     """
+    began = time.perf_counter()
     with running_server(bundle) as address, httpx.Client(base_url=address, timeout=_SECONDS) as client:
-        yield ServedModel(client, read_info(bundle).name, refused)
+        yield ServedModel(client, read_info(bundle).name, refused, time.perf_counter() - began)
 
 
 def collect_served(name: str, bundle: Path, task: Task, splits: Mapping[str, Sequence[Example]],

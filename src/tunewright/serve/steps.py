@@ -8,15 +8,16 @@ from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
-from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED
-from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
+from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED, Measured
+from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.in_torch import MERGED
 from tunewright.evaluate.pairs import paired
 from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.evaluate.steps import ANSWERS, deployed_splits
 from tunewright.export.bundle import load_bundle
+from tunewright.processes import processor, threads
 from tunewright.progress import say
-from tunewright.serve.asking import beginning, collect_served
+from tunewright.serve.asking import beginning, served_model
 from tunewright.serve.elsewhere import elsewhere
 from tunewright.spec import Spec
 from tunewright.tasks import Task
@@ -48,7 +49,9 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     folder = inputs["export"] / "bundle"
     bundle = load_bundle(folder)
     splits = deployed_splits(spec, load_dataset(inputs["split"]))
-    served = collect_served(SERVED, folder, bundle.task, splits, output.path / ANSWERS)
+    with served_model(folder) as model:
+        measured = Measured(threads(), processor(), round(model.start_seconds, 2))
+        served = collect(SERVED, model, bundle.task, splits, output.path / ANSWERS)
     request, reply = next(example for part in splits.values() for example in part).request, served[0].answer
     say(f"  asked the server: {beginning(request)} → {reply}")
     adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
@@ -72,6 +75,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             "request": request,
             "reply": reply,
             "template_sha256": bundle.info.template_sha256,
+            "measured_on": asdict(measured),
         },
     )
     output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}

@@ -4,6 +4,7 @@ from tunewright.spec.load import file_spec, load_money, load_spec, overlay, pars
 from tunewright.spec.schema import (
     CORRECTIONS,
     FROZEN,
+    RECORDED,
     RUNS,
     SPEC_FILE,
     FileSpec,
@@ -12,9 +13,10 @@ from tunewright.spec.schema import (
     spec_schema,
     spec_sha256,
 )
-from tunewright.spec.sections import ApiSpec, DataSpec, GoalSpec, JudgeSpec
+from tunewright.spec.sections import USUAL, ApiSpec, DataSpec, GoalSpec, JudgeSpec
 
 __all__ = [
-    "CORRECTIONS", "FROZEN", "RUNS", "SPEC_FILE", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec", "JudgeSpec",
-    "MoneySpec", "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema", "spec_sha256",
+    "CORRECTIONS", "FROZEN", "RECORDED", "RUNS", "SPEC_FILE", "USUAL", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec",
+    "JudgeSpec", "MoneySpec", "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema",
+    "spec_sha256",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from tunewright.spec.recipes import recipe_text
 from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
-_EITHER = {"model": "models", "models": "model"}
+_EITHER = {"model": "models", "models": "model", "api": "apis", "apis": "api"}
 """Keys of which an override takes the place of the other."""
 
 
@@ -145,9 +145,12 @@ def _displace(data: dict[str, Any], said: Iterable[str]) -> None:
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
+    """Put what an override says in its place; `key+=value` adds to a list, `apis+=` to the API that is paid for."""
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
         raise UserError(f"The override '{override}' is not of the form key=value.", fix="For example: train.lr=1e-4")
+    if key.endswith("+"):
+        return _add(data, key.removesuffix("+").strip(), text, override)
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -167,6 +170,17 @@ def _apply(data: dict[str, Any], override: str) -> None:
         except YAMLError:
             raise UserError(f"The value of the override '{override}' is not YAML.",
                             fix="Close what it opens, or quote it: 'task.instruction=\"a: b\"'") from None  # fmt: skip
+
+
+def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
+    if key != "apis":
+        raise UserError(f"The override '{override}' adds to '{key}', and only `apis` can be added to.",
+                        fix="For example: 'apis+={model: gpt-6-luna, url: openai}'")  # fmt: skip
+    said: dict[str, Any] = {}
+    _apply(said, f"one={text}")
+    listed = data.get("apis") or [data.get("api") or {}]
+    data.pop("api", None)
+    data["apis"] = [*listed, said["one"]]
 
 
 def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
@@ -14,6 +15,7 @@ from tunewright.spec.record_schema import record_schema
 from tunewright.spec.sections import (
     ApiSpec,
     AzureSpec,
+    BaselineSpec,
     CostsSpec,
     DataSpec,
     EvaluateSpec,
@@ -33,6 +35,8 @@ RUNS = "runs"
 """Folder beside the spec where outputs go."""
 FROZEN = "frozen_test"
 """Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
+RECORDED = "recorded."
+"""Before an API's name, the key of the file of its recorded answers among a spec's sources."""
 CORRECTIONS = "corrections"
 """Folder beside the spec where corrections lie, unless `data.corrections` names another."""
 
@@ -62,7 +66,51 @@ class _Anchored(Section):
         return (self.folder / relative.expanduser()).resolve()
 
 
-class Spec(_Anchored):
+class _WithApis(_Anchored):
+    """What weighs APIs: the one that is paid for today, or a list of those that come into question."""
+
+    api: ApiSpec = ApiSpec()
+    """The API that is paid for today, where `apis` does not say so."""
+    apis: tuple[ApiSpec, ...] = ()
+    """In place of `api`, every API that comes into question, with the one that is paid for today. Without a list the \
+cheapest of the price book come into question too, and the verdict asks for their measurement."""
+    today: str | None = None
+    """Which of `apis` is paid for today, by its name; by default the first."""
+
+    @model_validator(mode="after")
+    def _one_is_paid_for_today(self) -> Self:
+        names = [each.label for each in self.apis]
+        if not names:
+            if self.today is not None:
+                raise ValueError("today names one of `apis`, and there is no such list")
+            return self
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two of `apis` are called '{twice[0]}': give one of them another `name`")
+        if self.today is not None and self.today not in names:
+            raise ValueError(f"today is '{self.today}', and `apis` has only {', '.join(names)}")
+        chosen = self.apis[names.index(self.today) if self.today else 0]
+        if "api" in self.model_fields_set and self.api != chosen:
+            raise ValueError("`api` is one API, `apis` a list of them with the one paid for today: use one of the two")
+        self.api = chosen
+        return self
+
+    @property
+    def candidate_apis(self) -> dict[str, ApiSpec]:
+        """The APIs that the spec names, by their names, the one paid for today first."""
+        return {self.api.label: self.api} | {each.label: each for each in self.apis}
+
+    @property
+    def measured_apis(self) -> dict[str, ApiSpec]:
+        """Those of them whose answers are there, or will be asked for."""
+        return {name: each for name, each in self.candidate_apis.items() if each.measured}
+
+    @property
+    def asked_apis(self) -> dict[str, ApiSpec]:
+        """Those of them that are asked."""
+        return {name: each for name, each in self.candidate_apis.items() if each.url}
+
+
+class Spec(_WithApis):
     """One job: its task, data, model, training, goal and price."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -78,7 +126,8 @@ where that one misses a target. The other commands take the first."""
     train: TrainSpec = TrainSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     export: ExportSpec = ExportSpec()
-    api: ApiSpec = ApiSpec()
+    baseline: BaselineSpec = BaselineSpec()
+    """How the APIs are asked the test examples."""
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
     prices: Path | None = None
@@ -143,7 +192,8 @@ docs/economics.md has its keys."""
         named |= {f"data.test.{name}": path for name, path in self.data.test.items()}
         corrections = self.corrections_folder
         named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
-        named |= {"data.frozen": self.frozen_folder, "prices": self.prices, "api.recorded": self.api.recorded}
+        named |= {"data.frozen": self.frozen_folder, "prices": self.prices}
+        named |= {f"{RECORDED}{name}": each.recorded for name, each in self.candidate_apis.items()}
         named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
         captures = self.path(self.monitor.captures)
         named |= {"monitor.captures": captures if captures.is_dir() else None}
@@ -157,10 +207,16 @@ docs/economics.md has its keys."""
             sources: where what `sources` names is to be found, in place of where it lies here.
         """
         data = self.model_dump(mode="json") | {"model": model or self.model, "models": []}
+        listed = data["apis"] or [data["api"]]
+        if data["apis"]:
+            del data["api"]  # one of the list
         for key, path in self.sources.items():
             section, _, rest = key.partition(".")
             place = str(path) if sources is None else sources[key]
-            if not rest:
+            if key.startswith(RECORDED):
+                found = next(n for n, each in enumerate(self.apis or (self.api,)) if each.label == rest)
+                listed[found]["recorded"] = place
+            elif not rest:
                 data[section] = place
             elif rest.startswith("test."):
                 data[section]["test"][rest.removeprefix("test.")] = place
@@ -176,7 +232,7 @@ docs/economics.md has its keys."""
         return self.path(self.prices) if self.prices else None
 
 
-class MoneySpec(_Anchored):
+class MoneySpec(_WithApis):
     """What `tunewright assess` needs of a spec: money and traffic. The rest may be there or not."""
 
     name: str
@@ -184,7 +240,6 @@ class MoneySpec(_Anchored):
     """The base model to assess; by default some of each size."""
     models: tuple[str, ...] = ()
     """In place of `model`, several to assess."""
-    api: ApiSpec = ApiSpec()
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
     prices: Path | None = None
@@ -193,6 +248,7 @@ class MoneySpec(_Anchored):
     data: Any = None
     train: Any = None
     evaluate: Any = None
+    baseline: Any = None
     export: Any = None
     judge: Any = None
     azure: Any = None
@@ -249,6 +305,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},
+            "apis": {"__all__": {"recorded"}},
         },
     )
     data["data"]["test"] = list(data["data"]["test"])

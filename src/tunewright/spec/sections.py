@@ -23,11 +23,26 @@ Positive = Annotated[float, Field(gt=0)]
 
 def _split_name(name: str) -> str:
     if name in ("train", "validation") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", name):
-        raise ValueError("a test split needs a name of at most 60 letters, digits, '_', '-', not train or validation")
+        raise ValueError("a name has at most 60 letters, digits, '_', '-' and '.', and is not train or validation")
     return name
 
 
+USUAL = {
+    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "google": ("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+}
+"""Providers' OpenAI-compatible endpoints and the usual variable of a key, by the provider's name in the price book.
+
+Sources: ai.google.dev/gemini-api/docs/openai, platform.claude.com/docs/en/api/openai-sdk, docs.mistral.ai/api,
+developers.openai.com/api (2026-11-28).
+"""
+
+
 def _endpoint(url: str) -> str:
+    if url in USUAL:
+        return USUAL[url][0]
     if not re.fullmatch(r"https?://[^\s@?#]+", url):
         raise ValueError("an endpoint is an http(s) address without user, password or query; its key has a variable")
     return url.rstrip("/")
@@ -226,18 +241,22 @@ stands here."""
 
 
 class ApiSpec(Section):
+    name: SplitName | None = None
+    """What reports call it; by default its model, with the reasoning effort where one is named."""
     model: str = "gpt-4o"
-    """The API you pay for today, by its name in the price book (`tunewright models prices`)."""
+    """The model, by its name in the price book (`tunewright models prices`)."""
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in the prompt you send it, ticket included. By default those of the tuned model's own, shorter prompt."""
     answer_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, where the API writes more than the bare answer."""
     url: Annotated[str, AfterValidator(_endpoint)] | None = None
-    """An OpenAI-compatible endpoint, which is then asked the test examples, for money; of Azure OpenAI \
-https://NAME.openai.azure.com/openai/v1. Without it nothing is asked."""
+    """An OpenAI-compatible endpoint, which is then asked the test examples, for money: openai, anthropic, google or \
+mistral for theirs; of Azure OpenAI https://NAME.openai.azure.com/openai/v1. Without it nothing is asked."""
+    protocol: Literal["chat-completions", "responses"] = "chat-completions"
+    """Which of OpenAI's APIs the endpoint speaks."""
     key: Secret = "OPENAI_API_KEY"
     """The environment variable that holds the key, never the key itself; null where none is needed; entra to sign in \
-through Entra ID."""
+through Entra ID. By default the usual one of a provider that `url` names."""
     deployment: str | None = None
     """The model's name at the endpoint, where it is another than in the price book."""
     prompt: str | None = None
@@ -245,12 +264,11 @@ through Entra ID."""
 with what may be answered listed."""
     shots: Annotated[int, Field(ge=0)] = 0
     """Solved examples of the training part that it is shown before each request."""
+    reasoning_effort: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None = None
+    """How hard it is asked to think before it answers, such as none, low or high; by default as hard as it does \
+unasked."""
     structured: bool = True
     """Confine its answers to the labels or the record's schema (response_format), where the endpoint can."""
-    sample: Annotated[int, Field(ge=1)] | None = None
-    """At most this many examples of each test split are asked, evenly spaced."""
-    budget_usd: Annotated[float, Field(ge=0)] = 5.0
-    """What the answers may cost in all, at the price book's prices. It stops before it would be passed."""
     recorded: Path | None = None
     """A file of what the API answered to the test's texts: stored completions, or text and answer in the columns that \
 `data` names. Nothing is asked then."""
@@ -259,12 +277,27 @@ with what may be answered listed."""
     def _one_source(self) -> ApiSpec:
         if self.url and self.recorded:
             raise ValueError("url has it asked, recorded says what it answered: name one of them")
+        if "key" not in self.model_fields_set:
+            self.key = next((key for url, key in USUAL.values() if url == self.url), self.key)
         return self
 
     @property
     def measured(self) -> bool:
         """Whether there is, or will be, an answer of it to the test examples."""
         return bool(self.url or self.recorded)
+
+    @property
+    def label(self) -> str:
+        """What reports and files call it."""
+        model = re.sub(r"[^A-Za-z0-9_.-]", "-", self.model)
+        return self.name or (f"{model}-{self.reasoning_effort}" if self.reasoning_effort else model)
+
+
+class BaselineSpec(Section):
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """At most this many examples of each test split are asked of APIs, evenly spaced."""
+    budget_usd: Annotated[float, Field(ge=0)] = 5.0
+    """What the answers of all APIs may cost in all, at the price book's prices. It stops before it would be passed."""
 
 
 class TrafficSpec(Section):

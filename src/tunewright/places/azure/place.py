@@ -264,5 +264,5 @@ def spec_text(spec: Spec) -> str:
 def stays_here(step: Step, spec: Spec) -> bool:
     """Whether a step asks an API whose key is a variable of this machine."""
     if step.name == "baseline":
-        return bool(spec.api.url) and spec.api.key not in (None, "entra")
+        return any(each.key not in (None, "entra") for each in spec.asked_apis.values())
     return step.name == "judge" and spec.judge is not None and spec.judge.key not in (None, "entra")

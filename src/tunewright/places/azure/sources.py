@@ -15,7 +15,7 @@ from tunewright.data.readers.sources import files
 from tunewright.documents import is_there
 from tunewright.errors import UserError
 from tunewright.pipeline import Step
-from tunewright.spec import Spec
+from tunewright.spec import RECORDED, Spec
 
 LAID_OUT = "given"
 """The folder on the node below which everything is found again."""
@@ -69,7 +69,8 @@ def sources_of(spec: Spec) -> dict[str, Source]:
     """
     made = {}
     for key, path in spec.sources.items():
-        is_data = (key.startswith("data.") and key not in _CHAINS) or key in ("api.recorded", "judge.human")
+        of_data = key.startswith(("data.", RECORDED)) and key not in _CHAINS
+        is_data = of_data or key == "judge.human"
         made[key] = _data(key, path, spec.data.document) if is_data else _as_it_is(key, path)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
@@ -79,7 +80,8 @@ def sources_of(spec: Spec) -> dict[str, Source]:
 
 def needed(step: Step, sources: Iterable[str]) -> list[str]:
     """Which of the sources a step reads."""
-    wanted = set(step.reads)
+    sources = list(sources)
+    wanted = {key for key in sources if step.reads_from(key)}
     if not step.inputs:
         wanted |= {"data.corrections"}
         wanted |= {key for key in sources if key == "data.train" or key.startswith("data.test.")}
