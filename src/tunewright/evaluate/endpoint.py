@@ -202,7 +202,7 @@ class Endpoint:
                 return self._answered(question)
             if complaint in ROOM_NAMES and question.most > ROOM:
                 return Paid("", ending="cut")  # no more room than that which was too small
-            if complaint == ROOM_NAMES[0] == self._room_name and complaint in options:
+            if complaint == ROOM_NAMES[0] and complaint in options:
                 self._room_name = ROOM_NAMES[1]
                 return self._answered(question)
             raise self._explained(error) from None
