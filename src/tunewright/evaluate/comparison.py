@@ -10,6 +10,7 @@ from tunewright.assess.cost import Service
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, MachinePrice
+from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -97,25 +98,28 @@ class Comparison:
 
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
-            counted: Usage | None = None) -> Comparison:  # fmt: skip
+            counted: Usage | None = None, training_hours: float | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
         counted: tokens as the API counted them. Without it they are the spec's; where that does not say them, those of
             the tuned model's own prompt and tokenizer: a low estimate, as an API needs a longer prompt to do as well.
+        training_hours: what the run took, from the raw files to the served answers; None: not known.
     """
-    machine = prices.machine(spec.traffic.machine)
-    arms = {}
-    for key in (k for k in ARM_LABELS if k in evidence):
-        speed = latency(_tests(evidence[key]))
-        cost = _own_cost(spec, machine, speed)
-        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
-    served = _tests(evidence[SERVED])
+    machine, served = prices.machine(spec.traffic.machine), _tests(evidence[SERVED])
     usage_from = "api" if counted else "spec" if spec.api.prompt_tokens or spec.api.answer_tokens else "model"
     usage = counted or Usage(
         spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
         spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served),
     )
+    trained = None if training_hours is None else (training_hours, _training_machine(spec))
+    rest = upkeep(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
+    month = rest.at(spec.traffic.requests_per_month)
+    arms = {}
+    for key in (k for k in ARM_LABELS if k in evidence):
+        speed = latency(_tests(evidence[key]))
+        cost = _own_cost(spec, machine, speed, month)
+        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, evidence.get(API, ()))
     now = apis[spec.api.model]
     price = prices.api(spec.api.model)
@@ -123,11 +127,11 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
         price, machine, _service(latency(served), spec), spec.traffic.peak_to_average,
-        spec.traffic.redundancy, spec.costs.upkeep_usd_per_month, spec.costs.engineering_usd,
-        usage.cache_write_tokens,
+        spec.traffic.redundancy, rest.usd, spec.costs.engineering_usd, usage.cache_write_tokens, rest.request_usd,
     )  # fmt: skip
+    found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
-        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from,
+        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, found, usage_from,
         stale(prices, today()),
     )  # fmt: skip
 
@@ -137,12 +141,17 @@ def _service(speed: Latency, spec: Spec) -> Service:
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
 
 
-def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
-    """Machines and upkeep."""
+def _training_machine(spec: Spec) -> str:
+    """That a retraining is priced as."""
+    return spec.azure.gpu or spec.azure.cpu or spec.traffic.machine
+
+
+def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: float) -> Cost:
+    """Machines and upkeep, which is the same for every arm of one's own."""
     return host_cost(
         machine, _service(speed, spec), requests=spec.traffic.requests_per_month,
         peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
-        upkeep_usd=spec.costs.upkeep_usd_per_month,
+        upkeep_usd=upkeep_usd,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import Output, write_json
+from tunewright.artifacts import Output, read_manifest, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
@@ -33,6 +33,8 @@ from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
 BASELINE = "baseline.json"
+RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
+"""The steps that a retraining repeats: what an API or a judge answered is kept."""
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -101,7 +103,8 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     if asked := inputs.get("baseline"):
         evidence[API] = load_records(asked / ANSWERS / f"{API}.jsonl")
         baseline = json.loads((asked / BASELINE).read_text("utf-8"))
-    comparison = compare(spec, evidence, price_book(spec.price_file), usage_of(baseline) if baseline else None)
+    counted = usage_of(baseline) if baseline else None
+    comparison = compare(spec, evidence, price_book(spec.price_file), counted, training_hours(inputs))
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     dataset = load_dataset(inputs["split"])
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
@@ -119,6 +122,13 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def training_hours(inputs: Mapping[str, Path]) -> float | None:
+    """What the steps took that a retraining repeats; None where one of them has no manifest."""
+    manifests = [read_manifest(inputs[step]) for step in RETRAINED]
+    seconds = [manifest.wall_seconds for manifest in manifests if manifest]
+    return sum(seconds) / 3600 if len(seconds) == len(RETRAINED) else None
 
 
 def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
