@@ -14,7 +14,7 @@ from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, hosting_of
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, PriceBook
-from tunewright.assess.upkeep import items_of, letters_of, upkeep
+from tunewright.assess.upkeep import items_of, letters_of, unpriced, upkeep
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
@@ -189,9 +189,19 @@ def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | N
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
             f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}.{end}"
         )
-    payback = ""
-    if spec.costs.engineering_usd and scenario.payback_months:
+    costs, payback = spec.costs, ""
+    left = scenario.saving * costs.horizon_months - costs.engineering_usd
+    if left < 0:
+        return (
+            f"Don't: at {requests:,} requests the cheapest model of your own would save "
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not pay for "
+            f"${costs.engineering_usd:,.0f} of engineering within {costs.horizon_months} months.{end}"
+        )
+    if costs.engineering_usd:
         payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
+    work = [*unpriced(spec), *(["retraining"] if costs.retraining_usd is None else [])]
+    if work:
+        payback += f", and leaves ${left:,.0f} for {', '.join(work)} within {costs.horizon_months} months"
     return (
         f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "

@@ -10,7 +10,7 @@ from tunewright.assess.memory import GIB
 from tunewright.assess.prices import PriceBook
 from tunewright.spec import MoneySpec, Spec
 
-YOURS, ASSUMED = "yours", "assumed"
+YOURS, ASSUMED, NOT_COUNTED = "yours", "assumed", "not counted: "
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
 _REVIEWS_A_DAY = 10
 """What the review queue draws at random (`tunewright.monitor.audit`)."""
@@ -75,6 +75,13 @@ def review_hours(spec: Spec | MoneySpec) -> float:
     return _reviews_a_month(spec) * (_REVIEW_MINUTES if minutes is None else minutes) / 60
 
 
+def unpriced(spec: Spec | MoneySpec) -> list[str]:
+    """People's work that the spec gives no price, and a saving has to pay for all the same."""
+    hours = review_hours(spec) * spec.costs.horizon_months
+    named = [] if spec.costs.engineering_usd else ["engineering"]
+    return named + ([f"reviews ({hours:,.0f} hours)"] if spec.costs.hourly_usd is None and hours else [])
+
+
 def prices_of(book: PriceBook) -> str:
     """Whose prices of machines and disks a book has, and when they were read."""
     return f"prices of {book.as_of} ({book.source})"
@@ -113,7 +120,7 @@ def _reviews(spec: Spec | MoneySpec) -> Item:
     minutes = _REVIEW_MINUTES if costs.review_minutes is None else costs.review_minutes
     sum_ = f"{count:,.0f} reviews of {minutes:g} minute{'' if minutes == 1 else 's'}, {hours:.1f} hours"
     if costs.hourly_usd is None and hours:
-        return Item("reviews", None, "not counted: costs.hourly_usd", sum_)
+        return Item("reviews", None, f"{NOT_COUNTED}costs.hourly_usd", sum_)
     rate = costs.hourly_usd or 0.0
     assumed = [
         key for key, said in (("reviews", costs.reviews_per_month), ("minutes", costs.review_minutes)) if said is None
@@ -131,7 +138,7 @@ def _retraining(spec: Spec | MoneySpec, book: PriceBook, trained: tuple[float, s
         )
     machine = book.machines.get(trained[1]) if trained else None
     if trained is None or machine is None:
-        return Item("retraining", None if count else 0.0, "not counted: costs.retraining_usd", each)
+        return Item("retraining", None if count else 0.0, f"{NOT_COUNTED}costs.retraining_usd", each)
     hours, name = trained
     source = f"measured; {prices_of(book)}"
     sum_ = f"{each}, of {hours:.2f} hours as this run took, on {name} at ${machine.usd_per_hour:g} an hour"

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import Output, read_manifest, write_json
+from tunewright.artifacts import MANIFEST, Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
@@ -124,11 +124,10 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
 
 
-def training_hours(inputs: Mapping[str, Path]) -> float | None:
-    """What the steps took that a retraining repeats; None where one of them has no manifest."""
-    manifests = [read_manifest(inputs[step]) for step in RETRAINED]
-    seconds = [manifest.wall_seconds for manifest in manifests if manifest]
-    return sum(seconds) / 3600 if len(seconds) == len(RETRAINED) else None
+def training_hours(inputs: Mapping[str, Path]) -> float:
+    """What the steps took that a retraining repeats."""
+    manifests = [json.loads((inputs[step] / MANIFEST).read_text("utf-8")) for step in RETRAINED]
+    return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
 
 
 def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
