@@ -178,6 +178,11 @@ def scenarios() -> Iterator[Truth]:
                 spec={"traffic": {"requests_per_month": 51_000}, "costs": {"engineering_usd": 20_000}})  # fmt: skip
     yield Truth("$14,000 a month saved, $20,000 of engineering", ("switch",), 0.97,
                 spec={"costs": {"engineering_usd": 20_000}})  # fmt: skip
+    yield Truth("$70 a month saved, reviewers cost $304", ("keep-api", "cheaper-api"), 0.97,
+                spec={"traffic": {"requests_per_month": 100_000}, "costs": {"hourly_usd": 60}})  # fmt: skip
+    yield Truth("$70 a month saved, six reviews a month", ("switch",), 0.97,
+                spec={"traffic": {"requests_per_month": 100_000},
+                      "costs": {"hourly_usd": 60, "reviews_per_month": 6}})  # fmt: skip
     yield Truth("a machine costs more than the API", ("keep-api", "cheaper-api"), 0.97,
                 spec={"traffic": {"requests_per_month": 20_000}})  # fmt: skip
 

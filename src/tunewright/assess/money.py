@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tunewright.assess.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, hosting_of
-from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, PriceBook
 from tunewright.assess.upkeep import items_of, letters_of, unpriced, upkeep
 from tunewright.data.readers import Columns, read
@@ -89,17 +89,16 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
     """The API that is paid for today, then those to weigh against it."""
-    url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice) -> Cost:
         return api_cost(
             price, prompt_tokens=prompt, answer_tokens=answer, requests=spec.traffic.requests_per_month
         )  # fmt: skip
 
-    shown = beside(book, spec.api.model, url, day, months, lambda price: cost(price).usd_per_month)
+    months = spec.costs.horizon_months
+    shown = beside(book, spec.api.model, spec.api.url, today(), months, lambda price: cost(price).usd_per_month)
     ways = []
-    for name, price in shown.items():
-        span = lifetime(name, price, url, day, months)
+    for name, (price, span) in shown.items():
         ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
         unseen = "thinking not counted" if price.reasons else ""
         note = "; ".join(filter(None, (ends, unseen)))

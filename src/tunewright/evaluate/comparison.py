@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.assess.cost import Service
 from tunewright.assess.economics import Money, Scenario, money
-from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
@@ -157,7 +157,6 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: flo
 
 def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record]) -> dict[str, Arm]:
     """The APIs of the price book; of the one paid for today also how it `answered`, where that is known."""
-    day, months = today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice) -> Cost:
         return api_cost(
@@ -166,13 +165,13 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, answered: Sequence[Record
             requests=spec.traffic.requests_per_month,
         )  # fmt: skip
 
-    def arm(name: str, price: ApiPrice) -> Arm:
-        span = lifetime(name, price, spec.api.url, day, months)
+    def arm(name: str, price: ApiPrice, span: Lifetime) -> Arm:
         label = f"API {name} (ended)" if span.ended else f"API {name}"
         return Arm(name, label, {}, None, cost(price), span, thinking(name, price))
 
-    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price).usd_per_month)
-    arms = {name: arm(name, price) for name, price in shown.items()}
+    months = spec.costs.horizon_months
+    shown = beside(prices, spec.api.model, spec.api.url, today(), months, lambda price: cost(price).usd_per_month)
+    arms = {name: arm(name, price, span) for name, (price, span) in shown.items()}
     if answered:
         now = arms[spec.api.model]
         timed = [record for record in answered if record.latency_ms]
