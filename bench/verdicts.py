@@ -34,6 +34,10 @@ ALIKE = 0.5
 """Of an example's difficulty, the share of its variance that all candidates have in common."""
 LARGE = 4000
 """Examples that show, nearly always, that two equally good candidates are."""
+TODAY = {"model": "gpt-4o", "prompt_tokens": 480, "answer_tokens": 20}
+LUNA = {"model": "gpt-6-luna"}
+MARKET = {"apis": [], "api": TODAY}
+"""In place of a list that names the API paid for today alone: the price book's cheaper ones come into question."""
 HARMFUL = ("switch", "cascade", "classical")
 
 Numbers = npt.NDArray[np.float64]
@@ -62,6 +66,8 @@ class Truth:
     """How well the served model's confidence tells right answers from wrong ones, 0 to 1."""
     other: float | None = None
     """Its accuracy on a second test split, where there is one."""
+    luna: float | None = None
+    """Accuracy of another, cheaper API of the spec's, gpt-6-luna, where it was measured."""
     ms: float = 20.0
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -71,25 +77,28 @@ def spec_of(truth: Truth) -> Spec:
         "name": "truth",
         "task": {"kind": "classify", "instruction": "x", "labels": ["a", "b"]},
         "data": {"train": "none.jsonl"},
-        "api": {"model": "gpt-4o", "prompt_tokens": 480, "answer_tokens": 20},
+        "apis": [TODAY],
         "traffic": {"requests_per_month": 10_000_000},
     }
     for section, values in truth.spec.items():
-        content[section] = content.get(section, {}) | values
+        content[section] = content.get(section, {}) | values if isinstance(values, dict) else values
     return Spec.model_validate(content)
 
 
 def drawn(truth: Truth, seed: int) -> dict[str, list[Record]]:
     """The evidence of one drawing."""
     rng = np.random.default_rng(seed)
-    evidence: dict[str, list[Record]] = {"svm": [], "served": []} | ({"api": []} if truth.api is not None else {})
+    arms = {"served": 0.0, "svm": truth.svm, "api": truth.api, "api gpt-6-luna": truth.luna}
+    evidence: dict[str, list[Record]] = {arm: [] for arm, accuracy in arms.items() if accuracy is not None}
     splits = {VALIDATION: truth.own, "test": truth.own} | ({"other": truth.other} if truth.other is not None else {})
     for split, own in splits.items():
         member = rng.integers(truth.groups, size=truth.count) if truth.groups else None
         common = rng.normal(size=truth.count)
-        for arm, accuracy in (("served", own), ("svm", truth.svm), ("api", truth.api)):
-            if accuracy is None or (arm == "api" and split == VALIDATION):
+        for arm in evidence:
+            if arm.startswith("api") and split == VALIDATION:
                 continue
+            accuracy = own if arm == "served" else arms[arm]
+            assert accuracy is not None
             hard = _hardness(rng, common, member, truth)
             right = hard < NormalDist().inv_cdf(accuracy)
             sure = _confidence(rng, hard, accuracy, truth.knows if arm == "served" else 0.0)
@@ -178,8 +187,28 @@ def scenarios() -> Iterator[Truth]:
                 spec={"traffic": {"requests_per_month": 51_000}, "costs": {"engineering_usd": 20_000}})  # fmt: skip
     yield Truth("$14,000 a month saved, $20,000 of engineering", ("switch",), 0.97,
                 spec={"costs": {"engineering_usd": 20_000}})  # fmt: skip
+    yield Truth("$70 a month saved, reviewers cost $304", ("keep-api", "cheaper-api"), 0.97,
+                spec={"traffic": {"requests_per_month": 100_000}, "costs": {"hourly_usd": 60}})  # fmt: skip
+    yield Truth("$70 a month saved, six reviews a month", ("switch",), 0.97,
+                spec={"traffic": {"requests_per_month": 100_000},
+                      "costs": {"hourly_usd": 60, "reviews_per_month": 6}})  # fmt: skip
     yield Truth("a machine costs more than the API", ("keep-api", "cheaper-api"), 0.97,
                 spec={"traffic": {"requests_per_month": 20_000}})  # fmt: skip
+
+    both = {"apis": [TODAY, LUNA]}
+    yield Truth("a tier at $50 unmeasured, own at $75", ("cheaper-api",), 0.97,
+                spec={**MARKET, "traffic": {"requests_per_month": 1_000_000}})  # fmt: skip
+    yield Truth("cheaper tiers unmeasured, own .80", ("cheaper-api",), 0.80, spec=MARKET)
+    yield Truth("the cheapest tier at $500 unmeasured, own at $75", ("switch",), 0.97, spec=MARKET)
+    yield Truth("luna .97 measured, own .80", ("cheaper-api",), 0.80, luna=0.97, spec=both)
+    yield Truth("luna .85 measured, own .80", ("keep-api",), 0.80, luna=0.85, spec=both)
+    yield Truth("luna .97 at $58 measured, own .97 at $75", ("cheaper-api",), 0.97, luna=0.97,
+                spec={**both, "traffic": {"requests_per_month": 1_000_000}})  # fmt: skip
+    yield Truth("API .97, luna .97, own .90", ("cheaper-api",), 0.90, api=0.97, luna=0.97, count=LARGE, spec=both)
+    yield Truth("API .97, luna .92, own .90", ("keep-api",), 0.90, api=0.97, luna=0.92, spec=both)
+    yield Truth("API .97, luna .97, own .97, $20,000 of engineering", ("cheaper-api",), 0.97, api=0.97, luna=0.97,
+                count=LARGE, spec={**both, "costs": {"engineering_usd": 20_000}})  # fmt: skip
+    yield Truth("API .97, luna .97, own .97", ("switch",), 0.97, api=0.97, luna=0.97, count=LARGE, spec=both)
 
 
 @dataclass(frozen=True)

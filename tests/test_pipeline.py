@@ -141,6 +141,9 @@ def test_a_run_goes_on_after_the_step_that_failed(project: Path) -> None:
         ({"train": {"max_length": 99}}, ALL),
         ({"api": {"model": "gpt-4.1"}}, ["verdict", "bundle"]),
         ({"traffic": {"requests_per_month": 5}}, ["verdict", "bundle"]),
+        ({"monitor": {"keep_days": 5}}, ["verdict", "bundle"]),  # a month's storage
+        ({"azure": {"gpu": "Standard_NC8as_T4_v3"}}, ["verdict", "bundle"]),  # a retraining's machine
+        ({"azure": {"nodes": 2}, "monitor": {"captures": "elsewhere"}}, []),
         ({"evaluate": {"few_shot": 0}}, ["evaluate", "parity", "verdict", "bundle"]),
         ({"export": {"precision": "fp32"}}, ["export", "evaluate", "parity", "verdict", "bundle"]),
         ({"train": {"lr": 1e-4}}, ["train", "export", "evaluate", "parity", "verdict", "bundle"]),

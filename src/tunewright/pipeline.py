@@ -61,7 +61,7 @@ class Step:
         function: `module:name` of the step function; imported only when the step runs.
         room: the room it lives in. Its code version is a hash of that room's source and of those above it.
         inputs: the steps whose outputs it reads.
-        sections: the top-level spec keys it depends on.
+        sections: the spec's sections, and single keys of others, that it depends on.
         resumes: names in its unfinished output that a later try may go on from.
         only_with: what of a spec must say something; otherwise the step is left out.
         reads: keys of the spec's sources whose bytes it depends on, or the first words of their keys.
@@ -119,7 +119,8 @@ STEPS = {
              ("task", "judge", "evaluate", "seed"), only_with="judge", reads=("judge.human",)),
         Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
              ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
-             ("name", "task", "goal", "api", "apis", "today", "traffic", "costs", "export", "seed"), reads=("prices",)),
+             ("name", "task", "goal", "api", "apis", "today", "traffic", "costs", "export", "seed", "monitor.keep_days",
+              "monitor.reviews_to_retrain", "azure.gpu", "azure.cpu"), reads=("prices",)),
         Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
 }  # fmt: skip

@@ -31,7 +31,8 @@ def test_engineering_is_paid_back_by_what_is_saved() -> None:
 @pytest.mark.parametrize("changes", [
     {}, {"upkeep_usd": 500}, {"redundancy": 2}, {"service": Service(0.5, 0.6, 1.0)}, {"peak_to_average": 20},
     {"service": Service(8, 9, 600)}, {"service": Service(8, 9, 600), "redundancy": 3, "upkeep_usd": 100},
-    {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True)},
+    {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True)}, {"request_usd": 1e-4},
+    {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True), "request_usd": 1e-4},
 ])  # fmt: skip
 def test_at_the_break_even_both_cost_the_same_and_above_it_the_own_model_less(changes: dict) -> None:
     scenario = replace(USUAL, **changes)
@@ -51,6 +52,11 @@ def test_what_costs_nothing_is_never_undercut() -> None:
     assert replace(USUAL, api=ApiPrice(usd_in=0, usd_out=0)).break_even_requests is None
     free = replace(USUAL, machine=MachinePrice(usd_per_hour=0, cores=2))
     assert free.break_even_requests == 0
+
+
+def test_what_each_request_leaves_behind_is_paid_for() -> None:
+    assert replace(USUAL, request_usd=1e-5).own_month.usd_per_month == pytest.approx(73 + 10)
+    assert replace(USUAL, request_usd=0.01).break_even_requests is None  # more than the API asks for it
 
 
 def test_cached_tokens_make_the_api_cheaper() -> None:

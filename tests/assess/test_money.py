@@ -81,8 +81,39 @@ def test_upkeep_and_retraining_count(spec: Path) -> None:
     assert plain.money.saving - trained.money.saving == pytest.approx(400)
 
 
-def test_engineering_is_paid_back(spec: Path) -> None:
-    assert "paid for its engineering after" in assessed(spec, "costs.engineering_usd=20000").sentence
+def test_engineering_is_paid_back_within_the_horizon_or_it_says_don_t(spec: Path) -> None:
+    found = assessed(spec, "costs.engineering_usd=20000")
+    assert "paid for its engineering after" in found.sentence
+    assert found.money
+    dear = f"costs.engineering_usd={13 * found.money.saving}"
+    assert "does not pay for" in assessed(spec, dear).sentence
+    assert "within 12 months" in assessed(spec, dear).sentence
+    assert assessed(spec, dear, "costs.horizon_months=24").sentence.startswith("Worth a try")
+
+
+def test_what_has_no_price_is_not_counted_and_the_sentence_says_what_is_left_for_it(spec: Path) -> None:
+    plain = assessed(spec)
+    assert plain.money
+    left = 12 * plain.money.saving
+    assert f"leaves ${left:,.0f} for engineering, reviews (61 hours), retraining within 12 months" in plain.sentence
+    items = {item.name: item for item in plain.money.items}
+    assert (items["reviews"].usd_per_month, items["retraining"].usd_per_month) == (None, None)
+    costs = ("costs.hourly_usd=60", "costs.retraining_usd=5", "costs.engineering_usd=20000")
+    said = assessed(spec, *costs)
+    assert "and leaves" not in said.sentence
+    assert said.money
+    assert said.money.saving == pytest.approx(plain.money.saving - 60 * 365 / 12 * 10 / 60 - 5 * 365 / 12 * 10 / 100)
+
+
+def test_the_items_add_up_to_the_months_of_the_table_and_of_the_saving(spec: Path) -> None:
+    found = assessed(spec, "costs.hourly_usd=60", "costs.upkeep_usd_per_month=40", "traffic.redundancy=3")
+    assert found.money
+    assert found.own
+    month = sum(item.usd_per_month or 0 for item in found.money.items)
+    assert month == pytest.approx(14_000 - found.money.saving)
+    ways = {way.label: way.cost for way in found.ways}
+    assert ways[f"{found.own.model}, tuned"].usd_per_month == pytest.approx(month)
+    assert ways[f"{found.own.model}, tuned"].usd_per_1000 == pytest.approx(month / 10_000)
 
 
 def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
@@ -182,6 +213,7 @@ def test_the_verb_takes_a_spec_and_the_rooms_names(spec: Path) -> None:
     plain = CliRunner().invoke(app, ["assess", str(spec)])
     assert plain.exit_code == 0
     assert "14,000" in plain.output
+    assert "not counted: costs.hourly_usd" in " ".join(plain.output.replace("│", "").split())
     assert "What the monthly saving hinges on" in plain.output
     assert CliRunner().invoke(app, ["assess", "money", str(spec)]).output == plain.output
     sized = CliRunner().invoke(app, ["assess", "size"])

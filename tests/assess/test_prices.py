@@ -101,8 +101,10 @@ def test_what_stands_beside_the_api_of_today_will_last_and_is_cheapest_first(url
     assert now[0] == "gpt-4o"
     assert len(others) == SHOWN + 1
     assert others[-1][0] == "house"
-    assert not any(lifetime(name, price, url, DAY, 12).near for name, price in others)
-    costs = [price.usd(480, 20) for _, price in others]
+    assert all(span == lifetime(name, price, url, DAY, 12) for name, (price, span) in (now, *others))
+    assert now[1][1].near
+    assert not any(span.near for _, (_, span) in others)
+    costs = [price.usd(480, 20) for _, (price, _) in others]
     assert costs == sorted(costs)
 
 

@@ -78,7 +78,7 @@ def test_one_budget_holds_for_all(servers: tuple[LargeModel, LargeModel], tmp_pa
     dear, cheap = servers
     dear.usage = {"prompt_tokens": 50, "completion_tokens": 400}
     spent = COUNT * (50 * 2 + 400 * 8) / 1e6
-    spec = listed(tmp_path, {"model": "gpt-4.1", "url": dear.url}, {"url": cheap.url}, budget=spent + 0.041)
+    spec = listed(tmp_path, {"model": "gpt-4.1", "url": dear.url}, {"url": cheap.url}, budget=spent + 0.043)
     with pytest.raises(UserError, match=r"budget_usd"):
         asked(spec, tmp_path)
     assert len(dear.asked) == COUNT

@@ -10,7 +10,10 @@ import pytest
 from tests.conftest import make_spec
 from tests.evaluate.made_report import PARITY, made_report
 from tests.evaluate.scenario import arm, compared, evidence_of
+from tunewright.assess import price_book
+from tunewright.evaluate.comparison import compare
 from tunewright.evaluate.report import verdict_data
+from tunewright.evaluate.steps import RETRAINED, training_hours
 from tunewright.evaluate.table import print_summary
 from tunewright.evaluate.verdict import decide
 
@@ -33,6 +36,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
     return (folder / "report.html").read_text("utf-8")
+
+
+def test_a_retraining_takes_as_long_as_the_run_did(tmp_path: Path) -> None:
+    for step in RETRAINED:
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "manifest.json").write_text('{"wall_seconds": 600}')
+    hours = training_hours({step: tmp_path / step for step in (*RETRAINED, "judge")})
+    assert hours == pytest.approx(1.0)
+    spec = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": "Standard_NC8as_T4_v3"})
+    evidence = evidence_of(arm(0.7), arm(0.6))
+    found = {item.name: item for item in compare(spec, evidence, price_book(), training_hours=hours).money.items}
+    assert found["retraining"].usd_per_month == pytest.approx(2 * 0.752)
+    on_cpu = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": None})
+    found = {item.name: item for item in compare(on_cpu, evidence, price_book(), training_hours=hours).money.items}
+    assert found["retraining"].usd_per_month == pytest.approx(2 * 0.096)
+
+
+def test_verdict_json_holds_what_a_month_is_made_of() -> None:
+    spec, evidence = make_spec(), evidence_of(arm(0.7), arm(0.6))
+    comparison = compared(spec, evidence)
+    verdict = decide(spec, comparison, evidence, parity_passed=True)
+    items = json.loads(json.dumps(verdict_data(spec, comparison, verdict, PARITY)))["comparison"]["money"]["items"]
+    assert [item["name"] for item in items] == ["machines", "standby", "reviews", "retraining", "storage"]
+    assert items[0]["usd_per_month"] == pytest.approx(0.096 * 730)
+    assert items[2] == {
+        "name": "reviews", "usd_per_month": None, "source": "not counted: costs.hourly_usd",
+        "basis": "304 reviews of 1 minute, 5.1 hours",
+    }  # fmt: skip
 
 
 def test_the_report_loads_nothing_from_elsewhere(html: str) -> None:

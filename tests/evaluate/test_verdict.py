@@ -161,8 +161,8 @@ def test_the_threshold_is_chosen_on_validation_data_alone() -> None:
 
 def test_at_the_break_even_one_machine_costs_what_the_api_does() -> None:
     found = verdict(GOOD, POOR)
-    machine = 0.096 * 730
-    assert found.break_even_requests * 14_000 / 10_000_000 == pytest.approx(machine)
+    machine, kept = 0.096 * 730, (2 * 4 * 500 + 750) / 2**30 * 90 / (365 / 12) * 0.075
+    assert found.break_even_requests * (14_000 / 10_000_000 - kept) == pytest.approx(machine)
 
 
 def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
@@ -280,13 +280,38 @@ def test_a_saving_that_never_pays_for_the_engineering_is_none() -> None:
     found = verdict(GOOD, POOR, traffic=barely, costs=costs, api={"model": "gpt-4o"})
     assert found.decision in ("keep-api", "cheaper-api")
     assert verdict(GOOD, POOR, costs=costs).decision == "switch"
-    assert "engineering" not in verdict(GOOD, POOR, costs=costs).sentence
+    assert "pays for" not in verdict(GOOD, POOR, costs=costs | {"hourly_usd": 60}).sentence
 
 
-def test_where_engineering_has_no_price_the_sentence_says_what_it_may_cost() -> None:
+def test_where_peoples_work_has_no_price_the_sentence_says_what_it_may_cost() -> None:
     found = verdict(GOOD, POOR)
-    saving = found.usd_per_month_now - found.usd_per_month
-    assert f"which pays for up to ${12 * saving:,.0f} of engineering within 12 months" in found.sentence
+    year = 12 * (found.usd_per_month_now - found.usd_per_month)
+    assert f"pays for up to ${year:,.0f} of engineering and reviews (61 hours) within 12 months" in found.sentence
+    reviewed = verdict(GOOD, POOR, costs={"hourly_usd": 60})
+    year = 12 * (reviewed.usd_per_month_now - reviewed.usd_per_month)
+    assert f"which pays for up to ${year:,.0f} of engineering within 12 months" in reviewed.sentence
+    built = verdict(GOOD, POOR, costs={"engineering_usd": 20_000})
+    year = 12 * (built.usd_per_month_now - built.usd_per_month) - 20_000
+    assert f"which beside its engineering pays for up to ${year:,.0f} of reviews (61 hours)" in built.sentence
+    assert "pays for" not in verdict(GOOD, POOR, costs={"engineering_usd": 9, "reviews_per_month": 0}).sentence
+
+
+def test_reviewers_who_cost_more_than_the_api_keep_it() -> None:
+    little = {"requests_per_month": 100_000}  # $140 of gpt-4o, a machine for $70
+    assert verdict(GOOD, POOR, traffic=little, api={"model": "gpt-4o"}).decision == "switch"
+    reviewed = verdict(GOOD, POOR, traffic=little, api={"model": "gpt-4o"}, costs={"hourly_usd": 60})
+    assert reviewed.decision in ("keep-api", "cheaper-api")
+
+
+def test_the_verdict_names_what_its_months_leave_out() -> None:
+    (plain,) = (reason for reason in verdict(GOOD, POOR).reasons if reason.startswith("By itself"))
+    assert plain.endswith(
+        "Not counted: engineering (costs.engineering_usd); reviews: 304 reviews of 1 minute, 5.1 hours "
+        "(costs.hourly_usd); retraining: 3.0 trainings, one for every 100 reviews (costs.retraining_usd)."
+    )
+    costs = {"engineering_usd": 9, "hourly_usd": 60, "retraining_usd": 1}
+    (said,) = (reason for reason in verdict(GOOD, POOR, costs=costs).reasons if reason.startswith("By itself"))
+    assert said.endswith("and has paid for its engineering after 0.0 months.")
 
 
 LUNA = {"model": "gpt-6-luna"}
@@ -356,7 +381,7 @@ def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
     found = verdict(arm(0.8, sure=0.6, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], others=luna)
     assert found.decision == "cascade"
     assert "leave the rest to gpt-6-luna" in found.sentence
-    assert found.usd_per_month == pytest.approx(70 + 0.4 * 580, abs=1)
+    assert found.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
 
 
 def test_which_api_is_paid_for_today_is_said_by_name() -> None:

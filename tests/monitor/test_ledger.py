@@ -13,6 +13,8 @@ from tunewright.monitor.store.tables import Capture, Review, Tally
 
 BOOK = price_book()
 MACHINE = BOOK.machine("Standard_D2s_v5").usd_per_hour
+KEPT = (2 * 4 * 520 + 750) / 2**30 * 90 / (365 / 12) * BOOK.disk_usd_per_gib
+"""A capture of 520 tokens, in journal and store, for 90 days."""
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
 
@@ -30,17 +32,17 @@ def of(store: Store, *tallies: Tally, now: datetime = NOON, **spec: object) -> L
 
 def test_a_day_costs_its_machine_and_saves_the_apis_price_for_the_tokens_that_were_answered(store: Store) -> None:
     found = of(store, tally(date(2026, 11, 2), 30_000), now=datetime(2026, 11, 3, tzinfo=UTC))
-    assert found.total.own_usd == pytest.approx(24 * MACHINE)
+    assert found.total.own_usd == pytest.approx(24 * MACHINE + 30_000 * KEPT)
     assert found.total.api_usd == pytest.approx(30_000 * (500 * 2.5 + 20 * 10) / 1e6)
-    assert found.total.saved_usd == pytest.approx(found.total.api_usd - 24 * MACHINE)
+    assert found.total.saved_usd == pytest.approx(found.total.api_usd - found.total.own_usd)
     assert found.sentence.startswith(f"To date ${found.total.saved_usd:,.2f} were saved: 30,000 requests in 1.0 days")
 
 
 def test_days_without_requests_cost_their_machine_all_the_same(store: Store) -> None:
     found = of(store, tally(date(2026, 10, 30), 10), tally(date(2026, 11, 2), 10))
     assert [entry.name for entry in found.months] == ["2026-10", "2026-11"]
-    assert found.months[0].own_usd == pytest.approx(48 * MACHINE)
-    assert found.months[1].own_usd == pytest.approx(60 * MACHINE)
+    assert found.months[0].own_usd == pytest.approx(48 * MACHINE + 10 * KEPT)
+    assert found.months[1].own_usd == pytest.approx(60 * MACHINE + 10 * KEPT)
     assert found.total.days == pytest.approx(4.5)
 
 
@@ -73,6 +75,15 @@ def test_a_model_that_costs_more_than_the_api_is_called_that(store: Store) -> No
     found = of(store, tally(date(2026, 11, 2), 3))
     assert found.total.saved_usd < 0
     assert "cost $3.45 more than gpt-4o would have" in found.sentence
+
+
+def test_reviews_and_retraining_that_have_a_price_are_paid_day_by_day(store: Store) -> None:
+    day, until = date(2026, 11, 2), datetime(2026, 11, 3, tzinfo=UTC)
+    plain = of(store, tally(day, 1000, captured=0), now=until).total
+    assert plain.own_usd == pytest.approx(24 * MACHINE)
+    costs = {"reviews_per_month": 365, "review_minutes": 2, "hourly_usd": 60, "retraining_usd": 5}
+    found = of(store, now=until, costs=costs, monitor={"reviews_to_retrain": 73}).total
+    assert found.own_usd - plain.own_usd == pytest.approx((365 * 2 + 5 * 5) / (365 / 12))
 
 
 def test_what_building_it_cost_is_told_until_it_is_earned(store: Store) -> None:

@@ -29,6 +29,20 @@ class Cost:
         return Cost(self.usd_per_month * factor, self.usd_per_1000 * factor, self.replicas)
 
 
+@dataclass(frozen=True)
+class Item:
+    """A part of what a model of one's own costs a month."""
+
+    name: str
+    usd_per_month: float | None
+    """None: not counted, because nobody has said what it costs."""
+    source: str
+    """Where the figure is from: "yours" (the spec's), "assumed", "measured", a price book with its date; of what is not
+    counted, the key that would count it."""
+    basis: str
+    """The sum in words."""
+
+
 def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float,
              cached_tokens: float = 0, cache_write_tokens: float = 0) -> Cost:  # fmt: skip
     """`requests` answers a month from an API.

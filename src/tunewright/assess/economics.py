@@ -4,10 +4,10 @@ the answer hinges on."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tunewright.assess.cost import HOURS_A_MONTH, SECONDS_A_MONTH, Cost, Service, api_cost, host_cost
+from tunewright.assess.cost import HOURS_A_MONTH, SECONDS_A_MONTH, Cost, Item, Service, api_cost, host_cost
 from tunewright.assess.prices import ApiPrice, MachinePrice
 
 
@@ -26,10 +26,12 @@ class Scenario:
     peak_to_average: float
     redundancy: int
     upkeep_usd: float
-    """A month, beside the machines: people, retraining, storage."""
+    """A month, beside the machines, at any traffic: people, retraining."""
     engineering_usd: float
     """Once."""
     cache_write_tokens: float = 0.0
+    request_usd: float = 0.0
+    """What an own model costs with each request beside its machine: what is kept of it."""
 
     @property
     def api_month(self) -> Cost:
@@ -43,7 +45,7 @@ class Scenario:
         """Machines and upkeep."""
         return host_cost(
             self.machine, self.service, requests=self.requests, peak_to_average=self.peak_to_average,
-            redundancy=self.redundancy, upkeep_usd=self.upkeep_usd,
+            redundancy=self.redundancy, upkeep_usd=self.upkeep_usd + self.request_usd * self.requests,
         )  # fmt: skip
 
     @property
@@ -64,7 +66,7 @@ class Scenario:
         Machines come one by one, so the cost climbs in steps; what counts is the last of them that the API's bill has
         not yet passed. Of a machine that scales to zero the volume is found by halving.
         """
-        each = self.api_month.usd_per_1000 / 1000
+        each = self.api_month.usd_per_1000 / 1000 - self.request_usd
         if each <= 0:
             return None
         if self.machine.scales_to_zero:
@@ -121,10 +123,12 @@ class Money:
     payback_months: float | None
     swings: list[Swing]
     """What the saving hinges on, the widest first."""
+    items: list[Item]
+    """What a month of the own model is made of."""
 
 
-def money(scenario: Scenario) -> Money:
-    return Money(scenario.saving, scenario.break_even_requests, scenario.payback_months, tornado(scenario))
+def money(scenario: Scenario, items: Sequence[Item]) -> Money:
+    return Money(scenario.saving, scenario.break_even_requests, scenario.payback_months, tornado(scenario), list(items))
 
 
 def tornado(scenario: Scenario) -> list[Swing]:

@@ -66,7 +66,7 @@ def _is_azure(url: str | None) -> bool:
 
 
 def beside(book: PriceBook, name: str, url: str | None, day: date, months: int,
-           cost: Callable[[ApiPrice], float]) -> dict[str, ApiPrice]:  # fmt: skip
+           cost: Callable[[ApiPrice], float]) -> dict[str, tuple[ApiPrice, Lifetime]]:  # fmt: skip
     """The API paid for today, then what a table shows beside it: the user's own, and the cheapest that will last; the
     cheapest first.
 
@@ -78,17 +78,12 @@ def beside(book: PriceBook, name: str, url: str | None, day: date, months: int,
     Raises:
         UserError: it has no price.
     """
-    now = book.apis_from(name)
-    others = {other: price for other, price in now.items() if other != name}
-    lasting = [
-        other
-        for other, price in others.items()
-        if price.provider is not None and not lifetime(other, price, url, day, months).near
-    ]
-    shown = set(sorted(lasting, key=lambda other: cost(others[other]))[:SHOWN])
-    own = {other for other, price in others.items() if price.provider is None}
-    ordered = sorted(shown | own, key=lambda other: cost(others[other]))
-    return {name: now[name]} | {other: others[other] for other in ordered}
+    known = {each: (price, lifetime(each, price, url, day, months)) for each, price in book.apis_from(name).items()}
+    now = known.pop(name)
+    ordered = sorted(known, key=lambda each: cost(known[each][0]))
+    own = {each for each in ordered if known[each][0].provider is None}
+    lasting = [each for each in ordered if each not in own and not known[each][1].near]
+    return {name: now} | {each: known[each] for each in ordered if each in own or each in lasting[:SHOWN]}
 
 
 def thinking(name: str, price: ApiPrice) -> str:

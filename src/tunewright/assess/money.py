@@ -15,6 +15,7 @@ from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.hosting import Hosting, hosting_of
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, PriceBook
+from tunewright.assess.upkeep import items_of, letters_of, unpriced, upkeep
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
@@ -70,18 +71,21 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
-    scenario = None
+    rest = upkeep(spec, book, letters=letters_of(prompt, answer))
+    found = scenario = None
     if best:
         scenario = Scenario(
             spec.traffic.requests_per_month, prompt, answer, 0.0, price, book.machine(best.machine),
-            best.service, spec.traffic.peak_to_average, spec.traffic.redundancy, spec.costs.upkeep_usd_per_month,
-            spec.costs.engineering_usd,
+            best.service, spec.traffic.peak_to_average, spec.traffic.redundancy, rest.usd,
+            spec.costs.engineering_usd, request_usd=rest.request_usd,
         )  # fmt: skip
+        found = money(scenario, items_of(scenario, best.machine, rest, book))
     now, *tiers = _apis(spec, book, prompt, answer)
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
-    ways = [now, batch, *tiers, _classical(spec, book), *map(_way, own)]
-    sentence = _sentence(spec, now, tiers, best, scenario)
-    found = money(scenario) if scenario else None
+    requests = spec.traffic.requests_per_month
+    month = rest.at(requests)
+    ways = [now, batch, *tiers, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
+    sentence = _sentence(spec, now, tiers, best, scenario, month)
     return Assessment(ways, best, found, sentence, book.as_of, prompt, answer, stale(book, today()))
 
 
@@ -140,11 +144,11 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
 
 
-def _classical(spec: MoneySpec, book: PriceBook) -> Way:
+def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
     service = Service(_SVM_SECONDS, _SVM_SECONDS, spec.goal.p95_ms / 1000)
     cost = host_cost(
         book.machine(spec.traffic.machine), service, requests=spec.traffic.requests_per_month,
-        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy, upkeep_usd=upkeep_usd,
     )  # fmt: skip
     return Way("TF-IDF + linear SVM", cost, service.slowest, f"{spec.traffic.machine}; chooses labels only")
 
@@ -163,13 +167,15 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
     return [each for each in found if each]
 
 
-def _way(hosting: Hosting) -> Way:
+def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
     late = "" if hosting.in_time else "; too slow"
-    return Way(f"{hosting.model}, tuned", hosting.cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
+    usd = hosting.cost.usd_per_month + upkeep_usd
+    cost = Cost(usd, usd / requests * 1000, hosting.cost.replicas)
+    return Way(f"{hosting.model}, tuned", cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
-def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None,
-              scenario: Scenario | None) -> str:  # fmt: skip
+def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None, scenario: Scenario | None,
+              upkeep_usd: float) -> str:  # fmt: skip
     now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
     lasting = [way for way in tiers if not way.lifetime.near]
     cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
@@ -179,7 +185,7 @@ def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | N
         tier += f" {cheap.thinking}" if cheap.thinking else ""
     end = f" {paid.lifetime.summary}{tier}" if paid.lifetime.near else ""
     if paid.lifetime.ended:
-        return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own)}"
+        return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own, upkeep_usd)}"
     if not own or not scenario:
         return (
             f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
@@ -192,9 +198,19 @@ def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | N
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
             f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}.{end}"
         )
-    payback = ""
-    if spec.costs.engineering_usd and scenario.payback_months:
+    costs, payback = spec.costs, ""
+    left = scenario.saving * costs.horizon_months - costs.engineering_usd
+    if left < 0:
+        return (
+            f"Don't: at {requests:,} requests the cheapest model of your own would save "
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not pay for "
+            f"${costs.engineering_usd:,.0f} of engineering within {costs.horizon_months} months.{end}"
+        )
+    if costs.engineering_usd:
         payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
+    work = [*unpriced(spec), *(["retraining"] if costs.retraining_usd is None else [])]
+    if work:
+        payback += f", and leaves ${left:,.0f} for {', '.join(work)} within {costs.horizon_months} months"
     return (
         f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
@@ -202,13 +218,13 @@ def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | N
     )
 
 
-def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None) -> str:
+def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None, upkeep_usd: float) -> str:
     """What to weigh where the API that is paid for today has been shut down."""
     theirs = f"{cheap.label} would cost ${cheap.cost.usd_per_month:,.0f} a month" if cheap else "no API here will last"
     unseen = f" {cheap.thinking}" if cheap and cheap.thinking else ""
     if not own:
         return f"In its place {theirs}; no model of these answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
-    ours = own.cost.usd_per_month + spec.costs.upkeep_usd_per_month
+    ours = own.cost.usd_per_month + upkeep_usd
     return (
         f"In its place {theirs}, and a tuned {own.model} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "
         f"measure which of them does the job.{unseen}"

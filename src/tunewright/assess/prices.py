@@ -149,6 +149,8 @@ class PriceBook(BaseModel):
     machines: dict[str, MachinePrice]
     cards: dict[str, Card]
     apis: dict[str, ApiPrice]
+    disk_usd_per_gib: Price
+    """What a month of a GiB on a disk costs."""
     batch: Price
     """What a batch API, which answers within a day, asks of the usual price, where an API does not say."""
 
@@ -233,7 +235,7 @@ def price_book(over: Path | None = None) -> PriceBook:
 
 
 _KEYS = (
-    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source and batch: "
+    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source, disk_usd_per_gib and batch: "
     "tunewright models prices --json"
 )
 

@@ -70,7 +70,15 @@ def _print_money(found: Assessment, requests: int) -> None:
         )  # fmt: skip
     console = console_of(120)
     console.print(table)
-    if found.money:
+    if found.money and found.own:
+        parts = Table(title=f"A month of {found.own.model}, tuned", title_justify="left", header_style="bold")
+        parts.add_column("for")
+        parts.add_column("$ per month", justify="right", no_wrap=True)
+        parts.add_column("which is")
+        for item in found.money.items:
+            usd = "" if item.usd_per_month is None else f"{item.usd_per_month:,.2f}"
+            parts.add_row(item.name, usd, f"{item.basis} ({item.source})")
+        console.print(parts)
         hinges = Table(title="What the monthly saving hinges on", title_justify="left", header_style="bold")
         hinges.add_column("input")
         for column in ("from", "saves $", "to", "saves $"):

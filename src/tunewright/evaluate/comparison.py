@@ -10,6 +10,7 @@ from tunewright.assess.cost import Service, cold_share
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, MachinePrice
+from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import task_of
@@ -125,7 +126,8 @@ class Comparison:
 
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
-            counted: Mapping[str, Usage] | None = None, measured: Measured | None = None) -> Comparison:  # fmt: skip
+            counted: Mapping[str, Usage] | None = None, measured: Measured | None = None,
+            training_hours: float | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
@@ -133,31 +135,34 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
             that does not say them, what the one paid for today counts; else those of the tuned model's own prompt and
             tokenizer: a low estimate, as an API needs a longer prompt to do as well.
         measured: on what latency was measured, where that is known.
+        training_hours: what the run took, from the raw files to the served answers; None: not known.
     """
-    machine = prices.machine(spec.traffic.machine)
-    arms = {}
-    for key in (k for k in ARM_LABELS if k in evidence):
-        speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
-        cost = _own_cost(spec, machine, speed)
-        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
-    served, counted = _tests(evidence[SERVED]), counted or {}
+    machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     named = spec.api.prompt_tokens or spec.api.answer_tokens
     usage_from = "api" if spec.api.label in counted else "spec" if named else "model"
     usage = counted.get(spec.api.label) or Usage(
         spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
         spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served),
     )
+    trained = None if training_hours is None else (training_hours, _training_machine(spec))
+    rest = upkeep(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
+    month = rest.at(spec.traffic.requests_per_month)
+    arms = {}
+    for key in (k for k in ARM_LABELS if k in evidence):
+        speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
+        cost = _own_cost(spec, machine, speed, month)
+        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
         price, machine, _service(latency(served), spec), spec.traffic.peak_to_average,
-        spec.traffic.redundancy, spec.costs.upkeep_usd_per_month, spec.costs.engineering_usd,
-        usage.cache_write_tokens,
+        spec.traffic.redundancy, rest.usd, spec.costs.engineering_usd, usage.cache_write_tokens, rest.request_usd,
     )  # fmt: skip
+    found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
-        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, money(scenario), usage_from,
+        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, found, usage_from,
         stale(prices, today()), _on_what(spec, machine, measured) if measured else "",
     )  # fmt: skip
 
@@ -186,12 +191,17 @@ def _service(speed: Latency, spec: Spec) -> Service:
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
 
 
-def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency) -> Cost:
-    """Machines and upkeep."""
+def _training_machine(spec: Spec) -> str:
+    """That a retraining is priced as."""
+    return spec.azure.gpu or spec.azure.cpu or spec.traffic.machine
+
+
+def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: float) -> Cost:
+    """Machines and upkeep, which is the same for every arm of one's own."""
     return host_cost(
         machine, _service(speed, spec), requests=spec.traffic.requests_per_month,
         peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
-        upkeep_usd=spec.costs.upkeep_usd_per_month,
+        upkeep_usd=upkeep_usd,
     )  # fmt: skip
 
 
@@ -236,7 +246,7 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usa
     shown = beside(prices, spec.api.model, url, day, months, lambda price: cost(price, usage).usd_per_month)
     arms |= {
         model: arm(model, ApiSpec(model=model, url=url), price, usage, listed=False)
-        for model, price in shown.items()
+        for model, (price, _) in shown.items()
         if model not in listed and model not in arms
     }
     return arms

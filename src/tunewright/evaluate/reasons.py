@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import floor
 
+from tunewright.assess.upkeep import NOT_COUNTED
 from tunewright.evaluate.cascade import DELTA, MIN_ACCEPTED, Threshold
 from tunewright.evaluate.comparison import Arm, Comparison
 from tunewright.evaluate.pairs import Paired, pairs_needed
@@ -89,13 +90,18 @@ def money_reason(comparison: Comparison, spec: Spec) -> str:
     """What the served model would save, and what is not in that figure."""
     found = comparison.money
     if found.saving <= 0:
-        return f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.label}."
-    told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.label}"
+        told = f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.label}"
+    else:
+        told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.label}"
     if found.payback_months:
-        return f"{told}, and has paid for its engineering after {found.payback_months:,.1f} months."
-    if spec.costs.upkeep_usd_per_month:
-        return f"{told}, upkeep counted; its engineering is not (costs.engineering_usd)."
-    return f"{told}; what people cost to build and keep it is not counted (costs)."
+        told += f", and has paid for its engineering after {found.payback_months:,.1f} months"
+    left_out = [] if spec.costs.engineering_usd else ["engineering (costs.engineering_usd)"]
+    left_out += [
+        f"{item.name}: {item.basis} ({item.source.removeprefix(NOT_COUNTED)})"
+        for item in found.items
+        if item.usd_per_month is None
+    ]
+    return f"{told}. Not counted: {'; '.join(left_out)}." if left_out else f"{told}."
 
 
 def threshold_reason(threshold: Threshold | None, spec: Spec) -> str:

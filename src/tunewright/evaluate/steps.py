@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import Output, write_json
+from tunewright.artifacts import MANIFEST, Output, write_json
 from tunewright.assess import price_book
 from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
@@ -33,6 +33,8 @@ from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
 BASELINE = "baseline.json"
+RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
+"""The steps that a retraining repeats: what an API or a judge answered is kept."""
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -104,7 +106,8 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     measured = Measured(**parity["measured_on"])
-    comparison = compare(spec, evidence, price_book(spec.price_file), usages_of(baseline), measured)
+    book, counted = price_book(spec.price_file), usages_of(baseline)
+    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs))
     dataset = load_dataset(inputs["split"])
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
@@ -121,6 +124,12 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def training_hours(inputs: Mapping[str, Path]) -> float:
+    """What the steps took that a retraining repeats."""
+    manifests = [json.loads((inputs[step] / MANIFEST).read_text("utf-8")) for step in RETRAINED]
+    return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
 
 
 def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:

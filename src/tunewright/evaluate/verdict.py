@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunewright.assess.upkeep import unpriced
 from tunewright.evaluate.cascade import (
     ONE_BY_ONE,
     CascadePoint,
@@ -315,11 +316,13 @@ def _shortfall(case: _Case) -> str:
 
 
 def _budget(saving: float, spec: Spec) -> str:
-    """What engineering may cost, where the spec does not say what it costs."""
-    if spec.costs.engineering_usd or saving <= 0:
+    """What people's work may cost, as far as the spec does not say what it costs."""
+    costs, work = spec.costs, " and ".join(unpriced(spec))
+    left = saving * costs.horizon_months - costs.engineering_usd
+    if not work or left <= 0:
         return ""
-    months = spec.costs.horizon_months
-    return f", which pays for up to {usd(saving * months)} of engineering within {months} months"
+    beside = " beside its engineering" if costs.engineering_usd else ""
+    return f", which{beside} pays for up to {usd(left)} of {work} within {costs.horizon_months} months"
 
 
 def _beside(arm: Arm, now: Arm) -> str:

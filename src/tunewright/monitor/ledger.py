@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from tunewright.assess.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.assess.prices import PriceBook
+from tunewright.assess.upkeep import letters_of, upkeep
 from tunewright.monitor.quality import Quality, quality
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.tables import Tally
@@ -125,18 +126,22 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
     share = min(1.0, passed) if passed > 0 else float(requests > 0)  # a clock that was set back has still answered
     escalated = sum(tally.escalated for tally in tallies)
     api = sum(_api_usd(spec, book, tally) for tally in tallies)
-    machine, upkeep = book.machine(spec.traffic.machine), spec.costs.upkeep_usd_per_month
+    machine = book.machine(spec.traffic.machine)
+    tokens = sum(tally.prompt_tokens for tally in tallies), sum(tally.answer_tokens for tally in tallies)
+    rest = upkeep(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0)
     if requests:
         seconds = sum(tally.seconds for tally in tallies) / requests
         cost = host_cost(
             machine, Service(seconds, seconds, spec.goal.p95_ms / 1000), requests=requests / share * _DAYS_A_MONTH,
-            peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy, upkeep_usd=upkeep,
+            peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+            upkeep_usd=rest.usd,
         )  # fmt: skip
         month = cost.usd_per_month
     else:
         ready = spec.traffic.redundancy - machine.scales_to_zero
-        month = ready * machine.usd_per_hour * HOURS_A_MONTH + upkeep
+        month = ready * machine.usd_per_hour * HOURS_A_MONTH + rest.usd
     own = month * share / _DAYS_A_MONTH + (api * escalated / requests if requests else 0)
+    own += rest.request_usd * sum(tally.captured for tally in tallies)
     return _Day(day, share, requests, escalated, api, own)
 
 

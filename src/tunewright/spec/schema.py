@@ -252,7 +252,7 @@ class MoneySpec(_WithApis):
     export: Any = None
     judge: Any = None
     azure: Any = None
-    monitor: Any = None
+    monitor: MonitorSpec = MonitorSpec()
     seed: int = 0
 
     def anchored(self, folder: Path) -> MoneySpec:
@@ -293,6 +293,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
     Where the data, the corrections, the frozen test, the model and an adapter to begin with lie is left out, because
     their bytes are hashed by whoever reads them; where the steps run, and what is done with what is served.
     """
+    whole = spec.model_dump(mode="json")
     data = spec.model_dump(
         mode="json",
         exclude={
@@ -313,5 +314,5 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
         return sha256_json(data)
     named: dict[str, Any] = {}
     for section, _, key in (name.partition(".") for name in sections if name in data or "." in name):
-        named[f"{section}.{key}" if key else section] = data[section][key] if key else data[section]
+        named[f"{section}.{key}" if key else section] = whole[section][key] if key else data[section]
     return sha256_json(named)

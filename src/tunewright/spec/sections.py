@@ -315,8 +315,17 @@ container-apps-4-8 scale to zero."""
 class CostsSpec(Section):
     engineering_usd: Annotated[float, Field(ge=0)] = 0.0
     """What building it costs, once: people, trainings."""
+    reviews_per_month: Annotated[int, Field(ge=0)] | None = None
+    """Answers that people review. By default the ten a day that the review queue draws at random."""
+    review_minutes: Annotated[float, Field(ge=0)] | None = None
+    """How long one review takes a person; by default one minute."""
+    hourly_usd: Annotated[float, Field(ge=0)] | None = None
+    """What an hour of a reviewer costs. Without it reviews are not counted, and the verdict says so."""
+    retraining_usd: Annotated[float, Field(ge=0)] | None = None
+    """What one retraining costs, of which there is one for each `monitor.reviews_to_retrain` reviews. By default the \
+hours that the last run took, at the price of `azure.gpu`."""
     upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
-    """What a model of one's own costs a month beside its machines: people, retraining, storage."""
+    """What else a model of one's own costs a month, beside machines, reviews, retraining and storage."""
     horizon_months: Annotated[int, Field(ge=1)] = 12
     """Months within which it has to have paid for its engineering."""
 
