@@ -56,7 +56,7 @@ def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: Rehear
     (spec.folder / "own" / "prices.yaml").write_text('as_of: "2026-11-27"\n', "utf-8")
     freeze_into(spec)
     answered = same_there_and_here(spec, "baseline")
-    assert json.loads((answered / "baseline.json").read_text("utf-8"))["source"] == "recorded"
+    assert json.loads((answered / "baseline.json").read_text("utf-8"))["apis"]["gpt-4o-mini"]["source"] == "recorded"
     assert not running(azure)
     assert azure.proxy.refused == []
 
@@ -106,7 +106,7 @@ def test_a_step_is_given_what_it_reads_and_nothing_else(job: MakeJob) -> None:
     given = {name: needed(step, sources) for name, step in STEPS.items()}
     assert given["check"] == ["data.train", "model"]
     assert given["split"] == []
-    assert given["baseline"] == ["prices", "api.recorded"] or given["baseline"] == ["api.recorded", "prices"]
+    assert given["baseline"] == ["prices", "recorded.gpt-4o-mini"]
     assert given["train"] == ["model"]
     assert given["verdict"] == ["prices"]
     assert given["bundle"] == []

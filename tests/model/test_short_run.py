@@ -260,9 +260,9 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
         assert now["headline"] == report["comparison"]["arms"]["served"]["scores"][split]["headline"]
     assert report["comparison"]["usage_from"] == "api"
     # It answers in bare labels, which is what is taught; what it was paid is told.
-    assert report["baseline"]["unread"] == 0
+    assert report["baseline"]["apis"]["gpt-4o"]["unread"] == 0
     html = Path(report["report"]).read_text("utf-8")
-    assert "What gpt-4o answers today" in html
+    assert "What the APIs answer" in html
     assert (runs / "paid.sqlite").is_file()
 
 
