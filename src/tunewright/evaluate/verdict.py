@@ -221,8 +221,8 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
             sentence += f" It is {gap(lost[1])} points against {now.key} on {lost[0]}, which you accept."
         return _Advice("classical" if simple else "switch", cost, sentence)
     if reference is not now:
-        return _to_another_api(case, reference, f"a machine of your own {usd(cost)}")
-    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a machine of your own {usd(cost)}"
+        return _to_another_api(case, reference, f"a model of your own {usd(cost)}")
+    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a model of your own {usd(cost)}"
     if cost < paid:
         sentence += (
             f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
