@@ -15,6 +15,7 @@ from tunewright.data.examine import load_examination
 from tunewright.evaluate.ceiling import UNSEEN
 from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison, evidence_key
 from tunewright.evaluate.evidence import Record, by_test
+from tunewright.evaluate.payer import page
 from tunewright.evaluate.statistics import Interval
 from tunewright.evaluate.table import arm_rows, second_measure
 from tunewright.evaluate.verdict import Verdict
@@ -28,7 +29,11 @@ MISTAKES_SHOWN = 12
 
 def verdict_data(spec: Spec, comparison: Comparison, verdict: Verdict, parity: dict[str, Any]) -> dict[str, Any]:
     """What `verdict.json` holds, and what terminal, Markdown and HTML are made from."""
-    return {"name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity}
+    paid = page(spec, comparison, verdict, price_book(spec.price_file))
+    return {
+        "name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity,
+        "payer": asdict(paid),
+    }  # fmt: skip
 
 
 def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evidence: Mapping[str, Sequence[Record]],
