@@ -73,15 +73,19 @@ def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
     return sha256_json(digests), sizes
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size."""
+def read_manifest(folder: Path, *, whole: bool = True) -> Manifest | None:
+    """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size.
+
+    Args:
+        whole: whether the folder must have the files that its manifest names.
+    """
     try:
         data = json.loads((folder / MANIFEST).read_text("utf-8"))
         manifest = Manifest(**data)
-        whole = all((folder / name).stat().st_size == size for name, size in manifest.files.items())
+        sound = not whole or all((folder / name).stat().st_size == size for name, size in manifest.files.items())
     except (OSError, ValueError, TypeError):
         return None
-    return manifest if whole and manifest.schema_version == SCHEMA_VERSION else None
+    return manifest if sound and manifest.schema_version == SCHEMA_VERSION else None
 
 
 @dataclass

@@ -157,6 +157,9 @@ class PipelineResult:
 Place = Callable[[Step, Mapping[str, Path], Path], None]
 """Runs one step: (step, the folders of all earlier steps by name, target folder)."""
 
+Sources = Callable[[Spec, Step], Mapping[str, str]]
+"""Hashes what a step reads beside its inputs and the base model, as `source_hashes` does."""
+
 
 def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None,
                  force: bool = False) -> PipelineResult:  # fmt: skip
@@ -231,25 +234,41 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
     return _outdated(spec, names[names.index(step.name) + 1 :], {step.name}, dict(done), runs)
 
 
-def outdated(spec: Spec, to: str, runs: Path) -> list[Step]:
-    """The steps that would have to run to bring one up to date; none where it is.
+@dataclass(frozen=True)
+class Standing:
+    """How a project stands to what its spec asks for."""
+
+    folders: dict[str, Path]
+    """The outputs that are up to date, by step."""
+    outdated: list[Step]
+    """The steps that would have to run, in their order; none where all is up to date."""
+
+
+def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None, whole: bool = True) -> Standing:
+    """Which steps up to `to` are up to date.
 
     Args:
         runs: the folder of all outputs.
+        sources: what hashes a step's raw files; by default they are read. Specs that share them can share it.
+        whole: whether an output must have all of its files, or its manifest is enough.
     """
-    return _outdated(spec, [each.name for each in steps_to(spec, to)], set(), {}, runs)
+    folders: dict[str, Path] = {}
+    names = [each.name for each in steps_to(spec, to)]
+    return Standing(folders, _outdated(spec, names, set(), folders, runs, sources or source_hashes, whole=whole))
 
 
-def _outdated(spec: Spec, names: Sequence[str], fresh: set[str], folders: dict[str, Path], runs: Path) -> list[Step]:
-    """Of some steps in their order those that read of a fresh one, or have no output that is up to date."""
+def _outdated(spec: Spec, names: Sequence[str], fresh: set[str], folders: dict[str, Path], runs: Path,
+              sources: Sources | None = None, *, whole: bool = True) -> list[Step]:  # fmt: skip
+    """Of some steps in their order those that read of a fresh one, or have no output that is up to date; `folders`
+    gets those that are."""
     later = []
     for name in names:
         inputs = STEPS[name].inputs_of(spec)
         if fresh.isdisjoint(inputs):
-            manifests = {each: read_manifest(folders[each]) for each in inputs}
+            manifests = {each: read_manifest(folders[each], whole=whole) for each in inputs}
             contents = {each: manifest.content for each, manifest in manifests.items() if manifest}
-            folder = _target(runs, STEPS[name], fingerprint(spec, STEPS[name], contents))
-            if read_manifest(folder):
+            folder = _target(runs, STEPS[name], fingerprint(spec, STEPS[name], contents, sources))
+            if read_manifest(folder, whole=whole):
                 folders[name] = folder
                 continue
         fresh.add(name)
@@ -279,15 +298,34 @@ def _summary(manifest: Manifest) -> str:
     return "· " + ", ".join(shown[:5]) if shown else ""
 
 
-def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, str]:
+def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str], sources: Sources | None = None) -> dict[str, str]:
     """What pins a step's output: its inputs' content, its spec sections, raw files and the documents they name, frozen
     test or weights, the code.
 
     Args:
         inputs: content hash of each input folder.
+        sources: what hashes the step's raw files; by default they are read.
     """
-    from tunewright.data.steps import documents_sha256, raw_files, sources_sha256
     from tunewright.models.resolve import identity
+
+    read = dict((sources or source_hashes)(spec, step))
+    if "model" in step.sections:
+        read["model"] = identity(spec.model, spec.folder)
+    code = code_version(step.room)
+    section_hash = spec_sha256(spec, *step.sections)
+    whole = sha256_json([step.name, dict(inputs), read, section_hash, code])
+    return {
+        "fingerprint": whole,
+        "code_version": code,
+        "spec_sha256": spec_sha256(spec),
+        **{f"source.{k}": v for k, v in read.items()},
+    }
+
+
+def source_hashes(spec: Spec, step: Step) -> dict[str, str]:
+    """SHA-256 of what a step reads beside its inputs and the base model, by name: the raw files, the documents they
+    name, the frozen test, the adapter to begin with."""
+    from tunewright.data.steps import documents_sha256, raw_files, sources_sha256
 
     sources: dict[str, str] = {}
     if not step.inputs:
@@ -302,17 +340,7 @@ def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str]) -> dict[str, 
     for key, path in spec.sources.items():
         if step.reads_from(key):
             sources[key] = sources_sha256(path, spec.data.document)
-    if "model" in step.sections:
-        sources["model"] = identity(spec.model, spec.folder)
-    code = code_version(step.room)
-    section_hash = spec_sha256(spec, *step.sections)
-    whole = sha256_json([step.name, dict(inputs), sources, section_hash, code])
-    return {
-        "fingerprint": whole,
-        "code_version": code,
-        "spec_sha256": spec_sha256(spec),
-        **{f"source.{k}": v for k, v in sources.items()},
-    }
+    return sources
 
 
 @cache
@@ -322,7 +350,13 @@ def code_version(room: str) -> str:
     folders = [package / name for name in ROOMS[: ROOMS.index(room) + 1]]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     files += [package / "artifacts.py", *sorted((package / "page").glob("*.*"))]
-    return f"{__version__}+{sha256_json([(f.relative_to(package).as_posix(), sha256_file(f)) for f in files])[:12]}"
+    return f"{__version__}+{sha256_json([(f.relative_to(package).as_posix(), source_sha256(f)) for f in files])[:12]}"
+
+
+@cache
+def source_sha256(path: Path) -> str:
+    """SHA-256 of a file of this program, which does not change while that runs."""
+    return sha256_file(path)
 
 
 def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Path) -> None:

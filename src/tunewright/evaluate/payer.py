@@ -33,7 +33,7 @@ class Assumption:
     name: str
     value: str
     source: str
-    """Whose it is: "yours" or Tunewright's "default" with the spec's key, the price book's with its date, or measured."""
+    """Whose it is: "yours" or Tunewright's "default" with the spec's key, a price book's with its date, or measured."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""The verdict held against the spec's targets, and whether it is of the project as it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import read_manifest
+from tunewright.errors import UserError
+from tunewright.evaluate.targets import Target
+from tunewright.pipeline import Sources, Standing, Step, fingerprint, source_hashes, standing
+from tunewright.spec import RUNS, Spec
+
+
+@dataclass(frozen=True)
+class Gate:
+    name: str
+    """The spec's."""
+    decision: str
+    sentence: str
+    """The verdict."""
+    targets: list[Target]
+    """What the spec asks for, last that the verdict is of the project as it stands."""
+    usd_per_month_now: float
+    usd_per_month: float
+    """Of what the verdict recommends."""
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    """The page for the one who pays: a name and a sentence each."""
+
+    @property
+    def passed(self) -> bool:
+        return all(target.met for target in self.targets)
+
+
+def gate(spec: Spec, runs: Path | None = None) -> Gate:
+    """Judge what a project last came to. Of each step's output the manifest is enough, and of the verdict's its
+    `verdict.json`.
+
+    Args:
+        runs: the folder of its outputs; `runs` beside the spec by default.
+
+    Raises:
+        UserError: there is no verdict.
+    """
+    home = runs or spec.folder / RUNS
+    latest = (home / "latest" / "verdict").resolve()
+    sources = _read_once()
+    standings = [standing(rung, "bundle", home, sources=sources, whole=False) for rung in spec.rungs]
+    # One base model has one verdict, which the latest need not be: the spec may have been changed back.
+    of = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
+    folder = next(iter(of)) if of and not spec.models else latest
+    if not read_manifest(folder, whole=False):
+        raise UserError(
+            "There is no verdict to judge.", where=home, why="The gate runs nothing by itself.",
+            fix=f"Type: tunewright gate {spec.folder} --update  (it brings the project up to date, trainings included)",
+        )  # fmt: skip
+    data = _read(folder / "verdict.json")
+    verdict = data["verdict"]
+    fresh, found = _freshness(spec, of.get(folder), standings, home, sources)
+    return Gate(
+        spec.name, verdict["decision"], verdict["sentence"],
+        [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, found)],
+        verdict["usd_per_month_now"], verdict["usd_per_month"],
+        [(line["name"], line["text"]) for line in data.get("payer", {}).get("lines", ())],
+    )  # fmt: skip
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        data: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            "This verdict can't be read.", where=file, why="The file is missing or was cut.",
+            fix="Bring the verdict's folder here again, or add --update.",
+        ) from None  # fmt: skip
+    return data
+
+
+def _read_once() -> Sources:
+    """Hashes each step's raw files once: the base models of a ladder are judged on the same data."""
+    known: dict[str, Mapping[str, str]] = {}
+
+    def read(spec: Spec, step: Step) -> Mapping[str, str]:
+        if step.name not in known:
+            known[step.name] = source_hashes(spec, step)
+        return known[step.name]
+
+    return read
+
+
+def _freshness(spec: Spec, judged: Standing | None, standings: Sequence[Standing], home: Path,
+               sources: Sources) -> tuple[bool, str]:  # fmt: skip
+    """(whether the verdict is of the project as it stands, what was found)."""
+    nearest = judged or min(standings, key=lambda each: len(each.outdated))
+    if not nearest.outdated:
+        return bool(judged), "nothing changed since the verdict" if judged else (
+            "the latest verdict is of other settings than these, whose outputs are all there (--update)"
+        )
+    names = ", ".join(step.name for step in nearest.outdated)
+    rung = spec.rungs[next(number for number, each in enumerate(standings) if each is nearest)]
+    changed = _changed(rung, nearest, home, sources) or "data, spec or tunewright"
+    return False, f"{changed} changed since the verdict; these steps would run again: {names} (--update)"
+
+
+def _changed(spec: Spec, found: Standing, home: Path, sources: Sources) -> str:
+    """What the first step that would run again has got that its last output was not made of."""
+    step = found.outdated[0]
+    last = read_manifest(home / "latest" / step.name, whole=False)
+    inputs = {name: read_manifest(found.folders[name], whole=False) for name in step.inputs_of(spec)}
+    now = fingerprint(spec, step, {name: made.content for name, made in inputs.items() if made}, sources)
+    if last is None or last.fingerprint == now["fingerprint"]:
+        return ""
+    if last.code_version != now["code_version"]:
+        return f"tunewright ({last.code_version}, here {now['code_version']})"
+    read = {key.removeprefix("source."): value for key, value in now.items() if key.startswith("source.")}
+    others = [name for name in read if last.inputs.get(name) != read[name]]
+    return f"what the step {step.name} reads ({', '.join(others)})" if others else "the spec"
