@@ -12,6 +12,8 @@ _LONGEST = 2_000
 """Characters of one text; GitHub takes 65,536 in a comment, Azure DevOps 150,000."""
 _ROWS = 40
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+~|$])")
+_BEGINNING = re.compile(r"^(\d*)(\.(?=\s|$)|[-=])")
+"""What makes a list or a rule of a line."""
 _CALLS = re.compile(r"([@#!]|://|\bwww\.|\bGH-)(?=\S)", re.IGNORECASE)
 """What a site would make a mention, a reference or a link of."""
 _BREAK = "\u200b"
@@ -54,4 +56,5 @@ def plain(text: str) -> str:
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}…"
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _CALLS.sub(rf"\1{_BREAK}", _SPECIAL.sub(r"\\\1", text))
+    text = _BEGINNING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text))
+    return _CALLS.sub(rf"\1{_BREAK}", text)
