@@ -18,7 +18,7 @@ GATE = Gate(
     "tickets", "switch", "Switch: it is right on 97.0 %.",
     [Target("accuracy on test", True, "97.0 %; asked for 90.0 %"), Target("P95", False, "2,000 ms; asked for 1,000 ms"),
      Target("up to date", True, "nothing changed since the verdict")],
-    14_000.0, 70.08, [("A month now", "$14,000 for 10,000,000 requests to gpt-4o."), ("What could go wrong", "Much.")],
+    [("A month now", "$14,000 for 10,000,000 requests to gpt-4o."), ("What could go wrong", "Much.")],
 )  # fmt: skip
 ATTACKS = [
     "@all look", "@acme/owners", "fixes #12 and acme/tickets#13, GH-14, !15", "<script>alert(1)</script>",
@@ -56,7 +56,7 @@ def test_it_says_what_was_decided_and_which_targets_are_missed_first() -> None:
         "| ✅ | up to date | nothing changed since the verdict |",
     ]
     seen = shown(text)
-    for said in ("$14,000", "$70", "Switch: it is right on 97.0 %.", "A month now", "What could go wrong"):
+    for said in ("$14,000", "Switch: it is right on 97.0 %.", "A month now", "What could go wrong"):
         assert said in seen
 
 

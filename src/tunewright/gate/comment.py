@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tunewright.evaluate.reasons import usd
 from tunewright.gate.judge import Gate
 
 _LONGEST = 2_000
@@ -31,14 +30,12 @@ def comment(found: Gate) -> str:
     missed = sum(not target.met for target in found.targets)
     targets = f"{missed} of {len(found.targets)} targets missed" if missed else "every target met"
     head = f"### {'✅' if found.passed else '❌'} {plain(found.name)}: {plain(found.decision)} · {targets}"
-    money = [("now", usd(found.usd_per_month_now)), ("as recommended", usd(found.usd_per_month))]
     rows = [("✅" if target.met else "❌", target.name, target.found) for target in found.targets]
     rows.sort(key=lambda row: row[0] == "✅")
     if len(rows) > _ROWS:
         rows = [*rows[:_ROWS], ("", "…", f"{len(rows) - _ROWS} more")]
     parts = [
-        mark(found.name), head, plain(found.sentence), _table(("a month", ""), money),
-        _table(("", "target", "found"), rows),
+        mark(found.name), head, plain(found.sentence), _table(("", "target", "found"), rows),
     ]  # fmt: skip
     if found.lines:
         parts.append(_table(("for the one who pays", ""), found.lines))

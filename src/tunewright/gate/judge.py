@@ -24,9 +24,6 @@ class Gate:
     """The verdict."""
     targets: list[Target]
     """What the spec asks for, last that the verdict is of the project as it stands."""
-    usd_per_month_now: float
-    usd_per_month: float
-    """Of what the verdict recommends."""
     lines: list[tuple[str, str]] = field(default_factory=list)
     """The page for the one who pays: a name and a sentence each."""
 
@@ -63,7 +60,6 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     return Gate(
         spec.name, verdict["decision"], verdict["sentence"],
         [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, found)],
-        verdict["usd_per_month_now"], verdict["usd_per_month"],
         [(line["name"], line["text"]) for line in data.get("payer", {}).get("lines", ())],
     )  # fmt: skip
 
