@@ -18,20 +18,25 @@ from tunewright.evaluate.verdict import Verdict, decide
 GOOD, POOR, SURE = arm(0.97), arm(0.7), arm(0.8, sure=0.6)
 MUCH = {"requests_per_month": 10_000_000}
 LITTLE = {"requests_per_month": 20_000}
+TIER = "ministral-3b-2512"
+MARKET: dict[str, Any] = {"apis": []}
+"""The price book's APIs come into question too."""
 FIVE: dict[str, tuple[list[Record], list[Record], dict[str, Any]]] = {
     "switch": (GOOD, POOR, {}),
     "cascade": (SURE, POOR, {}),
     "classical": (arm(0.99), GOOD, {}),
     "keep-api": (POOR, POOR, {}),
-    "cheaper-api": (GOOD, POOR, {"traffic": LITTLE}),
+    "cheaper-api": (GOOD, POOR, {"traffic": LITTLE} | MARKET),
 }
 
 
 def told(served: list[Record], svm: list[Record], *, api: list[Record] | None = None, day: date = DAY,
-         **changes: Any) -> tuple[Verdict, Page]:  # fmt: skip
-    spec, evidence = make_spec(**{"traffic": MUCH, **changes}), evidence_of(served, svm)
+         others: dict[str, list[Record]] | None = None, **changes: Any) -> tuple[Verdict, Page]:  # fmt: skip
+    """The verdict and its page; only today's API comes into question, unless `apis` says otherwise."""
+    spec, evidence = make_spec(**{"traffic": MUCH, "apis": [{}], **changes}), evidence_of(served, svm)
     if api:
         evidence["api"] = api
+    evidence |= {f"api {name}": records for name, records in (others or {}).items()}
     comparison = compared(spec, evidence, day=day)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     return verdict, page(spec, comparison, verdict, price_book(spec.price_file))
@@ -126,9 +131,46 @@ def test_keeping_the_api_costs_nothing_and_says_until_when() -> None:
 
 
 def test_a_cheaper_api_is_to_be_measured_first_for_the_price_of_the_test() -> None:
-    said = lines(told(GOOD, POOR, traffic=LITTLE)[1])
-    assert said["What it takes"].startswith("Asking ministral-3b-2512 the 100 test examples, for about $0.01")
-    assert said["How good it is"] == "ministral-3b-2512 was not measured on your examples; you need 90.0 %."
+    verdict, found = told(GOOD, POOR, traffic=LITTLE, **MARKET)
+    said = lines(found)
+    assert verdict.measure
+    assert said["What it takes"] == f"Asking {TIER} the 100 test examples, for about $0.01 ({verdict.measure})."
+    assert said["When it pays back"] == f"At once, if {TIER} is good enough."
+    assert said["How good it is"] == f"{TIER} was not measured on your examples; you need 90.0 %."
+
+
+def with_luna(served: list[Record], **goal: Any) -> tuple[Verdict, Page]:
+    """Today's API and a cheaper one, both measured and alike."""
+    same = arm(0.98, splits=("test",))
+    listed = [{}, {"model": "gpt-6-luna", "url": "openai"}]
+    return told(served, POOR, apis=listed, goal={"margin": 0.05, **goal}, api=same, others={"gpt-6-luna": same})
+
+
+def test_a_cheaper_api_that_was_measured_is_moved_to() -> None:
+    verdict, found = with_luna(POOR)
+    said = lines(found)
+    assert (verdict.decision, verdict.measure) == ("cheaper-api", None)
+    assert said["A month after"] == "$580, for gpt-6-luna: $13,420 less (95.9 %)."
+    assert said["When it pays back"] == "At once."
+    assert said["How good it is"].startswith("gpt-6-luna is right on 98.0 % of 100 examples")
+    assert sources(found)["gpt-6-luna, a million tokens"][0] == "$0.1 in, $0.01 cached, $0.5 out"
+
+
+def test_a_cascade_whose_rest_goes_to_another_api_names_that() -> None:
+    verdict, found = with_luna(SURE)
+    assert verdict.decision == "cascade", verdict.sentence
+    said = lines(found)
+    assert "and $232 for what is left to gpt-6-luna" in said["A month after"]
+    assert "$278 less than gpt-6-luna alone" in said["A month after"]
+
+
+def test_a_saving_counts_against_the_cheapest_api_that_passes() -> None:
+    verdict, found = with_luna(GOOD, accept_worse=True)
+    said = lines(found)
+    assert verdict.decision == "switch"
+    assert "$13,930 less (99.5 %); $510 less than gpt-6-luna alone, which passes too." in said["A month after"]
+    budget = said["What it takes"].partition("Up to ")[2].split()[0]
+    assert f"pays for up to {budget} of engineering" in verdict.sentence
 
 
 def test_what_could_go_wrong_names_old_prices_doubt_and_drift() -> None:

@@ -47,12 +47,13 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     """What to tell the one who pays."""
     now = next(iter(comparison.apis.values()))
     after = _recommended(comparison, verdict)
+    saving = _instead(comparison, verdict, after).cost.usd_per_month - verdict.usd_per_month
     lines = [
         Line("A month now", f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to "
                             f"{now.key}."),
-        Line("A month after", _after(spec, comparison, verdict, now, after)),
-        Line("What it takes", _takes(spec, comparison, verdict, after)),
-        Line("When it pays back", _pays_back(spec, verdict, after)),
+        Line("A month after", _after(spec, comparison, verdict, after)),
+        Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
+        Line("When it pays back", _pays_back(spec, verdict, after, saving)),
         Line("How good it is", _quality(spec, verdict, after)),
     ]  # fmt: skip
     risks = _risks(spec, comparison, verdict, now, after)
@@ -68,39 +69,63 @@ def _recommended(comparison: Comparison, verdict: Verdict) -> Arm:
     if verdict.decision in _OWN:
         return comparison.arms[verdict.good_enough or SERVED]
     if verdict.decision == "cheaper-api":
-        return min(others, key=lambda arm: abs(arm.cost.usd_per_month - verdict.usd_per_month))
+        asked = [arm for arm in others if bool(arm.scores) == (verdict.measure is None)]
+        return min(asked or [now], key=lambda arm: abs(arm.cost.usd_per_month - verdict.usd_per_month))
     return now
 
 
-def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> str:
+def _after(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm) -> str:
     cost, saving = verdict.usd_per_month, verdict.usd_per_month_now - verdict.usd_per_month
     if verdict.decision == "keep-api":
         own = comparison.arms[SERVED].cost.usd_per_month
         return f"The same {usd(cost)}. The machines of a model of your own would cost {usd(own)}."
     if verdict.decision == "cascade":
-        own = after.cost.usd_per_month
-        parts = f"{usd(own)} for {_machines(after, spec)} and {usd(cost - own)} for what is left to {now.key}"
+        own, rest = after.cost.usd_per_month, _rest(comparison, verdict, after)
+        parts = f"{usd(own)} for {_machines(after, spec)} and {usd(cost - own)} for what is left to {rest.key}"
     elif verdict.decision == "cheaper-api":
-        parts = f"if {after.key} is good enough, which nobody has measured"
+        parts = f"for {after.key}" if after.scores else f"if {after.key} is good enough, which nobody has measured"
     else:
         parts = f"for {_machines(after, spec)}"
         parts += f" and {usd(spec.costs.upkeep_usd_per_month)} of upkeep" if spec.costs.upkeep_usd_per_month else ""
     share = f" ({pct(abs(saving) / verdict.usd_per_month_now)})" if verdict.usd_per_month_now else ""
-    return f"{usd(cost)}, {parts}: {usd(abs(saving))} {'less' if saving >= 0 else 'more'}{share}."
+    other = _instead(comparison, verdict, after)
+    beside = "" if other is next(iter(comparison.apis.values())) or verdict.decision not in _OWN else (
+        f"; {usd(other.cost.usd_per_month - cost)} less than {other.key} alone, which passes too"
+    )  # fmt: skip
+    return f"{usd(cost)}, {parts}: {usd(abs(saving))} {'less' if saving >= 0 else 'more'}{share}{beside}."
+
+
+def _instead(comparison: Comparison, verdict: Verdict, after: Arm) -> Arm:
+    """The API that a saving is counted against: the cheapest that passes. The verdict names it in its sentence where it
+    is not today's."""
+    if verdict.decision == "cascade":
+        return _rest(comparison, verdict, after)
+    now, *others = comparison.apis.values()
+    return next((arm for arm in others if f" {arm.key}, the cheapest API that passes" in verdict.sentence), now)
+
+
+def _rest(comparison: Comparison, verdict: Verdict, own: Arm) -> Arm:
+    """The API that a cascade leaves the rest to: the one whose share of its month is what the model does not cost."""
+    share = 1 - min(part.coverage for part in verdict.cascade.values())
+    left = verdict.usd_per_month - own.cost.usd_per_month
+    return min(comparison.apis.values(), key=lambda arm: abs(share * arm.cost.usd_per_month - left))
 
 
 def _machines(arm: Arm, spec: Spec) -> str:
     return f"{arm.cost.replicas or 1} x {spec.traffic.machine}"
 
 
-def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm) -> str:
-    engineering, saving = spec.costs.engineering_usd, verdict.usd_per_month_now - verdict.usd_per_month
+def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm, saving: float) -> str:
+    engineering = spec.costs.engineering_usd
     if verdict.decision == "keep-api":
         return "Nothing now."
+    if verdict.decision == "cheaper-api" and after.scores:
+        return "Its address, its name and its prompt in place of today's; it was measured with them."
     if verdict.decision == "cheaper-api":
         examples = sum(score.count for score in comparison.arms[SERVED].scores.values())
         price = usd(after.cost.usd_per_1000 * examples / 1000)
-        return f"Asking {after.key} the {examples:,} test examples, for about {price}; then a prompt that suits it."
+        how = f" ({verdict.measure})" if verdict.measure else ""
+        return f"Asking {after.key} the {examples:,} test examples, for about {price}{how}."
     if engineering:
         return f"{usd(engineering)} of engineering, once."
     if saving <= 0:
@@ -112,12 +137,12 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm) -> 
     )
 
 
-def _pays_back(spec: Spec, verdict: Verdict, after: Arm) -> str:
-    engineering, saving = spec.costs.engineering_usd, verdict.usd_per_month_now - verdict.usd_per_month
+def _pays_back(spec: Spec, verdict: Verdict, after: Arm, saving: float) -> str:
+    engineering = spec.costs.engineering_usd
     if verdict.decision == "keep-api":
         return "Nothing is spent, so nothing has to pay back."
     if verdict.decision == "cheaper-api":
-        return f"At once, if {after.key} is good enough: only the measurement costs anything."
+        return "At once." if after.scores else f"At once, if {after.key} is good enough."
     if saving <= 0:
         return "Never by itself: it costs more than today, and is recommended because today's API can't be kept."
     if engineering:
@@ -163,6 +188,7 @@ def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after
         found += [_beside_the_api(verdict, now, after), _threshold(verdict)]
         if verdict.decision == "switch":
             found += [_swing(comparison), _volume(verdict, now)]
+        found.append(comparison.measured_on)
         last = "What is asked may change, and accuracy falls unseen unless somebody looks: tunewright monitor drift."
     else:
         found.append(after.thinking)
@@ -199,14 +225,8 @@ def _could_be_worse(spec: Spec, verdict: Verdict, after: Arm) -> str:
 
 def _cheaper(comparison: Comparison, verdict: Verdict, after: Arm) -> str:
     """That APIs which nobody measured would cost less."""
-    cheaper = [
-        arm
-        for arm in comparison.apis.values()
-        if not arm.scores
-        and not arm.lifetime.near
-        and arm is not after
-        and arm.cost.usd_per_month < verdict.usd_per_month
-    ]
+    lasting = [arm for arm in comparison.apis.values() if not arm.scores and not arm.lifetime.near and arm is not after]
+    cheaper = [arm for arm in lasting if arm.cost.usd_per_month < verdict.usd_per_month]
     if not cheaper:
         return ""
     least = min(cheaper, key=lambda arm: arm.cost.usd_per_month)
@@ -262,9 +282,9 @@ def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: Pri
     made = [
         Assumption("Requests a month", f"{spec.traffic.requests_per_month:,}",
                    _key(spec.traffic, "traffic", "requests_per_month")),
-        Assumption("Tokens a request", tokens, counted),
-        *(Assumption(f"{name}, a million tokens", _price(book.api(name)), _book(spec, book.apis_as_of))
-          for name in apis),
+        Assumption(f"Tokens to {now.key}", tokens, counted),
+        *(Assumption(f"{name}, a million tokens", _price(book.api(arm.model)), _book(spec, book.apis_as_of))
+          for name, arm in apis.items()),
         *(Assumption(f"{name} ends", arm.lifetime.end, _book(spec, book.apis_as_of))
           for name, arm in apis.items() if arm.lifetime.end),
         Assumption("Machine", _machines(own, spec), _key(machine, "traffic", "machine")),
