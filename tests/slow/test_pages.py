@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pypdfium2 import PdfDocument
 
 from tests.evaluate.made_report import made_report
 from tests.slow.conftest import BROWSER
@@ -48,12 +49,23 @@ def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playw
 def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) -> None:
     titles = page.locator("h2").all_inner_texts()
     expected = [
-        "Why", "All ways of answering", "What the saving hinges on", "Accuracy",
+        "For the one who pays", "What that rests on", "Why", "All ways of answering", "What the saving hinges on",
+        "Accuracy",
         "If it answered only what it is sure of", "Is it as sure as it should be?", "Parity: is the served model",
-        "What gpt-4o answers today",
+        "What the APIs answer",
         "Where the served model goes wrong", "Training", "Data", "How this was made",
     ]  # fmt: skip
     assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
+
+
+def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(page: playwright.Page, tmp_path: Path) -> None:
+    for size in ("A4", "Letter"):
+        page.pdf(path=tmp_path / "report.pdf", format=size)
+        with PdfDocument(tmp_path / "report.pdf") as printed:
+            first, second = (printed[number].get_textpage().get_text_range() for number in (0, 1))
+        for said in ("For the one who pays", "A month now", "What could go wrong", "Has to pay back in", "Yours: "):
+            assert said in first
+        assert second.startswith("Why")
 
 
 def test_hostile_texts_are_text(page: playwright.Page) -> None:
