@@ -74,7 +74,9 @@ def test_each_assumption_says_whose_it_is(decision: str) -> None:
     found = told(served, svm, **changes)[1]
     for value, source in sources(found).values():
         assert value
-        assert source.startswith(("yours: ", "default: ", "price book of ", "measured on ", "your data", "the tuned"))
+        assert source.startswith(
+            ("yours", "default: ", "assumed; ", "price book of ", "measured", "your data", "the tuned", "not counted: ")
+        )
     keys = sources(found)
     assert keys["Requests a month"][1] == "yours: traffic.requests_per_month"
     assert keys["Busiest minute"][1] == "default: traffic.peak_to_average"
@@ -87,30 +89,40 @@ def test_a_switch_without_a_price_of_engineering_says_what_it_may_cost() -> None
     verdict, found = told(GOOD, POOR)
     said = lines(found)
     assert said["A month now"] == "$14,000 for 10,000,000 requests to gpt-4o."
-    assert said["A month after"] == "$70, for 1 x Standard_D2s_v5: $13,930 less (99.5 %)."
+    assert said["A month after"] == ("$80 (1 x Standard_D2s_v5 $70, storage $9.82). That is $13,920 less (99.4 %).")
     budget = f"{12 * (verdict.usd_per_month_now - verdict.usd_per_month):,.0f}"
-    assert f"Up to ${budget} of it pays back within 12 months." in said["What it takes"]
+    assert said["What it takes"] == (
+        f"Engineering and reviews (61 hours), which the spec does not price; up to ${budget} for that pays back within "
+        "12 months."
+    )
     assert f"${budget}" in verdict.sentence
-    assert said["When it pays back"] == "Each $10,000 of engineering takes 22 days of saving."
+    assert said["When it pays back"] == "Each $10,000 that it takes needs 22 days of saving."
     assert said["How good it is"] == (
         "The tuned model is right on 97.0 % of 100 examples (test), 91.5 % at the least; you need 90.0 %."
     )
-    assert sources(found)["Engineering, once"] == ("not declared, $0 counted", "default: costs.engineering_usd")
+    assert sources(found)["Engineering, once"] == ("not counted", "default: costs.engineering_usd")
+    assert sources(found)["Reviews a month"][1].startswith("not counted: costs.hourly_usd")
 
 
-def test_a_switch_with_a_price_of_engineering_says_when_that_is_paid_for() -> None:
-    found = told(GOOD, POOR, costs={"engineering_usd": 20_000, "upkeep_usd_per_month": 500})[1]
+def test_a_switch_with_all_prices_says_when_engineering_is_paid_for() -> None:
+    costs = {"engineering_usd": 20_000, "upkeep_usd_per_month": 500, "hourly_usd": 30, "reviews_per_month": 600,
+             "review_minutes": 2, "retraining_usd": 5}  # fmt: skip
+    found = told(GOOD, POOR, costs=costs)[1]
     said = lines(found)
-    assert said["A month after"] == "$570, for 1 x Standard_D2s_v5 and $500 of upkeep: $13,430 less (95.9 %)."
+    assert said["A month after"] == (
+        "$1,210 (1 x Standard_D2s_v5 $70, reviews $600, retraining $30, other upkeep $500, storage $9.82). "
+        "That is $12,790 less (91.4 %)."
+    )
     assert said["What it takes"] == "$20,000 of engineering, once."
-    assert said["When it pays back"] == "After 1.5 months; you allow 12."
+    assert said["When it pays back"] == "After 1.6 months; you allow 12."
     assert sources(found)["Engineering, once"] == ("$20,000", "yours: costs.engineering_usd")
+    assert sources(found)["Reviews a month"][1].startswith("yours; 600 reviews of 2 minutes")
 
 
 def test_a_cascade_tells_its_two_bills_and_how_good_what_it_answers_is() -> None:
     said = lines(told(SURE, POOR)[1])
     assert said["A month after"] == (
-        "$5,670, $70 for 1 x Standard_D2s_v5 and $5,600 for what is left to gpt-4o: $8,330 less (59.5 %)."
+        "$5,680 (1 x Standard_D2s_v5 $70, storage $9.82, gpt-4o for the rest $5,600). That is $8,320 less (59.4 %)."
     )
     assert said["How good it is"].startswith("It answers 60.0 % of test itself and is right on 100.0 % of that")
     assert "what the model leaves to it needs another API" in said["What could go wrong"]
@@ -128,6 +140,12 @@ def test_keeping_the_api_costs_nothing_and_says_until_when() -> None:
     assert "nothing has to pay back" in said["When it pays back"]
     assert "gpt-4o leaves OpenAI's API on 2027-01-14: this must be decided anew" in said["What could go wrong"]
     assert "ministral-3b-2512 would cost $500 a month and was not measured" in said["What could go wrong"]
+
+
+def test_an_api_that_is_gone_is_not_kept_for_the_same() -> None:
+    verdict, found = told(POOR, POOR, day=date(2027, 2, 1))
+    assert verdict.decision == "keep-api"
+    assert lines(found)["A month after"].startswith("Not known: nothing takes gpt-4o's place yet.")
 
 
 def test_a_cheaper_api_is_to_be_measured_first_for_the_price_of_the_test() -> None:
@@ -160,16 +178,16 @@ def test_a_cascade_whose_rest_goes_to_another_api_names_that() -> None:
     verdict, found = with_luna(SURE)
     assert verdict.decision == "cascade", verdict.sentence
     said = lines(found)
-    assert "and $232 for what is left to gpt-6-luna" in said["A month after"]
-    assert "$278 less than gpt-6-luna alone" in said["A month after"]
+    assert "gpt-6-luna for the rest $232" in said["A month after"]
+    assert "$268 less than gpt-6-luna alone" in said["A month after"]
 
 
 def test_a_saving_counts_against_the_cheapest_api_that_passes() -> None:
     verdict, found = with_luna(GOOD, accept_worse=True)
     said = lines(found)
     assert verdict.decision == "switch"
-    assert "$13,930 less (99.5 %); $510 less than gpt-6-luna alone, which passes too." in said["A month after"]
-    budget = said["What it takes"].partition("Up to ")[2].split()[0]
+    assert "$13,920 less (99.4 %), and $500 less than gpt-6-luna alone." in said["A month after"]
+    budget = said["What it takes"].partition("up to ")[2].split()[0]
     assert f"pays for up to {budget} of engineering" in verdict.sentence
 
 

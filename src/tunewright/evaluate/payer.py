@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from tunewright.assess import PriceBook
+from tunewright.assess.cost import Item
 from tunewright.assess.prices import ApiPrice
+from tunewright.assess.upkeep import unpriced
 from tunewright.evaluate.comparison import CONTROLS, SERVED, Arm, Comparison
 from tunewright.evaluate.reasons import pct, points, usd
 from tunewright.evaluate.verdict import Verdict
@@ -51,7 +53,7 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     lines = [
         Line("A month now", f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to "
                             f"{now.key}."),
-        Line("A month after", _after(spec, comparison, verdict, after)),
+        Line("A month after", _after(spec, comparison, verdict, now, after)),
         Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
         Line("When it pays back", _pays_back(spec, verdict, after, saving)),
         Line("How good it is", _quality(spec, verdict, after)),
@@ -74,25 +76,24 @@ def _recommended(comparison: Comparison, verdict: Verdict) -> Arm:
     return now
 
 
-def _after(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm) -> str:
+def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> str:
     cost, saving = verdict.usd_per_month, verdict.usd_per_month_now - verdict.usd_per_month
     if verdict.decision == "keep-api":
-        own = comparison.arms[SERVED].cost.usd_per_month
-        return f"The same {usd(cost)}. The machines of a model of your own would cost {usd(own)}."
-    if verdict.decision == "cascade":
-        own, rest = after.cost.usd_per_month, _rest(comparison, verdict, after)
-        parts = f"{usd(own)} for {_machines(after, spec)} and {usd(cost - own)} for what is left to {rest.key}"
-    elif verdict.decision == "cheaper-api":
-        parts = f"for {after.key}" if after.scores else f"if {after.key} is good enough, which nobody has measured"
-    else:
-        parts = f"for {_machines(after, spec)}"
-        parts += f" and {usd(spec.costs.upkeep_usd_per_month)} of upkeep" if spec.costs.upkeep_usd_per_month else ""
+        own = f"A model of your own would cost {usd(comparison.arms[SERVED].cost.usd_per_month)}."
+        kept = (
+            f"The same {usd(cost)}." if not now.lifetime.ended else f"Not known: nothing takes {now.key}'s place yet."
+        )
+        return f"{kept} {own}"
+    less = f"{usd(abs(saving))} {'less' if saving >= 0 else 'more'}"
     share = f" ({pct(abs(saving) / verdict.usd_per_month_now)})" if verdict.usd_per_month_now else ""
-    other = _instead(comparison, verdict, after)
-    beside = "" if other is next(iter(comparison.apis.values())) or verdict.decision not in _OWN else (
-        f"; {usd(other.cost.usd_per_month - cost)} less than {other.key} alone, which passes too"
-    )  # fmt: skip
-    return f"{usd(cost)}, {parts}: {usd(abs(saving))} {'less' if saving >= 0 else 'more'}{share}{beside}."
+    if verdict.decision == "cheaper-api":
+        how = f"for {after.key}" if after.scores else f"if {after.key} is good enough, which nobody has measured"
+        return f"{usd(cost)}, {how}: {less}{share}."
+    spent, other = _spent(spec, comparison, after), _instead(comparison, verdict, after)
+    if verdict.decision == "cascade":
+        spent += f", {other.key} for the rest {usd(cost - after.cost.usd_per_month)}"
+    alone = f", and {usd(other.cost.usd_per_month - cost)} less than {other.key} alone" if other is not now else ""
+    return f"{usd(cost)} ({spent}). That is {less}{share}{alone}."
 
 
 def _instead(comparison: Comparison, verdict: Verdict, after: Arm) -> Arm:
@@ -111,6 +112,20 @@ def _rest(comparison: Comparison, verdict: Verdict, own: Arm) -> Arm:
     return min(comparison.apis.values(), key=lambda arm: abs(share * arm.cost.usd_per_month - left))
 
 
+def _spent(spec: Spec, comparison: Comparison, own: Arm) -> str:
+    """What a month of an arm of one's own goes to."""
+    items = _beside_machines(comparison)
+    counted = sum(item.usd_per_month or 0.0 for item in items)
+    spent = [(_machines(own, spec), own.cost.usd_per_month - counted)]
+    spent += [(item.name, item.usd_per_month) for item in items if item.usd_per_month]
+    return ", ".join(f"{name} {usd(amount)}" for name, amount in spent)
+
+
+def _beside_machines(comparison: Comparison) -> list[Item]:
+    """What a month of every arm of one's own has beside its machines."""
+    return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
+
+
 def _machines(arm: Arm, spec: Spec) -> str:
     return f"{arm.cost.replicas or 1} x {spec.traffic.machine}"
 
@@ -126,15 +141,14 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm, sav
         price = usd(after.cost.usd_per_1000 * examples / 1000)
         how = f" ({verdict.measure})" if verdict.measure else ""
         return f"Asking {after.key} the {examples:,} test examples, for about {price}{how}."
-    if engineering:
-        return f"{usd(engineering)} of engineering, once."
-    if saving <= 0:
-        return f"Engineering, which the spec does not price (costs.engineering_usd), and {usd(-saving)} a month."
-    months = spec.costs.horizon_months
-    return (
-        f"Engineering, which the spec does not price (costs.engineering_usd). Up to {usd(saving * months)} of it pays "
-        f"back within {months} months."
-    )
+    once = [f"{usd(engineering)} of engineering, once"] if engineering else []
+    months, work = spec.costs.horizon_months, " and ".join(unpriced(spec))
+    if work:
+        once.append(f"{work}, which the spec does not price")
+    told = "; ".join(once) or "Nothing that has to pay back"
+    left = saving * months - engineering
+    pays = f"; up to {usd(left)} for that pays back within {months} months" if work and left > 0 else ""
+    return f"{told[0].upper()}{told[1:]}{pays}."
 
 
 def _pays_back(spec: Spec, verdict: Verdict, after: Arm, saving: float) -> str:
@@ -147,7 +161,7 @@ def _pays_back(spec: Spec, verdict: Verdict, after: Arm, saving: float) -> str:
         return "Never by itself: it costs more than today, and is recommended because today's API can't be kept."
     if engineering:
         return f"After {engineering / saving:,.1f} months; you allow {spec.costs.horizon_months}."
-    return f"Each {usd(_STEP_USD)} of engineering takes {_months(_STEP_USD / saving)} of saving."
+    return f"Each {usd(_STEP_USD)} that it takes needs {_months(_STEP_USD / saving)} of saving."
 
 
 def _months(count: float) -> str:
@@ -270,6 +284,7 @@ def _volume(verdict: Verdict, now: Arm) -> str:
 def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Arm,
                  after: Arm) -> list[Assumption]:  # fmt: skip
     usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.arms[SERVED]
+    engineering = spec.costs.engineering_usd
     cached = f" ({usage.cached_tokens:,.0f} cached)" if usage.cached_tokens else ""
     counted = {
         "api": f"counted by {now.key}",
@@ -299,8 +314,10 @@ def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: Pri
         *made,
         Assumption("Examples of the test", tested, "your data"),
         Assumption("Accuracy needed", pct(spec.goal.accuracy), _key(spec.goal, "goal", "accuracy")),
-        _declared("Engineering, once", spec, "engineering_usd"),
-        _declared("Upkeep a month", spec, "upkeep_usd_per_month"),
+        Assumption("Engineering, once", usd(engineering) if engineering else "not counted",
+                   _key(spec.costs, "costs", "engineering_usd")),
+        *(Assumption(f"{item.name[0].upper()}{item.name[1:]} a month", _amount(item), f"{item.source}; {item.basis}")
+          for item in _beside_machines(comparison)),
         Assumption("Has to pay back in", f"{spec.costs.horizon_months} months",
                    _key(spec.costs, "costs", "horizon_months")),
     ]  # fmt: skip
@@ -312,11 +329,8 @@ def _key(section: BaseModel, name: str, key: str) -> str:
     return f"{'default' if is_default else 'yours'}: {name}.{key}"
 
 
-def _declared(name: str, spec: Spec, key: str) -> Assumption:
-    amount: float = getattr(spec.costs, key)
-    if amount:
-        return Assumption(name, usd(amount), f"yours: costs.{key}")
-    return Assumption(name, "not declared, $0 counted", f"default: costs.{key}")
+def _amount(item: Item) -> str:
+    return "not counted" if item.usd_per_month is None else usd(item.usd_per_month)
 
 
 def _book(spec: Spec, day: str) -> str:
