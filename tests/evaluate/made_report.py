@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import make_spec
 from tests.evaluate.scenario import arm, compared, evidence_of
@@ -25,9 +26,15 @@ PARITY = {
 }  # fmt: skip
 
 
-def made_report(root: Path) -> Path:
-    """The folder of a report, with its model card; `root` is an empty folder."""
-    evidence = evidence_of(arm(0.7), arm(0.6)) | {"api": arm(0.8, splits=("test",))}
+def made_report(root: Path, share: float = 0.7, **changes: Any) -> Path:
+    """The folder of a report, with its model card.
+
+    Args:
+        root: an empty folder.
+        share: of the served model's answers that are right.
+        changes: of the spec.
+    """
+    evidence = evidence_of(arm(share), arm(0.6)) | {"api": arm(0.8, splits=("test",))}
     steps = {}
     for name in ("check", "split", "train", "export", "evaluate", "parity"):
         steps[name] = root / name
@@ -51,7 +58,7 @@ def made_report(root: Path) -> Path:
                 write_jsonl(out.path / CURVE, [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
-    spec = make_spec(root, traffic={"requests_per_month": 10_000_000}, apis=[{}])
+    spec = make_spec(root, **{"traffic": {"requests_per_month": 10_000_000}, "apis": [{}], **changes})
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     target = root / "verdict"

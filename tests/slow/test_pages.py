@@ -10,6 +10,7 @@ from pypdfium2 import PdfDocument
 
 from tests.evaluate.made_report import made_report
 from tests.slow.conftest import BROWSER
+from tunewright.evaluate.payer import MOST_LINES
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine; on Debian: apt install chromium")
 
@@ -58,14 +59,23 @@ def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) ->
     assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
 
 
-def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(page: playwright.Page, tmp_path: Path) -> None:
+def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    """Ten lines, and all that they can rest on."""
+    costs = {"upkeep_usd_per_month": 800, "hourly_usd": 30}
+    goal = {"accuracy": 0.95, "margin": 0.1, "accept_worse": True}
+    opened = browser.new_page()
+    opened.goto((made_report(tmp_path, 0.97, costs=costs, goal=goal) / "report.html").as_uri())
+    assert opened.locator(".payer .prose:not(.small) tr").count() == MOST_LINES
     for size in ("A4", "Letter"):
-        page.pdf(path=tmp_path / "report.pdf", format=size)
+        opened.pdf(path=tmp_path / "report.pdf", format=size)
         with PdfDocument(tmp_path / "report.pdf") as printed:
             first, second = (printed[number].get_textpage().get_text_range() for number in (0, 1))
         for said in ("For the one who pays", "A month now", "What could go wrong", "Has to pay back in", "Yours: "):
             assert said in first
         assert second.startswith("Why")
+    opened.close()
 
 
 def test_hostile_texts_are_text(page: playwright.Page) -> None:
