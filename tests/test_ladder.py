@@ -34,7 +34,8 @@ def verdict(decision: str, good_enough: str | None = None, usd: float = 100.0, *
     """A verdict that misses some targets, by name, with what was found."""
     targets = [{"name": "parity", "met": True, "found": ""}]
     targets += [{"name": name, "met": False, "found": found} for name, found in missed.items()]
-    return {"decision": decision, "good_enough": good_enough, "usd_per_month": usd, "targets": targets}
+    return {"decision": decision, "shown": decision, "good_enough": good_enough, "usd_per_month": usd,
+            "targets": targets}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -48,8 +48,8 @@ class Page:
 def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) -> Page:
     """What to tell the one who pays."""
     now = next(iter(comparison.apis.values()))
-    after = _recommended(comparison, verdict)
-    saving = _instead(comparison, verdict, after).cost.usd_per_month - verdict.usd_per_month
+    after = (comparison.arms if verdict.decision in _OWN else comparison.apis)[verdict.answers]
+    saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
     lines = [
         Line("A month now", f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to "
                             f"{now.key}."),
@@ -61,19 +61,6 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     risks = _risks(spec, comparison, verdict, now, after)
     lines += [Line("What could go wrong" if risk is risks[0] else "", risk) for risk in risks]
     return Page(lines[:MOST_LINES], _assumptions(spec, comparison, verdict, book, now, after))
-
-
-def _recommended(comparison: Comparison, verdict: Verdict) -> Arm:
-    """What the verdict would have answer: of a cascade its model, else an arm or an API."""
-    now, *others = comparison.apis.values()
-    if verdict.decision == "cascade":
-        return comparison.arms[SERVED]
-    if verdict.decision in _OWN:
-        return comparison.arms[verdict.good_enough or SERVED]
-    if verdict.decision == "cheaper-api":
-        asked = [arm for arm in others if bool(arm.scores) == (verdict.measure is None)]
-        return min(asked or [now], key=lambda arm: abs(arm.cost.usd_per_month - verdict.usd_per_month))
-    return now
 
 
 def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> str:
@@ -89,27 +76,16 @@ def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after
     if verdict.decision == "cheaper-api":
         how = f"for {after.key}" if after.scores else f"if {after.key} is good enough, which nobody has measured"
         return f"{usd(cost)}, {how}: {less}{share}."
-    spent, other = _spent(spec, comparison, after), _instead(comparison, verdict, after)
+    spent, other = _spent(spec, comparison, after), _reference(comparison, verdict)
     if verdict.decision == "cascade":
         spent += f", {other.key} for the rest {usd(cost - after.cost.usd_per_month)}"
     alone = f", and {usd(other.cost.usd_per_month - cost)} less than {other.key} alone" if other is not now else ""
     return f"{usd(cost)} ({spent}). That is {less}{share}{alone}."
 
 
-def _instead(comparison: Comparison, verdict: Verdict, after: Arm) -> Arm:
-    """The API that a saving is counted against: the cheapest that passes. The verdict names it in its sentence where it
-    is not today's."""
-    if verdict.decision == "cascade":
-        return _rest(comparison, verdict, after)
-    now, *others = comparison.apis.values()
-    return next((arm for arm in others if f" {arm.key}, the cheapest API that passes" in verdict.sentence), now)
-
-
-def _rest(comparison: Comparison, verdict: Verdict, own: Arm) -> Arm:
-    """The API that a cascade leaves the rest to: the one whose share of its month is what the model does not cost."""
-    share = 1 - min(part.coverage for part in verdict.cascade.values())
-    left = verdict.usd_per_month - own.cost.usd_per_month
-    return min(comparison.apis.values(), key=lambda arm: abs(share * arm.cost.usd_per_month - left))
+def _reference(comparison: Comparison, verdict: Verdict) -> Arm:
+    """The API that a saving is counted against: the cheapest that passes; today's where none does."""
+    return comparison.apis[verdict.reference or next(iter(comparison.apis))]
 
 
 def _spent(spec: Spec, comparison: Comparison, own: Arm) -> str:

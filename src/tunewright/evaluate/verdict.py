@@ -68,6 +68,11 @@ class Verdict:
     """Requests a month from which on the served model costs less than the API; None: at no volume."""
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
+    answers: str
+    """Key of the arm, or name of the API, that would answer; of a cascade the arm that answers first."""
+    reference: str | None
+    """The cheapest API that passes: what anything else is held against, and what a cascade leaves its rest to. None:
+    the one paid for today is gone, and no other was shown to do."""
     shown: Decision
     """What the evidence speaks for as it is. The decision is another one where a cheaper API is yet to be measured."""
     measure: str | None = None
@@ -93,6 +98,7 @@ class _Advice:
     """What the evidence speaks for."""
 
     decision: Decision
+    answers: Arm
     usd_per_month: float
     sentence: str
 
@@ -163,7 +169,6 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     nothing_left = own is None and reference is None
     first = unmeasured if unmeasured and (nothing_left or costs_less(unmeasured, advice.usd_per_month)) else None
     told = _measured_first(first, advice, case) if first else advice
-    told_of = first or (reference if told.decision == "cheaper-api" else None)
     reasons = [goal_reason(arm, spec, met=meets(arm, spec)) for arm in (served, control)]
     reasons += doubt_reasons(served, comparison.headline)
     if not parity_passed:
@@ -173,12 +178,13 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     reasons.append(money_reason(comparison, spec))
     reasons += [each for each in (comparison.measured_on, comparison.stale) if each]
     reasons.append(threshold_reason(threshold, spec))
-    sentences = [told.sentence, now.lifetime.summary, told_of.thinking if told_of else ""]
+    sentences = [told.sentence, now.lifetime.summary, told.answers.thinking]
     return Verdict(
         told.decision, " ".join(filter(None, sentences)), reasons, told.usd_per_month, now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
-        shown=advice.decision, measure=_override(first, spec) if first else None,
+        answers=told.answers.key, reference=reference.key if reference else None, shown=advice.decision,
+        measure=_override(first, spec) if first else None,
         good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
@@ -195,7 +201,7 @@ def _advice(case: _Case) -> _Advice:
         return _with_an_own_model(case, case.own)
     shortfall = _shortfall(case)
     if case.reference is None:
-        return _Advice("keep-api", case.now.cost.usd_per_month, (
+        return _Advice("keep-api", case.now, case.now.cost.usd_per_month, (
             f"{case.now.key} can't be asked any more, and nothing that was measured can take its place: {shortfall}."
         ))  # fmt: skip
     return _as_a_cascade(case, case.reference, shortfall)
@@ -219,7 +225,7 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
         )
         if lost := behind(case.against[own.key], spec):  # the spec accepts that
             sentence += f" It is {gap(lost[1])} points against {now.key} on {lost[0]}, which you accept."
-        return _Advice("classical" if simple else "switch", cost, sentence)
+        return _Advice("classical" if simple else "switch", own, cost, sentence)
     if reference is not now:
         return _to_another_api(case, reference, f"a model of your own {usd(cost)}")
     sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a model of your own {usd(cost)}"
@@ -228,7 +234,7 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
             f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
             f"{spec.costs.horizon_months} months"
         )
-    return _Advice("keep-api", paid, f"{sentence}.")
+    return _Advice("keep-api", now, paid, f"{sentence}.")
 
 
 def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
@@ -243,7 +249,7 @@ def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
     trusted = case.parity_passed and is_fast(case.served, spec)
     if threshold and trusted and not doubt and pays(paid - cost, spec):
         today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
-        return _Advice("cascade", cost, (
+        return _Advice("cascade", case.served, cost, (
             f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
             f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
             f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
@@ -254,7 +260,7 @@ def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
     sentence = f"Keep {now.key} for now: {shortfall}"
     if trusted:
         sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
-    return _Advice("keep-api", paid, f"{sentence}.")
+    return _Advice("keep-api", now, paid, f"{sentence}.")
 
 
 def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
@@ -262,7 +268,7 @@ def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
     now = case.now
     figures = f"{task_of(case.spec.task).claim(pct(worst(other).value))} of the hardest test split{_beside(other, now)}"
     paid = "" if now.lifetime.ended else f" against {usd(now.cost.usd_per_month)} for {now.key}"
-    return _Advice("cheaper-api", other.cost.usd_per_month, (
+    return _Advice("cheaper-api", other, other.cost.usd_per_month, (
         f"Move to {other.key}: it {figures} and costs {usd(other.cost.usd_per_month)} a month{paid}; {beside}."
     ))  # fmt: skip
 
@@ -271,7 +277,7 @@ def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
     """A cheaper API that nobody has measured comes before what the evidence speaks for."""
     cost = tier.cost.usd_per_month
     in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
-    return _Advice("cheaper-api", cost, (
+    return _Advice("cheaper-api", tier, cost, (
         f"Measure {tier.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
         f"examples. Until then: {advice.sentence}"
     ))  # fmt: skip
