@@ -248,16 +248,19 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
     runs = tmp_path / "runs"
     shutil.copytree(short_run.runs, runs, symlinks=True)
     with running_server(short_run.latest("export") / "bundle") as address:
-        api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null"]
+        api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null",
+               f"apis+={{name: twin, model: gpt-6-luna, url: {address}/v1, deployment: tickets, key: null}}"]  # fmt: skip
         dry = tunewright("baseline", str(short_run.project), *SHORT, *api, "--dry-run", "--runs", str(runs))
-        assert "16 questions to gpt-4o, 0 of them answered before" in dry.stdout, dry.stderr
+        for name in ("gpt-4o", "twin"):
+            assert f"16 questions to {name}, 0 of them answered before" in dry.stdout, dry.stderr
         done = tunewright("run", str(short_run.project), *SHORT, *api, "--runs", str(runs), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     for split, found in report["verdict"]["against_api"].items():
         assert (found["difference"]["value"], found["only_first"], found["only_second"]) == (0, 0, 0)
-        now = report["comparison"]["apis"]["gpt-4o"]["scores"][split]
-        assert now["headline"] == report["comparison"]["arms"]["served"]["scores"][split]["headline"]
+        for name in ("gpt-4o", "twin"):
+            now = report["comparison"]["apis"][name]["scores"][split]
+            assert now["headline"] == report["comparison"]["arms"]["served"]["scores"][split]["headline"]
     assert report["comparison"]["usage_from"] == "api"
     # It answers in bare labels, which is what is taught; what it was paid is told.
     assert report["baseline"]["apis"]["gpt-4o"]["unread"] == 0
