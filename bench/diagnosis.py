@@ -26,57 +26,69 @@ from typing import Any
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say, track
 from tunewright.spec import Spec, parse_spec
 from tunewright.spec.sections import TrainSpec
-from tunewright.tasks import Example, Meta
+from tunewright.tasks import Example, LabelTrie, Meta, task_of
+from tunewright.train.answering import likeliest_labels
 from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.encode import IGNORED
+from tunewright.train.engine import fit_engine
 from tunewright.train.history import Facts, History
 from tunewright.train.member import Members, curve_of
-from tunewright.train.prepare import prepare
+from tunewright.train.prepare import Encoder, prepare
 from tunewright.train.rules import diagnose
-from tunewright.train.trainer import planned_steps
+from tunewright.train.trainer import load_adapter, planned_steps
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 KEPT = Path(__file__).parent / "runs" / "diagnosis"
 
-Labelled = list[tuple[str, str]]
+Labelled = list[tuple[str, str, str]]
+"""Text, label, group (empty: stands by itself)."""
+Parts = tuple[Labelled, Labelled, Labelled]
+"""To train on, to measure the training by, and to find out whether advice helps."""
+TESTED = 240
 
 
 def labelled(path: Path, label: str = "label") -> Labelled:
-    return [(row["text"], row[label]) for row in read_jsonl(path) if row[label] != "oos"]
+    return [(row["text"], row[label], "") for row in read_jsonl(path) if row[label] != "oos"]
 
 
-def tickets(seed: int, size: int) -> tuple[Labelled, Labelled]:
-    """So many rows to train on, a quarter as many held out, of phrasings that training does not see."""
+def tickets(seed: int, size: int) -> Parts:
+    """Training rows, a quarter as many held out, of phrasings that training does not see, and the shipped test."""
     rows = read_jsonl(ROOT / "examples" / "tickets" / "data" / "train.jsonl")
     phrasings = sorted({row["phrasing"] for row in rows})
     random.Random(seed).shuffle(phrasings)
     held = set(phrasings[: len(phrasings) // 5])
     parts: tuple[Labelled, Labelled] = ([], [])
     for row in rows:
-        parts[row["phrasing"] in held].append((row["text"], row["label"]))
-    return parts[0][:size], parts[1][: size // 4]
+        parts[row["phrasing"] in held].append((row["text"], row["label"], row["phrasing"]))
+    tests = read_jsonl(ROOT / "examples" / "tickets" / "data" / "test_unseen_phrasing.jsonl")
+    test = [(row["text"], row["label"], row["phrasing"]) for row in tests]
+    return parts[0][:size], parts[1][: size // 4], test
 
 
-def drawn(path: Path, label: str = "label", most: int = 10) -> Callable[[int, int], tuple[Labelled, Labelled]]:
+def drawn(path: Path, label: str = "label", most: int = 10) -> Callable[[int, int], Parts]:
     """Rows of at most so many labels."""
 
-    def parts(seed: int, size: int) -> tuple[Labelled, Labelled]:
+    def parts(seed: int, size: int) -> Parts:
         draw, rows = random.Random(seed), labelled(path, label)
-        names = sorted({label for _, label in rows})
+        names = sorted({row[1] for row in rows})
         names = draw.sample(names, min(most, len(names)))
-        rows = draw.sample([row for row in rows if row[1] in names], size + size // 4)
-        return rows[size // 4 :], rows[: size // 4]
+        rows = [row for row in rows if row[1] in names]
+        picked = draw.sample(rows, size + size // 4)
+        rest = [row for row in rows if row not in set(picked)]
+        return picked[size // 4 :], picked[: size // 4], draw.sample(rest, min(TESTED, len(rest)))
 
     return parts
 
 
-SETS: dict[str, Callable[[int, int], tuple[Labelled, Labelled]]] = {
+SETS: dict[str, Callable[[int, int], Parts]] = {
     "tickets": tickets,
     "snips": drawn(SHARED / "snips" / "train.jsonl"),
     "bitext": drawn(SHARED / "bitext_support" / "train.jsonl"),
@@ -89,7 +101,7 @@ SETTINGS = {
     "max_length": 512,
     "evaluations": 3,
     "checkpoints": 0,
-    "precision": "float32",
+    "precision": "auto",
 }
 """A good training of any of the sets."""
 
@@ -104,28 +116,31 @@ class Case:
     data: Callable[[Labelled, random.Random], Labelled] = lambda rows, _: rows
     encoded: Callable[[list[Any]], list[Any]] = lambda rows: rows
     model: str = "smollm2-135m"
+    start: str = ""
+    """The case whose adapter it begins with."""
 
 
 def shuffled(rows: Labelled, draw: random.Random) -> Labelled:
-    labels = [label for _, label in rows]
+    labels = [label for _, label, _ in rows]
     draw.shuffle(labels)
-    return [(text, label) for (text, _), label in zip(rows, labels, strict=True)]
+    return [(text, label, group) for (text, _, group), label in zip(rows, labels, strict=True)]
 
 
 def few_and_noisy(rows: Labelled, draw: random.Random) -> Labelled:
     """24 rows, a quarter of whose labels are wrong: only by heart can they be learnt."""
-    labels = sorted({label for _, label in rows})
-    return [(text, label if n % 4 else draw.choice(labels)) for n, (text, label) in enumerate(draw.sample(rows, 24))]
+    labels = sorted({label for _, label, _ in rows})
+    some = enumerate(draw.sample(rows, 24))
+    return [(text, label if n % 4 else draw.choice(labels), group) for n, (text, label, group) in some]
 
 
 def imbalanced(rows: Labelled, draw: random.Random) -> Labelled:
     """Half of the labels are left two examples each."""
-    labels = sorted({label for _, label in rows})
+    labels = sorted({label for _, label, _ in rows})
     rare, seen, kept = set(draw.sample(labels, len(labels) // 2)), Counter[str](), []
-    for text, label in rows:
-        seen[label] += 1
-        if label not in rare or seen[label] <= 2:
-            kept.append((text, label))
+    for row in rows:
+        seen[row[1]] += 1
+        if row[1] not in rare or seen[row[1]] <= 2:
+            kept.append(row)
     return kept
 
 
@@ -141,6 +156,11 @@ def masked(rows: list[Any]) -> list[Any]:
 
 CASES = {
     "clean": Case("", {}),
+    "longer": Case("", {"epochs": 3}),
+    "shipped": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4}),
+    "shipped-half": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4, "epochs": 0.5}),
+    "warm": Case("", {}, start="clean"),
+    "warm-gentle": Case("", {"lr": 1e-4}, start="clean"),
     "lr-high": Case("T001", {"lr": 3e-2}),
     "lr-huge": Case("T001", {"lr": 1e3}),
     "lr-low": Case("T002", {"lr": 1e-6}),
@@ -207,7 +227,7 @@ def history(run: str) -> dict[str, Any]:
     rows = case.encoded(list(everything.rows))
     everything = replace(everything, rows=rows, facts=replace(
         everything.facts, learnt=[sum(label != IGNORED for label in row["labels"]) for row in rows]))  # fmt: skip
-    kept = trained(everything) | {"seconds": round(time.monotonic() - started)}
+    kept = trained(everything) | {"seconds": round(time.monotonic() - started), "test": tested(spec, home, run)}
     file.write_text(json.dumps(kept), "utf-8")
     return kept
 
@@ -216,12 +236,16 @@ def prepared(run: str, home: Path) -> Spec:
     """The spec of one training; its dataset is written to `home/split`."""
     name, source, loss, number, size = run.split(":")
     case, seed = CASES[name], int(number)
-    train, held = SETS[source](seed, int(size))
+    train, held, _ = SETS[source](seed, int(size))
     train = case.data(train, random.Random(seed))
-    labels = sorted({label for _, label in train + held})
+    labels = sorted({label for _, label, _ in train + held})
     task = {"kind": "classify", "instruction": "Which category is this message of?", "labels": labels}
     model = outliers() if case.model == "outliers" else case.model
     settings = SETTINGS | {"loss": loss, "batch_size": 8 if int(size) > 96 else 4} | case.settings
+    if case.start:
+        first = f"{case.start}:{source}:{loss}:{number}:{size}"
+        history(first)
+        settings["start"] = str(adapter_of(KEPT / first.replace(":", "-")))
     spec = {"name": "b", "task": task, "data": {"train": "none"}, "model": model, "train": settings, "seed": seed}
     (home / "split").mkdir(parents=True, exist_ok=True)
     save_dataset(home / "split", Dataset(examples(train), examples(held), {"test": []}))
@@ -229,7 +253,34 @@ def prepared(run: str, home: Path) -> Spec:
 
 
 def examples(rows: Labelled) -> list[Example]:
-    return [Example.of(text, label, Meta(id=str(n))) for n, (text, label) in enumerate(rows)]
+    return [
+        Example.of(text, label, Meta(id=str(n), group=group or None)) for n, (text, label, group) in enumerate(rows)
+    ]
+
+
+def adapter_of(home: Path) -> Path:
+    return home / "members" / "member-0" / "adapter"
+
+
+def tested(spec: Spec, home: Path, run: str) -> dict[str, Any] | None:
+    """What the adapter's answers to rows that no training saw are worth; None where no training came to its end."""
+    _, source, _, seed, size = run.split(":")
+    if not adapter_of(home).exists():
+        return None
+    rows = examples(SETS[source](int(seed), int(size))[2])
+    base = resolve(spec.model, spec.folder)
+    tokenizer, model = TextTokenizer(base.folder), load_adapter(spec, base.folder, adapter_of(home))
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    known = [row for row in rows if row.answer in task.answers]
+    prompts = [base.template.encode_prompt(task.prompt(row.request), tokenizer) for row in known]
+    trie = LabelTrie(list(answer_tokens(task, base.template, tokenizer).values()))
+    engine = fit_engine(model, Encoder(spec).rows(known))
+    answers = likeliest_labels(model, engine, prompts, trie, at_once=64)
+    return {
+        "right": [task.answers[place] == row.answer for row, (place, _) in zip(known, answers, strict=True)],
+        "sure": [round(probability, 6) for _, probability in answers],
+        "groups": [row.meta.group or row.meta.id for row in known],
+    }
 
 
 def trained(everything: Members) -> dict[str, Any]:

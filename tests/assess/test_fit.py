@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.data.test_curve import examples, random_labels
-from tunewright.assess.evidence import Tuned, error_ratios, evidence_book
+from tunewright.assess.evidence import EvidenceBook, Tuned, evidence_book
 from tunewright.assess.facts import Facts, Lengths, gather
-from tunewright.assess.fit import FitForecast, _classification, _other, expected_range, forecast_fit
+from tunewright.assess.fit import FitForecast, expected_range, forecast_fit, forecast_from
 from tunewright.data import curve_points
 from tunewright.data.curve import CurveForecast, LearningCurve, Range
 from tunewright.errors import UserError
@@ -21,6 +21,20 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curve_points, "REPEATS", 1)
         yield
+
+
+def judged(known: Facts, goal: float) -> FitForecast:
+    return forecast_from(known, goal, evidence_book())
+
+
+def book(ratios: dict[float, list[float]]) -> EvidenceBook:
+    """Jobs on which the cheap model is right on 70 %: by their groups a label, the ratios of tuned models' errors."""
+    rows = [
+        Tuned(data=f"job of {groups}", groups_a_label=groups, svm=70, model="m", accuracy=100 - 30 * ratio, source="s")
+        for groups, found in ratios.items()
+        for ratio in found
+    ]
+    return EvidenceBook(as_of="2026-11", classification=rows, other=evidence_book().other)
 
 
 def curve(svm: float, gain: float = 0.02) -> LearningCurve:
@@ -51,28 +65,28 @@ def whats(forecast: FitForecast) -> str:
      (0.6, 0.9, "poor fit"), (0.4, 0.95, "poor fit")],
 )  # fmt: skip
 def test_the_goal_against_the_range_gives_the_answer(svm: float, goal: float, answer: str) -> None:
-    forecast = _classification(facts(svm), goal)
+    forecast = judged(facts(svm), goal)
     assert forecast.answer == answer
     assert forecast.low is not None and forecast.high is not None
     assert (answer == "poor fit") == (forecast.high < goal)
 
 
 def test_few_rows_of_clean_labels_are_where_a_tuned_model_gains_most() -> None:
-    plenty, few = (_classification(facts(0.6, groups=77 * n), 0.85) for n in (130, 10))
+    plenty, few = (judged(facts(0.6, groups=77 * n), 0.85) for n in (130, 10))
     assert plenty.high and few.high and few.high >= plenty.high
     assert few.low == pytest.approx(0.59)
 
 
 def test_a_good_fit_needs_the_whole_range_above_the_goal() -> None:
     wide = facts(0.72, groups=77 * 10)
-    assert _classification(wide, 0.73).answer == "worth a try"
-    assert _classification(wide, 0.710001).answer == "worth a try"
+    assert judged(wide, 0.73).answer == "worth a try"
+    assert judged(wide, 0.710001).answer == "worth a try"
     sure = [Tuned(data=name, groups_a_label=10, svm=70, model="m", accuracy=90, source="s") for name in "abc"]
     assert expected_range(Range(0.7, 0.69, 0.71), sure, 1.0) == pytest.approx((1 - 0.31 / 3, 1 - 0.29 / 3))
 
 
 def test_contradicting_labels_cap_what_can_be_expected() -> None:
-    capped = _classification(facts(0.85, contradicting=0.12), 0.9)
+    capped = judged(facts(0.85, contradicting=0.12), 0.9)
     assert capped.answer == "poor fit"
     assert capped.high == pytest.approx(0.88)
     assert "contradict" in whats(capped)
@@ -80,24 +94,24 @@ def test_contradicting_labels_cap_what_can_be_expected() -> None:
 
 def test_suspected_labels_cap_it_by_the_half_of_them_that_is_wrong() -> None:
     assert facts(suspects=0.1).ceiling == pytest.approx(0.945)
-    assert any("D014" in change for change in _classification(facts(0.6, suspects=0.1), 0.9).changes)
+    assert any("D014" in change for change in judged(facts(0.6, suspects=0.1), 0.9).changes)
 
 
 @pytest.mark.parametrize(("change", "reason"), [({"median_a_label": 9}, "fewer than 10"), ({"test_rows": 57}, "±8")])
 def test_too_little_data_names_what_there_is_too_little_of(change: dict[str, int], reason: str) -> None:
-    forecast = _classification(facts(**change), 0.9)
+    forecast = judged(facts(**change), 0.9)
     assert forecast.answer == "too little data"
     assert reason in whats(forecast)
 
 
 def test_what_would_change_the_answer_is_said() -> None:
-    changes = " ".join(_classification(facts(0.6, grouped=False, test_rows=300), 0.9).changes)
+    changes = " ".join(judged(facts(0.6, grouped=False, test_rows=300), 0.9).changes)
     for part in ("2 times the data", "a goal of", "a test of 385 rows", "data.group"):
         assert part in changes
 
 
 def test_every_reason_names_its_evidence() -> None:
-    for forecast in (_classification(facts(suspects=0.05, contradicting=0.01), 0.9), _other(facts(curve=None), 0.9)):
+    for forecast in (judged(facts(suspects=0.05, contradicting=0.01), 0.9), judged(facts(curve=None), 0.9)):
         assert all(reason.what and reason.evidence for reason in forecast.reasons)
 
 
@@ -107,7 +121,7 @@ def test_every_reason_names_its_evidence() -> None:
      ({"answer": Lengths(20, 40)}, "worth a try"), ({"answer": Lengths(120, 200)}, "poor fit")],
 )  # fmt: skip
 def test_jobs_without_labels_go_by_lengths_and_copied_words(changes: dict[str, object], answer: str) -> None:
-    assert _other(facts(curve=None, classification=False, **changes), 0.9).answer == answer
+    assert judged(facts(curve=None, classification=False, **changes), 0.9).answer == answer
 
 
 def test_a_job_the_cheap_model_does_is_told_so_from_its_rows_alone() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunewright.models.products import float32_product, give_float32_logits
-from tunewright.train.head import _fused_loss, _logits
+from tunewright.train.head import _fused_losses, _logits
 from tunewright.train.lora import _fused_lora
 
 
@@ -57,7 +57,7 @@ def test_the_loss_of_a_float16_training_is_that_of_float64(among_all: bool) -> N
     right.backward()
     choices = None if among_all else torch.arange(2**17).repeat(2, 1)
     with torch.autocast("cpu", torch.float16):
-        loss = _fused_loss(hidden, weight, wanted, choices, 0.0)
+        loss = _fused_losses(hidden, weight, wanted, choices, 0.0).sum()
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(right.detach()), rel=1e-4)
     assert hidden.grad is not None

@@ -262,7 +262,7 @@ def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all:
     """The right answer's logit is about 20, where bfloat16 knows only eighths; bent by a cap, about 17."""
     import torch
 
-    from tunewright.train.head import _fused_loss
+    from tunewright.train.head import _fused_losses
 
     draw = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 128, generator=draw).bfloat16()
@@ -273,7 +273,7 @@ def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all:
     logits = cap * (logits / cap).tanh() if cap else logits
     torch.nn.functional.cross_entropy(logits, wanted, reduction="sum").backward()
     choices = None if among_all else torch.arange(64).repeat(32, 1)
-    _fused_loss(hidden, weight, wanted, choices, cap).backward()
+    _fused_losses(hidden, weight, wanted, choices, cap).sum().backward()
     assert hidden.grad is not None
     assert exact.grad is not None
     assert (hidden.grad - exact.grad).norm() < 0.05 * exact.grad.norm()

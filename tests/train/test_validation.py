@@ -15,8 +15,12 @@ def score(accuracy: float, examples: int = 200, loss: float = 1.0, seed: int = 0
     return marked("".join(marks), loss)
 
 
+def of(worth: list[float], loss: float = 1.0) -> Score:
+    return Score(worth, [loss] * len(worth), len(worth))
+
+
 def marked(marks: str, loss: float = 1.0) -> Score:
-    return Score([float(mark) for mark in marks], loss)
+    return of([float(mark) for mark in marks], loss)
 
 
 def test_of_right_and_wrong_answers_the_headline_is_the_share_of_right_ones() -> None:
@@ -26,8 +30,8 @@ def test_of_right_and_wrong_answers_the_headline_is_the_share_of_right_ones() ->
 def test_answers_that_are_each_worth_a_little_less_are_worse_beyond_chance() -> None:
     draw = random.Random(0)
     best = [draw.uniform(0.3, 0.9) for _ in range(50)]
-    assert Score([worth - 0.02 for worth in best], 1.0).worse_than(Score(best, 1.0))
-    assert not Score([worth + draw.uniform(-0.1, 0.1) for worth in best], 1.0).worse_than(Score(best, 1.0))
+    assert of([worth - 0.02 for worth in best]).worse_than(of(best))
+    assert not of([worth + draw.uniform(-0.1, 0.1) for worth in best]).worse_than(of(best))
 
 
 @pytest.mark.parametrize(("best", "last", "kept"), [(0.9, 0.89, 1), (0.9, 0.91, 1), (0.9, 0.6, 0)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tunewright.data.curve import LearningCurve, is_classification, learning_curve
+from tunewright.data.curve import NORMAL_90, LearningCurve, is_classification, learning_curve
 from tunewright.data.folds import group_of
 from tunewright.data.text import normal
 from tunewright.tasks import Example
@@ -51,8 +52,18 @@ class Facts:
 
     @property
     def ceiling(self) -> float:
-        """The best accuracy that labels of this quality let anyone show."""
-        return min(1 - self.contradicting, 1 - SUSPECTS_WRONG * (self.suspects or 0.0))
+        """The best accuracy that labels which contradict each other let anyone show, up to an error of 5 %.
+
+        Wilson's limit, each group counted once.
+        """
+        share, more = self.contradicting, NORMAL_90**2 / self.groups
+        least = share + more / 2 - math.sqrt(more * share * (1 - share) + more**2 / 4)
+        return 1 - max(least / (1 + more), 0.0)
+
+    @property
+    def likely_ceiling(self) -> float:
+        """The best accuracy if as many of the suspected labels are wrong as were where labels had been flipped."""
+        return min(self.ceiling, 1 - SUSPECTS_WRONG * (self.suspects or 0.0))
 
 
 def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:

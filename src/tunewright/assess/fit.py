@@ -1,9 +1,10 @@
 """Whether a job suits a small tuned model, from what is known before paying for one.
 
-For a classification the cheap model's error, known with an interval, times the ratios of errors that tuned models had
-on published jobs with about as many groups a label (`evidence.yaml`), gives the accuracy to be expected; labels that
-contradict each other cap it. The goal against that range gives the answer. It is a rule with few data points behind it,
-and says which: `python bench/fit.py` holds it against every job of which more is known.
+For a classification the cheap model's error, known with an interval, times the ratio of errors that tuned models had on
+jobs with as many groups a label (`evidence.yaml`), gives the accuracy to be expected, as an interval for a further job;
+labels that contradict each other cap it. The goal against that range gives the answer. "Don't" is said only where that
+interval leaves no room: not for a switch, and not for a cascade. It is a rule with few data points behind it, and says
+which: `python bench/fit.py` holds it against every job of which more is known, and counts its errors.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunewright.assess.evidence import Tuned, error_ratios, evidence_book
+from tunewright.assess.evidence import EvidenceBook, evidence_book
 from tunewright.assess.facts import Facts, gather
-from tunewright.data.curve import LearningCurve, Range
+from tunewright.data.curve import NORMAL_90, Range
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -30,6 +31,8 @@ EXTRACTION = 0.75
 """From this share of copied words on, answers count as taken from the request."""
 LEAST_ROWS = 200
 """For jobs without labels. A rule of thumb; nothing was measured below."""
+CASCADE = 3.0
+"""Times the errors that the goal allows, up to which a model may still answer a part of the requests by itself."""
 LONG_ANSWER = 50
 """Words of free text from which on no evidence speaks for a small model."""
 
@@ -48,7 +51,7 @@ class FitForecast:
     goal: float
     low: float | None
     high: float | None
-    """Ends of the expected accuracy of a tuned small model; for extraction, of F1. None: nothing is known."""
+    """Ends of the expected accuracy of a tuned small model, of its 90 % interval. None: nothing is known."""
     reasons: tuple[Reason, ...]
     changes: tuple[str, ...]
     """What would change the answer."""
@@ -72,30 +75,41 @@ def forecast_fit(
     if len({example.answer for example in examples}) < 2:
         raise UserError("A forecast needs rows with at least two different answers.", fix="Add rows.")
     facts = gather(examples, test_rows if test_rows is not None else round(test_share * len(examples)), seed)
-    return _classification(facts, goal) if facts.curve else _other(facts, goal)
+    return forecast_from(facts, goal, evidence_book())
 
 
-def _classification(facts: Facts, goal: float) -> FitForecast:
+def forecast_from(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
+    """The forecast, from what is known of the job and of others."""
+    return _classification(facts, goal, book) if facts.curve else _other(facts, goal, book)
+
+
+def _classification(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
     assert facts.curve
     now = facts.curve.now
     blockers = _too_little(facts, goal)
     if now is None:
         return _forecast("too little data", goal, None, None, [*blockers, *_agreement(facts)], facts)
-    rows = evidence_book().near(facts.groups / facts.answers)
-    low, high = expected_range(now, rows, facts.ceiling)
-    reasons = [*blockers, *_cheap_model(facts.curve, now, rows), *_agreement(facts)]
+    low, high = expected_range(facts, book)
+    reasons = [*blockers, *_cheap_model(facts, now, book), *_agreement(facts)]
     answer: Answer
     if now.low >= goal:
         answer = "classical"
     elif blockers:
         answer = "too little data"
     else:
-        answer = "good fit" if low >= goal else "worth a try" if high >= goal else "poor fit"
+        answer = "good fit" if low >= goal else "worth a try" if _leaves_room(high, goal) else "poor fit"
     return _forecast(answer, goal, low, high, reasons, facts)
 
 
-def _cheap_model(curve: LearningCurve, now: Range, rows: list[Tuned]) -> list[Reason]:
-    least, most = error_ratios(rows)
+def _leaves_room(high: float, goal: float) -> bool:
+    """Whether a model that may be that good could answer a part by itself, of which it is sure."""
+    return 1 - high <= CASCADE * (1 - goal)
+
+
+def _cheap_model(facts: Facts, now: Range, book: EvidenceBook) -> list[Reason]:
+    curve, groups = facts.curve, facts.groups / facts.answers
+    least, most = book.error_ratio(groups).ends()
+    assert curve
     return [
         Reason(
             f"a linear SVM is right on {_percent(now.value)} ({_percent(now.low)} to {_percent(now.high)}) of held-out "
@@ -103,18 +117,30 @@ def _cheap_model(curve: LearningCurve, now: Range, rows: list[Tuned]) -> list[Re
             "cross-validation by whole groups on your rows",
         ),
         Reason(
-            f"tuned models made {least:.2f} to {most:.2f} times the SVM's errors",
-            "; ".join(dict.fromkeys(f"{row.data} ({row.source})" for row in rows)),
+            f"with {groups:,.0f} groups a label, nine tuned models of ten make {least:.2f} to {most:.2f} times the "
+            "SVM's errors",
+            f"{len(book.classification)} trainings on {len({row.data for row in book.classification})} jobs, nearest: "
+            + "; ".join(dict.fromkeys(f"{row.data} ({row.source})" for row in book.nearest(groups))),
         ),
         Reason(curve.sentence.rstrip("."), "learning curve of the SVM on your rows"),
     ]
 
 
-def expected_range(svm: Range, rows: list[Tuned], ceiling: float) -> tuple[float, float]:
-    """Ends of a tuned model's expected accuracy, from the cheap model's and the evidence."""
-    least, most = error_ratios(rows)
-    high = min(1 - (1 - svm.high) * least, ceiling)
-    return min(max(0.0, 1 - (1 - svm.low) * most), high), high
+def expected_range(facts: Facts, book: EvidenceBook) -> tuple[float, float]:
+    """The 90 % interval of a tuned model's accuracy, from the cheap model's and the evidence.
+
+    Labels that contradict each other are known to be wrong and cap it; labels that merely look wrong may be right, so
+    they lower its lower end alone.
+    """
+    assert facts.curve
+    assert facts.curve.now
+    svm = facts.curve.now
+    # Half an error more: where none was made, one might have been.
+    least, middle, most = (max(1 - end, 0.5 / facts.rows) for end in (svm.high, svm.value, svm.low))
+    unsure = (math.log(most) - math.log(least)) / (2 * NORMAL_90)
+    least, most = book.error_ratio(facts.groups / facts.answers).ends(unsure)
+    high = min(1 - middle * least, facts.ceiling)
+    return min(max(0.0, 1 - middle * most), facts.likely_ceiling, high), high
 
 
 def _too_little(facts: Facts, goal: float) -> list[Reason]:
@@ -144,22 +170,24 @@ def _agreement(facts: Facts) -> list[Reason]:
     found = []
     if facts.contradicting:
         found.append(Reason(
-            f"{_percent(facts.contradicting)} of the rows contradict another row of the same text",
-            "equal texts with different labels (finding D006)",
+            f"{_percent(facts.contradicting)} of the rows contradict another row of the same text, so that no one can "
+            f"show more than {_percent(facts.ceiling)}",
+            "equal texts with different labels (finding D006); the upper end of a 95 % interval",
         ))  # fmt: skip
     if facts.suspects:
         found.append(Reason(
-            f"{_percent(facts.suspects)} of the labels look wrong, so that about {_percent(facts.ceiling)} is the most "
-            "anyone can show",
-            "confident learning (finding D014), of whose suspects about half are wrong",
+            f"{_percent(facts.suspects)} of the labels look wrong; if half of them are, about "
+            f"{_percent(facts.likely_ceiling)} is the most anyone can show",
+            "confident learning (finding D014), of whose suspects about half were wrong where labels had been flipped",
         ))  # fmt: skip
     return found
 
 
-def _other(facts: Facts, goal: float) -> FitForecast:
-    """A job without a fixed set of answers: there is no cheap model to go by."""
+def _other(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
+    """A job without a fixed set of answers: there is no cheap model to go by, and one figure from elsewhere forbids
+    nothing."""
     kind = "extraction" if facts.copied >= EXTRACTION else "free text"
-    (known,) = (row for row in evidence_book().other if row.kind == kind)
+    (known,) = (row for row in book.other if row.kind == kind)
     reasons = [
         Reason(
             f"{_percent(facts.copied)} of the answers' words stand in the request or in most answers", f"so: {kind}"
@@ -176,12 +204,8 @@ def _other(facts: Facts, goal: float) -> FitForecast:
         answer = "too little data"
         reasons.insert(0, Reason(f"{facts.rows} rows, fewer than {LEAST_ROWS}", "a rule of thumb"))
     elif kind == "free text" and facts.answer.median > LONG_ANSWER:
-        answer = "poor fit"
         reasons.insert(0, Reason("long free answers", "no measurement we know speaks for a small model there"))
-    low, high = (None if end is None else end / 100 for end in (known.low, known.high))
-    if answer == "worth a try" and high is not None and high < goal:
-        answer = "poor fit"
-    return _forecast(answer, goal, low, high, reasons, facts)
+    return _forecast(answer, goal, None, None, reasons, facts)
 
 
 def _forecast(
@@ -196,11 +220,15 @@ def _forecast(
         "classical": f"Classical: a linear SVM already reaches the goal of {_percent(goal)}; tune nothing.",
         "too little data": "Too little data: collect more before paying for anything.",
         "good fit": f"Good fit. {expected}; the goal is {_percent(goal)}.",
-        "worth a try": f"Worth a try. {expected}; the goal is {_percent(goal)}.",
+        "worth a try": f"Worth a try{_as_cascade(high, goal)}. {expected}; the goal is {_percent(goal)}.",
         "poor fit": f"Poor fit: don't. {expected}; the goal is {_percent(goal)}.",
     }
     changes = tuple(_changes(answer, goal, high, facts))
     return FitForecast(answer, heads[answer], goal, low, high, tuple(reasons), changes, facts)
+
+
+def _as_cascade(high: float | None, goal: float) -> str:
+    return ", as a cascade that passes on what it is not sure of" if high is not None and high < goal else ""
 
 
 def _changes(answer: Answer, goal: float, high: float | None, facts: Facts) -> list[str]:

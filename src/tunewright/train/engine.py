@@ -255,6 +255,12 @@ def supervised_loss(model: Any, batch: dict[str, Any]) -> Any:
     return model(**inputs, supervised=batch["labels"]).loss
 
 
+def token_losses(model: Any, batch: dict[str, Any]) -> Any:
+    """Cross-entropy of each of a batch's labelled tokens, in the batch's order."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    return model(**inputs, supervised=batch["labels"], each=True).loss
+
+
 def on_device_of(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
     """A batch with its tensors where the model is."""
     from accelerate.utils import send_to_device

@@ -27,7 +27,8 @@ def add_supervision(model: Any) -> None:
     """Teach a transformers causal model two more ways to be called; other calls stay as they were.
 
     `model(**batch, supervised=labels, choices=None)` returns an output whose `loss` is the *sum* of the cross-entropies
-    of the labelled tokens; `labels` and `choices` are those of `tunewright.train.packing.pack`.
+    of the labelled tokens, or with `each` all of them, in the batch's order; `labels` and `choices` are those of
+    `tunewright.train.packing.pack`.
     `model(**batch, asked=places, offered=tokens)` returns an output whose `logits` are those of the offered tokens at
     the places, [places, tokens]; `places` is a bool tensor like `input_ids`.
 
@@ -42,7 +43,7 @@ def add_supervision(model: Any) -> None:
     # generate() reads the signature
     @functools.wraps(type(model).forward)
     def forward(self: Any, *args: Any, supervised: Any = None, choices: Any = None, asked: Any = None,
-                offered: Any = None, **kwargs: Any) -> Any:  # fmt: skip
+                offered: Any = None, each: bool = False, **kwargs: Any) -> Any:  # fmt: skip
         if supervised is None and asked is None:
             return original(*args, **kwargs)
         places = asked if supervised is None else supervised != IGNORED
@@ -50,13 +51,15 @@ def add_supervision(model: Any) -> None:
             logits = original(*args, **kwargs, use_cache=False).logits[places]
             if supervised is None:
                 return CausalLMOutput(logits=logits.index_select(1, offered))
-            return CausalLMOutput(loss=_loss_of(logits.float(), supervised[places], choices))
+            losses = _losses_of(logits.float(), supervised[places], choices)
+            return CausalLMOutput(loss=losses if each else losses.sum())
         hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[places]
         # The head is looked up at each call: wrappers may have replaced it.
         weight, cap = self.get_output_embeddings().weight, softcap(self.config)
         if supervised is None:
             return CausalLMOutput(logits=_logits(hidden, weight, offered, cap))
-        return CausalLMOutput(loss=_fused_loss(hidden, weight, supervised[places], choices, cap))
+        losses = _fused_losses(hidden, weight, supervised[places], choices, cap)
+        return CausalLMOutput(loss=losses if each else losses.sum())
 
     model.forward = types.MethodType(forward, model)
 
@@ -73,18 +76,18 @@ def is_linear(head: Any) -> bool:
     return type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad
 
 
-def _loss_of(logits: Any, wanted: Any, choices: Any) -> Any:
-    """Summed cross-entropy of logits [tokens, vocabulary], float32."""
+def _losses_of(logits: Any, wanted: Any, choices: Any) -> Any:
+    """Cross-entropy of each of the logits [tokens, vocabulary], float32."""
     from torch.nn.functional import cross_entropy
 
     if choices is not None:
         logits = logits.gather(1, choices.clamp(min=0)).masked_fill(choices == NO_CHOICE, float("-inf"))
         wanted = (choices == wanted[:, None]).int().argmax(1)
-    return cross_entropy(logits, wanted, reduction="sum")
+    return cross_entropy(logits, wanted, reduction="none")
 
 
-def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float) -> Any:
-    """Summed cross-entropy of `hidden` [tokens, width] under a head [vocabulary, width]."""
+def _fused_losses(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float) -> Any:
+    """Cross-entropy of each of `hidden` [tokens, width] under a head [vocabulary, width]."""
     import torch
 
     if choices is None:
@@ -93,7 +96,7 @@ def _fused_loss(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float)
     offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
     among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
     target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
-    return _loss_of(_logits(hidden, weight, offered, cap), target, among)
+    return _losses_of(_logits(hidden, weight, offered, cap), target, among)
 
 
 def _logits(hidden: Any, weight: Any, offered: Any, cap: float) -> Any:
@@ -114,7 +117,7 @@ def _vocabulary_loss() -> Any:
 
         @staticmethod
         def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any, cap: float) -> Any:
-            loss = hidden.new_zeros((), dtype=torch.float32)
+            losses = hidden.new_empty(len(wanted), dtype=torch.float32)
             needed = ctx.needs_input_grad[0]
             gradient = hidden.new_empty(hidden.shape if needed else 0, dtype=torch.float32)
             step = max(1, _LOGITS // weight.shape[0])
@@ -126,7 +129,7 @@ def _vocabulary_loss() -> Any:
                     slope = 1 - logits.square() if needed else None
                     logits.mul_(cap)
                 normaliser = torch.logsumexp(logits, 1, keepdim=True)
-                loss += (normaliser - logits.gather(1, wanted[part, None])).sum()
+                losses[part] = (normaliser - logits.gather(1, wanted[part, None]))[:, 0]
                 if needed:
                     # softmax - one-hot, in place
                     logits.sub_(normaliser).exp_()
@@ -139,11 +142,11 @@ def _vocabulary_loss() -> Any:
                         gradient[part] = float32_product(logits.to(weight.dtype), weight)
             ctx.save_for_backward(gradient)
             ctx.type = hidden.dtype
-            return loss
+            return losses
 
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> tuple[Any, None, None, None]:
             (gradient,) = ctx.saved_tensors
-            return (gradient * upstream).to(ctx.type), None, None, None
+            return (gradient * upstream[:, None]).to(ctx.type), None, None, None
 
     return VocabularyLoss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Task
+from tunewright.train.chance import Change, change
 from tunewright.train.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"
@@ -51,16 +52,21 @@ class Facts:
     """For each training example the number of its tokens."""
     measure: str = "accuracy"
     """The name of the task's headline."""
+    groups: list[str] = field(default_factory=list)
+    """What each validation example may fail together with."""
+    answers: list[str] = field(default_factory=list)
+    """The right answer of each validation example, where answers are of a fixed set."""
 
     @classmethod
-    def of(cls, task: Task, train: Sequence[str], held: Sequence[str], rows: Sequence[Row],
-           answer: float) -> Facts:  # fmt: skip
+    def of(cls, task: Task, train: Sequence[str], held: Sequence[str], rows: Sequence[Row], answer: float,
+           groups: Sequence[str] = ()) -> Facts:  # fmt: skip
         """Count.
 
         Args:
             train, held: the answer of each training and validation example.
             rows: the training examples, encoded.
             answer: mean number of tokens by which an answer is learnt, if nothing is masked.
+            groups: what each validation example may fail together with.
         """
         counts, others = Counter(train), Counter(held)
         return cls(
@@ -70,6 +76,8 @@ class Facts:
             [sum(label != IGNORED for label in row["labels"]) for row in rows],
             [len(row["input_ids"]) for row in rows],
             task.headline,
+            list(groups),
+            list(held) if task.answers else [],
         )
 
     @property
@@ -102,7 +110,8 @@ class History:
     """Whether it is over, after the planned steps or before."""
     rows: Sequence[dict[str, Any]] = field(repr=False)
     """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
-    `validation_loss`, `headline` and `right` (right answers by label)."""
+    `epoch` (how often the training examples had been seen), `validation_loss`, `headline`, `right` (right answers by
+    label), and of each example its `losses` and what its answer is `worth`."""
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -110,7 +119,7 @@ class History:
 
     @cached_property
     def measured(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if "headline" in row]
+        return [row for row in self.rows if "losses" in row]
 
     @cached_property
     def losses(self) -> list[float]:
@@ -120,7 +129,16 @@ class History:
     @cached_property
     def validation(self) -> list[float]:
         """The validation loss at each measurement."""
-        return [row["validation_loss"] * self.facts.answer for row in self.measured]
+        return [fmean(row["losses"]) for row in self.measured]
+
+    @property
+    def warm(self) -> bool:
+        """Whether it began with an adapter that had learnt before."""
+        return self.settings.start is not None
+
+    def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> Change:
+        """How the validation examples' losses, or what their answers are `worth`, changed between two measurements."""
+        return change(before[of], after[of], self.facts.groups)
 
     @property
     def norms(self) -> list[float]:

@@ -34,6 +34,9 @@ _LOGGED = {
     "headline": "headline",
     "right": "right",
     "kept": "kept",
+    "epoch": "epoch",
+    "worth": "worth",
+    "losses": "losses",
 }
 """The trainer's names of what is recorded, and the curve's."""
 

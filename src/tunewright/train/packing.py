@@ -105,6 +105,12 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
     return batch
 
 
+def in_packed_order(rows: Sequence[Row]) -> list[int]:
+    """The numbers of the rows, in the order in which a packed batch of them has its labelled tokens."""
+    ids = [_stem(row).ids for row in rows]
+    return sorted(range(len(rows)), key=ids.__getitem__)
+
+
 def pad(rows: Sequence[Row]) -> dict[str, Any]:
     """The same batch for models that can't be given a packed one: a row an example, padded on the right.
 

@@ -82,7 +82,8 @@ class Encoder:
         """
         answers = [example.answer for example in train]
         held = part.answers if part else []
-        return Facts.of(self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)))
+        return Facts.of(self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)),
+                        part.groups if part else [])  # fmt: skip
 
     def _tokens_of(self) -> Callable[[str], int]:
         """The number of tokens by which an answer is learnt, if nothing is masked."""

@@ -8,12 +8,19 @@ rules were right.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+import numpy as np
+
+from tunewright.train.chance import highest_share
 from tunewright.train.diagnosis import Diagnosis
 from tunewright.train.diverging import USUAL_LR, lr_too_high, no_number
 from tunewright.train.history import ENOUGH_STEPS, History
+
+_LITTLE = 0.25
+"""Of the answers: a model that found something in the texts has so many more right than one that guesses."""
 
 Rule = Callable[[History], Diagnosis | None]
 
@@ -50,16 +57,19 @@ def masked_targets(history: History) -> Diagnosis | None:
 def lr_too_low(history: History) -> Diagnosis | None:
     """Enough steps, and the loss has hardly moved from where the base model was.
 
-    The validation loss, which has no noise from batch to batch, shows it: it stays where it was, though a model that
-    merely learns how often each label occurs would move.
+    The mean loss of a model that has learnt what there is stays where it is too, but the losses of single validation
+    examples go on moving, up and down. At a rate that is too low each of them stands still. A warm start that already
+    knows more than guessing may have little left to move for.
     """
     if not history.far:
         return None
-    start, end = history.start, history.end()
-    still = _moved(history.validation) < 0.05 if len(history.validation) > 1 else start - end < 0.1 * start
-    if not still or end < 0.5 * start:
+    start, end, known, values = history.start, history.end(), history.facts.guessing, history.validation
+    level = values[-1] if values else end
+    if end < 0.5 * start or level < 0.1 * known or (history.warm and (not known or level < 0.8 * known)):
         return None
-    said = f", on the validation part {_listed(history.validation)}" if history.validation else ""
+    if not (_moved(history) < 0.05 if len(values) > 1 else _stays(history.losses)):
+        return None
+    said = f", on the validation part {_listed(values)}" if values else ""
     return Diagnosis(
         "T002",
         "learning rate too low",
@@ -85,6 +95,8 @@ def no_signal(history: History) -> Diagnosis | None:
     beyond_chance = guess + 1.645 * math.sqrt(guess * (1 - guess) / count)
     if best > beyond_chance + 0.02 or min(history.validation) < 0.9 * history.facts.guessing:
         return None
+    if highest_share(best, history.facts.groups) > guess + _LITTLE:
+        return None  # too few examples to show that nothing was found
     return Diagnosis(
         "T004",
         "data that carries no signal",
@@ -101,10 +113,10 @@ def too_few_steps(history: History) -> Diagnosis | None:
     """It was still learning when it ended, and had much left to learn."""
     if not history.ended:
         return None
-    end, left = history.end(), 0.2 * history.facts.guessing if history.facts.labels else 0.1 * history.start
-    values = history.validation
-    falling = values[-1] < 0.85 * values[-2] if len(values) > 1 else history.planned < ENOUGH_STEPS
-    if end < left or not (falling or history.planned < ENOUGH_STEPS):
+    values, known = history.validation, history.facts.guessing
+    end, left = history.end(), 0.2 * known if known else 0.1 * history.start
+    few = history.planned < ENOUGH_STEPS and not (history.warm and not known)
+    if end < left or not (few or _still_learning(history)):
         return None
     settings = history.settings
     longer = f"train.epochs={3 * settings.epochs:g}"
@@ -121,21 +133,23 @@ def too_few_steps(history: History) -> Diagnosis | None:
 def overfitting(history: History) -> Diagnosis | None:
     """The loss on unseen examples rises while that on the training's own falls.
 
-    A rise is told from noise by its size: a tenth, and a tenth of a nat, at the last two measurements.
+    It takes a rise by a tenth, and a tenth of a nat, at the last two measurements, each beyond chance; answers that got
+    no better beyond chance meanwhile: probabilities may become too sure while the answers still improve; and examples
+    that were seen before. What is seen for the first time can't be known by heart, and a training of less than an epoch
+    would leave examples out.
     """
-    values = history.validation
-    if len(values) < 3:
+    again = [row for row in history.measured if row["epoch"] > 1 - 1e-6]
+    if len(again) < 3:
         return None
-    least = min(values[:-2])
-    if min(values[-2:]) < max(1.1 * least, least + 0.1):
+    values = [fmean(row["losses"]) for row in again]
+    measured = again[values.index(min(values[:-2]))]
+    least, rises = min(values[:-2]), [history.rise(measured, row) for row in again[-2:]]
+    if min(rise.least for rise in rises) <= 0 or min(rise.mean for rise in rises) < max(0.1 * least, 0.1):
         return None
-    measured = history.measured[values.index(least)]
-    early = history.end(measured["step"])
-    late = history.end()
-    if late > early:
+    early, late = history.end(measured["step"]), history.end()
+    if late > early or history.rise(measured, again[-1], "worth").least > 0:
         return None
-    settings = history.settings
-    epochs = settings.epochs * measured["step"] / history.planned
+    epochs = measured["epoch"]
     return Diagnosis(
         "T005",
         "overfitting",
@@ -143,7 +157,7 @@ def overfitting(history: History) -> Diagnosis | None:
         f"From step {measured['step']} on the validation loss of an answer rose from {least:.2f} to {values[-1]:.2f} "
         f"nats while that of the training fell from {early:.2f} to {late:.2f}; {history.facts.measure} "
         f"{100 * measured['headline']:.1f} % then, {100 * history.measured[-1]['headline']:.1f} % last.",
-        f"Type: tunewright train … train.epochs={float(f'{epochs:.2g}'):g}  More examples help more.",
+        f"Type: tunewright train … train.epochs={max(1, round(epochs, 1)):g}  More examples help more.",
     )
 
 
@@ -151,7 +165,7 @@ def imbalance(history: History) -> Diagnosis | None:
     """Labels with few examples are answered far worse than the others.
 
     Few: less than a quarter of the mean. Their validation examples are taken together, because each has few of those
-    too, and Fisher's exact test says whether the difference could be chance.
+    too, and Fisher's exact test says whether the difference could be chance. Examples of one group are one to it.
     """
     facts = history.facts
     if not facts.labels:
@@ -163,14 +177,13 @@ def imbalance(history: History) -> Diagnosis | None:
     from scipy.stats import fisher_exact
 
     right = history.measured[-1]["right"]
-    table = [
+    (often, of_often), (seldom, of_seldom) = (
         (sum(right.get(label, 0) for label in labels), sum(facts.held[label] for label in labels))
         for labels in ([label for label in facts.labels if label not in rare], rare)
-    ]
-    (often, of_often), (seldom, of_seldom) = table
+    )
     if not of_seldom or not of_often or often / of_often - seldom / of_seldom < 0.2:
         return None
-    counts = [[often, of_often - often], [seldom, of_seldom - seldom]]
+    counts = [_of_groups(history, few=few, rare=rare) for few in (False, True)]
     if fisher_exact(counts, alternative="greater").pvalue > 0.01:
         return None
     named = ", ".join(f"{label} ({facts.labels[label]})" for label in rare[:6])
@@ -194,9 +207,41 @@ def _higher(lr: float) -> float:
     return USUAL_LR if lr < USUAL_LR / 10 else 4 * lr
 
 
-def _moved(values: Sequence[float]) -> float:
-    """How far apart the values lie, as a share of their mean."""
-    return (max(values) - min(values)) / fmean(values)
+def _moved(history: History) -> float:
+    """How far the loss of a validation example moved since the first measurement, as a share of the mean loss."""
+    first, last = (history.measured[place]["losses"] for place in (0, -1))
+    return fmean(abs(one - other) for one, other in zip(first, last, strict=True)) / fmean(first)
+
+
+def _stays(losses: Sequence[float]) -> bool:
+    """Whether the losses of batches are shown to have fallen by less than a fifth, and fell by less than a tenth."""
+    third = len(losses) // 3
+    first, last = np.array(losses[:third]), np.array(losses[-third:])
+    fall, error = first.mean() - last.mean(), math.sqrt((first.var(ddof=1) + last.var(ddof=1)) / third)
+    return bool(fall < 0.1 * first.mean() and fall + 1.645 * error < 0.2 * first.mean())
+
+
+def _still_learning(history: History) -> bool:
+    """Whether the validation loss fell by 15 % and more, and beyond chance, since the measurement before the last."""
+    if len(history.measured) < 2:
+        return False
+    fall = history.rise(history.measured[-1], history.measured[-2])
+    return fall.least > 0 and fall.mean > 0.15 * history.validation[-2]
+
+
+def _of_groups(history: History, *, few: bool, rare: Sequence[str]) -> list[int]:
+    """Groups of validation examples that are answered right, and others, of the rare labels or the rest.
+
+    Args:
+        few: of the rare ones.
+    """
+    facts, marks = history.facts, defaultdict[tuple[str, str], list[float]](list)
+    groups = facts.groups or list(map(str, range(len(facts.answers))))
+    for group, answer, worth in zip(groups, facts.answers, history.measured[-1]["worth"], strict=True):
+        if (answer in rare) == few:
+            marks[answer, group].append(worth)
+    right = round(sum(map(fmean, marks.values())))
+    return [right, len(marks) - right]
 
 
 def _listed(values: Sequence[float]) -> str:

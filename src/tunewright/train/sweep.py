@@ -21,7 +21,7 @@ from tunewright.train.diagnosis import CannotTrain
 from tunewright.train.member import Members
 from tunewright.train.prepare import prepare
 from tunewright.train.trainer import planned_steps
-from tunewright.train.validation import SCORES, Score, chosen
+from tunewright.train.validation import SCORES, Score, chosen, kept_score
 
 _JOURNAL = "journal.log"
 _FAILED = "failed"
@@ -192,7 +192,7 @@ def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
 def _score(home: Path) -> Score:
     """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
     rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
-    scores = [Score(row["worth"], row["loss"]) for _, row in sorted(rows.items())]
+    scores = [kept_score(row) for _, row in sorted(rows.items())]
     return scores[chosen(scores)]
 
 

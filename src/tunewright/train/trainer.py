@@ -15,7 +15,8 @@ from tunewright.processes import process_count, share
 from tunewright.spec import Spec
 from tunewright.spec.sections import LoraSpec, TrainSpec
 from tunewright.train.encode import IGNORED, Row
-from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss
+from tunewright.train.engine import Engine, Wanted, fit_engine, on_device_of, supervised_loss, token_losses
+from tunewright.train.packing import in_packed_order
 from tunewright.train.shares import own_share, whole_batches
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ def load_adapter(spec: Spec, folder: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(_base_model(spec, folder), str(adapter)).eval()
 
 
-def summed_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> tuple[float, int]:
-    """Summed cross-entropy of the rows' labelled tokens, and how many these are.
+def row_losses(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> list[float]:
+    """For each row the summed cross-entropy of its labelled tokens.
 
     Args:
         model: prepared by `fit_engine`, which gave `engine`.
@@ -163,13 +164,17 @@ def summed_loss(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -
     """
     import torch
 
-    total, tokens = 0.0, 0
+    # Rows are given in the order that a packed batch has them in, so that its tokens are told apart by counting.
+    order, losses = in_packed_order(rows), [0.0] * len(rows)
     with torch.no_grad():
         for start in range(0, len(rows), at_once):
-            batch = on_device_of(model, engine.collate(rows[start : start + at_once]))
-            total += float(supervised_loss(model, batch))
-            tokens += int((batch["labels"] != IGNORED).sum())
-    return total, tokens
+            numbers = order[start : start + at_once]
+            some = [rows[number] for number in numbers]
+            found = token_losses(model, on_device_of(model, engine.collate(some))).double().cpu()
+            counts = [sum(label != IGNORED for label in row["labels"]) for row in some]
+            for number, part in zip(numbers, found.split(counts), strict=True):
+                losses[number] = float(part.sum())
+    return losses
 
 
 def unpaged(settings: TrainSpec) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,10 +12,10 @@ from tunewright.processes import share
 from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Example, Task
 from tunewright.train.answering import Answering
-from tunewright.train.encode import Row
+from tunewright.train.encode import IGNORED, Row
 from tunewright.train.engine import Engine, evaluating
 from tunewright.train.together import gathered
-from tunewright.train.trainer import summed_loss
+from tunewright.train.trainer import row_losses
 
 SCORES = "scores.jsonl"
 MOST = 512
@@ -32,8 +32,15 @@ _BEYOND_CHANCE = 1.645
 class Score:
     worth: list[float]
     """What each example's answer, found as in serving, is worth by the task's headline, 0 to 1."""
-    loss: float
-    """Mean cross-entropy of the labelled tokens."""
+    losses: list[float]
+    """Cross-entropy of each example's answer, in nats: the sum over its labelled tokens."""
+    tokens: int
+    """Labelled tokens of all examples."""
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of the labelled tokens."""
+        return round(sum(self.losses) / self.tokens, 4)
 
     @property
     def headline(self) -> float:
@@ -59,6 +66,11 @@ def chosen(scores: Sequence[Score]) -> int:
     return max(place for place, score in enumerate(scores) if not score.worse_than(best))
 
 
+def kept_score(row: Mapping[str, Any]) -> Score:
+    """The score in a row of `scores.jsonl`."""
+    return Score(row["worth"], row["losses"], row["tokens"])
+
+
 class ValidationPart:
     """The examples an adapter is measured on.
 
@@ -78,6 +90,8 @@ class ValidationPart:
         self._at_once = min(_AT_ONCE, settings.batch_size * (1 if settings.gradient_checkpointing else 8))
         self.answers = [example.answer for example in examples]
         """The right answer of each example."""
+        self.groups = [example.meta.group or example.meta.id for example in examples]
+        """What each example may fail together with: its group, or the other portions of its text."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -110,17 +124,19 @@ class ValidationPart:
         mine = slice(number, None, shares)
         with evaluating(model):
             answers = self._answering(model, engine, self._prompts[mine], self._at_once)
-            summed = summed_loss(model, engine, self._rows[mine], self._at_once)
+            losses = [round(loss, 4) for loss in row_losses(model, engine, self._rows[mine], self._at_once)]
         worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
-        return _joined([(worth, *summed)] if shares == 1 else gathered((worth, *summed)))
+        parts = [(worth, losses)] if shares == 1 else gathered((worth, losses))
+        tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
+        return Score(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
 
     def _worth(self, example: Example, answer: str) -> float:
         return round(self._task.measures(example.request, example.answer, answer)[self._task.headline].worth, 4)
 
 
-def _joined(parts: Sequence[tuple[list[float], float, int]]) -> Score:
-    """The score of all from those of the shares: worth of each answer, summed loss, number of labelled tokens."""
-    worth = [0.0] * sum(len(of_part) for of_part, _, _ in parts)
-    for number, (of_part, _, _) in enumerate(parts):
-        worth[number :: len(parts)] = of_part
-    return Score(worth, round(sum(loss for _, loss, _ in parts) / sum(tokens for _, _, tokens in parts), 4))
+def _dealt(parts: Sequence[list[float]]) -> list[float]:
+    """What each share found of the examples dealt to it, in the examples' order."""
+    everything = [0.0] * sum(map(len, parts))
+    for number, part in enumerate(parts):
+        everything[number :: len(parts)] = part
+    return everything

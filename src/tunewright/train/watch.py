@@ -22,7 +22,7 @@ from tunewright.train.member import save_adapter
 from tunewright.train.rules import diagnose
 from tunewright.train.together import agreed, any_of
 from tunewright.train.tracking import Tracking
-from tunewright.train.validation import SCORES, Score, ValidationPart, chosen
+from tunewright.train.validation import SCORES, Score, ValidationPart, chosen, kept_score
 
 KEPT = "kept"
 _LOOKS = 100
@@ -114,14 +114,15 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         measured = f"{self._part.measure} {100 * score.headline:.1f} %, loss {score.loss:.3f}"
         say(f"  step {state.global_step}: validation {measured}")
         rows = {at: row for at, row in self._rows().items() if at < state.global_step}
-        scores = [*(Score(row["worth"], row["loss"]) for row in rows.values()), score]
+        scores = [*map(kept_score, rows.values()), score]
         if is_leader():
             write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
         since_kept = len(scores) - 1 - chosen(scores)
         kept = since_kept == 0
-        self._trainer.log({"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept})
+        measurement = {"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept}
+        self._trainer.log(measurement | {"worth": score.worth, "losses": score.losses})
         control.should_log = log_too  # the step's own loss is still to be logged
         if kept:
             _keep(self._trainer, self._home / KEPT)
