@@ -4,7 +4,7 @@
 
 "Known" is what tuned models reached: the evidence book's rows for this very job. The rule stands on them, so each job
 is forecast from the others alone, those drawn from the same source left out too ("held out"). The goals are 90 % in the
-first table; the second counts errors over all of GOALS: "don't" where a training reached the goal, "good fit" where one
+first table; the second counts errors over all of GOALS: "poor fit" (don't) where a training reached the goal, "good fit" where one
 did not. Parts of data sets are those that bench/diagnosis.py trains on.
 """
 
@@ -123,7 +123,7 @@ def main(names: list[str]) -> None:
     print(f"\n{errors['inside']} of {errors['trainings']} trainings lie in what is expected without their data's own "
           f"evidence. Over {len(GOALS)} goals and all trainings:\n")  # fmt: skip
     print("| answer | reached the goal | did not |\n|---|---|---|")
-    for answer in ("classical", "good fit", "worth a try", "poor fit", "too little data"):
+    for answer in ("classical", "good fit", "worth a try", "poor fit", "no signal", "too little data"):
         print(f"| {answer} | {errors[answer, True]} | {errors[answer, False]} |")  # type: ignore[index]
 
 

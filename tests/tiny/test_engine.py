@@ -279,6 +279,30 @@ def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all:
     assert (hidden.grad - exact.grad).norm() < 0.05 * exact.grad.norm()
 
 
+@pytest.mark.parametrize("loss", ["tokens", "labels"])
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_the_loss_of_each_example_is_that_of_the_example_alone(
+    tiny_model: tuple[str, Path], packed: bool, loss: str
+) -> None:
+    """Under three prompts and in several batches, so that a batch has the rows in an order of its own."""
+    from tunewright.train.engine import Wanted, fit_engine, supervised_loss
+    from tunewright.train.trainer import row_losses
+
+    family, folder = tiny_model
+    tokenizer, template = TextTokenizer(folder), ChatTemplate.named(family)
+    some = [
+        row
+        for prompt in (LONG, "Short.", LONG + "Now.")
+        for row in encode_examples(EXAMPLES, ClassifyTask(prompt, TASK.labels), template, tokenizer, 512, loss)
+    ]
+    model = peft_model(folder).eval()
+    engine = fit_engine(model, some, Wanted(shared_prefix=packed))
+    assert engine.shared_prefix == packed
+    alone = [float(supervised_loss(model, engine.collate([row])).detach()) for row in some]
+    assert row_losses(model, engine, some, at_once=5) == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    assert len({round(each, 3) for each in alone}) > 3
+
+
 def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
     from tunewright.train.engine import Wanted, fit_engine, supervised_loss
 

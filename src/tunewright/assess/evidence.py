@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from statistics import fmean
+from statistics import fmean, variance
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -96,8 +96,8 @@ class EvidenceBook(BaseModel):
         between = float(np.square(ratios - ratios.mean() - slope * (sizes - about)).sum()) / freedom
         beyond = math.log(groups_a_label) - about
         of_line = 1 / len(jobs) + beyond**2 / float(np.square(sizes - about).sum())
-        within = [np.var(found, ddof=1) for found in jobs.values() if len(found) > 1]
-        spread = math.sqrt(between * (1 + of_line) + float(np.mean(within)))
+        within = [variance(found) for found in jobs.values() if len(found) > 1]
+        spread = math.sqrt(between * (1 + of_line) + (fmean(within) if within else 0.0))
         return ErrorRatio(float(ratios.mean() + slope * beyond), spread, freedom)
 
     def nearest(self, groups_a_label: float, count: int = 3) -> list[Tuned]:

@@ -16,6 +16,8 @@ from tunewright.tasks import Example
 
 SUSPECTS_WRONG = 0.55
 """Share of suspected labels that are wrong: the precision `bench/label_noise.py` measures."""
+_DRAWN = 1.25
+"""Times the macro-F1 of labels drawn evenly that chance may bring."""
 _WORD = re.compile(r"\w+")
 
 
@@ -38,6 +40,8 @@ class Facts:
     """Whether the rows say what group they belong to; without that, equal texts are a group."""
     median_a_label: float
     """Groups of the label in the middle."""
+    majority: float
+    """Share of the most frequent answer."""
     test_rows: int
     request: Lengths
     answer: Lengths
@@ -49,6 +53,14 @@ class Facts:
     """Share of rows whose label is probably wrong; None where that can't be judged."""
     curve: LearningCurve | None
     """The cheap model's; None where there are no labels."""
+
+    @property
+    def no_signal(self) -> bool:
+        """Whether the cheap model finds nothing: it is not shown to do better than always giving the most frequent
+        label, and its F1 of the labels is about that of drawing them."""
+        if not self.curve or not self.curve.now:
+            return False
+        return self.curve.now.low <= self.majority and (self.curve.macro_f1 or 0) <= _DRAWN / self.answers
 
     @property
     def ceiling(self) -> float:
@@ -86,6 +98,7 @@ def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
         groups=len({group_of(example) for example in examples}),
         grouped=any(example.meta.group for example in examples),
         median_a_label=median(len(groups) for groups in members.values()),
+        majority=max(Counter(example.answer for example in examples).values()) / len(examples),
         test_rows=test_rows,
         request=_lengths([example.request for example in examples]),
         answer=_lengths([example.answer for example in examples]),
