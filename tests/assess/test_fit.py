@@ -54,8 +54,8 @@ def facts(svm: float = 0.85, **changes: object) -> Facts:
     """A job like BANKING77, on which the cheap model is right on the share `svm`."""
     short = Lengths(10, 30)
     usual = Facts(
-        rows=10_000, answers=77, classification=True, groups=10_000, grouped=True, median_a_label=130, test_rows=3000,
-        request=short, answer=Lengths(1, 1), copied=0.1, contradicting=0.0, suspects=0.0, curve=curve(svm),
+        rows=10_000, answers=77, classification=True, groups=10_000, grouped=True, median_a_label=130, majority=0.02,
+        test_rows=3000, request=short, answer=Lengths(1, 1), copied=0.1, contradicting=0.0, suspects=0.0, curve=curve(svm),
     )  # fmt: skip
     return replace(usual, **changes)
 
@@ -148,8 +148,18 @@ def test_a_job_the_cheap_model_does_is_told_so_from_its_rows_alone() -> None:
     assert forecast.facts.contradicting == 0
 
 
-def test_labels_by_chance_are_a_poor_fit() -> None:
-    assert forecast_fit(random_labels(200), goal=0.95, seed=0, test_rows=400).answer == "poor fit"
+def test_labels_by_chance_carry_no_signal() -> None:
+    forecast = forecast_fit(random_labels(200), goal=0.95, seed=0, test_rows=400)
+    assert forecast.answer == "no signal"
+    assert "could you label them" in forecast.sentence
+
+
+def test_a_frequent_label_hides_no_signal() -> None:
+    """Always giving it is right as often, but the other labels are found too."""
+    assert facts(0.6, majority=0.7).no_signal is False
+    blind = replace(curve(0.6), macro_f1=0.012)
+    assert facts(0.6, majority=0.7, curve=blind).no_signal
+    assert not facts(0.6, majority=0.3, curve=blind).no_signal
 
 
 def test_a_handful_of_rows_is_too_little() -> None:

@@ -149,6 +149,7 @@ def test_what_is_to_be_typed_is_taken_by_the_spec() -> None:
 def test_a_code_of_several_adapters_is_told_once() -> None:
     one, other = (Diagnosis(code, "title", "cause", "evidence", "change") for code in ("T005", "T001"))
     assert joint([[one], [other, one], []]) == [other, one]
+    assert joint([[one], [other], []]) == [other], "what one of three alone shows may be chance, but not a divergence"
     assert [line.strip()[:4] for line in summary([one])][:2] == ["diag", "T005"]
     assert summary([]) == ["diagnosis: nothing found in the curve"]
 

@@ -47,8 +47,8 @@ class Reason:
 @dataclass(frozen=True)
 class FitForecast:
     answer: Answer
-    """classical: the cheap model alone reaches the goal. no signal: it finds nothing, and no job that the book knows was
-    such: the labels may be shuffled, or depend on more than words."""
+    """classical: the cheap model alone reaches the goal. no signal: it finds nothing; the book knows no such job: the
+    labels may be shuffled, or depend on more than words."""
     sentence: str
     goal: float
     low: float | None

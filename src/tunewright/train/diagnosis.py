@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.errors import UserError
+
+_CERTAIN = ("T001", "T006", "T008", "T009")
+"""Codes that are no matter of chance."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,15 @@ class CannotTrain(UserError):
 
 
 def joint(found: Sequence[Sequence[Diagnosis]]) -> list[Diagnosis]:
-    """The diagnoses of several adapters of one training, each code once, with the evidence of the first that has it."""
-    codes: dict[str, Diagnosis] = {}
+    """The diagnoses of several adapters of one training, each code once, with the evidence of the first that has it.
+
+    What is wrong for certain is said if one adapter has it; what is judged by chance, only if half of them have: each
+    further adapter is one more chance to err.
+    """
+    codes: dict[str, list[Diagnosis]] = defaultdict(list)
     for diagnosis in (each for one in found for each in one):
-        codes.setdefault(diagnosis.code, diagnosis)
-    return [codes[code] for code in sorted(codes)]
+        codes[diagnosis.code].append(diagnosis)
+    return [said[0] for code, said in sorted(codes.items()) if code in _CERTAIN or 2 * len(said) >= len(found)]
 
 
 def summary(found: Sequence[Diagnosis]) -> list[str]:

@@ -112,5 +112,10 @@ def _skipped_in_vain(history: History) -> dict[str, Any] | None:
 
 
 def _hopeless(history: History) -> float:
-    """A loss that a model which knows nothing would beat by far."""
-    return 2 * max(history.start, history.facts.guessing)
+    """A loss that a model which knows nothing would beat by far.
+
+    What a warm start begins with says nothing of that, and of free answers nothing else is known: there it is a nat a
+    token, which an untuned model hardly has.
+    """
+    unknown = history.facts.answer if history.warm and not history.facts.labels else 0.0
+    return 2 * max(history.start, history.facts.guessing, unknown)
