@@ -9,9 +9,12 @@ from functools import cache
 from importlib import resources
 from statistics import fmean, variance
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+NEAR = 4.0
+"""Jobs count as near where they have up to so many times more or fewer groups a label."""
+AT_LEAST = 5
+"""Jobs that are looked at though they are farther away; of fewer a spread tells little."""
 LEVEL = 0.95
 """Of either end of what is to be expected."""
 
@@ -53,7 +56,7 @@ class ErrorRatio:
 
     middle: float
     spread: float
-    """Standard deviation of a further job around it: of jobs, of models on one job, and of the fit itself."""
+    """Standard deviation of a further model on a further job around it."""
     freedom: int
     """Degrees of freedom."""
 
@@ -79,32 +82,29 @@ class EvidenceBook(BaseModel):
     def error_ratio(self, groups_a_label: float) -> ErrorRatio:
         """What the jobs in the book say of a further one with so many groups a label.
 
-        A line through the jobs' mean log ratios over the logarithm of their groups a label: the more there is to learn
-        from, the less a model's knowledge from elsewhere is worth. A job is one point, however many models were tuned
-        on it. The spread is that of a prediction, not of the line.
+        Jobs with about as many count, all alike and each once, however many models were tuned on it: with few groups
+        what a model knows from elsewhere is worth most, and least sure. The spread is that of a further model on a
+        further job, not of the mean.
 
-        Source: Seber and Lee 2003, section 5.3.
+        Source: Higgins, Thompson and Spiegelhalter 2009, section 3.1, the prediction interval of a random effect.
         """
-        jobs: dict[tuple[str, float], list[float]] = defaultdict(list)
-        for row in self.classification:
-            jobs[row.data, row.groups_a_label].append(math.log(row.error_ratio))
-        sizes = np.log([groups for _, groups in jobs])
-        ratios = np.array([fmean(found) for found in jobs.values()])
-        about = sizes.mean()
-        slope = float(((sizes - about) * ratios).sum() / np.square(sizes - about).sum())
-        freedom = len(jobs) - 2
-        between = float(np.square(ratios - ratios.mean() - slope * (sizes - about)).sum()) / freedom
-        beyond = math.log(groups_a_label) - about
-        of_line = 1 / len(jobs) + beyond**2 / float(np.square(sizes - about).sum())
-        within = [variance(found) for found in jobs.values() if len(found) > 1]
-        spread = math.sqrt(between * (1 + of_line) + (fmean(within) if within else 0.0))
-        return ErrorRatio(float(ratios.mean() + slope * beyond), spread, freedom)
+        jobs = [[math.log(row.error_ratio) for row in rows] for rows in self.near(groups_a_label)]
+        ratios = [fmean(found) for found in jobs]
+        within = [variance(found) for found in jobs if len(found) > 1]
+        spread = math.sqrt(variance(ratios) * (1 + 1 / len(jobs)) + (fmean(within) if within else 0.0))
+        return ErrorRatio(fmean(ratios), spread, len(jobs) - 1)
 
-    def nearest(self, groups_a_label: float, count: int = 3) -> list[Tuned]:
-        """The rows of the jobs that are most like one with so many groups a label."""
-        distance = {row.data: abs(math.log(row.groups_a_label / groups_a_label)) for row in self.classification}
-        named = sorted(distance, key=distance.__getitem__)[:count]
-        return [row for name in named for row in self.classification if row.data == name]
+    def near(self, groups_a_label: float) -> list[list[Tuned]]:
+        """The trainings of each job with about as many groups a label, the nearest first; AT_LEAST jobs in any case."""
+        jobs: dict[str, list[Tuned]] = defaultdict(list)
+        for row in self.classification:
+            jobs[row.data].append(row)
+
+        def distance(rows: list[Tuned]) -> float:
+            return abs(math.log(rows[0].groups_a_label / groups_a_label))
+
+        found = sorted(jobs.values(), key=distance)
+        return found[: max(AT_LEAST, sum(distance(rows) <= math.log(NEAR) for rows in found))]
 
 
 @cache

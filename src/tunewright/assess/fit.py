@@ -31,9 +31,9 @@ EXTRACTION = 0.75
 """From this share of copied words on, answers count as taken from the request."""
 LEAST_ROWS = 200
 """For jobs without labels. A rule of thumb; nothing was measured below."""
-CASCADE = 5.0
-"""Times the errors that the goal allows, up to which a model may still answer a part by itself: of the trainings of
-`python bench/diagnosis.py` that made so many, each answers a fifth of its test or more as well as the goal asks."""
+CASCADE = 4.0
+"""Times the errors that the goal allows, up to which a model may still answer a part by itself: three of four trainings
+that made so many answer a fifth of their test or more as well as asked (`python bench/diagnosis.py cascades`)."""
 LONG_ANSWER = 50
 """Words of free text from which on no evidence speaks for a small model."""
 
@@ -112,7 +112,7 @@ def _leaves_room(high: float, goal: float) -> bool:
 
 def _cheap_model(facts: Facts, now: Range, book: EvidenceBook) -> list[Reason]:
     curve, groups = facts.curve, facts.groups / facts.answers
-    least, most = book.error_ratio(groups).ends()
+    near, (least, most) = book.near(groups), book.error_ratio(groups).ends()
     assert curve
     return [
         Reason(
@@ -123,8 +123,8 @@ def _cheap_model(facts: Facts, now: Range, book: EvidenceBook) -> list[Reason]:
         Reason(
             f"with {groups:,.0f} groups a label, nine tuned models of ten make {least:.2f} to {most:.2f} times the "
             "SVM's errors",
-            f"{len(book.classification)} trainings on {len({row.data for row in book.classification})} jobs, nearest: "
-            + "; ".join(dict.fromkeys(f"{row.data} ({row.source})" for row in book.nearest(groups))),
+            f"{sum(map(len, near))} trainings on {len(near)} jobs with about as many, nearest: "
+            + "; ".join(f"{rows[0].data} ({rows[0].source})" for rows in near[:3]),
         ),
         Reason(curve.sentence.rstrip("."), "learning curve of the SVM on your rows"),
     ]
@@ -144,7 +144,8 @@ def expected_range(facts: Facts, book: EvidenceBook) -> tuple[float, float]:
     unsure = (math.log(most) - math.log(least)) / (2 * NORMAL_90)
     least, most = book.error_ratio(facts.groups / facts.answers).ends(unsure)
     high = min(1 - middle * least, facts.ceiling)
-    return min(max(0.0, 1 - middle * most), facts.likely_ceiling, high), high
+    # At the least it learns which label is the most frequent.
+    return min(max(facts.majority, 1 - middle * most), facts.likely_ceiling, high), high
 
 
 def _too_little(facts: Facts, goal: float) -> list[Reason]:
