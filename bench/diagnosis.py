@@ -203,7 +203,7 @@ RUNS = {
     "choose": [
         "clean:tickets:labels:0:256", "lr-high:tickets:labels:0:256", "lr-huge:tickets:labels:0:256",
         "lr-low:tickets:labels:0:256", "few-steps:tickets:labels:0:256", "clean:snips:tokens:0:256",
-        "shuffled:snips:tokens:0:256", "lr-high:snips:tokens:0:256", "overfit:snips:labels:0:192",
+        "shuffled:snips:tokens:0:256", "lr-high:snips:tokens:0:256", "overfit:snips:labels:0:384",
         "imbalance:snips:labels:0:192", "masked:snips:tokens:0:96", "overflow:snips:labels:0:192",
     ],
     "report": [
