@@ -32,7 +32,7 @@ def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str
     """
     from scipy.stats import t
 
-    rises = np.subtract(after, before)
+    rises = np.asarray(after, float) - np.asarray(before, float)
     _, member_of = np.unique(np.array(groups), return_inverse=True) if groups else (None, np.arange(len(rises)))
     units, mean = int(member_of.max(initial=-1)) + 1, float(rises.mean())
     if units < 2:
