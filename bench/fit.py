@@ -17,7 +17,9 @@ from pathlib import Path
 
 from diagnosis import SETS as DRAWN
 from diagnosis import examples as drawn_examples
+from diagnosis import first_tickets
 
+from tunewright.artifacts import read_jsonl
 from tunewright.assess.evidence import EvidenceBook, evidence_book
 from tunewright.assess.facts import gather
 from tunewright.assess.fit import FitForecast, forecast_from
@@ -37,7 +39,8 @@ FILES = {
     "CLINC150, in scope": (DATA / "clinc150_oos", "label", "", "test"),
     "SNIPS": (DATA / "snips", "label", "", "test"),
     "Bitext": (DATA / "bitext_support", "label", "", "test"),
-    "demo tickets, new phrasings": (TICKETS, "label", "phrasing", "test_unseen_phrasing"),
+    "tickets of the first set, new phrasings": (Path(), "label", "phrasing", "test_unseen_phrasing"),
+    "tickets of today, new phrasings": (TICKETS, "label", "phrasing", "test_unseen_phrasing"),
     "car rental": (DATA / "car_rental_comments", "label", "", "test"),
     "SROIE": (DATA / "sroie_receipts", "entities", "", "test"),
     "usaddress": (DATA / "pkg_usaddress", "entities", "", "test"),
@@ -61,8 +64,10 @@ def load(name: str) -> tuple[list[Example], list[Example]]:
         drawn, _, held = DRAWN[source](int(seed), int(size))
         return drawn_examples(drawn), drawn_examples(held)
     folder, answer, group, test = FILES[name]
-    read = [json.loads(line) for line in (folder / "train.jsonl").open(encoding="utf-8")]
-    tested = [json.loads(line) for line in (folder / f"{test}.jsonl").open(encoding="utf-8")]
+    if "first set" in name:
+        read, tested = first_tickets("train"), first_tickets(test)
+    else:
+        read, tested = (read_jsonl(folder / f"{part}.jsonl") for part in ("train", test))
     if "CLINC" in name:
         read, tested = ([row for row in part if row["label"] != "oos"] for part in (read, tested))
     if "10 a label" in name:

@@ -1,7 +1,7 @@
 """The rules on curves of real trainings, kept in `histories.jsonl`, and on what they may never say.
 
-The curves were made by `python bench/diagnosis.py record` (SmolLM2-135M, a cause provoked in each, and sound trainings that
-were once accused: one of the shipped example, and a warm start at a low rate); a line each.
+The curves were made by `python bench/diagnosis.py record` (SmolLM2-135M, a cause provoked in each, and sound trainings
+that were once accused: one of the shipped example, and a warm start at a low rate); a line each.
 """
 
 from __future__ import annotations
