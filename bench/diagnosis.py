@@ -172,6 +172,7 @@ CASES = {
     "clean": Case("", {}),
     "longer": Case("", {"epochs": 3}),
     "shipped": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4}),
+    "shipped-half": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4, "epochs": 0.5}),
     "warm": Case("", {}, start="clean"),
     "warm-gentle": Case("", {"lr": 1e-4}, start="clean"),
     "warm-fine": Case("", {"lr": 2e-5}, start="clean"),
@@ -209,6 +210,7 @@ RUNS = {
     ],
     "sound": [
         "shipped:tickets:labels:0:512", "shipped:tickets:labels:1:512", "shipped:tickets:labels:2:512",
+        "shipped-half:tickets:labels:0:512", "shipped-half:tickets:labels:2:512",
         "warm:domains:labels:5:384", "warm-gentle:domains:labels:5:384",
         "warm-fine:domains:labels:5:384", "warm:snips:tokens:6:96",
         "warm-gentle:snips:tokens:6:96", "warm-gentle:bitext:labels:1:96", "settled:snips:tokens:6:96",
