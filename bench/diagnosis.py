@@ -172,7 +172,7 @@ CASES = {
     "clean": Case("", {}),
     "longer": Case("", {"epochs": 3}),
     "shipped": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4}),
-    "shipped-half": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4, "epochs": 0.5}),
+    "shipped-half": Case("T003", {"lr": 2e-3, "batch_size": 16, "evaluations": 4, "epochs": 0.5}),
     "warm": Case("", {}, start="clean"),
     "warm-gentle": Case("", {"lr": 1e-4}, start="clean"),
     "warm-fine": Case("", {"lr": 2e-5}, start="clean"),
