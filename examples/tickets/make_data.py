@@ -18,18 +18,19 @@ import sys
 from pathlib import Path
 
 SEED = 20240607
-SEEN_SUBJECTS = 20
+SEEN_SUBJECTS = 15
 """Of a route: those that are also asked in a phrasing of the training part."""
 PRODUCTS = ["Nimbus Router", "AeroBrew kettle", "Kestrel headset", "Luma desk lamp", "Tidal NAS", "Orbit webcam",
             "Pico label printer", "Fjord standing desk", "Relay smart plug", "Quill e-reader"]  # fmt: skip
 PLANS = ["Starter", "Team", "Business", "Pro", "Family", "Plus"]
-GREETINGS = ["", "", "", "", "", "Hi, ", "Hello, ", "Dear team, ", "hey ", "Good morning. ", "Hi support, ",
-             "To whom it may concern: "]  # fmt: skip
-CLOSINGS = ["", "", "", "", "", "", " Please help.", " Can someone look at this?", " This is the second time I write.",
-            " Thanks!", " Waiting for your answer.", " It is quite urgent.", " I called twice and nobody picked up.",
+GREETINGS = ["Hi, ", "Hello, ", "Dear team, ", "hey ", "Good morning. ", "Hi support, ", "To whom it may concern: "]
+CLOSINGS = [" Please help.", " Can someone look at this?", " This is the second time I write.", " Thanks!",
+            " Waiting for your answer.", " It is quite urgent.", " I called twice and nobody picked up.",
             " My customer number is {c}."]  # fmt: skip
 # No names: a team would put stand-ins in their place before training (D015).
-SIGNATURES = ["", "", "", "", "\nRegards", "\nBest wishes", "\nKind regards", "\nSent from my phone"]
+SIGNATURES = ["\nRegards", "\nBest wishes", "\nKind regards", "\nSent from my phone"]
+AROUND = 0.35
+"""How often a ticket has a greeting, how often a closing, how often a signature."""
 # A second sentence that borrows words of another route, so that single words do not give the label away.
 DISTRACTORS = ["The {p} itself works fine.", "The invoice was correct, that is not the point.",
                "Delivery was quick, by the way.", "I can log in without trouble.", "I do not want to cancel anything.",
@@ -98,16 +99,21 @@ def typo(text: str) -> str:
     return " ".join(words)
 
 
+def some(texts: list[str], often: float) -> str:
+    """One of them, or none."""
+    return fill(rng.choice(texts)) if rng.random() < often else ""
+
+
 def ticket(label: str, phrasing: str) -> str:
     body = fill(phrasing)
-    text = fill(rng.choice(GREETINGS))
+    text = some(GREETINGS, AROUND)
     text += body if rng.random() < 0.5 else body[0].upper() + body[1:]
     text += "" if body.endswith("?") else rng.choice([".", ".", "", " !"])
-    if rng.random() < 0.2:
-        fitting = [d for d in DISTRACTORS if not any(clash in d for clash in CLASHES[label])]
-        text += " " + fill(rng.choice(fitting))
-    text += fill(rng.choice(CLOSINGS)) + fill(rng.choice(SIGNATURES))
-    for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):
+    fitting = [d for d in DISTRACTORS if not any(clash in d for clash in CLASHES[label])]
+    if borrowed := some(fitting, 0.25):
+        text += " " + borrowed
+    text += some(CLOSINGS, AROUND) + some(SIGNATURES, AROUND)
+    for _ in range(rng.choice([0, 0, 0, 0, 0, 1, 1, 2])):
         text = typo(text)
     if rng.random() < 0.18:
         text = text.lower()
