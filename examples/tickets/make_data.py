@@ -2,8 +2,8 @@
 
     python examples/tickets/make_data.py examples/tickets/data
 
-Eight routes with forty subjects each, every subject said in five ways (`phrasings.txt`). Four of the five make the
-training part, and some of these the `seen` test part; the fifth only the `unseen_phrasing` test part: the first shows
+Eight routes with forty subjects each, every subject said in four ways (`phrasings.txt`). Three of the four make the
+training part, and some of these the `seen` test part; the fourth only the `unseen_phrasing` test part: the first shows
 memorising, the second whether the model knows what a ticket means. A phrasing has one ticket in a part, so that every
 one counts by itself. The column `phrasing` names the sentence a ticket was made from, so that a split can keep them
 together.
@@ -134,7 +134,7 @@ def tickets() -> dict[str, list[Ticket]]:
 
     for label, found in subjects().items():
         for number, phrasings in enumerate(found):
-            named = [(f"{label}/{number}{letter}", each) for letter, each in zip("abcde", phrasings, strict=True)]
+            named = [(f"{label}/{number}{letter}", each) for letter, each in zip("abcd", phrasings, strict=True)]
             unseen, *known = rng.sample(named, len(named))
             add("test_unseen_phrasing", label, *unseen)
             for each in known:
