@@ -1,9 +1,9 @@
 """Score settings of the ticket example on phrasings held out of its training part; the test parts are not read.
 
-    python bench/folds.py train.members=1 train.loss=tokens
+    python bench/folds.py train.epochs=1 train.loss=tokens
 
-Each label's 120 training phrasings are cut, by a seeded shuffle, into four folds of 30. For each fold the product trains
-on the others, with that fold's number as the seed, and its adapter answers the fold. Outputs stay in
+Each label's 120 training phrasings are cut, by a seeded shuffle, into four folds of 30. For each fold the product
+trains on the others, with that fold's number as the seed, and its adapter answers the fold. Outputs stay in
 examples/tickets/runs/folds, so that nothing is computed twice.
 """
 

@@ -20,6 +20,7 @@ from pathlib import Path
 SEED = 20240607
 SEEN_SUBJECTS = 15
 """Of a route: those that are also asked in a phrasing of the training part."""
+
 PRODUCTS = ["Nimbus Router", "AeroBrew kettle", "Kestrel headset", "Luma desk lamp", "Tidal NAS", "Orbit webcam",
             "Pico label printer", "Fjord standing desk", "Relay smart plug", "Quill e-reader"]  # fmt: skip
 PLANS = ["Starter", "Team", "Business", "Pro", "Family", "Plus"]
