@@ -2,7 +2,7 @@
 
     python bench/folds.py train.epochs=1 train.loss=tokens
 
-Each label's 120 training phrasings are cut, by a seeded shuffle, into four folds of 30. For each fold the product
+Each label's 128 training phrasings are cut, by a seeded shuffle, into four folds of 32. For each fold the product
 trains on the others, with that fold's number as the seed, and its adapter answers the fold. Outputs stay in
 examples/tickets/runs/folds, so that nothing is computed twice.
 """
@@ -21,7 +21,7 @@ from tunewright.evaluate.evidence import load_records
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 FOLDS = EXAMPLE / "runs" / "folds"
-SIZES = (30, 30, 30, 30)
+SIZES = (32, 32, 32, 32)
 
 
 def cut() -> list[set[str]]:

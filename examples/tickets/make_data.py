@@ -2,12 +2,12 @@
 
     python examples/tickets/make_data.py examples/tickets/data
 
-Eight routes with forty subjects each, every subject said in four ways (`phrasings.txt`). Three of the four make the
-training part, and some of these the `seen` test part; the fourth only the `unseen_phrasing` test part: the first shows
+Eight routes with thirty-two subjects each, every subject said in five ways (`phrasings.txt`). Four of the five make the
+training part, and some of these the `seen` test part; the fifth only the `unseen_phrasing` test part: the first shows
 memorising, the second whether the model knows what a ticket means. A phrasing has one ticket in a part, so that every
 one counts by itself. The column `phrasing` names the sentence a ticket was made from, so that a split can keep them
-together.
-Typos, greetings, signatures and sentences that borrow another route's words are mixed in. It is synthetic data.
+together. Typos, greetings, signatures and sentences that borrow another route's words are mixed in. It is synthetic
+data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEEN_SUBJECTS = 15
 """Of a route: those that are also asked in a phrasing of the training part."""
 
 PRODUCTS = ["Nimbus Router", "AeroBrew kettle", "Kestrel headset", "Luma desk lamp", "Tidal NAS", "Orbit webcam",
-            "Pico label printer", "Fjord standing desk", "Relay smart plug", "Quill e-reader"]  # fmt: skip
+            "Pico label printer", "Fjord standing desk", "Relay smart plug", "Folio e-reader"]  # fmt: skip
 PLANS = ["Starter", "Team", "Business", "Pro", "Family", "Plus"]
 GREETINGS = ["Hi, ", "Hello, ", "Dear team, ", "hey ", "Good morning. ", "Hi support, ", "To whom it may concern: "]
 CLOSINGS = [" Please help.", " Can someone look at this?", " This is the second time I write.", " Thanks!",
@@ -135,7 +135,7 @@ def tickets() -> dict[str, list[Ticket]]:
 
     for label, found in subjects().items():
         for number, phrasings in enumerate(found):
-            named = [(f"{label}/{number}{letter}", each) for letter, each in zip("abcd", phrasings, strict=True)]
+            named = [(f"{label}/{number}{letter}", each) for letter, each in zip("abcde", phrasings, strict=True)]
             unseen, *known = rng.sample(named, len(named))
             add("test_unseen_phrasing", label, *unseen)
             for each in known:

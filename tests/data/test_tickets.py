@@ -46,10 +46,10 @@ def test_every_ticket_of_a_part_has_a_phrasing_of_its_own(parts: dict[str, list[
 
 
 def test_an_unseen_phrasing_shares_few_words_with_those_of_training(parts: dict[str, list[dict[str, str]]]) -> None:
-    """The sentences themselves, without what is put around them; at 0.5 it is half of their shingles."""
+    """The sentences themselves, without what is put around them. The product takes 0.8 for near copies."""
     said = _phrasings()
     known, unseen = ([said[row["phrasing"]] for row in parts[name]] for name in ("train", "test_unseen_phrasing"))
-    assert near_copies(known, unseen, 0.5) == []
+    assert near_copies(known, unseen, 0.6) == []
 
 
 def test_what_the_api_is_told_is_not_what_it_is_asked() -> None:
@@ -67,6 +67,8 @@ def _phrasings() -> dict[str, str]:
         if line.startswith("["):
             route, number = line.strip("[]"), 0
         elif line and not line.startswith("#"):
-            found |= {f"{route}/{number}{letter}": text for letter, text in zip("abcd", line.split(" | "), strict=True)}
+            found |= {
+                f"{route}/{number}{letter}": text for letter, text in zip("abcde", line.split(" | "), strict=True)
+            }
             number += 1
     return found

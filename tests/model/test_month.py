@@ -26,7 +26,7 @@ def tickets(known: bool) -> list[dict[str, str]]:
     """The example's tickets about the first half of each route's subjects, or about the others."""
     files = sorted((REPOSITORY / "examples" / "tickets" / "data").glob("*.jsonl"))
     rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
-    unique = {row["text"]: row for row in rows if (int(row["phrasing"].split("/")[1][:-1]) < 20) == known}
+    unique = {row["text"]: row for row in rows if (int(row["phrasing"].split("/")[1][:-1]) < 16) == known}
     chosen = list(unique.values())
     random.Random(0).shuffle(chosen)
     return chosen

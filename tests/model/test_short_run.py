@@ -170,7 +170,7 @@ def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun)
 
 def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun) -> None:
     kept = json.loads((short_run.latest("export") / "bundle" / "calibration.json").read_text("utf-8"))
-    assert kept["temperature"] != 1, "96 phrasings are enough to tell"
+    assert kept["temperature"] != 1, "104 phrasings are enough to tell"
     assert 0 < kept["in_scope"] < 1
     answered = read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl")
     assert any(abs(record["uncalibrated"] - record["confidence"]) > 1e-3 for record in answered)
