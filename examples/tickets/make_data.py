@@ -6,7 +6,7 @@ Eight routes with thirty-two subjects each, every subject said in five ways (`ph
 training part, and some of these the `seen` test part; the fifth only the `unseen_phrasing` test part: the first shows
 memorising, the second whether the model knows what a ticket means. A phrasing has one ticket in a part, so that every
 one counts by itself. The column `phrasing` names the sentence a ticket was made from, so that a split can keep them
-together. Typos, greetings, signatures and sentences that borrow another route's words are mixed in. It is synthetic
+together. Typos, greetings, signatures and what other routes have settled already are mixed in. It is synthetic
 data.
 """
 
@@ -36,6 +36,15 @@ AROUND = 0.35
 DISTRACTORS = ["The {p} itself works fine.", "The invoice was correct, that is not the point.",
                "Delivery was quick, by the way.", "I can log in without trouble.", "I do not want to cancel anything.",
                "I am not asking for a refund.", "No defect here, just this.", "Order was {o}."]  # fmt: skip
+# Around a request, what another route has already settled: a person sees which of the two is asked, word counts don't.
+ASIDES = [
+    'Last week I wrote "{q}", and that is settled. Now this: {b}',
+    'You have already dealt with "{q}". Today: {b}',
+    '{b} My other ticket ("{q}") is solved, thank you.',
+    '{b} This is not about "{q}", you have answered that.',
+]
+OFTEN = 0.4
+"""How often a ticket has such an aside."""
 # Distractors that would contradict the route.
 CLASHES = {
     "billing": ["Delivery was quick", "invoice was correct"],
@@ -105,13 +114,20 @@ def some(texts: list[str], often: float) -> str:
     return fill(rng.choice(texts)) if rng.random() < often else ""
 
 
-def ticket(label: str, phrasing: str) -> str:
+def ticket(label: str, phrasing: str, settled: list[str]) -> str:
+    """A ticket that asks what a phrasing says.
+
+    Args:
+        settled: phrasings of other routes, for asides.
+    """
     body = fill(phrasing)
-    text = some(GREETINGS, AROUND)
-    text += body if rng.random() < 0.5 else body[0].upper() + body[1:]
-    text += "" if body.endswith("?") else rng.choice([".", ".", "", " !"])
+    body = body if rng.random() < 0.5 else body[0].upper() + body[1:]
+    body += "" if body.endswith("?") else rng.choice([".", ".", "", " !"])
+    if rng.random() < OFTEN:
+        body = rng.choice(ASIDES).format(q=fill(rng.choice(settled)), b=body)
+    text = some(GREETINGS, AROUND) + body
     fitting = [d for d in DISTRACTORS if not any(clash in d for clash in CLASHES[label])]
-    if borrowed := some(fitting, 0.25):
+    if borrowed := some(fitting, 0.15):
         text += " " + borrowed
     text += some(CLOSINGS, AROUND) + some(SIGNATURES, AROUND)
     for _ in range(rng.choice([0, 0, 0, 0, 0, 1, 1, 2])):
@@ -122,28 +138,31 @@ def ticket(label: str, phrasing: str) -> str:
 
 
 def tickets() -> dict[str, list[Ticket]]:
-    """The three parts; no text occurs twice."""
-    parts: dict[str, list[Ticket]] = {"train": [], "test": [], "test_unseen_phrasing": []}
-    used: set[str] = set()
-
-    def add(part: str, label: str, name: str, phrasing: str) -> None:
-        text = ticket(label, phrasing)
-        while text.lower() in used:
-            text = ticket(label, phrasing)
-        used.add(text.lower())
-        parts[part].append({"text": text, "label": label, "phrasing": name})
-
+    """The three parts; no text occurs twice. Asides of the last are made of phrasings that training never saw, too."""
+    drawn: dict[str, list[tuple[str, str, str]]] = {"train": [], "test": [], "test_unseen_phrasing": []}
     for label, found in subjects().items():
         for number, phrasings in enumerate(found):
-            named = [(f"{label}/{number}{letter}", each) for letter, each in zip("abcde", phrasings, strict=True)]
+            named = [
+                (label, f"{label}/{number}{letter}", each) for letter, each in zip("abcde", phrasings, strict=True)
+            ]
             unseen, *known = rng.sample(named, len(named))
-            add("test_unseen_phrasing", label, *unseen)
-            for each in known:
-                add("train", label, *each)
+            drawn["test_unseen_phrasing"].append(unseen)
+            drawn["train"] += known
             if number < SEEN_SUBJECTS:
-                add("test", label, *known[0])
-    for part in parts.values():
-        rng.shuffle(part)
+                drawn["test"].append(known[0])
+    used: set[str] = set()
+    parts: dict[str, list[Ticket]] = {}
+    for part, chosen in drawn.items():
+        source = drawn["train" if part == "test" else part]
+        settled = {route: [said for label, _, said in source if label != route] for route in CLASHES}
+        parts[part] = []
+        for label, name, phrasing in chosen:
+            text = ticket(label, phrasing, settled[label])
+            while text.lower() in used:
+                text = ticket(label, phrasing, settled[label])
+            used.add(text.lower())
+            parts[part].append({"text": text, "label": label, "phrasing": name})
+        rng.shuffle(parts[part])
     return parts
 
 
