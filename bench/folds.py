@@ -1,11 +1,10 @@
 """Score settings of the ticket example on phrasings held out of its training part; the test parts are not read.
 
-    python bench/folds.py train.members=1 train.loss=tokens
+    python bench/folds.py train.epochs=1 train.loss=tokens
 
-Each label's ten training phrasings are cut, by a seeded shuffle, into folds of 3, 3 and 4. For each fold the product
-trains on the others, with that fold's number as the seed, and its adapter answers the fold. About four minutes a
-fold on 2 cores with the example's own settings. Outputs stay in examples/tickets/runs/folds, so that nothing is
-computed twice.
+Each label's 128 training phrasings are cut, by a seeded shuffle, into four folds of 32. For each fold the product
+trains on the others, with that fold's number as the seed, and its adapter answers the fold. Outputs stay in
+examples/tickets/runs/folds, so that nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tunewright.evaluate.evidence import load_records
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 FOLDS = EXAMPLE / "runs" / "folds"
-SIZES = (3, 3, 4)
+SIZES = (32, 32, 32, 32)
 
 
 def cut() -> list[set[str]]:
@@ -43,13 +42,13 @@ def cut() -> list[set[str]]:
 
 def accuracy(number: int, held: set[str], overrides: list[str]) -> float:
     """Accuracy in percent of the adapter on one fold after training on the rest."""
-    folder = FOLDS / "ABC"[number]
+    folder = FOLDS / "ABCD"[number]
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_jsonl(EXAMPLE / "data" / "train.jsonl")
     write_jsonl(folder / "train.jsonl", [row for row in rows if row["phrasing"] not in held])
     write_jsonl(folder / "fold.jsonl", [row for row in rows if row["phrasing"] in held])
     files = {"train": str(folder / "train.jsonl"), "test": {"fold": str(folder / "fold.jsonl")}}
-    # No validation part: a fold leaves few enough phrasings to learn from.
+    # No validation part: the fold is one.
     fixed = [f"data.{key}={json.dumps(value)}" for key, value in files.items()] + ["data.validation_fraction=0"]
     spec = tw.load_spec(EXAMPLE, [*fixed, f"seed={number}", "evaluate.few_shot=0", *overrides])
     records = load_records(tw.evaluate(spec, runs=folder / "runs") / "answers" / "adapter.jsonl")
@@ -58,5 +57,5 @@ def accuracy(number: int, held: set[str], overrides: list[str]) -> float:
 
 if __name__ == "__main__":
     scores = [accuracy(number, held, sys.argv[1:]) for number, held in enumerate(cut())]
-    print(" ".join(f"{name} {score:.1f}" for name, score in zip("ABC", scores, strict=True)), end=" ")
+    print(" ".join(f"{name} {score:.1f}" for name, score in zip("ABCD", scores, strict=True)), end=" ")
     print(f"mean {sum(scores) / len(scores):.1f}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.model.conftest import ShortRun
+from tunewright.artifacts import read_jsonl
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.spec import load_spec
 
 
 def test_numbers_are_cut_into_single_digits(short_run: ShortRun) -> None:  # noqa: ARG001 (fills the cache)
@@ -33,3 +37,13 @@ def test_the_base_model_knows_english(short_run: ShortRun) -> None:  # noqa: ARG
     tokenizer = TextTokenizer(base.folder)
     logits = TorchNextToken(load_torch_model(base.folder))(tokenizer.encode_text("The capital of France is"))
     assert int(np.argmax(logits)) == tokenizer.encode_text(" Paris")[0]
+
+
+def test_the_tokens_that_the_demo_prices_are_those_of_its_prompt(short_run: ShortRun) -> None:  # noqa: ARG001
+    """Counted with this model's tokenizer; an API's own differs by some per cent."""
+    spec = load_spec(REPOSITORY / "examples" / "tickets")
+    tokenizer = TextTokenizer(resolve("smollm2-135m", Path()).folder)
+    rows = [row for path in spec.data.test.values() for row in read_jsonl(spec.path(path))]
+    tickets = [len(tokenizer.encode_text(row["text"])) for row in rows]
+    counted = len(tokenizer.encode_text(spec.api.prompt or "")) + fmean(tickets)
+    assert spec.api.prompt_tokens == pytest.approx(counted, rel=0.02)

@@ -21,7 +21,7 @@ STEPS_RUN = sum(not step.only_with for step in STEPS.values())
 """Without a judge."""
 
 # Measured with seed 0, float32, batch 16: of the untouched base model, as the first step has a learning rate of 0.
-GOLDEN_LOSSES = [2.518, 2.758]
+GOLDEN_LOSSES = [2.801, 1.887]
 
 
 def test_every_step_left_a_whole_folder_with_its_provenance(short_run: ShortRun) -> None:
@@ -158,7 +158,7 @@ def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun)
     info = json.loads((bundle / "bundle.json").read_text("utf-8"))
     chosen = short_run.report["verdict"]["threshold"]
     assert info["threshold"] == (chosen["value"] if chosen else None)
-    assert info["guaranteed"] is False, "there are far too few tickets"
+    assert info["guaranteed"] is False, "a training so short gets too much wrong"
     parity = short_run.report["parity"]
     assert json.loads((bundle / "parity.json").read_text("utf-8")) == {
         key: value for key, value in parity.items() if key not in ("request", "reply")
@@ -170,18 +170,18 @@ def test_the_bundle_carries_threshold_parity_and_model_card(short_run: ShortRun)
 
 def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun) -> None:
     kept = json.loads((short_run.latest("export") / "bundle" / "calibration.json").read_text("utf-8"))
-    assert kept == {"temperature": 1.0, "bias": 0.0, "in_scope": None}, "64 rows of eight phrasings are eight"
-    for record in read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl"):
-        assert record["uncalibrated"] == pytest.approx(record["confidence"])
+    assert kept["temperature"] != 1, "104 phrasings are enough to tell"
+    assert 0 < kept["in_scope"] < 1
+    answered = read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl")
+    assert any(abs(record["uncalibrated"] - record["confidence"]) > 1e-3 for record in answered)
     for found in short_run.report["details"]["reliability"].values():
+        assert 0 <= found["before"] <= 1
         assert 0 <= found["after"] <= 1
-        assert found["before"] == pytest.approx(found["after"], abs=1e-6)
         assert sum(each["count"] for each in found["bins"]) == 8
     assert "before calibration" in Path(short_run.report["report"]).read_text("utf-8")
 
 
 def test_a_bundle_is_calibrated_by_its_own_answers(short_run: ShortRun) -> None:
-    """On the training rows, of which there are more phrasings."""
     from tunewright.data import load_dataset
     from tunewright.export.bundle import load_bundle
     from tunewright.export.calibrate import calibrate
@@ -214,7 +214,7 @@ def test_the_server_says_what_is_to_be_escalated(
         *_, last = client.chat.completions.create(**asked, stream=True)
     for said in (plain, whole.model_extra, last.model_extra):
         assert said["escalate"] is escalate
-        assert said["in_scope"] is None, "there are too few phrasings to tell"
+        assert isinstance(said["in_scope"], bool)
         assert said["confidence"] == plain["confidence"]
 
 
