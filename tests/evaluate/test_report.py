@@ -148,11 +148,17 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     comparison = compared(spec, evidence)
     data = verdict_data(spec, comparison, decide(spec, comparison, evidence, parity_passed=True), PARITY)
     data = json.loads(json.dumps(data))
-    data["parity"]["elsewhere"] = [{"told": "llama.cpp is not installed. Type: pip install 'tunewright[gguf]'"}]
+    asked = {"told": "transformers: of 20 prompts [all] alike", "why": ""}
+    data["parity"]["elsewhere"] = [asked, {"told": "llama.cpp: not asked.", "why": "It is not installed."}]
     data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
     data["comparison"]["arms"]["served"]["label"] = "tuned [int8]"
     print_summary(data, tmp_path / "report.html", tmp_path, tmp_path)
     shown = capsys.readouterr().out
-    assert "pip install 'tunewright[gguf]'" in shown
+    assert "of 20 prompts [all] alike" in shown
+    assert "llama.cpp" not in shown, "what was not asked stands in the report"
+    assert "4 dearer APIs: in the report" in shown
+    measured = "Measure: tunewright run" in shown
+    assert measured == (data["verdict"]["decision"] == "cheaper-api")
+    assert "Serve:" not in shown, "the verdict is not to serve it"
     assert "[urgent] is right on 80 %." in shown
     assert "tuned [int8]" in shown

@@ -248,8 +248,8 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
     runs = tmp_path / "runs"
     shutil.copytree(short_run.runs, runs, symlinks=True)
     with running_server(short_run.latest("export") / "bundle") as address:
-        api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null",
-               f"apis+={{name: twin, model: gpt-6-luna, url: {address}/v1, deployment: tickets, key: null}}"]  # fmt: skip
+        twin = f"apis+={{name: twin, model: gpt-6-luna, url: {address}/v1, deployment: tickets, key: null}}"
+        api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null", twin]
         dry = tunewright("baseline", str(short_run.project), *SHORT, *api, "--dry-run", "--runs", str(runs))
         for name in ("gpt-4o", "twin"):
             assert f"16 questions to {name}, 0 of them answered before" in dry.stdout, dry.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_CHEAPEST = 4
+"""APIs that nobody measured, of which a terminal shows so many."""
 
 
 def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -62,10 +65,13 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
         table.add_column(f"{second_measure(data['comparison'])}\n{split}", justify="right")
     for column in ("P50 ms", "P95 ms", "$ per\n1,000", "$ per\nmonth"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in arm_rows(data):
+    rows, dearer = _shown(arm_rows(data), data["comparison"]["apis"])
+    for row in rows:
         style = "bold" if row["key"] == "served" else None
         table.add_row(row["label"], *row["headline"], *row["second"], row["p50"], row["p95"], row["per_1000"],
                       row["per_month"], style=style)  # fmt: skip
+    if dearer:
+        table.add_row(f"{dearer} dearer APIs: in the report", style="dim")
     console.print(table)
     parity = data["parity"]
     chain = " → ".join(
@@ -73,7 +79,8 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
     )
     console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
     for other in parity.get("elsewhere", ()):
-        console.print(f"Elsewhere  {other['told']}", soft_wrap=True)
+        if not other["why"]:  # what was not asked stands in the report
+            console.print(f"Elsewhere  {other['told']}", soft_wrap=True)
     for sentence in data.get("baseline", {}).get("told", ()):
         console.print(f"API      {sentence}", soft_wrap=True)
     for sentence in data.get("judge", {}).get("told", ()):
@@ -86,7 +93,16 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
     if verdict["measure"]:
         console.print(f"Measure: tunewright run {_short(project)} '{verdict['measure']}'", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
-    console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
+    if verdict["answers"] == "served":
+        console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
+
+
+def _shown(rows: Sequence[dict[str, Any]], apis: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """(the rows that a terminal shows, how many more the report has): of APIs that nobody measured, beside the one paid
+    for today, the cheapest few."""
+    unmeasured = [name for name, arm in list(apis.items())[1:] if not arm["scores"]]
+    left_out = set(sorted(unmeasured, key=lambda name: apis[name]["cost"]["usd_per_month"])[_CHEAPEST:])
+    return [row for row in rows if row["key"] not in left_out], len(left_out)
 
 
 def _is_terminal() -> bool:
