@@ -156,7 +156,7 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     shown = capsys.readouterr().out
     assert "of 20 prompts [all] alike" in shown
     assert "llama.cpp" not in shown, "what was not asked stands in the report"
-    assert "4 dearer APIs: in the report" in shown
+    assert "4 dearer: see the report" in shown
     measured = "Measure: tunewright run" in shown
     assert measured == (data["verdict"]["decision"] == "cheaper-api")
     assert "Serve:" not in shown, "the verdict is not to serve it"

@@ -71,7 +71,7 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
         table.add_row(row["label"], *row["headline"], *row["second"], row["p50"], row["p95"], row["per_1000"],
                       row["per_month"], style=style)  # fmt: skip
     if dearer:
-        table.add_row(f"{dearer} dearer APIs: in the report", style="dim")
+        table.add_row(f"{dearer} dearer: see the report", style="dim")
     console.print(table)
     parity = data["parity"]
     chain = " → ".join(
