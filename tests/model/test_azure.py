@@ -44,5 +44,5 @@ def test_a_dry_run_tells_the_price(project: Path) -> None:
     done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--dry-run", "--rehearse", "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    assert plan["usd_per_month"] == pytest.approx(730 * 0.096)
+    assert plan["usd_per_month"] == pytest.approx(2 * 730 * 0.096)
     assert [each["kind"] for each in plan["resources"]] == ["online endpoint", "environment", "deployment"]

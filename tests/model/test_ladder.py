@@ -64,7 +64,7 @@ def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small:
 @pytest.mark.parametrize(
     ("model", "training", "serving"),
     [
-        ("smollm2-135m", "on this machine, or ", "a month on 1 x Standard_"),
+        ("smollm2-135m", "on this machine, or ", "a month on 2 x Standard_"),
         ("mistral-7b", " on Standard_", " a month on "),
         ("no-such/model", "can't be told here", "neither"),
     ],

@@ -62,7 +62,7 @@ def test_the_make_commands_do_what_the_readme_says() -> None:
 
 
 REFUSED = {
-    "tunewright deploy": "The verdict is keep-api, not to serve this model",
+    "tunewright deploy": "The verdict is cheaper-api, not to serve this model",
     "tunewright monitor drift": "The reference has",
 }
 """What so short a run is not enough for, and what is said then."""

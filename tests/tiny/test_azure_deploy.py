@@ -259,7 +259,7 @@ def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cl
     assert (values["traffic"], values["canary"]["replicas"]) == ("all", 0)
     new = second.release("aks", canary=50)
     values = cloud.clusters.releases[old.name]
-    assert (values["traffic"], values["stable"]["replicas"], values["canary"]["replicas"]) == ("all", 1, 1)
+    assert (values["traffic"], values["stable"]["replicas"], values["canary"]["replicas"]) == ("all", 2, 2)
     new.undo()
     assert cloud.clusters.releases[old.name]["stable"] == values["stable"]
     assert cloud.clusters.releases[old.name]["canary"]["replicas"] == 0
