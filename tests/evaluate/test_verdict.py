@@ -333,6 +333,7 @@ def test_a_list_of_apis_says_which_come_into_question() -> None:
     little = verdict(GOOD, POOR, traffic={"requests_per_month": 500_000}, apis=[{}, LUNA])
     assert little.decision == "cheaper-api"
     assert little.sentence.startswith("Measure gpt-6-luna first")
+    assert little.measure == "apis+={name: gpt-6-luna, url: openai}", "it stands in the list"
 
 
 def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:

@@ -286,8 +286,8 @@ def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
 def _override(tier: Arm, spec: Spec) -> str:
     """What to add to a command so that an API is measured."""
     where = tier.provider if tier.provider in USUAL else "https://ADDRESS/v1"
-    if tier.key == spec.api.label and not spec.apis:
-        return f"api.url={where}"
+    if tier.key in spec.candidate_apis:
+        return f"apis+={{name: {tier.key}, url: {where}}}"
     return f"apis+={{model: {tier.model}, url: {where}}}"
 
 

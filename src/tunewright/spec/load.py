@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tunewright.errors import UserError
 from tunewright.spec.recipes import recipe_text
 from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
+from tunewright.spec.sections import ApiSpec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 _EITHER = {"model": "models", "models": "model", "api": "apis", "apis": "api"}
@@ -145,7 +146,8 @@ def _displace(data: dict[str, Any], said: Iterable[str]) -> None:
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
-    """Put what an override says in its place; `key+=value` adds to a list, `apis+=` to the API that is paid for."""
+    """Put what an override says in its place. `apis+=` adds an API to the list, or to what it says of the one that is
+    called the same; without a list the one paid for today begins it."""
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
         raise UserError(f"The override '{override}' is not of the form key=value.", fix="For example: train.lr=1e-4")
@@ -178,9 +180,24 @@ def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
                         fix="For example: 'apis+={model: gpt-6-luna, url: openai}'")  # fmt: skip
     said: dict[str, Any] = {}
     _apply(said, f"one={text}")
-    listed = data.get("apis") or [data.get("api") or {}]
+    listed, added = data.get("apis") or [data.get("api") or {}], said["one"]
+    if not isinstance(listed, list):
+        return  # what is wrong with it is told with the rest
     data.pop("api", None)
-    data["apis"] = [*listed, said["one"]]
+    same = next((each for each in listed if _called(each) == _called(added) is not None), None)
+    if same is None:
+        listed = [*listed, added]
+    else:
+        same.update(added)
+    data["apis"] = listed
+
+
+def _called(api: Any) -> str | None:
+    """What an API of the list is called, before anything of it is checked; None of what is none."""
+    if not isinstance(api, dict):
+        return None
+    named: dict[str, Any] = {key: str(api[key]) for key in ("name", "model", "reasoning_effort") if api.get(key)}
+    return ApiSpec.model_construct(**named).label
 
 
 def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
