@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
-_WITHOUT_APIS = ("check", "split", "train", "export", "evaluate", "parity")
 
 
 @dataclass(frozen=True)
@@ -558,7 +557,7 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
            on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
-    if step not in _WITHOUT_APIS:
+    if any("api" in each.sections for each in steps_to(spec, step)):
         from tunewright.assess import price_book
         from tunewright.assess.candidates import check_apis
         from tunewright.assess.lifetimes import today

@@ -133,6 +133,20 @@ def test_the_lower_effort_is_not_asked_for_where_it_is_in_the_list(
     assert found["gpt-6-luna-medium"]["usd_per_1000"] > 2 * found["gpt-6-luna-low"]["usd_per_1000"]
 
 
+def test_the_lower_effort_is_left_out_where_the_budget_has_no_room_for_it(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    """What the others left counts, and that one more answer may take all of its room; what was measured stands."""
+    plain, thinks = servers
+    thinks.thinks = lambda _: 300
+    spent = COUNT * (50 * 0.2 + 1 * 1.2 + 50 * 0.1 + 301 * 0.5) / 1e6
+    others = {"model": "gpt-5.6-luna", "url": plain.url, "reasoning_effort": "none"}
+    luna = {"model": "gpt-6-luna", "url": thinks.url, "reasoning_effort": "low"}
+    found = asked(listed(tmp_path, others, luna, budget=spent + 0.0055), tmp_path)["all"]["apis"]
+    assert found["gpt-6-luna-low"]["lower"] is None
+    assert len(thinks.asked) == COUNT
+
+
 def test_the_responses_api_gets_its_own_arguments(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
     server, _ = servers
     spec = listed(
@@ -275,6 +289,21 @@ def test_an_override_adds_one_to_the_list_and_a_saved_spec_is_the_same(tmp_path:
     assert again.candidate_apis == spec.candidate_apis
     with pytest.raises(UserError, match="only `apis` can be added to"):
         load_spec("examples/tickets", ["models+=phi-3-mini"])
+    for wrong in ("apis+=luna", "apis+={model: 5}", "apis+=[1]"):
+        with pytest.raises(UserError, match="'apis"):
+            load_spec("examples/tickets", [wrong])
+    with pytest.raises(UserError, match="'apis'"):
+        load_spec("examples/tickets", ["apis=5", luna])
+
+
+def test_an_override_goes_into_the_one_that_is_called_the_same() -> None:
+    """As the verdict advises where one of the list was not measured; which is paid for today stays."""
+    listed = "apis=[{prompt: Sort it.}, {model: gpt-6-luna, shots: 4}]"
+    spec = load_spec("examples/tickets", [listed, "apis+={name: gpt-6-luna, url: openai}", "apis+={url: openai}"])
+    assert list(spec.candidate_apis) == ["gpt-4o", "gpt-6-luna"]
+    luna = spec.candidate_apis["gpt-6-luna"]
+    assert (luna.model, luna.shots, luna.key) == ("gpt-6-luna", 4, "OPENAI_API_KEY")
+    assert (spec.api.prompt, spec.api.url) == ("Sort it.", luna.url)
 
 
 def test_recorded_answers_of_several_travel_with_a_saved_spec(tmp_path: Path) -> None:

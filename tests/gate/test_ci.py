@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.gate.sites import TOKEN, AzureSite, GitHubSite, served
+from tests.gate.sites import TOKEN, AzureSite, GitHubSite
 from tests.gate.test_comment import GATE
 from tunewright.errors import UserError
 from tunewright.gate.ci import tell
 from tunewright.gate.comment import comment
-
-
-@pytest.fixture
-def github() -> Iterator[GitHubSite]:
-    site = GitHubSite()
-    with served(site):
-        yield site
-
-
-@pytest.fixture
-def azure() -> Iterator[AzureSite]:
-    site = AzureSite()
-    with served(site):
-        yield site
 
 
 def pull_request(head: str | None = "acme/tickets", number: int = 7) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,20 +12,6 @@ from tunewright.gate.comment import mark
 from tunewright.gate.post import TRIES, AzureDevOps, GitHub, NotWritten, PullRequest
 
 MARK = mark("tickets")
-
-
-@pytest.fixture
-def github() -> Iterator[GitHubSite]:
-    site = GitHubSite()
-    with served(site):
-        yield site
-
-
-@pytest.fixture
-def azure() -> Iterator[AzureSite]:
-    site = AzureSite()
-    with served(site):
-        yield site
 
 
 def put(site: GitHubSite | AzureSite, text: str = "new", *, fork: bool = False, token: str = TOKEN,

@@ -17,11 +17,11 @@ def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
     """
     for name, settings in spec.candidate_apis.items():
         price = book.api(settings.model)
-        where = f"apis, {name}" if spec.apis else "api"
+        where = spec.section_of_api(name)
         if settings.reasoning_effort:
             _check_effort(settings, price, where)
         span = lifetime(settings.model, price, settings.url, day, spec.costs.horizon_months)
-        wanted = settings.url or (settings is not spec.api and not settings.recorded)
+        wanted = settings.url or (name != spec.api.label and not settings.recorded)
         if span.ended and wanted:
             raise UserError(
                 f"{span.summary.removesuffix('.')}: it can't be asked any more.", where=where,

@@ -86,9 +86,13 @@ def beside(book: PriceBook, name: str, url: str | None, day: date, months: int,
     return {name: now} | {each: known[each] for each in ordered if each in own or each in lasting[:SHOWN]}
 
 
-def thinking(name: str, price: ApiPrice) -> str:
-    """What an estimate from tokens of prompts and answers leaves out, in a sentence; nothing where it only answers."""
-    if not price.reasons:
+def thinking(name: str, price: ApiPrice, effort: str | None = None) -> str:
+    """What an estimate from tokens of prompts and answers leaves out, in a sentence; nothing where it only answers.
+
+    Args:
+        effort: the reasoning effort that is asked for, where one is.
+    """
+    if not price.reasons or effort == "none":
         return ""
     off = "; its reasoning effort none turns that off." if "none" in price.efforts else "."
     return f"{name} may think before it answers, which is billed as output and not in that figure{off}"

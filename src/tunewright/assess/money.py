@@ -99,22 +99,25 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
             requests=spec.traffic.requests_per_month,
         )  # fmt: skip
 
-    def way(name: str, settings: ApiSpec) -> Way:
+    def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
+        label = f"API {name}"
+        ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
+        unseen = thinking(label, price, settings.reasoning_effort)
+        note = "; ".join(filter(None, (ends, "thinking not counted" if unseen else "")))
+        return Way(label, cost(price, settings), note=note, lifetime=span, thinking=unseen)
+
+    ways = []
+    for name, settings in spec.candidate_apis.items():
         price = book.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
-        ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
-        thinks = price.reasons and settings.reasoning_effort != "none"
-        note = "; ".join(filter(None, (ends, "thinking not counted" if thinks else "")))
-        label = f"API {name}"
-        return Way(label, cost(price, settings), note=note, lifetime=span,
-                   thinking=thinking(label, price) if thinks else "")  # fmt: skip
-
-    ways = {name: way(name, settings) for name, settings in spec.candidate_apis.items()}
+        ways.append(way(name, settings, price, span))
     if not spec.apis:
         usual = ApiSpec(url=url)
-        shown = beside(book, spec.api.model, url, day, months, lambda price: cost(price, usual).usd_per_month)
-        ways |= {name: way(name, usual.model_copy(update={"model": name})) for name in shown if name != spec.api.model}
-    return list(ways.values())
+        _, *others = beside(
+            book, spec.api.model, url, day, months, lambda price: cost(price, usual).usd_per_month
+        ).items()
+        ways += [way(name, usual, price, span) for name, (price, span) in others]
+    return ways
 
 
 def _tokens(spec: MoneySpec) -> tuple[float, float]:

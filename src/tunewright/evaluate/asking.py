@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def endpoint_of(spec: Spec, name: str, settings: ApiSpec) -> Endpoint:
     UserError: its key is not there.
     """
     url, model = place_of(settings)
-    return Endpoint(url, model, settings.key, f"apis, {name}" if spec.apis else "api", settings.protocol)
+    return Endpoint(url, model, settings.key, spec.section_of_api(name), settings.protocol)
 
 
 def place_of(settings: ApiSpec) -> tuple[str, str]:
@@ -107,18 +108,17 @@ def recorded_replies(spec: Spec, file: Path, dataset: Dataset) -> list[Reply]:
     Raises:
         UserError: a test split is not answered well enough to tell anything.
     """
-    answers = recorded_answers(spec, file)
+    answers, sampled = recorded_answers(spec, file), list(_sampled(spec, dataset))
     found = [
         Reply(split, example, Paid(answers[key(example.request)]))
-        for split, example in _sampled(spec, dataset)
+        for split, example in sampled
         if key(example.request) in answers
     ]
-    for split in dataset.test:
-        asked = [example for name, example in _sampled(spec, dataset) if name == split]
-        count = sum(reply.split == split for reply in found)
-        if count < LEAST_RECORDED * len(asked):
+    answered = Counter(reply.split for reply in found)
+    for split, asked in Counter(split for split, _ in sampled).items():
+        if answered[split] < LEAST_RECORDED * asked:
             raise UserError(
-                f"This file answers {count:,} of the {len(asked):,} texts of the test split {split}.",
+                f"This file answers {answered[split]:,} of the {asked:,} texts of the test split {split}.",
                 where=file,
                 why=f"It holds {len(answers):,} answers, which are found by the text that was asked. Those that are "
                 f"missing may be the hard ones, so at least {LEAST_RECORDED:.0%} must be there.",
@@ -126,11 +126,6 @@ def recorded_replies(spec: Spec, file: Path, dataset: Dataset) -> list[Reply]:
                 "have the API asked (`url` in place of `recorded`).",
             )
     return found
-
-
-def left_to_ask(asked: Asked, kept: Callable[[Question], bool]) -> list[int]:
-    """The places of the questions that would have to be paid for."""
-    return [same[0] for same in alike(asked.questions) if not kept(asked.questions[same[0]])]
 
 
 def estimate(asked: Asked, places: Sequence[int], price: ApiPrice, letters: float) -> tuple[int, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -26,15 +27,14 @@ from tunewright.evaluate.asking import (
     asked_of_api,
     endpoint_of,
     estimate,
-    left_to_ask,
     place_of,
     recorded_replies,
     replies_of,
 )
 from tunewright.evaluate.budget import Budget
-from tunewright.evaluate.endpoint import WIDE_ROOM, Endpoint, Question, alike, asked_of
+from tunewright.evaluate.endpoint import WIDE_ROOM, Endpoint, alike, asked_of
 from tunewright.evaluate.evidence import Record, by_test, record_of, score
-from tunewright.evaluate.paid import PAID, Paid, PaidAnswers
+from tunewright.evaluate.paid import PAID, PaidAnswers
 from tunewright.evaluate.predictors import Answer
 from tunewright.evaluate.questions import asked_task, read
 from tunewright.evaluate.steps import ANSWERS, BASELINE, tests_of
@@ -100,18 +100,16 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     left = spec.baseline.budget_usd
     with PaidAnswers(output.path.parent / PAID) as paid:
         for name, settings in spec.measured_apis.items():
-            replies, lower = [], None
-            budget = Budget(left, book.api(settings.model))
+            task, budget, lower = asked_task(spec, settings), Budget(left, book.api(settings.model)), None
             if settings.recorded:
-                replies = recorded_replies(spec, spec.path(settings.recorded), dataset)
+                rows, records = _read(task, recorded_replies(spec, spec.path(settings.recorded), dataset))
             else:
                 asked = asked_of_api(spec, settings, dataset)
                 say(f"  {len(asked.questions):,} questions to {name} at {settings.url}, for ${left:,.2f} at most")
                 replies = replies_of(endpoints[name], asked, paid, budget)
-                lower = _at_lower_effort(spec, name, endpoints[name], asked, replies, paid, budget)
+                rows, records = _read(task, replies)
+                lower = _at_lower_effort(spec, name, endpoints[name], asked, replies, records, paid, budget)
             left -= budget.spent
-            task = asked_task(spec, settings)
-            rows, records = [_row(task, reply) for reply in replies], _records(task, replies)
             found[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": budget.spent}
             write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in records))
             write_jsonl(output.path / "replies" / f"{name}.jsonl", rows)
@@ -133,43 +131,31 @@ def forecast(spec: Spec, split: Path, runs: Path) -> list[Forecast]:
     """
     dataset, book, made = load_dataset(split), price_book(spec.price_file), []
     check_apis(spec, book, today())
-    paid = PaidAnswers(runs / PAID) if (runs / PAID).exists() else None
-    try:
+    with PaidAnswers(runs / PAID) if (runs / PAID).exists() else nullcontext() as paid:
         for name, settings in spec.asked_apis.items():
             asked, price = asked_of_api(spec, settings, dataset), book.api(settings.model)
-
-            def kept(question: Question, settings: ApiSpec = settings) -> bool:
-                return bool(paid and paid.get(asked_of(*place_of(settings), question, settings.protocol)))
-
-            places = left_to_ask(asked, kept)
-            count = len(alike(asked.questions))
-            tokens, usd = estimate(asked, places, price, LETTERS_A_TOKEN)
-            made.append(Forecast(name, count, count - len(places), tokens, usd, price.reasons))
-    finally:
-        if paid:
-            paid.close()
+            unlike = [same[0] for same in alike(asked.questions)]
+            left = unlike
+            if paid:
+                keys = {n: asked_of(*place_of(settings), asked.questions[n], settings.protocol) for n in unlike}
+                left = [place for place in unlike if not paid.get(keys[place])]
+            tokens, usd = estimate(asked, left, price, LETTERS_A_TOKEN)
+            made.append(Forecast(name, len(unlike), len(unlike) - len(left), tokens, usd, price.reasons))
     return made
 
 
-def _answer(task: Task, came: Paid) -> str | None:
-    return read(task, came.text) if came.ending != "refused" else None
-
-
-def _records(task: Task, replies: Sequence[Reply]) -> list[Record]:
-    """What the replies come to; those that were cut are neither right nor wrong."""
-    made = []
+def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], list[Record]]:
+    """(the replies as they came, what they come to); those that were cut are neither right nor wrong."""
+    rows, records = [], []
     for reply in replies:
-        came, answer = reply.came, _answer(task, reply.came)
+        came = reply.came
+        answer = read(task, came.text) if came.ending != "refused" else None
+        rows.append({"id": reply.example.meta.id, "split": reply.split, "readable": answer is not None,
+                     "paid": reply.first, **asdict(came)})  # fmt: skip
         if came.ending != "cut":
             given = Answer(came.text if answer is None else answer, None, came.prompt_tokens, came.answer_tokens)
-            made.append(record_of(reply.split, reply.example, given, came.latency_ms, task))
-    return made
-
-
-def _row(task: Task, reply: Reply) -> dict[str, Any]:
-    readable = _answer(task, reply.came) is not None
-    return {"id": reply.example.meta.id, "split": reply.split, "readable": readable, "paid": reply.first,
-            **asdict(reply.came)}  # fmt: skip
+            records.append(record_of(reply.split, reply.example, given, came.latency_ms, task))
+    return rows, records
 
 
 def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record], rows: Sequence[Mapping[str, Any]],
@@ -224,7 +210,7 @@ def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record],
 
 
 def _at_lower_effort(spec: Spec, name: str, endpoint: Endpoint, asked: Asked, replies: Sequence[Reply],
-                     paid: PaidAnswers, budget: Budget) -> Lower | None:  # fmt: skip
+                     records: Sequence[Record], paid: PaidAnswers, budget: Budget) -> Lower | None:  # fmt: skip
     """Ask some of the questions at the next lower effort, where thinking is most of what an answer costs, the budget
     leaves room, and nobody asks at that effort anyway."""
     settings, book = spec.candidate_apis[name], price_book(spec.price_file)
@@ -236,14 +222,15 @@ def _at_lower_effort(spec: Spec, name: str, endpoint: Endpoint, asked: Asked, re
         return None
     some = asked.some(_TRIED)
     some = Asked(some.examples, [each.at_effort(effort) for each in some.questions])
-    if budget.spent + len(some.questions) * cost / 1000 > spec.baseline.budget_usd:
+    dearest = max(some.questions, key=lambda each: each.size)
+    if not budget.allows(len(some.questions) * cost / 1000, dearest.size, dearest.most):
         return None
     say(f"  {len(some.questions):,} of them at the effort {effort}, because {name} thinks for most of its price")
     lesser = replies_of(endpoint, some, paid, budget)
     these = {reply.example.meta.id for reply in lesser}
     there, here = (
-        score(_records(task, each), spec.seed).headline.value
-        for each in (lesser, [reply for reply in replies if reply.example.meta.id in these])
+        score(each, spec.seed).headline.value
+        for each in (_read(task, lesser)[1], [record for record in records if record.id in these])
     )
     return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))
 

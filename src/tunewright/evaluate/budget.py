@@ -62,6 +62,11 @@ class Budget:
         each = min(_RESERVE * self._tokens_a_byte, _TOKENS_A_BYTE) if self._tokens_a_byte else _TOKENS_A_BYTE
         return self._price.usd((size + _FRAME) * each, most)
 
+    def allows(self, usd: float, size: int, most: int) -> bool:
+        """Whether so much can be spent, and one more request of that size still be let through."""
+        with self._changed:
+            return self.spent + usd + self._most(size, most) <= self._limit
+
     def settle(self, amount: float, size: int, most: int, answer: Paid) -> None:
         """The answer to a request is in."""
         with self._changed:

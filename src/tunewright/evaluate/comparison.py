@@ -12,7 +12,7 @@ from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime,
 from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
-from tunewright.spec import ApiSpec, Spec
+from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
 SERVED = "served"
@@ -221,17 +221,8 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usa
             requests=spec.traffic.requests_per_month,
         )  # fmt: skip
 
-    def arm(name: str, settings: ApiSpec, price: ApiPrice, tokens: Usage, *, listed: bool) -> Arm:
-        model, url = settings.model, settings.url
-        span = lifetime(model, price, url, day, months)
-        label = f"API {name} (ended)" if span.ended else f"API {name}"
-        answered = evidence.get(evidence_key(spec, name), ()) if listed else ()
-        timed = [record for record in answered if record.latency_ms]
-        unseen = "" if name in counted or settings.reasoning_effort == "none" else thinking(name, price)
-        return Arm(
-            name, label, _scores(spec, answered), latency(timed) if timed else None, cost(price, tokens), span, unseen,
-            model, price.provider, listed or not spec.apis,
-        )  # fmt: skip
+    def label(name: str, span: Lifetime) -> str:
+        return f"API {name} (ended)" if span.ended else f"API {name}"
 
     arms = {}
     for name, settings in spec.candidate_apis.items():
@@ -240,15 +231,23 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usa
             prompt_tokens=settings.prompt_tokens or usage.prompt_tokens,
             answer_tokens=settings.answer_tokens or usage.answer_tokens,
         )
-        arms[name] = arm(name, settings, prices.api(settings.model), tokens, listed=True)
+        price = prices.api(settings.model)
+        span = lifetime(settings.model, price, settings.url, day, months)
+        answered = evidence.get(evidence_key(spec, name), ())
+        timed = [record for record in answered if record.latency_ms]
+        unseen = "" if name in counted else thinking(name, price, settings.reasoning_effort)
+        arms[name] = Arm(
+            name, label(name, span), _scores(spec, answered), latency(timed) if timed else None, cost(price, tokens),
+            span, unseen, settings.model, price.provider,
+        )  # fmt: skip
     listed = {settings.model for settings in spec.candidate_apis.values()}
-    url = spec.api.url
-    shown = beside(prices, spec.api.model, url, day, months, lambda price: cost(price, usage).usd_per_month)
-    arms |= {
-        model: arm(model, ApiSpec(model=model, url=url), price, usage, listed=False)
-        for model, (price, _) in shown.items()
-        if model not in listed and model not in arms
-    }
+    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)
+    for model, (price, span) in shown.items():
+        if model not in listed and model not in arms:
+            arms[model] = Arm(
+                model, label(model, span), {}, None, cost(price, usage), span, thinking(model, price), model,
+                price.provider, in_question=not spec.apis,
+            )  # fmt: skip
     return arms
 
 

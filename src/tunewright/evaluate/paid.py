@@ -61,11 +61,8 @@ class PaidAnswers:
                 (sha256_json(asked), json.dumps(asdict(answer))),
             )
 
-    def close(self) -> None:
-        self._database.close()
-
     def __enter__(self) -> PaidAnswers:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
+        self._database.close()

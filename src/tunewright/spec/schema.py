@@ -99,6 +99,10 @@ cheapest of the price book come into question too, and the verdict asks for thei
         """The APIs that the spec names, by their names, the one paid for today first."""
         return {self.api.label: self.api} | {each.label: each for each in self.apis}
 
+    def section_of_api(self, name: str) -> str:
+        """Where one of them stands in the spec, for error messages."""
+        return f"apis, {name}" if self.apis else "api"
+
     @property
     def measured_apis(self) -> dict[str, ApiSpec]:
         """Those of them whose answers are there, or will be asked for."""
