@@ -80,21 +80,26 @@ def has_gpu() -> bool:
 
 def cpu_flags() -> frozenset[str]:
     """What the processor can do, in Linux's words, such as avx512_bf16; empty where that can't be told."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+    return frozenset(_in_cpuinfo("flags").split())
 
 
 def processor() -> str:
     """What the processor is called; its architecture, where that can't be told."""
+    return _in_cpuinfo("model name") or platform.machine()
+
+
+def processor_vendor() -> str:
+    """Such as GenuineIntel or AuthenticAMD; empty where that can't be told."""
+    return _in_cpuinfo("vendor_id")
+
+
+def _in_cpuinfo(field: str) -> str:
+    """What Linux says of the first processor; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
-        return platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0] == field), "")
 
 
 def oom_kills() -> int:

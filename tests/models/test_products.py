@@ -1,11 +1,19 @@
-"""Products whose sums 16 bits can't hold."""
+"""Products whose sums 16 bits can't hold, and float32 products of either library."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from tunewright.models.products import float32_product, give_float32_logits
+from tunewright.models import products
+from tunewright.models.products import (
+    float32_product,
+    give_fast_products,
+    give_float32_logits,
+    onednn_is_faster,
+    product,
+)  # fmt: skip
 from tunewright.train.head import _fused_losses, _logits
 from tunewright.train.lora import _fused_lora
 
@@ -93,3 +101,57 @@ def test_a_16_bit_head_answers_in_float32_and_learns_as_before() -> None:
     assert (before.dtype, after.dtype) == (torch.float16, torch.float32)
     torch.testing.assert_close(after, hidden.float() @ model.lm_head.weight.float().t())
     assert model(ids).logits.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [("AuthenticAMD", {"avx512f"}, True), ("AuthenticAMD", {"avx2"}, False), ("GenuineIntel", {"avx512f"}, False),
+     ("", set(), False)],
+)  # fmt: skip
+def test_onednn_multiplies_where_mkl_leaves_avx512_unused(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: set[str], faster: bool
+) -> None:
+    monkeypatch.setattr(products, "processor_vendor", lambda: vendor)
+    monkeypatch.setattr(products, "cpu_flags", lambda: frozenset(flags))
+    assert onednn_is_faster.__wrapped__() is faster
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "MKL"])
+def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Either library, whatever this processor would be given."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("onednn")
+def test_a_product_is_the_same_whichever_way_its_factors_lie() -> None:
+    left, right = draw(37, 48), draw(48, 21)
+    wanted = (left.double() @ right.double()).float()
+    for first in (left, left.t().contiguous().t()):
+        for second in (right, right.t().contiguous().t()):
+            torch.testing.assert_close(product(first, second), wanted, atol=1e-4, rtol=1e-5)
+    assert product(left.bfloat16(), right.bfloat16()).dtype == torch.bfloat16
+
+
+def test_layers_with_fast_products_answer_and_learn_as_before(onednn: bool) -> None:
+    for bias in (True, False):
+        layer, x = nn.Linear(24, 40, bias=bias), draw(2, 5, 24)
+        wanted = layer(x)
+        give_fast_products(layer)
+        assert ("forward" in vars(layer)) is onednn
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), wanted.detach())
+        layer(x).sum().backward()
+        assert layer.weight.grad is not None
+
+
+def test_an_adapter_learns_the_same_from_either_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for faster in (True, False):
+        monkeypatch.setattr(products, "onednn_is_faster", lambda faster=faster: faster)
+        x, down, up = draw(30, 24).requires_grad_(), draw(4, 24).requires_grad_(), draw(40, 4).requires_grad_()
+        y = _fused_lora().apply(x, draw(40, 24), None, torch.float32, draw(40), down, up, 2.0, 0.0)
+        y.square().sum().backward()
+        found.append([y.detach(), x.grad, down.grad, up.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-4)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tunewright.errors import UserError
 from tunewright.models.device import has_bfloat16
 from tunewright.models.prefix import common_prefix
-from tunewright.models.products import give_float32_logits
+from tunewright.models.products import give_fast_products, give_float32_logits, product
 from tunewright.models.tensor_files import FLOATS, Weights
 from tunewright.processes import process_count
 from tunewright.progress import quiet_loggers
@@ -90,13 +90,12 @@ _CONVERTED = 1 << 26
 def _in_float32(layer: Any, x: Any) -> Any:
     """A linear layer's output, some of its outputs after the other."""
     import torch
-    from torch.nn import functional
 
     step = max(1, _CONVERTED // layer.in_features)
-    whole = x.float()
-    parts = [functional.linear(whole, weight.float()) for weight in layer.weight.split(step)]
+    whole = x.float().flatten(0, -2)
+    parts = [product(whole, weight.float().t()) for weight in layer.weight.split(step)]
     y = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-    return (y if layer.bias is None else y + layer.bias.float()).to(x.dtype)
+    return (y if layer.bias is None else y + layer.bias.float()).to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def attention_kind(dtype: str) -> str:
@@ -148,7 +147,9 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False,
         # With AVX-512 BF16, bitsandbytes repacks a layer at its first answer, and training can't go on from there.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    if device != "cpu":
+    if device == "cpu":
+        give_fast_products(model)
+    else:
         give_float32_logits(model)
     return model
 

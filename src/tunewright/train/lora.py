@@ -13,7 +13,7 @@ import functools
 import types
 from typing import Any
 
-from tunewright.models.products import float32_product
+from tunewright.models.products import float32_product, product
 
 
 def fuse_lora(model: Any) -> int:
@@ -105,7 +105,7 @@ def _fused_lora() -> Any:
                     scale: float, rate: float) -> Any:  # fmt: skip
             flat = x.reshape(-1, x.shape[-1]).to(dtype)
             down, up = down.to(dtype), up.to(dtype)
-            y = flat @ _dense(weight, state, dtype).t()
+            y = product(flat, _dense(weight, state, dtype).t())
             if bias is not None:
                 y += bias
             kept = drawn(flat, rate) if rate else None
@@ -126,7 +126,7 @@ def _fused_lora() -> Any:
             of_down = float32_product(of_inner.t(), _keep(flat, kept))
             of_x = None
             if ctx.needs_input_grad[0]:
-                of_x = of_y @ _dense(weight, ctx.state, of_y.dtype)
+                of_x = product(of_y, _dense(weight, ctx.state, of_y.dtype))
                 if kept is None:
                     of_x.addmm_(of_inner, down)
                 else:
