@@ -1,8 +1,8 @@
 """The candidates that run in torch, before the model is exported: few-shot, adapter, merged.
 
 They are asked many prompts at once by the engine that training measures with. A model of a billion parameters and more
-is held as it lies in its files, which are mapped, so that a machine need not have room for it; and on a CPU, where all
-examples would take hours, it answers a part of them that was drawn at random. What serves answers all of them.
+is held as it lies in its files, which are mapped, so that a machine need not have room for it. On a CPU they
+answer a part of the examples, drawn at random: all would take most of a run's time. What serves answers all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats, load_calibration
-from tunewright.evaluate.comparison import ADAPTER
+from tunewright.evaluate.comparison import ADAPTER, EXPORTED
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import language_model
 from tunewright.evaluate.predictors.language_model import shots_of
@@ -34,10 +34,10 @@ from tunewright.train.history import longest_answer
 
 FEW_SHOT, MERGED = "few_shot", "merged"
 LARGE = 1e9
-"""Parameters from which on a model is held in its own type, and on a CPU answers a part of the examples."""
+"""Parameters from which on a model is held in its own type."""
 SAMPLE, CHECKED = 400, 100
-"""Examples that a large model answers on a CPU: the adapter, which quantising is compared with; and the forms between
-it and the served one, where no more is asked than whether they are the same model."""
+"""Examples that are answered on a CPU: by what others are compared with; and where no more is asked than whether it is
+the same model, by the merged one, and by the exported one where it takes seconds for an answer."""
 ROOM = 1 << 30
 """Bytes for keys and values of what is asked at once."""
 AT_ONCE = 64
@@ -79,10 +79,9 @@ def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], s
         base: folder of the base model.
         on_gpu: whether the candidate runs there; an exported one may run on the few cores beside a GPU.
     """
-    if on_gpu or not _is_large(base):
-        return splits
-    most, total = SAMPLE if name in (ADAPTER, FEW_SHOT) else CHECKED, sum(map(len, splits.values()))
-    if total <= most:
+    passing = name == MERGED or (name == EXPORTED and _is_large(base))
+    most, total = CHECKED if passing else SAMPLE, sum(map(len, splits.values()))
+    if on_gpu or total <= most:
         return splits
     drawn = {}
     for split, examples in splits.items():

@@ -130,11 +130,11 @@ def _export(job: Job, machine: Machine, speed: Speed) -> float:
 
 def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
     nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
-    whole = gpu or job.sizes.parameters < LARGE
-    sampled, checked = (job.tests if whole else min(job.tests, most) for most in (SAMPLE, CHECKED))
+    sampled, checked = (job.tests if gpu else min(job.tests, most) for most in (SAMPLE, CHECKED))
     unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
     merged = candidate_seconds(job, speed, checked, nf4=False, on_gpu=gpu)
-    exported = served_seconds(job, speed, checked, on_gpu=_by_gpu(job, machine))
+    tried = sampled if job.sizes.parameters < LARGE else checked
+    exported = served_seconds(job, speed, tried, on_gpu=_by_gpu(job, machine))
     return IMPORTS + CONTROLS * job.rows + unmerged + merged + exported
 
 
