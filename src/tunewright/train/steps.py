@@ -77,14 +77,17 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
     write_json(output.path / "adapted.json", adapted_modules(tuned))
     engine = fit_engine(tuned, train)
-    score = part.score(tuned, engine) if part else None
+    measured = next((row for row in reversed(curve) if row.get("kept")), None) if len(members) == 1 else None
+    if part and not measured:
+        score = part.score(tuned, engine)
+        measured = {"headline": score.headline, "validation_loss": score.loss}
     losses = [row["loss"] for row in curve if "loss" in row]
     output.result = {
         "steps": len(losses),
         "first_loss": round(losses[0], 4),
         "last_loss": round(losses[-1], 4),
-        "validation_headline": score.headline if score else None,
-        "validation_loss": score.loss if score else None,
+        "validation_headline": measured["headline"] if measured else None,
+        "validation_loss": measured["validation_loss"] if measured else None,
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),
         "processes": process_count(),
