@@ -5,6 +5,7 @@ VLLM := .venv-vllm
 LLAMA := .venv-llama
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 
 .PHONY: demo test test-fast test-vllm test-llama lint format install clean
 
@@ -18,27 +19,27 @@ test: lint ## everything: lint, types, import rules, fast tests, tests on tiny m
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny --numprocesses auto --dist loadfile --no-loadscope-reorder \
 	  --durations 40
 
-test-fast: $(READY) ## only the tests that need no model and take no seconds each
+test-fast: $(TOOLS) ## only the tests that need no model and take no seconds each
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/slow \
 	  --ignore tests/azure -m "not slow" --numprocesses auto
 
-test-vllm: $(READY) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
+test-vllm: $(TOOLS) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10
 
-test-llama: $(READY) $(LLAMA)/.ready ## the contract with the real llama.cpp, which is compiled first: ten minutes
+test-llama: $(TOOLS) $(LLAMA)/.ready ## the contract with the real llama.cpp, which is compiled first: ten minutes
 	TUNEWRIGHT_LLAMA_CPP=$(CURDIR)/$(LLAMA)/bin/python $(BIN)/pytest tests/llama --durations 10
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)
+format: $(TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: $(READY)
+install: $(TOOLS) ## what runs and what tests need
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -47,8 +48,13 @@ $(READY): pyproject.toml constraints.txt
 	  echo "'$(PYTHON)' can't make virtual environments here. Type: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+# A run needs nothing of this, and half of the set-up's time would go into it.
+$(TOOLS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
-	@touch $(READY)
+	@touch $@
 
 # The CPU build comes with CUDA builds of two libraries, which it then fails to load.
 $(VLLM)/.ready:
