@@ -2,11 +2,11 @@
 
     python examples/tickets/make_data.py examples/tickets/data
 
-Eight routes with thirty-two subjects each, every subject said in five ways (`phrasings.txt`). Four of the five make the
-training part, and some of these the `seen` test part; the fifth only the `unseen_phrasing` test part: the first shows
-memorising, the second whether the model knows what a ticket means. A phrasing has one ticket in a part, so that every
-one counts by itself. The column `phrasing` names the sentence a ticket was made from, so that a split can keep them
-together. Typos, greetings, signatures and what other routes have settled already are mixed in. It is synthetic
+Eight routes with thirty-two subjects each, every subject said in six ways (`phrasings.txt`). Four of the six make the
+training part, and some of these the `seen` test part; the other two only the `unseen_phrasing` test part: the first
+shows memorising, the second whether the model knows what a ticket means. A phrasing has one ticket in a part, so that
+every one counts by itself. The column `phrasing` names the sentence a ticket was made from, so that a split can keep
+them together. Typos, greetings, signatures and what other routes have settled already are mixed in. It is synthetic
 data.
 """
 
@@ -143,10 +143,10 @@ def tickets() -> dict[str, list[Ticket]]:
     for label, found in subjects().items():
         for number, phrasings in enumerate(found):
             named = [
-                (label, f"{label}/{number}{letter}", each) for letter, each in zip("abcde", phrasings, strict=True)
+                (label, f"{label}/{number}{letter}", each) for letter, each in zip("abcdef", phrasings, strict=True)
             ]
-            unseen, *known = rng.sample(named, len(named))
-            drawn["test_unseen_phrasing"].append(unseen)
+            first, second, *known = rng.sample(named, len(named))
+            drawn["test_unseen_phrasing"] += [first, second]
             drawn["train"] += known
             if number < SEEN_SUBJECTS:
                 drawn["test"].append(known[0])

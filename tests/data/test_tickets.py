@@ -68,7 +68,7 @@ def _phrasings() -> dict[str, str]:
             route, number = line.strip("[]"), 0
         elif line and not line.startswith("#"):
             found |= {
-                f"{route}/{number}{letter}": text for letter, text in zip("abcde", line.split(" | "), strict=True)
+                f"{route}/{number}{letter}": text for letter, text in zip("abcdef", line.split(" | "), strict=True)
             }
             number += 1
     return found

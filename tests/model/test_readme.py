@@ -61,10 +61,7 @@ def test_the_make_commands_do_what_the_readme_says() -> None:
         assert "tunewright run examples/tickets" in plan.stdout or "pytest" in plan.stdout
 
 
-REFUSED = {
-    "tunewright deploy": "The verdict is cheaper-api, not to serve this model",
-    "tunewright monitor drift": "The reference has",
-}
+REFUSED = {"tunewright deploy": "The verdict is cheaper-api, not to serve this model"}
 """What so short a run is not enough for, and what is said then."""
 
 
