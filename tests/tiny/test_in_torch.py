@@ -1,4 +1,4 @@
-"""Candidates in torch: what is asked together is what is asked alone, and large ones answer a part."""
+"""Candidates in torch: what is asked together is what is asked alone, and on a CPU a part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from tunewright.evaluate import in_torch
 from tunewright.evaluate.evidence import collect, load_records
-from tunewright.evaluate.in_torch import ADAPTER, MERGED, TorchTogether, sample_for
+from tunewright.evaluate.in_torch import ADAPTER, EXPORTED, MERGED, TorchTogether, sample_for
 from tunewright.evaluate.predictors import language_model
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.tokenizer import TextTokenizer
@@ -60,7 +60,7 @@ def test_the_time_of_some_is_taken_alone(make_tiny_model: Callable[[str], tuple[
     assert [record.answer for record in load_records(tmp_path / "adapter.jsonl")] == [each.answer for each in records]
 
 
-def test_a_large_model_answers_a_part_that_is_drawn(
+def test_on_a_cpu_a_part_is_answered_that_is_drawn(
     make_tiny_model: Callable[[str], tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same part whenever it is drawn, a smaller one within a larger one, of each split its share."""
@@ -69,8 +69,6 @@ def test_a_large_model_answers_a_part_that_is_drawn(
         name: [Example.of(f"{name} {number}", "refund", Meta(id=f"{name}{number}")) for number in range(count)]
         for name, count in (("first", 900), ("second", 100))
     }
-    assert sample_for(ADAPTER, folder, splits, 7, on_gpu=False) is splits
-    monkeypatch.setattr(in_torch, "LARGE", 1)
     assert sample_for(ADAPTER, folder, splits, 7, on_gpu=True) is splits
     larger, smaller = (sample_for(name, folder, splits, 7, on_gpu=False) for name in (ADAPTER, MERGED))
     assert {name: len(some) for name, some in larger.items()} == {"first": 360, "second": 40}
@@ -80,6 +78,9 @@ def test_a_large_model_answers_a_part_that_is_drawn(
     for name, some in smaller.items():
         assert {each.meta.id for each in some} < {each.meta.id for each in larger[name]}
         assert [each.meta.id for each in splits[name] if each in some] == [each.meta.id for each in some]
+    assert sample_for(EXPORTED, folder, splits, 7, on_gpu=False) == larger
+    monkeypatch.setattr(in_torch, "LARGE", 1)
+    assert sample_for(EXPORTED, folder, splits, 7, on_gpu=False) == smaller
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

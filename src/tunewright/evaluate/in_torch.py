@@ -176,10 +176,10 @@ class TorchTogether:
         from tunewright.train.packing import numbered
 
         if self._engine is None:
-            from tunewright.train.engine import Wanted, fit_engine
+            from tunewright.train.engine import fit_engine
 
             rows = [numbered(prompt, min(prompt)) for prompt in prompts[:2]]
-            self._engine = fit_engine(self._model, rows, Wanted(fused_lora=False))
+            self._engine = fit_engine(self._model, rows)
         own = max(map(len, prompts)) if not self._engine.shared_prefix else _own(prompts)
         return scored_labels(self._model, self._engine, prompts, trie, self._at_once(own), temperature)
 

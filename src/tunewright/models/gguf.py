@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -41,10 +44,11 @@ def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
+        with _parsed_once():
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            )
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise UserError(
             "The file can't be loaded as a GGUF model.", where=gguf, why=f"{type(error).__name__}: {error}"
@@ -61,3 +65,23 @@ def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
     model.config._name_or_path = ""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Inside, a GGUF file is parsed once.
+
+    transformers does it for the tokenizer, for the config and for the weights, and lists all names that tensors may
+    have for each module: of the 17.7 seconds that SmolLM2 took, 8.3 (transformers 5.24, gguf 0.19).
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    originals = {name: getattr(gguf, name) for name in names}
+    for name, original in originals.items():
+        setattr(gguf, name, functools.cache(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(gguf, name, original)
