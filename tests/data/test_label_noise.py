@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
+from tunewright.artifacts import read_jsonl
 from tunewright.data.folds import group_folds
-from tunewright.data.label_noise import FOLDS, _groups, _probabilities, _scores, likely_mislabelled, unjudged_labels
+from tunewright.data.label_noise import (
+    FOLDS,
+    Suspect,
+    _fitted,
+    _groups,
+    _probabilities,
+    _scores,
+    likely_mislabelled,
+    unjudged_labels,
+)
 
 THEMES = {
     "refund": ["refund", "money", "back", "return", "paid", "charge", "cancel", "order", "amount", "invoice"],
@@ -38,11 +50,17 @@ def flipped(labels: list[str], seed: int, share: float = 0.05) -> tuple[list[str
     return noisy, {row: labels[row] for row in rows}
 
 
+def suspects_of(*args: Any, **settings: Any) -> list[Suspect]:
+    found = likely_mislabelled(*args, **settings)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_wrong_labels_are_found_and_mended(seed: int) -> None:
     texts, labels = tickets(seed)
     noisy, wrong = flipped(labels, seed)
-    suspects = likely_mislabelled(texts, noisy, seed=seed)
+    suspects = suspects_of(texts, noisy, seed=seed)
     found = {s.index: s.suggested for s in suspects}
     assert len(wrong.keys() & found.keys()) >= 0.9 * len(wrong)
     assert len(wrong.keys() & found.keys()) >= 0.8 * len(found)
@@ -52,13 +70,13 @@ def test_planted_wrong_labels_are_found_and_mended(seed: int) -> None:
 
 def test_clean_labels_give_few_suspects() -> None:
     texts, labels = tickets(7)
-    assert len(likely_mislabelled(texts, labels)) <= 0.02 * len(texts)
+    assert len(suspects_of(texts, labels)) <= 0.02 * len(texts)
 
 
 def test_suspects_say_what_was_given_and_come_most_probable_first() -> None:
     texts, labels = tickets(1)
     noisy, _ = flipped(labels, 1)
-    suspects = likely_mislabelled(texts, noisy)
+    suspects = suspects_of(texts, noisy)
     assert suspects
     assert all(noisy[s.index] == s.given != s.suggested and 0 < s.score <= 1 for s in suspects)
     assert [s.score for s in suspects] == sorted((s.score for s in suspects), reverse=True)
@@ -67,13 +85,13 @@ def test_suspects_say_what_was_given_and_come_most_probable_first() -> None:
 def test_two_labels_do() -> None:
     texts, labels = tickets(2, labels=2)
     noisy, wrong = flipped(labels, 2)
-    assert {s.index for s in likely_mislabelled(texts, noisy)} >= set(wrong)
+    assert {s.index for s in suspects_of(texts, noisy)} >= set(wrong)
 
 
 def test_the_same_seed_gives_the_same_suspects() -> None:
     texts, labels = tickets(3)
     noisy, _ = flipped(labels, 3, 0.1)
-    assert likely_mislabelled(texts, noisy, seed=5) == likely_mislabelled(texts, noisy, seed=5)
+    assert suspects_of(texts, noisy, seed=5) == suspects_of(texts, noisy, seed=5)
 
 
 def test_labels_of_one_or_two_rows_are_left_out_and_named() -> None:
@@ -81,24 +99,24 @@ def test_labels_of_one_or_two_rows_are_left_out_and_named() -> None:
     texts += ["something rare", "a strange thing", "a stranger thing", "money refund", "Money  refund", "MONEY refund"]
     labels += ["rare", "odd", "odd", "repeated", "repeated", "repeated"]
     assert unjudged_labels(texts, labels) == {"rare": 1, "odd": 2, "repeated": 3}
-    suspects = likely_mislabelled(texts, labels)
+    suspects = suspects_of(texts, labels)
     assert not {"rare", "odd", "repeated"} & {name for s in suspects for name in (s.given, s.suggested)}
 
 
 @pytest.mark.parametrize("rows", [[], [("a", "x")], [("a", "x"), ("b", "x"), ("c", "x")], [("a", "x"), ("b", "y")]])
 def test_nothing_to_compare_gives_no_suspects(rows: list[tuple[str, str]]) -> None:
-    assert likely_mislabelled([text for text, _ in rows], [label for _, label in rows]) == []
+    assert suspects_of([text for text, _ in rows], [label for _, label in rows]) == []
 
 
 def test_texts_without_letters_can_be_judged() -> None:
     texts, labels = tickets(5)
-    assert isinstance(likely_mislabelled(["", "?", "😀", *texts], ["refund", "login", "defect", *labels]), list)
+    assert isinstance(suspects_of(["", "?", "😀", *texts], ["refund", "login", "defect", *labels]), list)
 
 
 def test_a_repeated_wrong_label_is_no_witness_for_itself() -> None:
     texts, labels = tickets(6)
     repeated = "refund money back please return it"
-    suspects = likely_mislabelled([*texts, *[repeated] * 6], [*labels, *["login"] * 6])
+    suspects = suspects_of([*texts, *[repeated] * 6], [*labels, *["login"] * 6])
     assert {s.index for s in suspects} >= set(range(len(texts), len(texts) + 6))
 
 
@@ -113,16 +131,16 @@ def test_a_group_is_in_one_fold_and_each_labels_groups_are_dealt_evenly() -> Non
 
 def test_lists_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError):
-        likely_mislabelled(["a", "b"], ["x"])
+        suspects_of(["a", "b"], ["x"])
     with pytest.raises(ValueError):
-        likely_mislabelled(["a"], ["x"], groups=["g", "h"])
+        suspects_of(["a"], ["x"], groups=["g", "h"])
     with pytest.raises(ValueError):
-        likely_mislabelled(["a", "b"], ["x"], groups=["g"])
+        suspects_of(["a", "b"], ["x"], groups=["g"])
 
 
 @pytest.mark.parametrize("texts", [["?", "!", "…", "😀", "😡", "."], [""] * 6, [" "] * 6])
 def test_texts_without_any_word_do_no_harm(texts: list[str]) -> None:
-    assert likely_mislabelled(texts, ["x", "x", "x", "y", "y", "y"], groups=list(range(6))) == []
+    assert not likely_mislabelled(texts, ["x", "x", "x", "y", "y", "y"], groups=list(range(6)))
 
 
 def test_probabilities_are_as_often_right_as_they_say() -> None:
@@ -130,8 +148,23 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
     noisy, _ = flipped(labels, 8, 0.1)
     given = np.array([sorted(THEMES).index(label) for label in noisy])
     folds = group_folds(given, _groups(texts, None), FOLDS, 0)
-    probabilities = _probabilities(_scores(texts, given, folds, 4, 0)[0], given)
+    scores, _ = _scores(texts, given, folds, 4, 0)
+    probabilities = _probabilities(scores, given, _fitted(scores, given))
     assert np.allclose(probabilities.sum(axis=1), 1)
     right, sure = probabilities.argmax(axis=1) == given, probabilities.max(axis=1)
     assert abs(right.mean() - sure.mean()) < 0.02
     assert abs(right[sure > 0.85].mean() - sure[sure > 0.85].mean()) < 0.03
+
+
+def test_a_weak_classifier_is_no_judge() -> None:
+    """The shipped tickets' labels are right; a linear classifier knows two of three, and suspected 194 of 1,024."""
+    rows = read_jsonl(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl")
+    columns = [[row[name] for row in rows] for name in ("text", "label", "phrasing")]
+    assert likely_mislabelled(*columns) is None
+
+
+def test_many_wrong_labels_do_not_make_a_classifier_weak() -> None:
+    texts, labels = tickets(9, per_label=200)
+    noisy, wrong = flipped(labels, 9, 0.3)
+    found = {suspect.index for suspect in suspects_of(texts, noisy)}
+    assert len(found & wrong.keys()) >= 0.8 * max(len(wrong), len(found))

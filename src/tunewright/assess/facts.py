@@ -134,11 +134,10 @@ def _contradicting(examples: Sequence[Example]) -> float:
 
 
 def _suspects(examples: Sequence[Example], seed: int) -> float | None:
-    from tunewright.data.label_noise import MOST_WRONG, likely_mislabelled
+    from tunewright.data.label_noise import likely_mislabelled
 
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     found = likely_mislabelled(
         [row.request for row in rows], [row.answer for row in rows], [group_of(row) for row in rows], seed
     )
-    share = len(found) / len(rows)
-    return share if share <= MOST_WRONG else None
+    return None if found is None else len(found) / len(rows)

@@ -8,7 +8,7 @@ where another label is as probable as it usually is for its own rows, or much mo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,10 @@ CLEAR_MARGIN = 0.6
 """From this margin on a row is suspect in any case. Labels that are easy to tell have thresholds near the highest
 probability there is, and miss wrong rows just below them: on BANKING77's training part with 5 % of the labels flipped,
 this raises recall from 0.85 to 0.90 and lowers precision from 0.59 to 0.55."""
-MOST_WRONG = 0.2
-"""Share of suspected labels above which it is the classifier that is weak, and says nothing about the labels."""
+LEAST_RIGHT = 0.75
+"""Of the rows whose label is not given by chance, those that a classifier must be right on to be a judge of labels.
+Around it, a third of the suspects are wrong where 5 % of the labels are, and of labels that are all right an eighth is
+suspected; below it, a sixth and a fifth (`python bench/label_noise.py weak`)."""
 LEAST_GROUPS = 3
 """A label needs rows in that many groups (or different texts) to be judged."""
 
@@ -55,8 +57,8 @@ def unjudged_labels(
 
 def likely_mislabelled(
     texts: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None, seed: int = 0
-) -> list[Suspect]:
-    """The rows whose label is probably wrong, most probable first.
+) -> list[Suspect] | None:
+    """The rows whose label is probably wrong, most probable first; None where the classifier is too weak a judge.
 
     Args:
         texts: n texts.
@@ -80,8 +82,10 @@ def likely_mislabelled(
     all_groups = _groups(texts, groups)
     folds = group_folds(given, [all_groups[row] for row in rows.tolist()], FOLDS, seed)
     scores, _ = _scores([texts[row] for row in rows.tolist()], given, folds, len(names), seed)
-    probabilities = _probabilities(scores, given)
-    suggested, margin = _confident(probabilities, given)
+    fitted = _fitted(scores, given)
+    if float(np.mean(scores.argmax(axis=1) == given)) < LEAST_RIGHT * (1 - fitted.chance):
+        return None
+    suggested, margin = _confident(_probabilities(scores, given, fitted), given)
     return [
         Suspect(int(rows[i]), names[given[i]], names[suggested[i]], float(margin[i]))
         for i in np.lexsort((rows, -margin)).tolist()
@@ -160,37 +164,48 @@ def _decided(model: Any, features: Any) -> Floats:
     return np.stack([-decided, decided], axis=1) if decided.ndim == 1 else decided
 
 
-def _probabilities(scores: Floats, given: Indices) -> Floats:
+def _probabilities(scores: Floats, given: Indices, fitted: _Fitted) -> Floats:
     """What out-of-fold decision values say, as probabilities."""
     # A row whose own label could not be learnt without it says nothing against that label, and has no probabilities.
     learnt = np.isfinite(scores[np.arange(len(given)), given])
     probabilities = np.zeros_like(scores)
-    probabilities[learnt] = _fitted(scores, given)(scores[learnt])
+    probabilities[learnt] = fitted(scores[learnt])
     return probabilities
 
 
-def _fitted(scores: Floats, given: Indices) -> Callable[[Floats], Floats]:
-    """From decision values to probabilities whose temperature, and whose share of labels given by chance, make the
-    given labels most likely, by out-of-fold values.
+@dataclass(frozen=True)
+class _Fitted:
+    """From decision values to probabilities. A temperature alone would have to stretch all of them for the sake of the
+    few wrong labels."""
 
-    A temperature alone would have to stretch all probabilities for the sake of the few wrong labels.
-    """
+    temperature: float
+    chance: float
+    """Share of the labels that are given by chance."""
+    prior: Floats
+
+    def __call__(self, scores: Floats) -> Floats:
+        from scipy.special import softmax
+
+        blend: Floats = (1 - self.chance) * softmax(scores / self.temperature, axis=1) + self.chance * self.prior
+        return blend
+
+
+def _fitted(scores: Floats, given: Indices) -> _Fitted:
+    """With what the given labels are most likely, by out-of-fold values."""
     from scipy.optimize import minimize
-    from scipy.special import expit, softmax
+    from scipy.special import expit
 
     rows = np.flatnonzero(np.isfinite(scores[np.arange(len(given)), given]))
     prior = np.bincount(given, minlength=scores.shape[1]) / len(given)
 
-    def mixed(values: Floats, parameters: Floats) -> Floats:
-        chance = expit(parameters[1])
-        blend: Floats = (1 - chance) * softmax(values / np.exp(parameters[0]), axis=1) + chance * prior
-        return blend
+    def at(parameters: Floats) -> _Fitted:
+        return _Fitted(float(np.exp(parameters[0])), float(expit(parameters[1])), prior)
 
     def loss(parameters: Floats) -> float:
-        return -float(np.mean(np.log(mixed(scores[rows], parameters)[np.arange(len(rows)), given[rows]])))
+        return -float(np.mean(np.log(at(parameters)(scores[rows])[np.arange(len(rows)), given[rows]])))
 
     best = minimize(loss, [-1.5, -3.0], method="Nelder-Mead", options={"maxiter": 80, "xatol": 0.01, "fatol": 1e-6})
-    return lambda values: mixed(values, best.x)
+    return at(best.x)
 
 
 def _confident(probabilities: Floats, given: Indices) -> tuple[Indices, Floats]:

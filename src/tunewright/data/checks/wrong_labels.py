@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
-from tunewright.data.label_noise import MOST_WRONG, likely_mislabelled
+from tunewright.data.label_noise import likely_mislabelled
 from tunewright.data.shown import shown
 
 LEAST = 100
@@ -50,7 +50,7 @@ def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
         [example.answer for example in examples],
         None if None in groups else groups,
     )
-    if len(found) > MOST_WRONG * len(rows):
+    if found is None:
         return [], 0
     described = [
         SuspectRow(place_of(example), shown(survey.job.asked(example), 160), suspect.given, suspect.suggested,
