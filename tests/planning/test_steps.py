@@ -109,12 +109,12 @@ def test_nf4_on_a_cpu_is_made_dense_in_each_pass() -> None:
     assert candidate_seconds(of, replace(speed, gpu_bytes=3e11), 320, nf4=True, on_gpu=True) < dense
 
 
-def test_a_large_model_answers_a_part_on_a_cpu_and_all_on_a_gpu() -> None:
+def test_a_part_is_answered_on_a_cpu_and_all_on_a_gpu() -> None:
     t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
-    for model, grows in (("phi-3-mini", 1.2), ("smollm2-135m", 8)):
+    for model in ("phi-3-mini", "smollm2-135m"):
         few, many = (seconds_of("evaluate", job(model, tests=tests), MACHINE, {}) for tests in (400, 4000))
         assert few and many
-        assert (many.high / few.high > grows) == (grows == 8), model
+        assert few.high < many.high < 1.2 * few.high, model
     few, many = (seconds_of("evaluate", job(tests=tests), t4, {}) for tests in (400, 4000))
     assert few and many
     assert many.high > 5 * few.high
