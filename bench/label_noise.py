@@ -54,7 +54,7 @@ def flip(labels: list[str], share: float, draw: random.Random) -> tuple[set[int]
 
 
 def suspects_of(texts: list[str], labels: list[str], seed: int = 0) -> tuple[list[Suspect], float]:
-    """Suspects, whoever judges, and how often the judge is right on labels that are not given by chance."""
+    """Suspects, however weak the classifier is, and how often it is right on labels not given by chance."""
     judged = []
     fit = label_noise._fitted
 
@@ -79,10 +79,9 @@ def weak() -> None:
                 flipped, noisy = flip(labels, share, random.Random(0))
                 suspects, right = suspects_of(texts, noisy)
                 hits = sum(suspect.index in flipped for suspect in suspects)
-                told = f"{hits / max(len(suspects), 1):.2f} | {hits / len(flipped):.2f}" if flipped else "- | -"
-                print(
-                    f"| {name} | {rows} | {100 * share:.0f} | {right:.2f} | {100 * len(suspects) / rows:.0f} | {told} |"
-                )
+                rates = f"{hits / max(len(suspects), 1):.2f} | {hits / len(flipped):.2f}" if flipped else "- | -"
+                suspected = 100 * len(suspects) / rows
+                print(f"| {name} | {rows} | {100 * share:.0f} | {right:.2f} | {suspected:.0f} | {rates} |", flush=True)
 
 
 def flips() -> None:

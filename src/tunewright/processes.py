@@ -89,7 +89,7 @@ def processor() -> str:
 
 
 def processor_vendor() -> str:
-    """Such as GenuineIntel or AuthenticAMD; empty where that can't be told."""
+    """Such as GenuineIntel or AuthenticAMD; empty where the system does not say."""
     return _in_cpuinfo("vendor_id")
 
 

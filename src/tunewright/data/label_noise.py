@@ -27,7 +27,7 @@ CLEAR_MARGIN = 0.6
 probability there is, and miss wrong rows just below them: on BANKING77's training part with 5 % of the labels flipped,
 this raises recall from 0.85 to 0.90 and lowers precision from 0.59 to 0.55."""
 LEAST_RIGHT = 0.75
-"""Of the rows whose label is not given by chance, those that a classifier must be right on to be a judge of labels.
+"""Share of the rows whose label is not given by chance that a classifier must get right before it judges labels.
 Around it, a third of the suspects are wrong where 5 % of the labels are, and of labels that are all right an eighth is
 suspected; below it, a sixth and a fifth (`python bench/label_noise.py weak`)."""
 LEAST_GROUPS = 3

@@ -36,8 +36,8 @@ FEW_SHOT, MERGED = "few_shot", "merged"
 LARGE = 1e9
 """Parameters from which on a model is held in its own type."""
 SAMPLE, CHECKED = 400, 100
-"""Examples that are answered on a CPU: by what others are compared with; and where no more is asked than whether it is
-the same model, by the merged one, and by the exported one where it takes seconds for an answer."""
+"""Examples that a candidate answers on a CPU: SAMPLE where others are compared with it; CHECKED where the question is
+only whether it is still the same model, which is so for the merged one and for a large exported one."""
 ROOM = 1 << 30
 """Bytes for keys and values of what is asked at once."""
 AT_ONCE = 64
@@ -79,8 +79,8 @@ def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], s
         base: folder of the base model.
         on_gpu: whether the candidate runs there; an exported one may run on the few cores beside a GPU.
     """
-    passing = name == MERGED or (name == EXPORTED and _is_large(base))
-    most, total = CHECKED if passing else SAMPLE, sum(map(len, splits.values()))
+    checked = name == MERGED or (name == EXPORTED and _is_large(base))
+    most, total = CHECKED if checked else SAMPLE, sum(map(len, splits.values()))
     if on_gpu or total <= most:
         return splits
     drawn = {}

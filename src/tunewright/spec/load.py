@@ -182,7 +182,7 @@ def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     _apply(said, f"one={text}")
     listed, added = data.get("apis") or [data.get("api") or {}], said["one"]
     if not isinstance(listed, list):
-        return  # what is wrong with it is told with the rest
+        return  # its errors are reported with the others
     data.pop("api", None)
     same = next((each for each in listed if _called(each) == _called(added) is not None), None)
     if same is None:
