@@ -10,9 +10,10 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.spec.schema import Spec
 
 
-def test_every_entry_has_a_template_that_ships() -> None:
+def test_every_decoder_has_a_template_that_ships_and_no_encoder_has_one() -> None:
     for entry in catalogue().values():
-        assert ChatTemplate.named(entry.template)
+        assert bool(entry.template) == (entry.kind == "decoder")
+        assert not entry.template or ChatTemplate.named(entry.template)
 
 
 def test_every_hub_id_has_an_owner_and_a_name() -> None:

@@ -14,8 +14,8 @@ from tests.serve.test_app import Echo
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer
 from tunewright.serve import batch
-from tunewright.serve.batch import Batch, answer_file, answer_line
-from tunewright.serve.engine import TooLong
+from tunewright.serve.batch import Batch, answer_file, answer_lines
+from tunewright.serve.engine import Engine, TooLong
 
 
 class Counting(Echo):
@@ -35,6 +35,11 @@ class Counting(Echo):
             raise TooLong("The request has 9 tokens, this model takes 5.")
         self.asked.append(text)
         return super().answer(text)
+
+    def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
+        return [self._answer_or_refuse(text) for text in texts]
+
+    _answer_or_refuse = Engine._answer_or_refuse
 
 
 def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], **_: object) -> Iterator[Any]:
@@ -138,7 +143,7 @@ def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: 
     ],
 )
 def test_a_line_that_cannot_be_answered_has_an_error_in_its_place(line: bytes, name: dict, code: str) -> None:
-    found = answer_line(Counting(), 7, line)  # type: ignore[arg-type]
+    (found,) = answer_lines(Counting(), [(7, line)])  # type: ignore[arg-type]
     assert found.pop("error")["code"] == code
     assert found == name
 
@@ -158,14 +163,15 @@ def test_openais_batch_format_is_taken() -> None:
     body = {"model": "x", "messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hello"}]}
     line = json.dumps({"custom_id": "c-1", "method": "POST", "url": "/v1/chat/completions", "body": body}).encode()
     said = {"confidence": 1.0, "escalate": True, "in_scope": None}
-    assert answer_line(Counting(), 1, line) == {"custom_id": "c-1", "label": "hello", **said}  # type: ignore[arg-type]
+    expected = {"custom_id": "c-1", "label": "hello", **said}
+    assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("kind", "key", "more"), [("extract", "record", {"fields": {}}), ("generate", "text", {"finish_reason": "stop"})]
 )
 def test_records_and_texts_are_answered_too(kind: str, key: str, more: dict[str, Any]) -> None:
-    found = answer_line(Counting(kind), 1, b'{"id": 5, "text": "hello"}')  # type: ignore[arg-type]
+    (found,) = answer_lines(Counting(kind), [(1, b'{"id": 5, "text": "hello"}')])  # type: ignore[arg-type]
     assert found["id"] == 5
     assert found[key]
     assert more.items() <= found.items()

@@ -21,8 +21,8 @@ class Limit:
 
     folder: Path
     """Of the base model's tokenizer."""
-    template: str
-    """The chat template's source."""
+    template: str | None
+    """The chat template's source; None of an encoder, which reads the text alone."""
     max_length: int
 
 
@@ -78,9 +78,12 @@ def job_of_files(spec: FileSpec) -> Job:
 
 def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str]:
     """The limit, or why it is unknown: the data can be looked at on a machine that can't get the model."""
-    from tunewright.models.resolve import resolve_tokenizer
+    from tunewright.models.resolve import encoder_window, is_encoder, resolve_tokenizer
 
     try:
+        if is_encoder(model, anchor):
+            folder, window = encoder_window(model, anchor)
+            return Limit(folder, None, min(window, max_length)), ""
         folder, template = resolve_tokenizer(model, anchor)
     except UserError as error:
         return None, str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
 from tunewright.assess.cost import Service, cold_share
@@ -17,6 +18,8 @@ from tunewright.tasks import task_of
 
 SERVED = "served"
 ADAPTER = "adapter"
+ENCODER = "encoder"
+"""A tuned encoder as it was trained, in the place of an adapter."""
 EXPORTED = "exported"
 API = "api"
 """The API that is paid for today, where it was asked or its answers are recorded."""
@@ -44,6 +47,7 @@ ARM_LABELS = {
     "patterns": "patterns and dictionaries",
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",
+    ENCODER: "tuned: encoder (torch)",
     "merged": "tuned: merged (torch)",
     EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
@@ -110,7 +114,8 @@ class Comparison:
     money: Money
     """The served model against the API paid for today."""
     usage_from: str
-    """Where `usage` is from: "api" (counted by it), "spec" or "model" (counted with the tuned model's own prompt)."""
+    """Where `usage` is from: "api" (counted by it), "spec", "model" (counted with the tuned model's own prompt) or
+    "letters" (of the task's prompt)."""
     stale: str = ""
     """That the prices are old, in a sentence; empty where they are not."""
     measured_on: str = ""
@@ -127,7 +132,7 @@ class Comparison:
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
             counted: Mapping[str, Usage] | None = None, measured: Measured | None = None,
-            training_hours: float | None = None) -> Comparison:  # fmt: skip
+            training_hours: float | None = None, written: Usage | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
@@ -136,13 +141,15 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
             tokenizer: a low estimate, as an API needs a longer prompt to do as well.
         measured: on what latency was measured, where that is known.
         training_hours: what the run took, from the raw files to the served answers; None: not known.
+        written: what an API would read and write, told from the letters of the task's prompt; for a model that reads
+            none.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     named = spec.api.prompt_tokens or spec.api.answer_tokens
-    usage_from = "api" if spec.api.label in counted else "spec" if named else "model"
+    usage_from = "api" if spec.api.label in counted else "spec" if named else "letters" if written else "model"
+    own = written or Usage(fmean(each.prompt_tokens for each in served), fmean(each.answer_tokens for each in served))
     usage = counted.get(spec.api.label) or Usage(
-        spec.api.prompt_tokens or sum(record.prompt_tokens for record in served) / len(served),
-        spec.api.answer_tokens or sum(record.answer_tokens for record in served) / len(served),
+        spec.api.prompt_tokens or own.prompt_tokens, spec.api.answer_tokens or own.answer_tokens
     )
     trained = None if training_hours is None else (training_hours, _training_machine(spec))
     rest = upkeep(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)

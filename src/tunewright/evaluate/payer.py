@@ -265,6 +265,7 @@ def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: Pri
     counted = {
         "api": f"counted by {now.key}",
         "spec": "yours: api.prompt_tokens, api.answer_tokens",
+        "letters": "the task's prompt, four letters a token; yours: api.prompt_tokens",
         "model": "the tuned model's prompt, short for an API; yours: api.prompt_tokens",
     }[comparison.usage_from]
     apis, machine = {now.key: now, after.key: after} if after.key in comparison.apis else {now.key: now}, spec.traffic

@@ -6,16 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tunewright.artifacts import MANIFEST, Output, write_json
 from tunewright.assess import price_book
+from tunewright.assess.cost import LETTERS_A_TOKEN
 from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.cascade import Drawing
-from tunewright.evaluate.comparison import EXPORTED, SERVED, Measured, Usage, compare, evidence_key
+from tunewright.evaluate.comparison import ENCODER, EXPORTED, SERVED, Measured, Usage, compare, evidence_key
 from tunewright.evaluate.details import details
+from tunewright.evaluate.encoder import ask_encoder
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.in_torch import ask_in_torch, sample_for
 from tunewright.evaluate.model_card import write_card
@@ -23,7 +26,7 @@ from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.models.chat import token_counter
-from tunewright.models.resolve import LocalModel, resolve
+from tunewright.models.resolve import LocalModel, is_encoder, resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.progress import say
@@ -46,8 +49,11 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
     arms = controls(task, [*dataset.train, *dataset.validation])
     found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
-    ask_in_torch(spec, inputs, tests, answers)
-    _exported(spec, inputs, tests, answers)
+    if is_encoder(spec.model, spec.folder):
+        ask_encoder(spec, inputs, tests, answers)
+    else:
+        ask_in_torch(spec, inputs, tests, answers)
+        _exported(spec, inputs, tests, answers)
     found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
     output.result = {
         f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
@@ -69,7 +75,7 @@ def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
 def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
               answers: Path) -> None:  # fmt: skip
     """The answers of the bundle's weights in their runtime, without its server."""
-    from tunewright.models.runtime import load_runtime, runtime_in
+    from tunewright.models.runtime import ClassifyingRuntime, load_runtime, runtime_in
 
     base, bundle = resolve(spec.model, spec.folder), inputs["export"] / "bundle"
     tokenizer = TextTokenizer(base.folder)
@@ -77,6 +83,7 @@ def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     context = _context(task, spec.train.max_length, base, tokenizer, tests, longest)
     runtime = runtime_in(bundle)
     model = load_runtime(runtime, bundle, context=context)
+    assert not isinstance(model, ClassifyingRuntime)
     asked = language_model(
         model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
     )
@@ -107,8 +114,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     measured = Measured(**parity["measured_on"])
     book, counted = price_book(spec.price_file), usages_of(baseline)
-    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs))
     dataset = load_dataset(inputs["split"])
+    written = written_usage(spec, dataset) if ENCODER in evidence else None
+    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written)
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
@@ -124,6 +132,14 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def written_usage(spec: Spec, dataset: Dataset) -> Usage:
+    """What an API would read and write of a test example, told from its letters."""
+    task, examples = task_of(spec.task), dataset.test_examples
+    read = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
+    answered = fmean(len(example.answer) for example in examples)
+    return Usage(read / LETTERS_A_TOKEN, max(1.0, answered / LETTERS_A_TOKEN))
 
 
 def training_hours(inputs: Mapping[str, Path]) -> float:

@@ -172,7 +172,7 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     reasons = [goal_reason(arm, spec, met=meets(arm, spec)) for arm in (served, control)]
     reasons += doubt_reasons(served, comparison.headline)
     if not parity_passed:
-        reasons.append("The served bundle does not answer like the trained adapter: the parity gate failed.")
+        reasons.append("The served bundle does not answer like the trained model: the parity gate failed.")
     reasons += api_reasons(now, against[SERVED], spec)
     reasons += [tier_reason(arm, against[arm.key], spec, passed=arm in passing) for arm in measured]
     reasons.append(money_reason(comparison, spec))

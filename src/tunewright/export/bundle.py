@@ -14,11 +14,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
-from tunewright.evaluate.predictors import LanguageModel, language_model
+from tunewright.evaluate.predictors import LabelClassifier, LanguageModel, language_model
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
+from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import LocalModel
-from tunewright.models.runtime import FOLDERS, Runtime, RuntimeName, load_runtime, runtime_in
+from tunewright.models.runtime import (
+    FOLDERS,
+    ClassifyingRuntime,
+    NextTokenRuntime,
+    Runtime,
+    RuntimeName,
+    WritingRuntime,
+    is_of_encoder,
+    load_runtime,
+    runtime_in,
+)
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.spec import Spec
@@ -52,7 +63,8 @@ class BundleInfo(BaseModel):
     """Of its weights: the same only where they are."""
     context: int
     """Tokens a request may have, prompt and answer together."""
-    template_sha256: str
+    template_sha256: str | None
+    """Of the chat template; None of an encoder, which has none."""
     threshold: float | None = None
     """Confidence below which a request is to be escalated; None where none was found, or none was looked for yet."""
     guaranteed: bool = False
@@ -66,9 +78,20 @@ class Bundle:
     folder: Path
     info: BundleInfo
     task: Task
-    template: ChatTemplate
+    chat: ChatTemplate | None
+    """The chat template; None of an encoder."""
     tokenizer: TextTokenizer
     calibration: Calibration
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template of a bundle that has one."""
+        assert self.chat, "an encoder has no chat template"
+        return self.chat
+
+    @property
+    def is_encoder(self) -> bool:
+        return is_of_encoder(self.info.runtime)
 
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
         """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`."""
@@ -80,8 +103,13 @@ class Bundle:
         weights = self.folder / FOLDERS[self.info.runtime]
         return sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
 
-    def language_model(self, model: Runtime) -> LanguageModel:
-        """Its model as a predictor, that of `load`."""
+    def predictor(self, model: Runtime) -> LanguageModel | LabelClassifier:
+        """Its model, that of `load`, as what answers requests."""
+        if isinstance(model, ClassifyingRuntime):
+            return LabelClassifier(model.logits, self.task, self.tokenizer, self.calibration)
+        return self.language_model(model)
+
+    def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:
         return language_model(
             model, self.task, self.template, self.tokenizer, self.folder, self.info.longest_answer,
             calibration=self.calibration,
@@ -130,6 +158,30 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     return info
 
 
+def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, folder: Path) -> BundleInfo:
+    """As `write_bundle`, of an encoder.
+
+    Args:
+        encoder: the folder of the tuned one.
+    """
+    info = BundleInfo(
+        name=spec.name,
+        base_model=spec.model_name,
+        runtime=runtime_in(folder),
+        precision=spec.export.weights,
+        task=spec.task,
+        longest_answer=0,
+        answer_lead="",
+        version=version_of(folder),
+        context=min(base.window, spec.train.max_length),
+        template_sha256=None,
+    )
+    shutil.copy(encoder / "tokenizer.json", folder / "tokenizer.json")
+    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
+    write_info(folder, info)
+    return info
+
+
 def version_of(weights: Path) -> str:
     """What tells the weights in a folder from others."""
     return sha256_tree(weights)[0][:_VERSION]
@@ -154,7 +206,7 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
     """
     try:
         info = read_info(folder)
-        source = (folder / "chat_template.jinja").read_text("utf-8")
+        source = "" if is_of_encoder(info.runtime) else (folder / "chat_template.jinja").read_text("utf-8")
         tokenizer = tokenizer or TextTokenizer(folder)
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
@@ -167,6 +219,8 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
             fix="Make the bundle again with: tunewright export YOUR_PROJECT",
         ) from None  # fmt: skip
+    if is_of_encoder(info.runtime):
+        return Bundle(folder, info, task_of(info.task), None, tokenizer, calibration)
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(
@@ -182,14 +236,18 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:
     train = spec.train
+    training = f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}"
+    if is_of_encoder(info.runtime):
+        training = f"all weights, {train.encoder.epochs:g} epochs, lr {train.encoder.lr:g}"
     card: dict[str, Any] = {
         "Base model": info.base_model,
         "Task": f"{info.task.kind}, {task_of(info.task).summary}",
-        "Training": f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}",
+        "Training": training,
         "Weights": f"{info.precision} for {info.runtime}, version {info.version}",
         "Context": f"{info.context} tokens",
-        "Chat template": f"SHA-256 {info.template_sha256}",
     }
+    if info.template_sha256:
+        card["Chat template"] = f"SHA-256 {info.template_sha256}"
     rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
     return (
         f"# {info.name}\n\nMade with Tunewright. How well it answers and the parity of these "

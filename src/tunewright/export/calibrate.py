@@ -12,7 +12,7 @@ import numpy as np
 from tunewright.data import evenly
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scope
-from tunewright.evaluate.predictors import LabelScorer, LanguageModel
+from tunewright.evaluate.predictors import LabelClassifier, LabelScorer, LanguageModel
 from tunewright.export.bundle import Bundle
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
@@ -26,13 +26,13 @@ MOST_EXAMPLES = 500
 def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     """Ask a bundle's model, quantised as it is, and fit its calibration."""
     model = bundle.load()
-    asked = replace(bundle, calibration=UNCALIBRATED).language_model(model)
+    asked = replace(bundle, calibration=UNCALIBRATED).predictor(model)
     examples = evenly(validation, MOST_EXAMPLES)
     # Copies, near copies and rows of one group count as one.
     blocks = blocks_of(examples)
     share = {example.meta.id: 1 / len(block) for block in blocks for example in block}
     weights = [share[example.meta.id] for example in examples]
-    if isinstance(asked, LabelScorer):
+    if isinstance(asked, (LabelScorer, LabelClassifier)):
         found, sure = _of_labels(asked, bundle.task, examples, weights, model.at_once)
     else:
         found, sure = _of_answers(asked, bundle.task, examples, weights, model.at_once)
@@ -40,7 +40,7 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
 
 
-def _of_labels(asked: LabelScorer, task: Task, examples: Sequence[Example], weights: Sequence[float],
+def _of_labels(asked: LabelScorer | LabelClassifier, task: Task, examples: Sequence[Example], weights: Sequence[float],
                at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
     """(the calibration, how sure the model then is of each answer)."""
     numbers = {label: number for number, label in enumerate(task.answers)}

@@ -15,25 +15,30 @@ from tunewright.evaluate.calibration import save_calibration
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
 from tunewright.evaluate.steps import ANSWERS
-from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
+from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_encoder_bundle, write_info
 from tunewright.export.calibrate import calibrate
 from tunewright.export.elsewhere import asking_of, complete
+from tunewright.export.encoders import build_encoder
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.export.quantise import Loss
-from tunewright.models.resolve import LocalModel, resolve
-from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime
+from tunewright.models.resolve import LocalModel, is_encoder, resolve, resolve_encoder
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime, encoder_runtime
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Task, task_of
-from tunewright.train.history import longest_answer
+from tunewright.train.history import ENCODER, longest_answer
 
 
 def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and all that serving needs)."""
+    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and all that serving needs).
+    Of an encoder the bundle alone: the training step has it whole already."""
     quiet_libraries()
+    if is_encoder(spec.model, spec.folder):
+        _export_encoder(spec, inputs, output)
+        return
     base = resolve(spec.model, spec.folder)
     say("  merging the adapter")
     merge(base.folder, inputs["train"] / "adapter", output.path / "merged")
@@ -49,6 +54,21 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         "quantization_error": round(loss.relative, 5),
         "temperature": round(calibration.temperature, 3),
         "template_sha256": info.template_sha256,
+    }
+
+
+def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    base, folder = resolve_encoder(spec.model, spec.folder), output.path / "bundle"
+    runtime, tuned = encoder_runtime(spec.export.runtime), inputs["train"] / ENCODER
+    say(f"  building {spec.export.weights} weights for {runtime}")
+    loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
+    write_encoder_bundle(spec, base, tuned, folder)
+    calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
+    save_calibration(calibration, folder)
+    output.result = {
+        "bundle_mb": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1),
+        "quantization_error": round(loss.relative, 5),
+        "temperature": round(calibration.temperature, 3),
     }
 
 

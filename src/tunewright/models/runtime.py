@@ -1,5 +1,5 @@
 """What a bundle's weights run in: ONNX Runtime GenAI, one request after the other; OpenVINO or vLLM, many at once, with
-the adapter merged or beside its base."""
+the adapter merged or beside its base. An encoder runs in OpenVINO or ONNX Runtime, one pass a request."""
 
 from __future__ import annotations
 
@@ -7,23 +7,51 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.errors import UserError
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.following import WritingModel
 
-RuntimeName = Literal["onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"]
+RuntimeName = Literal[
+    "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora", "openvino-encoder", "onnxruntime-encoder"
+]
 
 FOLDERS: dict[RuntimeName, str] = {
     "onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm", "vllm-lora": "vllm",
+    "openvino-encoder": "openvino-encoder", "onnxruntime-encoder": "onnx-encoder",
 }  # fmt: skip
 """Where a bundle has its weights."""
 ADAPTER_FOLDER = "adapter"
 """Where it has an adapter that is not merged into them."""
 _X86 = ("x86_64", "AMD64")
+
+
+def is_of_encoder(name: RuntimeName) -> bool:
+    """Whether what runs there reads texts and writes nothing."""
+    return name.endswith("-encoder")
+
+
+def encoder_runtime(wanted: str) -> RuntimeName:
+    """What an encoder is served with.
+
+    Args:
+        wanted: as `export.runtime` says it; auto: OpenVINO on an x86, which it is the faster on.
+
+    Raises:
+        UserError: it is none that runs encoders.
+    """
+    if wanted not in ("auto", "openvino", "onnxruntime"):
+        raise UserError(
+            f"An encoder is not served with {wanted}.", where="export.runtime",
+            fix="Set export.runtime=openvino, or onnxruntime.",
+        )  # fmt: skip
+    if wanted == "auto":
+        wanted = "openvino" if platform.machine() in _X86 else "onnxruntime"
+    return "openvino-encoder" if wanted == "openvino" else "onnxruntime-encoder"
 
 
 def best_runtime(model: Path) -> RuntimeName:
@@ -66,7 +94,16 @@ class WritingRuntime(Loaded, WritingModel, Protocol):
     """A model that is not asked token by token, in a process of its own."""
 
 
-Runtime = NextTokenRuntime | WritingRuntime
+@runtime_checkable
+class ClassifyingRuntime(Loaded, Protocol):
+    """An encoder that is loaded."""
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        """Of all labels, for each of several texts."""
+        ...
+
+
+Runtime = NextTokenRuntime | WritingRuntime | ClassifyingRuntime
 
 
 def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None, streams: int = 1
@@ -80,6 +117,10 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         streams: of OpenVINO, passes side by side; see `tunewright.models.paged_model.PagedNextToken`.
     """
     weights = folder / FOLDERS[name]
+    if is_of_encoder(name):
+        from tunewright.models.encoder_model import EncoderModel
+
+        return EncoderModel(weights, context=context, threads=threads)
     if name in ("vllm", "vllm-lora"):
         from tunewright.models.vllm_model import VllmModel
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class TextTokenizer:
-    """Text to ids; nothing is added before or behind. See `tunewright.models.chat.Tokenizer`."""
+    """Text to ids; nothing is added around, unless a method says so. See `tunewright.models.chat.Tokenizer`."""
 
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
@@ -25,6 +25,15 @@ class TextTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_framed(self, text: str) -> list[int]:
+        """As an encoder reads it: between the tokenizer's own first and last token."""
+        return list(self._verbatim.encode(text).ids)
+
+    @property
+    def size(self) -> int:
+        """Number of tokens that it knows."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, control tokens included."""

@@ -163,7 +163,7 @@ def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
     )  # fmt: skip
 
 
-def _identity(base: BundleInfo) -> tuple[str, str, str, str]:
+def _identity(base: BundleInfo) -> tuple[str, str, str, str | None]:
     """What two bundles' bases must have in common."""
     return base.name, base.precision, base.version, base.template_sha256
 

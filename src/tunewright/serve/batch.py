@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from tunewright.artifacts import sha256_json, sha256_tree, write_json
 from tunewright.data.workers import CLUSTER, cores, each
 from tunewright.errors import UserError
+from tunewright.evaluate.predictors import Answer
 from tunewright.export.bundle import load_bundle
 from tunewright.processes import sole_writer
 from tunewright.progress import track
@@ -146,8 +146,8 @@ def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk, stream
     engine = _engine(bundle, streams)
     target = _part(parts, chunk.number)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream, ThreadPoolExecutor(engine.at_once) as askers:
-        for answer in askers.map(lambda line: answer_line(engine, *line), _lines(source, chunk)):
+    with fresh.open("w", encoding="utf-8") as stream:
+        for answer in answer_lines(engine, list(_lines(source, chunk))):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -167,11 +167,27 @@ def _engine(bundle: Path, streams: int) -> Engine:
     """One a worker. It reads with one thread a pass: passes side by side do more than threads that wait for each other,
     and sums come out alike wherever they are made."""
     loaded = load_bundle(bundle)
-    return Engine.load(loaded, streams if loaded.info.runtime == "onnxruntime" else 1, streams)
+    return Engine.load(loaded, streams if loaded.info.runtime.startswith("onnxruntime") else 1, streams)
 
 
-def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:
-    """The output for one line of the input."""
+def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
+    """The output for some lines of the input, each with its number."""
+    read = [_read(number, line) for number, line in lines]
+    answers = iter(engine.answers([each.text for each in read if isinstance(each, _Question)]))
+    return [_told(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a line asks."""
+
+    name: dict[str, Any]
+    """Of the line, for its output."""
+    text: str
+
+
+def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
+    """What a line asks, or its output where it can't be answered."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -180,14 +196,17 @@ def answer_line(engine: Engine, number: int, line: bytes) -> dict[str, Any]:
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        answer = engine.answer(_asked(row).read())
+        return _Question(name, _asked(row).read())
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
-    except TooLong as error:
-        return _refused(name, "context_length_exceeded", error.paragraph())
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
+
+
+def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong) -> dict[str, Any]:
+    if isinstance(answer, TooLong):
+        return _refused(name, "context_length_exceeded", answer.paragraph())
     return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 

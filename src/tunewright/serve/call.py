@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.models.following import Wanted, WritingModel
-from tunewright.models.runtime import NextTokenRuntime, Runtime, WritingRuntime
+from tunewright.models.runtime import ClassifyingRuntime, NextTokenRuntime, Runtime, WritingRuntime
 from tunewright.models.writing import Growing, growing
 
 
@@ -88,7 +88,9 @@ def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
 
 
 def attended(model: Runtime) -> Runtime:
-    """A runtime that stops where nobody waits for the answer any more."""
+    """A runtime that stops where nobody waits for the answer any more; an encoder's single pass is not stopped."""
+    if isinstance(model, ClassifyingRuntime):
+        return model
     return _AttendedWriting(model) if isinstance(model, WritingModel) else _Attended(model)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelScorer, Pieces, Terms, TextGenerator
+from tunewright.evaluate.predictors import Answer, LabelClassifier, LabelScorer, Pieces, Terms, TextGenerator
 from tunewright.export.bundle import Bundle
 from tunewright.models.runtime import Runtime
 from tunewright.serve.call import attended, turn
@@ -57,7 +59,7 @@ class Engine:
         self.at_once = model.at_once
         """Requests that are answered at the same time."""
         self._runtime = model
-        self._model = bundle.language_model(attended(model))
+        self._model = bundle.predictor(attended(model))
         self._turn = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
@@ -91,6 +93,28 @@ class Engine:
         with turn(self._turn):
             return self._model.answer_prompts(prompts)
 
+    def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
+        """The answers to several texts, or why there is none, found together where the model is an encoder; any other
+        is asked by as many threads as it answers at once."""
+        if not isinstance(self._model, LabelClassifier):
+            with ThreadPoolExecutor(self.at_once) as askers:
+                return list(askers.map(self._answer_or_refuse, texts))
+        prompts: list[list[int] | TooLong] = []
+        for text in texts:
+            try:
+                prompts += self._prompts(text)
+            except TooLong as error:
+                prompts.append(error)
+        with turn(self._turn):
+            found = iter(self._model.answers_of([each for each in prompts if not isinstance(each, TooLong)]))
+        return [each if isinstance(each, TooLong) else next(found) for each in prompts]
+
+    def _answer_or_refuse(self, text: str) -> Answer | TooLong:
+        try:
+            return self.answer(text)
+        except TooLong as error:
+            return error
+
     def classify(self, text: str) -> Classification:
         """The label of one text, with the probability of every label, which takes longer than its answer alone; only of
         a model that classifies.
@@ -98,7 +122,7 @@ class Engine:
         Raises:
             TooLong: as in `answer`.
         """
-        assert isinstance(self._model, LabelScorer)
+        assert isinstance(self._model, (LabelScorer, LabelClassifier))
         (prompt,) = self._prompts(text)
         with turn(self._turn):
             return Classification(*self._model.with_probabilities(prompt))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
-from tunewright.evaluate.comparison import ADAPTER, EXPORTED, SERVED, Measured
+from tunewright.evaluate.comparison import ADAPTER, ENCODER, EXPORTED, SERVED, Measured
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.in_torch import MERGED
 from tunewright.evaluate.pairs import paired
@@ -26,15 +26,16 @@ from tunewright.tasks.measures import Ratio
 
 @dataclass(frozen=True)
 class Link:
-    """One form of the model, compared with the trained adapter on the test examples that both answered."""
+    """One form of the model, compared with the trained one on the test examples that both answered."""
 
     arm: str
     agreement: float
-    """What the task is measured by, if the adapter's answers were the right ones: of labels the share that is equal."""
+    """What the task is measured by, if the trained model's answers were the right ones: of labels the share that is
+    equal."""
     headline: float
     """What the task is measured by, over these examples."""
     lost: Interval
-    """Of it, lost against the adapter, paired by example, with its 95 % interval over whole groups."""
+    """Of it, lost against the trained model, paired by example, with its 95 % interval over whole groups."""
     max_confidence_gap: float
     """Largest difference of confidence on one example where the answers agree."""
     examples: int
@@ -54,14 +55,13 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         served = collect(SERVED, model, bundle.task, splits, output.path / ANSWERS)
     request, reply = next(example for part in splits.values() for example in part).request, served[0].answer
     say(f"  asked the server: {beginning(request)} → {reply}")
-    adapter = load_records(inputs["evaluate"] / ANSWERS / f"{ADAPTER}.jsonl")
-    chain = [
-        _link(name, load_records(inputs["evaluate"] / ANSWERS / f"{name}.jsonl"), adapter, bundle.task)
-        for name in (ADAPTER, MERGED, EXPORTED)
-        if (inputs["evaluate"] / ANSWERS / f"{name}.jsonl").exists()
-    ]
-    chain.append(_link(SERVED, served, adapter, bundle.task))
-    others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
+    files = {name: inputs["evaluate"] / ANSWERS / f"{name}.jsonl" for name in (ADAPTER, ENCODER, MERGED, EXPORTED)}
+    records = {name: load_records(file) for name, file in files.items() if file.exists()}
+    trained = next(iter(records.values()))
+    chain = [_link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
+    others = []
+    if not bundle.is_encoder:  # no other engine has its head
+        others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
     failures = gate_failures(spec, chain)
     for failure in failures:
         say(f"  ✗ gate: {failure}")
@@ -92,20 +92,20 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     failures = []
     if 1 - last.agreement > spec.export.max_disagreement:
         failures.append(
-            f"the served bundle disagrees with the adapter on {1 - last.agreement:.1%} of the answers, more than "
+            f"the served bundle disagrees with the trained model on {1 - last.agreement:.1%} of the answers, more than "
             f"export.max_disagreement = {spec.export.max_disagreement:.1%}"
         )
     if last.lost.value > spec.export.max_accuracy_drop and last.lost.low > 0:
         failures.append(
             f"the served bundle is {last.lost.value:.1%} ({last.lost.low:.1%} to {last.lost.high:.1%}) less accurate "
-            f"than the adapter, more than export.max_accuracy_drop = {spec.export.max_accuracy_drop:.1%}"
+            f"than the trained model, more than export.max_accuracy_drop = {spec.export.max_accuracy_drop:.1%}"
         )
     return failures
 
 
-def _link(arm: str, records: Sequence[Record], adapter: Sequence[Record], task: Task) -> Link:
+def _link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
     tests = {record.id: record for record in records if record.split != VALIDATION}
-    pairs = [(record, tests[record.id]) for record in adapter if record.id in tests]
+    pairs = [(record, tests[record.id]) for record in trained if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
 
     def alike(first: Record, second: Record) -> Ratio:

@@ -170,7 +170,25 @@ class LoraSpec(Section):
     """Dropout on the adapter's input."""
 
 
+class EncoderSpec(Section):
+    lr: Positive = 3e-4
+    """Peak learning rate of AdamW, of the encoder's weights, which are all trained."""
+    head_lr: Positive = 5e-3
+    """That of the head, which chooses the label."""
+    epochs: Positive = 6
+    """Passes over the training rows."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Texts in one forward pass; those of a batch are about equally long."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay of the encoder's matrices."""
+    label_smoothing: Share = 0.05
+    """Share of each answer that is taught as any label, so that the model is less sure of wrong rows."""
+
+
 class TrainSpec(Section):
+    encoder: EncoderSpec = EncoderSpec()
+    """Where the base model is an encoder, what stands in the place of lr, epochs, batch_size, weight_decay, lora, \
+method and loss."""
     method: Literal["lora", "qlora"] = "lora"
     """lora: the base in `precision`. qlora: the base in 4-bit NF4 with double quantisation."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -212,6 +230,11 @@ is not worse, beyond chance, than the best; two in a row that are end the traini
     """How many times the training of an adapter saves what it needs to resume after an interruption."""
     start: Path | None = None
     """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
+
+    def for_encoder(self) -> TrainSpec:
+        """What an encoder's training goes by, in the same keys."""
+        own = self.encoder.model_dump(exclude={"head_lr", "label_smoothing"})
+        return self.model_copy(update=own | {"accumulation": 1, "gradient_checkpointing": False})
 
 
 class EvaluateSpec(Section):

@@ -18,6 +18,8 @@ from tunewright.train.chance import Change, change
 from tunewright.train.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"
+ENCODER = "encoder"
+"""The folder of a tuned encoder in the output of `train`."""
 DIAGNOSIS = "diagnosis.json"
 ENOUGH_STEPS = 20
 """Fewer say nothing about the learning rate or the data."""

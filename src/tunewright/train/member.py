@@ -1,15 +1,19 @@
-"""Training one adapter to its end, through interruptions: from its last checkpoint, or kept where it is whole."""
+"""Training one model to its end, through interruptions: from its last checkpoint, or kept where it is whole.
+
+What is trained is an adapter, or an encoder as a whole; either is saved as a folder.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import write_jsonl
+from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import LocalModel
 from tunewright.models.torch_model import compute_type
 from tunewright.processes import is_leader
@@ -43,22 +47,27 @@ _LOGGED = {
 
 @dataclass(frozen=True)
 class Members:
-    """What all adapters of one training have in common.
+    """What all models of one training have in common.
 
     Args:
         validation: None where nothing is held out.
-        home: a folder for each member's checkpoints, best adapter, final adapter and curve lies in it.
+        home: a folder for each member's checkpoints, best model, final model and curve lies in it.
+        build: makes the trainer of a member, not yet started, from what is above, a folder for its checkpoints and a
+            seed; by default that of an adapter.
     """
 
     spec: Spec
-    base: LocalModel
+    base: LocalModel | LocalEncoder
     rows: Sequence[Row]
     validation: ValidationPart | None
     facts: Facts
     home: Path
+    build: Callable[[Members, Path, int], Any] = lambda members, home, seed: build_trainer(
+        members.spec, members.base.folder, members.rows, home, seed
+    )
 
     def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
-        """Train adapter `number`; returns its folder, with `adapter/` and `curve.jsonl`.
+        """Train model `number`; returns its folder, with `adapter/`, which holds it, and `curve.jsonl`.
 
         Args:
             callbacks: further ones for the trainer.
@@ -75,9 +84,7 @@ class Members:
         if 0 in self.facts.learnt and (masked := masked_targets(self.history([], ended=False))):
             raise CannotTrain(masked)
         settings = self.spec.train
-        trainer = build_trainer(
-            self.spec, self.base.folder, self.rows, home, seed=self.spec.seed + number * _SEED_STRIDE
-        )
+        trainer = self.build(self, home, self.spec.seed + number * _SEED_STRIDE)
         if number == 0:
             _tell_engine(trainer.engine)
         trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))

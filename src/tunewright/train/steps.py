@@ -1,25 +1,26 @@
-"""The step `train`: an adapter, its curve, and a record of what was adapted."""
+"""The step `train`: an adapter or a tuned encoder, its curve, and a record of what was trained."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tunewright.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
-from tunewright.models.resolve import published_name
+from tunewright.models.resolve import LocalModel, is_encoder, published_name
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.processes import is_leader, process_count, share, threads
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.train.audit import shown
-from tunewright.train.diagnosis import CannotTrain, joint, summary
+from tunewright.train.diagnosis import CannotTrain, Diagnosis, joint, summary
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import fit_engine
 from tunewright.train.history import CURVE, DIAGNOSIS
-from tunewright.train.member import ADAPTER
+from tunewright.train.member import ADAPTER, Members
 from tunewright.train.prepare import prepare
 from tunewright.train.rules import diagnose
 from tunewright.train.shares import alone
@@ -33,51 +34,36 @@ CHECKPOINTS = "checkpoints"
 
 
 def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset -> `adapter/`, `curve.jsonl`, `diagnosis.json`, `audit.txt` and `chat_template.jinja`.
+    """Dataset -> an adapter (`adapter/`, `chat_template.jinja`) or a tuned encoder (`encoder/`), and how it came about:
+    `curve.jsonl`, `diagnosis.json` and `audit.txt`.
 
     It resumes from the last checkpoint. In a distributed training every process runs this; the leader alone writes.
     """
     quiet_libraries()
+    if is_encoder(spec.model, spec.folder):
+        from tunewright.train.encoders.steps import train_encoder
+
+        train_encoder(spec, inputs["split"], output)
+        return
     training = prepare(spec, inputs["split"], output.path / CHECKPOINTS)
     base, train, part = training.base, training.rows, training.validation
+    assert isinstance(base, LocalModel)
     audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
     _tell_processes()
-    planned = planned_steps(spec, len(train))
-    with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
-        try:
-            members = [
-                training.train(number, tracker, [Recorder(tracking, number * planned)])
-                for number in range(spec.train.members)
-            ]
-        except CannotTrain as error:
-            tracking.diagnosis([error.diagnosis])
-            raise
-        _, *others = gathered(peak_memory_mb())
-        if not is_leader():
-            return
-        alone()
-        output.others_mb = sum(others)
-        curves = [read_jsonl(member / CURVE) for member in members]
-        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
-        tracking.diagnosis(found)
-    for line in summary(found):
-        say(f"  {line}")
-    write_json(
-        output.path / DIAGNOSIS,
-        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
-    )
+    made = train_members(training, output)
+    if made is None:
+        return
+    members, curve, found = made
     known_as = published_name(spec.model, spec.folder)
     average_adapters([member / ADAPTER for member in members], output.path / ADAPTER, known_as)
     (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
-    curve = [row for rows in curves for row in rows]
-    write_jsonl(output.path / CURVE, curve)
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
     write_json(output.path / "adapted.json", adapted_modules(tuned))
     engine = fit_engine(tuned, train)
-    measured = next((row for row in reversed(curve) if row.get("kept")), None) if len(members) == 1 else None
+    measured = last_kept(curve, members)
     if part and not measured:
         score = part.score(tuned, engine)
         measured = {"headline": score.headline, "validation_loss": score.loss}
@@ -100,6 +86,46 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     }
     # Last, so that whatever goes wrong before loses no training.
     shutil.rmtree(training.home)
+
+
+def train_members(training: Members, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
+    """Train all models of one training, and write `curve.jsonl` and `diagnosis.json`.
+
+    Returns: (the folder of each, the rows of all curves, what was found in them); None in a process that is not the
+    leader, which has nothing more to do.
+    """
+    spec, planned = training.spec, planned_steps(training.spec, len(training.rows))
+    with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
+        try:
+            members = [
+                training.train(number, tracker, [Recorder(tracking, number * planned)])
+                for number in range(spec.train.members)
+            ]
+        except CannotTrain as error:
+            tracking.diagnosis([error.diagnosis])
+            raise
+        _, *others = gathered(peak_memory_mb())
+        if not is_leader():
+            return None
+        alone()
+        output.others_mb = sum(others)
+        curves = [read_jsonl(member / CURVE) for member in members]
+        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
+        tracking.diagnosis(found)
+    for line in summary(found):
+        say(f"  {line}")
+    write_json(
+        output.path / DIAGNOSIS,
+        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
+    )
+    curve = [row for rows in curves for row in rows]
+    write_jsonl(output.path / CURVE, curve)
+    return members, curve, found
+
+
+def last_kept(curve: Sequence[Mapping[str, Any]], members: Sequence[Path]) -> Mapping[str, Any] | None:
+    """The measurement of the model that was kept; None where it is made of several, or was never measured."""
+    return next((row for row in reversed(curve) if row.get("kept")), None) if len(members) == 1 else None
 
 
 def _tell_processes() -> None:

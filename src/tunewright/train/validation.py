@@ -72,17 +72,18 @@ def kept_score(row: Mapping[str, Any]) -> Score:
 
 
 class ValidationPart:
-    """The examples an adapter is measured on.
+    """The examples a model in training is measured on.
 
     Args:
         rows: the examples, encoded.
-        prompts: what the model is given of each.
+        prompts: what the model is given of each, where its answer is written behind that.
+        answering: how the answers are found then.
         task: tells what an answer is worth.
         settings: of the training that is measured.
     """
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], prompts: Sequence[list[int]],
-                 answering: Answering, task: Task, settings: TrainSpec):  # fmt: skip
+                 answering: Answering | None, task: Task, settings: TrainSpec):  # fmt: skip
         self._examples, self._rows, self._prompts = examples, rows, prompts
         self._answering, self._task = answering, task
         # What a training step holds must be enough: without gradients a pass holds one layer's activations, and of all
@@ -111,10 +112,11 @@ class ValidationPart:
 
     def answer(self, model: Any, engine: Engine) -> list[str]:
         """The answers of a model that `fit_engine` prepared; it is left as it was."""
+        assert self._answering
         with evaluating(model):
             return self._answering(model, engine, self._prompts, self._at_once)
 
-    def score(self, model: Any, engine: Engine, *, divided: bool = False) -> Score:
+    def score(self, model: Any, engine: Any, *, divided: bool = False) -> Score:
         """Measure a model that `fit_engine` prepared; it is left as it was.
 
         Args:
@@ -123,12 +125,18 @@ class ValidationPart:
         number, shares = share() if divided else (0, 1)
         mine = slice(number, None, shares)
         with evaluating(model):
-            answers = self._answering(model, engine, self._prompts[mine], self._at_once)
-            losses = [round(loss, 4) for loss in row_losses(model, engine, self._rows[mine], self._at_once)]
+            answers, exact = self._measured(model, engine, mine)
+        losses = [round(loss, 4) for loss in exact]
         worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
         parts = [(worth, losses)] if shares == 1 else gathered((worth, losses))
         tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
         return Score(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
+
+    def _measured(self, model: Any, engine: Any, which: slice) -> tuple[list[str], list[float]]:
+        """(the answer to each of some examples, the cross-entropy of each one's right answer in nats)."""
+        assert self._answering
+        answers = self._answering(model, engine, self._prompts[which], self._at_once)
+        return answers, row_losses(model, engine, self._rows[which], self._at_once)
 
     def _worth(self, example: Example, answer: str) -> float:
         return round(self._task.measures(example.request, example.answer, answer)[self._task.headline].worth, 4)

@@ -11,7 +11,8 @@ from pathlib import Path
 from tunewright.data.job import Job, Limit
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
-from tunewright.models.chat import ChatTemplate, Tokenizer, token_counter
+from tunewright.models.chat import ChatTemplate, token_counter
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task
 
 RowCheck = Callable[[Example], Iterable[str]]
@@ -105,10 +106,11 @@ class _Lengths:
     """Which rows are too long, counted as training counts: (too long with the answer, too long without it)."""
 
     def __init__(self, job: Job, limit: Limit):
-        self._task, self._limit, self._template = job.task, limit, ChatTemplate(limit.template)
+        self._task, self._limit = job.task, limit
+        self._template = ChatTemplate(limit.template) if limit.template is not None else None
         # A byte is at most one token; the template's own tokens and the prompt come to each row's.
         self._spare = limit.max_length
-        if job.task:
+        if job.task and self._template:
             self._spare -= sum(len(m.content.encode()) + _OVERHEAD for m in job.task.prompt(""))
         self._last: tuple[Example | None, tuple[tuple[str, ...], tuple[str, ...]]] = (None, ((), ()))
 
@@ -129,6 +131,9 @@ class _Lengths:
     def _tokens(self, example: Example) -> tuple[int, int]:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
+        if template is None:  # of an encoder: the answer is not read
+            # What is of just the allowed length fits.
+            return (read := len(tokenizer.encode_framed(example.request)) - 1), read
         if not self._task:
             asked, whole = example.messages[:-1], example.messages
             return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
@@ -152,7 +157,5 @@ _OVERHEAD = 64
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> Tokenizer:
-    from tunewright.models.tokenizer import TextTokenizer
-
+def _tokenizer(folder: Path) -> TextTokenizer:
     return TextTokenizer(folder)

@@ -54,13 +54,17 @@ def _too_long(what: str) -> Callable[[str, int, Hits, Survey], str]:
     def words(_name: str, rows: int, hits: Hits, survey: Survey) -> str:
         assert survey.job.limit
         limit = survey.job.limit.max_length
-        return f"{rows} rows {what} train.max_length = {limit} tokens; the longest has at most {_longest(hits)}"
+        if survey.job.limit.template is None:
+            limited = f"are longer than the {limit} tokens that the encoder reads"
+        else:
+            limited = f"{what} train.max_length = {limit} tokens"
+        return f"{rows} rows {limited}; the longest has at most {_longest(hits)}"
 
     return words
 
 
 def _raise_limit(hits: Hits) -> str:
-    return f"Set train.max_length={_longest(hits)}, or shorten these rows."
+    return f"Set train.max_length={_longest(hits)} where the model reads as many, or shorten these rows."
 
 
 _TOLD = {

@@ -29,6 +29,8 @@ ENGINES = {
     "openvino-lora": "openvino",
     "vllm": "vllm",
     "vllm-lora": "vllm",
+    "onnxruntime-encoder": "onnxruntime",
+    "openvino-encoder": "openvino",
 }
 """The image for each runtime of a bundle."""
 

@@ -1,0 +1,73 @@
+"""An encoder that answers: one pass to the logits of all labels; the same for torch, OpenVINO and ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
+from tunewright.evaluate.predictors.base import Answer, Token
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Task
+
+Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
+"""Token ids of some texts -> the logits [labels] of each."""
+
+
+class LabelClassifier:
+    """What answers as a `tunewright.evaluate.predictors.LanguageModel` does, and writes nothing: its prompt is the text
+    alone.
+
+    Args:
+        logits: of the labels in the order of the task's.
+    """
+
+    longest_answer = 0
+
+    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+        self._logits, self._labels, self._tokenizer, self._calibration = logits, task.answers, tokenizer, calibration
+
+    def prompts(self, request: str) -> list[list[int]]:
+        return [self._tokenizer.encode_framed(request)]
+
+    def answer(self, request: str) -> Answer:
+        return self.answer_prompts(self.prompts(request))
+
+    def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
+        (prompt,) = prompts
+        return self._answer(prompt, self.log_probabilities(prompt))
+
+    def answers(self, requests: Sequence[str]) -> list[Answer]:
+        return self.answers_of([self.prompts(request)[0] for request in requests])
+
+    def answers_of(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+        """The answer to each of several texts, found together."""
+        return [
+            self._answer(prompt, _log_softmax(row)) for prompt, row in zip(prompts, self._logits(prompts), strict=True)
+        ]
+
+    def log_probabilities(self, prompt: Sequence[int]) -> Floats:
+        """log P(label | text) of every label before calibration, in the order of the labels."""
+        return _log_softmax(self._logits([prompt])[0])
+
+    def with_probabilities(self, prompt: Sequence[int]) -> tuple[Answer, dict[str, float]]:
+        """The answer, and P(label | text) of every label."""
+        scores = self.log_probabilities(prompt)
+        found = self._calibration.of_labels(scores)
+        return self._answer(prompt, scores), dict(zip(self._labels, found.tolist(), strict=True))
+
+    def _answer(self, prompt: Sequence[int], scores: Floats) -> Answer:
+        best = int(np.argmax(scores))
+        confidence = float(self._calibration.of_labels(scores)[best])
+        return Answer(
+            self._labels[best], confidence, len(prompt), 0, uncalibrated=math.exp(scores[best]),
+            tokens=(Token(self._labels[best], math.log(confidence)),),
+        )  # fmt: skip
+
+
+def _log_softmax(logits: Any) -> Floats:
+    scores = np.asarray(logits, np.float64)
+    return np.asarray(scores - np.logaddexp.reduce(scores))

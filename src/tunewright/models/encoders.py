@@ -1,0 +1,80 @@
+"""Encoders: models that read a text from both sides and write nothing. A head on them chooses a label.
+
+A base is a folder as transformers or sentence-transformers write it. The latter says in `1_Pooling` how a text's tokens
+become one vector; without it, that is their mean.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tunewright.errors import UserError
+from tunewright.models.tokenizer import TextTokenizer
+
+ENCODERS = frozenset((
+    "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta",
+))  # fmt: skip
+"""transformers' names of the architectures; DeBERTa-v3 has that of the second version."""
+Pooling = Literal["mean", "cls"]
+_POOLING = Path("1_Pooling", "config.json")
+_PADDED = 2
+"""Positions that RoBERTa and what follows it leave out before the first token."""
+_OFFSET = ("camembert", "mpnet", "roberta", "xlm-roberta")
+
+
+@dataclass(frozen=True)
+class LocalEncoder:
+    """An encoder that lies on this machine: weights as safetensors, config and tokenizer."""
+
+    name: str
+    folder: Path
+    window: int
+    """Tokens of the longest text that it reads, its own frame included."""
+    pooling: Pooling
+    """mean: of all tokens; cls: the first one, which stands for the text."""
+
+
+def read_encoder(name: str, folder: Path) -> LocalEncoder:
+    """What a folder of an encoder says.
+
+    Raises:
+        UserError: its tokenizer is another model's.
+    """
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    _check_tokenizer(config, folder)
+    return LocalEncoder(name, folder, window_of(config), _pooling(folder))
+
+
+def window_of(config: dict[str, Any]) -> int:
+    """Tokens of the longest text that an encoder reads."""
+    positions = int(config.get("max_position_embeddings") or 512)
+    return positions - _PADDED if config["model_type"] in _OFFSET else positions
+
+
+def _pooling(folder: Path) -> Pooling:
+    try:
+        said = json.loads((folder / _POOLING).read_text("utf-8"))
+    except FileNotFoundError:
+        return "mean"
+    return "cls" if said.get("pooling_mode_cls_token") else "mean"
+
+
+def _check_tokenizer(config: dict[str, Any], folder: Path) -> None:
+    """Refuse a tokenizer that the weights were not made for, as far as the config tells it."""
+    tokenizer, known = TextTokenizer(folder), int(config["vocab_size"])
+    padding = config.get("pad_token_id")
+    why = ""
+    if tokenizer.size > known:
+        why = f"It has {tokenizer.size:,} tokens, the model {known:,}."
+    elif padding is not None and "pad" not in (word := tokenizer.decode([padding])).lower():
+        why = f"The model fills up with token {padding}, which is {word!r} here."
+    elif tokenizer.encode_framed("") == []:
+        why = "It puts no frame around a text, as [CLS] and [SEP] are."
+    if why:
+        raise UserError(
+            "The tokenizer is another model's.", where=folder / "tokenizer.json", why=why,
+            fix="Copy the model again, with its own tokenizer.json.",
+        )  # fmt: skip

@@ -1,0 +1,225 @@
+"""Training one encoder with transformers' Trainer, on batches of texts that are about equally long."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Sampler
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+
+from tunewright.models.encoders import LocalEncoder
+from tunewright.models.torch_model import compute_type
+from tunewright.spec import Spec
+from tunewright.train.encode import Row
+from tunewright.train.encoders.dropout import give_fast_dropout
+from tunewright.train.encoders.network import Network, Vocabulary
+
+_MIXED = 50
+"""Batches within which texts are sorted by their length: more would fill up less, and mix less."""
+_OF_A_LABEL = 32
+"""Texts whose centre is a label's first vector."""
+_AT_ONCE = 128
+"""Texts in one pass without gradients."""
+
+
+@dataclass
+class Engine:
+    """What an encoder is trained with; as `tunewright.train.engine.Engine`."""
+
+    padding: int
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """A batch: `input_ids` and `attention_mask` [rows, tokens], and `labels` [rows], the numbers of the labels."""
+        return filled_up([row["input_ids"] for row in rows], self.padding) | {
+            "labels": torch.tensor([row["labels"][0] for row in rows])
+        }
+
+
+def filled_up(texts: Sequence[Sequence[int]], padding: int) -> dict[str, Any]:
+    """`input_ids` and `attention_mask` [texts, tokens of the longest]."""
+    lengths = np.array([len(text) for text in texts])
+    used = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(used.shape, padding, np.int64)
+    ids[used] = np.concatenate(texts)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(used.astype(np.int64))}
+
+
+class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
+    """The numbers of the rows of each batch: drawn anew for each epoch, those of one batch about equally long.
+
+    Args:
+        lengths: of each row, in tokens.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self._lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._lengths) / self._size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = random.Random(f"{self._seed} {self._epoch}")
+        order = drawn.sample(range(len(self._lengths)), len(self._lengths))
+        mixed = self._size * _MIXED
+        batches = []
+        for start in range(0, len(order), mixed):
+            part = sorted(order[start : start + mixed], key=self._lengths.__getitem__)
+            batches += [part[at : at + self._size] for at in range(0, len(part), self._size)]
+        drawn.shuffle(batches)
+        return iter(batches)
+
+
+class Batches(DataLoader[Any]):  # type: ignore[misc, unused-ignore]
+    def set_epoch(self, epoch: int) -> None:
+        """transformers' word for the epoch that begins."""
+        self.batch_sampler.set_epoch(epoch)
+
+
+class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
+    """transformers' trainer for a `Network`.
+
+    Args:
+        head_lr: peak learning rate of the head.
+        smoothing: share of each answer that is taught as any label.
+    """
+
+    engine: Engine
+
+    def __init__(self, *args: Any, head_lr: float, smoothing: float, **settings: Any):
+        super().__init__(*args, **settings)
+        self._head_lr, self._smoothing = head_lr, smoothing
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002 (transformers' contract)
+    ) -> Any:
+        logits = model(inputs["input_ids"], inputs["attention_mask"])
+        loss = F.cross_entropy(logits, inputs["labels"], label_smoothing=self._smoothing)
+        return (loss, None) if return_outputs else loss
+
+    def create_optimizer(self, *_: Any) -> Any:
+        """AdamW; matrices decay, and the head learns at a rate of its own."""
+        decay, lr = self.args.weight_decay, self.args.learning_rate
+        embedding = self.model.body.get_input_embeddings().weight
+        matrices: list[Any] = []
+        others: list[Any] = []
+        for parameter in self.model.body.parameters():
+            (matrices if parameter.ndim > 1 and parameter is not embedding else others).append(parameter)
+        groups = [
+            {"params": matrices, "weight_decay": decay},
+            {"params": others, "weight_decay": 0.0},
+            {"params": list(self.model.head.parameters()), "weight_decay": 0.0, "lr": self._head_lr},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+        return self.optimizer
+
+    def get_train_dataloader(self) -> Any:
+        rows, settings = self.train_dataset, self.args
+        lengths = [len(row["input_ids"]) for row in rows]
+        buckets = Buckets(lengths, settings.per_device_train_batch_size, settings.seed)
+        return Batches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
+
+
+def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str], rows: Sequence[Row],
+                          held: Sequence[Row], checkpoints: Path, seed: int, steps: int) -> EncoderTrainer:  # fmt: skip
+    """The trainer, not yet started; its model has a head that knows each label's centre.
+
+    Args:
+        spec: its `train` as `TrainSpec.for_encoder` gives it.
+        held: the rows that it is measured on.
+        steps: optimizer steps of the training.
+    """
+    set_seed(seed)
+    precision = compute_type(spec.train.precision)
+    network = Network.of(base, labels, half=precision == "bfloat16")
+    if torch.cuda.is_available():
+        network.to("cuda")
+    else:
+        give_fast_dropout(network)
+    _begin_with_centres(network, rows)
+    network.narrow(Vocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
+    network.train()
+    trainer = EncoderTrainer(
+        model=network,
+        args=_arguments(spec, checkpoints, seed, steps, float16=precision == "float16"),
+        train_dataset=[{"input_ids": network.placed(row["input_ids"]), "labels": row["labels"]} for row in rows],
+        data_collator=Engine(network.padding).collate,
+        head_lr=spec.train.encoder.head_lr,
+        smoothing=spec.train.encoder.label_smoothing,
+    )
+    trainer.engine = Engine(network.padding)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def logits_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = _AT_ONCE) -> Any:
+    """The logits [texts, labels] of token ids, in float32 on the CPU; without gradients."""
+    return _in_passes(network, network, texts, at_once)
+
+
+def _in_passes(network: Network, function: Any, texts: Sequence[Sequence[int]], at_once: int) -> Any:
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    found: list[Any] = []
+    with torch.no_grad():
+        for start in range(0, len(order), at_once):
+            batch = filled_up([texts[number] for number in order[start : start + at_once]], network.padding)
+            found.append(function(*(batch[name].to(network.device) for name in ("input_ids", "attention_mask"))).cpu())
+    whole = torch.cat(found)
+    return torch.empty_like(whole).index_copy_(0, torch.tensor(order), whole)
+
+
+def _begin_with_centres(network: Network, rows: Sequence[Row]) -> None:
+    """Give the head the mean vector of the first texts of each label; one without texts keeps what it was drawn as."""
+    chosen: dict[int, list[Sequence[int]]] = {}
+    for row in rows:
+        if len(texts := chosen.setdefault(row["labels"][0], [])) < _OF_A_LABEL:
+            texts.append(row["input_ids"])
+    numbers = [number for number, texts in chosen.items() for _ in texts]
+    network.eval()
+    vectors = _in_passes(network, network.embed, [text for texts in chosen.values() for text in texts], _AT_ONCE)
+    of = torch.tensor(numbers)
+    for number in chosen:
+        network.head.weight.data[number] = F.normalize(vectors[of == number].mean(0), dim=-1).to(network.device)
+
+
+def _arguments(spec: Spec, checkpoints: Path, seed: int, steps: int, *, float16: bool) -> TrainingArguments:
+    settings = spec.train
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.lr,
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        fp16=float16,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if settings.checkpoints else "no",
+        save_steps=max(1, math.ceil(steps / (settings.checkpoints + 1))),
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+    )
