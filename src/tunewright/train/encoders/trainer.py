@@ -21,6 +21,7 @@ from tunewright.spec import Spec
 from tunewright.train.encode import Row
 from tunewright.train.encoders.dropout import give_fast_dropout
 from tunewright.train.encoders.network import Network, Vocabulary
+from tunewright.train.encoders.products import give_fast_gradients
 
 _MIXED = 50
 """Batches within which texts are sorted by their length: more would fill up less, and mix less."""
@@ -151,6 +152,7 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str],
         network.to("cuda")
     else:
         give_fast_dropout(network)
+        give_fast_gradients(network.body)
     _begin_with_centres(network, rows)
     network.narrow(Vocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
     network.train()

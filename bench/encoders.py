@@ -1,0 +1,236 @@
+"""Encoders: which settings are best, what they reach, how fast they train beside others, how fast they serve.
+
+    python bench/encoders.py recipes banking77 [NAME…]   # settings, on a fifth of the training part; no test is read
+    python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
+    python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
+    python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
+
+The data lie in ../shared/data beside the repository (CLINC150 without its questions out of scope). The base is
+all-MiniLM-L6-v2. An epoch of BANKING77 takes half a minute on two cores with bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+import tunewright as tw
+from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.data import load_dataset
+from tunewright.models.resolve import resolve_encoder
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.serve.batch import answer_file
+from tunewright.serve.server import running_server
+
+ROOT = Path(__file__).parents[1]
+DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "encoders"
+SETS = {"banking77": "banking77", "clinc150": "clinc150_oos"}
+OUT_OF_SCOPE = "oos"
+RECIPES: dict[str, tuple[str, ...]] = {
+    "shipped": (),
+    "4 epochs": ("train.encoder.epochs=4",),
+    "10 epochs": ("train.encoder.epochs=10",),
+    "lr 2e-4": ("train.encoder.lr=2e-4",),
+    "lr 5e-4": ("train.encoder.lr=5e-4",),
+    "no smoothing": ("train.encoder.label_smoothing=0",),
+    "smoothing 0.1": ("train.encoder.label_smoothing=0.1",),
+    "batch 64, lr 4e-4": ("train.encoder.batch_size=64", "train.encoder.lr=4e-4"),
+    "3 averaged": ("train.members=3",),
+}
+ROUNDS, STEPS, WARM = 3, 40, 5
+"""Of `training`: each arm in turn so often, steps of each round, and of those the first, which are not timed."""
+
+
+def project(name: str) -> Path:
+    """A job on a data set, made once."""
+    folder = RUNS / name
+    if not (folder / "tunewright.yaml").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in ("train", "test"):
+            rows = [row for row in read_jsonl(DATA / SETS[name] / f"{part}.jsonl") if row["label"] != OUT_OF_SCOPE]
+            write_jsonl(folder / f"{part}.jsonl", rows)
+        labels = sorted({row["label"] for row in read_jsonl(folder / "train.jsonl")})
+        spec = {
+            "name": name, "model": "all-minilm",
+            "task": {"kind": "classify", "instruction": "Choose the intent.\n{labels}", "labels": labels},
+            "data": {"train": "train.jsonl", "test": {"official": "test.jsonl"}, "validation_fraction": 0.05},
+        }  # fmt: skip
+        (folder / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
+    return folder
+
+
+def recipes(name: str, *wanted: str) -> None:
+    """Accuracy on a fifth of the training part, for some settings and two seeds, each with a split of its own."""
+    print(f"{'settings':20} {'seed':>4} {'right':>7} {'minutes':>7}")
+    for recipe in wanted or RECIPES:
+        for seed in (0, 1):
+            changes = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
+            trained = tw.train(tw.load_spec(project(name), [*changes, *RECIPES[recipe]]))
+            manifest = read_manifest(trained)
+            assert manifest
+            right = held_out(trained, RUNS / name / "runs" / "latest" / "split")
+            print(f"{recipe:20} {seed:4} {100 * right:7.2f} {manifest.wall_seconds / 60:7.1f}", flush=True)
+
+
+def held_out(trained: Path, split: Path) -> float:
+    """Accuracy on the validation part."""
+    from tunewright.train.encoders.network import Network
+    from tunewright.train.encoders.trainer import logits_of
+
+    network, examples = Network.load(trained / "encoder"), load_dataset(split).validation
+    tokenizer = TextTokenizer(trained / "encoder")
+    found = logits_of(network, [tokenizer.encode_framed(each.request) for each in examples]).argmax(1).tolist()
+    return statistics.fmean(network.labels[n] == each.answer for n, each in zip(found, examples, strict=True))
+
+
+def accuracy(name: str, *seeds: str) -> None:
+    """The official test after training on all of the training part: as it was trained, in int8, and the minutes."""
+    for seed in seeds or ("0", "1", "2"):
+        whole = ["data.validation_fraction=0", "train.evaluations=0", "train.checkpoints=0"]
+        spec = tw.load_spec(project(name), [*whole, f"seed={seed}"])
+        answers = tw.evaluate(spec)
+        shown = read_manifest(answers)
+        trained = read_manifest((RUNS / name / "runs" / "latest" / "train").resolve())
+        assert shown
+        assert trained
+        found = {key: value for key, value in shown.result.items() if not key.startswith("majority")}
+        print(f"{name} seed {seed}: {found}, trained in {trained.wall_seconds / 60:.1f} min", flush=True)
+
+
+def training(*wanted: str) -> None:
+    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn."""
+    arms = wanted or ("tunewright", "transformers", "transformers-best", "sentence-transformers")
+    found: dict[str, list[float]] = {arm: [] for arm in arms}
+    for _ in range(ROUNDS):
+        for arm in arms:
+            done = subprocess.run([sys.executable, __file__, "arm", arm], capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr[-2000:])
+            found[arm].append(float(done.stdout.split()[-1]))
+    own = statistics.median(found[arms[0]])
+    for arm, seconds in found.items():
+        print(f"{arm:24} {statistics.median(seconds):6.1f} s an epoch, {statistics.median(seconds) / own:4.2f} x")
+
+
+def arm(name: str) -> None:
+    """Train some steps; prints the seconds that an epoch of them would take. Settings are the same for all."""
+    import torch
+    from torch import nn
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from tunewright.models.torch_model import compute_type, quiet_libraries
+
+    quiet_libraries()
+    short = [f"train.max_steps={STEPS}", "train.evaluations=0", "train.checkpoints=0"]
+    spec = tw.load_spec(project("banking77"), short)
+    rows, labels = list(read_jsonl(project("banking77") / "train.jsonl")), list(spec.task.labels)  # type: ignore[union-attr]
+    base, times = resolve_encoder("all-minilm", Path()), list[float]()
+    tokenizer = TextTokenizer(base.folder)
+    encoded = [{"input_ids": tokenizer.encode_framed(r["text"]), "labels": labels.index(r["label"])} for r in rows]
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    half = compute_type("auto") == "bfloat16"
+    settings: dict[str, Any] = {
+        "output_dir": str(RUNS / "scratch"), "max_steps": STEPS, "per_device_train_batch_size": 32,
+        "learning_rate": 3e-4, "warmup_steps": 0.1, "report_to": "none", "disable_tqdm": True, "save_strategy": "no",
+        "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": False, "logging_steps": 10,
+    }  # fmt: skip
+    if name == "tunewright":
+        from tunewright.train.encoders.trainer import build_encoder_trainer
+
+        own = spec.model_copy(update={"train": spec.train.for_encoder()})
+        ready = [{"input_ids": row["input_ids"], "labels": [row["labels"]]} for row in encoded]
+        trainer: Any = build_encoder_trainer(own, base, labels, ready, [], RUNS / "scratch", 0, STEPS)
+        trainer.add_callback(Clock())
+    elif name.startswith("transformers"):
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+
+        best = name.endswith("best")
+        more = {"bf16": half, "train_sampling_strategy": "group_by_length"} if best else {}
+        model = AutoModelForSequenceClassification.from_pretrained(base.folder, num_labels=len(labels))
+        collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(base.folder))
+        trainer = Trainer(model=model, args=TrainingArguments(**settings, **more), train_dataset=encoded,
+                          data_collator=collate, callbacks=[Clock()])  # fmt: skip
+    else:
+        from datasets import Dataset
+        from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
+            SentenceTransformer,
+            SentenceTransformerTrainer,
+            SentenceTransformerTrainingArguments,
+        )
+
+        class HeadLoss(nn.Module):  # type: ignore[misc]
+            """A linear head on the sentence's vector: what the library lacks for labels of single texts."""
+
+            def __init__(self, model: Any):
+                super().__init__()
+                self.model, self.head = model, nn.Linear(384, len(labels))
+
+            def forward(self, features: Any, gold: Any) -> Any:
+                vectors = self.model(features[0])["sentence_embedding"]
+                return nn.functional.cross_entropy(self.head(vectors), gold)
+
+        model = SentenceTransformer(str(base.folder), device="cpu")
+        data = Dataset.from_dict({"text": [r["text"] for r in rows], "label": [labels.index(r["label"]) for r in rows]})
+        trainer = SentenceTransformerTrainer(
+            model=model, args=SentenceTransformerTrainingArguments(**settings), train_dataset=data,
+            loss=HeadLoss(model), callbacks=[Clock()],
+        )  # fmt: skip
+    trainer.train()
+    each = (times[-1] - times[WARM - 1]) / (len(times) - WARM)
+    print(each * len(rows) / 32)
+
+
+def serving(name: str) -> None:
+    """Answers a second in batch, times over HTTP one after the other, and seconds from start to ready."""
+    bundle = tw.export(tw.load_spec(project(name), ["seed=0"])) / "bundle"
+    texts = [row["text"] for row in read_jsonl(project(name) / "test.jsonl")]
+    source, target = RUNS / name / "asked.jsonl", RUNS / name / "answered.jsonl"
+    write_jsonl(source, ({"text": text} for text in texts * 5))
+    rates, starts = [], []
+    for _ in range(ROUNDS):
+        target.unlink(missing_ok=True)
+        rates.append(answer_file(bundle, source, target).per_second)
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        with running_server(bundle):
+            starts.append(time.perf_counter() - began)
+    with running_server(bundle) as address, httpx.Client(base_url=address) as client:
+        times = [_timed(client, name, text) for text in texts[:1000]]
+    p50, p95 = np.quantile(times[50:], [0.5, 0.95])
+    print(f"batch {max(rates):,.0f} answers/s of {len(texts) * 5:,} (rounds: {', '.join(f'{r:,.0f}' for r in rates)})")
+    print(f"HTTP, one at a time: P50 {p50:.1f} ms, P95 {p95:.1f} ms; start to ready {statistics.median(starts):.2f} s")
+
+
+def _timed(client: httpx.Client, model: str, text: str) -> float:
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
+    began = time.perf_counter()
+    client.post("/v1/chat/completions", json=body).raise_for_status()
+    return 1000 * (time.perf_counter() - began)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "recipes": recipes, "accuracy": accuracy, "training": training, "arm": arm, "serving": serving,
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] not in COMMANDS:
+        sys.exit(__doc__)
+    COMMANDS[arguments[0]](*arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
