@@ -17,14 +17,7 @@ from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import ENCODERS, read_encoder, require_labels, window_of
 from tunewright.models.fetch import _extract_folder
-from tunewright.models.resolve import (
-    encoder_window,
-    is_encoder,
-    locate,
-    require_fit,
-    resolve,
-    resolve_encoder,
-)
+from tunewright.models.resolve import encoder_window, is_encoder, locate, require_fit, resolve, resolve_encoder
 from tunewright.models.tensor_files import TensorWriter
 
 
@@ -56,6 +49,7 @@ def test_every_known_architecture_is_tried_on_a_tiny_model() -> None:
     assert set(FAMILIES) == ENCODERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
 def test_a_folder_as_transformers_writes_it_is_read(family: str, tmp_path: Path) -> None:
     folder = write_encoder(family, tmp_path / "mine")
@@ -108,6 +102,7 @@ def test_the_window_is_what_is_left_of_the_positions(config: dict[str, Any], win
     assert window_of(config) == window
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_an_encoder_reads_its_window_and_no_token_more(family: str, tmp_path: Path) -> None:
     import torch
@@ -140,10 +135,9 @@ def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine", model_type="llama")
     assert not is_encoder("mine", tmp_path)
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"
-    for ask in (resolve_encoder,):
-        said = paragraph(ask, "mine", tmp_path)
-        assert "mine is no encoder that is known here." in said
-        assert "model_type = llama; known are bert, camembert" in said
+    said = paragraph(resolve_encoder, "mine", tmp_path)
+    assert "mine is no encoder that is known here." in said
+    assert "model_type = llama; known are bert, camembert" in said
 
 
 def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:

@@ -82,7 +82,6 @@ def write_encoder(family: str, folder: Path, window: int = WINDOW) -> Path:
 def write_tokenizer(folder: Path, special: Sequence[str]) -> int:
     """Write a tokenizer that frames a text with two of its marks; returns how many tokens it has."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
     words = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -94,9 +93,9 @@ def write_tokenizer(folder: Path, special: Sequence[str]) -> int:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", special_tokens=[(mark, words.index(mark)) for mark in (first, last)]
     )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=padding, cls_token=first, sep_token=last
-    ).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": padding, "cls_token": first, "sep_token": last}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about), "utf-8")
     return len(words)
 
 
