@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
-from tunewright.models.resolve import absolute, locate, require_known
+from tunewright.models.resolve import absolute, locate, require_fit, require_known
 from tunewright.pipeline import (
     STEPS,
     PipelineResult,
@@ -135,6 +135,7 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     from tunewright.ladder import climb
 
     for model in spec.models:
+        require_fit(model, spec.folder, spec.task.kind)
         locate(model, spec.folder)  # what can't be loaded is told before the first is trained
     report, ladder = climb(spec, whole)
     return replace(report, ladder=ladder)
@@ -556,7 +557,8 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
 def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool,
            on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
-        require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
+        # A wrong name or a model that can't do the task is told before the data are gone through.
+        require_fit(spec.model, spec.folder, spec.task.kind)
     if any("api" in each.sections for each in steps_to(spec, step)):
         from tunewright.assess import price_book
         from tunewright.assess.candidates import check_apis

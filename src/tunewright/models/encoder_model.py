@@ -1,7 +1,7 @@
 """Running a tuned encoder without torch: one pass from token ids to the logits of the labels.
 
 Texts of one pass are equally long, so nothing is filled up, and a text gets the same logits whoever else is in its
-pass. Many texts are sorted by length and read in passes; in each, `AT_ONCE` at most.
+pass. Many texts are sorted by length and read in passes; in each, `AT_ONCE` at most, and in ONNX Runtime one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class EncoderModel:
         Raises:
             ValueError: one is longer than the context.
         """
-        if (longest := max(map(len, sequences))) > self._context:
+        if (longest := max(map(len, sequences), default=0)) > self._context:
             raise ValueError(f"a text of {longest} tokens, longer than {self._context}")
         found: list[Any] = [None] * len(sequences)
         for numbers in _passes(sequences):
@@ -105,6 +105,7 @@ def _onnx(folder: Path, threads: int | None) -> Any:
     session = ort.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
 
     def run(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return np.asarray(session.run(None, {INPUT: ids})[0])
+        # One by one: what comes into a matrix is quantised by the largest number of all texts in the pass.
+        return np.concatenate([session.run(None, {INPUT: text[None]})[0] for text in ids])
 
     return run

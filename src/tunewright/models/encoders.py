@@ -48,6 +48,19 @@ def read_encoder(name: str, folder: Path) -> LocalEncoder:
     return LocalEncoder(name, folder, window_of(config), _pooling(folder))
 
 
+def require_labels(name: str, kind: str) -> None:
+    """Refuse a task whose answers are not labels.
+
+    Raises:
+        UserError: the task is one.
+    """
+    if kind != "classify":
+        raise UserError(
+            f"{name} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
+            where="model", fix="Choose a model that writes: tunewright models ls",
+        )  # fmt: skip
+
+
 def window_of(config: dict[str, Any]) -> int:
     """Tokens of the longest text that an encoder reads."""
     positions = int(config.get("max_position_embeddings") or 512)

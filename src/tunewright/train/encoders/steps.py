@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tunewright.artifacts import Output
 from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.errors import UserError
-from tunewright.models.encoders import LocalEncoder
+from tunewright.models.encoders import LocalEncoder, require_labels
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type
@@ -44,7 +44,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     """
     spec = spec.model_copy(update={"train": spec.train.for_encoder()})
     base, task = resolve_encoder(spec.model, spec.folder), task_of(spec.task)
-    require_labels(task, base)
+    require_labels(base.name, task.kind)
     dataset, tokenizer = load_dataset(split), TextTokenizer(base.folder)
     training = _prepared(spec, base, task, dataset, tokenizer, output.path / CHECKPOINTS)
     audit = _audit(dataset.train, training.rows, tokenizer)
@@ -77,19 +77,6 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     }
     # Last, so that whatever goes wrong before loses no training.
     shutil.rmtree(training.home)
-
-
-def require_labels(task: Task, base: LocalEncoder) -> None:
-    """Refuse a task whose answers are not labels.
-
-    Raises:
-        UserError: the task is one.
-    """
-    if not task.answers:
-        raise UserError(
-            f"{base.name} is an encoder, and this task is {task.kind}: an encoder chooses a label, and can't write.",
-            where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
 
 
 def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, most: int, key: str) -> list[Row]:

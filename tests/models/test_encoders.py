@@ -1,0 +1,229 @@
+"""What a folder of an encoder says, which are refused, and fetching one from a wheel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
+from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import ENCODERS, read_encoder, require_labels, window_of
+from tunewright.models.fetch import _extract_folder
+from tunewright.models.resolve import encoder_window, is_encoder, locate, require_fit, resolve, resolve_encoder
+from tunewright.models.tensor_files import TensorWriter
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def folder_of(folder: Path, **config: Any) -> Path:
+    """A folder of a BERT whose config is changed, with a single weight."""
+    known = write_tokenizer(folder, FAMILIES["bert"].special)
+    said = {"model_type": "bert", "vocab_size": known, "pad_token_id": 0, "max_position_embeddings": 64, **config}
+    (folder / "config.json").write_text(json.dumps(said), "utf-8")
+    writer = TensorWriter(folder / "model.safetensors", 1)
+    writer.write("a", np.zeros(3, np.float16))
+    writer.close()
+    return folder
+
+
+def paragraph(function: Callable[..., Any], *arguments: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return caught.value.paragraph()
+
+
+def test_every_known_architecture_is_tried_on_a_tiny_model() -> None:
+    assert set(FAMILIES) == ENCODERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_a_folder_as_transformers_writes_it_is_read(family: str, tmp_path: Path) -> None:
+    folder = write_encoder(family, tmp_path / "mine")
+    found = resolve_encoder("mine", tmp_path)
+    assert (found.name, found.folder, found.window, found.pooling) == ("mine", folder, WINDOW, "mean")
+    assert is_encoder("mine", tmp_path)
+    assert encoder_window("mine", tmp_path) == (folder, WINDOW)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mine", vocab_size=200)
+    for ask in (resolve_encoder, encoder_window):
+        said = paragraph(ask, "mine", tmp_path)
+        assert said.startswith(f"{folder / 'tokenizer.json'}: The tokenizer is another model's.")
+        assert "It has 261 tokens, the model 200." in said
+        assert "Copy the model again, with its own tokenizer.json." in said
+
+
+def test_a_tokenizer_with_fewer_tokens_than_the_model_is_taken(tmp_path: Path) -> None:
+    """As of DeBERTa-v3, whose matrix has rows that no token uses."""
+    folder_of(tmp_path / "mine", vocab_size=384)
+    assert resolve_encoder("mine", tmp_path).window == 64
+
+
+def test_a_tokenizer_whose_padding_is_another_word_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine", pad_token_id=1)
+    assert "The model fills up with token 1, which is '[UNK]' here." in paragraph(resolve_encoder, "mine", tmp_path)
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mine")
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"post_processor": None}), "utf-8")
+    assert "It puts no frame around a text" in paragraph(resolve_encoder, "mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "camembert", "max_position_embeddings": 514}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514}, 512),
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, 8192),
+        ({"model_type": "deberta-v2"}, 512),
+    ],
+)
+def test_the_window_is_what_is_left_of_the_positions(config: dict[str, Any], window: int) -> None:
+    assert window_of(config) == window
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_an_encoder_reads_its_window_and_no_token_more(family: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel
+
+    folder = write_encoder(family, tmp_path / family)
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    window = read_encoder(family, folder).window
+    with torch.no_grad():
+        assert model(torch.full((1, window), 9)).last_hidden_state.isfinite().all()
+        if family not in ("deberta-v2", "modernbert"):  # they count positions from each token
+            with pytest.raises((IndexError, RuntimeError)):
+                model(torch.full((1, window + 1), 9))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_pooling_is_what_sentence_transformers_wrote(pooling: str, tmp_path: Path) -> None:
+    with_pooling(folder_of(tmp_path / "mine"), pooling)
+    assert resolve_encoder("mine", tmp_path).pooling == pooling
+
+
+def test_a_model_that_must_write_can_be_no_encoder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mine")
+    said = paragraph(resolve, "mine", tmp_path)
+    assert said.startswith(f"{folder}: mine is an encoder: it reads a text, and can't write.")
+    assert "Choose a model that can: tunewright models ls" in said
+
+
+def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine", model_type="llama")
+    assert not is_encoder("mine", tmp_path)
+    assert resolve("mine", tmp_path).template.name == "chatml.jinja"
+    said = paragraph(resolve_encoder, "mine", tmp_path)
+    assert "mine is no encoder that is known here." in said
+    assert "model_type = llama; known are bert, camembert" in said
+
+
+def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:
+    kinds = {name: is_encoder(name, tmp_path) for name in catalogue()}
+    assert kinds["all-minilm"]
+    assert not kinds["smollm2-135m"]
+    assert kinds == {name: entry.kind == "encoder" for name, entry in catalogue().items()}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc", "utf-8")
+    folder = folder_of(repository / "snapshots" / "abc")
+    (folder / "model.safetensors").unlink()
+    assert is_encoder("owner/name", tmp_path)
+    assert encoder_window("owner/name", tmp_path) == (folder, 64)
+    assert "HF_HUB_OFFLINE forbids fetching" in paragraph(resolve_encoder, "owner/name", tmp_path)
+
+
+def test_an_encoder_fits_labels_alone(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine")
+    folder_of(tmp_path / "decoder", model_type="llama")
+    for model in ("mine", "all-minilm"):
+        require_fit(model, tmp_path, "classify")
+        for kind in ("generate", "extract"):
+            said = paragraph(require_fit, model, tmp_path, kind)
+            assert said.startswith(f"model: {model} is an encoder, and this task is {kind}")
+    for model in ("decoder", "smollm2-135m", "owner/name"):
+        for kind in ("classify", "generate", "extract"):
+            require_fit(model, tmp_path, kind)
+    require_labels("mine", "classify")
+    assert "No base model" in paragraph(require_fit, "./none", tmp_path, "classify")
+
+
+def test_an_encoder_with_pickled_weights_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mine")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "no safetensors weights" in paragraph(resolve_encoder, "mine", tmp_path)
+
+
+def wheel_of(file: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file
+
+
+def test_a_folder_of_a_wheel_is_extracted_whole(tmp_path: Path) -> None:
+    inside = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 9000, "1_Pooling/config.json": b"{1}"}
+    beside = {"package/__init__.py": b"", "package/model2/config.json": b"other", "package/model/empty/": b""}
+    wheel = wheel_of(tmp_path / "a.whl", {**{f"package/model/{name}": c for name, c in inside.items()}, **beside})
+    _extract_folder(wheel, "package/model/", tmp_path / "found")
+    files = {str(f.relative_to(tmp_path / "found")): f.read_bytes() for f in (tmp_path / "found").rglob("*.*")}
+    assert {name: content for name, content in files.items() if name != "1_Pooling"} == inside
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl", "found"]
+
+
+def test_nothing_of_a_wheel_is_written_outside_its_folder(tmp_path: Path) -> None:
+    members = {
+        "m/config.json": b"{}", "m/../../above": b"bad", "m/x/../../above": b"bad", f"m/{tmp_path}/absolute": b"bad",
+    }  # fmt: skip
+    wheel = wheel_of(tmp_path / "a.whl", members)
+    (tmp_path / "inside").mkdir()
+    _extract_folder(wheel, "m/", tmp_path / "inside" / "found")
+    outside = [path.name for path in tmp_path.rglob("*") if path.is_file() and "found" not in path.parts]
+    assert outside == ["a.whl"]
+    assert (tmp_path / "inside" / "found" / "config.json").read_bytes() == b"{}"
+
+
+def test_what_an_interrupted_extraction_left_is_not_taken_for_a_file_of_the_model(tmp_path: Path) -> None:
+    wheel = wheel_of(tmp_path / "a.whl", {"m/config.json": b"{}"})
+    left = tmp_path / ".found.tmp"
+    left.mkdir()
+    (left / "half").write_bytes(b"x")
+    _extract_folder(wheel, "m/", tmp_path / "found")
+    assert [path.name for path in (tmp_path / "found").iterdir()] == ["config.json"]
+
+
+def test_the_catalogues_wheel_is_found_in_the_cache(tmp_path: Path) -> None:
+    wheel = catalogue()["all-minilm"].wheel
+    assert wheel and wheel.is_folder
+    folder = tmp_path / "cache" / "models" / f"{wheel.package}-{wheel.version}-{wheel.sha256[:12]}"
+    shutil.copytree(folder_of(tmp_path / "made"), folder)
+    found = resolve_encoder("all-minilm", tmp_path)
+    assert (found.name, found.folder) == ("all-minilm", folder)
+    assert "package index" in locate("all-minilm", tmp_path)
+    assert "is an encoder" in paragraph(resolve, "all-minilm", tmp_path)
