@@ -105,7 +105,7 @@ def _onnx(folder: Path, threads: int | None) -> Any:
     session = ort.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
 
     def run(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        # One by one: what comes into a matrix is quantised by the largest number of all texts in the pass.
+        # One by one: its kernels sum otherwise for other numbers of rows, so the last bits would hang on who is beside.
         return np.concatenate([session.run(None, {INPUT: text[None]})[0] for text in ids])
 
     return run
