@@ -177,8 +177,8 @@ def _time(plan: StepPlan | StepsPlan) -> str:
 
     if plan.hours is None:
         return "?"
-    said = spoken(plan.hours).replace(" to ", "–").replace(" min", "m").replace(" h", "h")
-    return "<1m" if said == "0m" else said
+    said = spoken(plan.hours).replace("less than a minute", "<1m")
+    return said.replace(" to ", "–").replace(" min", "m").replace(" h", "h")
 
 
 def _usd(plan: StepPlan | StepsPlan) -> str:

@@ -56,6 +56,15 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template) if entry else template_of(folder))
 
 
+def fetch(model: str, anchor: Path) -> None:
+    """Have all of a base model on this machine, of whatever kind it is.
+
+    Raises:
+        UserError: as `resolve`, or as `resolve_encoder`.
+    """
+    (resolve_encoder if is_encoder(model, anchor) else resolve)(model, anchor)
+
+
 def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
     """As `resolve`, of an encoder.
 

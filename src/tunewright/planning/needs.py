@@ -66,8 +66,6 @@ def runtime_of(spec: Spec, sizes: Sizes) -> str:
 
 def served_weights(spec: Spec, sizes: Sizes) -> float:
     """Bytes of the bundle's weights."""
-    if sizes.kind == "encoder":
-        return sizes.parameters * (1.0 if spec.export.precision == "int8" else 4.0)
     return memory.weights(sizes, spec.export.weights)
 
 
@@ -157,7 +155,7 @@ def _evaluate_encoder(spec: Spec, sizes: Sizes) -> Need:  # noqa: ARG001
 
 
 def _parity_encoder(spec: Spec, sizes: Sizes) -> Need:
-    held = memory.SERVER + memory.COPIES * served_weights(spec, sizes)
+    held = memory.serving(sizes, spec.export.precision, 0)
     size = served_weights(spec, sizes) / GIB
     return Need(held + ASKING, f"the server holds {size:.2f} GiB of {spec.export.precision} weights")
 

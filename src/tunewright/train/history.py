@@ -33,7 +33,7 @@ def longest_answer(run: Path) -> int:
 
 
 def kept_early(run: Path) -> bool:
-    """Whether a training kept an adapter from before its end, going by its answers to the validation part."""
+    """Whether a training kept a model from before its end, going by its answers to the validation part."""
     last = {row["member"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
     return not all(row["kept"] for row in last.values())
 

@@ -41,6 +41,8 @@ _MEASURED = 2 / _PASSES
 """Work of measuring a validation example, in trainings of it: two forward passes."""
 _MINUTES = 2
 """Hours below which time is told in minutes."""
+_SHORT = 0.5 / 60
+"""Hours that are no minute."""
 _TRIED = 8
 """Examples that the engine tries its fast paths on."""
 _TRIALS = 2
@@ -267,6 +269,8 @@ def _kv_bytes(config: Any, tokens: int) -> int:
 def spoken(hours: float | Range) -> str:
     """Hours as a person says them."""
     if isinstance(hours, Range):
+        if hours.high < _SHORT:
+            return "less than a minute"
         least, most = (spoken(each).split(" ")[0] for each in (hours.low, hours.high))
         if (hours.low < _MINUTES) != (hours.high < _MINUTES):
             return f"{spoken(hours.low)} to {spoken(hours.high)}"
