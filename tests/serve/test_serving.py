@@ -21,6 +21,7 @@ from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.evaluate.predictors import Answer, Pieces, Terms
 from tunewright.export.bundle import BundleInfo, write_info
+from tunewright.serve import server
 from tunewright.serve.adapters import add_adapter
 from tunewright.serve.app import build_app
 from tunewright.serve.captures import Capture, CaptureJournal, read_captures
@@ -262,16 +263,28 @@ def test_without_a_trial_nothing_changes(serving: Callable[[Trial | None], TestC
     assert set(labels(serving(None), TEXTS[:5])) == {"one"}
 
 
-def test_an_encoders_bundle_has_no_adapter_to_add(tmp_path: Path) -> None:
+def encoder_bundle(folder: Path) -> Path:
+    """A bundle of an encoder that has all but weights."""
     info = BundleInfo(
         name="tickets", base_model="bert", runtime="openvino-encoder", precision="int8", task=make_spec().task,
         longest_answer=0, answer_lead="", version="v", context=512, template_sha256=None,
     )  # fmt: skip
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    write_info(bundle, info)
-    save_calibration(UNCALIBRATED, bundle)
-    shutil.copy(TOKENIZER / "tokenizer.json", bundle)
+    folder.mkdir()
+    write_info(folder, info)
+    save_calibration(UNCALIBRATED, folder)
+    shutil.copy(TOKENIZER / "tokenizer.json", folder)
+    return folder
+
+
+def test_an_encoders_bundle_has_no_adapter_to_add(tmp_path: Path) -> None:
+    bundle = encoder_bundle(tmp_path / "bundle")
     with pytest.raises(UserError, match=r"encoder has no adapter.*tunewright serve"):
         add_adapter(tmp_path / "adapters", bundle)
     assert not (tmp_path / "adapters").exists()
+
+
+@pytest.mark.parametrize(("engine", "said"), [("vllm", "vLLM serves no encoders"), ("onnxruntime", "export.runtime=")])
+def test_an_image_for_another_engine_does_not_serve_an_encoder(engine: str, said: str, tmp_path: Path) -> None:
+    found = Traffic(encoder_bundle(tmp_path / "bundle"))
+    with pytest.raises(UserError, match=rf"runs in openvino-encoder.*{said}"):
+        server.serve(lambda: found, "127.0.0.1", 0, limits=server.Limits(engine=engine))

@@ -21,6 +21,7 @@ from tunewright.spec.sections import TrainSpec
 from tunewright.train import batches, here, plan
 from tunewright.train.division import Division
 from tunewright.train.encoders.rows import require_able
+from tunewright.train.encoders.steps import train_encoder
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.plan import Plan
 
@@ -214,3 +215,10 @@ def test_what_an_encoder_can_t_do_is_refused_before_anything_is_done(
     with pytest.raises(UserError, match=said):
         require_able(make_spec(model=str(encoder_folder(tmp_path)), **changes))
     require_able(make_spec(**changes))
+
+
+def test_an_encoder_is_not_trained_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output: Any = None
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"trained by one process; this is one of 2.*without accelerate launch"):
+        train_encoder(make_spec(model=str(encoder_folder(tmp_path))), tmp_path, output)

@@ -68,8 +68,9 @@ def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
     """The shape that a config.json tells; None of another kind of model."""
     if config.get("model_type") not in ENCODERS:
         return None
-    found = [next((config[name] for name in names if name in config), None) for names in _SHAPE]
-    return EncoderShape(*found) if all(isinstance(each, int) for each in found) else None
+    named = (next((name for name in names if name in config), "") for names in _SHAPE)
+    known = [config[name] for name in named if isinstance(config.get(name), int)]
+    return EncoderShape(*known) if len(known) == len(_SHAPE) else None
 
 
 def read_encoder(name: str, folder: Path) -> LocalEncoder:

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from tunewright.artifacts import Output
 from tunewright.data import evenly, load_dataset
+from tunewright.errors import UserError
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type
+from tunewright.processes import process_count
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
@@ -39,8 +41,13 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     """Dataset -> `encoder/`, `curve.jsonl`, `diagnosis.json` and `audit.txt`.
 
     Raises:
-        UserError: the spec asks for what an encoder can't do, or a text is longer than it reads.
+        UserError: the spec asks for what an encoder can't do, a text is longer than it reads, or several processes run.
     """
+    if process_count() > 1:
+        raise UserError(
+            f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
+            why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
+        )  # fmt: skip
     training = prepare_encoder(spec, split, output.path / CHECKPOINTS)
     audit = _audit(load_dataset(split).train, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
