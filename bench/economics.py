@@ -158,7 +158,7 @@ def months() -> Iterator[str]:
 
 
 def largest() -> Iterator[str]:
-    """Up to which size a model of the catalogue costs less than an API."""
+    """Up to which size a decoder of the catalogue costs less than an API."""
     heads = ["against", "tickets a month", *(f"{each.name}, busy at most {each.busy:.0%}" for each in TRAFFIC)]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
@@ -167,7 +167,8 @@ def largest() -> Iterator[str]:
             cells = [name, _count(volume)]
             for traffic in TRAFFIC:
                 month = apis(traffic)[name](volume)
-                priced = {entry.parameters: own_month(model, volume, traffic) for model, entry in catalogue().items()}
+                priced = {entry.parameters: own_month(model, volume, traffic) for model, entry in catalogue().items()
+                          if entry.kind == "decoder"}  # fmt: skip
                 able = [size for size, usd in priced.items() if usd is not None and usd < month]
                 cells.append("none" if not able else "all" if max(able) == max(priced) else f"{max(able):.2g} B")
             yield f"| {' | '.join(cells)} |"

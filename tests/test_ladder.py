@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import make_spec
+from tests.conftest import LABELS, example, make_spec
+from tests.planning.made import encoder_folder
 from tunewright import ladder
 from tunewright.assess.speed import Range
+from tunewright.data.dataset import Dataset, save_dataset
+from tunewright.errors import UserError
 from tunewright.ladder import NextStep, Rung, climb
 from tunewright.spec import Spec
 from tunewright.train.plan import Here
 
 NEXT = NextStep("large", "2.0 h and $1.50 on a card", "about $400 a month on 1 x a card")
+NEXT_STEP = ladder.next_step
 
 
 @dataclass
@@ -122,3 +126,35 @@ def test_a_training_that_this_machine_can_t_hold_is_not_told_as_possible_here() 
 
     assert told(small) == "60 to 84 min on this machine"
     assert told(large) == "None of these fits."
+
+
+def test_an_encoder_is_a_rung_like_others(tmp_path: Path) -> None:
+    spec = make_spec().model_copy(update={"models": (str(encoder_folder(tmp_path / "bert")), "smollm2-135m")})
+    last, found = climb(spec, lambda rung: Run(rung.model_name, MET if rung.model == "smollm2-135m" else MISSED))
+    assert [rung.model for rung in found.rungs] == ["bert", "smollm2-135m"]
+    assert (last.model, found.left_out) == ("smollm2-135m", {})
+
+
+def test_an_encoder_that_can_t_do_the_task_is_left_out_with_its_reason() -> None:
+    task = {"kind": "generate", "instruction": "Answer."}
+    spec = make_spec(task=task).model_copy(update={"models": ("all-minilm", "smollm2-135m")})
+    last, found = climb(spec, lambda rung: Run(rung.model, MET))
+    assert last.model == "smollm2-135m"
+    assert found.told == [
+        "all-minilm is left out: all-minilm is an encoder, and this task is generate: an encoder chooses a label, and "
+        "can't write.",
+        "smollm2-135m meets every target.",
+    ]
+    with pytest.raises(UserError, match="can't write"):
+        climb(spec.model_copy(update={"models": ("all-minilm", "bert-base")}), lambda rung: Run(rung.model, MET))
+
+
+def test_the_next_step_of_an_encoder_is_priced(tmp_path: Path) -> None:
+    examples = [example("a b c", label) for label in LABELS for _ in range(8)]
+    save_dataset(tmp_path / "split", Dataset(examples, [], {"test": examples}))
+    usage = {"prompt_tokens": 500.0, "answer_tokens": 2.0}
+    last: Any = SimpleNamespace(split=tmp_path / "split", data={"comparison": {"usage": usage}})
+    found = NEXT_STEP(make_spec(model=str(encoder_folder(tmp_path / "bert"))), last)
+    assert found.model == "bert"
+    assert "on Standard_" in found.training
+    assert found.serving.startswith("about $"), found

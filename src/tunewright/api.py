@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
-from tunewright.models.resolve import absolute, locate, require_fit, require_known
+from tunewright.models.resolve import absolute, is_encoder, locate, require_known
 from tunewright.pipeline import (
     STEPS,
     PipelineResult,
@@ -31,6 +31,7 @@ from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
 from tunewright.spec import RUNS, SPEC_FILE, Spec
+from tunewright.train.encoders.rows import require_able
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -135,7 +136,6 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     from tunewright.ladder import climb
 
     for model in spec.models:
-        require_fit(model, spec.folder, spec.task.kind)
         locate(model, spec.folder)  # what can't be loaded is told before the first is trained
     report, ladder = climb(spec, whole)
     return replace(report, ladder=ladder)
@@ -186,6 +186,7 @@ def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     from tunewright.planning.project import plan_project
 
     require_known(spec.model, spec.folder)
+    require_able(spec)
     quiet_libraries()
     done = _up_to(spec, "split", runs, None, False)
     measured = {name: outcome.manifest.wall_seconds for name, outcome in done.steps.items()}
@@ -247,6 +248,7 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
     from tunewright.train.sweep import run_sweep
 
     require_known(spec.model, spec.folder)
+    require_able(spec)
     quiet_libraries()
     result = _up_to(spec, "split", runs, None, False)
     require_room(spec, [STEPS["train"]], result.runs)
@@ -271,6 +273,12 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
     """
     from tunewright.export.gguf import export_gguf as write
 
+    if is_encoder(spec.model, spec.folder):
+        raise UserError(
+            f"{spec.model_name} is an encoder: there is no GGUF file of it.", where="--to",
+            why="llama.cpp and Ollama write answers, and know nothing of its head, which chooses the label.",
+            fix="Serve its bundle: tunewright serve …",
+        )  # fmt: skip
     done = _up_to(spec, "export", runs, None, force, on)
     made = done.steps["export"].manifest
     folder = done.runs / f"gguf-{made.content[:12]}"
@@ -557,8 +565,8 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
 def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool,
            on: On = "local") -> PipelineResult:  # fmt: skip
     if step not in _WITHOUT_MODEL:
-        # A wrong name or a model that can't do the task is told before the data are gone through.
-        require_fit(spec.model, spec.folder, spec.task.kind)
+        require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
+        require_able(spec)
     if any("api" in each.sections for each in steps_to(spec, step)):
         from tunewright.assess import price_book
         from tunewright.assess.candidates import check_apis

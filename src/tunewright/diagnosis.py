@@ -22,6 +22,7 @@ from tunewright.planning.preflight import disk_checks, memory_checks
 from tunewright.processes import machine_memory
 from tunewright.spec import RUNS, Spec, load_spec
 from tunewright.tasks import task_of
+from tunewright.train.encoders.rows import require_able
 
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
@@ -99,7 +100,7 @@ def _project(project: Path | None) -> Iterator[Check]:
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
     yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
     yield _data(spec)
-    yield _model(spec.model, spec.folder)
+    yield _able(spec) or _model(spec.model, spec.folder)
     sizes = sizes_of(spec.model, spec.folder)
     if sizes is not None:
         here, steps = this_machine(), steps_to(spec, "bundle")
@@ -114,6 +115,15 @@ def _data(spec: Spec) -> Check:
         fix = "Correct the paths under `data:`; they start at the spec's folder."
         return Check("data files", False, f"missing: {error.where}", fix)
     return Check("data files", True, f"{count} files")
+
+
+def _able(spec: Spec) -> Check | None:
+    """What the base model can't do of what the spec asks for; None where it can do all."""
+    try:
+        require_able(spec)
+    except UserError as error:
+        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))
+    return None
 
 
 def _model(model: str, anchor: Path) -> Check:

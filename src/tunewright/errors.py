@@ -84,7 +84,7 @@ _NO_MEMORY = "can't allocate memory"
 """In the text of torch's error on a CPU."""
 _SMALLER_TRAINING = (
     "Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
-    "train.method=qlora; tunewright plan … says what fits."
+    "train.method=qlora; of an encoder halve train.encoder.batch_size; tunewright plan … says what fits."
 )
 
 

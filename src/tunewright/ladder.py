@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,10 +14,13 @@ from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.targets import SPEED
 from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.resolve import encoder_window, is_encoder
 from tunewright.models.sizes import shape_in
 from tunewright.models.skeleton import config_of, parameters_of
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.spec import Spec
+from tunewright.train.encoders.footprint import shape_of_encoder
+from tunewright.train.encoders.rows import require_able
 from tunewright.train.plan import Plan, plan, spoken
 
 
@@ -73,11 +76,14 @@ class Ladder:
     equal ones the largest."""
     next: NextStep | None
     """None where the last one was tried, or nothing larger is needed."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Models that can't do the job at all, each with the reason; they are not tried."""
 
     @property
     def told(self) -> list[str]:
         """How it went, a sentence each."""
-        told = [_told(rung) for rung in self.rungs]
+        told = [f"{model} is left out: {why}" for model, why in self.left_out.items()]
+        told += [_told(rung) for rung in self.rungs]
         if self.next:
             step = self.next
             told.append(f"The next step would be {step.model}: training {step.training}; serving {step.serving}.")
@@ -93,9 +99,13 @@ def climb(spec: Spec, run: Callable[[Spec], _Run]) -> tuple[_Run, Ladder]:
         run: the whole job for one rung.
 
     Returns: the run whose verdict stands, and how it came to it.
+
+    Raises:
+        UserError: none of them can do the job.
     """
+    able, left_out = _able(spec)
     rungs: list[Rung] = []
-    for each in spec.rungs:
+    for each in able:
         outcome = run(each)
         rungs.append(_rung(each.model_name, outcome.data["verdict"]))
         if rungs[-1].ends:
@@ -103,10 +113,26 @@ def climb(spec: Spec, run: Callable[[Spec], _Run]) -> tuple[_Run, Ladder]:
     else:
         cheapest = min(range(len(rungs)), key=lambda number: (rungs[number].usd_per_month, -number))
         if cheapest != len(rungs) - 1:
-            outcome = run(spec.rungs[cheapest])  # all of it is there; it becomes the latest again
-        return outcome, Ladder(rungs, rungs[cheapest].model, None)
-    left = [] if outcome.data["verdict"]["shown"] == "classical" else spec.rungs[len(rungs) :]
-    return outcome, Ladder(rungs, rungs[-1].model, next_step(left[0], outcome) if left else None)
+            outcome = run(able[cheapest])  # all of it is there; it becomes the latest again
+        return outcome, Ladder(rungs, rungs[cheapest].model, None, left_out)
+    left = [] if outcome.data["verdict"]["shown"] == "classical" else able[len(rungs) :]
+    return outcome, Ladder(rungs, rungs[-1].model, next_step(left[0], outcome) if left else None, left_out)
+
+
+def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
+    """(the rungs whose model can do the job, why the others can't)."""
+    able, left_out = [], {}
+    for each in spec.rungs:
+        try:
+            require_able(each)
+        except UserError as error:
+            left_out[each.model_name] = error.what
+            last = error
+        else:
+            able.append(each)
+    if not able:
+        raise last
+    return able, left_out
 
 
 def _rung(model: str, verdict: Mapping[str, Any]) -> Rung:
@@ -156,9 +182,15 @@ def _serving(hosting: Hosting | None) -> str:
 
 
 def _entry(spec: Spec) -> CatalogueEntry:
-    """A base model's size and shape: without a shape no GPU can be sized for it."""
+    """A base model's size and shape: without a shape no GPU can be sized for a decoder."""
     if entry := catalogue().get(spec.model):
         return entry
+    if is_encoder(spec.model, spec.folder):
+        shape, (_, window) = shape_of_encoder(spec), encoder_window(spec.model, spec.folder)
+        return CatalogueEntry(
+            hub=spec.model, kind="encoder", parameters=shape.parameters / 1e9, embeddings=shape.embeddings / 1e9,
+            context=window, licence="",
+        )  # fmt: skip
     config = config_of(spec.model, spec.folder)
     return CatalogueEntry(
         hub=spec.model, parameters=parameters_of(config) / 1e9, context=config.max_position_embeddings, licence="",

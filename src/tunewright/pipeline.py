@@ -44,13 +44,13 @@ _MORE_MEMORY = "Run it on a machine with more memory."
 _FEWER_ROWS = "What it holds grows with the number of rows: give it fewer, or more memory."
 _SMALLER_STEP = (
     "Set train.method=qlora, train.gradient_checkpointing=true, or half of train.batch_size with twice "
-    "train.accumulation; tunewright plan … says what fits."
+    "train.accumulation; of an encoder half of train.encoder.batch_size; tunewright plan … says what fits."
 )
 _FEWER_CANDIDATES = (
     "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
-    "train with train.method=qlora, whose candidates have a base in 4 bits."
+    "train an adapter with train.method=qlora, whose candidates have a base in 4 bits."
 )
-_SMALLER_SERVER = "Serve fewer bytes: export.precision=int8, or int4; or take a smaller base model."
+_SMALLER_SERVER = "Serve fewer bytes: export.precision=int8, or, but of an encoder, int4; or take a smaller base model."
 
 
 @dataclass(frozen=True)

@@ -277,3 +277,22 @@ def test_examples_in_groups_take_as_many_more_as_their_design_effect() -> None:
     assert "4,637 test examples" in grouped.output
     assert "3 are worth one independent example" in " ".join(grouped.output.split())
     assert CliRunner().invoke(app, ["assess", "size", "--design-effect", "0.5"]).exit_code == 2
+
+
+def test_an_encoder_reads_and_writes_nothing_on_a_cpu(spec: Path) -> None:
+    book, small = price_book(), catalogue()["bert-base"]
+    cpu, t4 = book.machines["Standard_D2s_v5"], book.machines["Standard_NC4as_T4_v3"]
+    assert service_of(small, t4, book.cards["T4"], 480, 20, 1.0) is None
+    read, longer, longest = (service_of(small, cpu, None, tokens, 20, 1.0) for tokens in (256, 512, 5000))
+    assert read and longer and longest
+    assert longer.seconds == pytest.approx(2 * read.seconds) == longest.seconds, "no more than its window"
+    assert [way.label for way in assessed(spec, "model=bert-base").ways][-1] == "bert-base, tuned"
+    assert not any("bert" in way.label or "minilm" in way.label for way in assessed(spec).ways)
+
+
+def test_an_encoder_is_not_assessed_for_what_it_can_t_do(spec: Path) -> None:
+    spec.write_text(TEN_LINES + "task: {kind: generate, instruction: Answer.}\n", "utf-8")
+    with pytest.raises(UserError, match="bert-base is an encoder, and this task is generate"):
+        assessed(spec, "model=bert-base")
+    labels = [way.label for way in assessed(spec, "models=[bert-base, smollm2-135m]").ways]
+    assert [label for label in labels if "tuned" in label] == ["smollm2-135m, tuned"]

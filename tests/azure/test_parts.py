@@ -180,3 +180,8 @@ def test_the_workspace_is_told_by_spec_variables_or_config(tmp_path: Any, monkey
     monkeypatch.setenv("AZURE_ML_WORKSPACE", "w2")
     assert workspace_of(make_spec(tmp_path)).workspace == "w2"
     assert workspace_of(make_spec(tmp_path, azure={"workspace": "a/b/c"})).workspace == "c"
+
+
+def test_an_encoder_is_trained_on_one_node() -> None:
+    decoder, encoder = (make_spec(model=name, azure={"nodes": 2}) for name in ("smollm2-135m", "all-minilm"))
+    assert [machines.nodes_of(STEPS["train"], spec) for spec in (decoder, encoder)] == [2, 1]

@@ -276,6 +276,24 @@ def test_models_ls_lists_the_catalogue() -> None:
     assert set(json.loads(tunewright("models", "ls", "--json").stdout)) >= {"smollm2-135m", "phi-3-mini"}
 
 
+def test_models_ls_and_show_tell_encoders_from_decoders() -> None:
+    lines = {line.split()[0]: line.split() for line in tunewright("models", "ls").stdout.splitlines()}
+    assert (lines["name"][1], lines["all-minilm"][1], lines["smollm2-135m"][1]) == ("kind", "encoder", "decoder")
+    shown = {
+        name: json.loads(tunewright("models", "show", name, "--json").stdout) for name in ("bert-base", "phi-3-mini")
+    }
+    assert not {"template", "shape", "remote_code"} & set(shown["bert-base"])
+    assert "embeddings" not in shown["phi-3-mini"]
+
+
+def test_doctor_says_that_an_encoder_can_t_write(project: Path) -> None:
+    write_project(project, model="all-minilm", task={"kind": "generate", "instruction": "Answer."})
+    checks = json.loads(tunewright("doctor", project, "--json").stdout)
+    (found,) = [check for check in checks if check["name"] == "base model"]
+    assert not found["passed"]
+    assert "can't write" in found["found"]
+
+
 def test_models_show_shows_one(tmp_path: Path) -> None:
     shown = json.loads(tunewright("models", "show", "smollm2-135m", "--json", TUNEWRIGHT_CACHE=str(tmp_path)).stdout)
     assert (shown["licence"], shown["cached"]) == ("Apache-2.0", None)

@@ -111,7 +111,7 @@ def test_the_confusion_matrix_counts_every_test_answer(html: str) -> None:
 
 def test_the_training_curve_is_drawn_to_its_last_step_for_each_member(html: str) -> None:
     assert html.count("M0.0,10.0 L300.0,85.0 L600.0,122.5") == 2
-    assert "each of the 2 adapters" in html
+    assert "each of the 2 models" in html
 
 
 def test_what_was_measured_while_training_stands_in_the_curve(html: str) -> None:
@@ -162,3 +162,14 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     assert "Serve:" not in shown, "the verdict is not to serve it"
     assert "[urgent] is right on 80 %." in shown
     assert "tuned [int8]" in shown
+
+
+def test_the_card_of_an_encoder_names_no_adapters_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.evaluate import made_report as made
+
+    monkeypatch.setitem(made.PARITY, "template_sha256", None)
+    folder = made_report(tmp_path)
+    card = (folder / "model_card.md").read_text("utf-8")
+    assert "library_name: tunewright" in card
+    assert "lora" not in card
+    assert "same answers as the trained encoder" in (folder / "report.html").read_text("utf-8")

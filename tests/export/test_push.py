@@ -11,12 +11,14 @@ import pytest
 from tests.conftest import make_spec, spec_data
 from tests.export.hub import TOKEN, Fault, Hub, Repository, running_hub
 from tests.export.outputs import SECRET, WEIGHTS, with_outputs
+from tests.planning.made import encoder_folder
 from tunewright import api
 from tunewright.artifacts import write_json
 from tunewright.errors import UserError
 from tunewright.export import hub as hub_module
 from tunewright.export.elsewhere import CHOICES, SYSTEM_PROMPT
 from tunewright.export.hub import push_to_hub
+from tunewright.export.parcel import Form
 from tunewright.processes import free_port
 from tunewright.spec import Spec
 
@@ -178,3 +180,17 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
     assert hub.repositories[NAME].private
     refused = CliRunner().invoke(app, ["export", str(spec.folder), "--quantization", "f16"])
     assert "--to gguf" in str(refused.exception)
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter", "gguf"])
+def test_an_encoder_has_no_form_to_push(form: Form, spec: Spec) -> None:
+    bundle = spec.folder / "runs" / "latest" / "export" / "bundle"
+    (bundle / "onnx").rename(bundle / "openvino-encoder")
+    with pytest.raises(UserError, match=r"is an encoder, and has none of these forms.*tunewright serve"):
+        api.parcel(spec, form, f"hub:{NAME}")
+
+
+def test_there_is_no_gguf_of_an_encoder(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=str(encoder_folder(tmp_path / "bert")))
+    with pytest.raises(UserError, match="bert is an encoder: there is no GGUF file of it"):
+        api.export_gguf(spec)

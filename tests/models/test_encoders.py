@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import make_spec
 from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
 from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
-from tunewright.models.encoders import ENCODERS, read_encoder, require_labels, window_of
+from tunewright.models.encoders import ENCODERS, read_encoder, window_of
 from tunewright.models.fetch import _extract_folder
-from tunewright.models.resolve import encoder_window, is_encoder, locate, require_fit, resolve, resolve_encoder
+from tunewright.models.resolve import encoder_window, is_encoder, locate, resolve, resolve_encoder
 from tunewright.models.tensor_files import TensorWriter
+from tunewright.spec.sections import ExtractSpec, GenerateSpec
+from tunewright.train.encoders.rows import require_able
 
 
 @pytest.fixture(autouse=True)
@@ -162,16 +165,16 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
 def test_an_encoder_fits_labels_alone(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine")
     folder_of(tmp_path / "decoder", model_type="llama")
-    for model in ("mine", "all-minilm"):
-        require_fit(model, tmp_path, "classify")
-        for kind in ("generate", "extract"):
-            said = paragraph(require_fit, model, tmp_path, kind)
-            assert said.startswith(f"model: {model} is an encoder, and this task is {kind}")
-    for model in ("decoder", "smollm2-135m", "owner/name"):
-        for kind in ("classify", "generate", "extract"):
-            require_fit(model, tmp_path, kind)
-    require_labels("mine", "classify")
-    assert "No base model" in paragraph(require_fit, "./none", tmp_path, "classify")
+    tasks = [make_spec().task, ExtractSpec(kind="extract", instruction="Read.", schema={"type": "object", "properties": {"a": {"type": "string"}}}),
+             GenerateSpec(kind="generate", instruction="Write.")]  # fmt: skip
+    for task in tasks:
+        for model in ("mine", "all-minilm", "decoder", "smollm2-135m", "owner/name"):
+            spec = make_spec(model=model).model_copy(update={"task": task}).anchored(tmp_path)
+            if model in ("mine", "all-minilm") and task.kind != "classify":
+                said = paragraph(require_able, spec)
+                assert said.startswith(f"model: {model} is an encoder, and this task is {task.kind}")
+            else:
+                require_able(spec)
 
 
 def test_an_encoder_with_pickled_weights_is_refused(tmp_path: Path) -> None:

@@ -13,18 +13,30 @@ from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.runtime import best_runtime
 
 PAGE = REPOSITORY / "docs" / "models.md"
-_BEGIN, _END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 def table() -> str:
     lines = ["| name | hub id | 10⁹ parameters | context | licence | template | ONNX Runtime | OpenVINO | vLLM |",
              "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, entry in catalogue().items():
+        if entry.kind == "encoder":
+            continue
         served = " | ".join("yes" if yes else "–" for yes in runtimes(entry))
         lines.append(
             f"| `{name}` | {entry.hub} | {entry.parameters:g} | {entry.context:,} | {entry.licence} | "
             f"`{entry.template}` | {served} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def encoders() -> str:
+    lines = ["| name | hub id | 10⁶ parameters | of them embeddings | window | licence |", "|---|---|---|---|---|---|"]
+    for name, entry in catalogue().items():
+        if entry.kind == "encoder":
+            lines.append(
+                f"| `{name}` | {entry.hub} | {1000 * entry.parameters:.0f} | {1000 * entry.embeddings:.0f} | "
+                f"{entry.context:,} | {entry.licence} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -36,9 +48,16 @@ def runtimes(entry: CatalogueEntry) -> tuple[bool, bool, bool]:
     return entry.shape.type not in VLLM_ONLY, known, True
 
 
+_PARTS = (
+    ("<!-- table -->\n", "<!-- end of table -->\n", table),
+    ("<!-- encoders -->\n", "<!-- end of encoders -->\n", encoders),
+)
+
+
 def test_the_table_is_the_codes() -> None:
-    found = PAGE.read_text("utf-8").split(_BEGIN)[1].split(_END)[0]
-    assert found == table(), "type: python -m tests.models.test_models_page"
+    text = PAGE.read_text("utf-8")
+    for begin, end, made in _PARTS:
+        assert text.split(begin)[1].split(end)[0] == made(), "type: python -m tests.models.test_models_page"
 
 
 def test_each_type_of_the_catalogue_is_tried_in_tiny() -> None:
@@ -55,5 +74,6 @@ def test_what_the_graph_does_not_know_has_another_runtime(model_type: str, runti
 
 
 if __name__ == "__main__":
-    before, rest = PAGE.read_text("utf-8").split(_BEGIN)
-    PAGE.write_text(before + _BEGIN + table() + _END + rest.split(_END)[1], "utf-8")
+    for begin, end, made in _PARTS:
+        before, rest = PAGE.read_text("utf-8").split(begin)
+        PAGE.write_text(before + begin + made() + end + rest.split(end)[1], "utf-8")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.planning.made import encoder_folder
 from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import EncoderShape, encoder_shape
 from tunewright.models.sizes import Sizes, shape_of, sizes_in, sizes_of
 from tunewright.models.skeleton import skeleton
 
@@ -59,3 +61,23 @@ def test_what_is_not_here_has_no_sizes(tmp_path: Path) -> None:
     assert sizes_of("owner/name", tmp_path) is None
     (tmp_path / "config.json").write_text("{}", "utf-8")
     assert sizes_of(str(tmp_path), tmp_path) is None
+
+
+def test_an_encoder_is_not_taken_for_a_decoder(tmp_path: Path) -> None:
+    found = sizes_of(str(encoder_folder(tmp_path)), Path())
+    assert found and (found.kind, found.vocabulary) == ("encoder", 64_000)
+    assert found.parameters == 64_000 + 2 * (4 * 64**2 + 2 * 64 * 256)
+    assert shape_of(str(tmp_path), Path()) is None
+
+
+def test_embeddings_of_the_catalogues_encoders_are_part_of_their_parameters() -> None:
+    for name, entry in catalogue().items():
+        sizes = sizes_in(entry)
+        assert sizes.kind == entry.kind, name
+        assert (0 < entry.embeddings < entry.parameters) == (entry.kind == "encoder"), name
+
+
+def test_distilberts_own_words_are_known() -> None:
+    config = {"model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "vocab_size": 9}
+    assert encoder_shape(config) == EncoderShape(768, 6, 12, 3072, 9)
+    assert encoder_shape({"model_type": "bert"}) is None

@@ -10,6 +10,8 @@ from tests.conftest import make_spec
 from tests.planning.made import sizes
 from tunewright.assess import price_book
 from tunewright.assess.memory import GIB
+from tunewright.models.catalogue import catalogue
+from tunewright.models.sizes import sizes_in
 from tunewright.pipeline import BESIDE, STEPS
 from tunewright.planning.machines import Machine, priced_machine
 from tunewright.planning.needs import Need, need_of, runtime_of
@@ -63,3 +65,14 @@ def test_the_runtime_is_the_one_that_the_export_will_choose() -> None:
     assert runtime_of(make_spec(), sizes("phi-3-mini")) == "openvino"
     assert runtime_of(make_spec(), sizes("qwen3-0.6b")) in ("openvino", "onnxruntime")
     assert runtime_of(make_spec(export={"runtime": "onnxruntime"}), sizes("phi-3-mini")) == "onnxruntime"
+
+
+def test_an_encoder_is_trained_as_a_whole_and_served_in_eight_bits() -> None:
+    large = sizes_in(catalogue()["modernbert-large"])
+    found = {step: need_of(step, make_spec(), large, SIXTEEN) for step in STEPS}
+    assert found["train"].memory == pytest.approx(16 * 0.395e9, rel=0.15)
+    assert "16 bytes each" in found["train"].because
+    assert found["parity"].memory < 1.2 * GIB
+    assert found["export"].disk == 0.395e9
+    assert not any("adapter" in each.because or "keys and values" in each.because for each in found.values())
+    assert runtime_of(make_spec(export={"runtime": "onnxruntime"}), large) == "onnxruntime-encoder"

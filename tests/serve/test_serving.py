@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,11 +14,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.conftest import write_project
+from tests.conftest import TOKENIZER, make_spec, write_project
 from tests.serve.test_app import Echo
 from tunewright import api
 from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.evaluate.predictors import Answer, Pieces, Terms
+from tunewright.export.bundle import BundleInfo, write_info
+from tunewright.serve import server
+from tunewright.serve.adapters import add_adapter
 from tunewright.serve.app import build_app
 from tunewright.serve.captures import Capture, CaptureJournal, read_captures
 from tunewright.serve.hosts import MOST_FAILURES, OneModel, Trial
@@ -256,3 +261,30 @@ def test_what_the_champion_refuses_too_is_no_fault_of_the_challenger(
 
 def test_without_a_trial_nothing_changes(serving: Callable[[Trial | None], TestClient]) -> None:
     assert set(labels(serving(None), TEXTS[:5])) == {"one"}
+
+
+def encoder_bundle(folder: Path) -> Path:
+    """A bundle of an encoder that has all but weights."""
+    info = BundleInfo(
+        name="tickets", base_model="bert", runtime="openvino-encoder", precision="int8", task=make_spec().task,
+        longest_answer=0, answer_lead="", version="v", context=512, template_sha256=None,
+    )  # fmt: skip
+    folder.mkdir()
+    write_info(folder, info)
+    save_calibration(UNCALIBRATED, folder)
+    shutil.copy(TOKENIZER / "tokenizer.json", folder)
+    return folder
+
+
+def test_an_encoders_bundle_has_no_adapter_to_add(tmp_path: Path) -> None:
+    bundle = encoder_bundle(tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"encoder has no adapter.*tunewright serve"):
+        add_adapter(tmp_path / "adapters", bundle)
+    assert not (tmp_path / "adapters").exists()
+
+
+@pytest.mark.parametrize(("engine", "said"), [("vllm", "vLLM serves no encoders"), ("onnxruntime", "export.runtime=")])
+def test_an_image_for_another_engine_does_not_serve_an_encoder(engine: str, said: str, tmp_path: Path) -> None:
+    found = Traffic(encoder_bundle(tmp_path / "bundle"))
+    with pytest.raises(UserError, match=rf"runs in openvino-encoder.*{said}"):
+        server.serve(lambda: found, "127.0.0.1", 0, limits=server.Limits(engine=engine))

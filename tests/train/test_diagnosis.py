@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import make_spec, spec_data
 from tunewright.artifacts import read_jsonl
 from tunewright.models.chat import ChatTemplate
+from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import LocalModel
 from tunewright.progress import track
 from tunewright.spec import parse_spec
@@ -172,3 +173,19 @@ def test_an_example_that_teaches_nothing_is_refused_before_the_model_is_loaded(t
         pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have none"),
     ):
         members.train(0, tracker)
+
+
+def test_the_advice_for_an_encoder_names_its_own_keys_and_its_usual_rate() -> None:
+    for history in HISTORIES.values():
+        of_encoder = replace(history, encoder=True)
+        for known, found in zip(diagnose(history), diagnose(of_encoder), strict=True):
+            keys = re.findall(r"train\.[\w.]+=\S+", found.change)
+            assert (known.code, len(keys)) == (found.code, len(re.findall(r"train\.[\w.]+=\S+", known.change)))
+            own = [key for key in keys if re.search(r"lr|epochs", key)]
+            assert all(key.startswith("train.encoder.") for key in own)
+            parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), keys)
+    hot = replace(CLEAN, encoder=True, settings=CLEAN.settings.model_copy(update={"lr": 1.0}))
+    (found,) = diagnose(broken(hot, 9, loss=math.nan))
+    assert found.change.endswith("train.encoder.lr=0.0003")
+    base = LocalEncoder("none", Path(), 512, "mean")
+    assert Members(make_spec(), base, [], None, CLEAN.facts, Path()).history([], ended=False).encoder

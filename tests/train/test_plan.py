@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 
 from tests.conftest import LABELS, TOKENIZER, example, make_spec, unalike
+from tests.planning.made import encoder_folder
 from tunewright.assess import price_book
 from tunewright.assess.memory import TRAINER
 from tunewright.assess.prices import Card, Gpu
 from tunewright.assess.speed import seconds
+from tunewright.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
 from tunewright.spec.sections import TrainSpec
 from tunewright.train import batches, here, plan
 from tunewright.train.division import Division
+from tunewright.train.encoders.rows import require_able
+from tunewright.train.encoders.steps import train_encoder
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.plan import Plan
 
@@ -176,3 +180,45 @@ def test_every_gpu_of_the_price_book_has_its_card() -> None:
             card = price_book().cards[machine.gpu.card]
             assert machine.gpu.gib <= card.gib, name
     assert catalogue()
+
+
+def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(tmp_path: Path) -> None:
+    spec = make_spec(model=str(encoder_folder(tmp_path)), train={"encoder": {"epochs": 3, "batch_size": 8}})
+    found = plan.plan(spec, [example("a b c", label) for label in LABELS for _ in range(8)], validation=4)
+    rows, inner = 8 * len(LABELS), 2 * (4 * 64**2 + 2 * 64 * 256)
+    assert found.steps == 3 * rows // 8
+    assert found.footprint.fixed + found.footprint.gradients == 16 * (64_000 + inner)
+    assert found.footprint.work.flops == 6 * inner * 8 * 5, "[CLS] a b c [SEP]"
+    assert (found.kv_bytes, found.batches.longest) == (0, 5)
+    assert found.cheapest
+    assert found.here is None or found.here.hours.low < found.here.hours.high
+
+
+def test_a_text_longer_than_the_encoder_reads_is_refused(tmp_path: Path) -> None:
+    spec = make_spec(model=str(encoder_folder(tmp_path)))
+    with pytest.raises(UserError, match=r"longer than the window of .* = 128 tokens"):
+        plan.plan(spec, [example("a " * 127)], validation=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": {"start": "runs/adapter"}}, r"train\.start: .* can't begin with an adapter"),
+        ({"export": {"runtime": "vllm"}}, "not served with vllm"),
+        ({"export": {"precision": "int4"}}, "not served in int4"),
+        ({"task": {"kind": "generate", "instruction": "Answer."}}, "an encoder chooses a label, and can't write"),
+    ],
+)
+def test_what_an_encoder_can_t_do_is_refused_before_anything_is_done(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        require_able(make_spec(model=str(encoder_folder(tmp_path)), **changes))
+    require_able(make_spec(**changes))
+
+
+def test_an_encoder_is_not_trained_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output: Any = None
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"trained by one process; this is one of 2.*without accelerate launch"):
+        train_encoder(make_spec(model=str(encoder_folder(tmp_path))), tmp_path, output)

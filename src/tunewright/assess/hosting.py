@@ -2,6 +2,8 @@
 
 On a GPU it is counted from the model's size, as vLLM would serve it: reading the prompt is products, writing a token is
 reading the weights once for all requests under way. On a CPU it is what SmolLM2-135M was measured to do, in proportion.
+An encoder is served on a CPU, writes nothing, and reads at most its window; that it reads the text alone, without the
+instruction that a prompt has around it, makes these figures of it high.
 Such figures are good to a factor of two; what the verdict rests on is measured.
 """
 
@@ -86,17 +88,22 @@ def _precision(spec: Spec | MoneySpec) -> str:
 
 def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, prompt_tokens: float,
                answer_tokens: float, target: float, precision: str = "int8") -> Service | None:  # fmt: skip
-    """How a machine answers; None where the model does not fit into its memory.
+    """How a machine answers; None where the model does not fit into its memory, or is an encoder and it has a GPU.
 
     A GPU takes as many requests at once as keep the target when all of them are under way; its `slowest` is that of a
     request by itself.
     """
-    sizes = sizes_in(entry)
+    sizes, billions = sizes_in(entry), entry.parameters
+    if entry.kind == "encoder":
+        if machine.gpu:
+            return None
+        prompt_tokens, answer_tokens = min(prompt_tokens, entry.context), 0.0
+        billions -= entry.embeddings  # which are looked up; a decoder's are its head too
     if machine.gpu is None or card is None or entry.shape is None:
         free = free_memory(machine)
         if free is not None and free < serving(sizes, precision, prompt_tokens + answer_tokens):
             return None
-        size = entry.parameters / _CPU_BILLIONS * _CPU_CORES / machine.cores
+        size = billions / _CPU_BILLIONS * _CPU_CORES / machine.cores
         seconds = size * (prompt_tokens / _CPU_READ + answer_tokens / _CPU_WRITE)
         return Service(seconds, seconds * _SPREAD, target)
     share = machine.gpu.gib / card.gib

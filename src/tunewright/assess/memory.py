@@ -47,6 +47,8 @@ def weights(sizes: Sizes, precision: str) -> float:
     Args:
         precision: "int8" or "int4" as OpenVINO's bundle has them, "nf4", "16-bit", "fp32", or torch's name of a type.
     """
+    if sizes.kind == "encoder":  # int4 loses too much of one, so it is refused
+        return (4.0 if precision in ("fp32", "float32") else 2.0 if precision == "16-bit" else 1.0) * sizes.parameters
     inner = sizes.parameters - sizes.vocabulary
     ends = 2 * sizes.embedding  # turning the weights makes two matrices of tied ones
     match precision:
@@ -80,6 +82,8 @@ def serving(sizes: Sizes, precision: str, context: float) -> float:
     Args:
         context: tokens that a sequence may have.
     """
+    if sizes.kind == "encoder":
+        return SERVER + COPIES * weights(sizes, precision)
     return server(weights(sizes, precision), context * 2 * sizes.cache)
 
 

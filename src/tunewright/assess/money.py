@@ -165,9 +165,20 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
                 f"The catalogue has no '{model}'.", where="models" if spec.models else "model",
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
-    named = [model for model in asked if model in known]
+    kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
+    unable = [model for model in asked if kind not in (None, "classify") and _is_encoder(model)]
+    if unable and len(unable) == len(asked):
+        raise UserError(
+            f"{unable[0]} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
+            where="models" if spec.models else "model", fix="Choose a model that writes: tunewright models ls",
+        )  # fmt: skip
+    named = [model for model in asked if model in known and model not in unable]
     found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or _SIZES)
     return [each for each in found if each]
+
+
+def _is_encoder(model: str) -> bool:
+    return model in catalogue() and catalogue()[model].kind == "encoder"
 
 
 def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tunewright.assess import PriceBook
     from tunewright.assess.prices import ApiPrice
 
+_NOT_OF = {"encoder": {"template", "remote_code"}, "decoder": {"embeddings"}}
+"""What is said of the other kind of base model only."""
+
 app = typer.Typer(help="Base models that Tunewright knows by name, and prices.", no_args_is_help=True)
 
 
@@ -26,9 +29,10 @@ def ls(json: JsonOption = False) -> None:
     if json:
         print_json({name: entry.model_dump() for name, entry in entries.items()})
         return
-    typer.echo(f"{'name':<18} {'B params':>8} {'context':>8}  {'licence':<20} hub id")
+    width = max(map(len, entries))
+    typer.echo(f"{'name':<{width}} kind    {'B params':>8} {'context':>8}  {'licence':<20} hub id")
     for name, e in entries.items():
-        typer.echo(f"{name:<18} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
+        typer.echo(f"{name:<{width}} {e.kind} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
 
 
 @app.command()
@@ -42,7 +46,7 @@ def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: J
         raise UserError(
             f"The catalogue has no '{name}'.", fix=did_you_mean(name, catalogue(), "See: tunewright models ls")
         )
-    values = {**entry.model_dump(exclude_none=True), "cached": cached_folder(name)}
+    values = {**entry.model_dump(exclude_none=True, exclude=_NOT_OF[entry.kind]), "cached": cached_folder(name)}
     if json:
         print_json(values)
         return

@@ -35,11 +35,11 @@ def placed(spec: Spec, on: str, rehearse: bool) -> Iterator[tuple[Spec, On]]:
     if not rehearse:
         yield spec, "azure" if on == "azure" else "local"
         return
-    from tunewright.models.resolve import resolve
+    from tunewright.models.resolve import fetch
     from tunewright.places.rehearsal import rehearse as play
     from tunewright.progress import say
 
-    resolve(spec.model, spec.folder)  # while the network is still there: inside, nothing but the stand-in is
+    fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the stand-in is
     workspace = spec.azure.workspace or _WORKSPACE
     spec = spec.model_copy(update={"azure": spec.azure.model_copy(update={"workspace": workspace})})
     say("Rehearsal: a stand-in for Azure starts on this machine; the network is closed meanwhile.")

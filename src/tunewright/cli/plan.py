@@ -99,13 +99,14 @@ def _print_training(plan: Plan) -> None:
         "gradients": held.gradients, "activations": held.activations, "logits": held.logits,
         "backward pass": held.backward,
     }  # fmt: skip
+    cache = f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}" if plan.kv_bytes else ""
     batches = f"{plan.accumulation} x " if plan.accumulation > 1 else ""
     typer.echo(
         f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {batches}"
         f"{plan.batches.tokens:,.0f} tokens (mean){whose}\n"
         "The heaviest batch, GiB: "
-        + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-        + f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}\n"
+        + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if held.adapter or size)
+        + f"{cache}\n"
     )
     if here := plan.here:
         several = f", {here.processes} processes" if here.processes > 1 else ""
@@ -176,8 +177,8 @@ def _time(plan: StepPlan | StepsPlan) -> str:
 
     if plan.hours is None:
         return "?"
-    said = spoken(plan.hours).replace(" to ", "–").replace(" min", "m").replace(" h", "h")
-    return "<1m" if said == "0m" else said
+    said = spoken(plan.hours).replace("less than a minute", "<1m")
+    return said.replace(" to ", "–").replace(" min", "m").replace(" h", "h")
 
 
 def _usd(plan: StepPlan | StepsPlan) -> str:

@@ -13,7 +13,7 @@ app = typer.Typer(help="Settings for a base model on a class of hardware.", no_a
 
 @app.command()
 def ls(json: JsonOption = False) -> None:
-    """List the recipes."""
+    """List the recipes. An encoder needs none: its settings hang on the data."""
     from tunewright.spec.recipes import recipe_names, recipe_text
 
     said = {name: recipe_text(name).splitlines()[0].removeprefix("# ") for name in recipe_names()}

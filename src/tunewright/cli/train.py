@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tunewright.train.sweep import Sweep
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Only go on with one that was interrupted.")]
-SweepOption = Annotated[bool, typer.Option("--sweep", help="Search over rank, scale, learning rate and epochs.")]
+SweepOption = Annotated[
+    bool, typer.Option("--sweep", help="Search over learning rate, epochs, and an adapter's rank and scale.")
+]
 TrialsOption = Annotated[
     int | None, typer.Option("--trials", min=1, help="Trials of the sweep, earlier ones counted. (default: 12)")
 ]
@@ -43,7 +45,7 @@ def train(
     rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train an adapter. After an interruption the same command goes on from the last checkpoint."""
+    """Train an adapter, or an encoder. After an interruption the same command goes on from the last checkpoint."""
     from tunewright import api, load_spec
 
     spec = load_spec(project, overrides or (), recipe=recipe)

@@ -48,7 +48,9 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     entry = catalogue().get(spec.model)
-    headline = data["comparison"]["headline"]
+    headline, encoder = data["comparison"]["headline"], data["parity"]["template_sha256"] is None
+    # An encoder's head is a file that transformers does not read, and its training has no method.
+    library, how = ("tunewright", []) if encoder else ("transformers", [spec.train.method])
     results = [
         EvalResult(
             task_type=_PIPELINES[spec.task.kind], dataset_type="private", dataset_name=spec.name, dataset_split=split,
@@ -59,7 +61,7 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     card = ModelCardData(
         model_name=spec.name, base_model=entry.hub if entry else spec.model_name, eval_results=results,
-        license=LICENCES.get(entry.licence, "other") if entry else "other", library_name="transformers",
-        pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", spec.train.method, spec.task.kind],
+        license=LICENCES.get(entry.licence, "other") if entry else "other", library_name=library,
+        pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", *how, spec.task.kind],
     )  # fmt: skip
     return str(card.to_yaml())

@@ -156,7 +156,7 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
     elif spec.train.start:
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):
-        doubt = "which adapter was kept went by the same validation part"
+        doubt = "which model was kept went by the same validation part"
     unit = {example.meta.id: number for number, block in enumerate(blocks_of(validation)) for example in block}
     return Drawing(unit, doubt)
 

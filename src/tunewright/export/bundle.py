@@ -251,6 +251,6 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
     return (
         f"# {info.name}\n\nMade with Tunewright. How well it answers and the parity of these "
-        f"weights with the trained adapter are in the run's report.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"weights with the trained model are in the run's report.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Serve it: `tunewright serve {info.name}/bundle`\n"
     )

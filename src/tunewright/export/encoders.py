@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.errors import UserError
 from tunewright.export.quantise import Loss
 from tunewright.models.encoder_model import INPUT, ONNX, OPENVINO
+from tunewright.models.runtime import require_encoder_precision
 
 _OF_MATRIX = {"MatMul": 1, "Gather": 0}
 """Operations with a matrix, and which of their inputs it is."""
@@ -35,11 +35,7 @@ def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> L
     Raises:
         UserError: the precision is another one.
     """
-    if precision not in ("int8", "fp32"):
-        raise UserError(
-            f"An encoder's weights are not served in {precision}.", where="export.precision",
-            why="They are small, and four bits lose too much of them.", fix="Set export.precision=int8, or fp32.",
-        )  # fmt: skip
+    require_encoder_precision(precision)
     target.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, for whoever writes models

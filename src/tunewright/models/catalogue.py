@@ -89,6 +89,8 @@ class CatalogueEntry(BaseModel):
     hub: str
     parameters: float
     """Billions."""
+    embeddings: float = 0.0
+    """Of an encoder: billions of its parameters that hold one vector for each token."""
     context: int
     """Tokens."""
     licence: str

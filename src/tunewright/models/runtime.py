@@ -54,6 +54,19 @@ def encoder_runtime(wanted: str) -> RuntimeName:
     return "openvino-encoder" if wanted == "openvino" else "onnxruntime-encoder"
 
 
+def require_encoder_precision(precision: str) -> None:
+    """Refuse what an encoder's weights are not served in.
+
+    Raises:
+        UserError: it is neither int8 nor fp32.
+    """
+    if precision not in ("int8", "fp32"):
+        raise UserError(
+            f"An encoder's weights are not served in {precision}.", where="export.precision",
+            why="They are small, and four bits lose too much of them.", fix="Set export.precision=int8, or fp32.",
+        )  # fmt: skip
+
+
 def best_runtime(model: Path) -> RuntimeName:
     """What a model is served fastest with on this machine's processor; vLLM where nothing else knows its type."""
     config = json.loads((model / "config.json").read_text("utf-8"))

@@ -1,13 +1,14 @@
-"""How many numbers a decoder has, and in which of its matrices, from its shape alone: no torch, no download."""
+"""How many numbers a model has, and in which of its matrices, from its shape alone: no torch, no download."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
+from tunewright.models.encoders import encoder_shape
 from tunewright.models.resolve import cached_folder
 
 _WITH_BIASES = ("qwen2",)
@@ -38,7 +39,8 @@ class Sizes:
     cache: int
     """Keys and values of one token."""
     type: str
-    """transformers' name of the architecture; empty where only the number of parameters is known."""
+    """transformers' name of the architecture; empty where only the number of parameters is known, and of an encoder."""
+    kind: Literal["decoder", "encoder"] = "decoder"
 
     @classmethod
     def of(cls, shape: Shape) -> Sizes:
@@ -67,6 +69,15 @@ class Sizes:
         )
 
     @classmethod
+    def of_encoder(cls, parameters: float, embeddings: float) -> Sizes:
+        """Those of an encoder.
+
+        Args:
+            embeddings: parameters that hold one vector for each token.
+        """
+        return replace(cls.roughly(parameters), vocabulary=int(embeddings), embedding=int(embeddings), kind="encoder")
+
+    @classmethod
     def roughly(cls, parameters: float) -> Sizes:
         """Where nothing but the number of parameters is known."""
         count = int(parameters)
@@ -82,12 +93,17 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
     """
     if entry := catalogue().get(model):
         return sizes_in(entry)
-    shape = shape_of(model, anchor)
+    config = _config_of(model, anchor)
+    if encoder := encoder_shape(config):
+        return Sizes.of_encoder(encoder.parameters, encoder.embeddings)
+    shape = shape_in(config)
     return Sizes.of(shape) if shape else None
 
 
 def sizes_in(entry: CatalogueEntry) -> Sizes:
     """Those of a model of the catalogue. Where it has clearly more parameters than its shape tells, they count."""
+    if entry.kind == "encoder":
+        return Sizes.of_encoder(1e9 * entry.parameters, 1e9 * entry.embeddings)
     named = int(1e9 * entry.parameters)
     if entry.shape is None:
         return Sizes.roughly(named)
@@ -96,18 +112,24 @@ def sizes_in(entry: CatalogueEntry) -> Sizes:
 
 
 def shape_of(model: str, anchor: Path) -> Shape | None:
-    """The shape of a model in a folder on this machine; None where there is no config.json that tells it."""
+    """The shape of a decoder in a folder on this machine; None where there is no config.json that tells it."""
+    return shape_in(_config_of(model, anchor))
+
+
+def _config_of(model: str, anchor: Path) -> dict[str, Any]:
+    """What the config.json of a model on this machine holds; nothing where there is none."""
     folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
     try:
-        return shape_in(json.loads((folder / _CONFIG).read_text("utf-8")))
+        found = json.loads((folder / _CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def shape_in(config: Any) -> Shape | None:
     """The shape that a config.json tells; None of another kind of model."""
     try:
-        return _shape(config.get("text_config") or config)
+        return None if encoder_shape(config) else _shape(config.get("text_config") or config)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

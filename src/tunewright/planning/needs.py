@@ -10,6 +10,7 @@ from tunewright.assess import memory
 from tunewright.assess.machines import VLLM_ACTIVATIONS, VLLM_SHARE
 from tunewright.assess.memory import GIB
 from tunewright.models.architectures import unsupported
+from tunewright.models.runtime import encoder_runtime
 from tunewright.models.sizes import Sizes
 from tunewright.planning.machines import Machine
 from tunewright.spec import Spec
@@ -22,6 +23,9 @@ ASKING = 0.3 * GIB
 """The process that asks a server, beside the server's own."""
 _ADAM = 8
 """Bytes of AdamW's moments for a trained number; beside it 4 of the number and 4 of its gradient."""
+
+ADAM_TRAINED = 16
+"""Bytes of a number that is trained in float32: itself, its gradient and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,15 @@ def need_of(step: str, spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     Args:
         step: its name in `tunewright.pipeline.STEPS` or `BESIDE`.
     """
+    if sizes.kind == "encoder" and step in _OF_ENCODER:
+        return _OF_ENCODER[step](spec, sizes)
     return _NEEDS[step](spec, sizes, machine)
 
 
 def runtime_of(spec: Spec, sizes: Sizes) -> str:
     """The runtime that the bundle will be for, as `tunewright.models.runtime.best_runtime` finds it."""
+    if sizes.kind == "encoder":
+        return encoder_runtime(spec.export.runtime)
     if spec.export.runtime != "auto":
         return spec.export.runtime
     known = unsupported({"model_type": sizes.type}) is None
@@ -129,6 +137,32 @@ def _served(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     return Need(held, f"the server holds {size:.1f} GiB of {spec.export.precision} weights, keys and values")
 
 
+def _train_encoder(spec: Spec, sizes: Sizes) -> Need:
+    held = ADAM_TRAINED * sizes.parameters
+    why = f"{sizes.parameters / 1e6:.0f} M parameters that are all trained, {ADAM_TRAINED} bytes each, before any batch"
+    # A checkpoint holds weights and moments.
+    return Need(memory.TRAINER + held, why, disk=ADAM_TRAINED * sizes.parameters * spec.train.members)
+
+
+def _export_encoder(spec: Spec, sizes: Sizes) -> Need:
+    # As it is read, as torch's graph and as the runtime's.
+    held, why = memory.TORCH + 3 * 4.0 * sizes.parameters, "torch traces the encoder in float32"
+    return Need(held, why, disk=served_weights(spec, sizes))
+
+
+def _evaluate_encoder(spec: Spec, sizes: Sizes) -> Need:  # noqa: ARG001
+    return Need(memory.TORCH + 4.0 * sizes.parameters, "the encoder is asked in torch, in float32")
+
+
+def _parity_encoder(spec: Spec, sizes: Sizes) -> Need:
+    held = memory.serving(sizes, spec.export.precision, 0)
+    size = served_weights(spec, sizes) / GIB
+    return Need(held + ASKING, f"the server holds {size:.2f} GiB of {spec.export.precision} weights")
+
+
+_OF_ENCODER: dict[str, Callable[[Spec, Sizes], Need]] = {
+    "train": _train_encoder, "export": _export_encoder, "evaluate": _evaluate_encoder, "parity": _parity_encoder,
+}  # fmt: skip
 _NEEDS: dict[str, Callable[[Spec, Sizes, Machine], Need]] = {
     "check": _data, "split": _data, "baseline": _small, "train": _train, "export": _export, "evaluate": _evaluate,
     "parity": _parity, "judge": _small, "verdict": _small, "bundle": _small, "drift": _small,

@@ -13,14 +13,15 @@ from tunewright.assess.speed import PLAIN_NF4, Range, around
 from tunewright.data import Dataset, load_dataset
 from tunewright.evaluate.baseline import forecast
 from tunewright.evaluate.steps import tests_of
-from tunewright.models.sizes import Sizes, shape_in
+from tunewright.models.resolve import is_encoder
+from tunewright.models.sizes import Sizes, shape_in, sizes_of
 from tunewright.models.skeleton import config_of
 from tunewright.pipeline import Step, steps_to
 from tunewright.planning.machines import HERE, Machine, priced_machine, this_machine, this_speed
 from tunewright.planning.steps import Memory, StepsPlan, plan_step
 from tunewright.planning.times import Job
 from tunewright.spec import Spec
-from tunewright.train.footprint import footprint
+from tunewright.train.encoders.footprint import shape_of_encoder
 from tunewright.train.here import DEQUANTISED, held
 from tunewright.train.plan import PARALLEL, Plan, plan, spoken
 
@@ -73,8 +74,7 @@ def plan_project(spec: Spec, split: Path, runs: Path, measured: Mapping[str, flo
     """
     dataset = load_dataset(split)
     found = plan(spec, dataset.train, len(dataset.validation))
-    shape = shape_in(config_of(spec.model, spec.folder).to_dict())
-    sizes = Sizes.of(shape) if shape else Sizes.roughly(found.footprint.weights / 2)
+    sizes = _sizes(spec, found)
     job, book, steps = _job(spec, dataset, sizes, found), price_book(spec.price_file), steps_to(spec, "bundle")
     api = _api_usd(spec, job, split, runs, book)
 
@@ -83,7 +83,7 @@ def plan_project(spec: Spec, split: Path, runs: Path, measured: Mapping[str, flo
         for step in steps:
             machine, count = machine_of(step)
             known = {name: around(seconds, factor) for name, seconds in measured.items()}
-            memory, hours = _training(spec, found, machine) if step.name == "train" else (None, None)
+            memory, hours = _training(found, machine) if step.name == "train" else (None, None)
             if hours:
                 known["train"] = hours.times(3600 / (count * PARALLEL if count > 1 else 1))
             made.append(plan_step(step, job, machine, book, known, api, memory, count))
@@ -98,6 +98,14 @@ def plan_project(spec: Spec, split: Path, runs: Path, measured: Mapping[str, flo
     )
 
 
+def _sizes(spec: Spec, found: Plan) -> Sizes:
+    if is_encoder(spec.model, spec.folder):
+        shape = shape_of_encoder(spec)
+        return sizes_of(spec.model, spec.folder) or Sizes.of_encoder(shape.parameters, shape.embeddings)
+    of_decoder = shape_in(config_of(spec.model, spec.folder).to_dict())
+    return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(found.footprint.weights / 2)
+
+
 def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> Job:
     drawn = found.batches
     return Job(
@@ -106,7 +114,7 @@ def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> Job:
     )  # fmt: skip
 
 
-def _training(spec: Spec, found: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:
+def _training(found: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:
     """(the memory that a training holds on a machine, its hours), as far as it was counted."""
     if machine.name == HERE:
         here = found.here
@@ -119,17 +127,14 @@ def _training(spec: Spec, found: Plan, machine: Machine) -> tuple[Memory | None,
         best = found.cheapest
         memory = Memory(option.peak_gib, option.usable_gib, True, option.why, able, best.machine if best else None)
         return memory, around(option.hours, _TRAINED)
-    return _on_rented_cpu(spec, found, machine)
+    return _on_rented_cpu(found, machine)
 
 
-def _on_rented_cpu(spec: Spec, found: Plan, machine: Machine) -> tuple[Memory, Range]:
+def _on_rented_cpu(found: Plan, machine: Machine) -> tuple[Memory, Range]:
     """A training on a machine of the price book that has no GPU, in float32."""
     assert machine.speed
-    config = config_of(spec.model, spec.folder)
-    peak, middle = (
-        footprint(config, spec.train, rows, "float32", on_cpu=True)
-        for rows in (found.batches.heaviest, found.batches.middle)
-    )
+    batches = found.batches
+    peak, middle = (found.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest, batches.middle))
     there = None if machine.memory is None else machine.memory / GIB
     speed, work = machine.speed, middle.work
     dense = work.dequantised / (speed.nf4 / PLAIN_NF4 * DEQUANTISED)

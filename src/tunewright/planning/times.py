@@ -119,6 +119,9 @@ def _baseline(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG00
 
 
 def _export(job: Job, machine: Machine, speed: Speed) -> float:
+    if job.sizes.kind == "encoder":
+        asked = served_seconds(job, speed, min(job.validation, MOST_EXAMPLES), on_gpu=False)
+        return IMPORTS + BUILD * job.sizes.parameters / 1e9 + served_weights(job.spec, job.sizes) / HASHED + asked
     runtime, billions = runtime_of(job.spec, job.sizes), job.sizes.parameters / 1e9
     built = BUILD * billions
     if runtime == "onnxruntime":
@@ -129,6 +132,10 @@ def _export(job: Job, machine: Machine, speed: Speed) -> float:
 
 
 def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
+    if job.sizes.kind == "encoder":  # as it was trained, and exported
+        trained = candidate_seconds(job, speed, job.tests, nf4=False, on_gpu=machine.has_gpu)
+        exported = served_seconds(job, speed, job.tests, on_gpu=False)
+        return IMPORTS + CONTROLS * job.rows + trained + exported
     nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
     sampled, checked = (job.tests if gpu else min(job.tests, most) for most in (SAMPLE, CHECKED))
     unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)

@@ -20,6 +20,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
+from tunewright.models.runtime import RuntimeName, is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore
@@ -86,10 +87,13 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
 
     folder = find().champion
     bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
-    runtime = bundle.info.runtime if bundle else "openvino-lora"
-    if limits.engine and runtime.removesuffix("-lora") != limits.engine:
-        raise UserError(f"This bundle runs in {runtime}.", where=folder,
-                        fix=f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}")  # fmt: skip
+    runtime: RuntimeName = bundle.info.runtime if bundle else "openvino-lora"
+    engine = runtime.removesuffix("-lora").removesuffix("-encoder")
+    if limits.engine and engine != limits.engine:
+        fix = f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}"
+        if is_of_encoder(runtime) and limits.engine == "vllm":
+            fix = f"vLLM serves no encoders: take the image with {engine}."
+        raise UserError(f"This bundle runs in {runtime}.", where=folder, fix=fix)
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
     journal = _journal(limits)

@@ -221,13 +221,13 @@ stay where the GPU's driver can't page, as on a vGPU. auto: adamw, because an ad
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many optimizer steps, for a trial."""
     members: Annotated[int, Field(ge=1, le=32)] = 1
-    """Adapters trained from different seeds, whose average is kept (a model soup): better on inputs unlike the \
-training's, at this many times the training time."""
+    """Adapters, or encoders, trained from different seeds, whose average is kept (a model soup): better on inputs \
+unlike the training's, at this many times the training time."""
     evaluations: Annotated[int, Field(ge=0)] = 4
-    """How many times the training of an adapter stops to answer the validation part. The latest adapter is kept that \
+    """How many times the training of a model stops to answer the validation part. The latest state is kept that \
 is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
     checkpoints: Annotated[int, Field(ge=0)] = 4
-    """How many times the training of an adapter saves what it needs to resume after an interruption."""
+    """How many times the training of a model saves what it needs to resume after an interruption."""
     start: Path | None = None
     """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
@@ -248,10 +248,11 @@ class ExportSpec(Section):
     runtime: Literal["auto", "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"] = "auto"
     """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \
 vLLM, many at once on a GPU. With -lora the adapter stays beside its base, and one OpenVINO server has many of them. \
-auto: OpenVINO, where it knows the model and the processor is an x86; else ONNX Runtime."""
+auto: OpenVINO, where it knows the model and the processor is an x86; else ONNX Runtime. An encoder is \
+served with one of these two."""
     precision: Literal["int8", "int4", "fp32"] = "int8"
-    """Precision of the served weights. int4 loses too much below about 1 B parameters. vLLM takes 16 bits whatever \
-stands here."""
+    """Precision of the served weights. int4 loses too much below about 1 B parameters, and is none of an encoder's. \
+vLLM takes 16 bits whatever stands here."""
     max_disagreement: Share = 0.05
     """Gate: share of test answers that may change between the adapter and the served bundle."""
     max_accuracy_drop: Share = 0.01

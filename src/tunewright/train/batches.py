@@ -20,7 +20,7 @@ from tunewright.train.packing import pack
 
 _EXAMPLES = 4000
 """Examples that are encoded; the batches of more look no different."""
-_BATCHES = 200
+BATCHES = 200
 _EMBEDDED = "smollm2-135m"
 
 
@@ -58,7 +58,7 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     rows = encode_examples(examples[::stride], task, template, tokenizer, spec.train.max_length, spec.train.loss)
     order = random.Random(spec.seed).sample(rows, len(rows))
     size = min(spec.train.batch_size, len(rows))
-    drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:_BATCHES]
+    drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:BATCHES]
     weighed = sorted((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn))
     ids = [row["input_ids"] for row in rows]
     return Batches(

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from tunewright.spec.sections import TrainSpec
 from tunewright.train.diagnosis import Diagnosis
 from tunewright.train.history import History
 
-USUAL_LR: float = TrainSpec.model_fields["lr"].default
 _DEAD = 5
 """Steps without a gradient after which none will come back."""
 _HALVINGS = 16
@@ -81,14 +79,14 @@ def lr_too_high(history: History) -> Diagnosis | None:
 
 
 def _too_high(history: History, evidence: str) -> Diagnosis:
-    lr = history.settings.lr
-    lower = USUAL_LR if lr > 10 * USUAL_LR else lr / 4
+    lr, usual = history.settings.lr, history.usual_lr
+    lower = usual if lr > 10 * usual else lr / 4
     return Diagnosis(
         "T001",
         "learning rate too high",
         "Each step overshoots, and the next one makes it worse.",
         f"{evidence} The peak of the learning rate was {lr:g}.",
-        f"Type: tunewright train … train.lr={lower:g}",
+        f"Type: tunewright train … {history.section}.lr={lower:g}",
     )
 
 

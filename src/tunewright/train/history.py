@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.spec.sections import TrainSpec
+from tunewright.spec.sections import EncoderSpec, TrainSpec
 from tunewright.tasks import Task
 from tunewright.train.chance import Change, change
 from tunewright.train.encode import IGNORED, Row
@@ -33,7 +33,7 @@ def longest_answer(run: Path) -> int:
 
 
 def kept_early(run: Path) -> bool:
-    """Whether a training kept an adapter from before its end, going by its answers to the validation part."""
+    """Whether a training kept a model from before its end, going by its answers to the validation part."""
     last = {row["member"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
     return not all(row["kept"] for row in last.values())
 
@@ -100,7 +100,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class History:
-    """One adapter's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
+    """One model's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
 
     settings: TrainSpec
     facts: Facts
@@ -114,6 +114,8 @@ class History:
     """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
     `epoch` (how often the training examples had been seen), `validation_loss`, `headline`, `right` (right answers by
     label), and of each example its `losses` and what its answer is `worth`."""
+    encoder: bool = False
+    """Whether an encoder is trained, whose `settings` are as `TrainSpec.for_encoder` gives them."""
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -132,6 +134,17 @@ class History:
     def validation(self) -> list[float]:
         """The validation loss at each measurement."""
         return [fmean(row["losses"]) for row in self.measured]
+
+    @property
+    def section(self) -> str:
+        """Where a spec has the learning rate and the epochs of this training."""
+        return "train.encoder" if self.encoder else "train"
+
+    @property
+    def usual_lr(self) -> float:
+        """The learning rate that a spec has by default."""
+        usual = (EncoderSpec if self.encoder else TrainSpec).model_fields["lr"].default
+        return float(usual)
 
     @property
     def warm(self) -> bool:

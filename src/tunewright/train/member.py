@@ -116,7 +116,10 @@ class Members:
             ended: whether its training is over.
         """
         planned = planned_steps(self.spec, len(self.rows))
-        return History(self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows)
+        return History(
+            self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows,
+            encoder=isinstance(self.base, LocalEncoder),
+        )  # fmt: skip
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from tunewright.assess.machines import free_gpu
 from tunewright.assess.memory import CUDA, GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
 from tunewright.assess.speed import PLAIN_NF4, Range, seconds
+from tunewright.models.resolve import is_encoder
 from tunewright.models.skeleton import config_of
 from tunewright.models.torch_model import compute_type
 from tunewright.processes import machine_memory, threads
@@ -21,6 +23,8 @@ from tunewright.spec import Spec
 from tunewright.tasks import Example
 from tunewright.train.batches import Batches, draw_batches
 from tunewright.train.division import Division, division
+from tunewright.train.encode import Row
+from tunewright.train.encoders.footprint import counted
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.here import cpu_speed, held
 from tunewright.train.shares import dealt
@@ -37,12 +41,20 @@ _MEASURED = 2 / _PASSES
 """Work of measuring a validation example, in trainings of it: two forward passes."""
 _MINUTES = 2
 """Hours below which time is told in minutes."""
+_SHORT = 0.5 / 60
+"""Hours that are no minute."""
 _TRIED = 8
 """Examples that the engine tries its fast paths on."""
 _TRIALS = 2
 """Plain forward passes over each example that the engine tries its fast paths on."""
 _START_SECONDS = 180.0
 """Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
+
+
+class Counted(Protocol):
+    """Counts one step of training on the rows of a batch, as `tunewright.train.footprint.footprint`."""
+
+    def __call__(self, rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint: ...
 
 
 @dataclass(frozen=True)
@@ -97,10 +109,12 @@ class Plan:
     footprint: Footprint
     """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
     kv_bytes: int
-    """Key-value cache of one prompt of `train.max_length` tokens, when the base model is asked."""
+    """Key-value cache of one prompt of `train.max_length` tokens, when the base model is asked; 0 of an encoder."""
     options: list[Option]
     here: Here | None
     """None where this machine has a GPU, or too little memory for the model alone."""
+    count: Counted
+    """Counts a step."""
 
     @property
     def cheapest(self) -> Option | None:
@@ -110,6 +124,8 @@ class Plan:
     @property
     def sentence(self) -> str:
         best = self.cheapest
+        if best is None and not self.footprint.adapter:
+            return "None of these fits. What makes it smaller: half of train.encoder.batch_size, a smaller encoder."
         if best is None:
             return (
                 "None of these fits. What makes it smaller: train.method=qlora, train.gradient_checkpointing=true, "
@@ -133,11 +149,17 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     """
     import torch
 
-    config = config_of(spec.model, spec.folder)
-    batches = draw_batches(spec, train)
     dtype = "float32" if spec.train.precision == "float32" else "bfloat16"
-    peak = footprint(config, spec.train, batches.heaviest, dtype)
-    middle = footprint(config, spec.train, batches.middle, dtype)
+    count: Counted
+    encoder = is_encoder(spec.model, spec.folder)
+    if encoder:
+        spec, batches, count = counted(spec, train)
+        kv_bytes = 0
+    else:
+        config = config_of(spec.model, spec.folder)
+        batches, count = draw_batches(spec, train), partial(footprint, config, spec.train)
+        kv_bytes = _kv_bytes(config, spec.train.max_length)
+    peak, middle = count(batches.heaviest, dtype), count(batches.middle, dtype)
     steps = planned_steps(spec, len(train)) * spec.train.members
     measured = min(validation, MOST) * spec.train.evaluations * spec.train.members
     passes = steps * spec.train.accumulation + measured * _MEASURED / spec.train.batch_size
@@ -148,7 +170,11 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         if machine.gpu
     ]
     tried = peak.fixed <= machine_memory() and not torch.cuda.is_available()
-    here = _here(config, spec, batches, passes, division(spec, train, len(train))) if tried else None
+    here = None
+    if tried:
+        # An encoder is trained by one process, and tries no fast paths.
+        divided = Division(1, 1.0) if encoder else division(spec, train, len(train))
+        here = _here(count, spec, batches, passes, divided, 0.0 if encoder else _trial(batches))
     return Plan(
         spec.model,
         batches,
@@ -156,21 +182,28 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         spec.train.accumulation,
         passes,
         peak,
-        _kv_bytes(config, spec.train.max_length),
+        kv_bytes,
         options,
         here,
+        count,
     )
 
 
-def _here(config: Any, spec: Spec, batches: Batches, passes: float, divided: Division) -> Here:
+def _here(count: Counted, spec: Spec, batches: Batches, passes: float, divided: Division,
+          trial: float) -> Here:  # fmt: skip
+    """A training on this machine.
+
+    Args:
+        trial: what trying fast paths is worth, in steps.
+    """
     dtype = compute_type(spec.train.precision)
     share, *_ = dealt(batches.heaviest, divided.processes)
-    peak, middle = (footprint(config, spec.train, rows, dtype, on_cpu=True) for rows in (share, batches.middle))
+    peak, middle = (count(rows, dtype, on_cpu=True) for rows in (share, batches.middle))
     memory = divided.processes * held(peak)
     speed = cpu_speed(dtype)
     # Dequantised forward and backward in a step, and once by each plain forward pass of the trial.
     plain = _TRIALS * _TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
-    seconds = (passes + _trial(batches)) * speed.seconds(middle.work) * divided.time + plain
+    seconds = (passes + trial) * speed.seconds(middle.work) * divided.time + plain
     hours = speed.range(seconds).times(1 / 3600)
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
 
@@ -216,7 +249,8 @@ def _why(needed: float, usable: float, able: bool, precision: str, spread: str, 
         return "it has no bfloat16; train.precision=float16 would do"
     if needed > usable:
         if peak.fixed / GIB > usable:
-            return f"the model with its adapter and optimizer alone takes {peak.fixed / GIB:.1f} GiB"
+            held = "adapter and optimizer" if peak.adapter else "optimizer"
+            return f"the model with its {held} alone takes {peak.fixed / GIB:.1f} GiB"
         return f"{needed - usable:.1f} GiB short: a batch leaves {peak.activations / GIB:.1f} GiB of activations"
     notes = []
     if precision == "float16":
@@ -235,6 +269,8 @@ def _kv_bytes(config: Any, tokens: int) -> int:
 def spoken(hours: float | Range) -> str:
     """Hours as a person says them."""
     if isinstance(hours, Range):
+        if hours.high < _SHORT:
+            return "less than a minute"
         least, most = (spoken(each).split(" ")[0] for each in (hours.low, hours.high))
         if (hours.low < _MINUTES) != (hours.high < _MINUTES):
             return f"{spoken(hours.low)} to {spoken(hours.high)}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from tunewright.train.chance import highest_share
 from tunewright.train.diagnosis import Diagnosis
-from tunewright.train.diverging import USUAL_LR, lr_too_high, no_number
+from tunewright.train.diverging import lr_too_high, no_number
 from tunewright.train.history import ENOUGH_STEPS, History
 
 _LITTLE = 0.25
@@ -76,7 +76,7 @@ def lr_too_low(history: History) -> Diagnosis | None:
         "The weights hardly move.",
         f"In {len(history.steps)} steps the loss of an answer went from {start:.2f} to {end:.2f} nats{said}; the peak "
         f"of the learning rate was {history.settings.lr:g}.",
-        f"Type: tunewright train … train.lr={_higher(history.settings.lr):g}",
+        f"Type: tunewright train … {history.section}.lr={_higher(history):g}",
     )
 
 
@@ -119,7 +119,7 @@ def too_few_steps(history: History) -> Diagnosis | None:
     if end < left or not (few or _still_learning(history)):
         return None
     settings = history.settings
-    longer = f"train.epochs={3 * settings.epochs:g}"
+    longer = f"{history.section}.epochs={3 * settings.epochs:g}"
     shown = f"; the validation loss, still falling: {_listed(values)}" if values else ""
     return Diagnosis(
         "T003",
@@ -157,7 +157,7 @@ def overfitting(history: History) -> Diagnosis | None:
         f"From step {measured['step']} on the validation loss of an answer rose from {least:.2f} to {values[-1]:.2f} "
         f"nats while that of the training fell from {early:.2f} to {late:.2f}; {history.facts.measure} "
         f"{100 * measured['headline']:.1f} % then, {100 * history.measured[-1]['headline']:.1f} % last.",
-        f"Type: tunewright train … train.epochs={max(1, round(epochs, 1)):g}  More examples help more.",
+        f"Type: tunewright train … {history.section}.epochs={max(1, round(epochs, 1)):g}  More examples help more.",
     )
 
 
@@ -203,8 +203,9 @@ CURVE_RULES: tuple[Rule, ...] = (
 """The first that fits explains the curve; those behind it would only name its consequences."""
 
 
-def _higher(lr: float) -> float:
-    return USUAL_LR if lr < USUAL_LR / 10 else 4 * lr
+def _higher(history: History) -> float:
+    lr, usual = history.settings.lr, history.usual_lr
+    return usual if lr < usual / 10 else 4 * lr
 
 
 def _moved(history: History) -> float:

@@ -1,19 +1,23 @@
-"""A search over the settings that matter most: rank, scale, learning rate, epochs.
+"""A search over the settings that matter most: rank, scale, learning rate, epochs; of an encoder both learning rates,
+epochs and label smoothing.
 
 Optuna proposes settings (tree-structured Parzen estimators) and stops trials that fall behind the median of the others
-at the same measurement; each trial is one adapter, judged by its real answers to the validation part. The
+at the same measurement; each trial is one model, judged by its real answers to the validation part. The
 journal on disk makes it resumable: a trial that was interrupted goes on from its own checkpoint.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import read_jsonl, sha256_json, write_json
 from tunewright.errors import UserError
+from tunewright.models.encoders import LocalEncoder
+from tunewright.models.resolve import is_encoder
 from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
@@ -26,6 +30,7 @@ from tunewright.train.validation import SCORES, Score, chosen, kept_score
 _JOURNAL = "journal.log"
 _FAILED = "failed"
 """A trial's attribute in the journal: the code of its diagnosis, or that it took too much memory."""
+_ENCODER = "train.encoder."
 _WITHOUT_PRUNING = 4
 """Trials that are run to their end before any is compared with them."""
 
@@ -71,8 +76,10 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
     """
     import optuna
     import torch
+    from optuna.trial import FixedTrial
 
-    everything = prepare(spec, split, folder / "trials")
+    everything = _everything(spec, split, folder / "trials")
+    suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
     if everything.validation is None or not spec.train.evaluations:
         raise UserError(
             "A sweep needs a validation part to judge by.",
@@ -82,7 +89,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
     study = _study(spec, folder)
     for number in range(len(_ended(study)) + 1, trials + 1):
         trial = study.ask()
-        overrides = _proposed(trial, spec)
+        overrides = suggest(trial, spec)
         say(f"[{number}/{trials}] {written(overrides)}")
         try:
             headline = _run(everything, overrides, trial)
@@ -95,7 +102,8 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
             _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
             study.tell(trial, headline)
-    result = _result(study, spec, folder, len(everything.validation))
+    proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _ended(study)]
+    result = _result(proposed, spec, folder, len(everything.validation))
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
     return result
 
@@ -143,8 +151,30 @@ def written(overrides: dict[str, Any]) -> str:
     return " ".join(f"{key}={value:g}" for key, value in overrides.items())
 
 
-def _proposed(trial: Any, spec: Spec) -> dict[str, Any]:
-    """Settings around the spec's own."""
+def _everything(spec: Spec, split: Path, home: Path) -> Members:
+    if not is_encoder(spec.model, spec.folder):
+        return prepare(spec, split, home)
+    from tunewright.train.encoders.steps import prepare_encoder
+
+    return prepare_encoder(spec, split, home)
+
+
+def _of_encoder(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Settings of an encoder around the spec's own."""
+    settings = spec.train.encoder
+    rates = {name: trial.suggest_float(name, usual / 4, usual * 4, log=True)
+             for name, usual in (("lr", settings.lr), ("head_lr", settings.head_lr))}  # fmt: skip
+    times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
+    smoothing = trial.suggest_categorical("label_smoothing", sorted({0.0, settings.label_smoothing, 0.1}))
+    return {
+        **{f"{_ENCODER}{name}": float(f"{rate:.2g}") for name, rate in rates.items()},
+        f"{_ENCODER}epochs": settings.epochs * times,
+        f"{_ENCODER}label_smoothing": smoothing,
+    }
+
+
+def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Settings of an adapter around the spec's own."""
     settings = spec.train
     rank = settings.lora.r
     r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
@@ -160,7 +190,7 @@ def _proposed(trial: Any, spec: Spec) -> dict[str, Any]:
 
 
 def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
-    """Train one trial's adapter; its headline on the validation part."""
+    """Train one trial's model; its headline on the validation part."""
     import optuna
     from transformers import TrainerCallback
 
@@ -184,6 +214,10 @@ def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
 
 
 def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
+    own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
+    if own:
+        settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "members": 1})
+        return spec.model_copy(update={"train": settings.for_encoder()})
     lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
     changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "members": 1}
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
@@ -196,12 +230,12 @@ def _score(home: Path) -> Score:
     return scores[chosen(scores)]
 
 
-def _result(study: Any, spec: Spec, folder: Path, examples: int) -> Sweep:
-    from optuna.trial import FixedTrial
-
+def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Path, examples: int) -> Sweep:
+    """Args:
+    ended: each trial that was run, with its settings.
+    """
     trials = []
-    for trial in _ended(study):
-        overrides = _proposed(FixedTrial(trial.params), spec)
+    for trial, overrides in ended:
         home = folder / "trials" / sha256_json(overrides)[:12]
         if _FAILED in trial.user_attrs:
             trials.append(Trial(overrides, "failed", None, None))

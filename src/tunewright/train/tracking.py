@@ -56,8 +56,8 @@ class Tracking:
     def settings(self, spec: Spec) -> None:
         """Send what the training was set to."""
         train = spec.train.model_dump(mode="json")
-        lora = {f"lora.{key}": value for key, value in train.pop("lora").items()}
-        chosen = {f"train.{key}": value for key, value in (train | lora).items()}
+        inner = {f"{name}.{key}": value for name in ("lora", "encoder") for key, value in train.pop(name).items()}
+        chosen = {f"train.{key}": value for key, value in (train | inner).items()}
         self.attempt(lambda mlflow: mlflow.log_params({"model": spec.model, "seed": spec.seed, **chosen}))
 
     def attempt(self, send: Callable[[Any], object]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle, read_info
+from tunewright.models.runtime import is_of_encoder
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import TakenAway, Terms, somebody_serves, watch
 from tunewright.monitor.retrain.contest import contest
@@ -183,7 +184,14 @@ class _Retraining:
     def _warm(self, spec: Spec) -> Spec:
         """A spec whose training begins with the champion's adapter, and takes half as long."""
         champion = self._runs / self._serving.champion.bundle
-        folder, base = made_of(champion).get("train"), read_info(champion).base_model
+        info = read_info(champion)
+        if is_of_encoder(info.runtime):
+            raise UserError(
+                f"The champion is an encoder, {info.base_model}, and no training begins with one.", where=champion,
+                why="It has no adapter: its training is of all weights, short, and begins with the base model.",
+                fix="Leave --warm out.",
+            )  # fmt: skip
+        folder, base = made_of(champion).get("train"), info.base_model
         if folder is None or base != spec.model_name:
             what = "The champion's adapter is gone." if folder is None else f"The champion's base model is {base}."
             raise UserError(what, where=champion, fix="Train from the base model: leave --warm out.")

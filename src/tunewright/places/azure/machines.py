@@ -8,6 +8,7 @@ from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
 from tunewright.errors import UserError
+from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import Step
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.progress import say
@@ -42,7 +43,10 @@ def cpu_of(spec: Spec) -> str:
 
 def nodes_of(step: Step, spec: Spec) -> int:
     """How many machines work on a step together."""
-    return spec.azure.nodes if step.name == "train" else 1
+    sizes = sizes_of(spec.model, spec.folder)
+    if step.name != "train" or (sizes and sizes.kind == "encoder"):  # which one process trains
+        return 1
+    return spec.azure.nodes
 
 
 def price_of(size: str, spec: Spec) -> MachinePrice:

@@ -15,6 +15,7 @@ from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.place import TAG
 from tunewright.progress import say
 from tunewright.spec import Spec, spec_sha256
+from tunewright.train.history import ENCODER
 
 STATE = "state"
 CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
@@ -34,7 +35,7 @@ class Registered:
 
 
 def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: Mapping[str, Any]) -> Registered:
-    """Enter a run's adapter and its bundle, with all they come from; the same bundle is entered once.
+    """Enter a run's adapter or tuned encoder, and its bundle, with all they come from; the same bundle is entered once.
 
     The first model whose verdict is to serve it becomes the champion, later ones are challengers until they are
     promoted.
@@ -55,8 +56,9 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
     }
     worth = _worth(verdict)
     version = manifests["bundle"].content[: assets.DIGITS]
-    adapter = f"{TAG}-{spec.name}-adapter"
-    _enter(at, spec, adapter, manifests["train"].content[: assets.DIGITS], "train", folders["train"], lineage, worth)
+    kind = ENCODER if (folders["train"] / ENCODER).is_dir() else "adapter"
+    trained = f"{TAG}-{spec.name}-{kind}"
+    _enter(at, spec, trained, manifests["train"].content[: assets.DIGITS], "train", folders["train"], lineage, worth)
     name = f"{TAG}-{spec.name}"
     known = versions(at, name)
     mine = next((each for each in known if each.version == version), None)
@@ -64,7 +66,7 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
         first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
         tags = worth | {
             STATE: CHAMPION if first else CHALLENGER,
-            "adapter": f"{adapter}:{lineage['tunewright.train'][: assets.DIGITS]}",
+            kind: f"{trained}:{lineage['tunewright.train'][: assets.DIGITS]}",
         }
         _enter(at, spec, name, version, "bundle", folders["bundle"], lineage, tags)
         mine = Registered(name, version, tags[STATE])

@@ -13,17 +13,18 @@ from typing import Any
 from torch.nn import functional as F
 
 from tunewright.artifacts import Output
-from tunewright.data import Dataset, evenly, load_dataset
+from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
-from tunewright.models.encoders import LocalEncoder, require_labels
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type
+from tunewright.processes import process_count
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
 from tunewright.train.encode import Row
 from tunewright.train.encoders.network import Network
+from tunewright.train.encoders.rows import encoded, refusal, window_for
 from tunewright.train.encoders.soup import average_encoders
 from tunewright.train.encoders.trainer import build_encoder_trainer, logits_of
 from tunewright.train.history import ENCODER, Facts
@@ -40,14 +41,15 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     """Dataset -> `encoder/`, `curve.jsonl`, `diagnosis.json` and `audit.txt`.
 
     Raises:
-        UserError: the task is none that an encoder does, or a text is longer than it reads.
+        UserError: the spec asks for what an encoder can't do, a text is longer than it reads, or several processes run.
     """
-    spec = spec.model_copy(update={"train": spec.train.for_encoder()})
-    base, task = resolve_encoder(spec.model, spec.folder), task_of(spec.task)
-    require_labels(base.name, task.kind)
-    dataset, tokenizer = load_dataset(split), TextTokenizer(base.folder)
-    training = _prepared(spec, base, task, dataset, tokenizer, output.path / CHECKPOINTS)
-    audit = _audit(dataset.train, training.rows, tokenizer)
+    if process_count() > 1:
+        raise UserError(
+            f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
+            why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
+        )  # fmt: skip
+    training = prepare_encoder(spec, split, output.path / CHECKPOINTS)
+    audit = _audit(load_dataset(split).train, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
         say(f"  {line}")
     made = train_members(training, output)
@@ -79,37 +81,14 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     shutil.rmtree(training.home)
 
 
-def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, most: int, key: str) -> list[Row]:
-    """A row for each example: what the encoder reads, and the number of its label.
-
-    Args:
-        most: tokens that a text may have.
-        key: what limits them, for the error.
-
-    Raises:
-        UserError: a text is longer.
-    """
-    numbers = {label: number for number, label in enumerate(task.answers)}
-    rows: list[Row] = [
-        {"input_ids": tokenizer.encode_framed(example.request), "labels": [numbers[example.answer]]}
-        for example in examples
-    ]
-    lengths = [len(row["input_ids"]) for row in rows]
-    if too_long := [length for length in lengths if length > most]:
-        longest = examples[lengths.index(max(lengths))]
-        raise UserError(
-            f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
-            where=longest.meta.source,
-            why=f"The longest has {max(lengths)}. What is cut off may be what decides, so nothing is cut.",
-            fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
-        )
-    return rows
-
-
-def _prepared(spec: Spec, base: LocalEncoder, task: Task, dataset: Dataset, tokenizer: TextTokenizer,
-              home: Path) -> Members:  # fmt: skip
-    window = min(base.window, spec.train.max_length)
-    key = "train.max_length" if window < base.window else f"the window of {base.name}"
+def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
+    """Encode the dataset in `split`; as `tunewright.train.prepare.prepare`."""
+    if error := refusal(spec):
+        raise error
+    spec = spec.model_copy(update={"train": spec.train.for_encoder()})
+    base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
+    tokenizer = TextTokenizer(base.folder)
+    window, key = window_for(spec, base.window)
     rows = encoded(dataset.train, task, tokenizer, window, key)
     some = evenly(dataset.validation, MOST)
     held = encoded(some, task, tokenizer, window, key)

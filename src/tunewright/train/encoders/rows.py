@@ -1,0 +1,84 @@
+"""From examples to what an encoder reads, and what of a spec an encoder can't do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunewright.errors import UserError
+from tunewright.models.runtime import encoder_runtime, require_encoder_precision
+from tunewright.models.sizes import sizes_of
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.spec import Spec
+from tunewright.tasks import Example, Task
+from tunewright.train.encode import Row
+
+
+def require_able(spec: Spec) -> None:
+    """Refuse what an encoder can't do before anything is done for it, where the base model is known to be one without
+    asking the hub.
+
+    Raises:
+        UserError: the spec asks for it.
+    """
+    sizes = sizes_of(spec.model, spec.folder)
+    if sizes and sizes.kind == "encoder" and (error := refusal(spec)):
+        raise error
+
+
+def refusal(spec: Spec) -> UserError | None:
+    """Why an encoder can't do what a spec asks for; None where it can."""
+    if spec.task.kind != "classify":
+        return UserError(
+            f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label, and "
+            "can't write.", where="model", fix="Choose a model that writes: tunewright models ls",
+        )  # fmt: skip
+    if spec.train.start is not None:
+        return UserError(
+            f"The training of {spec.model_name} can't begin with an adapter.", where="train.start",
+            why="It is an encoder, and has none: all its weights are trained.",
+            fix="Type: tunewright … train.start=null",
+        )  # fmt: skip
+    try:
+        encoder_runtime(spec.export.runtime)
+        require_encoder_precision(spec.export.precision)
+    except UserError as error:
+        return error
+    return None
+
+
+def window_for(spec: Spec, window: int) -> tuple[int, str]:
+    """(tokens that a text may have, what limits them).
+
+    Args:
+        window: tokens that the encoder reads.
+    """
+    if spec.train.max_length < window:
+        return spec.train.max_length, "train.max_length"
+    return window, f"the window of {spec.model_name}"
+
+
+def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, most: int, key: str) -> list[Row]:
+    """A row for each example: what the encoder reads, and the number of its label.
+
+    Args:
+        most: tokens that a text may have.
+        key: what limits them, for the error.
+
+    Raises:
+        UserError: a text is longer.
+    """
+    numbers = {label: number for number, label in enumerate(task.answers)}
+    rows: list[Row] = [
+        {"input_ids": tokenizer.encode_framed(example.request), "labels": [numbers[example.answer]]}
+        for example in examples
+    ]
+    lengths = [len(row["input_ids"]) for row in rows]
+    if too_long := [length for length in lengths if length > most]:
+        longest = examples[lengths.index(max(lengths))]
+        raise UserError(
+            f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
+            where=longest.meta.source,
+            why=f"The longest has {max(lengths)}. What is cut off may be what decides, so nothing is cut.",
+            fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
+        )
+    return rows
