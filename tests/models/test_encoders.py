@@ -165,8 +165,12 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
 def test_an_encoder_fits_labels_alone(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine")
     folder_of(tmp_path / "decoder", model_type="llama")
-    tasks = [make_spec().task, ExtractSpec(kind="extract", instruction="Read.", schema={"type": "object", "properties": {"a": {"type": "string"}}}),
-             GenerateSpec(kind="generate", instruction="Write.")]  # fmt: skip
+    record = {"type": "object", "properties": {"total": {"type": "string"}}}
+    tasks = [
+        make_spec().task,
+        ExtractSpec(kind="extract", instruction="Read.", schema=record),
+        GenerateSpec(kind="generate", instruction="Write."),
+    ]
     for task in tasks:
         for model in ("mine", "all-minilm", "decoder", "smollm2-135m", "owner/name"):
             spec = make_spec(model=model).model_copy(update={"task": task}).anchored(tmp_path)
