@@ -97,6 +97,12 @@ def is_encoder(model: str, anchor: Path) -> bool:
     return _is_encoder(local if local.is_dir() else _snapshot(model, model, _TOKENIZER))
 
 
+def is_known_encoder(model: str, anchor: Path) -> bool:
+    """As `is_encoder`, as far as the catalogue or a folder tells it: the hub is not asked."""
+    entry = catalogue().get(model)
+    return entry.kind == "encoder" if entry else _is_encoder((anchor / Path(model).expanduser()).resolve())
+
+
 def encoder_window(model: str, anchor: Path) -> tuple[Path, int]:
     """The folder of an encoder's tokenizer, and how many tokens it reads; from the hub, no weights are fetched.
 

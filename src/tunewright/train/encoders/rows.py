@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.errors import UserError
+from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
-from tunewright.models.sizes import sizes_of
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task
@@ -20,8 +20,7 @@ def require_able(spec: Spec) -> None:
     Raises:
         UserError: the spec asks for it.
     """
-    sizes = sizes_of(spec.model, spec.folder)
-    if sizes and sizes.kind == "encoder" and (error := refusal(spec)):
+    if is_known_encoder(spec.model, spec.folder) and (error := refusal(spec)):
         raise error
 
 

@@ -201,7 +201,7 @@ def _begin_with_centres(network: Network, rows: Sequence[Row]) -> None:
 
 def _arguments(spec: Spec, checkpoints: Path, seed: int, steps: int, *, float16: bool) -> TrainingArguments:
     settings = spec.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -225,3 +225,6 @@ def _arguments(spec: Spec, checkpoints: Path, seed: int, steps: int, *, float16:
         seed=seed,
         data_seed=seed,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # transformers would run a copy on each GPU in threads
+    return arguments
