@@ -37,6 +37,7 @@ SETS = {"banking77": "banking77", "clinc150": "clinc150_oos"}
 OUT_OF_SCOPE = "oos"
 RECIPES: dict[str, tuple[str, ...]] = {
     "shipped": (),
+    "read once": ("train.encoder.consistency=0",),
     "4 epochs": ("train.encoder.epochs=4",),
     "10 epochs": ("train.encoder.epochs=10",),
     "lr 2e-4": ("train.encoder.lr=2e-4",),
@@ -45,7 +46,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "smoothing 0.1": ("train.encoder.label_smoothing=0.1",),
     "batch 64, lr 4e-4": ("train.encoder.batch_size=64", "train.encoder.lr=4e-4"),
     "3 averaged": ("train.members=3",),
+    "3 averaged, 5 epochs": ("train.members=3", "train.encoder.epochs=5"),
 }
+SEEDS = (0, 1)
+"""Of `recipes`."""
 ROUNDS, STEPS, WARM = 3, 40, 5
 """Of `training`: each arm in turn so often, steps of each round, and of those the first, which are not timed."""
 
@@ -72,7 +76,7 @@ def recipes(name: str, *wanted: str) -> None:
     """Accuracy on a fifth of the training part, for some settings and two seeds, each with a split of its own."""
     print(f"{'settings':20} {'seed':>4} {'right':>7} {'minutes':>7}")
     for recipe in wanted or RECIPES:
-        for seed in (0, 1):
+        for seed in SEEDS:
             changes = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
             trained = tw.train(tw.load_spec(project(name), [*changes, *RECIPES[recipe]]))
             manifest = read_manifest(trained)
@@ -107,8 +111,9 @@ def accuracy(name: str, *seeds: str) -> None:
 
 
 def training(*wanted: str) -> None:
-    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn."""
-    arms = wanted or ("tunewright", "transformers", "transformers-best", "sentence-transformers")
+    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn. `once` is Tunewright with each text read
+    once, as the others do; transformers-best has bfloat16 and batches of equally long texts."""
+    arms = wanted or ("once", "tunewright", "transformers", "transformers-best", "sentence-transformers")
     found: dict[str, list[float]] = {arm: [] for arm in arms}
     for _ in range(ROUNDS):
         for arm in arms:
@@ -122,7 +127,7 @@ def training(*wanted: str) -> None:
 
 
 def arm(name: str) -> None:
-    """Train some steps; prints the seconds that an epoch of them would take. Settings are the same for all."""
+    """Train some steps; prints the seconds that an epoch of them would take."""
     import torch
     from torch import nn
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -131,6 +136,7 @@ def arm(name: str) -> None:
 
     quiet_libraries()
     short = [f"train.max_steps={STEPS}", "train.evaluations=0", "train.checkpoints=0"]
+    short += ["train.encoder.consistency=0"] if name == "once" else []
     spec = tw.load_spec(project("banking77"), short)
     rows, labels = list(read_jsonl(project("banking77") / "train.jsonl")), list(spec.task.labels)  # type: ignore[union-attr]
     base, times = resolve_encoder("all-minilm", Path()), list[float]()
@@ -147,7 +153,7 @@ def arm(name: str) -> None:
         "learning_rate": 3e-4, "warmup_steps": 0.1, "report_to": "none", "disable_tqdm": True, "save_strategy": "no",
         "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": False, "logging_steps": 10,
     }  # fmt: skip
-    if name == "tunewright":
+    if name in ("once", "tunewright"):
         from tunewright.train.encoders.trainer import build_encoder_trainer
 
         own = spec.model_copy(update={"train": spec.train.for_encoder()})

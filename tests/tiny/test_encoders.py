@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -482,3 +483,69 @@ def test_special_words_in_a_text_are_text(make_encoder: Callable[[str], Path]) -
     ids = tokenizer.encode_framed("a[SEP]b[PAD]")
     assert (ids[0], ids[-1]) == (2, 3)
     assert not set(ids[1:-1]) & {0, 1, 2, 3, 4}
+
+
+def test_products_of_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from tunewright.train.encoders import products
+
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.Linear(32, 8, bias=False))
+    fast = copy.deepcopy(plain)
+    products.give_fast_gradients(fast)
+    x = torch.randn(5, 7, 48)
+    found = []
+    for model in (plain, fast):
+        given = x.clone().requires_grad_()
+        y = model(given)
+        y.square().sum().backward()
+        found.append([y, given.grad, *(each.grad for each in model.parameters())])
+    for wanted, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_two_readings_disagree_by_their_divergences_both_ways() -> None:
+    import torch
+
+    from tunewright.train.encoders.trainer import disagreement
+
+    one, other = torch.tensor([[1.0, 0.0], [2.0, 2.0]]), torch.tensor([[0.0, 1.0], [2.0, 2.0]])
+    assert float(disagreement(one, one)) == 0
+    first, second = one.softmax(-1), other.softmax(-1)
+    there = (second * (second / first).log()).sum() / 2
+    back = (first * (first / second).log()).sum() / 2
+    torch.testing.assert_close(disagreement(one, other), (there + back) / 2)
+    torch.testing.assert_close(disagreement(one, other), disagreement(other, one))
+
+
+@pytest.mark.parametrize("consistency", [0.0, 2.0])
+def test_a_text_is_read_twice_where_its_readings_must_agree(
+    consistency: float, make_encoder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    from tunewright.train.encoders.dropout import FastDropout
+    from tunewright.train.encoders.trainer import disagreement
+
+    trainer = trainer_of(make_encoder("bert"), tmp_path, encoder={"consistency": consistency, "label_smoothing": 0.05})
+    for parent in list(trainer.model.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, FastDropout):
+                setattr(parent, name, FastDropout(0.25))
+    batch = trainer.engine.collate([trainer.train_dataset[n] for n in range(5)])
+    torch.manual_seed(1)
+    loss = trainer.compute_loss(trainer.model, batch)
+    torch.manual_seed(1)
+    ids, mask, gold = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    if consistency:
+        logits = trainer.model(ids.repeat(2, 1), mask.repeat(2, 1))
+        wanted = F.cross_entropy(logits, gold.repeat(2), label_smoothing=0.05)
+        apart = disagreement(logits[:5], logits[5:])
+        assert apart > 0
+        wanted = wanted + consistency * apart
+    else:
+        wanted = F.cross_entropy(trainer.model(ids, mask), gold, label_smoothing=0.05)
+    torch.testing.assert_close(loss, wanted)

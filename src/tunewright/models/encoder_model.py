@@ -86,6 +86,7 @@ def _openvino(folder: Path, threads: int | None) -> Any:
     }  # fmt: skip
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
+        settings["ENABLE_CPU_PINNING"] = "NO"  # processes side by side would all be pinned to the same cores
     request = ov.Core().compile_model(str(folder / OPENVINO), "CPU", settings).create_infer_request()
 
     def run(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

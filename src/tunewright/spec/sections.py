@@ -183,6 +183,9 @@ class EncoderSpec(Section):
     """Decay of the encoder's matrices."""
     label_smoothing: Share = 0.05
     """Share of each answer that is taught as any label, so that the model is less sure of wrong rows."""
+    consistency: Annotated[float, Field(ge=0)] = 1.0
+    """How much two readings of a text, with other parts of the network left out, must agree (R-Drop): it makes a \
+training twice as long, and better where texts are few. 0: each text is read once."""
 
 
 class TrainSpec(Section):
@@ -233,7 +236,7 @@ is not worse, beyond chance, than the best; two in a row that are end the traini
 
     def for_encoder(self) -> TrainSpec:
         """What an encoder's training goes by, in the same keys."""
-        own = self.encoder.model_dump(exclude={"head_lr", "label_smoothing"})
+        own = self.encoder.model_dump(exclude={"head_lr", "label_smoothing", "consistency"})
         return self.model_copy(update=own | {"accumulation": 1, "gradient_checkpointing": False})
 
 

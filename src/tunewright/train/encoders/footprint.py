@@ -39,13 +39,14 @@ _STEP = 28
 again."""
 
 
-def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dtype: str) -> Footprint:
+def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dtype: str, readings: int) -> Footprint:
     """One step of training on a batch, whose texts are filled up to the longest.
 
     Args:
+        readings: how often each text is read in a step.
         dtype: type of products, "float32", "bfloat16" or "float16"; the weights are float32.
     """
-    tokens = len(rows) * max(len(row["input_ids"]) for row in rows)
+    tokens = readings * len(rows) * max(len(row["input_ids"]) for row in rows)
     inner = sizes.parameters - sizes.vocabulary
     layer = 4 * inner // shape.layers
     activations = _ACTIVATIONS * (2 if dtype == "float32" else 1) * tokens * shape.hidden * shape.layers
@@ -74,7 +75,7 @@ def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, Batches, Any
     sizes = sizes or Sizes.of_encoder(shape.parameters, shape.embeddings)
 
     def count(rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:  # noqa: ARG001 (as of decoders)
-        return encoder_footprint(sizes, shape, rows, dtype)
+        return encoder_footprint(sizes, shape, rows, dtype, 2 if spec.train.encoder.consistency else 1)
 
     return spec, draw_encoder_batches(spec, examples), count
 

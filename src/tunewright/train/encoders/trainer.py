@@ -97,13 +97,14 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
     Args:
         head_lr: peak learning rate of the head.
         smoothing: share of each answer that is taught as any label.
+        consistency: how much two readings of a text must agree; 0: each is read once.
     """
 
     engine: Engine
 
-    def __init__(self, *args: Any, head_lr: float, smoothing: float, **settings: Any):
+    def __init__(self, *args: Any, head_lr: float, smoothing: float, consistency: float, **settings: Any):
         super().__init__(*args, **settings)
-        self._head_lr, self._smoothing = head_lr, smoothing
+        self._head_lr, self._smoothing, self._consistency = head_lr, smoothing, consistency
 
     def compute_loss(
         self,
@@ -112,8 +113,13 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,  # noqa: ARG002 (transformers' contract)
     ) -> Any:
-        logits = model(inputs["input_ids"], inputs["attention_mask"])
-        loss = F.cross_entropy(logits, inputs["labels"], label_smoothing=self._smoothing)
+        ids, mask, gold = (inputs[name] for name in ("input_ids", "attention_mask", "labels"))
+        if not self._consistency:
+            loss = F.cross_entropy(model(ids, mask), gold, label_smoothing=self._smoothing)
+        else:
+            logits = model(ids.repeat(2, 1), mask.repeat(2, 1))  # dropout leaves out other parts in each half
+            loss = F.cross_entropy(logits, gold.repeat(2), label_smoothing=self._smoothing)
+            loss = loss + self._consistency * disagreement(*logits.chunk(2))
         return (loss, None) if return_outputs else loss
 
     def create_optimizer(self, *_: Any) -> Any:
@@ -137,6 +143,19 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         lengths = [len(row["input_ids"]) for row in rows]
         buckets = Buckets(lengths, settings.per_device_train_batch_size, settings.seed)
         return Batches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
+
+
+def disagreement(one: Any, other: Any) -> Any:
+    """The mean of both Kullback-Leibler divergences between labels' probabilities, over the texts (Liang et al. 2021,
+    "R-Drop").
+
+    Args:
+        one, other: logits [texts, labels].
+    """
+    first, second = one.log_softmax(-1), other.log_softmax(-1)
+    there = F.kl_div(first, second, log_target=True, reduction="batchmean")
+    back = F.kl_div(second, first, log_target=True, reduction="batchmean")
+    return (there + back) / 2
 
 
 def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str], rows: Sequence[Row],
@@ -168,6 +187,7 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str],
         data_collator=Engine(network.padding).collate,
         head_lr=spec.train.encoder.head_lr,
         smoothing=spec.train.encoder.label_smoothing,
+        consistency=spec.train.encoder.consistency,
     )
     trainer.engine = Engine(network.padding)
     trainer.remove_callback(PrinterCallback)
