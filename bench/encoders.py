@@ -111,8 +111,8 @@ def accuracy(name: str, *seeds: str) -> None:
 
 
 def training(*wanted: str) -> None:
-    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn. `once` is Tunewright with each text read
-    once, as the others do; transformers-best has bfloat16 and batches of equally long texts."""
+    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn. `once` is Tunewright with each
+    text read once, as the others do; transformers-best has bfloat16 and batches of equally long texts."""
     arms = wanted or ("once", "tunewright", "transformers", "transformers-best", "sentence-transformers")
     found: dict[str, list[float]] = {arm: [] for arm in arms}
     for _ in range(ROUNDS):

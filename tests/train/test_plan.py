@@ -182,13 +182,17 @@ def test_every_gpu_of_the_price_book_has_its_card() -> None:
     assert catalogue()
 
 
-def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(tmp_path: Path) -> None:
-    spec = make_spec(model=str(encoder_folder(tmp_path)), train={"encoder": {"epochs": 3, "batch_size": 8}})
+@pytest.mark.parametrize(("consistency", "readings"), [(0.0, 1), (1.0, 2)])
+def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(
+    consistency: float, readings: int, tmp_path: Path
+) -> None:
+    encoder = {"epochs": 3, "batch_size": 8, "consistency": consistency}
+    spec = make_spec(model=str(encoder_folder(tmp_path)), train={"encoder": encoder})
     found = plan.plan(spec, [example("a b c", label) for label in LABELS for _ in range(8)], validation=4)
     rows, inner = 8 * len(LABELS), 2 * (4 * 64**2 + 2 * 64 * 256)
     assert found.steps == 3 * rows // 8
     assert found.footprint.fixed + found.footprint.gradients == 16 * (64_000 + inner)
-    assert found.footprint.work.flops == 6 * inner * 8 * 5, "[CLS] a b c [SEP]"
+    assert found.footprint.work.flops == readings * 6 * inner * 8 * 5, "[CLS] a b c [SEP]"
     assert (found.kv_bytes, found.batches.longest) == (0, 5)
     assert found.cheapest
     assert found.here is None or found.here.hours.low < found.here.hours.high
