@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,6 @@ def _example() -> Any:
 
 
 def _build_openvino(network: Any, file: Path, precision: str) -> Loss:
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino as ov
 
     model = ov.convert_model(network, example_input={INPUT: _example()})

@@ -47,14 +47,7 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     longest = longest_answer(inputs["train"])
     info = write_bundle(spec, base, folder, longest)
     complete(output.path / "merged", spec, base, asking_of(spec, base, longest))
-    calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
-    save_calibration(calibration, folder)
-    output.result = {
-        "bundle_mb": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1),
-        "quantization_error": round(loss.relative, 5),
-        "temperature": round(calibration.temperature, 3),
-        "template_sha256": info.template_sha256,
-    }
+    output.result = _calibrated(folder, inputs["split"], loss) | {"template_sha256": info.template_sha256}
 
 
 def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -63,10 +56,18 @@ def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> N
     say(f"  building {spec.export.weights} weights for {runtime}")
     loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
     write_encoder_bundle(spec, base, tuned, folder)
-    calibration = calibrate(load_bundle(folder), load_dataset(inputs["split"]).validation)
-    save_calibration(calibration, folder)
-    output.result = {
-        "bundle_mb": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1),
+    output.result = _calibrated(folder, inputs["split"], loss)
+
+
+def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, float]:
+    """Calibrate a bundle that is whole otherwise.
+
+    Returns: its figures for the manifest.
+    """
+    calibration = calibrate(load_bundle(bundle), load_dataset(split).validation)
+    save_calibration(calibration, bundle)
+    return {
+        "bundle_mb": round(sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file()) / 1e6, 1),
         "quantization_error": round(loss.relative, 5),
         "temperature": round(calibration.temperature, 3),
     }

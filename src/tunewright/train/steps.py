@@ -67,13 +67,7 @@ def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     if part and not measured:
         score = part.score(tuned, engine)
         measured = {"headline": score.headline, "validation_loss": score.loss}
-    losses = [row["loss"] for row in curve if "loss" in row]
-    output.result = {
-        "steps": len(losses),
-        "first_loss": round(losses[0], 4),
-        "last_loss": round(losses[-1], 4),
-        "validation_headline": measured["headline"] if measured else None,
-        "validation_loss": measured["validation_loss"] if measured else None,
+    output.result = figures(curve, measured) | {
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),
         "processes": process_count(),
@@ -121,6 +115,22 @@ def train_members(training: Members, output: Output) -> tuple[list[Path], list[d
     curve = [row for rows in curves for row in rows]
     write_jsonl(output.path / CURVE, curve)
     return members, curve, found
+
+
+def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a training's curve its manifest shows.
+
+    Args:
+        measured: `headline` and `validation_loss` of the model that was kept; None where there is no validation part.
+    """
+    losses = [row["loss"] for row in curve if "loss" in row]
+    return {
+        "steps": len(losses),
+        "first_loss": round(losses[0], 4),
+        "last_loss": round(losses[-1], 4),
+        "validation_headline": measured["headline"] if measured else None,
+        "validation_loss": measured["validation_loss"] if measured else None,
+    }
 
 
 def last_kept(curve: Sequence[Mapping[str, Any]], members: Sequence[Path]) -> Mapping[str, Any] | None:

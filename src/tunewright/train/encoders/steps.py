@@ -29,7 +29,7 @@ from tunewright.train.encoders.soup import average_encoders
 from tunewright.train.encoders.trainer import build_encoder_trainer, logits_of
 from tunewright.train.history import ENCODER, Facts
 from tunewright.train.member import ADAPTER, Members
-from tunewright.train.steps import CHECKPOINTS, last_kept, train_members
+from tunewright.train.steps import CHECKPOINTS, figures, last_kept, train_members
 from tunewright.train.trainer import planned_steps
 from tunewright.train.validation import MOST, ValidationPart
 
@@ -49,7 +49,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
         )  # fmt: skip
     training = prepare_encoder(spec, split, output.path / CHECKPOINTS)
-    audit = _audit(load_dataset(split).train, training.rows, TextTokenizer(training.base.folder))
+    audit = _audit(task_of(spec.task).answers, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
         say(f"  {line}")
     made = train_members(training, output)
@@ -58,17 +58,12 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     members, curve, found = made
     average_encoders([member / ADAPTER for member in members], output.path / ENCODER)
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
-    measured, losses = last_kept(curve, members), [row["loss"] for row in curve if "loss" in row]
+    measured = last_kept(curve, members)
     if training.validation and not measured:
         network = Network.load(output.path / ENCODER)
         score = training.validation.score(network, None)
         measured = {"headline": score.headline, "validation_loss": score.loss}
-    output.result = {
-        "steps": len(losses),
-        "first_loss": round(losses[0], 4),
-        "last_loss": round(losses[-1], 4),
-        "validation_headline": measured["headline"] if measured else None,
-        "validation_loss": measured["validation_loss"] if measured else None,
+    output.result = figures(curve, measured) | {
         "trained_parameters": _parameters(output.path / ENCODER),
         "precision": compute_type(spec.train.precision),
         "processes": 1,
@@ -119,15 +114,12 @@ class EncoderPart(ValidationPart):
         return [model.labels[number] for number in logits.argmax(1).tolist()], losses
 
 
-def _audit(examples: Sequence[Example], rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
+def _audit(labels: Sequence[str], rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
     """The first rows as the encoder reads them, and how many tokens are learnt from."""
-    lines = [
-        f"{tokenizer.decode(row['input_ids'])} → {example.answer}"
-        for example, row in list(zip(examples, rows, strict=True))[:_AUDITED]
-    ]
+    lines = [f"{tokenizer.decode(row['input_ids'])} → {labels[row['labels'][0]]}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
     at = lengths[math.ceil(0.95 * len(lengths)) - 1]
-    count = Counter(example.answer for example in examples)
+    count = Counter(labels[row["labels"][0]] for row in rows)
     rarest = min(count, key=lambda label: count[label])
     return [
         *lines,

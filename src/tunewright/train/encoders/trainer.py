@@ -180,16 +180,17 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str],
     _begin_with_centres(network, rows)
     network.narrow(Vocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
     network.train()
+    engine = Engine(network.padding)
     trainer = EncoderTrainer(
         model=network,
         args=_arguments(spec, checkpoints, seed, steps, float16=precision == "float16"),
         train_dataset=[{"input_ids": network.placed(row["input_ids"]), "labels": row["labels"]} for row in rows],
-        data_collator=Engine(network.padding).collate,
+        data_collator=engine.collate,
         head_lr=spec.train.encoder.head_lr,
         smoothing=spec.train.encoder.label_smoothing,
         consistency=spec.train.encoder.consistency,
     )
-    trainer.engine = Engine(network.padding)
+    trainer.engine = engine
     trainer.remove_callback(PrinterCallback)
     return trainer
 
