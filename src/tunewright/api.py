@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
-from tunewright.models.resolve import absolute, is_encoder, locate, require_known
+from tunewright.models.resolve import absolute, kind_of, locate, require_known
 from tunewright.pipeline import (
     STEPS,
     PipelineResult,
@@ -31,7 +31,7 @@ from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
 from tunewright.spec import RUNS, SPEC_FILE, Spec
-from tunewright.train.encoders.rows import require_able
+from tunewright.train.able import require_able
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -273,10 +273,10 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
     """
     from tunewright.export.gguf import export_gguf as write
 
-    if is_encoder(spec.model, spec.folder):
+    if kind_of(spec.model, spec.folder) != "decoder":
         raise UserError(
-            f"{spec.model_name} is an encoder: there is no GGUF file of it.", where="--to",
-            why="llama.cpp and Ollama write answers, and know nothing of its head, which chooses the label.",
+            f"{spec.model_name} is no language model: there is no GGUF file of it.", where="--to",
+            why="llama.cpp and Ollama write answers, and know nothing of what chooses a label.",
             fix="Serve its bundle: tunewright serve …",
         )  # fmt: skip
     done = _up_to(spec, "export", runs, None, force, on)

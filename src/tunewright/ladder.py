@@ -19,8 +19,8 @@ from tunewright.models.sizes import shape_in
 from tunewright.models.skeleton import config_of, parameters_of
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.spec import Spec
+from tunewright.train.able import require_able
 from tunewright.train.encoders.footprint import shape_of_encoder
-from tunewright.train.encoders.rows import require_able
 from tunewright.train.plan import Plan, plan, spoken
 
 

@@ -19,6 +19,7 @@ from tunewright.assess.upkeep import items_of, letters_of, unpriced, upkeep
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
+from tunewright.models.linear_model import LINEAR
 from tunewright.spec import ApiSpec, MoneySpec
 from tunewright.tasks import Example, task_of
 
@@ -159,6 +160,7 @@ def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
     asked = dict.fromkeys(filter(None, (spec.model, *spec.models)))
+    asked.pop(LINEAR, None)  # which is priced by itself
     for model in asked:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(

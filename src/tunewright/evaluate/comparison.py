@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -13,6 +13,8 @@ from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime,
 from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import Kind
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -20,6 +22,8 @@ SERVED = "served"
 ADAPTER = "adapter"
 ENCODER = "encoder"
 """A tuned encoder as it was trained, in the place of an adapter."""
+FITTED = "linear"
+"""A linear model as it was fitted."""
 EXPORTED = "exported"
 API = "api"
 """The API that is paid for today, where it was asked or its answers are recorded."""
@@ -48,11 +52,22 @@ ARM_LABELS = {
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",
     ENCODER: "tuned: encoder (torch)",
+    FITTED: "linear: as fitted",
     "merged": "tuned: merged (torch)",
     EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
 }
 """Every measured arm in the order of the tables."""
+
+
+def own_model(spec: Spec) -> str:
+    """What sentences call the model that a run made."""
+    return "the linear model" if spec.model == LINEAR else f"the tuned {spec.model_name}"
+
+
+def kind_in(arms: Collection[str]) -> Kind:
+    """The kind of model that some arms are forms of, by their keys."""
+    return "linear" if FITTED in arms else "encoder" if ENCODER in arms else "decoder"
 
 
 @dataclass(frozen=True)
@@ -267,4 +282,8 @@ def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
 
 
 def _label(key: str, spec: Spec) -> str:
-    return ARM_LABELS[key] + (f" {spec.export.weights}" if key in (EXPORTED, SERVED) else "")
+    if key not in (EXPORTED, SERVED):
+        return ARM_LABELS[key]
+    if spec.model == LINEAR:
+        return ARM_LABELS[key].replace("tuned", LINEAR)
+    return f"{ARM_LABELS[key]} {spec.export.weights}"

@@ -11,7 +11,7 @@ from tunewright.assess import PriceBook
 from tunewright.assess.cost import Item
 from tunewright.assess.prices import ApiPrice
 from tunewright.assess.upkeep import unpriced
-from tunewright.evaluate.comparison import CONTROLS, SERVED, Arm, Comparison
+from tunewright.evaluate.comparison import CONTROLS, SERVED, Arm, Comparison, own_model
 from tunewright.evaluate.reasons import pct, points, usd
 from tunewright.evaluate.verdict import Verdict
 from tunewright.spec import Spec
@@ -160,7 +160,7 @@ def _quality(spec: Spec, verdict: Verdict, after: Arm) -> str:
         return f"{after.key} was not measured on your examples; {needed}."
     split = min(after.scores, key=lambda name: after.scores[name].headline.value)
     worst = after.scores[split]
-    who = CONTROLS.get(after.key, "the tuned model") if verdict.decision in _OWN else after.key
+    who = CONTROLS.get(after.key, own_model(spec)) if verdict.decision in _OWN else after.key
     return (
         f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.headline.value))} of "
         f"{worst.count:,} examples ({split}), {pct(worst.headline.low)} at the least; {needed}."

@@ -17,7 +17,7 @@ from tunewright.evaluate.cascade import (
     cascade_curve,
     choose_threshold,
 )
-from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison, evidence_key
+from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison, evidence_key, own_model
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
 from tunewright.evaluate.reasons import (
@@ -213,7 +213,7 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
     if reference is None or pays(reference.cost.usd_per_month - cost, spec):
         simple = CONTROLS.get(own.key)
-        advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
+        advice = f"Use {simple}: it" if simple else f"Switch: {own_model(spec)}"
         other = ""
         if reference is not None and reference is not now:
             other = f" and {usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes"
@@ -295,28 +295,25 @@ def _shortfall(case: _Case) -> str:
     """Why the served model is not simply switched to."""
     spec, served, now = case.spec, case.served, case.now
     goal, least, claim = spec.goal, worst(served), task_of(spec.task).claim
-    against = case.against[served.key]
+    against, mine = case.against[served.key], own_model(spec)
     if least.value < goal.accuracy:
-        return (
-            f"on the hardest test split the tuned model {claim(pct(least.value))}, short of the "
-            f"{pct(goal.accuracy)} you need"
-        )
+        return f"on the hardest test split {mine} {claim(pct(least.value))}, short of the {pct(goal.accuracy)} you need"
     if not case.parity_passed:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
-        return f"the tuned model's P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
+        return f"{mine}'s P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
     if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
         return (
-            f"the tuned model {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
+            f"{mine} {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
             "examples from more groups"
         )
     if is_compared(against, spec) and (lost := behind(against, spec)):
         return (
-            f"on {lost[0]} the tuned model is {gap(lost[1])} points against {now.key}, which is not shown to "
+            f"on {lost[0]} {mine} is {gap(lost[1])} points against {now.key}, which is not shown to "
             f"be within the {100 * goal.margin:g} that it may be worse"
         )
     return (
-        f"the tuned model {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
+        f"{mine} {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
         f"could be as little as {pct(least.low)}"
     )
 

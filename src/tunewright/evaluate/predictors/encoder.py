@@ -1,20 +1,27 @@
-"""An encoder that answers: one pass to the logits of all labels; the same for torch, OpenVINO and ONNX Runtime."""
+"""An encoder or a linear model that answers: one pass to the logits of all labels; the same for torch, OpenVINO, ONNX
+Runtime and numpy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Token
-from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
 """Token ids of some texts -> the logits [labels] of each."""
+
+
+class Reader(Protocol):
+    """What turns a text into what a model reads: `tunewright.models.tokenizer.TextTokenizer`, or the n-grams of a
+    linear model."""
+
+    def encode_framed(self, text: str) -> list[int]: ...
 
 
 class LabelClassifier:
@@ -27,7 +34,7 @@ class LabelClassifier:
 
     longest_answer = 0
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+    def __init__(self, logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
         self._logits, self._labels, self._tokenizer, self._calibration = logits, task.answers, tokenizer, calibration
 
     def prompts(self, request: str) -> list[list[int]]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle, read_info
-from tunewright.models.runtime import is_of_encoder
+from tunewright.models.runtime import is_classifier
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import TakenAway, Terms, somebody_serves, watch
 from tunewright.monitor.retrain.contest import contest
@@ -185,10 +185,10 @@ class _Retraining:
         """A spec whose training begins with the champion's adapter, and takes half as long."""
         champion = self._runs / self._serving.champion.bundle
         info = read_info(champion)
-        if is_of_encoder(info.runtime):
+        if is_classifier(info.runtime):
             raise UserError(
-                f"The champion is an encoder, {info.base_model}, and no training begins with one.", where=champion,
-                why="It has no adapter: its training is of all weights, short, and begins with the base model.",
+                f"The champion, {info.base_model}, is no language model: no training begins with it.", where=champion,
+                why="Its training is of all weights, short, and begins anew.",
                 fix="Leave --warm out.",
             )  # fmt: skip
         folder, base = made_of(champion).get("train"), info.base_model

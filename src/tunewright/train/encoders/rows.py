@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.errors import UserError
-from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task
 from tunewright.train.encode import Row
-
-
-def require_able(spec: Spec) -> None:
-    """Refuse what an encoder can't do before anything is done for it, where the base model is known to be one without
-    asking the hub.
-
-    Raises:
-        UserError: the spec asks for it.
-    """
-    if is_known_encoder(spec.model, spec.folder) and (error := refusal(spec)):
-        raise error
 
 
 def refusal(spec: Spec) -> UserError | None:
