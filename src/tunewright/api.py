@@ -27,6 +27,7 @@ from tunewright.pipeline import (
     run_pipeline,
     steps_to,
 )
+from tunewright.pipeline import standing as pipeline_standing
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from tunewright.export.gguf import GgufFile, Precision
     from tunewright.export.hub import Pushed
     from tunewright.export.parcel import Form, Parcel
-    from tunewright.ladder import Ladder
+    from tunewright.ladder.climb import Ladder
     from tunewright.monitor.retrain.retrain import Course, Retrained
     from tunewright.monitor.retrain.status import Status
     from tunewright.monitor.store import Store
@@ -64,7 +65,9 @@ class Report:
 
     pipeline: PipelineResult
     ladder: Ladder | None = None
-    """How it came to this base model, where the spec names several."""
+    """How it came to this candidate, where the spec names several."""
+    candidates: Path | None = None
+    """The page that shows all of them."""
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -87,6 +90,11 @@ class Report:
         return self.pipeline.folder("verdict") / "report.html"
 
     @property
+    def folders(self) -> Mapping[str, Path]:
+        """The output of each step."""
+        return {name: outcome.folder for name, outcome in self.pipeline.steps.items()}
+
+    @property
     def split(self) -> Path:
         """The folder of the dataset."""
         return self.pipeline.folder("split")
@@ -107,38 +115,46 @@ class Report:
 
 
 def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False,
-        on: On = "local") -> Report:  # fmt: skip
+        on: On = "local", every: bool = False) -> Report:  # fmt: skip
     """The whole life cycle, from raw data to the verdict and its bundle; steps that are up to date are reused. Where
-    the spec names several base models, one after the other, until one meets every target.
+    the spec names several candidates, one after the other, until one does the job.
 
     Args:
         runs: where outputs go; `runs` beside the spec by default.
         from_step: run this step and those after it even where they are up to date.
         force: run every step.
         on: where the steps run; the outputs lie here afterwards, wherever that was.
+        every: of several candidates, try all.
 
     Raises:
         UserError: something in the spec, the data, the machine or the workspace needs the user.
     """
 
-    def whole(rung: Spec) -> Report:
-        report = Report(_up_to(rung, "bundle", runs, from_step, force, on))
+    def whole(candidate: Spec) -> Report:
+        report = Report(_up_to(candidate, "bundle", runs, from_step, force, on))
         if on == "azure":
             from tunewright.places.azure.connection import connect
             from tunewright.places.azure.registry import register
 
-            folders = {name: outcome.folder for name, outcome in report.pipeline.steps.items()}
-            register(rung, connect(rung), folders, report.data)
+            register(candidate, connect(candidate), report.folders, report.data)
         return report
 
-    if not spec.models:
+    if not spec.candidates:
         return whole(spec)
-    from tunewright.ladder import climb
+    from tunewright.ladder.cascades import make
+    from tunewright.ladder.climb import Steps, climb
+    from tunewright.ladder.page import write_page
 
-    for model in spec.models:
+    for model in spec.candidates:
         locate(model, spec.folder)  # what can't be loaded is told before the first is trained
-    report, ladder = climb(spec, whole)
-    return replace(report, ladder=ladder)
+    home = (runs if runs is not None else spec.folder / RUNS).resolve()
+
+    def ready(candidate: Spec) -> bool:
+        return not force and from_step is None and not pipeline_standing(candidate, "bundle", home).outdated
+
+    steps = Steps(whole, lambda cascade: Report(make(cascade, home)), ready)
+    report, ladder = climb(spec, steps, every=every)
+    return replace(report, ladder=ladder, candidates=write_page(spec, ladder, home))
 
 
 def check(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

@@ -159,12 +159,12 @@ def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
-    asked = dict.fromkeys(filter(None, (spec.model, *spec.models)))
+    asked = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
     asked.pop(LINEAR, None)  # which is priced by itself
     for model in asked:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(
-                f"The catalogue has no '{model}'.", where="models" if spec.models else "model",
+                f"The catalogue has no '{model}'.", where="candidates" if spec.candidates else "model",
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
@@ -172,7 +172,7 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
     if unable and len(unable) == len(asked):
         raise UserError(
             f"{unable[0]} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
-            where="models" if spec.models else "model", fix="Choose a model that writes: tunewright models ls",
+            where="candidates" if spec.candidates else "model", fix="Choose a model that writes: tunewright models ls",
         )  # fmt: skip
     named = [model for model in asked if model in known and model not in unable]
     found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or _SIZES)

@@ -34,8 +34,9 @@ def evidence_key(spec: Spec, name: str) -> str:
     return API if name == spec.api.label else f"{API} {name}"
 
 
+SVM = "svm"
 CONTROLS = {
-    "svm": "the linear SVM",
+    SVM: "the linear SVM",
     "nearest": "the nearest example's answer",
     "patterns": "patterns read off the examples",
 }
@@ -133,6 +134,8 @@ class Comparison:
     "letters" (of the task's prompt)."""
     stale: str = ""
     """That the prices are old, in a sentence; empty where they are not."""
+    own: str = ""
+    """What sentences call the model of one's own."""
     measured_on: str = ""
     """On what latency was measured, and how that is like the machine that is priced, in a sentence."""
 
@@ -147,7 +150,8 @@ class Comparison:
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
             counted: Mapping[str, Usage] | None = None, measured: Measured | None = None,
-            training_hours: float | None = None, written: Usage | None = None) -> Comparison:  # fmt: skip
+            training_hours: float | None = None, written: Usage | None = None,
+            cascade: str | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
@@ -156,6 +160,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
             tokenizer: a low estimate, as an API needs a longer prompt to do as well.
         measured: on what latency was measured, where that is known.
         training_hours: what the run took, from the raw files to the served answers; None: not known.
+        cascade: what sentences call the served model, where it is a cascade of two.
         written: what an API would read and write, told from the letters of the task's prompt; for a model that reads
             none.
     """
@@ -173,7 +178,8 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     for key in (k for k in ARM_LABELS if k in evidence):
         speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
         cost = _own_cost(spec, machine, speed, month)
-        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
+        label = "cascade: served bundle" if cascade and key == SERVED else _label(key, spec)
+        arms[key] = Arm(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
@@ -185,7 +191,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
         arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, found, usage_from,
-        stale(prices, today()), _on_what(spec, machine, measured) if measured else "",
+        stale(prices, today()), cascade or own_model(spec), _on_what(spec, machine, measured) if measured else "",
     )  # fmt: skip
 
 

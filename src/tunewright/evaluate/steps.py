@@ -119,7 +119,8 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     book, counted = price_book(spec.price_file), usages_of(baseline)
     dataset = load_dataset(inputs["split"])
     written = written_usage(spec, dataset) if kind_in(evidence) != "decoder" else None
-    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written)
+    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written,
+                         parity.get("own"))  # fmt: skip
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}

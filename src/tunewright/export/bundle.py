@@ -39,6 +39,8 @@ from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
 
 BUNDLE_FILE = "bundle.json"
+SECOND = "second"
+"""Of a cascade, the folder of the bundle behind it."""
 _VERSION = 12
 """Characters of a hash that tell versions apart."""
 
@@ -71,6 +73,8 @@ class BundleInfo(BaseModel):
     """Confidence below which a request is to be escalated; None where none was found, or none was looked for yet."""
     guaranteed: bool = False
     """Whether the threshold was proven on the validation part; see `tunewright.evaluate.cascade`."""
+    second_below: float | None = None
+    """Confidence below which the bundle in `second/` answers in its place; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Bundle:
     reader: TextTokenizer | Ngrams
     """What turns a text into what the model reads."""
     calibration: Calibration
+    second: Bundle | None = None
+    """Of a cascade the one that answers what this one is not sure enough of."""
 
     @property
     def template(self) -> ChatTemplate:
@@ -109,9 +115,10 @@ class Bundle:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the files that its runtime loads."""
+        """Of the files that its runtime loads, and of those of the second's."""
         weights = self.folder / FOLDERS[self.info.runtime]
-        return sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
+        own = sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
+        return own + (self.second.weight_bytes if self.second else 0)
 
     def predictor(self, model: Runtime) -> LanguageModel | LabelClassifier:
         """Its model, that of `load`, as what answers requests."""
@@ -248,8 +255,9 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
             fix="Make the bundle again with: tunewright export YOUR_PROJECT",
         ) from None  # fmt: skip
+    second = load_bundle(folder / SECOND) if info.second_below is not None else None
     if is_classifier(info.runtime):
-        return Bundle(folder, info, task_of(info.task), None, reader, calibration)
+        return Bundle(folder, info, task_of(info.task), None, reader, calibration, second)
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(
@@ -258,7 +266,8 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    return Bundle(folder, info, task_of(info.task, info.answer_lead, info.answer_codes), template, reader, calibration)
+    task = task_of(info.task, info.answer_lead, info.answer_codes)
+    return Bundle(folder, info, task, template, reader, calibration, second)
 
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:

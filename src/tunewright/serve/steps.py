@@ -60,7 +60,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     }
     records = {name: load_records(file) for name, file in files.items() if file.exists()}
     trained = next(iter(records.values()))
-    chain = [_link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
+    chain = [link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
     others = []
     if not bundle.is_classifier:  # no other engine has what chooses its labels
         others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
@@ -105,7 +105,8 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     return failures
 
 
-def _link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
+def link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
+    """One form of the model against another, on the test examples that both answered."""
     tests = {record.id: record for record in records if record.split != VALIDATION}
     pairs = [(record, tests[record.id]) for record in trained if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
