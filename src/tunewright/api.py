@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import absolute, kind_of, locate, require_known
 from tunewright.pipeline import (
     STEPS,
@@ -196,11 +197,13 @@ def _not_asked(keys: str) -> UserError:
 
 def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     """Predict memory, time and price of the training on each machine, and of every step here and in Azure; see
-    `tunewright.planning.project.plan_project`."""
+    `tunewright.planning.project.plan_project`. Of several candidates the first that takes more than seconds is planned.
+    """
     from tunewright.models.torch_model import quiet_libraries
     from tunewright.places.azure.machines import nodes_of, size_of
     from tunewright.planning.project import plan_project
 
+    spec = next((each for each in spec.each_candidate if each.model != LINEAR), spec)
     require_known(spec.model, spec.folder)
     require_able(spec)
     quiet_libraries()
@@ -458,7 +461,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
         course: how it is tried.
         on: where the steps run.
     """
-    from tunewright.monitor.retrain.retrain import Course, Parts
+    from tunewright.monitor.retrain.retrain import Course, Parts, of_champion
     from tunewright.monitor.retrain.retrain import retrain as bring_about
     from tunewright.monitor.store import open_store
     from tunewright.monitor.store.collect import collect
@@ -482,6 +485,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
+    spec = of_champion(spec, spec.folder / RUNS, lambda: latest_bundle(spec.folder))
     with closing(open_store(spec)) as store:
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),

@@ -98,7 +98,7 @@ def ladder(project: Path) -> Spec:
         models.append(str(project / name))
     write_project(project, traffic=MUCH)
     spec = load_spec(project, [f"candidates={json.dumps(models)}"])
-    for rung, share in zip(spec.rungs[:2], (0.7, 0.97), strict=True):
+    for rung, share in zip(spec.each_candidate[:2], (0.7, 0.97), strict=True):
         made_runs(rung, project / "runs", share=share)
     return spec
 

@@ -249,6 +249,37 @@ def test_what_can_t_do_the_task_is_left_out_with_its_reason() -> None:
         climb(spec.model_copy(update={"candidates": ("linear", "bert-base")}), steps)
 
 
+def failing(*faults: str | None) -> tuple[str, dict[str, str], list[str]]:
+    """(the best, what was left out, what was begun) of three candidates whose runs fail so, or meet all targets."""
+    began: list[str] = []
+    of_name = dict(zip(NAMES, faults, strict=True))
+
+    def run(each: Spec) -> Run:
+        began.append(each.model)
+        if fault := of_name[each.model]:
+            raise UserError(fault, fix="Mend it.")
+        return Run(each.model, MET)
+
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    _, found = climb(spec, Steps(run, made_never, forecast=known()))
+    return found.best, found.left_out, began
+
+
+def test_what_turns_out_to_be_unable_is_left_out_with_its_reason() -> None:
+    best, left_out, began = failing("Texts are too long.", None, None)
+    assert (best, left_out, began) == ("middle", {"small": "Texts are too long. Mend it."}, ["small", "middle"])
+
+
+def test_a_fault_that_comes_again_ends_the_search() -> None:
+    with pytest.raises(UserError, match="The data are broken"):
+        failing("The data are broken.", "The data are broken.", None)
+
+
+def test_where_all_fail_the_last_fault_is_told() -> None:
+    with pytest.raises(UserError, match="three"):
+        failing("one", "two", "three")
+
+
 def test_a_verdict_names_the_targets_that_were_missed() -> None:
     found = tried("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
     assert found.missed == {"a": "1 %", "b": "2 %"}

@@ -39,6 +39,8 @@ from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
 
 BUNDLE_FILE = "bundle.json"
+CASCADE = " → "
+"""Between the names of a cascade's two models."""
 SECOND = "second"
 """Of a cascade, the folder of the bundle behind it."""
 _VERSION = 12
@@ -53,6 +55,7 @@ class BundleInfo(BaseModel):
     schema_version: int = 1
     name: str
     base_model: str
+    """What it was made of; of a cascade both, with `CASCADE` between them."""
     runtime: RuntimeName
     """What its weights are for; see `tunewright.models.runtime`."""
     precision: str

@@ -23,7 +23,7 @@ from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, l
 from tunewright.evaluate.pairs import paired_records
 from tunewright.evaluate.rules import is_good, worst
 from tunewright.evaluate.steps import ANSWERS, deployed_splits, drawing_of, read_evidence, run_verdict
-from tunewright.export.bundle import SECOND, read_info, write_info
+from tunewright.export.bundle import CASCADE, SECOND, read_info, write_info
 from tunewright.export.steps import run_bundle
 from tunewright.ladder.tried import Outcome, Tried
 from tunewright.pipeline import PipelineResult, StepOutcome, code_version, point_latest
@@ -67,7 +67,7 @@ class Cascade:
 
     @property
     def name(self) -> str:
-        return f"{self.first.tried.name} → {self.second.tried.name}"
+        return CASCADE.join((self.first.tried.name, self.second.tried.name))
 
     @property
     def own(self) -> str:
@@ -183,7 +183,7 @@ def _join(cascade: Cascade, bundle: Path) -> None:
     one, other = read_info(first), read_info(second)
     version = sha256_json([one.version, other.version, cascade.threshold.value])[:_VERSION]
     info = one.model_copy(update={
-        "base_model": f"{one.base_model} → {other.base_model}", "version": version,
+        "base_model": CASCADE.join((one.base_model, other.base_model)), "version": version,
         "second_below": cascade.threshold.value,
     })  # fmt: skip
     write_info(bundle, info)

@@ -76,19 +76,25 @@ def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run,
         UserError: none of them can do the job.
     """
     able, left_out = _able(spec)
-    search = _Search(spec, steps)
-    search.attempt(able[0])
-    stopped = ""
-    for each in able[1:]:
+    search, stopped, failed = _Search(spec, steps), "", None
+    for place, each in enumerate(able):
         if search.done and not every:
             break
-        if not steps.ready(each):
+        if search.parts and not steps.ready(each):
             ahead = search.ahead(each)
             stopped = search.beyond(ahead) or ("" if every else search.cheaper_with_api(ahead))
             if stopped:
                 break
-        search.attempt(each)
-    return search.ended(able, left_out, stopped)
+        try:
+            search.attempt(each)
+        except UserError as error:
+            # What fails two candidates alike is no matter of the candidate; the data, perhaps, or the disk.
+            again = failed is not None and failed.what == error.what
+            if again or (not search.parts and place == len(able) - 1):
+                raise
+            failed, left_out[each.model_name] = error, error.paragraph()
+            say(f"{each.model_name} is left out: {left_out[each.model_name]}")
+    return search.ended([each for each in able if each.model_name not in left_out], left_out, stopped)
 
 
 def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
@@ -123,7 +129,7 @@ class _Search(Generic[_Run]):
     @property
     def done(self) -> bool:
         """Whether the last attempt did the job, or no dearer one could."""
-        return self._tried[-1].good or bool(self._tried[-1].ends)
+        return bool(self._tried) and (self._tried[-1].good or bool(self._tried[-1].ends))
 
     def attempt(self, spec: Spec) -> None:
         """Try a candidate, and its cascades with those before it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle, read_info
+from tunewright.export.bundle import CASCADE, load_bundle, read_info
 from tunewright.models.runtime import is_classifier
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import TakenAway, Terms, somebody_serves, watch
@@ -116,6 +116,26 @@ def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
         folder = latest().resolve()
         serving = served_from(_inside(runs, folder), read_info(folder).version)
     return serving
+
+
+def of_champion(spec: Spec, runs: Path, latest: Callable[[], Path]) -> Spec:
+    """A spec of several candidates as one that tries only what serves now: a new choice is a matter of `run`. Of a
+    cascade both of its parts are tried.
+
+    Args:
+        runs, latest: as of `champion_of`.
+
+    Raises:
+        UserError: as `champion_of`.
+    """
+    if not spec.candidates:
+        return spec
+    serves = read_info(runs / champion_of(runs, latest).champion.bundle).base_model.split(CASCADE)
+    same = [each for each in spec.each_candidate if each.model_name in serves]
+    if len(same) < len(serves):
+        return spec
+    parts = tuple(each.model for each in same)
+    return same[0] if len(parts) == 1 else spec.model_copy(update={"candidates": parts, "model": parts[0]})
 
 
 def _inside(runs: Path, folder: Path) -> str:
