@@ -16,7 +16,7 @@ from tunewright import api
 from tunewright.artifacts import read_manifest
 from tunewright.errors import UserError
 from tunewright.models.device import GPU
-from tunewright.pipeline import STEPS, PipelineResult, due, pedigrees
+from tunewright.pipeline import STEPS, PipelineResult, due, pedigrees, steps_to
 from tunewright.places.azure import machines
 from tunewright.places.azure.assets import package, pinned
 from tunewright.places.azure.connection import workspace_of
@@ -185,3 +185,12 @@ def test_the_workspace_is_told_by_spec_variables_or_config(tmp_path: Any, monkey
 def test_an_encoder_is_trained_on_one_node() -> None:
     decoder, encoder = (make_spec(model=name, azure={"nodes": 2}) for name in ("smollm2-135m", "all-minilm"))
     assert [machines.nodes_of(STEPS["train"], spec) for spec in (decoder, encoder)] == [2, 1]
+
+
+def test_a_linear_model_is_fitted_without_a_gpu() -> None:
+    steps = steps_to(make_spec(), "bundle")
+    sizes = {step.name: machines.size_of(step, make_spec(model="linear")) for step in steps}
+    assert not any("NC" in size for size in sizes.values())
+    assert "NC" in machines.size_of(STEPS["train"], make_spec())
+    spec = make_spec(model="linear", azure={"nodes": 4})
+    assert machines.nodes_of(STEPS["train"], spec) == 1

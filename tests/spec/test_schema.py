@@ -142,5 +142,7 @@ def test_an_override_takes_the_place_of_the_other_key(tmp_path: Path) -> None:
     assert parse_spec(json.dumps(data), file, ["model=phi-3-mini"]).each_candidate[0].model == "phi-3-mini"
     with pytest.raises(UserError, match="'candidates'"):
         parse_spec(text, file, ["candidates=phi-3-mini"])
+    with pytest.raises(UserError, match="candidates names 'linear' twice"):
+        parse_spec(text, file, ["candidates=[linear, all-minilm, linear]"])
     with pytest.raises(UserError, match="models is called candidates"):
         parse_spec(text, file, ["models=[phi-3-mini]"])

@@ -12,6 +12,7 @@ from tunewright.assess.speed import Range
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.statistics import Interval
+from tunewright.evaluate.steps import written_usage
 from tunewright.ladder.tried import TRYING, Outcome, Tried
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.linear_model import LINEAR
@@ -69,9 +70,9 @@ def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
     quiet_libraries()
     try:
         found = (plan or _planned)(spec, last)
-        usage = last.data["comparison"]["usage"]
+        usage = written_usage(spec, load_dataset(last.folders["split"]))  # its own prompt, not an API's
         book = price_book(spec.price_file)
-        hosting = hosting_of(spec, spec.model, _entry(spec), book, usage["prompt_tokens"], usage["answer_tokens"])
+        hosting = hosting_of(spec, spec.model, _entry(spec), book, usage.prompt_tokens, usage.answer_tokens)
     # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
     except (UserError, ValueError, AttributeError, KeyError) as error:
         why = error.what if isinstance(error, UserError) else str(error)

@@ -57,6 +57,8 @@ class _Anchored(Section):
         candidates = data.get("candidates")
         if not isinstance(candidates, (list, tuple)) or not candidates:
             return data
+        if twice := [name for name, count in Counter(map(str, candidates)).items() if count > 1]:
+            raise ValueError(f"candidates names '{twice[0]}' twice")
         if data.get("model", candidates[0]) != candidates[0]:
             raise ValueError("model names one model, candidates several: name one of the two")
         return data | {"model": candidates[0]}

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
 from tunewright.errors import UserError
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import Step
 from tunewright.places.azure.connection import Connection, azure_errors, found
@@ -27,8 +28,8 @@ _SHORTEST, _LONGEST = 60, 7 * 24 * 3600
 
 
 def size_of(step: Step, spec: Spec) -> str:
-    """The machine a step runs on, by its name in the price book."""
-    gpu = spec.azure.gpu
+    """The machine a step runs on, by its name in the price book; a linear model needs no GPU."""
+    gpu = None if spec.model == LINEAR else spec.azure.gpu
     served_there = step.name in ("export", "parity") and spec.export.runtime.startswith(_SERVED_BY_GPU)
     return gpu if gpu and (step.needs_gpu or served_there) else cpu_of(spec)
 
