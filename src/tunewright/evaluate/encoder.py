@@ -8,7 +8,7 @@ from pathlib import Path
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.comparison import ENCODER, EXPORTED
 from tunewright.evaluate.evidence import collect
-from tunewright.evaluate.predictors import LabelClassifier
+from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.runtime import FOLDERS, runtime_in
@@ -31,7 +31,7 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
 
         quiet_libraries()
         network = Network.load(tuned)
-        asked = LabelClassifier(lambda texts: logits_of(network, texts).numpy(), task, tokenizer, calibration)
+        asked = encoder_predictor(lambda texts: logits_of(network, texts).numpy(), task, tokenizer, calibration)
         collect(ENCODER, asked, task, tests, answers, together=asked)
     model = EncoderModel(bundle / FOLDERS[runtime_in(bundle)], context=base.window)
-    collect(EXPORTED, LabelClassifier(model.logits, task, tokenizer, calibration), task, tests, answers)
+    collect(EXPORTED, encoder_predictor(model.logits, task, tokenizer, calibration), task, tests, answers)

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
-from tunewright.evaluate.predictors import LabelClassifier, LanguageModel, language_model
+from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, language_model
+from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
@@ -103,10 +104,10 @@ class Bundle:
         weights = self.folder / FOLDERS[self.info.runtime]
         return sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
 
-    def predictor(self, model: Runtime) -> LanguageModel | LabelClassifier:
+    def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """Its model, that of `load`, as what answers requests."""
         if isinstance(model, ClassifyingRuntime):
-            return LabelClassifier(model.logits, self.task, self.tokenizer, self.calibration)
+            return encoder_predictor(model.logits, self.task, self.tokenizer, self.calibration)
         return self.language_model(model)
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:

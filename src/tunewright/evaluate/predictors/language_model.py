@@ -24,7 +24,7 @@ from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import AnyModel, Rules, begun, room_for, rules_of, written
 from tunewright.tasks import Example, LabelTrie, Task, score_labels
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit
 from tunewright.tasks.generate import until
 from tunewright.tasks.measures import value_spans
 from tunewright.tasks.windows import joined
@@ -80,6 +80,8 @@ def language_model(model: AnyModel, task: Task, template: ChatTemplate, tokenize
     match task.constraint:
         case OneOf():
             return LabelScorer(model, task, template, tokenizer, shots, calibration)
+        case SomeOf():
+            raise TypeError("models that write are refused before: see tunewright.models.encoders.unable")
         case JsonRecord() | FreeText() as constraint:
             end, most = end_token(task, template, tokenizer), room_for(constraint, longest)
             rules = rules_of(constraint, folder, tokenizer, end)

@@ -14,13 +14,11 @@ from torch.nn import functional as F
 
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec.sections import EncoderSpec
-from tunewright.tasks import Example, Task
+from tunewright.tasks import Example, MultiLabelTask, Task
 from tunewright.train.encode import Row
+from tunewright.train.encoders.label_sets import SomeLabels
 from tunewright.train.encoders.network import Network
-from tunewright.train.encoders.passes import logits_of, vectors_of
-
-_OF_A_LABEL = 32
-"""Texts whose centre is a label's first vector."""
+from tunewright.train.encoders.passes import OF_A_LABEL, logits_of, vectors_of
 
 
 class Objective(Protocol):
@@ -36,7 +34,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, logits: Any, gold: Any) -> Any:
-        """What is made small: a mean over the batch, in nats.
+        """What is made small: the mean over the targets of a batch, in nats.
 
         Args:
             logits: of the network [rows, …].
@@ -46,7 +44,7 @@ class Objective(Protocol):
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:
         """How far two readings of each text are apart, in nats: the mean of both Kullback-Leibler divergences between
-        the probabilities they give, over the batch (Liang et al. 2021, "R-Drop").
+        the probabilities they give, over the targets (Liang et al. 2021, "R-Drop").
 
         Args:
             one, other: logits of the same rows [rows, …].
@@ -73,6 +71,8 @@ class Objective(Protocol):
 
 def objective_of(task: Task, settings: EncoderSpec) -> Objective:
     """The objective that teaches a task."""
+    if isinstance(task, MultiLabelTask):
+        return SomeLabels(task, settings.label_smoothing)
     return OneLabel(task.answers, settings.label_smoothing)
 
 
@@ -108,7 +108,7 @@ class OneLabel:
         """The mean vector of the first texts of each label; one without texts keeps what it was drawn as."""
         chosen: dict[int, list[Sequence[int]]] = {}
         for row in rows:
-            if len(texts := chosen.setdefault(row["labels"][0], [])) < _OF_A_LABEL:
+            if len(texts := chosen.setdefault(row["labels"][0], [])) < OF_A_LABEL:
                 texts.append(row["input_ids"])
         begin_with_centres(network, chosen)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 128
 """Texts in one pass."""
+OF_A_LABEL = 32
+"""Texts whose centre is a label's first vector."""
 
 
 def filled_up(texts: Sequence[Sequence[int]], padding: int) -> dict[str, Any]:

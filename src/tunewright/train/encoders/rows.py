@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import unable
 from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
@@ -18,23 +21,26 @@ if TYPE_CHECKING:
 
 
 def require_able(spec: Spec) -> None:
-    """Refuse what an encoder can't do before anything is done for it, where the base model is known to be one without
-    asking the hub.
+    """Refuse what the base model can't do before anything is done for it, as far as it is known to be an encoder or
+    none without asking the hub.
 
     Raises:
         UserError: the spec asks for it.
     """
-    if is_known_encoder(spec.model, spec.folder) and (error := refusal(spec)):
+    if is_known_encoder(spec.model, spec.folder):
+        error = refusal(spec)
+    elif spec.model in catalogue() or (spec.folder / Path(spec.model).expanduser()).exists():
+        error = unable(spec.task.kind, spec.model_name, encoder=False)
+    else:
+        error = None
+    if error:
         raise error
 
 
 def refusal(spec: Spec) -> UserError | None:
     """Why an encoder can't do what a spec asks for; None where it can."""
-    if spec.task.kind != "classify":
-        return UserError(
-            f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label, and "
-            "can't write.", where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
+    if error := unable(spec.task.kind, spec.model_name, encoder=True):
+        return error
     if spec.train.start is not None:
         return UserError(
             f"The training of {spec.model_name} can't begin with an adapter.", where="train.start",
