@@ -11,7 +11,15 @@ import numpy.typing as npt
 from tunewright.data.blocks import Block
 from tunewright.evaluate.calibration import MIN_EXAMPLES, UNCALIBRATED, Calibration, fit_answers
 from tunewright.evaluate.predictors import LabelSetClassifier
-from tunewright.evaluate.thresholds import LEAST_POSITIVE, Decisions, choose_thresholds, expected_f1, sigmoid
+from tunewright.evaluate.thresholds import (
+    LEAST_POSITIVE,
+    Decisions,
+    choose_belief,
+    choose_thresholds,
+    expected_f1,
+    sigmoid,
+    unseen,
+)
 from tunewright.progress import say
 from tunewright.tasks import Example, MultiLabelTask
 from tunewright.tasks.multi_label import labels_in
@@ -46,8 +54,10 @@ def calibrate_sets(asked: LabelSetClassifier, task: MultiLabelTask, examples: Se
         sigmoid(logits).ravel().tolist(), gold.ravel().tolist(), np.repeat(counts, gold.shape[1]).tolist()
     )
     found = sigmoid(logits / each.temperature + each.bias)
-    thresholds, pooled = choose_thresholds(found, gold, counts)
-    likely, worth = _unseen(found, gold, counts, folds_of(examples, blocks))
+    folds = folds_of(examples, blocks)
+    belief = choose_belief(found, gold, counts, folds)
+    thresholds, pooled = choose_thresholds(found, gold, counts, belief)
+    likely, worth = _expected_and_reached(found, gold, unseen(found, gold, counts, folds, belief))
     whole = fit_answers(likely.tolist(), worth.tolist(), weights)
     _tell(task, thresholds, pooled)
     decisions = Decisions(temperature=each.temperature, bias=each.bias,
@@ -69,24 +79,20 @@ def folds_of(examples: Sequence[Example], blocks: Sequence[Block]) -> npt.NDArra
     return np.array([of[example.meta.id] for example in examples])
 
 
-def _unseen(found: Floats, gold: Bools, weights: Floats, folds: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """(the F1 that each answer is expected to have, the one it has), by thresholds that other folds chose."""
-    likely, worth = np.zeros(len(gold)), np.zeros(len(gold))
-    for fold in np.unique(folds):
-        others = folds != fold
-        thresholds, _ = choose_thresholds(found[others], gold[others], weights[others])
-        for row in np.flatnonzero(~others):
-            given = found[row] >= thresholds
-            likely[row] = expected_f1(found[row], given)
-            total = int(given.sum() + gold[row].sum())
-            worth[row] = 2 * int((given & gold[row]).sum()) / total if total else 1.0
-    return likely, worth
+def _expected_and_reached(found: Floats, gold: Bools, given: Bools) -> tuple[Floats, Floats]:
+    """(the F1 that each answer is expected to have, the one it has), [examples] each."""
+    likely = np.array([expected_f1(*row) for row in zip(found, given, strict=True)])
+    both, either = (given & gold).sum(1), given.sum(1) + gold.sum(1)
+    return likely, np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
 
 
 def _tell(task: MultiLabelTask, thresholds: Floats, pooled: Sequence[bool]) -> None:
     rare = [label for label, shared in zip(task.labels, pooled, strict=True) if shared]
     own = thresholds[[not each for each in pooled]]
-    said = f"{len(own)} labels have their own, {own.min():.2f} to {own.max():.2f}" if len(own) else "none of its own"
+    if len(rare) == len(pooled):
+        say(f"  thresholds: {thresholds[0]:.2f} for every label: none was seen to do better with one of its own")
+        return
+    said = f"{len(own)} labels have their own, {own.min():.2f} to {own.max():.2f}"
     if rare:
         common = thresholds[list(pooled).index(True)]
         more = f" and {len(rare) - _TOLD} more" if len(rare) > _TOLD else ""

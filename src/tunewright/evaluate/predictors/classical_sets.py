@@ -12,7 +12,7 @@ import numpy as np
 
 from tunewright.data.folds import group_of
 from tunewright.evaluate.predictors.base import Answer
-from tunewright.evaluate.thresholds import Floats, choose_thresholds, sigmoid
+from tunewright.evaluate.thresholds import Floats, choose_belief, choose_thresholds, sigmoid
 from tunewright.tasks import Example
 from tunewright.tasks.multi_label import labels_in
 
@@ -52,12 +52,13 @@ class LabelSetSvm:
         self._model = _fitted(texts, gold)
         groups = {group: number for number, group in enumerate(dict.fromkeys(map(group_of, train)))}
         folds = np.array([groups[group_of(example)] % _FOLDS for example in train])
-        unseen = np.full(gold.shape, -np.inf)
+        held_out = np.full(gold.shape, -np.inf)
         for fold in np.unique(folds):
             learnt, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             if len(learnt):
-                unseen[held] = _fitted([texts[row] for row in learnt], gold[learnt])([texts[row] for row in held])
-        self._thresholds, _ = choose_thresholds(sigmoid(unseen), gold, np.ones(len(train)))
+                held_out[held] = _fitted([texts[row] for row in learnt], gold[learnt])([texts[row] for row in held])
+        found, counts = sigmoid(held_out), np.ones(len(train))
+        self._thresholds, _ = choose_thresholds(found, gold, counts, choose_belief(found, gold, counts, folds))
 
     def answer(self, request: str) -> Answer:
         held = sigmoid(self._model([request])[0]) >= self._thresholds
