@@ -50,7 +50,7 @@ def accuracy(number: int, held: set[str], overrides: list[str]) -> float:
     files = {"train": str(folder / "train.jsonl"), "test": {"fold": str(folder / "fold.jsonl")}}
     # No validation part: the fold is one.
     fixed = [f"data.{key}={json.dumps(value)}" for key, value in files.items()] + ["data.validation_fraction=0"]
-    spec = tw.load_spec(EXAMPLE, [*fixed, f"seed={number}", "evaluate.few_shot=0", *overrides])
+    spec = tw.load_spec(EXAMPLE, ["model=smollm2-135m", *fixed, f"seed={number}", "evaluate.few_shot=0", *overrides])
     records = load_records(tw.evaluate(spec, runs=folder / "runs") / "answers" / "adapter.jsonl")
     return 100 * sum(record.right for record in records) / len(records)
 

@@ -38,11 +38,11 @@ def main(seed: int) -> None:
     small = half(RUNS / "smollm2-half")
     goal = ["goal.accuracy=0.8", "goal.margin=0.15", f"seed={seed}"]
     spec = tw.load_spec(
-        Path(__file__).parents[1] / "examples" / "tickets", [f"models=[{small}, smollm2-135m, phi-3-mini]", *goal]
+        Path(__file__).parents[1] / "examples" / "tickets", [f"candidates=[{small}, smollm2-135m, phi-3-mini]", *goal]
     )
     report = tw.run(spec, runs=RUNS / "ladder")
     assert report.ladder
-    print(*report.ladder.told, f"{report.decision}: {report.sentence}", sep="\n")
+    print(*report.ladder.summary, f"{report.decision}: {report.ladder.sentence}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How far quantised weights stray from the merged model in float32, and how fast each answers.
 
-    tunewright run examples/tickets && python bench/quantise.py [words]      # only forms whose names have the words
+    tunewright run examples/tickets model=smollm2-135m
+    python bench/quantise.py [words]      # only forms whose names have the words
 
 Reads the last run's merged model and asks every form the same 200 tickets of the training and validation parts, one at
 a time. Agreement, mean and largest Kullback-Leibler divergence of the label probabilities, P50 and P95, size.
@@ -48,7 +49,7 @@ OPENVINO = {"OpenVINO, fp32": "fp32", "OpenVINO, int8": "int8", "OpenVINO, int4"
 
 def main(words: list[str]) -> None:
     quiet_libraries()
-    spec = tw.load_spec(EXAMPLE)
+    spec = tw.load_spec(EXAMPLE, ["model=smollm2-135m"])
     latest = EXAMPLE / "runs" / "latest"
     base = resolve(spec.model, spec.folder)
     tokenizer = TextTokenizer(base.folder)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.artifacts import partial_of, read_manifest
 from tunewright.errors import Check, GateFailed, UserError
-from tunewright.models.resolve import absolute, is_encoder, locate, require_known
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import absolute, kind_of, locate, require_known
 from tunewright.pipeline import (
     STEPS,
     PipelineResult,
@@ -27,11 +28,12 @@ from tunewright.pipeline import (
     run_pipeline,
     steps_to,
 )
+from tunewright.pipeline import standing as pipeline_standing
 from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
 from tunewright.spec import RUNS, SPEC_FILE, Spec
-from tunewright.train.encoders.rows import require_able
+from tunewright.train.able import require_able
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from tunewright.export.gguf import GgufFile, Precision
     from tunewright.export.hub import Pushed
     from tunewright.export.parcel import Form, Parcel
-    from tunewright.ladder import Ladder
+    from tunewright.ladder.climb import Ladder
     from tunewright.monitor.retrain.retrain import Course, Retrained
     from tunewright.monitor.retrain.status import Status
     from tunewright.monitor.store import Store
@@ -64,7 +66,9 @@ class Report:
 
     pipeline: PipelineResult
     ladder: Ladder | None = None
-    """How it came to this base model, where the spec names several."""
+    """How it came to this candidate, where the spec names several."""
+    candidates: Path | None = None
+    """The page that shows all of them."""
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -87,6 +91,11 @@ class Report:
         return self.pipeline.folder("verdict") / "report.html"
 
     @property
+    def folders(self) -> Mapping[str, Path]:
+        """The output of each step."""
+        return {name: outcome.folder for name, outcome in self.pipeline.steps.items()}
+
+    @property
     def split(self) -> Path:
         """The folder of the dataset."""
         return self.pipeline.folder("split")
@@ -107,38 +116,46 @@ class Report:
 
 
 def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False,
-        on: On = "local") -> Report:  # fmt: skip
+        on: On = "local", every: bool = False) -> Report:  # fmt: skip
     """The whole life cycle, from raw data to the verdict and its bundle; steps that are up to date are reused. Where
-    the spec names several base models, one after the other, until one meets every target.
+    the spec names several candidates, one after the other, until one does the job.
 
     Args:
         runs: where outputs go; `runs` beside the spec by default.
         from_step: run this step and those after it even where they are up to date.
         force: run every step.
         on: where the steps run; the outputs lie here afterwards, wherever that was.
+        every: of several candidates, try all.
 
     Raises:
         UserError: something in the spec, the data, the machine or the workspace needs the user.
     """
 
-    def whole(rung: Spec) -> Report:
-        report = Report(_up_to(rung, "bundle", runs, from_step, force, on))
+    def whole(candidate: Spec) -> Report:
+        report = Report(_up_to(candidate, "bundle", runs, from_step, force, on))
         if on == "azure":
             from tunewright.places.azure.connection import connect
             from tunewright.places.azure.registry import register
 
-            folders = {name: outcome.folder for name, outcome in report.pipeline.steps.items()}
-            register(rung, connect(rung), folders, report.data)
+            register(candidate, connect(candidate), report.folders, report.data)
         return report
 
-    if not spec.models:
+    if not spec.candidates:
         return whole(spec)
-    from tunewright.ladder import climb
+    from tunewright.ladder.cascades import make
+    from tunewright.ladder.climb import Steps, climb
+    from tunewright.ladder.page import write_page
 
-    for model in spec.models:
+    for model in spec.candidates:
         locate(model, spec.folder)  # what can't be loaded is told before the first is trained
-    report, ladder = climb(spec, whole)
-    return replace(report, ladder=ladder)
+    home = (runs if runs is not None else spec.folder / RUNS).resolve()
+
+    def ready(candidate: Spec) -> bool:
+        return not force and from_step is None and not pipeline_standing(candidate, "bundle", home).outdated
+
+    steps = Steps(whole, lambda cascade: Report(make(cascade, home)), ready)
+    report, ladder = climb(spec, steps, every=every)
+    return replace(report, ladder=ladder, candidates=write_page(spec, ladder, home))
 
 
 def check(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
@@ -180,11 +197,13 @@ def _not_asked(keys: str) -> UserError:
 
 def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     """Predict memory, time and price of the training on each machine, and of every step here and in Azure; see
-    `tunewright.planning.project.plan_project`."""
+    `tunewright.planning.project.plan_project`. Of several candidates the first that takes more than seconds is planned.
+    """
     from tunewright.models.torch_model import quiet_libraries
     from tunewright.places.azure.machines import nodes_of, size_of
     from tunewright.planning.project import plan_project
 
+    spec = next((each for each in spec.each_candidate if each.model != LINEAR), spec)
     require_known(spec.model, spec.folder)
     require_able(spec)
     quiet_libraries()
@@ -273,10 +292,10 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
     """
     from tunewright.export.gguf import export_gguf as write
 
-    if is_encoder(spec.model, spec.folder):
+    if kind_of(spec.model, spec.folder) != "decoder":
         raise UserError(
-            f"{spec.model_name} is an encoder: there is no GGUF file of it.", where="--to",
-            why="llama.cpp and Ollama write answers, and know nothing of its head, which chooses the label.",
+            f"{spec.model_name} is no language model: there is no GGUF file of it.", where="--to",
+            why="llama.cpp and Ollama write answers, and know nothing of what chooses a label.",
             fix="Serve its bundle: tunewright serve …",
         )  # fmt: skip
     done = _up_to(spec, "export", runs, None, force, on)
@@ -442,7 +461,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
         course: how it is tried.
         on: where the steps run.
     """
-    from tunewright.monitor.retrain.retrain import Course, Parts
+    from tunewright.monitor.retrain.retrain import Course, Parts, of_champion
     from tunewright.monitor.retrain.retrain import retrain as bring_about
     from tunewright.monitor.store import open_store
     from tunewright.monitor.store.collect import collect
@@ -466,6 +485,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
+    spec = of_champion(spec, spec.folder / RUNS, lambda: latest_bundle(spec.folder))
     with closing(open_store(spec)) as store:
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),

@@ -22,7 +22,7 @@ from tunewright.planning.preflight import disk_checks, memory_checks
 from tunewright.processes import machine_memory
 from tunewright.spec import RUNS, Spec, load_spec
 from tunewright.tasks import task_of
-from tunewright.train.encoders.rows import require_able
+from tunewright.train.able import require_able
 
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB

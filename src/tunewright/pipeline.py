@@ -105,7 +105,7 @@ STEPS = {
         Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
              ("task", "data", "api", "apis", "baseline", "evaluate", "seed"), only_with="measured_apis",
              reads=("recorded", "prices")),
-        Step("train", "tunewright.train.steps:run_train", "train", ("split",),
+        Step("train", "tunewright.train.run:run_train", "train", ("split",),
              ("task", "model", "train", "seed"), resumes=("checkpoints",),
              divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP, needs_gpu=True),
         Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),

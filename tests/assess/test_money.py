@@ -294,5 +294,5 @@ def test_an_encoder_is_not_assessed_for_what_it_can_t_do(spec: Path) -> None:
     spec.write_text(TEN_LINES + "task: {kind: generate, instruction: Answer.}\n", "utf-8")
     with pytest.raises(UserError, match="bert-base is an encoder, and this task is generate"):
         assessed(spec, "model=bert-base")
-    labels = [way.label for way in assessed(spec, "models=[bert-base, smollm2-135m]").ways]
+    labels = [way.label for way in assessed(spec, "candidates=[bert-base, smollm2-135m]").ways]
     assert [label for label in labels if "tuned" in label] == ["smollm2-135m, tuned"]

@@ -162,7 +162,7 @@ def test_init_writes_a_spec_that_loads(tmp_path: Path, separator: str | None) ->
     assert spec.task.kind == "multi_label"
     assert list(spec.task.labels) == LABELS
     assert spec.data.separator == separator
-    assert spec.model == "all-minilm"
+    assert spec.candidates == ("linear", "all-minilm")
 
 
 def test_a_forecast_of_one_label_is_refused(tmp_path: Path) -> None:

@@ -26,15 +26,17 @@ PARITY = {
 }  # fmt: skip
 
 
-def made_report(root: Path, share: float = 0.7, **changes: Any) -> Path:
+def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: Any) -> Path:
     """The folder of a report, with its model card.
 
     Args:
         root: an empty folder.
         share: of the served model's answers that are right.
+        trained: the key of the model as it was trained; by default nothing says so.
         changes: of the spec.
     """
     evidence = evidence_of(arm(share), arm(0.6)) | {"api": arm(0.8, splits=("test",))}
+    evidence |= {trained: arm(share)} if trained else {}
     steps = {}
     for name in ("check", "split", "train", "export", "evaluate", "parity"):
         steps[name] = root / name
@@ -55,7 +57,7 @@ def made_report(root: Path, share: float = 0.7, **changes: Any) -> Path:
                 losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
                 curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
                 measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
-                write_jsonl(out.path / CURVE, [*curve, measured])
+                write_jsonl(out.path / CURVE, [] if trained == "linear" else [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
     spec = make_spec(root, **{"traffic": {"requests_per_month": 10_000_000}, "apis": [{}], **changes})

@@ -98,7 +98,7 @@ def test_a_switch_without_a_price_of_engineering_says_what_it_may_cost() -> None
     assert f"${budget}" in verdict.sentence
     assert said["When it pays back"] == "Each $10,000 that it takes needs 22 days of saving."
     assert said["How good it is"] == (
-        "The tuned model is right on 97.0 % of 100 examples (test), 91.5 % at the least; you need 90.0 %."
+        "The tuned tokenizer is right on 97.0 % of 100 examples (test), 91.5 % at the least; you need 90.0 %."
     )
     assert sources(found)["Engineering, once"] == ("not counted", "default: costs.engineering_usd")
     assert sources(found)["Reviews a month"][1].startswith("not counted: costs.hourly_usd")

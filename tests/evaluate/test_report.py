@@ -164,12 +164,23 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     assert "tuned [int8]" in shown
 
 
-def test_the_card_of_an_encoder_names_no_adapters_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.evaluate import made_report as made
-
-    monkeypatch.setitem(made.PARITY, "template_sha256", None)
-    folder = made_report(tmp_path)
+def test_the_card_of_an_encoder_names_no_adapters_method(tmp_path: Path) -> None:
+    folder = made_report(tmp_path, trained="encoder")
     card = (folder / "model_card.md").read_text("utf-8")
     assert "library_name: tunewright" in card
     assert "lora" not in card
     assert "same answers as the trained encoder" in (folder / "report.html").read_text("utf-8")
+
+
+def test_the_report_of_a_linear_model_has_no_curve(tmp_path: Path) -> None:
+    folder = made_report(tmp_path, trained="linear", model="linear")
+    card = (folder / "model_card.md").read_text("utf-8")
+    assert "library_name: tunewright" in card
+    assert "base_model:" not in card
+    assert "lora" not in card
+    assert "TF-IDF of words and parts of words" in card
+    shown = (folder / "report.html").read_text("utf-8")
+    assert "it has no curve" in shown
+    assert "same answers as the fitted model" in shown
+    assert "linear: served bundle" in shown
+    assert "it has no curve" in (folder / "report.md").read_text("utf-8")

@@ -209,7 +209,7 @@ def against_api(api: float, served: float, svm: float = 0.7, **spec: Any) -> Any
 def test_a_model_that_meets_the_goal_but_is_worse_than_the_measured_api_is_not_recommended() -> None:
     found = against_api(0.96, 0.93)
     assert found.decision == "keep-api"
-    assert "on test the tuned model is -3.0 (" in found.sentence
+    assert "on test the tuned tokenizer is -3.0 (" in found.sentence
     assert "not shown to be within the 2 that it may be worse" in found.sentence
 
 
@@ -322,7 +322,7 @@ def test_a_tier_that_costs_less_than_what_is_recommended_is_to_be_measured_first
     """At a million requests a machine costs $70, and a tier that nobody has tried $50."""
     found = verdict(GOOD, POOR, traffic={"requests_per_month": 1_000_000}, market=True)
     assert (found.decision, found.shown) == ("cheaper-api", "switch")
-    assert "Until then: Switch: the tuned model" in found.sentence
+    assert "Until then: Switch: the tuned tokenizer" in found.sentence
     assert verdict(GOOD, POOR, market=True).decision == "switch"
 
 

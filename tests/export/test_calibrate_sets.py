@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tunewright.data.label_sets import held
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, calibration_noise, expected_calibration_error
 from tunewright.evaluate.predictors import LabelSetClassifier
 from tunewright.evaluate.thresholds import LEAST_POSITIVE, Floats, expected_f1, sigmoid
-from tunewright.export.calibrate_sets import calibrate_sets, folds_of, held
+from tunewright.export.calibrate_sets import calibrate_sets, folds_of
 from tunewright.tasks import Example, Meta, MultiLabelTask
 
 LABELS = [f"label {number}" for number in range(12)]

@@ -186,11 +186,11 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
 def test_an_encoder_has_no_form_to_push(form: Form, spec: Spec) -> None:
     bundle = spec.folder / "runs" / "latest" / "export" / "bundle"
     (bundle / "onnx").rename(bundle / "openvino-encoder")
-    with pytest.raises(UserError, match=r"is an encoder, and has none of these forms.*tunewright serve"):
+    with pytest.raises(UserError, match=r"is no language model, and has none of these forms.*tunewright serve"):
         api.parcel(spec, form, f"hub:{NAME}")
 
 
 def test_there_is_no_gguf_of_an_encoder(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, model=str(encoder_folder(tmp_path / "bert")))
-    with pytest.raises(UserError, match="bert is an encoder: there is no GGUF file of it"):
+    with pytest.raises(UserError, match="bert is no language model: there is no GGUF file of it"):
         api.export_gguf(spec)

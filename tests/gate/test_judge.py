@@ -97,8 +97,8 @@ def ladder(project: Path) -> Spec:
         (project / name / "which.txt").write_text(name, "utf-8")
         models.append(str(project / name))
     write_project(project, traffic=MUCH)
-    spec = load_spec(project, [f"models={json.dumps(models)}"])
-    for rung, share in zip(spec.rungs[:2], (0.7, 0.97), strict=True):
+    spec = load_spec(project, [f"candidates={json.dumps(models)}"])
+    for rung, share in zip(spec.each_candidate[:2], (0.7, 0.97), strict=True):
         made_runs(rung, project / "runs", share=share)
     return spec
 

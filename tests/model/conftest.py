@@ -16,6 +16,7 @@ __all__ = ["make_tiny_model"]
 
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
+    "model=smollm2-135m",
     "train.members=2", "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
     "evaluate.few_shot=8", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
 ]  # fmt: skip

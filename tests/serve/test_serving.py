@@ -278,7 +278,7 @@ def encoder_bundle(folder: Path) -> Path:
 
 def test_an_encoders_bundle_has_no_adapter_to_add(tmp_path: Path) -> None:
     bundle = encoder_bundle(tmp_path / "bundle")
-    with pytest.raises(UserError, match=r"encoder has no adapter.*tunewright serve"):
+    with pytest.raises(UserError, match=r"bert is no language model: its bundle has no adapter.*tunewright serve"):
         add_adapter(tmp_path / "adapters", bundle)
     assert not (tmp_path / "adapters").exists()
 

@@ -23,7 +23,7 @@ def count_keys(model: type[BaseModel]) -> int:
 
 
 def test_the_schema_stays_small() -> None:
-    assert 20 < count_keys(Spec) <= 112
+    assert 20 < count_keys(Spec) <= 116
 
 
 def test_every_key_but_the_sections_is_described_in_the_schema() -> None:
@@ -114,28 +114,33 @@ def test_the_schema_is_plain_json() -> None:
 
 
 def test_a_ladder_is_a_spec_for_each_base_model_and_begins_with_the_first(tmp_path: Path) -> None:
-    data = spec_data(models=["smollm2-135m", "phi-3-mini"])
+    data = spec_data(candidates=["smollm2-135m", "phi-3-mini"])
     del data["model"]
     spec = parse_spec(json.dumps(data), tmp_path / "tunewright.yaml")
     assert spec.model == "smollm2-135m"
-    assert [(rung.model, rung.models, rung.folder) for rung in spec.rungs] == [
+    assert [(rung.model, rung.candidates, rung.folder) for rung in spec.each_candidate] == [
         ("smollm2-135m", (), tmp_path), ("phi-3-mini", (), tmp_path),
     ]  # fmt: skip
-    assert [rung.model for rung in make_spec(model="phi-3-mini").rungs] == ["phi-3-mini"]
+    assert [rung.model for rung in make_spec(model="phi-3-mini").each_candidate] == ["phi-3-mini"]
     saved = parse_spec(spec.save(tmp_path).read_text("utf-8"), tmp_path / "tunewright.yaml")
-    assert (saved.model, saved.models) == ("smollm2-135m", ())
+    assert (saved.model, saved.candidates) == ("smollm2-135m", ())
 
 
 def test_a_ladder_and_a_single_model_exclude_each_other() -> None:
-    with pytest.raises(UserError, match="model names one base model, models a ladder of them"):
-        make_spec(model="phi-3-mini", models=["smollm2-135m"])
+    with pytest.raises(UserError, match="model names one model, candidates several"):
+        make_spec(model="phi-3-mini", candidates=["smollm2-135m"])
 
 
 def test_an_override_takes_the_place_of_the_other_key(tmp_path: Path) -> None:
     text, file = json.dumps(spec_data()), tmp_path / "tunewright.yaml"
-    assert parse_spec(text, file, ["models=[smollm2-135m, phi-3-mini]"]).models == ("smollm2-135m", "phi-3-mini")
-    data = spec_data(models=["smollm2-135m"])
+    assert parse_spec(text, file, ["candidates=[smollm2-135m, phi-3-mini]"]).candidates == (
+        "smollm2-135m",
+        "phi-3-mini",
+    )
+    data = spec_data(candidates=["smollm2-135m"])
     del data["model"]
-    assert parse_spec(json.dumps(data), file, ["model=phi-3-mini"]).rungs[0].model == "phi-3-mini"
-    with pytest.raises(UserError, match="'models'"):
-        parse_spec(text, file, ["models=phi-3-mini"])
+    assert parse_spec(json.dumps(data), file, ["model=phi-3-mini"]).each_candidate[0].model == "phi-3-mini"
+    with pytest.raises(UserError, match="'candidates'"):
+        parse_spec(text, file, ["candidates=phi-3-mini"])
+    with pytest.raises(UserError, match="models is called candidates"):
+        parse_spec(text, file, ["models=[phi-3-mini]"])

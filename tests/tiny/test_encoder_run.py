@@ -84,7 +84,7 @@ def test_the_served_answers_are_those_of_the_exported_model(latest: Path) -> Non
 
 def test_the_bundle_has_what_an_encoder_needs_and_no_template(latest: Path) -> None:
     bundle = load_bundle(latest / "bundle")
-    assert bundle.is_encoder
+    assert bundle.is_classifier
     assert bundle.info.context == READS
     assert (bundle.info.longest_answer, bundle.info.template_sha256) == (0, None)
     assert not (latest / "bundle" / "chat_template.jinja").exists()

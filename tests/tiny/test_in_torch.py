@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tunewright.artifacts import write_jsonl
 from tunewright.evaluate import in_torch
-from tunewright.evaluate.evidence import collect, load_records
+from tunewright.evaluate.evidence import Record, collect, load_records
 from tunewright.evaluate.in_torch import ADAPTER, EXPORTED, MERGED, TorchTogether, sample_for
 from tunewright.evaluate.predictors import language_model
 from tunewright.models.chat import ChatTemplate
@@ -99,3 +101,24 @@ def test_a_model_in_16_bits_is_mapped_and_multiplied_in_float32_where_the_machin
     ids = list(range(2, 100))
     wanted, found = TorchNextToken(exact)(ids), TorchNextToken(held)(ids)
     assert np.sqrt(np.mean((found - wanted) ** 2)) / wanted.std() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("few_shot", "svm", "asked", "more"),
+    [(0.2, 0.9, 20, False), (0.8, 0.9, 20, True), (0.95, 0.9, 20, True), (0.8, 0.9, 60, False)],
+)
+def test_the_untuned_model_is_asked_more_only_where_it_may_beat_the_controls(
+    few_shot: float, svm: float, asked: int, more: bool, tmp_path: Path
+) -> None:
+    def answered(name: str, share: float, count: int) -> None:
+        made = [
+            Record(str(n), "test", "refund", "refund" if n < share * count else "defect", 0.5, 0.0, 1, 1)
+            for n in range(count)
+        ]
+        write_jsonl(tmp_path / f"{name}.jsonl", (asdict(record) for record in made))
+
+    answered("few_shot", few_shot, asked)
+    answered("svm", svm, 60)
+    asking = object.__new__(in_torch._Asking)
+    asking._answers, asking._tests = tmp_path, {"test": [Example.of("x", "refund", Meta(id="x"))] * 60}
+    assert asking.tells_more("few_shot") is more

@@ -173,7 +173,10 @@ def test_a_model_that_writes_is_refused_before_anything_is_done(command: str, tm
     project = write(tmp_path / NAME, model="smollm2-135m")
     found = tunewright(command, str(project), TUNEWRIGHT_CACHE=str(tmp_path / "cache"))
     assert found.returncode == EXIT_USER
-    assert "smollm2-135m is a model that writes, and this task is multi_label, which encoders do." in found.stderr
+    assert (
+        "smollm2-135m is a model that writes, and this task is multi_label, which encoders and linear models do."
+        in found.stderr
+    )
     assert "model=all-minilm" in found.stderr
     assert not (tmp_path / "cache").exists()
     assert not (project / "runs").exists() or not list((project / "runs").iterdir())
@@ -184,3 +187,19 @@ def test_forecasts_of_one_label_are_refused(command: tuple[str, str], done: tupl
     found = tunewright(*command, str(done[0].parents[1]))
     assert found.returncode == EXIT_USER
     assert "several labels a row" in found.stderr
+
+
+def test_a_linear_model_is_a_candidate_that_is_served(tmp_path: Path) -> None:
+    project = write(tmp_path / NAME, candidates=["linear"], model="linear")
+    found = tunewright("run", str(project), "--json")
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout)
+    served = report["comparison"]["arms"]["served"]["scores"]["test"]
+    assert served["headline"]["value"] > 0.9, "the words say it"
+    assert report["parity"]["passed"]
+    bundle = project / "runs" / "latest" / "bundle"
+    assert load_calibration(bundle).decisions
+    with running_server(bundle) as address:
+        told = httpx.post(f"{address}/v1/classify", json={"text": "billing and refund"}, timeout=60).json()
+    assert told["labels"] == ["billing", "refund"]
+    assert list(told["probabilities"]) == ["billing", "refund"]

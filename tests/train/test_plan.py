@@ -19,8 +19,8 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
 from tunewright.spec.sections import TrainSpec
 from tunewright.train import batches, here, plan
+from tunewright.train.able import require_able
 from tunewright.train.division import Division
-from tunewright.train.encoders.rows import require_able
 from tunewright.train.encoders.steps import train_encoder
 from tunewright.train.footprint import Footprint, footprint
 from tunewright.train.plan import Plan

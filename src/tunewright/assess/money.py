@@ -20,6 +20,7 @@ from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
+from tunewright.models.linear_model import LINEAR
 from tunewright.spec import ApiSpec, MoneySpec
 from tunewright.tasks import Example, task_of
 
@@ -161,11 +162,12 @@ def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
-    asked = dict.fromkeys(filter(None, (spec.model, *spec.models)))
+    asked = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
+    asked.pop(LINEAR, None)  # which is priced by itself
     for model in asked:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(
-                f"The catalogue has no '{model}'.", where="models" if spec.models else "model",
+                f"The catalogue has no '{model}'.", where="candidates" if spec.candidates else "model",
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None

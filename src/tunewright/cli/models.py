@@ -22,8 +22,9 @@ app = typer.Typer(help="Base models that Tunewright knows by name, and prices.",
 
 @app.command()
 def ls(json: JsonOption = False) -> None:
-    """List the base models."""
+    """List the base models, and the linear model, which is none."""
     from tunewright.models.catalogue import catalogue
+    from tunewright.models.linear_model import LINEAR
 
     entries = catalogue()
     if json:
@@ -31,6 +32,7 @@ def ls(json: JsonOption = False) -> None:
         return
     width = max(map(len, entries))
     typer.echo(f"{'name':<{width}} kind    {'B params':>8} {'context':>8}  {'licence':<20} hub id")
+    typer.echo(f"{LINEAR:<{width}} linear  fitted to your rows in seconds, from nothing; chooses labels only")
     for name, e in entries.items():
         typer.echo(f"{name:<{width}} {e.kind} {e.parameters:>8.2f} {e.context:>8}  {e.licence:<20} {e.hub}")
 

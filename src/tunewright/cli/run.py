@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from tunewright.cli.options import (
 )
 from tunewright.cli.places import OnOption, RehearseOption, placed
 
+AllOption = Annotated[bool, typer.Option("--all", help="Try every candidate, also behind one that does the job.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]
 
 
@@ -28,20 +28,27 @@ def run(
     runs: RunsOption = None,
     from_step: FromOption = None,
     force: ForceOption = False,
+    every: AllOption = False,
     on: OnOption = "local",
     rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """The whole job: check, split, train, export, evaluate, parity, verdict. Unchanged steps are reused."""
+    """The whole job: check, split, train, export, evaluate, parity, verdict; for each candidate until one does the job.
+
+    Unchanged steps are reused."""
     from tunewright import api, load_spec
     from tunewright.evaluate.table import print_summary
 
     with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
-        report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place)
+        report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place, every=every)
+    ladder = None
+    if report.ladder:
+        from tunewright.ladder.page import plain
+
+        ladder = plain(report.ladder)
     if json:
-        ladder = {"ladder": asdict(report.ladder)} if report.ladder else {}
-        print_json(report.data | ladder | {"report": report.html, "bundle": report.bundle})
+        more = {"ladder": ladder, "candidates": report.candidates} if ladder else {}
+        print_json(report.data | more | {"report": report.html, "bundle": report.bundle})
     else:
-        told = report.ladder.told if report.ladder else ()
-        print_summary(report.data, report.html, report.bundle, spec.folder, told)
+        print_summary(report.data, report.html, report.bundle, spec.folder, ladder, report.candidates)
     report.require_gates()

@@ -1,21 +1,92 @@
-"""The cheap model: TF-IDF under a linear support vector machine. Seconds of one core, no base model, no download."""
+"""Fitting a linear model: TF-IDF under a linear support vector machine. Seconds of one core, no base model, no
+download."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-_WORD = re.compile(r"\b\w\w+\b")
-"""What the word features count; scikit-learn refuses texts without any."""
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.models.linear_model import LinearModel, Ngrams, document_frequency, weighed
+
+_UNSEEN = -1.0
+"""Logit of a label that no row has: where its support vector machine would put all that is none of it."""
+
+
+def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str] | None = None) -> LinearModel:
+    """One support vector machine for each label against the rest (Fan et al. 2008, LIBLINEAR).
+
+    Where there is nothing to tell apart (one label) or by (no letter in any text), it gives the most frequent label.
+
+    Args:
+        texts: n training texts, at least one.
+        labels: the label of each.
+        among: all labels in their order, those without a text among them; by default those of the texts.
+    """
+    from sklearn.svm import LinearSVC
+
+    counts = Counter(labels)
+    every = tuple(among if among is not None else sorted(counts))
+    place = {label: number for number, label in enumerate(every)}
+    known, frequency, features = _counted(texts)
+    weight = np.zeros((len(known), len(every)), np.float32)
+    bias = np.full(len(every), _UNSEEN, np.float32)
+    if len(counts) == 1 or not known.words:
+        usual = min(counts, key=lambda label: (-counts[label], label))
+        bias[place[usual]] = -_UNSEEN
+        return LinearModel(known, frequency, weight, bias, every)
+    machine = LinearSVC(random_state=0)
+    with warnings.catch_warnings():
+        # Labels of one or two rows are no sign of a regression.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        machine.fit(features, list(labels))
+    coefficients, intercepts = machine.coef_, machine.intercept_
+    if len(machine.classes_) == 2:
+        coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.hstack([-intercepts, intercepts])
+    for label, of_ngrams, at in zip(machine.classes_, coefficients, intercepts, strict=True):
+        weight[:, place[str(label)]], bias[place[str(label)]] = of_ngrams, at
+    return LinearModel(known, frequency, weight, bias, every)
+
+
+def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: Sequence[str]) -> LinearModel:
+    """One support vector machine for each label, of which a text has any number.
+
+    A label that all of the texts have, or none, is taken to be so everywhere.
+
+    Args:
+        texts: n training texts, at least one.
+        held: whether each label holds, [n, labels].
+    """
+    from sklearn.svm import LinearSVC
+
+    known, frequency, features = _counted(texts)
+    weight = np.zeros((len(known), len(labels)), np.float32)
+    bias = np.where(held.all(0), -_UNSEEN, _UNSEEN).astype(np.float32)
+    for number in np.flatnonzero(held.any(0) & ~held.all(0)) if known.words else ():
+        machine = LinearSVC(random_state=0).fit(features, held[:, number])
+        weight[:, number], bias[number] = machine.coef_[0], machine.intercept_[0]
+    return LinearModel(known, frequency, weight, bias, tuple(labels))
+
+
+def _counted(texts: Sequence[str]) -> tuple[Ngrams, npt.NDArray[np.float32], Any]:
+    """(the n-grams of texts, the inverse document frequency of each, their weights in each text as a sparse matrix)."""
+    from scipy.sparse import csr_matrix
+
+    known = Ngrams.of(texts)
+    sequences = [known.encode_framed(text) for text in texts]
+    frequency = document_frequency(sequences, len(known))
+    rows = [weighed(sequence, len(known.words), frequency) for sequence in sequences]
+    ends = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
+    numbers, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    return known, frequency, csr_matrix((values.astype(np.float64), numbers, ends), shape=(len(rows), len(known)))
 
 
 class LinearSvmClassifier:
-    """TF-IDF of words (1-2) and characters (2-4) under a linear support vector machine, one label against the rest.
-
-    Where there is nothing to tell apart (one label) or by (no word in any text), it gives the most frequent label.
+    """A linear model that was fitted to some rows, and tells labels.
 
     Args:
         texts: n training texts, at least one.
@@ -23,26 +94,9 @@ class LinearSvmClassifier:
     """
 
     def __init__(self, texts: Sequence[str], labels: Sequence[str]):
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.pipeline import make_pipeline, make_union
-        from sklearn.svm import LinearSVC
-
-        counts = Counter(labels)
-        self._usual = min(counts, key=lambda label: (-counts[label], label))
-        self._model: Any = None
-        if len(counts) > 1 and any(_WORD.search(text) for text in texts):
-            features = make_union(
-                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-                TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
-            )
-            self._model = make_pipeline(features, LinearSVC(random_state=0))
-            with warnings.catch_warnings():
-                # Labels of one or two rows are no sign of a regression.
-                warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-                self._model.fit(list(texts), list(labels))
+        self._model = fit_linear(texts, labels)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
-        if self._model is None or not texts:
-            return [self._usual] * len(texts)
-        return [str(label) for label in self._model.predict(list(texts))]
+        encoded = [self._model.ngrams.encode_framed(text) for text in texts]
+        return [self._model.labels[int(logits.argmax())] for logits in self._model.logits(encoded)]

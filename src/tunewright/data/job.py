@@ -78,8 +78,11 @@ def job_of_files(spec: FileSpec) -> Job:
 
 def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str]:
     """The limit, or why it is unknown: the data can be looked at on a machine that can't get the model."""
+    from tunewright.models.linear_model import LINEAR
     from tunewright.models.resolve import encoder_window, is_encoder, resolve_tokenizer
 
+    if model == LINEAR:
+        return None, ""
     try:
         if is_encoder(model, anchor):
             folder, window = encoder_window(model, anchor)

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tunewright.tasks import Example, MultiLabelTask, Task
 from tunewright.tasks.base import OneOf, SomeOf, Unfit, labels_of
 from tunewright.tasks.multi_label import labels_in
@@ -23,6 +26,13 @@ def counted(task: Task | None, answer: str) -> Sequence[str]:
         return list(dict.fromkeys(task.said(answer)))
     except Unfit:
         return ()
+
+
+def held(task: MultiLabelTask, examples: Sequence[Example]) -> npt.NDArray[np.bool_]:
+    """Whether each label holds, [examples, labels]."""
+    labels = list(task.labels)
+    sets = (set(labels_in(example.answer)) for example in examples)
+    return np.array([[label in each for label in labels] for each in sets], bool)
 
 
 def unknown_labels(task: Task, answer: str) -> list[str]:

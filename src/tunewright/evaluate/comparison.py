@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -13,6 +13,8 @@ from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime,
 from tunewright.assess.prices import ApiPrice, MachinePrice
 from tunewright.assess.upkeep import items_of, letters_of, upkeep
 from tunewright.evaluate.evidence import Latency, Record, Score, by_test, latency, score
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import Kind
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
@@ -20,6 +22,8 @@ SERVED = "served"
 ADAPTER = "adapter"
 ENCODER = "encoder"
 """A tuned encoder as it was trained, in the place of an adapter."""
+FITTED = "linear"
+"""A linear model as it was fitted."""
 EXPORTED = "exported"
 API = "api"
 """The API that is paid for today, where it was asked or its answers are recorded."""
@@ -30,8 +34,9 @@ def evidence_key(spec: Spec, name: str) -> str:
     return API if name == spec.api.label else f"{API} {name}"
 
 
+SVM = "svm"
 CONTROLS = {
-    "svm": "the linear SVM",
+    SVM: "the linear SVM",
     "nearest": "the nearest example's answer",
     "patterns": "patterns read off the examples",
 }
@@ -49,11 +54,22 @@ ARM_LABELS = {
     "few_shot": "base model, few-shot",
     ADAPTER: "tuned: adapter (torch)",
     ENCODER: "tuned: encoder (torch)",
+    FITTED: "linear: as fitted",
     "merged": "tuned: merged (torch)",
     EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
 }
 """Every measured arm in the order of the tables."""
+
+
+def own_model(spec: Spec) -> str:
+    """What sentences call the model that a run made."""
+    return "the linear model" if spec.model == LINEAR else f"the tuned {spec.model_name}"
+
+
+def kind_in(arms: Collection[str]) -> Kind:
+    """The kind of model that some arms are forms of, by their keys."""
+    return "linear" if FITTED in arms else "encoder" if ENCODER in arms else "decoder"
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,8 @@ class Comparison:
     "letters" (of the task's prompt)."""
     stale: str = ""
     """That the prices are old, in a sentence; empty where they are not."""
+    own: str = ""
+    """What sentences call the model of one's own."""
     measured_on: str = ""
     """On what latency was measured, and how that is like the machine that is priced, in a sentence."""
 
@@ -133,7 +151,8 @@ class Comparison:
 
 def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
             counted: Mapping[str, Usage] | None = None, measured: Measured | None = None,
-            training_hours: float | None = None, written: Usage | None = None) -> Comparison:  # fmt: skip
+            training_hours: float | None = None, written: Usage | None = None,
+            cascade: str | None = None) -> Comparison:  # fmt: skip
     """Score and price every arm.
 
     Args:
@@ -142,6 +161,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
             tokenizer: a low estimate, as an API needs a longer prompt to do as well.
         measured: on what latency was measured, where that is known.
         training_hours: what the run took, from the raw files to the served answers; None: not known.
+        cascade: what sentences call the served model, where it is a cascade of two.
         written: what an API would read and write, told from the letters of the task's prompt; for a model that reads
             none.
     """
@@ -159,7 +179,8 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     for key in (k for k in ARM_LABELS if k in evidence):
         speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
         cost = _own_cost(spec, machine, speed, month)
-        arms[key] = Arm(key, _label(key, spec), _scores(spec, evidence[key]), speed, cost)
+        label = "cascade: served bundle" if cascade and key == SERVED else _label(key, spec)
+        arms[key] = Arm(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
@@ -171,7 +192,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
         arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, found, usage_from,
-        stale(prices, today()), _on_what(spec, machine, measured) if measured else "",
+        stale(prices, today()), cascade or own_model(spec), _on_what(spec, machine, measured) if measured else "",
     )  # fmt: skip
 
 
@@ -268,4 +289,8 @@ def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
 
 
 def _label(key: str, spec: Spec) -> str:
-    return ARM_LABELS[key] + (f" {spec.export.weights}" if key in (EXPORTED, SERVED) else "")
+    if key not in (EXPORTED, SERVED):
+        return ARM_LABELS[key]
+    if spec.model == LINEAR:
+        return ARM_LABELS[key].replace("tuned", LINEAR)
+    return f"{ARM_LABELS[key]} {spec.export.weights}"

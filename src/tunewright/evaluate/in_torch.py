@@ -18,10 +18,11 @@ from typing import Any
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats, load_calibration
-from tunewright.evaluate.comparison import ADAPTER, EXPORTED
-from tunewright.evaluate.evidence import collect
+from tunewright.evaluate.comparison import ADAPTER, CONTROLS, EXPORTED
+from tunewright.evaluate.evidence import Record, by_test, collect, groups_of, load_records
 from tunewright.evaluate.predictors import language_model
 from tunewright.evaluate.predictors.language_model import shots_of
+from tunewright.evaluate.statistics import Interval, ratio
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tensor_files import Weights, stored_bytes
 from tunewright.models.tokenizer import TextTokenizer
@@ -37,7 +38,8 @@ LARGE = 1e9
 """Parameters from which on a model is held in its own type."""
 SAMPLE, CHECKED = 400, 100
 """Examples that a candidate answers on a CPU: SAMPLE where others are compared with it; CHECKED where the question is
-only whether it is still the same model, which is so for the merged one and for a large exported one."""
+only whether it is still the same model, which is so for the merged one and for a large exported one, or where so many
+show that the untuned model is behind the cheap controls."""
 ROOM = 1 << 30
 """Bytes for keys and values of what is asked at once."""
 AT_ONCE = 64
@@ -71,15 +73,16 @@ def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Seq
                 ) from None
 
 
-def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool
-               ) -> Mapping[str, Sequence[Example]]:  # fmt: skip
+def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool,
+               first: bool = False) -> Mapping[str, Sequence[Example]]:  # fmt: skip
     """What a candidate is asked of each split; those of a smaller sample are in every larger one.
 
     Args:
         base: folder of the base model.
         on_gpu: whether the candidate runs there; an exported one may run on the few cores beside a GPU.
+        first: whether it is asked a few first, to see whether more of them would tell anything.
     """
-    checked = name == MERGED or (name == EXPORTED and _is_large(base))
+    checked = first or name == MERGED or (name == EXPORTED and _is_large(base))
     most, total = CHECKED if checked else SAMPLE, sum(map(len, splits.values()))
     if on_gpu or total <= most:
         return splits
@@ -102,7 +105,10 @@ def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
         train = load_dataset(inputs["split"]).train
         untaught = asking.untaught
         shots = shots_of(train, untaught.answers, spec.evaluate.few_shot, asking.tokenizer.encode_verbatim)
-        asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught)
+        asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught, first=True)
+        if asking.tells_more(FEW_SHOT):
+            (answers / f"{FEW_SHOT}.jsonl").unlink()
+            asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught)
     asking.ask(ADAPTER, PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter")))
 
 
@@ -142,7 +148,12 @@ class _Asking:
         return upcast(load_torch_model(folder, dtype=stored_type(folder)))
 
     def ask(self, name: str, model: Any, shots: Sequence[Example] = (), sure: Calibration | None = None,
-            task: Task | None = None) -> None:  # fmt: skip
+            task: Task | None = None, *, first: bool = False) -> None:  # fmt: skip
+        """Write a candidate's answers.
+
+        Args:
+            first: as of `sample_for`.
+        """
         from tunewright.models.torch_model import TorchNextToken
 
         task = task or self._taught
@@ -151,8 +162,18 @@ class _Asking:
             self._tuned if sure is None else sure,
         )  # fmt: skip
         on_gpu = model.device.type != "cpu"
-        splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu)
+        splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu, first=first)
         collect(name, asked, task, splits, self._answers, TorchTogether(model))
+
+    def tells_more(self, name: str) -> bool:
+        """Whether more answers of a candidate would tell more than those that are there: not where they are all, and
+        not where, on any split, they are worse than a control's beyond chance."""
+        found = by_test(load_records(self._answers / f"{name}.jsonl"))
+        if sum(map(len, found.values())) == sum(map(len, self._tests.values())):
+            return False
+        files = [self._answers / f"{control}.jsonl" for control in CONTROLS]
+        controls = [by_test(load_records(file)) for file in files if file.exists()]
+        return all(_reach(part).high >= _reach(each[split]).value for split, part in found.items() for each in controls)
 
 
 class TorchTogether:
@@ -193,6 +214,10 @@ class TorchTogether:
     def _at_once(self, tokens: int) -> int:
         """Prompts of so many tokens each, in one batch."""
         return max(1, min(AT_ONCE, int(ROOM // (self._token_bytes * max(tokens, 1)))))
+
+
+def _reach(records: Sequence[Record]) -> Interval:
+    return ratio([record.headline for record in records], groups_of(records))
 
 
 def _own(prompts: Sequence[list[int]]) -> int:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import read_manifest
-from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.comparison import SERVED, kind_in
 from tunewright.evaluate.table import arm_rows
 from tunewright.models.catalogue import catalogue
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import published_name
 from tunewright.models.runtime import runtime_in
 from tunewright.page import render
 from tunewright.spec import Spec
@@ -41,9 +43,15 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
         "front": _front(spec, data),
         "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
         "short": [each for each in data["details"]["slices"] if each["falls_short"]],
+        "kind": kind_in(data["comparison"]["arms"]),
         "steps": {name: read_manifest(folder) for name, folder in inputs.items()},
     }
     file.write_text(render("tunewright.evaluate", "model_card.md.jinja", context), "utf-8")
+
+
+def _base_model(spec: Spec) -> str | None:
+    """The hub's name of what a model was made of; a linear model is made of nothing."""
+    return None if spec.model == LINEAR else published_name(spec.model, spec.folder)
 
 
 def _front(spec: Spec, data: Mapping[str, Any]) -> str:
@@ -51,9 +59,9 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     entry = catalogue().get(spec.model)
-    headline, encoder = data["comparison"]["headline"], data["parity"]["template_sha256"] is None
+    headline, kind = data["comparison"]["headline"], kind_in(data["comparison"]["arms"])
     # An encoder's head is a file that transformers does not read, and its training has no method.
-    library, how = ("tunewright", []) if encoder else ("transformers", [spec.train.method])
+    library, how = ("transformers", [spec.train.method]) if kind == "decoder" else ("tunewright", [])
     results = [
         EvalResult(
             task_type=_PIPELINES[spec.task.kind], dataset_type="private", dataset_name=spec.name, dataset_split=split,
@@ -63,7 +71,7 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
         for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
     ]  # fmt: skip
     card = ModelCardData(
-        model_name=spec.name, base_model=entry.hub if entry else spec.model_name, eval_results=results,
+        model_name=spec.name, base_model=_base_model(spec), eval_results=results,
         license=LICENCES.get(entry.licence, "other") if entry else "other", library_name=library,
         pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", *how, spec.task.kind],
     )  # fmt: skip

@@ -56,7 +56,7 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
         Line("A month after", _after(spec, comparison, verdict, now, after)),
         Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
         Line("When it pays back", _pays_back(spec, verdict, after, saving)),
-        Line("How good it is", _quality(spec, verdict, after)),
+        Line("How good it is", _quality(spec, comparison.own, verdict, after)),
     ]  # fmt: skip
     risks = _risks(spec, comparison, verdict, now, after)
     lines += [Line("What could go wrong" if risk is risks[0] else "", risk) for risk in risks]
@@ -144,7 +144,7 @@ def _months(count: float) -> str:
     return f"{count * 365.25 / 12:,.0f} days" if count < 2 else f"{count:,.0f} months"
 
 
-def _quality(spec: Spec, verdict: Verdict, after: Arm) -> str:
+def _quality(spec: Spec, own: str, verdict: Verdict, after: Arm) -> str:
     claim, needed = task_of(spec.task).claim, f"you need {pct(spec.goal.accuracy)}"
     if verdict.decision == "cascade":
         split, part = min(
@@ -160,7 +160,7 @@ def _quality(spec: Spec, verdict: Verdict, after: Arm) -> str:
         return f"{after.key} was not measured on your examples; {needed}."
     split = min(after.scores, key=lambda name: after.scores[name].headline.value)
     worst = after.scores[split]
-    who = CONTROLS.get(after.key, "the tuned model") if verdict.decision in _OWN else after.key
+    who = CONTROLS.get(after.key, own) if verdict.decision in _OWN else after.key
     return (
         f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.headline.value))} of "
         f"{worst.count:,} examples ({split}), {pct(worst.headline.low)} at the least; {needed}."

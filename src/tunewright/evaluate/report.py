@@ -13,7 +13,7 @@ from tunewright.artifacts import MANIFEST, read_jsonl
 from tunewright.assess import price_book
 from tunewright.data.examine import load_examination
 from tunewright.evaluate.ceiling import UNSEEN
-from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison, evidence_key
+from tunewright.evaluate.comparison import API, ARM_LABELS, SERVED, Comparison, evidence_key, kind_in
 from tunewright.evaluate.evidence import Record, by_test
 from tunewright.evaluate.payer import page
 from tunewright.evaluate.statistics import Interval
@@ -47,6 +47,7 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
     """
     parts = by_test(evidence[SERVED])
     answered = {record.id: record.answer for record in evidence.get(API, ())}
+    curve = read_jsonl(inputs["train"] / CURVE)
     labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
         **data,
@@ -56,7 +57,8 @@ def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evide
         "spec": spec,
         "scales_to_zero": price_book(spec.price_file).machine(spec.traffic.machine).scales_to_zero,
         "dots": [_dots(split, comparison) for split in comparison.splits],
-        "curve": _curve(read_jsonl(inputs["train"] / CURVE)),
+        "kind": kind_in(evidence),
+        "curve": _curve(curve) if curve else None,
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
         "unseen": UNSEEN,
         "labels_of": ARM_LABELS | {evidence_key(spec, name): name for name in spec.measured_apis},

@@ -14,7 +14,7 @@ from tunewright.evaluate.targets import goal_targets, is_fast
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
-_SAME_COST = 0.01
+SAME_COST = 0.01
 """Costs a month that differ by no larger share are the same."""
 _NEARLY_ALL = 0.95
 """A cascade that answers a larger share of the requests itself is a switch."""
@@ -59,7 +59,7 @@ def choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
     if not good:
         return None
     cheapest = min(arm.cost.usd_per_month for arm in good)
-    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + _SAME_COST)]
+    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + SAME_COST)]
     best = max(equal, key=lambda arm: worst(arm).value)
     return best if worst(best).value > worst(equal[0]).value + spec.goal.margin else equal[0]
 
@@ -71,7 +71,7 @@ def cheapest(arms: Sequence[Arm]) -> Arm | None:
 
 def costs_less(arm: Arm, usd_per_month: float) -> bool:
     """Whether an arm costs less than that, by more than costs that are the same may differ."""
-    return arm.cost.usd_per_month * (1 + _SAME_COST) < usd_per_month
+    return arm.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
 
 def pays(saving: float, spec: Spec) -> bool:

@@ -16,9 +16,9 @@ from tunewright.data import Dataset, load_dataset
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.cascade import Drawing
-from tunewright.evaluate.comparison import ENCODER, EXPORTED, SERVED, Measured, Usage, compare, evidence_key
+from tunewright.evaluate.classifiers import ask_encoder, ask_linear
+from tunewright.evaluate.comparison import EXPORTED, SERVED, Measured, Usage, compare, evidence_key, kind_in
 from tunewright.evaluate.details import details
-from tunewright.evaluate.encoder import ask_encoder
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.in_torch import ask_in_torch, sample_for
 from tunewright.evaluate.model_card import write_card
@@ -26,7 +26,7 @@ from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
 from tunewright.models.chat import token_counter
-from tunewright.models.resolve import LocalModel, is_encoder, resolve
+from tunewright.models.resolve import LocalModel, kind_of, resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
 from tunewright.progress import say
@@ -50,11 +50,14 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
     arms = controls(task, [*dataset.train, *dataset.validation])
     found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
-    if is_encoder(spec.model, spec.folder):
-        ask_encoder(spec, inputs, tests, answers)
-    else:
-        ask_in_torch(spec, inputs, tests, answers)
-        _exported(spec, inputs, tests, answers)
+    match kind_of(spec.model, spec.folder):
+        case "linear":
+            ask_linear(inputs, task, tests, answers)
+        case "encoder":
+            ask_encoder(spec, inputs, tests, answers)
+        case "decoder":
+            ask_in_torch(spec, inputs, tests, answers)
+            _exported(spec, inputs, tests, answers)
     found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
     output.result = {
         f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
@@ -116,8 +119,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     measured = Measured(**parity["measured_on"])
     book, counted = price_book(spec.price_file), usages_of(baseline)
     dataset = load_dataset(inputs["split"])
-    written = written_usage(spec, dataset) if ENCODER in evidence else None
-    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written)
+    written = written_usage(spec, dataset) if kind_in(evidence) != "decoder" else None
+    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written,
+                         parity.get("own"))  # fmt: skip
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}

@@ -43,12 +43,14 @@ def second_measure(comparison: dict[str, Any]) -> str:
     return str(next(iter(score["others"])))
 
 
-def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path, ladder: Sequence[str] = ()) -> None:
+def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
+                  ladder: Mapping[str, Any] | None = None, page: Path | None = None) -> None:  # fmt: skip
     """Print the table, the parity chain, the verdict and where the report is, on standard output.
 
     Args:
         project: the folder of the spec, for what to type next.
-        ladder: how it came to this base model, a sentence each.
+        ladder: how it came to this candidate; see `tunewright.ladder.page.plain`.
+        page: the page that shows all candidates.
     """
     from rich.console import Console
     from rich.table import Table
@@ -85,16 +87,41 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
         console.print(f"API      {sentence}", soft_wrap=True)
     for sentence in data.get("judge", {}).get("told", ()):
         console.print(f"Judge    {sentence}", soft_wrap=True)
-    for sentence in ladder:
-        console.print(f"Ladder   {sentence}", soft_wrap=True)
+    if ladder:
+        console.print(_candidates(ladder))
+        for sentence in ladder["summary"]:
+            console.print(f"- {sentence}", soft_wrap=True)
     verdict = data["verdict"]
     decision = (verdict["decision"], "bold")
-    console.print(Text.assemble("\nVerdict: ", decision, f". {verdict['sentence']}"), soft_wrap=True)
+    sentence = ladder["sentence"] if ladder else verdict["sentence"]
+    console.print(Text.assemble("\nVerdict: ", decision, f". {sentence}"), soft_wrap=True)
     if verdict["measure"]:
         console.print(f"Measure: tunewright run {_short(project)} '{verdict['measure']}'", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
+    if page:
+        console.print(f"All candidates: {_short(page)}", soft_wrap=True)
     if verdict["answers"] == "served":
         console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
+
+
+def _candidates(ladder: Mapping[str, Any]) -> Any:
+    """The candidates that were tried, the one whose verdict stands in bold."""
+    from rich.table import Table
+
+    table = Table(title="candidates, the cheapest first", title_justify="left", header_style="bold")
+    table.add_column("candidate")
+    for split in ladder["tried"][0]["scores"]:
+        table.add_column(split, justify="right")
+    for name in ("P95 ms", "$ a month", "minutes"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for each in ladder["tried"]:
+        table.add_row(
+            each["name"], *(_interval(score) for score in each["scores"].values()), _milliseconds(each["p95_ms"]),
+            _dollars(each["served_usd"]), f"{each['minutes']:.1f}", each["decision"],
+            style="bold" if each["name"] == ladder["best"] else None,
+        )  # fmt: skip
+    return table
 
 
 def _shown(rows: Sequence[dict[str, Any]], apis: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:

@@ -17,7 +17,7 @@ from tunewright.evaluate.cascade import (
     cascade_curve,
     choose_threshold,
 )
-from tunewright.evaluate.comparison import API, CONTROLS, SERVED, Arm, Comparison, evidence_key
+from tunewright.evaluate.comparison import API, CONTROLS, SERVED, SVM, Arm, Comparison, evidence_key
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test
 from tunewright.evaluate.pairs import Paired, paired_records
 from tunewright.evaluate.reasons import (
@@ -46,6 +46,7 @@ from tunewright.evaluate.rules import (
     worst,
 )
 from tunewright.evaluate.targets import Target, api_targets, goal_targets, is_fast, speed_of
+from tunewright.models.linear_model import LINEAR
 from tunewright.spec import USUAL, Spec
 from tunewright.tasks import task_of
 
@@ -120,6 +121,8 @@ class _Case:
     """Arms against the API paid for today, as far as that was measured."""
     threshold: Threshold | None
     cascade: Mapping[str, CascadeResult]
+    name: str
+    """What the served model is called."""
     whole: Mapping[str, Paired]
     """The cascade against an API alone, where that was measured."""
 
@@ -157,13 +160,14 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     cascade = {
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
-    good = [arm for arm in (control, served) if is_good(arm, against[arm.key], spec)]
+    simpler = [] if spec.model == LINEAR and control.key == SVM else [control]
+    good = [arm for arm in (*simpler, served) if is_good(arm, against[arm.key], spec)]
     own = choose([arm for arm in good if arm is control or parity_passed], spec)
     whole = {}
     if threshold and reference:
         rest = keys[reference.key]
         whole = mixed(evidence, threshold, rest, API if API in evidence else rest)
-    case = _Case(spec, now, reference, own, served, parity_passed, against, threshold, cascade, whole)
+    case = _Case(spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, whole)
     advice = _advice(case)
     unmeasured = cheapest([arm for arm in tiers if not arm.scores])
     nothing_left = own is None and reference is None
@@ -213,7 +217,7 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
     if reference is None or pays(reference.cost.usd_per_month - cost, spec):
         simple = CONTROLS.get(own.key)
-        advice = f"Use {simple}: it" if simple else "Switch: the tuned model"
+        advice = f"Use {simple}: it" if simple else f"Switch: {case.name}"
         other = ""
         if reference is not None and reference is not now:
             other = f" and {usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes"
@@ -295,28 +299,25 @@ def _shortfall(case: _Case) -> str:
     """Why the served model is not simply switched to."""
     spec, served, now = case.spec, case.served, case.now
     goal, least, claim = spec.goal, worst(served), task_of(spec.task).claim
-    against = case.against[served.key]
+    against, mine = case.against[served.key], case.name
     if least.value < goal.accuracy:
-        return (
-            f"on the hardest test split the tuned model {claim(pct(least.value))}, short of the "
-            f"{pct(goal.accuracy)} you need"
-        )
+        return f"on the hardest test split {mine} {claim(pct(least.value))}, short of the {pct(goal.accuracy)} you need"
     if not case.parity_passed:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
-        return f"the tuned model's P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
+        return f"{mine}'s P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
     if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
         return (
-            f"the tuned model {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
+            f"{mine} {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
             "examples from more groups"
         )
     if is_compared(against, spec) and (lost := behind(against, spec)):
         return (
-            f"on {lost[0]} the tuned model is {gap(lost[1])} points against {now.key}, which is not shown to "
+            f"on {lost[0]} {mine} is {gap(lost[1])} points against {now.key}, which is not shown to "
             f"be within the {100 * goal.margin:g} that it may be worse"
         )
     return (
-        f"the tuned model {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
+        f"{mine} {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
         f"could be as little as {pct(least.low)}"
     )
 

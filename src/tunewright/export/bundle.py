@@ -19,6 +19,7 @@ from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
+from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, Ngrams
 from tunewright.models.resolve import LocalModel
 from tunewright.models.runtime import (
     FOLDERS,
@@ -27,6 +28,7 @@ from tunewright.models.runtime import (
     Runtime,
     RuntimeName,
     WritingRuntime,
+    is_classifier,
     is_of_encoder,
     load_runtime,
     runtime_in,
@@ -38,6 +40,10 @@ from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
 
 BUNDLE_FILE = "bundle.json"
+CASCADE = " → "
+"""Between the names of a cascade's two models."""
+SECOND = "second"
+"""Of a cascade, the folder of the bundle behind it."""
 _VERSION = 12
 """Characters of a hash that tell versions apart."""
 
@@ -50,6 +56,7 @@ class BundleInfo(BaseModel):
     schema_version: int = 1
     name: str
     base_model: str
+    """What it was made of; of a cascade both, with `CASCADE` between them."""
     runtime: RuntimeName
     """What its weights are for; see `tunewright.models.runtime`."""
     precision: str
@@ -65,11 +72,13 @@ class BundleInfo(BaseModel):
     context: int
     """Tokens a request may have, prompt and answer together."""
     template_sha256: str | None
-    """Of the chat template; None of an encoder, which has none."""
+    """Of the chat template; None of an encoder and of a linear model, which have none."""
     threshold: float | None = None
     """Confidence below which a request is to be escalated; None where none was found, or none was looked for yet."""
     guaranteed: bool = False
     """Whether the threshold was proven on the validation part; see `tunewright.evaluate.cascade`."""
+    second_below: float | None = None
+    """Confidence below which the bundle in `second/` answers in its place; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +89,29 @@ class Bundle:
     info: BundleInfo
     task: Task
     chat: ChatTemplate | None
-    """The chat template; None of an encoder."""
-    tokenizer: TextTokenizer
+    """The chat template; None of an encoder and of a linear model."""
+    reader: TextTokenizer | Ngrams
+    """What turns a text into what the model reads."""
     calibration: Calibration
+    second: Bundle | None = None
+    """Of a cascade the one that answers what this one is not sure enough of."""
 
     @property
     def template(self) -> ChatTemplate:
         """The chat template of a bundle that has one."""
-        assert self.chat, "an encoder has no chat template"
+        assert self.chat, "what chooses a label has no chat template"
         return self.chat
 
     @property
-    def is_encoder(self) -> bool:
-        return is_of_encoder(self.info.runtime)
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer of a bundle that has one."""
+        assert isinstance(self.reader, TextTokenizer), "a linear model has no tokenizer"
+        return self.reader
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is an encoder's or a linear model's."""
+        return is_classifier(self.info.runtime)
 
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
         """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`."""
@@ -100,14 +119,15 @@ class Bundle:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the files that its runtime loads."""
+        """Of the files that its runtime loads, and of those of the second's."""
         weights = self.folder / FOLDERS[self.info.runtime]
-        return sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
+        own = sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
+        return own + (self.second.weight_bytes if self.second else 0)
 
     def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """Its model, that of `load`, as what answers requests."""
         if isinstance(model, ClassifyingRuntime):
-            return encoder_predictor(model.logits, self.task, self.tokenizer, self.calibration)
+            return encoder_predictor(model.logits, self.task, self.reader, self.calibration)
         return self.language_model(model)
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:
@@ -183,6 +203,25 @@ def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, folder: 
     return info
 
 
+def write_linear_bundle(spec: Spec, folder: Path) -> BundleInfo:
+    """As `write_bundle`, of a linear model."""
+    info = BundleInfo(
+        name=spec.name,
+        base_model=spec.model_name,
+        runtime=LINEAR,
+        precision="fp32",
+        task=spec.task,
+        longest_answer=0,
+        answer_lead="",
+        version=version_of(folder),
+        context=MOST_NGRAMS,
+        template_sha256=None,
+    )
+    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
+    write_info(folder, info)
+    return info
+
+
 def version_of(weights: Path) -> str:
     """What tells the weights in a folder from others."""
     return sha256_tree(weights)[0][:_VERSION]
@@ -207,8 +246,8 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
     """
     try:
         info = read_info(folder)
-        source = "" if is_of_encoder(info.runtime) else (folder / "chat_template.jinja").read_text("utf-8")
-        tokenizer = tokenizer or TextTokenizer(folder)
+        source = "" if is_classifier(info.runtime) else (folder / "chat_template.jinja").read_text("utf-8")
+        reader = Ngrams.load(folder / FOLDERS[LINEAR]) if info.runtime == LINEAR else tokenizer or TextTokenizer(folder)
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
         raise UserError(
@@ -220,8 +259,9 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
             fix="Make the bundle again with: tunewright export YOUR_PROJECT",
         ) from None  # fmt: skip
-    if is_of_encoder(info.runtime):
-        return Bundle(folder, info, task_of(info.task), None, tokenizer, calibration)
+    second = load_bundle(folder / SECOND) if info.second_below is not None else None
+    if is_classifier(info.runtime):
+        return Bundle(folder, info, task_of(info.task), None, reader, calibration, second)
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(
@@ -230,9 +270,8 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    return Bundle(
-        folder, info, task_of(info.task, info.answer_lead, info.answer_codes), template, tokenizer, calibration
-    )
+    task = task_of(info.task, info.answer_lead, info.answer_codes)
+    return Bundle(folder, info, task, template, reader, calibration, second)
 
 
 def _model_card(spec: Spec, info: BundleInfo) -> str:
@@ -240,6 +279,8 @@ def _model_card(spec: Spec, info: BundleInfo) -> str:
     training = f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}"
     if is_of_encoder(info.runtime):
         training = f"all weights, {train.encoder.epochs:g} epochs, lr {train.encoder.lr:g}"
+    elif info.runtime == LINEAR:
+        training = "TF-IDF of words and parts of words under a linear support vector machine"
     card: dict[str, Any] = {
         "Base model": info.base_model,
         "Task": f"{info.task.kind}, {task_of(info.task).summary}",

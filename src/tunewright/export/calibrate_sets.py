@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.data.blocks import Block
+from tunewright.data.label_sets import held
 from tunewright.evaluate.calibration import MIN_EXAMPLES, UNCALIBRATED, Calibration, fit_answers
 from tunewright.evaluate.predictors import LabelSetClassifier
 from tunewright.evaluate.thresholds import (
@@ -22,7 +23,6 @@ from tunewright.evaluate.thresholds import (
 )
 from tunewright.progress import say
 from tunewright.tasks import Example, MultiLabelTask
-from tunewright.tasks.multi_label import labels_in
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -64,13 +64,6 @@ def calibrate_sets(asked: LabelSetClassifier, task: MultiLabelTask, examples: Se
                           thresholds=tuple(thresholds.tolist()), pooled=tuple(pooled))  # fmt: skip
     sure = [whole.of_answer(expected_f1(row, given)) for row, given in zip(found, decisions.given(found), strict=True)]
     return whole.model_copy(update={"decisions": decisions}), sure
-
-
-def held(task: MultiLabelTask, examples: Sequence[Example]) -> Bools:
-    """Whether each label holds, [examples, labels]."""
-    labels = list(task.labels)
-    sets = (set(labels_in(example.answer)) for example in examples)
-    return np.array([[label in each for label in labels] for each in sets])
 
 
 def folds_of(examples: Sequence[Example], blocks: Sequence[Block]) -> npt.NDArray[np.int64]:

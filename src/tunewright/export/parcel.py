@@ -18,7 +18,7 @@ from tunewright.errors import UserError
 from tunewright.export.bundle import load_bundle
 from tunewright.export.elsewhere import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, card, read_json
 from tunewright.export.gguf import LIST_FILE
-from tunewright.models.runtime import FOLDERS, is_of_encoder
+from tunewright.models.runtime import FOLDERS, is_classifier
 from tunewright.spec import Spec
 
 Form = Literal["merged", "adapter", "gguf"]
@@ -87,15 +87,15 @@ def parcel_of(spec: Spec, runs: Path, form: Form) -> Parcel:
         runs: the folder of its outputs.
 
     Raises:
-        UserError: there is no such output, it is not whole, or it is an encoder's.
+        UserError: there is no such output, it is not whole, or it is no language model's.
     """
     step = {"merged": "export", "adapter": "train", "gguf": "gguf"}[form]
     folder = (runs / "latest" / step).resolve()
     exported = (runs / "latest" / "export").resolve()
-    if any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_of_encoder(runtime)):
+    if any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime)):
         raise UserError(
-            "This project's latest model is an encoder, and has none of these forms.", where=exported,
-            why="Its head, which chooses the label, is a file that no other library reads; its bundle has all of it.",
+            "This project's latest model is no language model, and has none of these forms.", where=exported,
+            why="What chooses is a file that no other library reads; its bundle has all of it.",
             fix="Serve the bundle: tunewright serve …  (runs/latest/bundle can be copied anywhere)",
         )  # fmt: skip
     manifest = read_manifest(exported if form == "gguf" else folder)

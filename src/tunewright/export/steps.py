@@ -15,7 +15,14 @@ from tunewright.evaluate.calibration import save_calibration
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import VALIDATION, Record, groups_of, load_records
 from tunewright.evaluate.steps import ANSWERS
-from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_encoder_bundle, write_info
+from tunewright.export.bundle import (
+    load_bundle,
+    read_info,
+    write_bundle,
+    write_encoder_bundle,
+    write_info,
+    write_linear_bundle,
+)
 from tunewright.export.calibrate import calibrate
 from tunewright.export.elsewhere import asking_of, complete
 from tunewright.export.encoders import build_encoder
@@ -23,7 +30,8 @@ from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.export.quantise import Loss
-from tunewright.models.resolve import LocalModel, is_encoder, resolve, resolve_encoder
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import LocalModel, kind_of, resolve, resolve_encoder
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime, encoder_runtime
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
@@ -34,9 +42,13 @@ from tunewright.train.history import ENCODER, longest_answer
 
 def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and all that serving needs).
-    Of an encoder the bundle alone: the training step has it whole already."""
+    Of an encoder and a linear model the bundle alone: the training step has them whole already."""
+    kind = kind_of(spec.model, spec.folder)
+    if kind == "linear":
+        _export_linear(spec, inputs, output)
+        return
     quiet_libraries()
-    if is_encoder(spec.model, spec.folder):
+    if kind == "encoder":
         _export_encoder(spec, inputs, output)
         return
     base = resolve(spec.model, spec.folder)
@@ -57,6 +69,13 @@ def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> N
     loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
     write_encoder_bundle(spec, base, tuned, folder)
     output.result = _calibrated(folder, inputs["split"], loss)
+
+
+def _export_linear(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    folder = output.path / "bundle"
+    link_weights(inputs["train"] / LINEAR, folder / FOLDERS[LINEAR])
+    write_linear_bundle(spec, folder)
+    output.result = _calibrated(folder, inputs["split"], Loss())
 
 
 def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, float]:

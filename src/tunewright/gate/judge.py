@@ -45,10 +45,10 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     home = runs or spec.folder / RUNS
     latest = (home / "latest" / "verdict").resolve()
     sources = _read_once()
-    standings = [standing(rung, "bundle", home, sources=sources, whole=False) for rung in spec.rungs]
+    standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]
     # One base model has one verdict, which the latest need not be: the spec may have been changed back.
     of = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
-    folder = next(iter(of)) if of and not spec.models else latest
+    folder = next(iter(of)) if of and not spec.candidates else latest
     if not read_manifest(folder, whole=False):
         raise UserError(
             "There is no verdict to judge.", where=home, why="The gate runs nothing by itself.",
@@ -56,7 +56,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
         )  # fmt: skip
     data = _read(folder / "verdict.json")
     verdict = data["verdict"]
-    fresh, found = _freshness(spec, of.get(folder), standings, home, sources)
+    fresh, found = _freshness(spec, of.get(folder) or _second_of(folder, standings), standings, home, sources)
     return Gate(
         spec.name, verdict["decision"], verdict["sentence"],
         [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, found)],
@@ -76,7 +76,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _read_once() -> Sources:
-    """Hashes each step's raw files once: the base models of a ladder are judged on the same data."""
+    """Hashes each step's raw files once: all candidates are judged on the same data."""
     known: dict[str, Mapping[str, str]] = {}
 
     def read(spec: Spec, step: Step) -> Mapping[str, str]:
@@ -85,6 +85,22 @@ def _read_once() -> Sources:
         return known[step.name]
 
     return read
+
+
+def _second_of(verdict: Path, standings: Sequence[Standing]) -> Standing | None:
+    """The dearer part of the cascade that a verdict is of, where both parts are up to date; None of another verdict."""
+    judged = read_manifest(verdict, whole=False)
+    inputs = judged.inputs if judged else {}
+    parities = (read_manifest(folder, whole=False) for folder in verdict.parent.glob("parity-*"))
+    asked = next((each for each in parities if each and each.content == inputs.get("parity")), None)
+    made = {
+        manifest.content: each
+        for each in standings
+        if "parity" in each.folders and (manifest := read_manifest(each.folders["parity"], whole=False))
+    }
+    if asked is None or asked.inputs.get("first") not in made:
+        return None
+    return made.get(asked.inputs.get("second", ""))
 
 
 def _freshness(spec: Spec, judged: Standing | None, standings: Sequence[Standing], home: Path,
@@ -96,8 +112,8 @@ def _freshness(spec: Spec, judged: Standing | None, standings: Sequence[Standing
             "the latest verdict is of other settings than these, whose outputs are all there (--update)"
         )
     names = ", ".join(step.name for step in nearest.outdated)
-    rung = spec.rungs[next(number for number, each in enumerate(standings) if each is nearest)]
-    changed = _changed(rung, nearest, home, sources) or "data, spec or tunewright"
+    candidate = spec.each_candidate[next(number for number, each in enumerate(standings) if each is nearest)]
+    changed = _changed(candidate, nearest, home, sources) or "data, spec or tunewright"
     return False, f"{changed} changed since the verdict; these steps would run again: {names} (--update)"
 
 

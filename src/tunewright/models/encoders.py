@@ -80,8 +80,8 @@ def unable(kind: str, name: str, *, encoder: bool) -> UserError | None:
         )  # fmt: skip
     if not encoder and kind == "multi_label":
         return UserError(
-            f"{name} is a model that writes, and this task is {kind}, which encoders do.", where="model",
-            why="How sure it is of each label can't be told from a list that was written.",
+            f"{name} is a model that writes, and this task is {kind}, which encoders and linear models do.",
+            where="model", why="How sure it is of each label can't be told from a list that was written.",
             fix="Type: tunewright … model=all-minilm  (or another encoder: tunewright models ls)",
         )  # fmt: skip
     return None

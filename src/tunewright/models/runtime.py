@@ -1,5 +1,6 @@
 """What a bundle's weights run in: ONNX Runtime GenAI, one request after the other; OpenVINO or vLLM, many at once, with
-the adapter merged or beside its base. An encoder runs in OpenVINO or ONNX Runtime, one pass a request."""
+the adapter merged or beside its base. An encoder runs in OpenVINO or ONNX Runtime, one pass a request; a linear model
+in numpy."""
 
 from __future__ import annotations
 
@@ -15,14 +16,15 @@ import numpy.typing as npt
 from tunewright.errors import UserError
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.following import WritingModel
+from tunewright.models.linear_model import LINEAR
 
 RuntimeName = Literal[
-    "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora", "openvino-encoder", "onnxruntime-encoder"
+    "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora", "openvino-encoder", "onnxruntime-encoder", "linear"
 ]
 
 FOLDERS: dict[RuntimeName, str] = {
     "onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm", "vllm-lora": "vllm",
-    "openvino-encoder": "openvino-encoder", "onnxruntime-encoder": "onnx-encoder",
+    "openvino-encoder": "openvino-encoder", "onnxruntime-encoder": "onnx-encoder", "linear": "linear",
 }  # fmt: skip
 """Where a bundle has its weights."""
 ADAPTER_FOLDER = "adapter"
@@ -31,8 +33,13 @@ _X86 = ("x86_64", "AMD64")
 
 
 def is_of_encoder(name: RuntimeName) -> bool:
-    """Whether what runs there reads texts and writes nothing."""
+    """Whether an encoder runs there."""
     return name.endswith("-encoder")
+
+
+def is_classifier(name: RuntimeName) -> bool:
+    """Whether what runs there chooses a label and writes nothing: an encoder, or a linear model."""
+    return name == LINEAR or is_of_encoder(name)
 
 
 def encoder_runtime(wanted: str) -> RuntimeName:
@@ -86,8 +93,10 @@ def runtime_in(folder: Path) -> RuntimeName:
 
 
 class Loaded(Protocol):
-    at_once: int
-    """Sequences that may be asked for at the same time, each from a thread of its own."""
+    @property
+    def at_once(self) -> int:
+        """Sequences that may be asked for at the same time, each from a thread of its own."""
+        ...
 
     @property
     def ended(self) -> bool:
@@ -109,7 +118,7 @@ class WritingRuntime(Loaded, WritingModel, Protocol):
 
 @runtime_checkable
 class ClassifyingRuntime(Loaded, Protocol):
-    """An encoder that is loaded."""
+    """An encoder or a linear model that is loaded."""
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         """Of all labels, for each of several texts."""
@@ -134,6 +143,10 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         from tunewright.models.encoder_model import EncoderModel
 
         return EncoderModel(weights, context=context, threads=threads)
+    if name == LINEAR:
+        from tunewright.models.linear_model import LinearModel
+
+        return LinearModel.load(weights)
     if name in ("vllm", "vllm-lora"):
         from tunewright.models.vllm_model import VllmModel
 

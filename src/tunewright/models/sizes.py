@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
 from tunewright.models.encoders import encoder_shape
-from tunewright.models.resolve import cached_folder
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import Kind, cached_folder
 
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""
@@ -40,7 +41,7 @@ class Sizes:
     """Keys and values of one token."""
     type: str
     """transformers' name of the architecture; empty where only the number of parameters is known, and of an encoder."""
-    kind: Literal["decoder", "encoder"] = "decoder"
+    kind: Kind = "decoder"
 
     @classmethod
     def of(cls, shape: Shape) -> Sizes:
@@ -91,6 +92,8 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
     Args:
         anchor: where relative paths start.
     """
+    if model == LINEAR:
+        return replace(Sizes.roughly(0), kind=LINEAR)
     if entry := catalogue().get(model):
         return sizes_in(entry)
     config = _config_of(model, anchor)

@@ -10,6 +10,7 @@ from tunewright.assess import memory
 from tunewright.assess.machines import VLLM_ACTIVATIONS, VLLM_SHARE
 from tunewright.assess.memory import GIB
 from tunewright.models.architectures import unsupported
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import encoder_runtime
 from tunewright.models.sizes import Sizes
 from tunewright.planning.machines import Machine
@@ -51,11 +52,15 @@ def need_of(step: str, spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     """
     if sizes.kind == "encoder" and step in _OF_ENCODER:
         return _OF_ENCODER[step](spec, sizes)
+    if sizes.kind == "linear" and step in _OF_ENCODER:
+        return Need(DATA, "a linear model is fitted to all rows at once")
     return _NEEDS[step](spec, sizes, machine)
 
 
 def runtime_of(spec: Spec, sizes: Sizes) -> str:
     """The runtime that the bundle will be for, as `tunewright.models.runtime.best_runtime` finds it."""
+    if sizes.kind == "linear":
+        return LINEAR
     if sizes.kind == "encoder":
         return encoder_runtime(spec.export.runtime)
     if spec.export.runtime != "auto":

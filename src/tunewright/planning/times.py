@@ -138,7 +138,9 @@ def _evaluate(job: Job, machine: Machine, speed: Speed) -> float:
         return IMPORTS + CONTROLS * job.rows + trained + exported
     nf4, gpu = job.spec.train.method == "qlora", machine.has_gpu
     sampled, checked = (job.tests if gpu else min(job.tests, most) for most in (SAMPLE, CHECKED))
-    unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu) * (2 if job.spec.evaluate.few_shot else 1)
+    unmerged = candidate_seconds(job, speed, sampled, nf4=nf4, on_gpu=gpu)
+    if job.spec.evaluate.few_shot:  # which is asked more only where it may beat the controls
+        unmerged += candidate_seconds(job, speed, job.tests if gpu else checked, nf4=nf4, on_gpu=gpu)
     merged = candidate_seconds(job, speed, checked, nf4=False, on_gpu=gpu)
     tried = sampled if job.sizes.parameters < LARGE else checked
     exported = served_seconds(job, speed, tried, on_gpu=_by_gpu(job, machine))

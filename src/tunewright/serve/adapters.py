@@ -19,7 +19,7 @@ from pathlib import Path
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export.bundle import BundleInfo, load_bundle, read_info, version_of, write_info
-from tunewright.models.runtime import FOLDERS, is_of_encoder
+from tunewright.models.runtime import FOLDERS, is_classifier
 from tunewright.processes import sole_writer
 from tunewright.serve.keys import NAME
 from tunewright.spec.sections import GenerateSpec
@@ -110,12 +110,12 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         name: by default the bundle's.
 
     Raises:
-        UserError: the bundle is none, has its adapter merged or is an encoder's, or another base than the folder's.
+        UserError: the bundle is none, has its adapter merged or has none, or another base than the folder's.
     """
     info = load_bundle(bundle).info
     name = info.name if name is None else name
-    if is_of_encoder(info.runtime):
-        raise UserError("A bundle of an encoder has no adapter.", where=bundle,
+    if is_classifier(info.runtime):
+        raise UserError(f"{info.base_model} is no language model: its bundle has no adapter.", where=bundle,
                         why="All its weights were trained, so that it shares none with others.",
                         fix=f"Serve it by itself: tunewright serve {bundle}")  # fmt: skip
     if info.runtime != "openvino-lora":

@@ -63,12 +63,18 @@ class Classification:
 
 
 class Engine:
-    """Thread-safe: requests beyond those that the runtime takes at once wait for their turn."""
+    """Thread-safe: requests beyond those that the runtime takes at once wait for their turn.
 
-    def __init__(self, bundle: Bundle, model: Runtime):
+    Args:
+        second: of a cascade, the engine of the bundle's second one: it answers what the first is not sure enough of, or
+            can't read because it is too long.
+    """
+
+    def __init__(self, bundle: Bundle, model: Runtime, second: Engine | None = None):
         self.bundle = bundle
-        self.at_once = model.at_once
+        self.at_once: int = max(model.at_once, second.at_once if second else 0)
         """Requests that are answered at the same time."""
+        self._second = second
         self._runtime = model
         self._model = bundle.predictor(attended(model))
         self._turn = threading.BoundedSemaphore(model.at_once)
@@ -80,14 +86,15 @@ class Engine:
         Args:
             threads, streams: as of `tunewright.models.runtime.load_runtime`.
         """
-        engine = cls(bundle, bundle.load(threads, streams))
+        second = cls.load(bundle.second, threads, streams) if bundle.second else None
+        engine = cls(bundle, bundle.load(threads, streams), second)
         engine.answer("warm-up")
         return engine
 
     @property
     def ended(self) -> bool:
-        """Whether the model has gone, and no request will be answered any more."""
-        return self._runtime.ended
+        """Whether a model has gone, and no request will be answered any more."""
+        return self._runtime.ended or (self._second is not None and self._second.ended)
 
     @property
     def kind(self) -> str:
@@ -105,13 +112,34 @@ class Engine:
         Raises:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
+        if self._second:
+            first = self._answer_or_refuse(text)
+            return self._second.answer(text) if isinstance(first, TooLong) or self._unsure(first) else first
+        return self._answer(text)
+
+    def _answer(self, text: str) -> Answer:
+        """The first model's."""
         prompts = self._prompts(text)
         with turn(self._turn):
             return self._model.answer_prompts(prompts)
 
+    def _unsure(self, answer: Answer) -> bool:
+        """Whether the second model is to answer in the first one's place."""
+        return (answer.confidence or 0.0) < (self.bundle.info.second_below or 0.0)
+
     def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
-        """The answers to several texts, or why there is none, found together where the model is an encoder; any other
-        is asked by as many threads as it answers at once."""
+        """The answers to several texts, or why there is none, found together where a model is an encoder or linear; any
+        other is asked by as many threads as it answers at once."""
+        found = self._answers(texts)
+        if self._second is None:
+            return found
+        left = [place for place, each in enumerate(found) if isinstance(each, TooLong) or self._unsure(each)]
+        for place, answer in zip(left, self._second.answers([texts[place] for place in left]), strict=True):
+            found[place] = answer
+        return found
+
+    def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
+        """The first model's."""
         if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as askers:
                 return list(askers.map(self._answer_or_refuse, texts))
@@ -127,7 +155,7 @@ class Engine:
 
     def _answer_or_refuse(self, text: str) -> Answer | TooLong:
         try:
-            return self.answer(text)
+            return self._answer(text)
         except TooLong as error:
             return error
 
@@ -139,9 +167,15 @@ class Engine:
             TooLong: as in `answer`.
         """
         assert isinstance(self._model, (LabelScorer, LabelClassifier, LabelSetClassifier))
-        (prompt,) = self._prompts(text)
+        try:
+            (prompt,) = self._prompts(text)
+        except TooLong:
+            if self._second is None:
+                raise
+            return self._second.classify(text)
         with turn(self._turn):
-            return Classification(*self._model.with_probabilities(prompt))
+            found = Classification(*self._model.with_probabilities(prompt))
+        return self._second.classify(text) if self._second and self._unsure(found.answer) else found
 
     def stream(self, text: str, terms: Terms = NO_TERMS) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.
@@ -156,6 +190,8 @@ class Engine:
             TooLong: as in `answer`, at once.
             GrammarError: the schema can't be followed; at once.
         """
+        if self._second:  # of a cascade, nothing is written piece by piece
+            return self._whole(self.answer(text))
         return self._pieces(self._prompts(text), terms)
 
     def _pieces(self, prompts: list[list[int]], terms: Terms) -> Pieces:
@@ -168,7 +204,10 @@ class Engine:
             yield from pieces
 
     def _in_one_piece(self, prompts: list[list[int]]) -> Pieces:
-        answer = self._model.answer_prompts(prompts)
+        yield from self._whole(self._model.answer_prompts(prompts))
+
+    @staticmethod
+    def _whole(answer: Answer) -> Pieces:
         yield answer.text
         yield answer
 

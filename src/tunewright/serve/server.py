@@ -20,6 +20,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import RuntimeName, is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
@@ -91,7 +92,9 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     engine = runtime.removesuffix("-lora").removesuffix("-encoder")
     if limits.engine and engine != limits.engine:
         fix = f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}"
-        if is_of_encoder(runtime) and limits.engine == "vllm":
+        if runtime == LINEAR:
+            fix = "numpy answers for a linear model: any image but those with an engine's name serves it."
+        elif is_of_encoder(runtime) and limits.engine == "vllm":
             fix = f"vLLM serves no encoders: take the image with {engine}."
         raise UserError(f"This bundle runs in {runtime}.", where=folder, fix=fix)
     keys = KeyRing(limits.keys) if limits.keys else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunewright.artifacts import Output, write_json
 from tunewright.data import load_dataset
-from tunewright.evaluate.comparison import ADAPTER, ENCODER, EXPORTED, SERVED, Measured
+from tunewright.evaluate.comparison import ADAPTER, ENCODER, EXPORTED, FITTED, SERVED, Measured
 from tunewright.evaluate.evidence import VALIDATION, Record, collect, groups_of, load_records
 from tunewright.evaluate.in_torch import MERGED
 from tunewright.evaluate.pairs import paired
@@ -55,12 +55,14 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
         served = collect(SERVED, model, bundle.task, splits, output.path / ANSWERS)
     request, reply = next(example for part in splits.values() for example in part).request, served[0].answer
     say(f"  asked the server: {beginning(request)} → {reply}")
-    files = {name: inputs["evaluate"] / ANSWERS / f"{name}.jsonl" for name in (ADAPTER, ENCODER, MERGED, EXPORTED)}
+    files = {
+        name: inputs["evaluate"] / ANSWERS / f"{name}.jsonl" for name in (ADAPTER, ENCODER, FITTED, MERGED, EXPORTED)
+    }
     records = {name: load_records(file) for name, file in files.items() if file.exists()}
     trained = next(iter(records.values()))
-    chain = [_link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
+    chain = [link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
     others = []
-    if not bundle.is_encoder:  # no other engine has its head
+    if not bundle.is_classifier:  # no other engine has what chooses its labels
         others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
     failures = gate_failures(spec, chain)
     for failure in failures:
@@ -103,7 +105,8 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     return failures
 
 
-def _link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
+def link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
+    """One form of the model against another, on the test examples that both answered."""
     tests = {record.id: record for record in records if record.split != VALIDATION}
     pairs = [(record, tests[record.id]) for record in trained if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]

@@ -15,7 +15,7 @@ from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 from tunewright.spec.sections import ApiSpec
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
-_EITHER = {"model": "models", "models": "model", "api": "apis", "apis": "api"}
+_EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": "api"}
 """Keys of which an override takes the place of the other."""
 
 

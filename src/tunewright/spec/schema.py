@@ -25,6 +25,7 @@ from tunewright.spec.sections import (
     JudgeSpec,
     MonitorSpec,
     MultiLabelSpec,
+    SearchSpec,
     Section,
     TaskSpec,
     TrafficSpec,
@@ -49,13 +50,17 @@ class _Anchored(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _first_of_the_ladder(cls, data: Any) -> Any:
-        models = data.get("models") if isinstance(data, dict) else None
-        if not isinstance(models, (list, tuple)) or not models:
+    def _first_candidate(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
             return data
-        if data.get("model", models[0]) != models[0]:
-            raise ValueError("model names one base model, models a ladder of them: name one of the two")
-        return data | {"model": models[0]}
+        if "models" in data:
+            raise ValueError("models is called candidates")
+        candidates = data.get("candidates")
+        if not isinstance(candidates, (list, tuple)) or not candidates:
+            return data
+        if data.get("model", candidates[0]) != candidates[0]:
+            raise ValueError("model names one model, candidates several: name one of the two")
+        return data | {"model": candidates[0]}
 
     @property
     def folder(self) -> Path:
@@ -124,10 +129,14 @@ class Spec(_WithApis):
     """What the model must do, by its `kind`: classify, multi_label, extract or generate."""
     data: DataSpec
     model: str = "smollm2-135m"
-    """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id."""
-    models: tuple[str, ...] = ()
-    """In place of `model`, base models from the smallest on: `tunewright run` tunes the first, and the next only \
-where that one misses a target. The other commands take the first."""
+    """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id; or \
+linear, a linear model that begins with none."""
+    candidates: tuple[str, ...] = ()
+    """In place of `model`, several from the cheapest on, such as linear, an encoder, a small language model and a \
+larger one: `tunewright run` tries the first, and the next only where that one does not do the job. The other commands \
+take the first."""
+    search: SearchSpec = SearchSpec()
+    """What trying candidates may take."""
     train: TrainSpec = TrainSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     export: ExportSpec = ExportSpec()
@@ -198,9 +207,11 @@ docs/economics.md has its keys."""
         return Path(self.model).name if self.path(Path(self.model)).exists() else self.model
 
     @property
-    def rungs(self) -> list[Spec]:
-        """A spec for each base model, in the order they are tried."""
-        return [self.model_copy(update={"model": model, "models": ()}) for model in self.models or (self.model,)]
+    def each_candidate(self) -> list[Spec]:
+        """A spec for each candidate, in the order they are tried."""
+        return [
+            self.model_copy(update={"model": model, "candidates": ()}) for model in self.candidates or (self.model,)
+        ]
 
     @property
     def sources(self) -> dict[str, Path]:
@@ -223,7 +234,7 @@ docs/economics.md has its keys."""
             model: the base model as it is to be found from anywhere; the spec's own words by default.
             sources: where what `sources` names is to be found, in place of where it lies here.
         """
-        data = self.model_dump(mode="json") | {"model": model or self.model, "models": []}
+        data = self.model_dump(mode="json") | {"model": model or self.model, "candidates": []}
         listed = data["apis"] or [data["api"]]
         if data["apis"]:
             del data["api"]  # one of the list
@@ -255,7 +266,7 @@ class MoneySpec(_WithApis):
     name: str
     model: str | None = None
     """The base model to assess; by default some of each size."""
-    models: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     """In place of `model`, several to assess."""
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
@@ -267,6 +278,7 @@ class MoneySpec(_WithApis):
     evaluate: Any = None
     baseline: Any = None
     export: Any = None
+    search: Any = None
     judge: Any = None
     azure: Any = None
     monitor: MonitorSpec = MonitorSpec()
@@ -315,7 +327,8 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
         mode="json",
         exclude={
             "model": True,
-            "models": True,
+            "candidates": True,
+            "search": True,
             "prices": True,
             "azure": True,
             "monitor": True,

@@ -260,6 +260,14 @@ class EvaluateSpec(Section):
     """At most this many examples of each test split, for a trial."""
 
 
+class SearchSpec(Section):
+    minutes: Positive | None = None
+    """Minutes that a run may try candidates: one whose forecast would pass them is not begun, and the best so far \
+stands. The first is always tried."""
+    usd: Positive | None = None
+    """The same in USD, where the steps run in Azure; here nothing is paid."""
+
+
 class ExportSpec(Section):
     runtime: Literal["auto", "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora"] = "auto"
     """What the weights are served with: ONNX Runtime GenAI, one request after the other; OpenVINO, many at once; or \

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tunewright.artifacts import read_manifest
-from tunewright.models.resolve import is_encoder
+from tunewright.models.resolve import kind_of
 from tunewright.processes import has_gpu, machine_memory, threads
 from tunewright.spec import Spec
 from tunewright.tasks import Example, task_of
@@ -39,7 +39,7 @@ class Division:
 def processes_for(spec: Spec, inputs: Mapping[str, Path]) -> int:
     """In how many processes of this machine the step `train` is to run."""
     manifest = read_manifest(inputs["split"]) if "split" in inputs else None
-    if manifest is None or is_encoder(spec.model, spec.folder):
+    if manifest is None or kind_of(spec.model, spec.folder) != "decoder":
         return 1  # which the step itself reports; an encoder's small products are cut up among threads
     with (inputs["split"] / "train.jsonl").open(encoding="utf-8") as lines:
         examples = [Example.model_validate_json(line) for line in islice(lines, _LOOKED_AT)]

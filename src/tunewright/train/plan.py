@@ -15,6 +15,8 @@ from tunewright.assess.machines import free_gpu
 from tunewright.assess.memory import CUDA, GIB
 from tunewright.assess.prices import Card, Gpu, MachinePrice, price_book
 from tunewright.assess.speed import PLAIN_NF4, Range, seconds
+from tunewright.errors import UserError
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import is_encoder
 from tunewright.models.skeleton import config_of
 from tunewright.models.torch_model import compute_type
@@ -151,6 +153,11 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
 
     dtype = "float32" if spec.train.precision == "float32" else "bfloat16"
     count: Counted
+    if spec.model == LINEAR:
+        raise UserError(
+            "There is nothing to plan for a linear model: it is fitted in seconds, by one core, in less than a GiB.",
+            where="model", fix="Type: tunewright run …",
+        )  # fmt: skip
     encoder = is_encoder(spec.model, spec.folder)
     if encoder:
         spec, batches, count = counted(spec, train)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
-from tunewright.models.resolve import LocalModel, is_encoder, published_name
+from tunewright.models.resolve import LocalModel, published_name
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type, quiet_libraries
 from tunewright.processes import is_leader, process_count, share, threads
@@ -33,19 +33,11 @@ from tunewright.train.watch import Recorder
 CHECKPOINTS = "checkpoints"
 
 
-def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset -> an adapter (`adapter/`, `chat_template.jinja`) or a tuned encoder (`encoder/`), and how it came about:
-    `curve.jsonl`, `diagnosis.json` and `audit.txt`.
-
-    It resumes from the last checkpoint. In a distributed training every process runs this; the leader alone writes.
-    """
+def train_adapter(spec: Spec, split: Path, output: Output) -> None:
+    """Dataset -> an adapter (`adapter/`, `chat_template.jinja`), and how it came about: `curve.jsonl`, `diagnosis.json`
+    and `audit.txt`. In a distributed training every process runs this; the leader alone writes."""
     quiet_libraries()
-    if is_encoder(spec.model, spec.folder):
-        from tunewright.train.encoders.steps import train_encoder
-
-        train_encoder(spec, inputs["split"], output)
-        return
-    training = prepare(spec, inputs["split"], output.path / CHECKPOINTS)
+    training = prepare(spec, split, output.path / CHECKPOINTS)
     base, train, part = training.base, training.rows, training.validation
     assert isinstance(base, LocalModel)
     audit = shown(train, TextTokenizer(base.folder))

@@ -17,6 +17,7 @@ from typing import Any
 from tunewright.artifacts import read_jsonl, sha256_json, write_json
 from tunewright.errors import UserError
 from tunewright.models.encoders import LocalEncoder
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import is_encoder
 from tunewright.progress import say, track
 from tunewright.spec import Spec
@@ -78,6 +79,8 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
     import torch
     from optuna.trial import FixedTrial
 
+    if spec.model == LINEAR:
+        raise UserError("A linear model has no settings to search.", where="model", fix="Type: tunewright train …")
     everything = _everything(spec, split, folder / "trials")
     suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
     if everything.validation is None or not spec.train.evaluations:

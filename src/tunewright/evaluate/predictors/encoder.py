@@ -1,22 +1,29 @@
-"""An encoder that answers: one pass to the logits of all labels; the same for torch, OpenVINO and ONNX Runtime."""
+"""An encoder or a linear model that answers: one pass to the logits of all labels; the same for torch, OpenVINO, ONNX
+Runtime and numpy."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Token
 from tunewright.evaluate.thresholds import even, expected_f1
-from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import MultiLabelTask, Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
 """Token ids of some texts -> the logits [labels] of each."""
+
+
+class Reader(Protocol):
+    """What turns a text into what a model reads: `tunewright.models.tokenizer.TextTokenizer`, or the n-grams of a
+    linear model."""
+
+    def encode_framed(self, text: str) -> list[int]: ...
 
 
 class EncoderPredictor(ABC):
@@ -29,7 +36,7 @@ class EncoderPredictor(ABC):
 
     longest_answer = 0
 
-    def __init__(self, logits: Logits, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+    def __init__(self, logits: Logits, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
         self._logits, self._tokenizer, self._calibration = logits, tokenizer, calibration
 
     def prompts(self, request: str) -> list[list[int]]:
@@ -60,7 +67,7 @@ class LabelClassifier(EncoderPredictor):
         logits: of the labels in the order of the task's.
     """
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+    def __init__(self, logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
         super().__init__(logits, tokenizer, calibration)
         self._labels = task.answers
 
@@ -94,7 +101,7 @@ class LabelSetClassifier(EncoderPredictor):
         logits: of the labels in the order of the task's.
     """
 
-    def __init__(self, logits: Logits, task: MultiLabelTask, tokenizer: TextTokenizer,
+    def __init__(self, logits: Logits, task: MultiLabelTask, tokenizer: Reader,
                  calibration: Calibration = UNCALIBRATED):  # fmt: skip
         super().__init__(logits, tokenizer, calibration)
         self._task, self._labels = task, list(task.labels)
@@ -122,7 +129,7 @@ class LabelSetClassifier(EncoderPredictor):
 
 
 def encoder_predictor(
-    logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED
+    logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED
 ) -> EncoderPredictor:
     """What answers a task with an encoder; arguments as of the classes."""
     if isinstance(task, MultiLabelTask):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle, read_info
-from tunewright.models.runtime import is_of_encoder
+from tunewright.export.bundle import CASCADE, load_bundle, read_info
+from tunewright.models.runtime import is_classifier
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import TakenAway, Terms, somebody_serves, watch
 from tunewright.monitor.retrain.contest import contest
@@ -118,6 +118,26 @@ def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
     return serving
 
 
+def of_champion(spec: Spec, runs: Path, latest: Callable[[], Path]) -> Spec:
+    """A spec of several candidates as one that tries only what serves now: a new choice is a matter of `run`. Of a
+    cascade both of its parts are tried.
+
+    Args:
+        runs, latest: as of `champion_of`.
+
+    Raises:
+        UserError: as `champion_of`.
+    """
+    if not spec.candidates:
+        return spec
+    serves = read_info(runs / champion_of(runs, latest).champion.bundle).base_model.split(CASCADE)
+    same = [each for each in spec.each_candidate if each.model_name in serves]
+    if len(same) < len(serves):
+        return spec
+    parts = tuple(each.model for each in same)
+    return same[0] if len(parts) == 1 else spec.model_copy(update={"candidates": parts, "model": parts[0]})
+
+
 def _inside(runs: Path, folder: Path) -> str:
     return folder.resolve().relative_to(runs.resolve()).as_posix()
 
@@ -185,10 +205,10 @@ class _Retraining:
         """A spec whose training begins with the champion's adapter, and takes half as long."""
         champion = self._runs / self._serving.champion.bundle
         info = read_info(champion)
-        if is_of_encoder(info.runtime):
+        if is_classifier(info.runtime):
             raise UserError(
-                f"The champion is an encoder, {info.base_model}, and no training begins with one.", where=champion,
-                why="It has no adapter: its training is of all weights, short, and begins with the base model.",
+                f"The champion, {info.base_model}, is no language model: no training begins with it.", where=champion,
+                why="Its training is of all weights, short, and begins anew.",
                 fix="Leave --warm out.",
             )  # fmt: skip
         folder, base = made_of(champion).get("train"), info.base_model

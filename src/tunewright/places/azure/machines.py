@@ -44,7 +44,7 @@ def cpu_of(spec: Spec) -> str:
 def nodes_of(step: Step, spec: Spec) -> int:
     """How many machines work on a step together."""
     sizes = sizes_of(spec.model, spec.folder)
-    if step.name != "train" or (sizes and sizes.kind == "encoder"):  # which one process trains
+    if step.name != "train" or (sizes and sizes.kind != "decoder"):  # which one process trains
         return 1
     return spec.azure.nodes
 

@@ -10,6 +10,7 @@ from typing import Any
 from tunewright.artifacts import Manifest, read_manifest
 from tunewright.errors import UserError
 from tunewright.evaluate.verdict import SERVES
+from tunewright.models.linear_model import LINEAR
 from tunewright.places.azure import assets
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.place import TAG
@@ -56,7 +57,7 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
     }
     worth = _worth(verdict)
     version = manifests["bundle"].content[: assets.DIGITS]
-    kind = ENCODER if (folders["train"] / ENCODER).is_dir() else "adapter"
+    kind = next((each for each in (ENCODER, LINEAR) if (folders["train"] / each).is_dir()), "adapter")
     trained = f"{TAG}-{spec.name}-{kind}"
     _enter(at, spec, trained, manifests["train"].content[: assets.DIGITS], "train", folders["train"], lineage, worth)
     name = f"{TAG}-{spec.name}"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewright.errors import UserError
-from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
-from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
@@ -18,23 +15,6 @@ from tunewright.train.encode import Row
 
 if TYPE_CHECKING:
     from tunewright.train.encoders.objectives import Objective
-
-
-def require_able(spec: Spec) -> None:
-    """Refuse what the base model can't do before anything is done for it, as far as it is known to be an encoder or
-    none without asking the hub.
-
-    Raises:
-        UserError: the spec asks for it.
-    """
-    if is_known_encoder(spec.model, spec.folder):
-        error = refusal(spec)
-    elif spec.model in catalogue() or (spec.folder / Path(spec.model).expanduser()).exists():
-        error = unable(spec.task.kind, spec.model_name, encoder=False)
-    else:
-        error = None
-    if error:
-        raise error
 
 
 def refusal(spec: Spec) -> UserError | None:

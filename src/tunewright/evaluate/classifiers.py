@@ -1,4 +1,4 @@
-"""The candidates that an encoder is before it is served: as it was trained, in torch, and exported."""
+"""The candidates that an encoder or a linear model is before it is served: as it was trained, and exported."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunewright.evaluate.calibration import load_calibration
-from tunewright.evaluate.comparison import ENCODER, EXPORTED
+from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.encoder_model import EncoderModel
+from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.runtime import FOLDERS, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example, Task, task_of
 from tunewright.train import history
 
 
@@ -35,3 +36,12 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
         collect(ENCODER, asked, task, tests, answers, together=asked)
     model = EncoderModel(bundle / FOLDERS[runtime_in(bundle)], context=base.window)
     collect(EXPORTED, encoder_predictor(model.logits, task, tokenizer, calibration), task, tests, answers)
+
+
+def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
+    """As `ask_encoder`, of a linear model."""
+    bundle = inputs["export"] / "bundle"
+    for key, folder in ((FITTED, inputs["train"] / LINEAR), (EXPORTED, bundle / FOLDERS[LINEAR])):
+        model = LinearModel.load(folder)
+        asked = encoder_predictor(model.logits, task, model.ngrams, load_calibration(bundle))
+        collect(key, asked, task, tests, answers)

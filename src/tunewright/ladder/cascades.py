@@ -1,0 +1,222 @@
+"""Cascades of two candidates: the cheaper one answers what it is sure of, the dearer one the rest.
+
+Whether one is worth making is told from what both answered; only one that would be taken is made, and then it is a
+candidate like others: a bundle, whose server is asked every test, with a verdict and a report of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.artifacts import Output, atomic_folder, link_file, read_manifest, sha256_json, write_json
+from tunewright.assess.prices import price_book
+from tunewright.data import load_dataset
+from tunewright.data.blocks import blocks_of
+from tunewright.evaluate.calibration import load_calibration, save_calibration, scope
+from tunewright.evaluate.cascade import Threshold, choose_threshold
+from tunewright.evaluate.comparison import SERVED, Arm, Measured, compare, own_model
+from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records
+from tunewright.evaluate.pairs import paired_records
+from tunewright.evaluate.rules import is_good, worst
+from tunewright.evaluate.steps import ANSWERS, deployed_splits, drawing_of, read_evidence, run_verdict
+from tunewright.export.bundle import CASCADE, SECOND, read_info, write_info
+from tunewright.export.steps import run_bundle
+from tunewright.ladder.tried import Outcome, Tried
+from tunewright.pipeline import PipelineResult, StepOutcome, code_version, point_latest
+from tunewright.processes import processor, threads
+from tunewright.progress import say
+from tunewright.serve.asking import beginning, served_model
+from tunewright.serve.steps import gate_failures, link
+from tunewright.spec import Spec, spec_sha256
+from tunewright.tasks import task_of
+from tunewright.tasks.base import FreeText
+
+_DIGITS = 12
+_VERSION = 12
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the two."""
+
+    tried: Tried
+    spec: Spec
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Two candidates as one, as far as their answers tell."""
+
+    first: Part
+    second: Part
+    threshold: Threshold
+    """Confidence from which the first answers by itself."""
+    coverage: dict[str, float]
+    """By test split, the share that it answers."""
+    records: list[Record]
+    """What both answer together."""
+    arm: Arm
+    """As what a verdict compares."""
+    good: bool
+    """Whether it meets the goal, or is as good as the API, by the rule for every candidate."""
+
+    @property
+    def name(self) -> str:
+        return CASCADE.join((self.first.tried.name, self.second.tried.name))
+
+    @property
+    def own(self) -> str:
+        """What sentences call it."""
+        return f"the cascade of {own_model(self.first.spec)} and {own_model(self.second.spec)}"
+
+    @property
+    def usd_per_month(self) -> float:
+        return self.arm.cost.usd_per_month
+
+    @property
+    def summary(self) -> str:
+        """In a sentence."""
+        least = min(self.coverage.values())
+        outcome = "would do the job" if self.good else "would not do it either"
+        return (
+            f"A cascade {self.name}, whose first answers {100 * least:.0f} % of the requests by itself, {outcome}: "
+            f"{100 * worst(self.arm).value:.1f} % on the hardest split for ${self.usd_per_month:,.0f} a month."
+        )
+
+
+def weigh(first: Part, second: Part) -> Cascade | str:
+    """What two candidates would be as a cascade, or why they can't be one; nothing is asked."""
+    if isinstance(task_of(second.spec.task).constraint, FreeText):
+        return "free text is not handed on"
+    one, other = (_served(part) for part in (first, second))
+    answers = {(record.split, record.id): record for record in other}
+    if answers.keys() != {(record.split, record.id) for record in one}:
+        return "they were not asked the same examples"
+    validation = [record for record in one if record.split == VALIDATION]
+    folders = first.outcome.folders
+    drawing = drawing_of(first.spec, load_dataset(folders["split"]).validation, folders["train"])
+    threshold = choose_threshold(validation, first.spec.goal.accuracy, drawing)
+    if threshold is None:
+        return f"{first.tried.name} is not sure enough of anything"
+    mixed = [_mixed(record, answers[record.split, record.id], threshold) for record in one]
+    coverage = {split: sum(map(threshold.accepts, part)) / len(part) for split, part in by_test(one).items()}
+    inputs = second.outcome.folders
+    evidence = read_evidence(inputs["evaluate"], inputs["parity"]) | {SERVED: mixed}
+    comparison = compare(second.spec, evidence, price_book(second.spec.price_file))
+    arm = comparison.arms[SERVED]
+    against = {}
+    if (asked := inputs.get("baseline")) and second.spec.api.measured:
+        against = paired_records(mixed, load_records(asked / ANSWERS / f"{second.spec.api.label}.jsonl"))
+    return Cascade(first, second, threshold, coverage, mixed, arm, is_good(arm, against, second.spec))
+
+
+def _served(part: Part) -> list[Record]:
+    return load_records(part.outcome.folders["parity"] / ANSWERS / f"{SERVED}.jsonl")
+
+
+def _mixed(first: Record, second: Record, threshold: Threshold) -> Record:
+    """A request's answer; the second model is asked after the first."""
+    if threshold.accepts(first):
+        return first
+    return replace(second, latency_ms=round(first.latency_ms + second.latency_ms, 3))
+
+
+def make(cascade: Cascade, runs: Path) -> PipelineResult:
+    """Make a cascade a candidate: outputs of `export`, `parity`, `verdict` and `bundle` beside those of its parts; what
+    is there already is kept.
+
+    Args:
+        runs: the folder of all outputs.
+    """
+    first, second = cascade.first.outcome.folders, cascade.second.outcome.folders
+    folders = dict(second)
+    made = PipelineResult(runs)
+
+    def step(name: str, inputs: Mapping[str, Path], write: Any) -> None:
+        contents = {key: _content(folder) for key, folder in inputs.items()}
+        spec = cascade.second.spec
+        code, hashed = code_version("serve"), spec_sha256(spec)
+        fingerprint = sha256_json([name, contents, cascade.threshold.value, hashed, code])
+        target = runs / f"{name}-{fingerprint[:_DIGITS]}"
+        if not read_manifest(target):
+            with atomic_folder(target, kind=name, fingerprint=fingerprint, spec_sha256=hashed, inputs=contents,
+                               seed=spec.seed, code_version=code) as output:  # fmt: skip
+                write(output)
+        folders[name] = target
+        manifest = read_manifest(target)
+        assert manifest
+        made.steps[name] = StepOutcome(name, target, False, manifest)
+        point_latest(runs, name, target)
+
+    say(f"  making the cascade {cascade.name}")
+    parts = {"split": second["split"], "train": second["train"], "first": first["export"], "second": second["export"]}
+    step("export", parts, lambda output: _join(cascade, output.path / "bundle"))
+    tested = {"split": second["split"], "export": folders["export"], "evaluate": second["evaluate"],
+              "first": first["parity"], "second": second["parity"]}  # fmt: skip
+    step("parity", tested, lambda output: _ask(cascade, folders["export"] / "bundle", output))
+    judged = {name: folder for name, folder in folders.items() if name not in ("judge", "verdict", "bundle")}
+    step("verdict", judged, lambda output: run_verdict(cascade.second.spec, judged, output))
+    served = {name: folders[name] for name in ("split", "export", "parity", "verdict")}
+    step("bundle", served, lambda output: run_bundle(cascade.second.spec, served, output))
+    for name, folder in folders.items():
+        if name not in made.steps and (manifest := read_manifest(folder)):
+            made.steps[name] = StepOutcome(name, folder, True, manifest)
+    return made
+
+
+def _content(folder: Path) -> str:
+    manifest = read_manifest(folder)
+    assert manifest, f"{folder} was whole when its candidate was tried"
+    return manifest.content
+
+
+def _join(cascade: Cascade, bundle: Path) -> None:
+    """Two exported bundles as one: the first's, and in it the second's; weights are links."""
+    first, second = (part.outcome.folders["export"] / "bundle" for part in (cascade.first, cascade.second))
+    shutil.copytree(first, bundle, copy_function=_copy_small)
+    shutil.copytree(second, bundle / SECOND, copy_function=_copy_small)
+    one, other = read_info(first), read_info(second)
+    version = sha256_json([one.version, other.version, cascade.threshold.value])[:_VERSION]
+    info = one.model_copy(update={
+        "base_model": CASCADE.join((one.base_model, other.base_model)), "version": version,
+        "second_below": cascade.threshold.value,
+    })  # fmt: skip
+    write_info(bundle, info)
+    validation = load_dataset(cascade.second.outcome.folders["split"]).validation
+    sure = {record.id: record.confidence or 0.0 for record in cascade.records if record.split == VALIDATION}
+    likely = scope([sure[block[0].meta.id] for block in blocks_of(validation)])
+    save_calibration(load_calibration(first).model_copy(update={"in_scope": likely}), bundle)
+
+
+def _copy_small(source: str, target: str) -> None:
+    """JSON, templates and cards are changed by people and by `_join`; weights are neither."""
+    if Path(source).suffix in (".json", ".jinja", ".md"):
+        shutil.copy2(source, target)
+    else:
+        link_file(source, target)
+
+
+def _ask(cascade: Cascade, bundle: Path, output: Output) -> None:
+    """The cascade's server, asked everything, against what its parts answered."""
+    spec = cascade.second.spec
+    task = task_of(spec.task)
+    splits = deployed_splits(spec, load_dataset(cascade.second.outcome.folders["split"]))
+    with served_model(bundle) as model:
+        measured = Measured(threads(), processor(), round(model.start_seconds, 2))
+        served = collect(SERVED, model, task, splits, output.path / ANSWERS)
+    request, reply = next(example for part in splits.values() for example in part).request, served[0].answer
+    say(f"  asked the server: {beginning(request)} → {reply}")
+    chain = [link("parts", cascade.records, cascade.records, task), link(SERVED, served, cascade.records, task)]
+    failures = gate_failures(spec, chain)
+    parity = {
+        "passed": not failures, "failures": failures, "chain": [asdict(each) for each in chain], "elsewhere": [],
+        "request": request, "reply": reply, "template_sha256": read_info(bundle).template_sha256,
+        "measured_on": asdict(measured), "own": cascade.own,
+    }  # fmt: skip
+    write_json(output.path / "parity.json", parity)
+    output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}

@@ -1,0 +1,245 @@
+"""The ladder: candidates from the cheapest on, until one does the job; and what the dearer ones would cost to try."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from tunewright.errors import UserError
+from tunewright.evaluate.rules import SAME_COST
+from tunewright.ladder.cascades import Cascade, Part, weigh
+from tunewright.ladder.forecast import Forecast, forecast
+from tunewright.ladder.tried import Outcome, Tried, tried
+from tunewright.models.resolve import known_kind
+from tunewright.progress import say
+from tunewright.spec import Spec
+from tunewright.tasks import task_of
+from tunewright.train.able import require_able
+
+_Run = TypeVar("_Run", bound=Outcome)
+_MINUTES = 60.0
+
+
+@dataclass(frozen=True)
+class Steps(Generic[_Run]):
+    """What a ladder has done for it."""
+
+    run: Callable[[Spec], _Run]
+    """The whole job of one candidate."""
+    make: Callable[[Cascade], _Run]
+    """A cascade as a candidate; see `tunewright.ladder.cascades.make`."""
+    ready: Callable[[Spec], bool] = lambda spec: False  # noqa: ARG005
+    """Whether all of a candidate is there already, so that trying it costs nothing."""
+    forecast: Callable[[Spec, Outcome, list[Tried]], Forecast] = forecast
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How a choice among candidates came about."""
+
+    tried: list[Tried]
+    """In the order they were tried; a cascade that was made stands behind its second part."""
+    best: str
+    """The one whose verdict stands."""
+    sentence: str
+    """Its verdict, and why not the one below."""
+    dearer: list[Forecast]
+    """What was not tried, with what it would cost."""
+    cascades: list[str] = field(default_factory=list)
+    """How each cascade of two candidates came out, or why there is none, a sentence each."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Candidates that can't do the job at all, each with the reason; they are not tried."""
+    stopped: str = ""
+    """Why the search ended before one did the job; empty where it did not."""
+
+    @property
+    def summary(self) -> list[str]:
+        """How it went, a sentence each."""
+        told = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
+        told += [each.summary for each in self.tried if each.summary]
+        told += self.cascades
+        told += [self.stopped] if self.stopped else []
+        return told + [each.summary for each in self.dearer]
+
+
+def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run, Ladder]:
+    """Try one candidate after the other, and stop at the first that does the job.
+
+    Args:
+        every: try all of them all the same.
+
+    Returns: the run whose verdict stands, and how it came to it.
+
+    Raises:
+        UserError: none of them can do the job.
+    """
+    able, left_out = _able(spec)
+    search, stopped, failed = _Search(spec, steps), "", None
+    for place, each in enumerate(able):
+        if search.done and not every:
+            break
+        if search.parts and not steps.ready(each):
+            ahead = search.ahead(each)
+            stopped = search.beyond(ahead) or ("" if every else search.cheaper_with_api(ahead))
+            if stopped:
+                break
+        try:
+            search.attempt(each)
+        except UserError as error:
+            # What fails two candidates alike is no matter of the candidate; the data, perhaps, or the disk.
+            again = failed is not None and failed.what == error.what
+            if again or (not search.parts and place == len(able) - 1):
+                raise
+            failed, left_out[each.model_name] = error, error.paragraph()
+            say(f"{each.model_name} is left out: {left_out[each.model_name]}")
+    return search.ended([each for each in able if each.model_name not in left_out], left_out, stopped)
+
+
+def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
+    """(the candidates that can do the job, why the others can't)."""
+    able, left_out = [], {}
+    for each in spec.each_candidate:
+        try:
+            require_able(each)
+        except UserError as error:
+            left_out[each.model_name] = error.what
+            last = error
+        else:
+            able.append(each)
+    if not able:
+        raise last
+    return able, left_out
+
+
+class _Search(Generic[_Run]):
+    """What is known so far."""
+
+    def __init__(self, spec: Spec, steps: Steps[_Run]):
+        self._spec, self._steps = spec, steps
+        self._began, self._usd = time.monotonic(), 0.0
+        self.parts: list[Part] = []
+        self._outcomes: dict[str, _Run] = {}
+        self._tried: list[Tried] = []
+        self._cascades: list[str] = []
+        self._made: dict[str, Cascade] = {}
+        self._ahead: dict[str, Forecast] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the last attempt did the job, or no dearer one could."""
+        return bool(self._tried) and (self._tried[-1].good or bool(self._tried[-1].ends))
+
+    def attempt(self, spec: Spec) -> None:
+        """Try a candidate, and its cascades with those before it."""
+        name = spec.model_name
+        if len(self._spec.candidates) > 1:
+            say(f"Candidate {name}")
+        outcome = self._steps.run(spec)
+        found = tried(name, known_kind(spec.model, spec.folder), outcome)
+        self._outcomes[name] = outcome
+        self._tried.append(found)
+        if (ahead := self._ahead.get(name)) and ahead.usd:
+            self._usd += ahead.usd.middle
+        if found.summary:
+            say(found.summary)
+        part = Part(found, spec, outcome)
+        if cascade := self._worthwhile(part):
+            self._made[cascade.name] = cascade
+            self._outcomes[cascade.name] = self._steps.make(cascade)
+            self._tried.append(tried(cascade.name, "cascade", self._outcomes[cascade.name]))
+        self.parts.append(part)
+
+    def _worthwhile(self, second: Part) -> Cascade | None:
+        """The cheapest cascade of a candidate with one before it that does the job and costs less than the candidate
+        alone, where that does it too."""
+        good: list[Cascade] = []
+        for first in self.parts:
+            cascade = weigh(first, second)
+            if isinstance(cascade, str):
+                self._cascades.append(f"No cascade {first.tried.name} → {second.tried.name}: {cascade}.")
+                continue
+            self._cascades.append(cascade.summary)
+            if cascade.good:
+                good.append(cascade)
+        best = min(good, key=lambda each: each.usd_per_month, default=None)
+        if best and second.tried.good and best.usd_per_month * (1 + SAME_COST) >= second.tried.served_usd:
+            return None
+        return best
+
+    def ahead(self, spec: Spec) -> Forecast:
+        """What the next candidate would cost, told before it is tried."""
+        found = self._forecast(spec)
+        say(f"Next: {found.summary}")
+        return found
+
+    def _forecast(self, spec: Spec) -> Forecast:
+        name = spec.model_name
+        if name not in self._ahead:
+            last = self._outcomes[self.parts[-1].tried.name]
+            self._ahead[name] = self._steps.forecast(spec, last, self._tried)
+        return self._ahead[name]
+
+    def beyond(self, ahead: Forecast) -> str:
+        """Why a candidate is beyond what the search may take; empty where it is not."""
+        search, minutes = self._spec.search, (time.monotonic() - self._began) / _MINUTES
+        hours = ahead.hours or ahead.rented
+        if search.minutes and hours and minutes + _MINUTES * hours.high > search.minutes:
+            return (
+                f"{ahead.name} was not tried: it may take {_MINUTES * hours.high:.0f} min, and {minutes:.0f} of "
+                f"search.minutes = {search.minutes:g} are over."
+            )
+        if search.usd and ahead.usd and self._usd + ahead.usd.high > search.usd:
+            return (
+                f"{ahead.name} was not tried: it may cost ${ahead.usd.high:,.2f}, and about ${self._usd:,.2f} of "
+                f"search.usd = {search.usd:g} are spent."
+            )
+        return ""
+
+    def cheaper_with_api(self, ahead: Forecast) -> str:
+        """Why a cascade with an API makes the next candidate needless; empty where it does not."""
+        last = self._tried[-1]
+        if last.decision != "cascade" or ahead.serving_usd is None or ahead.serving_usd < last.usd_per_month:
+            return ""
+        return (
+            f"{last.name} with the API behind it does the job for ${last.usd_per_month:,.0f} a month; serving "
+            f"{ahead.name} alone would cost about ${ahead.serving_usd:,.0f}."
+        )
+
+    def ended(self, able: list[Spec], left_out: dict[str, str], stopped: str = "") -> tuple[_Run, Ladder]:
+        """The run whose verdict stands, which is the latest from now on, and how it came to it."""
+        best = self._best()
+        if best is self._tried[-1]:
+            outcome = self._outcomes[best.name]
+        elif best.name in self._made:
+            outcome = self._steps.make(self._made[best.name])
+        else:
+            outcome = self._steps.run(next(part.spec for part in self.parts if part.tried is best))
+        dearer = [self._forecast(each) for each in able[len(self.parts) :]]
+        if not stopped and not dearer and not any(each.good for each in self._tried):
+            stopped = f"No candidate is left to try; the verdict on {best.name} stands."
+        return outcome, Ladder(self._tried, best.name, self._sentence(best), dearer, self._cascades, left_out, stopped)
+
+    def _best(self) -> Tried:
+        """Of those that do the job the cheapest; of two that cost the same the better one beyond the margin, else the
+        first. Where none does it, the one whose verdict costs least, of equal ones the dearest to try."""
+        good = [each for each in self._tried if each.good]
+        if not good:
+            return min(reversed(self._tried), key=lambda each: each.usd_per_month)
+        least = min(each.usd_per_month for each in good)
+        first, *others = (each for each in good if each.usd_per_month <= least * (1 + SAME_COST))
+        better = [each for each in others if each.worst.value > first.worst.value + self._spec.goal.margin]
+        return max(better, key=lambda each: each.worst.value, default=first)
+
+    def _sentence(self, best: Tried) -> str:
+        """Its verdict, and why not the one below."""
+        before = self._tried[: self._tried.index(best)]
+        below = next((each for each in reversed(before) if each.missed and each.kind != "cascade"), None)
+        if below is None:
+            return best.sentence
+        claim = task_of(self._spec.task).claim(f"{100 * below.worst.value:.1f} %")
+        missed = " and ".join(below.missed)
+        return (
+            f"{best.sentence} {below.name}, the candidate below it, misses {missed}: on the hardest split it {claim}."
+        )

@@ -1,0 +1,147 @@
+"""What a candidate that was not tried would cost to try and to serve, and what it may be worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunewright.assess.evidence import evidence_book
+from tunewright.assess.hosting import hosting_of
+from tunewright.assess.prices import price_book
+from tunewright.assess.speed import Range
+from tunewright.data import load_dataset
+from tunewright.errors import UserError
+from tunewright.evaluate.statistics import Interval
+from tunewright.ladder.tried import TRYING, Outcome, Tried
+from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import encoder_window, is_encoder, known_kind
+from tunewright.models.sizes import shape_in
+from tunewright.models.skeleton import config_of, parameters_of
+from tunewright.models.torch_model import quiet_libraries
+from tunewright.places.azure.machines import nodes_of, size_of
+from tunewright.planning.project import ProjectPlan, plan_project
+from tunewright.planning.steps import StepsPlan
+from tunewright.spec import Spec
+from tunewright.tasks import task_of
+from tunewright.train.encoders.footprint import shape_of_encoder
+from tunewright.train.plan import spoken
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one candidate."""
+
+    name: str
+    hours: Range | None
+    """Of its own steps on this machine; None where it does not fit, or can't be told."""
+    rented: Range | None
+    """The same in Azure; None where that can't be told."""
+    usd: Range | None
+    """What those would cost there."""
+    trying: str
+    """Both in words, or why they can't be told."""
+    serving: str
+    """Where it would be served, and for how much a month."""
+    serving_usd: float | None
+    """A month; None where that can't be told."""
+    worth: str = ""
+    """What accuracy is to be expected of it, in a sentence; empty where nothing is known."""
+
+    @property
+    def summary(self) -> str:
+        worth = f" {self.worth}" if self.worth else ""
+        return f"{self.name} would take {self.trying} to try; serving: {self.serving}.{worth}"
+
+
+def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
+             plan: Callable[[Spec, Outcome], ProjectPlan] | None = None) -> Forecast:  # fmt: skip
+    """What a candidate would cost.
+
+    Args:
+        last: a run on the same data.
+        earlier: the candidates that were tried.
+        plan: plans a project; by default as `tunewright plan` does.
+    """
+    name = spec.model_name
+    if spec.model == LINEAR:
+        return Forecast(name, Range(0, 1 / 60), None, None, "less than a minute here", "as cheap as it gets", None)
+    quiet_libraries()
+    try:
+        found = (plan or _planned)(spec, last)
+        usage = last.data["comparison"]["usage"]
+        book = price_book(spec.price_file)
+        hosting = hosting_of(spec, spec.model, _entry(spec), book, usage["prompt_tokens"], usage["answer_tokens"])
+    # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
+    except (UserError, ValueError, AttributeError, KeyError) as error:
+        why = error.what if isinstance(error, UserError) else str(error)
+        return Forecast(name, None, None, None, f"nobody can tell here how long ({why.rstrip('.')})", "neither", None)
+    here, there = _own(found.here), _own(found.azure)
+    hours = None if here.misfits else here.hours
+    rented, usd = (None, None) if there.misfits else (there.hours, there.usd)
+    told = [f"{spoken(hours)} here"] if hours else []
+    told += [f"{spoken(rented)} and ${usd.low:,.2f} to ${usd.high:,.2f} in Azure"] if rented and usd else []
+    trying = ", or ".join(told) or f"more memory than there is, {here.misfits[0].memory.said},"
+    if hosting is None:
+        serving, monthly = "no machine of the price book holds it", None
+    else:
+        late = "" if hosting.in_time else ", where it would be too slow"
+        monthly = hosting.cost.usd_per_month
+        serving = f"about ${monthly:,.0f} a month on {hosting.cost.replicas} x {hosting.machine}{late}"
+    return Forecast(name, hours, rented, usd, trying, serving, monthly, _worth(spec, last, earlier))
+
+
+def _planned(spec: Spec, last: Outcome) -> ProjectPlan:
+    return plan_project(
+        spec, last.folders["split"], last.folders["split"].parent, {}, lambda step: size_of(step, spec),
+        lambda step: nodes_of(step, spec),
+    )  # fmt: skip
+
+
+def _own(plan: StepsPlan) -> StepsPlan:
+    """The steps that no other candidate has done already."""
+    return StepsPlan([each for each in plan.steps if each.step in TRYING])
+
+
+def _worth(spec: Spec, last: Outcome, earlier: list[Tried]) -> str:
+    """What language models made of jobs on which a linear model did as well as on this one."""
+    linear = next((each for each in earlier if each.kind == "linear"), None)
+    if linear is None or known_kind(spec.model, spec.folder) != "decoder":
+        return ""
+    train = load_dataset(last.folders["split"]).train
+    groups = len({example.meta.group or example.request for example in train})
+    least, most = evidence_book().error_ratio(groups / max(1, len(task_of(spec.task).answers))).ends()
+    low, high = expected(linear.worst, least, most)
+    return (
+        f"On other jobs tuned language models made {least:.2f} to {most:.2f} times a linear model's errors, so "
+        f"{100 * low:.0f} to {100 * high:.0f} % are to be expected on the hardest split, where the linear model has "
+        f"{100 * linear.worst.value:.0f} %."
+    )
+
+
+def expected(linear: Interval, least: float, most: float) -> tuple[float, float]:
+    """The 90 % interval of a tuned language model's accuracy, from a linear model's; as `tunewright assess fit` has it,
+    but from a test in the place of cross-validation.
+
+    Args:
+        least, most: ends of what a tuned model's errors are as a multiple of a linear model's.
+    """
+    error = 1 - linear.value
+    return max(0.0, 1 - error * most), 1 - error * least
+
+
+def _entry(spec: Spec) -> CatalogueEntry:
+    """A base model's size and shape: without a shape no GPU can be sized for a decoder."""
+    if entry := catalogue().get(spec.model):
+        return entry
+    if is_encoder(spec.model, spec.folder):
+        shape, (_, window) = shape_of_encoder(spec), encoder_window(spec.model, spec.folder)
+        return CatalogueEntry(
+            hub=spec.model, kind="encoder", parameters=shape.parameters / 1e9, embeddings=shape.embeddings / 1e9,
+            context=window, licence="",
+        )  # fmt: skip
+    config = config_of(spec.model, spec.folder)
+    return CatalogueEntry(
+        hub=spec.model, parameters=parameters_of(config) / 1e9, context=config.max_position_embeddings, licence="",
+        template="", shape=shape_in(config.to_dict()),
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""A candidate that was tried: what its run came to, in the figures that a ladder compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tunewright.artifacts import read_manifest
+from tunewright.evaluate.comparison import CONTROLS, SERVED
+from tunewright.evaluate.statistics import Interval
+from tunewright.evaluate.targets import SPEED
+from tunewright.models.resolve import Kind
+
+TRYING = ("train", "export", "evaluate", "parity", "verdict", "bundle")
+"""The steps that a candidate has of its own: the data are checked and split for all of them."""
+
+
+class Outcome(Protocol):
+    """A candidate's run."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What its verdict.json holds."""
+        ...
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """The output of each step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate, tried and judged."""
+
+    name: str
+    kind: Kind | Literal["cascade"]
+    decision: str
+    sentence: str
+    """Its verdict."""
+    usd_per_month: float
+    """Of what its verdict recommends."""
+    served_usd: float
+    """Of the model by itself, a month."""
+    scores: dict[str, Interval]
+    """The primary metric of what was served, by test split."""
+    p95_ms: float
+    minutes: float
+    """That its steps took, or of a cascade its own and those of its parts."""
+    missed: dict[str, str]
+    """The targets that the model misses, with what was found."""
+    good: bool
+    """Whether it, or something simpler beside it, does the job."""
+    ends: str
+    """Why none that is dearer is tried: it does the job, or a dearer one could not do better. Empty where the next one
+    is."""
+    report: Path
+    """Its own report."""
+
+    @property
+    def worst(self) -> Interval:
+        """The score on the split where it does worst."""
+        return min(self.scores.values(), key=lambda score: score.value)
+
+    @property
+    def summary(self) -> str:
+        """How it came out, in a sentence or two."""
+        missed = "; ".join(f"{name} ({found})" for name, found in self.missed.items())
+        missed = f"{self.name} misses {missed}." if missed else ""
+        return " ".join(filter(None, (missed, self.ends)))
+
+
+def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried:
+    """What a run came to."""
+    data = outcome.data
+    verdict, served = data["verdict"], data["comparison"]["arms"][SERVED]
+    missed = [target for target in verdict["targets"] if not target["met"]]
+    ends = ""
+    if not missed:
+        ends = f"{name} meets every target."
+    elif verdict["good_enough"] == SERVED:
+        ends = f"{name} is as good as the API all the same: {verdict['decision']}."
+    elif verdict["good_enough"] in CONTROLS:
+        ends = f"{CONTROLS[verdict['good_enough']]} is good enough, so nothing dearer is tried."
+    elif all(target["name"] == SPEED for target in missed):
+        ends = "A dearer one would be slower still."
+    return Tried(
+        name, kind, verdict["decision"], verdict["sentence"], verdict["usd_per_month"],
+        served["cost"]["usd_per_month"],
+        {split: Interval(**score["headline"]) for split, score in served["scores"].items()},
+        verdict["p95_ms"], _minutes(outcome.folders),
+        {target["name"]: target["found"] for target in missed},
+        not missed or bool(verdict["good_enough"]), ends,
+        outcome.folders["verdict"] / "report.html",
+    )  # fmt: skip
+
+
+def _minutes(folders: Mapping[str, Path]) -> float:
+    manifests = (read_manifest(folders[step], whole=False) for step in TRYING if step in folders)
+    return sum(manifest.wall_seconds for manifest in manifests if manifest) / 60

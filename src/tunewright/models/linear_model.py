@@ -1,0 +1,166 @@
+"""A linear model that answers: it counts words and parts of words, and each of them speaks for or against each label.
+
+It is served by numpy alone, and takes the place of an encoder where one asks for logits: what an encoder reads are
+tokens, what this one reads are the numbers of n-grams. Weights are TF-IDF (Salton & Buckley 1988) with logarithmic
+counts; words and characters make one vector each, of length one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+LINEAR: Final = "linear"
+"""What the spec's `model` calls it; it has no weights to fetch, because it begins with none."""
+MOST_NGRAMS = 1_000_000
+"""Of a text that a server answers: some 300 kB, a third of a second."""
+WEIGHTS, NGRAMS = "weights.safetensors", "ngrams.json"
+_WORD = re.compile(r"\b\w\w+\b")
+_CHARACTERS = (2, 3, 4)
+"""Lengths of the parts of words; a word has a blank at each end."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def ngrams(text: str) -> tuple[list[str], list[str]]:
+    """(words and pairs of neighbouring words, parts of words), each as often as it occurs."""
+    text = text.lower()
+    words = _WORD.findall(text)
+    pairs = [f"{one} {other}" for one, other in pairwise(words)]
+    parts = []
+    for word in text.split():
+        padded = f" {word} "
+        parts += [padded[at : at + size] for size in _CHARACTERS for at in range(len(padded) - size + 1)]
+    return words + pairs, parts
+
+
+class Ngrams:
+    """The n-grams that are known, each with its number: those of words come first.
+
+    Args:
+        words, parts: in the order of their numbers.
+    """
+
+    def __init__(self, words: Sequence[str], parts: Sequence[str]):
+        self.words, self.parts = list(words), list(parts)
+        self._of_word = {ngram: number for number, ngram in enumerate(self.words)}
+        self._of_part = {ngram: number for number, ngram in enumerate(self.parts, len(self.words))}
+
+    def __len__(self) -> int:
+        return len(self.words) + len(self.parts)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Those of some texts."""
+        words: set[str] = set()
+        parts: set[str] = set()
+        for text in texts:
+            found = ngrams(text)
+            words.update(found[0])
+            parts.update(found[1])
+        return cls(sorted(words), sorted(parts))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Those of a model's folder, as `LinearModel.save` wrote it."""
+        about = json.loads((folder / NGRAMS).read_text("utf-8"))
+        return cls(about["words"], about["parts"])
+
+    def encode_framed(self, text: str) -> list[int]:
+        """The numbers of a text's n-grams, as often as they occur, without those that are not known; named as a
+        tokenizer's method is, in whose place it stands."""
+        words, parts = ngrams(text)
+        return [*_known(words, self._of_word), *_known(parts, self._of_part)]
+
+
+def _known(found: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
+    return [numbers[ngram] for ngram in found if ngram in numbers]
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Logits of the numbers of n-grams; thread-safe.
+
+    Args:
+        weight: [n-grams, labels], each row times the inverse document frequency that its n-gram has.
+        frequency: inverse document frequency of each n-gram.
+        bias: [labels].
+    """
+
+    ngrams: Ngrams
+    frequency: Floats
+    weight: Floats
+    bias: Floats
+    labels: tuple[str, ...]
+
+    at_once: int = field(default=1, init=False)
+    ended: bool = field(default=False, init=False)
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
+        """Those [labels] of several texts."""
+        return [self._logits(sequence) for sequence in sequences]
+
+    def _logits(self, sequence: Sequence[int]) -> Floats:
+        numbers, values = weighed(sequence, len(self.ngrams.words), self.frequency)
+        return np.asarray(values @ self.weight[numbers] + self.bias, np.float32)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"weight": self.weight, "bias": self.bias, "frequency": self.frequency}
+        save_file(tensors, str(folder / WEIGHTS))
+        about = {"labels": self.labels, "words": self.ngrams.words, "parts": self.ngrams.parts}
+        (folder / NGRAMS).write_text(json.dumps(about, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            ValueError: its files don't belong together.
+        """
+        from safetensors.numpy import load_file
+
+        tensors: dict[str, Any] = load_file(str(folder / WEIGHTS))
+        about = json.loads((folder / NGRAMS).read_text("utf-8"))
+        known = Ngrams(about["words"], about["parts"])
+        labels = tuple(about["labels"])
+        if tensors["weight"].shape != (len(known), len(labels)):
+            raise ValueError(f"{folder}: {WEIGHTS} has other n-grams or labels than {NGRAMS}")
+        return cls(known, tensors["frequency"], tensors["weight"], tensors["bias"], labels)
+
+
+def weighed(sequence: Sequence[int], words: int, frequency: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """(numbers of a text's n-grams in their order, the value of each).
+
+    Args:
+        sequence: as of `Ngrams.encode_framed`.
+        words: how many numbers are those of words.
+        frequency: inverse document frequency of each n-gram.
+    """
+    numbers, counts = np.unique(np.asarray(sequence, np.int64), return_counts=True)
+    values = (1 + np.log(counts)).astype(np.float32) * frequency[numbers]
+    first = int(np.searchsorted(numbers, words))
+    for part in (values[:first], values[first:]):
+        if len(part):
+            part /= np.linalg.norm(part)
+    return numbers, values
+
+
+def document_frequency(sequences: Sequence[Sequence[int]], known: int) -> Floats:
+    """The inverse document frequency of each n-gram, as scikit-learn's smoothed one: 1 + ln((1 + texts) / (1 + texts
+    with it))."""
+    counts = Counter(number for sequence in sequences for number in set(sequence))
+    with_it = np.zeros(known, np.float32)
+    with_it[list(counts)] = list(counts.values())
+    return np.asarray(1 + np.log((1 + len(sequences)) / (1 + with_it)), np.float32)

@@ -1,0 +1,288 @@
+"""The ladder's rules, on candidates whose runs are made up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import make_spec
+from tests.planning.made import encoder_folder
+from tunewright.assess.speed import Range
+from tunewright.errors import UserError
+from tunewright.evaluate.comparison import SERVED
+from tunewright.evaluate.statistics import Interval
+from tunewright.ladder import climb as module
+from tunewright.ladder.cascades import Cascade
+from tunewright.ladder.climb import Ladder, Steps, climb
+from tunewright.ladder.forecast import Forecast
+from tunewright.ladder.tried import tried
+from tunewright.spec import Spec
+
+NAMES = ("small", "middle", "large")
+
+
+@dataclass
+class Run:
+    """A job that ended with a verdict."""
+
+    name: str
+    data: dict[str, Any]
+    folders: dict[str, Path] = field(default_factory=lambda: {"verdict": Path("/nowhere/verdict-1")})
+
+
+def ended(decision: str, good_enough: str | None = None, usd: float = 100.0, accuracy: float = 0.6,
+          **missed: str) -> dict[str, Any]:  # fmt: skip
+    """A verdict that misses some targets, by name, with what was found."""
+    targets = [{"name": "parity", "met": True, "found": ""}]
+    targets += [{"name": name, "met": False, "found": found} for name, found in missed.items()]
+    verdict = {"decision": decision, "sentence": f"So {decision}.", "good_enough": good_enough, "usd_per_month": usd,
+               "targets": targets, "p95_ms": 5.0}  # fmt: skip
+    served = {"cost": {"usd_per_month": usd}, "scores": {"test": {"headline": asdict(Interval(accuracy, 0.5, 0.7))}}}
+    return {"verdict": verdict, "comparison": {"arms": {SERVED: served}}}
+
+
+MISSED, MET = ended("keep-api", accuracy_on_test="60 %"), ended("switch", "served", accuracy=0.95)
+
+
+def known(hours: float = 0.1, usd: float = 1.0, serving: float | None = 300.0) -> Any:
+    """A forecast for every candidate."""
+
+    def told(spec: Spec, last: Any, earlier: Any) -> Forecast:  # noqa: ARG001
+        return Forecast(spec.model, Range(hours, hours), Range(hours, hours), Range(usd, usd), "so long", "so much",
+                        serving)  # fmt: skip
+
+    return told
+
+
+@pytest.fixture(autouse=True)
+def no_cascades(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "weigh", lambda first, second: "none")  # noqa: ARG005
+
+
+def climbed(*verdicts: dict[str, Any], every: bool = False, search: dict[str, float] | None = None,
+            forecast: Any = None, ready: tuple[str, ...] = ()) -> tuple[Run, Ladder, list[str]]:  # fmt: skip
+    """(the run that stands, how it came to it, the candidates that were run, in order) of three whose runs end so."""
+    spec = make_spec(search=search or {}).model_copy(update={"candidates": NAMES})
+    ran: list[str] = []
+    of_name = dict(zip(NAMES, verdicts, strict=False))
+
+    def run(each: Spec) -> Run:
+        ran.append(each.model)
+        return Run(each.model, of_name[each.model])
+
+    steps = Steps(run, made_never, lambda each: each.model in ready, forecast or known())
+    return (*climb(spec, steps, every=every), ran)
+
+
+def made_never(cascade: Cascade) -> Run:
+    raise AssertionError(cascade)
+
+
+def test_the_first_that_meets_every_target_ends_the_ladder() -> None:
+    last, found, ran = climbed(MISSED, MET)
+    assert ran == ["small", "middle"]
+    assert (last.name, found.best, [each.name for each in found.dearer]) == ("middle", "middle", ["large"])
+    assert found.summary == [
+        "small misses accuracy_on_test (60 %).",
+        "middle meets every target.",
+        "No cascade small → middle: none.",
+        "large would take so long to try; serving: so much.",
+    ]
+    assert found.sentence == (
+        "So switch. small, the candidate below it, misses accuracy_on_test: on the hardest split it is right on 60.0 %."
+    )
+
+
+def test_the_cheapest_may_do() -> None:
+    last, found, ran = climbed(MET)
+    assert (ran, last.name, found.sentence) == (["small"], "small", "So switch.")
+    assert [each.name for each in found.dearer] == ["middle", "large"]
+
+
+def test_all_are_tried_where_none_passes_and_the_dearest_stands() -> None:
+    last, found, ran = climbed(MISSED, MISSED, MISSED)
+    assert ran == list(NAMES)
+    assert (last.name, found.best, found.dearer) == ("large", "large", [])
+    assert found.stopped == "No candidate is left to try; the verdict on large stands."
+
+
+def test_where_none_passes_the_one_whose_verdict_costs_least_stands() -> None:
+    cascade = ended("cascade", usd=40, accuracy_on_test="80 %")
+    last, found, ran = climbed(cascade, MISSED, MISSED, forecast=known(serving=10.0))
+    assert ran == ["small", "middle", "large", "small"], "the first is the latest again"
+    assert (last.name, found.best) == ("small", "small")
+
+
+def test_a_cascade_with_the_api_that_costs_less_than_serving_the_next_ends_the_ladder() -> None:
+    cascade = ended("cascade", usd=40, accuracy_on_test="80 %")
+    last, found, ran = climbed(cascade, MET, forecast=known(serving=50.0))
+    assert ran == ["small"]
+    assert last.name == "small"
+    assert "with the API behind it does the job for $40 a month" in found.stopped
+    assert climbed(cascade, MET, MET, forecast=known(serving=50.0), every=True)[2][:3] == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (ended("classical", "svm", a="60 %"), "the linear SVM is good enough, so nothing dearer is tried."),
+        (ended("keep-api", "svm", a="60 %"), "the linear SVM is good enough"),
+        (ended("switch", "served", a="88 %"), "small is as good as the API all the same: switch."),
+        (ended("cheaper-api", "served", a="88 %"), "as good as the API all the same: cheaper-api."),
+        (ended("keep-api", P95="2,000 ms"), "A dearer one would be slower still."),
+    ],
+)
+def test_where_a_dearer_one_would_not_help_none_is_tried(ending: dict[str, Any], said: str) -> None:
+    last, found, ran = climbed(ending)
+    assert ran == ["small"]
+    assert last.name == "small"
+    assert said in found.summary[0]
+
+
+def test_a_slow_one_that_is_not_good_either_is_followed_by_the_next() -> None:
+    assert climbed(ended("keep-api", P95="2,000 ms", a="60 %"), MET)[2] == ["small", "middle"]
+
+
+def test_the_last_may_pass() -> None:
+    _, found, ran = climbed(MISSED, MISSED, MET)
+    assert ran == list(NAMES)
+    assert (found.best, found.stopped) == ("large", "")
+    assert found.sentence.startswith("So switch. middle, the candidate below it")
+
+
+def test_with_all_every_one_is_tried_and_the_cheapest_that_does_it_stands() -> None:
+    last, found, ran = climbed(MISSED, MET, ended("switch", "served", usd=300, accuracy=0.99), every=True)
+    assert ran == [*NAMES, "middle"]
+    assert (last.name, found.best, found.dearer) == ("middle", "middle", [])
+
+
+@pytest.mark.parametrize(("accuracy", "best"), [(0.96, "middle"), (0.98, "large")])
+def test_of_two_that_cost_the_same_the_better_one_stands_beyond_the_margin(accuracy: float, best: str) -> None:
+    _, found, _ = climbed(MISSED, MET, ended("switch", "served", accuracy=accuracy), every=True)
+    assert found.best == best
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"minutes": 5.0}, "middle was not tried: it may take 6 min, and 0 of search.minutes = 5 are over."),
+        ({"usd": 0.5}, "middle was not tried: it may cost $1.00, and about $0.00 of search.usd = 0.5 are spent."),
+    ],
+)
+@pytest.mark.parametrize("every", [False, True])
+def test_a_budget_ends_the_search(search: dict[str, float], said: str, every: bool) -> None:
+    last, found, ran = climbed(MISSED, MET, search=search, every=every)
+    assert (ran, last.name, found.stopped) == (["small"], "small", said)
+    assert [each.name for each in found.dearer] == ["middle", "large"]
+
+
+def test_what_was_spent_counts() -> None:
+    assert climbed(MISSED, MISSED, MET, search={"usd": 1.5})[2] == ["small", "middle"]
+
+
+def test_what_is_there_already_costs_nothing() -> None:
+    assert climbed(MISSED, MET, search={"usd": 0.5}, ready=("middle",))[2] == ["small", "middle"]
+
+
+def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        good, usd_per_month = True, 60.0
+        name, summary = "small → middle", "It would do."
+
+    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if first.tried.name == "small" else "none")  # noqa: ARG005
+    made: list[str] = []
+
+    def make(cascade: Any) -> Run:
+        made.append(cascade.name)
+        return Run(cascade.name, ended("switch", "served", usd=60.0, accuracy=0.94))
+
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    of_name = {"small": MISSED, "middle": MET}
+    steps = Steps(lambda each: Run(each.model, of_name[each.model]), make, forecast=known())
+    last, found = climb(spec, steps)
+    assert (last.name, found.best, made) == ("small → middle", "small → middle", ["small → middle"])
+    assert [(each.name, each.kind) for each in found.tried] == [
+        ("small", "decoder"), ("middle", "decoder"), ("small → middle", "cascade"),
+    ]  # fmt: skip
+    monkeypatch.setattr(Found, "usd_per_month", 99.5)
+    made.clear()
+    assert climb(spec, steps)[1].best == "middle", "by less than a hundredth it is not worth two models"
+    assert not made
+    monkeypatch.setattr(Found, "good", False)
+    monkeypatch.setattr(Found, "usd_per_month", 10)
+    assert climb(spec, steps)[1].best == "middle"
+    assert not made
+
+
+def test_where_neither_part_does_it_a_cascade_of_both_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        good, usd_per_month = True, 150.0
+        name, summary = "small → middle", "It would do."
+
+    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if second.tried.name == "middle" else "none")  # noqa: ARG005
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    steps = Steps(lambda each: Run(each.model, MISSED), lambda cascade: Run(cascade.name, MET | {}), forecast=known())
+    assert climb(spec, steps)[1].best == "small → middle"
+
+
+def test_an_encoder_is_a_candidate_like_others(tmp_path: Path) -> None:
+    spec = make_spec().model_copy(update={"candidates": (str(encoder_folder(tmp_path / "bert")), "smollm2-135m")})
+    run = Steps(lambda each: Run(each.model_name, MET if each.model == "smollm2-135m" else MISSED), made_never,
+                forecast=known())  # fmt: skip
+    last, found = climb(spec, run)
+    assert [(each.name, each.kind) for each in found.tried] == [("bert", "encoder"), ("smollm2-135m", "decoder")]
+    assert (last.name, found.left_out) == ("smollm2-135m", {})
+
+
+def test_what_can_t_do_the_task_is_left_out_with_its_reason() -> None:
+    task = {"kind": "generate", "instruction": "Answer."}
+    spec = make_spec(task=task).model_copy(update={"candidates": ("linear", "all-minilm", "smollm2-135m")})
+    steps = Steps(lambda each: Run(each.model, MET), made_never, forecast=known())
+    last, found = climb(spec, steps)
+    assert last.name == "smollm2-135m"
+    assert found.summary[0].startswith("linear is left out: A linear model can't do this task: it is generate")
+    assert found.summary[1].startswith("all-minilm is left out: all-minilm is an encoder, and this task is generate")
+    with pytest.raises(UserError, match="can't write"):
+        climb(spec.model_copy(update={"candidates": ("linear", "bert-base")}), steps)
+
+
+def failing(*faults: str | None) -> tuple[str, dict[str, str], list[str]]:
+    """(the best, what was left out, what was begun) of three candidates whose runs fail so, or meet all targets."""
+    began: list[str] = []
+    of_name = dict(zip(NAMES, faults, strict=True))
+
+    def run(each: Spec) -> Run:
+        began.append(each.model)
+        if fault := of_name[each.model]:
+            raise UserError(fault, fix="Mend it.")
+        return Run(each.model, MET)
+
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    _, found = climb(spec, Steps(run, made_never, forecast=known()))
+    return found.best, found.left_out, began
+
+
+def test_what_turns_out_to_be_unable_is_left_out_with_its_reason() -> None:
+    best, left_out, began = failing("Texts are too long.", None, None)
+    assert (best, left_out, began) == ("middle", {"small": "Texts are too long. Mend it."}, ["small", "middle"])
+
+
+def test_a_fault_that_comes_again_ends_the_search() -> None:
+    with pytest.raises(UserError, match="The data are broken"):
+        failing("The data are broken.", "The data are broken.", None)
+
+
+def test_where_all_fail_the_last_fault_is_told() -> None:
+    with pytest.raises(UserError, match="three"):
+        failing("one", "two", "three")
+
+
+def test_a_verdict_names_the_targets_that_were_missed() -> None:
+    found = tried("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
+    assert found.missed == {"a": "1 %", "b": "2 %"}
+    assert found.summary == "it misses a (1 %); b (2 %)."
+    assert not found.good
+    assert replace(found, missed={}, ends="it does.").summary == "it does."

@@ -1,0 +1,171 @@
+"""Candidates of the ticket example, tried for real: a linear model, a tiny random encoder, and the cascade of both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import REPOSITORY, tunewright
+from tests.tiny.encoders import write_encoder
+from tests.tiny.test_encoder_run import READS, SMALL
+from tunewright import api, load_spec
+from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.export.bundle import load_bundle
+from tunewright.gate import gate
+from tunewright.ladder.cascades import Cascade, Part, make, weigh
+from tunewright.ladder.tried import tried
+from tunewright.models.resolve import kind_of
+from tunewright.monitor.retrain.lineage import made_of
+from tunewright.places.azure.deploy.outputs import outputs_of
+from tunewright.serve.server import running_server
+from tunewright.spec.sections import GoalSpec
+
+EASY = ["goal.accuracy=0.2", "goal.margin=0.19"]
+"""A goal that both meet."""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
+    """(the project, its overrides, the report of a run of all candidates)."""
+    folder = tmp_path_factory.mktemp("ladder")
+    project = folder / "tickets"
+    shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
+    model = write_encoder("bert", folder / "bert", READS)
+    few = [change if "max_examples" not in change else "evaluate.max_examples=30" for change in SMALL]
+    changes = [f"candidates=[linear, {model}]", *few, *EASY]
+    found = tunewright("run", str(project), *changes, "--all", "--json")
+    assert found.returncode == 0, found.stderr
+    return project, changes, json.loads(found.stdout)
+
+
+def test_all_were_tried(done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    ladder = done[2]["ladder"]
+    names = [(each["name"], each["kind"]) for each in ladder["tried"]]
+    assert names[:2] == [("linear", "linear"), ("bert", "encoder")]
+    assert ladder["dearer"] == []
+    assert any(sentence.startswith("A cascade linear → bert, whose first answers") for sentence in ladder["cascades"])
+
+
+def test_the_page_leads_to_each_report(done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    page = Path(done[2]["candidates"])
+    text = page.read_text("utf-8")
+    for each in done[2]["ladder"]["tried"]:
+        link = next(part.split('"')[0] for part in text.split('href="') if f">{each['name']}</a>" in part[:200])
+        assert (page.parent / link).resolve() == Path(each["report"]).resolve()
+        assert Path(each["report"]).is_file()
+
+
+def parts(project: Path, changes: list[str]) -> list[Part]:
+    """Both candidates, whose runs are there already."""
+    found = []
+    for spec in load_spec(project, changes).each_candidate:
+        report = api.run(spec)
+        found.append(Part(tried(spec.model_name, kind_of(spec.model, spec.folder), report), spec, report))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cascade(done: tuple[Path, list[str], dict[str, Any]]) -> Path:
+    """The folder of the cascade's bundle: whether it is worth making hangs on how fast this machine is."""
+    project, changes, _ = done
+    found = weigh(*parts(project, changes))
+    assert isinstance(found, Cascade)
+    return make(found, project / "runs").folder("bundle")
+
+
+def test_a_cascade_is_a_bundle_of_two(cascade: Path) -> None:
+    bundle = load_bundle(cascade)
+    assert bundle.second
+    assert (bundle.info.runtime, bundle.second.info.runtime) == ("linear", "openvino-encoder")
+    assert bundle.info.base_model == "linear → bert"
+    assert bundle.info.second_below
+    assert bundle.weight_bytes > bundle.second.weight_bytes
+    assert len({bundle.info.version, bundle.second.info.version}) == 2
+
+
+def test_its_verdict_is_of_what_its_server_answered(cascade: Path) -> None:
+    verdict = json.loads((made_of(cascade)["verdict"] / "verdict.json").read_text("utf-8"))
+    assert [link["arm"] for link in verdict["parity"]["chain"]] == ["parts", "served"]
+    assert verdict["parity"]["chain"][-1]["agreement"] == 1.0
+    assert verdict["comparison"]["own"] == "the cascade of the linear model and the tuned bert"
+    assert verdict["comparison"]["arms"]["served"]["label"] == "cascade: served bundle"
+
+
+def test_each_request_is_answered_by_one_of_the_two(
+    cascade: Path, done: tuple[Path, list[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    texts = [row["text"] for row in read_jsonl(done[0] / "data" / "test_unseen_phrasing.jsonl")[:40]]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    found = {}
+    for name, folder in (("both", cascade), ("second", cascade / "second")):
+        batch = tunewright("batch", str(folder), str(tmp_path / "in.jsonl"), str(tmp_path / f"{name}.jsonl"))
+        assert batch.returncode == 0, batch.stderr
+        found[name] = read_jsonl(tmp_path / f"{name}.jsonl")
+    below = load_bundle(cascade).info.second_below
+    assert below
+    handed = 0
+    with running_server(cascade) as address:
+        for text, both, second in zip(texts, found["both"], found["second"], strict=True):
+            answer = httpx.post(f"{address}/v1/classify", json={"text": text, "probabilities": True}, timeout=60).json()
+            assert (answer["label"], answer["confidence"]) == (both["label"], both["confidence"])
+            said = {"model": "tickets", "messages": [{"role": "user", "content": text}]}
+            chat = httpx.post(f"{address}/v1/chat/completions", json=said, timeout=60).json()
+            assert chat["choices"][0]["message"]["content"] == both["label"]
+            if both["confidence"] != second["confidence"]:
+                assert both["confidence"] >= below
+            else:
+                handed += 1
+        # Longer than the second reads, and unsure: refused, not cut.
+        long = httpx.post(f"{address}/v1/classify", json={"text": "zq " * READS}, timeout=60)
+        assert long.status_code in (200, 400)
+    assert 0 < handed < len(texts)
+
+
+def test_the_latest_outputs_belong_together(cascade: Path, done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    project, changes, _ = done
+    outputs = outputs_of(project / "runs")
+    assert outputs.bundle == cascade.resolve()
+    assert api.latest_bundle(project).resolve() == cascade.resolve()
+    found = gate(load_spec(project, changes))
+    assert next(target for target in found.targets if target.name == "up to date").met
+    older = gate(load_spec(project, [*changes, "goal.p95_ms=7"]))
+    assert not next(target for target in older.targets if target.name == "up to date").met
+
+
+def test_what_was_made_is_kept(cascade: Path, done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    project, changes, _ = done
+    before = {folder.name: read_manifest(folder) for folder in (project / "runs").glob("*-*")}
+    found = weigh(*parts(project, changes))
+    assert isinstance(found, Cascade)
+    assert make(found, project / "runs").folder("bundle") == cascade
+    assert {folder.name: read_manifest(folder) for folder in (project / "runs").glob("*-*")} == before
+
+
+def test_examples_that_only_one_was_asked_make_no_cascade(done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    first, second = parts(*done[:2])
+    other = parts(done[0], [*done[1], "evaluate.max_examples=20"])[1]
+    assert weigh(first, other) == "they were not asked the same examples"
+    hard = replace(first, spec=first.spec.model_copy(update={"goal": GoalSpec(accuracy=1.0)}))
+    assert "is not sure enough" in str(weigh(hard, second))
+
+
+def test_the_first_that_does_the_job_ends_the_search(done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    project, changes, _ = done
+    found = tunewright("run", str(project), *changes)
+    assert found.returncode == 0, found.stderr
+    assert "linear meets every target." in found.stdout
+    assert "bert would take" in found.stdout
+    assert "Candidate bert" not in found.stderr
+
+
+def test_minutes_that_are_over_end_the_search(done: tuple[Path, list[str], dict[str, Any]]) -> None:
+    project, changes, _ = done
+    found = tunewright("run", str(project), *changes, "goal.accuracy=0.999", "search.minutes=0.01", "seed=5")
+    assert found.returncode == 0, found.stderr
+    assert "bert was not tried: it may take" in found.stdout
