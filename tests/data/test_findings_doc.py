@@ -18,7 +18,7 @@ from tunewright.data.job import Job, job_of_files
 from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Columns, read
 from tunewright.spec import file_spec
-from tunewright.tasks import ClassifyTask, Example, Task
+from tunewright.tasks import ClassifyTask, Example, MultiLabelTask, Task
 from tunewright.tasks.extract import ExtractTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
@@ -45,6 +45,8 @@ class Sample:
         labels, schema = self.settings.get("labels"), self.settings.get("schema")
         task: Task | None = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
         task = ExtractTask("Read.", json.loads(schema)) if schema else task
+        if several := self.settings.get("several"):
+            task = MultiLabelTask("Which hold?", dict.fromkeys(several.split(", "), ""))
         return Job(made.data, made.sources, task, made.limit, made.limit_unknown, made.goal)
 
 

@@ -127,3 +127,10 @@ def test_importing_the_room_imports_no_heavy_library() -> None:
         "print([name for name in ('sklearn', 'torch', 'scipy.stats', 'sqlalchemy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_of_several_labels_it_is_watched_which_hold_together() -> None:
+    task = task_of(make_spec(task={"kind": "multi_label", "instruction": "x", "labels": ["a", "b"]}).task)
+    traits = traits_of(["x"] * 3, ['["a"]', "[]", '["a","b"]'], [None] * 3, task, Known.of(["x"]))
+    assert traits.kinds["answer"].tolist() == ['["a"]', "[]", '["a","b"]']
+    assert "answer_length" not in traits.numbers

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import make_spec
 from tunewright.evaluate.questions import asked_task, question, read
 from tunewright.spec import Spec
-from tunewright.tasks import Task
+from tunewright.tasks import Example, Meta, Task
 
 SCHEMA = {
     "type": "object",
@@ -73,3 +73,29 @@ def test_a_schema_with_open_objects_is_not_strict() -> None:
     spec = make_spec(task={**RECORDS, "schema": schema})
     asks = question(task_asked(spec), "x", [], spec.api).options["response_format"]["json_schema"]
     assert asks["strict"] is False
+
+
+SEVERAL = {"kind": "multi_label", "instruction": "Which hold?", "labels": ["late", "wrong item", "refund"]}
+
+
+@pytest.mark.parametrize(("reply", "answer"), [
+    ('{"labels": ["refund", "late"]}', '["late","refund"]'), ('["Wrong Item"]', '["wrong item"]'), ("[]", "[]"),
+    ('```json\n["late", "late"]\n```', '["late"]'), ('{"labels": []}', "[]"), ("late", None), ('["cancel"]', None),
+    ('{"labels": "late"}', None), ("[1]", None), ("null", None),
+])  # fmt: skip
+def test_several_labels_are_read_from_a_list(reply: str, answer: str | None) -> None:
+    assert read(task_asked(make_spec(task=SEVERAL)), reply) == answer
+
+
+def test_several_labels_are_asked_for_as_a_list_and_shown_so() -> None:
+    spec = make_spec(task=SEVERAL)
+    task = task_asked(spec)
+    shot = Example.of("Where is it?", '["late"]', Meta(id="1"))
+    asked = question(task, "It never came.", [shot], spec.api)
+    schema = asked.options["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["labels"]["items"]["enum"] == ["late", "wrong item", "refund"]
+    assert [each["content"] for each in asked.messages if each["role"] == "assistant"] == ['{"labels": ["late"]}']
+    assert "The labels:\n- late\n- wrong item\n- refund" in asked.messages[0]["content"]
+    plainly = question(task, "It never came.", [shot], spec.api.model_copy(update={"structured": False}))
+    assert "Reply with a JSON list of the labels that hold" in plainly.messages[0]["content"]
+    assert [each["content"] for each in plainly.messages if each["role"] == "assistant"] == ['["late"]']

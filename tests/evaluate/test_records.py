@@ -86,6 +86,13 @@ class Sure:
         return logits
 
 
+def test_shots_of_several_labels_show_each_label_in_turn_and_no_example_twice() -> None:
+    answers = ["[]", '["a"]', '["b","a"]', '["b"]', '["c"]', "[]"]
+    rows = [Example.of("x" * (number + 1), answer, Meta(id=str(number))) for number, answer in enumerate(answers)]
+    assert [shot.meta.id for shot in shots_of(rows, ["a", "b", "c"], 3, str.encode)] == ["1", "2", "4"]
+    assert [shot.meta.id for shot in shots_of(rows, ["a", "b", "c"], 9, str.encode)] == ["1", "2", "4", "3"]
+
+
 def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
     end = end_token(TASK, template, tokenizer)

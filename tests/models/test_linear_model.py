@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY, make_spec
 from tunewright.artifacts import read_jsonl
-from tunewright.data.classical import fit_linear
+from tunewright.data.classical import fit_linear, fit_linear_sets
 from tunewright.errors import UserError
 from tunewright.models.linear_model import LinearModel, Ngrams, ngrams, weighed
 from tunewright.models.resolve import absolute, identity, kind_of, locate, published_name
@@ -129,3 +129,16 @@ def test_it_is_a_model_of_its_own_kind_and_comes_from_nowhere(tmp_path: Path) ->
 def test_what_it_cannot_do_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         require_able(make_spec(model="linear", **changes))
+
+
+def test_of_several_labels_each_is_a_machine_of_its_own_and_constant_ones_stay_so() -> None:
+    texts = [f"{'late ' * (n % 2)}{'broken ' * (n % 3 == 0)}parcel number{n}" for n in range(40)]
+    held = np.array([[n % 2, n % 3 == 0, True, False] for n in range(40)], bool)
+    model = fit_linear_sets(texts, held, ["late", "broken", "always", "never"])
+    logits = np.array(model.logits([model.ngrams.encode_framed(text) for text in texts]))
+    assert ((logits >= 0) == held).all()
+    assert (logits[:, 2] > 0).all()
+    assert (logits[:, 3] < 0).all()
+    alone = fit_linear(texts, ["yes" if late else "no" for late in held[:, 0]], ["no", "yes"])
+    expected = np.array(alone.logits([alone.ngrams.encode_framed(text) for text in texts]))[:, 1]
+    np.testing.assert_allclose(logits[:, 0], expected, atol=1e-5)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import LABELS
-from tunewright.evaluate.evidence import VALIDATION, Record
+from tunewright.evaluate.evidence import VALIDATION, Record, record_of
+from tunewright.evaluate.predictors import Answer
 from tunewright.monitor.retrain.gate import ALL, NEWEST, Decision, decide
-from tunewright.tasks import Example, Meta
+from tunewright.tasks import Example, Meta, MultiLabelTask
 
 Chances = Mapping[str, tuple[float, float]]
 """By label: how often the challenger is right alone, and how often the champion is."""
@@ -171,3 +172,21 @@ def test_a_model_that_should_not_pass_does_so_in_less_than_one_of_twenty_trainin
 @pytest.mark.slow
 def test_a_model_that_is_better_by_six_points_nearly_always_passes() -> None:
     assert share_passed(everywhere((0.09, 0.03)), 20) >= 0.8
+
+
+def test_of_several_labels_a_row_one_that_is_lost_is_not_paid_for_by_the_others() -> None:
+    task, rng = MultiLabelTask("Which hold?", dict.fromkeys(LABELS, "")), np.random.default_rng(4)
+    new, old, examples = [], [], {}
+    for number in range(1500):
+        gold = [label for label in LABELS if rng.random() < 0.4]
+        example = Example.of(
+            "1 " * (number % 40 + 1), task.written_out(gold), Meta(id=str(number), source=f"t:{number}")
+        )
+        examples[str(number)] = example
+        for found, missed in ((new, {"refund": 0.15}), (old, {"billing": 0.3, "defect": 0.3})):
+            given = [label for label in gold if rng.random() >= missed.get(label, 0.0)]
+            found.append(record_of("test", example, Answer(task.written_out(given), 0.9), 20.0, task))
+    found = held(new, old, examples, by_label=False)
+    assert not found.passed
+    assert "worse on the label refund" in found.sentence
+    assert {part.name for part in found.parts if part.kind == "label"} == set(LABELS)

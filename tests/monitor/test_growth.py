@@ -332,3 +332,19 @@ def test_written_answers_are_taken_without_the_space_around_them(tmp_path: Path,
     said(store, asked(store, "c2", "When is it?", "No."), " END")
     assert held(grow(spec, store)) == {"c2": "no answer of this task"}
     assert texts(rows(spec)) == [("c1", "It is on its way.")]
+
+
+def test_of_several_labels_a_row_lists_are_written_in_their_one_form_and_labels_are_counted(
+    tmp_path: Path, store: Store
+) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "where is my parcel", "label": "billing; refund"}\n')
+    task = {"kind": "multi_label", "instruction": "Which hold?", "labels": LABELS}
+    spec = make_spec(tmp_path, task=task, data={"train": "train.jsonl", "separator": ";"})
+    said(store, asked(store, "c1", answer="[]"), '["refund", "billing"]')
+    said(store, asked(store, "c2", answer='["billing"]'), '["cancel"]')
+    said(store, asked(store, "c3", "where is my parcel", "[]"), '["refund","billing"]')
+    said(store, asked(store, "c4", answer='["billing"]'), "[]")
+    grown = grow(spec, store)
+    assert texts(rows(spec)) == [("c1", '["billing","refund"]'), ("c4", "[]")]
+    assert held(grown) == {"c2": "a label that the spec does not have", "c3": "adds nothing"}
+    assert grown.answers == {"billing": 1, "refund": 1}

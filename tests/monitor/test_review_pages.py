@@ -7,6 +7,7 @@ import re
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
+from tests.conftest import LABELS
 from tests.monitor.captures import NOON, capture, opinion, review
 from tests.monitor.reviewing import EXTRACT, GENERATE, Browser, site_with
 from tunewright.monitor.queue import appraise
@@ -334,3 +335,21 @@ def test_labels_beyond_the_keys_are_found_by_typing(store: Store) -> None:
 def test_json_of_another_kind_is_shown_as_it_was_answered(store: Store) -> None:
     (asked,) = put(store, capture(0, "x", json.dumps({"total": 1})[:-1]))
     assert "{&#34;total&#34;: 1" in Browser(site_with(store, EXTRACT)).get(f"/item/{asked}").text
+
+
+def test_several_labels_are_corrected_a_line_each(store: Store) -> None:
+    several = {"kind": "multi_label", "instruction": "Which hold?", "labels": LABELS}
+    ids = put(
+        store, capture(0, "Pay me back", '["billing"]'), capture(1, "Hello", "[]"), capture(2, "Hi", '["billing"]')
+    )
+    ann = Browser(site_with(store, several))
+    page = html.unescape(ann.get(f"/item/{ids[0]}").text)
+    assert f"A label a line: {', '.join(LABELS)}." in page
+    assert ann.submit(f"/item/{ids[0]}", say="written", answer="refund\r\ncancel").status_code == 422
+    ann.submit(f"/item/{ids[0]}", say="written", answer=" refund\r\n\r\nbilling")
+    assert "(none)" in ann.get(f"/item/{ids[1]}").text
+    ann.submit(f"/item/{ids[1]}", say="written", answer="(none)")
+    ann.submit(f"/item/{ids[2]}", say="written", answer="")
+    assert reviews(store) == [
+        ("ann", '["billing","refund"]', False, "review"), ("ann", "[]", True, "review"), ("ann", "[]", False, "review"),
+    ]  # fmt: skip

@@ -19,12 +19,15 @@ from tunewright.assess.upkeep import items_of, letters_of, unpriced, upkeep
 from tunewright.data.readers import Columns, read
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR
 from tunewright.spec import ApiSpec, MoneySpec
 from tunewright.tasks import Example, task_of
 
 _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
 """Models that are assessed where the spec names none: one of each size."""
+_ENCODERS = ("all-minilm",)
+"""The same for what only encoders do."""
 _ROWS = 1000
 """Of the data, where tokens are estimated from it."""
 _SVM_SECONDS = 0.001
@@ -137,7 +140,7 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     except ValidationError:
         raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
     task, data = task_of(whole.task), whole.data
-    columns = Columns(data.text, data.label, None, None, data.document)
+    columns = Columns(data.text, data.label, None, None, data.document, data.separator)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
     some = list(islice(rows, _ROWS))
     if not some:
@@ -168,19 +171,18 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )  # fmt: skip
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
-    unable = [model for model in asked if kind not in (None, "classify") and _is_encoder(model)]
-    if unable and len(unable) == len(asked):
-        raise UserError(
-            f"{unable[0]} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
-            where="candidates" if spec.candidates else "model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
-    named = [model for model in asked if model in known and model not in unable]
-    found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or _SIZES)
+    refused = {model: error for model in asked if model in known and (error := _unable(kind, model))}
+    if refused and len(refused) == len(asked):
+        raise next(iter(refused.values()))
+    named = [model for model in asked if model in known and model not in refused]
+    usual = [model for model in _SIZES if not _unable(kind, model)] or _ENCODERS
+    found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or usual)
     return [each for each in found if each]
 
 
-def _is_encoder(model: str) -> bool:
-    return model in catalogue() and catalogue()[model].kind == "encoder"
+def _unable(kind: str | None, model: str) -> UserError | None:
+    """Why a model of the catalogue can't do a kind of task; None where it can, or the kind is not known."""
+    return unable(kind, model, encoder=catalogue()[model].kind == "encoder") if kind else None
 
 
 def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:

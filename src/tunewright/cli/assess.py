@@ -98,9 +98,11 @@ def fit(
     """Forecast whether the job suits a small tuned model, from its data alone."""
     from tunewright import api, load_spec
     from tunewright.assess.fit import forecast_fit
+    from tunewright.data.curve import require_one_label
     from tunewright.data.dataset import load_examples
 
     spec = load_spec(project, overrides or ())
+    require_one_label(spec)
     folder = api.check(spec, runs=runs) / "examples"
     tests = [len(load_examples(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem != "train"]
     forecast = forecast_fit(

@@ -20,10 +20,11 @@ def curve(
 ) -> None:
     """Say with a cheap model, within a minute, how much more training data would help."""
     from tunewright import api, load_spec
-    from tunewright.data.curve import learning_curve
+    from tunewright.data.curve import learning_curve, require_one_label
     from tunewright.data.dataset import load_examples
 
     spec = load_spec(project, overrides or ())
+    require_one_label(spec)
     examples = load_examples(api.check(spec, runs=runs) / "examples" / "train.jsonl")
     found = learning_curve(examples, spec.seed)
     if json:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tunewright.models.linear_model import LinearModel, Ngrams, document_frequency, weighed
 
@@ -25,35 +27,62 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
         labels: the label of each.
         among: all labels in their order, those without a text among them; by default those of the texts.
     """
-    from scipy.sparse import csr_matrix
     from sklearn.svm import LinearSVC
 
     counts = Counter(labels)
     every = tuple(among if among is not None else sorted(counts))
     place = {label: number for number, label in enumerate(every)}
-    known = Ngrams.of(texts)
-    sequences = [known.encode_framed(text) for text in texts]
-    frequency = document_frequency(sequences, len(known))
+    known, frequency, features = _counted(texts)
     weight = np.zeros((len(known), len(every)), np.float32)
     bias = np.full(len(every), _UNSEEN, np.float32)
     if len(counts) == 1 or not known.words:
         usual = min(counts, key=lambda label: (-counts[label], label))
         bias[place[usual]] = -_UNSEEN
         return LinearModel(known, frequency, weight, bias, every)
-    rows = [weighed(sequence, len(known.words), frequency) for sequence in sequences]
-    ends = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
-    numbers, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     machine = LinearSVC(random_state=0)
     with warnings.catch_warnings():
         # Labels of one or two rows are no sign of a regression.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        machine.fit(csr_matrix((values.astype(np.float64), numbers, ends), shape=(len(rows), len(known))), list(labels))
+        machine.fit(features, list(labels))
     coefficients, intercepts = machine.coef_, machine.intercept_
     if len(machine.classes_) == 2:
         coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.hstack([-intercepts, intercepts])
     for label, of_ngrams, at in zip(machine.classes_, coefficients, intercepts, strict=True):
         weight[:, place[str(label)]], bias[place[str(label)]] = of_ngrams, at
     return LinearModel(known, frequency, weight, bias, every)
+
+
+def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: Sequence[str]) -> LinearModel:
+    """One support vector machine for each label, of which a text has any number.
+
+    A label that all of the texts have, or none, is taken to be so everywhere.
+
+    Args:
+        texts: n training texts, at least one.
+        held: whether each label holds, [n, labels].
+    """
+    from sklearn.svm import LinearSVC
+
+    known, frequency, features = _counted(texts)
+    weight = np.zeros((len(known), len(labels)), np.float32)
+    bias = np.where(held.all(0), -_UNSEEN, _UNSEEN).astype(np.float32)
+    for number in np.flatnonzero(held.any(0) & ~held.all(0)) if known.words else ():
+        machine = LinearSVC(random_state=0).fit(features, held[:, number])
+        weight[:, number], bias[number] = machine.coef_[0], machine.intercept_[0]
+    return LinearModel(known, frequency, weight, bias, tuple(labels))
+
+
+def _counted(texts: Sequence[str]) -> tuple[Ngrams, npt.NDArray[np.float32], Any]:
+    """(the n-grams of texts, the inverse document frequency of each, their weights in each text as a sparse matrix)."""
+    from scipy.sparse import csr_matrix
+
+    known = Ngrams.of(texts)
+    sequences = [known.encode_framed(text) for text in texts]
+    frequency = document_frequency(sequences, len(known))
+    rows = [weighed(sequence, len(known.words), frequency) for sequence in sequences]
+    ends = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
+    numbers, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    return known, frequency, csr_matrix((values.astype(np.float64), numbers, ends), shape=(len(rows), len(known)))
 
 
 class LinearSvmClassifier:

@@ -17,6 +17,8 @@ from tunewright.data.curve_points import Points, measure
 from tunewright.data.folds import group_of
 from tunewright.data.power_law import NOMINAL, Curves, Floats, fit
 from tunewright.errors import UserError
+from tunewright.spec import Spec
+from tunewright.spec.sections import MultiLabelSpec
 from tunewright.tasks import Example
 
 FACTORS = (2, 5)
@@ -77,6 +79,20 @@ class LearningCurve:
     """For each of FACTORS; empty where there are too few rows to say."""
     rows_needed: int | None = None
     """How many rows would be enough to say; only where these are too few."""
+
+
+def require_one_label(spec: Spec) -> None:
+    """Refuse what has several labels a row, before anything is read.
+
+    Raises:
+        UserError: it has.
+    """
+    if isinstance(spec.task, MultiLabelSpec):
+        raise UserError(
+            f"This forecast knows no task of several labels a row, which {spec.name} is.", where="task.kind",
+            why="It goes by a model that gives each row one of a few answers.",
+            fix="Train it, which takes minutes: tunewright run …",
+        )  # fmt: skip
 
 
 def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:

@@ -24,13 +24,14 @@ from tunewright.data.checks.served import expected_prompt
 from tunewright.data.checks.survey import Split, Survey, excerpt, hash_of
 from tunewright.data.examine import QUARANTINE, survey
 from tunewright.data.job import Job
+from tunewright.data.label_sets import counted, respelled
 from tunewright.data.mojibake import mojibake
 from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Fault, read_piece, write_chat
 from tunewright.data.shown import shown
 from tunewright.data.text import system_prompt
 from tunewright.errors import UserError
-from tunewright.tasks import Example
+from tunewright.tasks import Example, Task
 
 LOG = "fixes.jsonl"
 _LOGGED = 200
@@ -223,7 +224,7 @@ def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | No
     edits: dict[str, Edit] = {}
     if "D013" in wanted:
         spellings = preferred_spellings(surveyed)
-        edits["D013"] = lambda example: _respelled(example, spellings)
+        edits["D013"] = lambda example: _respelled(example, surveyed.job.task, spellings)
     if "D016" in wanted:
         edits["D016"] = _without_tokens
     if "D024" in wanted:
@@ -234,12 +235,14 @@ def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | No
     if "D015" in wanted:
         assert pseudonymiser
         labels = frozenset(surveyed.labels)
-        edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser, labels)
+        edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser, surveyed.job.task, labels)
     return edits
 
 
-def _respelled(example: Example, spellings: Mapping[str, str]) -> tuple[Example, dict[str, Any]] | None:
-    best = spellings.get(example.answer, example.answer)
+def _respelled(
+    example: Example, task: Task | None, spellings: Mapping[str, str]
+) -> tuple[Example, dict[str, Any]] | None:
+    best = respelled(task, example.answer, spellings)
     if best == example.answer:
         return None
     last = len(example.messages) - 1
@@ -275,7 +278,7 @@ def _without_system(example: Example, expected: int | None) -> tuple[Example, di
 
 
 def _pseudonymised(
-    example: Example, pseudonymiser: Pseudonymiser, labels: frozenset[str]
+    example: Example, pseudonymiser: Pseudonymiser, task: Task | None, labels: frozenset[str]
 ) -> tuple[Example, dict[str, Any]] | None:
     """The log names the kinds alone: it must not hold what was taken out. The row names them too, see STAND_INS.
 
@@ -288,7 +291,7 @@ def _pseudonymised(
     changed = _replaced(plain, pseudonymiser.replace)
     for key in ("id", "source", "time"):
         changed["meta"][key] = plain["meta"][key]
-    if example.answer in labels:
+    if labels and labels.issuperset(counted(task, example.answer)):
         changed["messages"][-1] = plain["messages"][-1]
     if changed == plain:
         return None

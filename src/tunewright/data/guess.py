@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.guess_schema import described, guess_schema
+from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.errors import UserError
@@ -45,7 +46,7 @@ class Guess:
     text: str
     """The spec, as commented YAML."""
     kind: str
-    """classify, extract or generate."""
+    """classify, multi_label, extract or generate."""
     what: str
     """What an answer is, in a few words."""
     rows: int
@@ -78,6 +79,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
     else:
         answers = [item.answer for item in read(path) if isinstance(item, Example)]
     kind, more = _task(answers)
+    labelled = kind in ("classify", "multi_label")
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
@@ -85,7 +87,8 @@ def guess_spec(path: Path, folder: Path) -> Guess:
     content = rendered.render(
         name=_quoted(re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job"),
         kind=kind,
-        labels=[_quoted(str(name)) for name in more] if kind == "classify" else (),
+        labels=[_quoted(str(name)) for name in (more[0] if kind == "multi_label" else more)] if labelled else (),
+        separator=json.dumps(more[1]) if kind == "multi_label" and more[1] else "",
         schema=_flow(more) if kind == "extract" else "",
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text) if text else "",
@@ -96,11 +99,13 @@ def guess_spec(path: Path, folder: Path) -> Guess:
 
 
 def _task(answers: Sequence[Any]) -> tuple[str, Any]:
-    """(the kind of task, its labels or its schema)."""
+    """(the kind of task, its labels, of several a row with what separates them, or its schema)."""
     records = [_record(answer) for answer in answers]
     if all(record for record in records):
         return "extract", guess_schema([record for record in records if record])
     labels = sorted({str(answer) for answer in answers})
+    if several := guess_labels(answers, MAX_LABELS):
+        return "multi_label", several
     return ("classify", labels) if 2 <= len(labels) <= min(MAX_LABELS, len(answers) / 2) else ("generate", None)
 
 
@@ -118,6 +123,8 @@ def _in_words(kind: str, more: Any) -> str:
     match kind:
         case "classify":
             return f"{len(more)} labels"
+        case "multi_label":
+            return f"any of {len(more[0])} labels"
         case "extract":
             return f"records of {', '.join(described(more))}"
         case _:
@@ -153,11 +160,16 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
         usual, labels = name.lower(), repeats(name)
         if all(map(_record, columns[name])):
             return 5.0 if usual in _RECORD_NAMES else 1.0
+        if labels is None and guess_labels(columns[name], MAX_LABELS):
+            return 10.0 if usual.rstrip("s") in _LABEL_NAMES else 2.0
         if labels is not None:
             return labels + (10.0 if usual in _LABEL_NAMES else 2.0)
         return 4.0 if usual in _REPLY_NAMES and is_text(name) else None
 
-    what = "labels (two or more values that repeat), records (objects) or answers (a column named reply, answer, …)"
+    what = (
+        "labels (two or more values that repeat, or lists of them), records (objects) or answers (a column named "
+        "reply, answer, …)"
+    )
     return _best(columns, score, path, what)
 
 

@@ -46,7 +46,7 @@ class Job:
     @property
     def columns(self) -> Columns:
         data = self.data
-        return Columns(data.text, data.label, data.group, data.time, data.document)
+        return Columns(data.text, data.label, data.group, data.time, data.document, data.separator)
 
     def asked(self, example: Example) -> str:
         """What a model is to answer: the last question, where a task puts it behind its own prompt; else all turns."""

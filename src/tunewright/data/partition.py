@@ -11,13 +11,14 @@ from tunewright.data.blocks import Block, blocks_of, members
 from tunewright.data.corrections import version_of_correction
 from tunewright.data.dataset import Dataset
 from tunewright.data.frozen import Frozen
-from tunewright.data.split import Cut, answer_of, cut_blocks
+from tunewright.data.label_sets import counted, stratum_of, unknown_labels
+from tunewright.data.split import Cut, cut_blocks
 from tunewright.data.times import instants_of
 from tunewright.data.withholding import FOR_THE_GATE, NEWER, Withheld, keep_out
 from tunewright.errors import UserError
 from tunewright.progress import say
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example, Task, task_of
 
 HELD_OUT = "test"
 """The test part that is held out where the spec names no test file."""
@@ -70,7 +71,7 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
     if frozen:
         result["frozen"] = {"version": frozen.number, "sha256": frozen.sha256}
     if spec.data.time:
-        result["absent_from_test"] = _absent(dataset)
+        result["absent_from_test"] = _absent(task_of(spec.task), dataset)
     held = len(tests[HELD_OUT]) if asked else len(dataset.validation)
     _tell(result, len(rows), held, (asked or spec.data.validation_fraction) * len(rows))
     return Partition(dataset, withheld, result)
@@ -81,8 +82,7 @@ def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) ->
     if share <= 0 or not blocks:
         return Cut(list(blocks), [])
     instants = instants_of(members(blocks)) if spec.data.time else None
-    stratum = answer_of if task_of(spec.task).answers else lambda _: ""
-    return cut_blocks(blocks, share, seed, instants, stratum=stratum)
+    return cut_blocks(blocks, share, seed, instants, stratum=stratum_of(task_of(spec.task), members(blocks)))
 
 
 def for_the_gate(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
@@ -100,10 +100,11 @@ def for_the_gate(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:
     """Refuse a frozen test with labels the spec lacks, or with groups of another column."""
-    answers = task_of(spec.task).answers
-    lost = [example for example in frozen.examples if answers and example.answer not in answers]
+    task = task_of(spec.task)
+    lost = [unknown for example in frozen.examples if (unknown := unknown_labels(task, example.answer))]
     if lost:
-        labels = ", ".join(f"'{label}' ({count})" for label, count in Counter(e.answer for e in lost).most_common(5))
+        counts = Counter(label for unknown in lost for label in unknown)
+        labels = ", ".join(f"'{label}' ({count})" for label, count in counts.most_common(5))
         raise UserError(
             f"{len(lost)} examples of the frozen test have a label the spec lacks: {labels}.",
             where=spec.frozen_folder,
@@ -146,10 +147,13 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
     return {"train": len(dataset.train), "validation": len(dataset.validation), **tests}
 
 
-def _absent(dataset: Dataset) -> list[str]:
+def _absent(task: Task, dataset: Dataset) -> list[str]:
     """Labels that are in the data, but not in the test."""
-    given = {example.answer for example in [*dataset.train, *dataset.validation]}
-    return sorted(given - {example.answer for example in dataset.test_examples})
+    given, tested = (
+        {label for example in examples for label in counted(task, example.answer)}
+        for examples in ([*dataset.train, *dataset.validation], dataset.test_examples)
+    )
+    return sorted(given - tested)
 
 
 def _tell(result: Mapping[str, Any], rows: int, held: int, wanted: float) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tunewright.data.language import language_of
 from tunewright.drift.known import Known, Numbers
 from tunewright.tasks import Task
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.measures import leaves
 
 UNTOLD = "?"
@@ -92,7 +92,7 @@ def traits_of(texts: Sequence[str], answers: Sequence[str], confidences: Sequenc
         "novelty": distance,
     }
     match task.constraint:
-        case OneOf():
+        case OneOf() | SomeOf():
             kinds["answer"] = list(answers)
         case JsonRecord():
             kinds["fields"] = [_filled(answer) for answer in answers]

@@ -20,6 +20,7 @@ from tunewright.evaluate.steps import tests_of
 from tunewright.progress import track
 from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import Example
+from tunewright.tasks.base import labels_of
 
 LEAST_RECORDED = 0.9
 """Share of a test split that recorded answers must be there for: what is missing may be what was hard."""
@@ -52,7 +53,7 @@ class Reply:
 def asked_of_api(spec: Spec, settings: ApiSpec, dataset: Dataset) -> Asked:
     """What one API is asked; the same examples as every other."""
     task = asked_task(spec, settings)
-    shots = shots_of(dataset.train, task.answers, settings.shots, str.encode) if settings.shots else []
+    shots = shots_of(dataset.train, labels_of(task.constraint), settings.shots, str.encode) if settings.shots else []
     examples = list(_sampled(spec, dataset))
     return Asked(examples, [question(task, example.request, shots, settings) for _, example in examples])
 

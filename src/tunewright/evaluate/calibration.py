@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunewright.artifacts import write_json
+from tunewright.evaluate.thresholds import Decisions
 
 CALIBRATION = "calibration.json"
 MIN_EXAMPLES = 20
@@ -43,6 +44,9 @@ class Calibration(BaseModel):
     in_scope: float | None = None
     """Confidence below which few requests like the validation part's are; see `scope`. None: too few are known."""
 
+    decisions: Decisions | None = None
+    """Of several labels a text, how each is decided; None of other tasks, and where nothing was chosen."""
+
     def of_labels(self, log_probabilities: Floats) -> Floats:
         """Probabilities of the labels, shape [..., labels], which sum to one."""
         scaled = log_probabilities / self.temperature
@@ -59,7 +63,7 @@ UNCALIBRATED = Calibration()
 
 
 def save_calibration(calibration: Calibration, bundle: Path) -> None:
-    write_json(bundle / CALIBRATION, calibration.model_dump())
+    write_json(bundle / CALIBRATION, calibration.model_dump(mode="json"))
 
 
 def load_calibration(bundle: Path) -> Calibration:

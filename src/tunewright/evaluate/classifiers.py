@@ -8,7 +8,7 @@ from pathlib import Path
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
-from tunewright.evaluate.predictors import LabelClassifier
+from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.models.resolve import resolve_encoder
@@ -28,14 +28,14 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
     if not (answers / f"{ENCODER}.jsonl").exists():
         from tunewright.models.torch_model import quiet_libraries
         from tunewright.train.encoders.network import Network
-        from tunewright.train.encoders.trainer import logits_of
+        from tunewright.train.encoders.passes import logits_of
 
         quiet_libraries()
         network = Network.load(tuned)
-        asked = LabelClassifier(lambda texts: logits_of(network, texts).numpy(), task, tokenizer, calibration)
+        asked = encoder_predictor(lambda texts: logits_of(network, texts).numpy(), task, tokenizer, calibration)
         collect(ENCODER, asked, task, tests, answers, together=asked)
     model = EncoderModel(bundle / FOLDERS[runtime_in(bundle)], context=base.window)
-    collect(EXPORTED, LabelClassifier(model.logits, task, tokenizer, calibration), task, tests, answers)
+    collect(EXPORTED, encoder_predictor(model.logits, task, tokenizer, calibration), task, tests, answers)
 
 
 def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
@@ -43,5 +43,5 @@ def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Seque
     bundle = inputs["export"] / "bundle"
     for key, folder in ((FITTED, inputs["train"] / LINEAR), (EXPORTED, bundle / FOLDERS[LINEAR])):
         model = LinearModel.load(folder)
-        asked = LabelClassifier(model.logits, task, model.ngrams, load_calibration(bundle))
+        asked = encoder_predictor(model.logits, task, model.ngrams, load_calibration(bundle))
         collect(key, asked, task, tests, answers)

@@ -47,6 +47,7 @@ _LATE = 0.05
 
 ARM_LABELS = {
     "majority": "always the commonest label",
+    "usual": "always the commonest labels",
     "svm": "TF-IDF + linear SVM",
     "nearest": "nearest example, its answer",
     "patterns": "patterns and dictionaries",

@@ -12,12 +12,12 @@ import numpy as np
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.evaluate.predictors.base import Answer, Predictor
-from tunewright.evaluate.predictors.encoder import LabelClassifier
+from tunewright.evaluate.predictors.encoder import EncoderPredictor
 from tunewright.evaluate.predictors.language_model import LanguageModel, Together
-from tunewright.evaluate.statistics import Interval, macro_f1, ratio
+from tunewright.evaluate.statistics import Interval, macro_f1, macro_of, ratio
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
-from tunewright.tasks.measures import FIELD, Ratio
+from tunewright.tasks.measures import LABEL, SINGLE, Ratio
 
 VALIDATION = "validation"
 """The split that thresholds are chosen on; it is never reported as a result."""
@@ -70,7 +70,7 @@ _TOGETHER = 64
 
 
 def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Sequence[Example]],
-            folder: Path, together: Together | LabelClassifier | None = None) -> list[Record]:  # fmt: skip
+            folder: Path, together: Together | EncoderPredictor | None = None) -> list[Record]:  # fmt: skip
     """Ask a predictor everything; answers already on disk are not asked again.
 
     Args:
@@ -96,11 +96,11 @@ def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Se
             tracker.update(len(records))
         while together and (some := todo[len(records) : len(records) + _TOGETHER]):
             requests = [example.request for _, example in some]
-            if isinstance(predictor, LabelClassifier):
+            if isinstance(predictor, EncoderPredictor):
                 found = predictor.answers(requests)
             else:
                 assert isinstance(predictor, LanguageModel)
-                assert not isinstance(together, LabelClassifier)
+                assert not isinstance(together, EncoderPredictor)
                 found = predictor.answers(requests, together)
             records += [record_of(*one, answer, 0.0, task) for one, answer in zip(some, found, strict=True)]
             tracker.update(len(records))
@@ -131,7 +131,7 @@ class Score:
     others: dict[str, Interval]
     """Further measures by name, the most telling first."""
     fields: dict[str, Interval] = field(default_factory=dict)
-    """Of records, the F1 of each field."""
+    """Of records, the F1 of each field; of several labels, of each label."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,11 @@ def score(records: Sequence[Record], seed: int) -> Score:
         macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
         return Score(len(records), headline, {"macro-F1": macro})
     measured = {name: ratio([record.measure(name) for record in records], groups) for name in names[1:]}
-    fields = {name.removeprefix(FIELD): value for name, value in measured.items() if name.startswith(FIELD)}
-    others = {name: value for name, value in measured.items() if not name.startswith(FIELD)}
+    fields = {name.split(" ", 1)[1]: value for name, value in measured.items() if name.startswith(SINGLE)}
+    others = {name: value for name, value in measured.items() if not name.startswith(SINGLE)}
+    if labels := [name for name in names if name.startswith(LABEL)]:
+        single = [[record.measure(name) for name in labels] for record in records]
+        others = {"macro-F1": macro_of(single, groups, seed)} | others
     return Score(len(records), headline, others, fields)
 
 

@@ -17,7 +17,10 @@ from tunewright.page import render
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 
-_PIPELINES = {"classify": "text-classification", "extract": "text-generation", "generate": "text-generation"}
+_PIPELINES = {
+    "classify": "text-classification", "multi_label": "text-classification", "extract": "text-generation",
+    "generate": "text-generation",
+}  # fmt: skip
 LICENCES = {
     "Apache-2.0": "apache-2.0", "MIT": "mit", "Llama 3 Community": "llama3", "Llama 3.1 Community": "llama3.1",
     "Llama 3.2 Community": "llama3.2",

@@ -9,13 +9,18 @@ from typing import Any
 from tunewright.evaluate.endpoint import ROOM, Question
 from tunewright.spec import ApiSpec, Spec
 from tunewright.tasks import Example, Task, task_of
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit, labels_of
 
-_LABEL = "label"
-"""The key of the label in a structured reply."""
-_LISTS = {"classify": ("{labels}", "The labels:"), "extract": ("{fields}", "The fields:")}
+_LABEL, _LABELS = "label", "labels"
+"""The key of the label, or of several, in a structured reply."""
+_LISTS = {
+    "classify": ("{labels}", "The labels:"), "multi_label": ("{labels}", "The labels:"),
+    "extract": ("{fields}", "The fields:"),
+}  # fmt: skip
 _FORMS = {
     OneOf: "Reply with one of the labels, spelt as it stands there, and nothing else.",
+    SomeOf: "Reply with a JSON list of the labels that hold, spelt as they stand there, and nothing else; [] where "
+    "none does.",
     JsonRecord: "Reply with a JSON object of this JSON Schema, and nothing else. What the text does not say is left "
     "out. Dates are written as YYYY-MM-DD where the schema asks for dates.\n{schema}",
 }
@@ -49,13 +54,15 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
             schema = json.dumps(getattr(constraint, "schema", None), ensure_ascii=False)
             form = _FORMS[type(constraint)].replace("{schema}", schema)
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
-    if shots and settings.structured and isinstance(constraint, OneOf):
-        messages = [_structured(each) if each["role"] == "assistant" else each for each in messages]
+    if shots and settings.structured and isinstance(constraint, (OneOf, SomeOf)):
+        messages = [_structured(each, constraint) if each["role"] == "assistant" else each for each in messages]
     return Question(messages, options, ROOM)
 
 
-def _structured(message: dict[str, str]) -> dict[str, str]:
-    return {**message, "content": json.dumps({_LABEL: message["content"]}, ensure_ascii=False)}
+def _structured(message: dict[str, str], constraint: OneOf | SomeOf) -> dict[str, str]:
+    said = message["content"]
+    whole = {_LABEL: said} if isinstance(constraint, OneOf) else {_LABELS: json.loads(said)}
+    return {**message, "content": json.dumps(whole, ensure_ascii=False)}
 
 
 def read(task: Task, text: str) -> str | None:
@@ -69,6 +76,8 @@ def read(task: Task, text: str) -> str | None:
     match task.constraint:
         case OneOf(answers):
             return _label(plain, answers)
+        case SomeOf(labels):
+            return _some(task, plain, labels)
         case JsonRecord():
             return _record(task, plain)
         case FreeText():
@@ -91,6 +100,20 @@ def _label(text: str, answers: Sequence[str]) -> str | None:
         return said
     alike = [answer for answer in answers if _bare(answer) == _bare(said)]
     return alike[0] if len(alike) == 1 else None
+
+
+def _some(task: Task, text: str, labels: Sequence[str]) -> str | None:
+    """The labels that a reply lists, as a list or under a key; None where one of them is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, Mapping):
+        value = value.get(_LABELS)
+    if not isinstance(value, list):
+        return None
+    said = [_label(each, labels) if isinstance(each, str) else None for each in value]
+    return None if None in said else task.canonical(json.dumps(said, ensure_ascii=False))
 
 
 def _bare(label: str) -> str:
@@ -118,11 +141,12 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
-def _response_format(constraint: OneOf | JsonRecord) -> dict[str, Any]:
-    if isinstance(constraint, OneOf):
+def _response_format(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:
+    if isinstance(constraint, (OneOf, SomeOf)):
+        one: dict[str, Any] = {"type": "string", "enum": labels_of(constraint)}
+        key, value = (_LABEL, one) if isinstance(constraint, OneOf) else (_LABELS, {"type": "array", "items": one})
         schema: dict[str, Any] = {
-            "type": "object", "properties": {_LABEL: {"type": "string", "enum": list(constraint.answers)}},
-            "required": [_LABEL], "additionalProperties": False,
+            "type": "object", "properties": {key: value}, "required": [key], "additionalProperties": False,
         }  # fmt: skip
         strict = True
     else:

@@ -19,7 +19,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
     """
     data = spec.data
     found = {}
-    for item in read(file, columns=Columns(data.text, data.label, None, None, data.document)):
+    for item in read(file, columns=Columns(data.text, data.label, None, None, data.document, data.separator)):
         if isinstance(item, Fault):
             raise UserError(
                 item.reason, where=item.where,

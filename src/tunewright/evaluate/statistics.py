@@ -141,6 +141,29 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
     return Interval(value, float(low), float(high), too_few_groups(groups) or rare)
 
 
+def macro_of(measured: Sequence[Sequence[Ratio]], groups: Sequence[str] | None, seed: int) -> Interval:
+    """Mean of several measures over the same examples, with a bootstrap percentile interval.
+
+    The mean runs over the measures that some example has, in a resample over those that occur there; see `macro_f1`.
+
+    Args:
+        measured: part and whole of each measure, [examples, measures, 2]; nothing of nothing where an example has none.
+    """
+    parts, wholes = np.moveaxis(np.array(measured, float), -1, 0)
+
+    def mean(parts: Numbers, wholes: Numbers) -> Numbers:
+        return np.asarray(shares(parts, wholes).sum(-1) / np.maximum((wholes > 0).sum(-1), 1))
+
+    value = float(mean(parts.sum(0), wholes.sum(0)))
+    low, high = np.quantile(mean(*Resamples(groups, len(parts), seed).sums(parts, wholes)), [0.025, 0.975])
+    if low == high:
+        spread = ratio([Ratio(*each) for each in zip(parts.sum(1), wholes.sum(1), strict=True)], groups)
+        low, high = min(value, spread.low), max(value, spread.high)
+    few = int(((wholes > 0).sum(0) < FEW_ROWS).sum())
+    rare = f"{few} of {parts.shape[1]} labels have fewer than {FEW_ROWS} examples" if few else ""
+    return Interval(value, float(low), float(high), too_few_groups(groups) or rare)
+
+
 class Resamples:
     """Bootstrap resamples of examples: of whole groups, or of single examples where there are no groups.
 

@@ -32,6 +32,7 @@ from tunewright.models.writing import room_for
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.base import SomeOf
 from tunewright.train.history import kept_early, longest_answer
 
 ANSWERS = "answers"
@@ -161,6 +162,8 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):
         doubt = "which model was kept went by the same validation part"
+    elif isinstance(task_of(spec.task).constraint, SomeOf):
+        doubt = "the thresholds of its labels were chosen on the same validation part"
     unit = {example.meta.id: number for number, block in enumerate(blocks_of(validation)) for example in block}
     return Drawing(unit, doubt)
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
-from tunewright.evaluate.predictors import LabelClassifier, LanguageModel, language_model
+from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, language_model
+from tunewright.evaluate.predictors.encoder import encoder_predictor
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
@@ -123,10 +124,10 @@ class Bundle:
         own = sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
         return own + (self.second.weight_bytes if self.second else 0)
 
-    def predictor(self, model: Runtime) -> LanguageModel | LabelClassifier:
+    def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """Its model, that of `load`, as what answers requests."""
         if isinstance(model, ClassifyingRuntime):
-            return LabelClassifier(model.logits, self.task, self.reader, self.calibration)
+            return encoder_predictor(model.logits, self.task, self.reader, self.calibration)
         return self.language_model(model)
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:

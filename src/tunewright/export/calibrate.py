@@ -12,10 +12,18 @@ import numpy as np
 from tunewright.data import evenly
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scope
-from tunewright.evaluate.predictors import LabelClassifier, LabelScorer, LanguageModel
+from tunewright.evaluate.predictors import (
+    EncoderPredictor,
+    LabelClassifier,
+    LabelScorer,
+    LabelSetClassifier,
+    LanguageModel,
+)
 from tunewright.export.bundle import Bundle
+from tunewright.export.calibrate_sets import MOST_EXAMPLES as MOST_OF_SETS
+from tunewright.export.calibrate_sets import calibrate_sets
 from tunewright.progress import track
-from tunewright.tasks import Example, Task
+from tunewright.tasks import Example, MultiLabelTask, Task
 
 Found = TypeVar("Found")
 
@@ -27,14 +35,18 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     """Ask a bundle's model, quantised as it is, and fit its calibration."""
     model = bundle.load()
     asked = replace(bundle, calibration=UNCALIBRATED).predictor(model)
-    examples = evenly(validation, MOST_EXAMPLES)
+    examples = evenly(validation, MOST_OF_SETS if isinstance(asked, LabelSetClassifier) else MOST_EXAMPLES)
     # Copies, near copies and rows of one group count as one.
     blocks = blocks_of(examples)
     share = {example.meta.id: 1 / len(block) for block in blocks for example in block}
     weights = [share[example.meta.id] for example in examples]
-    if isinstance(asked, (LabelScorer, LabelClassifier)):
+    if isinstance(asked, LabelSetClassifier):
+        assert isinstance(bundle.task, MultiLabelTask)
+        found, sure = calibrate_sets(asked, bundle.task, examples, weights, blocks)
+    elif isinstance(asked, (LabelScorer, LabelClassifier)):
         found, sure = _of_labels(asked, bundle.task, examples, weights, model.at_once)
     else:
+        assert not isinstance(asked, EncoderPredictor)
         found, sure = _of_answers(asked, bundle.task, examples, weights, model.at_once)
     of_example = {example.meta.id: each for example, each in zip(examples, sure, strict=True)}
     return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})

@@ -20,6 +20,8 @@ ENCODERS = frozenset((
 ))  # fmt: skip
 """transformers' names of the architectures; DeBERTa-v3 has that of the second version."""
 Pooling = Literal["mean", "cls"]
+_ENCODERS_DO = ("classify", "multi_label")
+"""Kinds of tasks."""
 _POOLING = Path("1_Pooling", "config.json")
 _PADDED = 2
 """Positions that RoBERTa and what follows it leave out before the first token."""
@@ -62,6 +64,27 @@ class EncoderShape:
         """Numbers of all matrices, without biases and norms: a hundredth more."""
         layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
         return self.embeddings + self.layers * layer
+
+
+def unable(kind: str, name: str, *, encoder: bool) -> UserError | None:
+    """Why a base model can't do a kind of task; None where it can.
+
+    Args:
+        name: of the base model.
+        encoder: whether it is one.
+    """
+    if encoder and kind not in _ENCODERS_DO:
+        return UserError(
+            f"{name} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
+            where="model", fix="Choose a model that writes: tunewright models ls",
+        )  # fmt: skip
+    if not encoder and kind == "multi_label":
+        return UserError(
+            f"{name} is a model that writes, and this task is {kind}, which encoders and linear models do.",
+            where="model", why="How sure it is of each label can't be told from a list that was written.",
+            fix="Type: tunewright … model=all-minilm  (or another encoder: tunewright models ls)",
+        )  # fmt: skip
+    return None
 
 
 def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:

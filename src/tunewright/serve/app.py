@@ -106,8 +106,8 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
             names = ", ".join(_allowed(http, models.names())[:_NAMED])
             said = f"The model '{name}' does not exist" if name else "Say which model: give model"
             raise ApiError(404, f"{said}; this server has {names}.", "model_not_found", "model") from None
-        if kind and engine.kind != kind:
-            raise ApiError(404, f"This model's job is to {engine.kind}: POST to /v1/{engine.kind}.", "wrong_route")
+        if kind and engine.route != kind:
+            raise ApiError(404, f"This model's job is to {engine.route}: POST to /v1/{engine.route}.", "wrong_route")
         return engine
 
     @app.get("/metrics", include_in_schema=False)

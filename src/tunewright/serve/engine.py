@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelClassifier, LabelScorer, Pieces, Terms, TextGenerator
+from tunewright.evaluate.predictors import (
+    Answer,
+    EncoderPredictor,
+    LabelClassifier,
+    LabelScorer,
+    LabelSetClassifier,
+    Pieces,
+    Terms,
+    TextGenerator,
+)
 from tunewright.export.bundle import Bundle
 from tunewright.models.runtime import Runtime
 from tunewright.serve.call import attended, turn
@@ -24,11 +33,13 @@ def told(kind: str, answer: Answer) -> dict[str, Any]:
     """An answer as the plain routes and batches tell it.
 
     Args:
-        kind: what the model does: classify, extract or generate.
+        kind: of the model's task.
     """
     match kind:
         case "classify":
             return {"label": answer.text}
+        case "multi_label":
+            return {"labels": json.loads(answer.text), "probabilities": answer.labels}
         case "extract":
             return {"record": json.loads(answer.text), "fields": answer.fields}
         case _:
@@ -87,8 +98,13 @@ class Engine:
 
     @property
     def kind(self) -> str:
-        """What the model does: classify, extract or generate."""
+        """Of the model's task: classify, multi_label, extract or generate."""
         return self.bundle.task.kind
+
+    @property
+    def route(self) -> str:
+        """The name of its plain route: classify, extract or generate."""
+        return "classify" if self.kind == "multi_label" else self.kind
 
     def answer(self, text: str) -> Answer:
         """The answer to one text.
@@ -124,7 +140,7 @@ class Engine:
 
     def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         """The first model's."""
-        if not isinstance(self._model, LabelClassifier):
+        if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as askers:
                 return list(askers.map(self._answer_or_refuse, texts))
         prompts: list[list[int] | TooLong] = []
@@ -144,13 +160,13 @@ class Engine:
             return error
 
     def classify(self, text: str) -> Classification:
-        """The label of one text, with the probability of every label, which takes longer than its answer alone; only of
-        a model that classifies.
+        """The label of one text, or its labels, with the probability of every label, which of a language model takes
+        longer than its answer alone; only of a model that classifies.
 
         Raises:
             TooLong: as in `answer`.
         """
-        assert isinstance(self._model, (LabelScorer, LabelClassifier))
+        assert isinstance(self._model, (LabelScorer, LabelClassifier, LabelSetClassifier))
         try:
             (prompt,) = self._prompts(text)
         except TooLong:

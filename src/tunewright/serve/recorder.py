@@ -14,7 +14,7 @@ from tunewright.serve.engine import Engine
 from tunewright.serve.errors import ApiError
 from tunewright.serve.metrics import Metrics
 from tunewright.serve.requests import FeedbackRequest
-from tunewright.tasks.base import OneOf, Unfit
+from tunewright.tasks.base import Unfit, labels_of
 
 
 @dataclass(frozen=True)
@@ -91,5 +91,5 @@ class Recorder:
 
 
 def _is_chosen(engine: Engine) -> bool:
-    """Whether answers are of a fixed set."""
-    return isinstance(engine.bundle.task.constraint, OneOf)
+    """Whether an answer is one of a fixed set, or some of it."""
+    return bool(labels_of(engine.bundle.task.constraint))

@@ -116,8 +116,8 @@ class FeedbackRequest(BaseModel):
     model: str | None = None
     """That gave it; None: the only one."""
     right: bool
-    answer: str | dict[str, Any] | None = None
-    """The right one, where that was not: a label, a record or a text."""
+    answer: str | dict[str, Any] | list[str] | None = None
+    """The right one, where that was not: a label, a list of labels, a record or a text."""
     comment: Text = Field("", max_length=2000)
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from tunewright.spec.sections import (
     GoalSpec,
     JudgeSpec,
     MonitorSpec,
+    MultiLabelSpec,
     SearchSpec,
     Section,
     TaskSpec,
@@ -127,7 +128,7 @@ class Spec(_WithApis):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
     """Short name of the job; the served model carries it."""
     task: TaskSpec
-    """What the model must do, by its `kind`: classify, extract or generate."""
+    """What the model must do, by its `kind`: classify, multi_label, extract or generate."""
     data: DataSpec
     model: str = "smollm2-135m"
     """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id; or \
@@ -165,6 +166,18 @@ docs/economics.md has its keys."""
         if train.loss == "labels" and task is not None and task.kind != "classify":
             raise ValueError(f"the loss 'labels' is for classify only; this task is {task.kind}: leave it at 'tokens'")
         return train
+
+    @field_validator("data")
+    @classmethod
+    def _separable(cls, data: DataSpec, info: ValidationInfo) -> DataSpec:
+        task, separator = info.data.get("task"), data.separator
+        if separator is None or task is None:
+            return data
+        if not isinstance(task, MultiLabelSpec):
+            raise ValueError(f"a separator parts several labels a row, and this task is {task.kind}")
+        if inside := [label for label in task.labels if (separator.strip() or separator) in label]:
+            raise ValueError(f"the separator {separator!r} stands in the label '{inside[0]}': lists are needed")
+        return data
 
     def anchored(self, folder: Path) -> Spec:
         """This spec, its paths relative to a folder, and what its task is about read.

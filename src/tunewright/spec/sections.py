@@ -13,7 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    field_validator,
     model_validator,
 )
 
@@ -74,26 +73,37 @@ def _labels_as_mapping(value: Any) -> Any:
     return dict.fromkeys(labels, "")
 
 
+def _at_least_two(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) < 2:
+        raise ValueError(f"a classifier needs at least two labels, this spec has {len(labels)}")
+    if any(not label.strip() for label in labels):
+        raise ValueError("a label is empty")
+    return labels
+
+
+Labels = Annotated[dict[str, str], BeforeValidator(_labels_as_mapping), AfterValidator(_at_least_two)]
+
+
 class ClassifySpec(Section):
     kind: Literal["classify"]
     """What the model must do: choose one label of a fixed set."""
     instruction: str
     """The system prompt. `{labels}` in it is replaced by the labels, one a line, with their descriptions."""
-    labels: Annotated[dict[str, str], BeforeValidator(_labels_as_mapping)]
+    labels: Labels
     """The labels: a list, or a mapping from each label to one line that describes it."""
     codes: bool = False
     """Whether a label is answered by one token, so that the model decides in one pass: a word of its own where no other
     label has taken it, else a letter or two. The model learns them, so the spec that trains must say it."""
 
-    @field_validator("labels")
-    @classmethod
-    def _at_least_two(cls, labels: dict[str, str]) -> dict[str, str]:
-        if len(labels) < 2:
-            raise ValueError(f"a classifier needs at least two labels, this spec has {len(labels)}")
-        blank = [label for label in labels if not label.strip()]
-        if blank:
-            raise ValueError("a label is empty")
-        return labels
+
+class MultiLabelSpec(Section):
+    kind: Literal["multi_label"]
+    """What the model must do: say which labels of a fixed set hold; any number of them may, or none."""
+    instruction: str
+    """The system prompt, for the APIs that the model is compared with; an encoder reads the text alone. `{labels}` in \
+it is replaced by the labels, one a line, with their descriptions."""
+    labels: Labels
+    """The labels: a list, or a mapping from each label to one line that describes it."""
 
 
 class ExtractSpec(Section):
@@ -121,7 +131,7 @@ class GenerateSpec(Section):
     """Texts that end an answer, and are no part of it."""
 
 
-TaskSpec = Annotated[ClassifySpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
+TaskSpec = Annotated[ClassifySpec | MultiLabelSpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
 
 
 class DataSpec(Section):
@@ -140,6 +150,9 @@ Parquet are read, gzipped or not."""
     label: str | dict[str, str] = "label"
     """The column that holds the answer: a label, or a record (an object, or JSON as text). For a record that lies in \
 several columns, a mapping from its fields to them."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """Of several labels a row, what stands between them where the column holds them as one text, such as ";". An \
+empty text then means that none holds. Lists need none."""
     group: str | None = None
     """A column whose equal values must stay on one side of a split (customer, template, thread)."""
     time: str | None = None

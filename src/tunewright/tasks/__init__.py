@@ -12,9 +12,10 @@ from tunewright.tasks.label_trie import (
     NextTokenModel,
     score_labels,
 )
+from tunewright.tasks.multi_label import MultiLabelTask
 from tunewright.tasks.registry import task_of
 
 __all__ = [
     "BatchModel", "Branch", "BranchModel", "ClassifyTask", "Example", "LabelSearch", "LabelTrie", "Message", "Meta",
-    "NextTokenModel", "Task", "score_labels", "task_of",
+    "MultiLabelTask", "NextTokenModel", "Task", "score_labels", "task_of",
 ]  # fmt: skip

@@ -22,6 +22,13 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class SomeOf:
+    """An answer is a JSON list of some of these labels, in their order; none is an answer too."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class JsonRecord:
     """An answer is a JSON object of a schema, draft 2020-12, in canonical form."""
 
@@ -40,8 +47,17 @@ class FreeText:
     """Texts that end it, and are no part of it."""
 
 
-Constraint = OneOf | JsonRecord | FreeText
+Constraint = OneOf | SomeOf | JsonRecord | FreeText
 """What confines an answer while it is decoded."""
+
+
+def labels_of(constraint: Constraint) -> list[str]:
+    """The labels of which an answer has one or some; empty where answers are written."""
+    match constraint:
+        case OneOf(labels) | SomeOf(labels):
+            return list(labels)
+        case _:
+            return []
 
 
 class Task(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
 
@@ -31,7 +31,7 @@ class ClassifyTask(Conversation):
     def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = "",
                  codes: Mapping[str, str] = WRITTEN_OUT, *, coded: bool = False):  # fmt: skip
         self.instruction, self.labels, self.coded = instruction, dict(labels), coded
-        listing = "\n".join(_line(codes.get(label, label), label, text) for label, text in labels.items())
+        listing = listed((codes.get(label, label), label, text) for label, text in labels.items())
         super().__init__(instruction.replace("{labels}", listing), lead, codes)
         self._of_code = {code: label for label, code in codes.items()}
 
@@ -84,9 +84,13 @@ class ClassifyTask(Conversation):
         return {"accuracy": Ratio(float(gold == answer), 1)}
 
 
-def _line(*parts: str) -> str:
-    """A line of the label list: what is written, what it stands for, what it means."""
-    return f"- {': '.join(dict.fromkeys(part for part in parts if part))}"
+def listed(labels: Iterable[Sequence[str]]) -> str:
+    """The label list of a prompt, a line each.
+
+    Args:
+        labels: of each what is written, what it stands for, what it means.
+    """
+    return "\n".join(f"- {': '.join(dict.fromkeys(part for part in parts if part))}" for parts in labels)
 
 
 def _codes(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, str]:

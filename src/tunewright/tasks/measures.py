@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
-FIELD = "field "
-"""What the name of a single field's measure begins with."""
+FIELD, LABEL = "field ", "label "
+"""What the name of the measure of a single field, or of one of several labels, begins with."""
+SINGLE = (FIELD, LABEL)
 
 
 class Ratio(NamedTuple):

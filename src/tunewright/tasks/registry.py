@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunewright.spec.sections import ExtractSpec, GenerateSpec, TaskSpec
+from tunewright.spec.sections import ExtractSpec, GenerateSpec, MultiLabelSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.conversation import WRITTEN_OUT
 from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.generate import GenerateTask
+from tunewright.tasks.multi_label import MultiLabelTask
 
 
 def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] = WRITTEN_OUT) -> Task:
@@ -19,4 +20,6 @@ def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] = WRITTE
         return ExtractTask(section.instruction, section.record, lead, section.window)
     if isinstance(section, GenerateSpec):
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
+    if isinstance(section, MultiLabelSpec):
+        return MultiLabelTask(section.instruction, section.labels)
     return ClassifyTask(section.instruction, section.labels, lead, codes, coded=section.codes)

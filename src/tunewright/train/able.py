@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tunewright.errors import UserError
+from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import unable
 from tunewright.models.resolve import known_kind
 from tunewright.spec import Spec
 from tunewright.train import linear
@@ -14,7 +19,12 @@ def require_able(spec: Spec) -> None:
     Raises:
         UserError: the spec asks for it.
     """
-    refusals = {"encoder": rows.refusal, "linear": linear.refusal}
-    kind = known_kind(spec.model, spec.folder)
-    if kind in refusals and (error := refusals[kind](spec)):
+    refusals = {"encoder": rows.refusal, "linear": linear.refusal, "decoder": _of_decoder}
+    if error := refusals[known_kind(spec.model, spec.folder)](spec):
         raise error
+
+
+def _of_decoder(spec: Spec) -> UserError | None:
+    """None of a model that only the hub knows, which may be an encoder."""
+    known = spec.model in catalogue() or (spec.folder / Path(spec.model).expanduser()).exists()
+    return unable(spec.task.kind, spec.model_name, encoder=False) if known else None

@@ -19,7 +19,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_writer import write_all
 from tunewright.models.writing import Rules, room_for, rules_of
 from tunewright.tasks import Branch, LabelSearch, LabelTrie, Task
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.label_trie import Floats
 from tunewright.train.encode import IGNORED
 from tunewright.train.engine import Engine, on_device_of
@@ -48,6 +48,8 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
     match task.constraint:
         case OneOf(answers):
             return _labels(answers, LabelTrie(list(answer_tokens(task, template, tokenizer).values())))
+        case SomeOf():
+            raise TypeError("models that write are refused before: see tunewright.models.encoders.unable")
         case JsonRecord() | FreeText() as constraint:
             rules = rules_of(constraint, folder, tokenizer, end_token(task, template, tokenizer))
             return _written(task, tokenizer, rules, room_for(constraint, longest))

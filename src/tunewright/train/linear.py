@@ -10,12 +10,13 @@ import numpy as np
 
 from tunewright.artifacts import Output, write_json, write_jsonl
 from tunewright.data import load_dataset
-from tunewright.data.classical import fit_linear
+from tunewright.data.classical import fit_linear, fit_linear_sets
+from tunewright.data.label_sets import counted, held
 from tunewright.errors import UserError
 from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.progress import say
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example, MultiLabelTask, Task, task_of
 from tunewright.train.history import CURVE, DIAGNOSIS
 
 _SHOWN = 5
@@ -24,7 +25,7 @@ _SHOWN = 5
 
 def refusal(spec: Spec) -> UserError | None:
     """Why a linear model can't do what a spec asks for; None where it can."""
-    if spec.task.kind != "classify":
+    if spec.task.kind not in ("classify", "multi_label"):
         return UserError(
             f"A linear model can't do this task: it is {spec.task.kind}, and a linear model chooses a label.",
             where="model", fix="Choose a model that writes: tunewright models ls",
@@ -46,17 +47,20 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
     if error := refusal(spec):
         raise error
     dataset, task = load_dataset(split), task_of(spec.task)
-    answers = [example.answer for example in dataset.train]
-    model = fit_linear([example.request for example in dataset.train], answers, task.answers)
+    texts = [example.request for example in dataset.train]
+    if isinstance(task, MultiLabelTask):
+        model = fit_linear_sets(texts, held(task, dataset.train), list(task.labels))
+    else:
+        model = fit_linear(texts, [example.answer for example in dataset.train], task.answers)
     model.save(output.path / LINEAR)
-    lines = audit(model, answers)
+    lines = audit(model, [label for example in dataset.train for label in counted(task, example.answer)])
     for line in lines:
         say(f"  {line}")
     (output.path / "audit.txt").write_text("\n".join(lines) + "\n", "utf-8")
     write_jsonl(output.path / CURVE, [])
     write_json(output.path / DIAGNOSIS, {"settings": {}, "diagnoses": []})
     output.result = {
-        "validation_headline": _right(model, dataset.validation),
+        "validation_headline": _reached(model, task, dataset.validation),
         "trained_parameters": int(model.weight.size + model.bias.size),
         "precision": "float32",
         "processes": 1,
@@ -69,7 +73,7 @@ def audit(model: LinearModel, answers: Sequence[str]) -> list[str]:
     """What speaks most for the commonest label, and how many n-grams there are.
 
     Args:
-        answers: the label of each training row.
+        answers: the labels of all training rows.
     """
     count = Counter(answers)
     common, rarest = max(count, key=lambda label: count[label]), min(count, key=lambda label: count[label])
@@ -83,12 +87,18 @@ def audit(model: LinearModel, answers: Sequence[str]) -> list[str]:
     ]
 
 
-def _right(model: LinearModel, validation: Sequence[Example]) -> float | None:
-    """The share of some examples that it is right on; None of none."""
+def _reached(model: LinearModel, task: Task, validation: Sequence[Example]) -> float | None:
+    """The headline on some examples; None of none."""
     if not validation:
         return None
-    logits = model.logits([model.ngrams.encode_framed(example.request) for example in validation])
-    found = [
-        model.labels[int(each.argmax())] == example.answer for each, example in zip(logits, validation, strict=True)
+    found = model.logits([model.ngrams.encode_framed(example.request) for example in validation])
+    if isinstance(task, MultiLabelTask):
+        named = np.array(model.labels)
+        answers = [task.written_out(named[logits >= 0].tolist()) for logits in found]
+    else:
+        answers = [model.labels[int(logits.argmax())] for logits in found]
+    measured = [
+        task.measures(example.request, example.answer, answer)[task.headline]
+        for example, answer in zip(validation, answers, strict=True)
     ]
-    return float(np.mean(found))
+    return sum(each.part for each in measured) / max(sum(each.whole for each in measured), 1)

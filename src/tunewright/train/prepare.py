@@ -13,6 +13,7 @@ from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import answer_tokens, token_counter
+from tunewright.models.encoders import unable
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
@@ -107,8 +108,10 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
         home: where the adapters are to be trained.
 
     Raises:
-        UserError: an example is too long or would teach something else than its answer.
+        UserError: only encoders do the task, or an example is too long or would teach something else than its answer.
     """
+    if error := unable(spec.task.kind, spec.model_name, encoder=False):
+        raise error
     dataset = load_dataset(split)
     encoder = Encoder(spec)
     train, validation = encoder.lessons(dataset.train), encoder.lessons(dataset.validation)

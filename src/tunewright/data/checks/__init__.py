@@ -37,5 +37,5 @@ def judge(survey: Survey) -> tuple[list[Finding], list[SuspectRow]]:
         found.append(Finding("D025", "note", what, KINDS["D025"].fix))
     doubtful, judged = suspects(survey)
     if survey.labels:
-        found += wrong_labels(doubtful, judged, len(survey.train.table))
+        found += wrong_labels(survey, doubtful, judged)
     return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.code)), doubtful

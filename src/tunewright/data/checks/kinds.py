@@ -140,6 +140,14 @@ KINDS = {
         "answer that does not fit the task", "labels", "It can be neither taught nor compared.",
         "Correct these rows, or the task in the spec.",
     ),
+    "D027": Kind(
+        "label named twice in a row", "labels", "A label holds or does not; what wrote it twice may have lost another.",
+        "Each counts once. Look at what wrote these rows.",
+    ),
+    "D028": Kind(
+        "rows without a label", "labels", "That none holds is an answer, and is taught as one.",
+        "Delete the rows that nobody has labelled yet: they would teach that nothing holds.",
+    ),
 }  # fmt: skip
 
 

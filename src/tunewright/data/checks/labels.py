@@ -9,6 +9,7 @@ from tunewright.data.checks.kinds import KINDS, Finding
 from tunewright.data.checks.places import places
 from tunewright.data.checks.survey import FIRST, Split, Survey, bare, hash_of
 from tunewright.data.shown import shown
+from tunewright.tasks.base import SomeOf, labels_of
 
 STARVED = 20
 """Rows below which a label is starved."""
@@ -17,12 +18,13 @@ STARVED = 20
 def balance(survey: Survey) -> Iterator[Finding]:
     """Labels without rows, with few, and one with most of them."""
     labels, counts = survey.labels, survey.train.answers
+    several = survey.job.task is not None and isinstance(survey.job.task.constraint, SomeOf)
     present = [label for label in labels if counts[label]]
     if not labels:
         return
     if len(present) < 2:
         what = (
-            f"train: all rows have the label '{shown(present[0])}'"
+            f"train: {'no row has another label than' if several else 'all rows have the label'} '{shown(present[0])}'"
             if present
             else "train: no row has a label of the spec"
         )
@@ -39,6 +41,8 @@ def balance(survey: Survey) -> Iterator[Finding]:
         what += f" and {len(thin) - 8} more" if len(thin) > 8 else ""
         share = len(thin) / len(labels)
         yield Finding("D005", "warning", what, KINDS["D005"].fix, (), len(thin), share, "train")
+    if several:
+        return  # a label that holds nearly everywhere hides no other
     largest = max(present, key=lambda label: counts[label])
     share = counts[largest] / sum(counts[label] for label in present)
     if share > 0.5 + 0.5 / len(present):
@@ -70,7 +74,7 @@ def preferred_spellings(survey: Survey) -> dict[str, str]:
     if not survey.labels:
         return {}
     counts = sum((split.answers for split in survey.splits.values()), Counter())
-    allowed = set(survey.job.task.answers) if survey.job.task else set()
+    allowed = set(labels_of(survey.job.task.constraint)) if survey.job.task else set()
     spelled: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts.keys() | allowed):
         spelled[bare(name)].append(name)

@@ -9,11 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunewright.data.job import Job, Limit
+from tunewright.data.label_sets import unknown_labels
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.models.chat import ChatTemplate, token_counter
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task
+from tunewright.tasks.base import SomeOf, labels_of
 
 RowCheck = Callable[[Example], Iterable[str]]
 
@@ -34,9 +36,10 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D021": language,
         "D024": damage,
     }
-    if job.task and job.task.answers:
-        allowed = frozenset(job.task.answers)
-        checks["D002"] = lambda example: () if example.answer in allowed else (example.answer[:60],)
+    if (task := job.task) and labels_of(task.constraint):
+        checks["D002"] = lambda example: [label[:60] for label in unknown_labels(task, example.answer)]
+    if task and isinstance(task.constraint, SomeOf):
+        checks["D028"] = lambda example: ("no label",) if example.answer == "[]" else ()
     if job.limit:
         lengths = _Lengths(job, job.limit)
         checks["D019"] = lambda example: lengths.of(example)[0]

@@ -74,7 +74,7 @@ def long_answers(survey: Survey) -> Iterator[Finding]:
         return
     rows = np.linspace(0, len(lengths) - 1, min(_SAMPLE, len(lengths))).astype(int)
     lead = _common_lead([train.example(int(row)).answer for row in rows])
-    if len(lead) >= _LEAST_LEAD and not lead.startswith("{"):  # a record's first key costs no model call
+    if len(lead) >= _LEAST_LEAD and lead[0] not in "{[":  # a record's first key costs no model call
         what = f"train: nearly all answers begin with '{shown(lead)}', which says nothing"
         fix = "Leave it out of the answers, and let the program that reads them add it."
         yield Finding("D022", "warning", what, fix, places(train, rows[:3].tolist()), len(lengths), 1.0, "train")

@@ -73,6 +73,8 @@ _TOLD = {
     "D026": _Told(
         "error", lambda _n, rows, h, _s: f"{rows} rows have an answer that does not fit the task: {listed(h.kinds)}"
     ),
+    "D027": _Told("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
+    "D028": _Told("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
     "D015": _Told(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
     ),

@@ -22,13 +22,15 @@ import numpy.typing as npt
 from tunewright.data.checks.rows import row_checks
 from tunewright.data.corrections import version_of_correction
 from tunewright.data.job import Job
+from tunewright.data.label_sets import counted
 from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
 from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.text import asked, normal, system_prompt
-from tunewright.tasks import Example, Meta
-from tunewright.tasks.base import OneOf, Unfit
+from tunewright.tasks import Example, Meta, MultiLabelTask
+from tunewright.tasks.base import OneOf, Unfit, labels_of
+from tunewright.tasks.multi_label import UnknownLabels
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -165,7 +167,7 @@ class Scan:
     faults: Tally
     notes: Tally
     answers: Counter[str]
-    """How often each answer stands; of more than a few thousand, the first ones."""
+    """How often each answer stands, of several labels each label; of more than a few thousand, the first ones."""
 
 
 ANSWERS = 5000
@@ -213,9 +215,9 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in (*self._checks, "D026")}
+        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027")}
         self._answers: Counter[str] = Counter()
-        self._allowed = frozenset(job.task.answers if job.task else ())
+        self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
         self._rows = self._offset = 0
         self.faults, self.notes = Tally(), Tally()
 
@@ -236,8 +238,9 @@ class Scanner:
         numbers["answer_words"].append(len(answer.split()))
         numbers["offsets"].append(self._offset)
         self._sketcher.add(question)
-        if answer in self._answers or len(self._answers) < ANSWERS or answer in self._allowed:
-            self._answers[answer] += 1
+        for name in counted(self._job.task, answer):
+            if name in self._answers or len(self._answers) < ANSWERS or name in self._allowed:
+                self._answers[name] += 1
         for code, check in self._checks.items():
             if kinds := check(example):
                 self._hits[code].add(self._rows, kinds)
@@ -245,16 +248,23 @@ class Scanner:
         self._offset += len(line)
 
     def _canonical(self, example: Example) -> Example:
-        """The example with its answer in the one form in which it is taught; D026 where it has none.
+        """The example with its answer in the one form in which it is taught; D026 where it has none, D027 where it
+        names a label twice.
 
         No check of single rows like the others, because what finds it also writes it, and is not done twice.
         """
         if self._job.task is None or isinstance(self._job.task.constraint, OneOf):
             return example
         try:
+            if isinstance(self._job.task, MultiLabelTask):
+                named = Counter(self._job.task.said(example.answer))
+                if twice := [label[:60] for label, count in named.items() if count > 1]:
+                    self._hits["D027"].add(self._rows, twice)
             answer = self._job.task.canonical(example.answer)
             if not answer:
                 raise Unfit("nothing is left of the answer where its stop text is cut off")
+        except UnknownLabels:
+            return example  # D002
         except Unfit as reason:
             self._hits["D026"].add(self._rows, (str(reason)[:80],))
             return example
@@ -360,7 +370,7 @@ class Survey:
     def labels(self) -> list[str]:
         """The labels: the spec's, or without a spec the answers of train where they repeat; empty where they don't."""
         if self.job.task:
-            return self.job.task.answers
+            return labels_of(self.job.task.constraint)
         answers = self.train.answers
         kinds = len({bare(answer) for answer in answers})
         return sorted(answers) if 0 < kinds <= min(LABELS, len(self.train.table) / 2) else []

@@ -12,6 +12,7 @@ from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
 from tunewright.data.label_noise import likely_mislabelled
 from tunewright.data.shown import shown
+from tunewright.tasks.base import SomeOf
 
 LEAST = 100
 """Rows below which nothing is said: a classifier of so few is wrong too often itself."""
@@ -36,7 +37,7 @@ class SuspectRow:
 def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
     """The rows of train whose label is probably wrong, most probable first, and how many rows could be judged."""
     train = survey.train
-    if not survey.labels or len(train.table) < LEAST:
+    if not survey.labels or len(train.table) < LEAST or _several(survey):
         return [], 0
     rows: list[int] = list(range(len(train.table)))
     characters = int(train.table.characters.sum())
@@ -61,12 +62,22 @@ def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
     return described, len(rows)
 
 
-def wrong_labels(found: list[SuspectRow], looked_at: int, rows: int) -> Iterator[Finding]:
+def _several(survey: Survey) -> bool:
+    """Whether a row may have several labels, which confident learning knows no answer to."""
+    return survey.job.task is not None and isinstance(survey.job.task.constraint, SomeOf)
+
+
+def wrong_labels(survey: Survey, found: list[SuspectRow], looked_at: int) -> Iterator[Finding]:
     """D014, or D025 where nothing could be judged.
 
     Args:
-        looked_at: rows that could be judged; of rows in all.
+        looked_at: rows that could be judged.
     """
+    rows = len(survey.train.table)
+    if _several(survey):
+        what = "train: the labels were not checked for mistakes, which is done where a row has one label"
+        yield Finding("D025", "note", what, "Look at a sample of the labels yourself.", split="train")
+        return
     if not looked_at and rows >= LEAST:
         what = "train: the labels were not checked for mistakes: a linear classifier can't tell them apart well enough"
         yield Finding("D025", "note", what, "Look at a sample of the labels yourself.", split="train")

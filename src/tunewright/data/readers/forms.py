@@ -36,6 +36,8 @@ class Columns:
     time: str | None = None
     document: str | None = None
     """Where it is named, the column of the path of a document whose text is the example's."""
+    separator: str | None = None
+    """What stands between several labels of a row where they are one text; None: a text is one answer."""
 
     @property
     def asked(self) -> str:
@@ -136,11 +138,16 @@ def _answer_columns(columns: Columns) -> tuple[str, ...]:
 
 
 def _answer(row: dict[str, Any], columns: Columns) -> str:
-    """A label; or a record as JSON, which stands in one column or in several."""
+    """A label; or a record, or a list of labels, as JSON; a record may stand in several columns."""
     if not isinstance(columns.label, str):
         return json.dumps({name: row[column] for name, column in columns.label.items()}, ensure_ascii=False)
     value = row[columns.label]
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _scalar(row, columns.label)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    answer = _scalar(row, columns.label)
+    if columns.separator is None or answer.lstrip().startswith("["):
+        return answer
+    return json.dumps([part.strip() for part in answer.split(columns.separator) if part.strip()], ensure_ascii=False)
 
 
 def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:

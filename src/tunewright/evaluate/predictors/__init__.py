@@ -3,7 +3,7 @@
 from tunewright.evaluate.predictors.base import Answer, Pieces, Predictor, Terms, Token
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
 from tunewright.evaluate.predictors.controls import controls
-from tunewright.evaluate.predictors.encoder import LabelClassifier
+from tunewright.evaluate.predictors.encoder import EncoderPredictor, LabelClassifier, LabelSetClassifier
 from tunewright.evaluate.predictors.language_model import (
     LabelScorer,
     LanguageModel,
@@ -14,6 +14,7 @@ from tunewright.evaluate.predictors.language_model import (
 from tunewright.evaluate.predictors.records import Nearest, Patterns
 
 __all__ = [
-    "Answer", "LabelClassifier", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns",
+    "Answer", "EncoderPredictor", "LabelClassifier", "LabelScorer", "LabelSetClassifier",
+    "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns",
     "Pieces", "Predictor", "RecordReader", "Terms", "TextGenerator", "Token", "controls", "language_model",
 ]  # fmt: skip

@@ -30,6 +30,8 @@ class Answer:
     tokens: Sequence[Token] = ()
     """Of what a language model wrote, its pieces as it wrote them, or the label as one; none where the answer was put
     together."""
+    labels: Mapping[str, float] = field(default_factory=dict)
+    """Of several labels, the probability of each that is given."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from tunewright.evaluate.predictors.base import Predictor
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
+from tunewright.evaluate.predictors.classical_sets import LabelSetSvm, UsualSet
 from tunewright.evaluate.predictors.records import Nearest, Patterns
-from tunewright.tasks import Example, Task
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks import Example, MultiLabelTask, Task
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 
 
 def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
@@ -20,6 +21,9 @@ def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
     match task.constraint:
         case OneOf():
             return {"majority": Majority(known), "svm": LinearSvm(known)}
+        case SomeOf():
+            assert isinstance(task, MultiLabelTask)
+            return {"usual": UsualSet(known, task), "svm": LabelSetSvm(known, task)}
         case JsonRecord():
             return {"nearest": Nearest(known), "patterns": Patterns(known, task.canonical)}
         case FreeText():

@@ -4,6 +4,7 @@ Runtime and numpy."""
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Token
-from tunewright.tasks import Task
+from tunewright.evaluate.thresholds import even, expected_f1
+from tunewright.tasks import MultiLabelTask, Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
 """Token ids of some texts -> the logits [labels] of each."""
@@ -24,18 +26,18 @@ class Reader(Protocol):
     def encode_framed(self, text: str) -> list[int]: ...
 
 
-class LabelClassifier:
+class EncoderPredictor(ABC):
     """What answers as a `tunewright.evaluate.predictors.LanguageModel` does, and writes nothing: its prompt is the text
     alone.
 
     Args:
-        logits: of the labels in the order of the task's.
+        logits: of what the task decides, in its order.
     """
 
     longest_answer = 0
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
-        self._logits, self._labels, self._tokenizer, self._calibration = logits, task.answers, tokenizer, calibration
+    def __init__(self, logits: Logits, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
+        self._logits, self._tokenizer, self._calibration = logits, tokenizer, calibration
 
     def prompts(self, request: str) -> list[list[int]]:
         return [self._tokenizer.encode_framed(request)]
@@ -45,16 +47,29 @@ class LabelClassifier:
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         (prompt,) = prompts
-        return self._answer(prompt, self.log_probabilities(prompt))
+        return self._answer(prompt, self._logits([prompt])[0])
 
     def answers(self, requests: Sequence[str]) -> list[Answer]:
         return self.answers_of([self.prompts(request)[0] for request in requests])
 
     def answers_of(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
         """The answer to each of several texts, found together."""
-        return [
-            self._answer(prompt, _log_softmax(row)) for prompt, row in zip(prompts, self._logits(prompts), strict=True)
-        ]
+        return [self._answer(prompt, row) for prompt, row in zip(prompts, self._logits(prompts), strict=True)]
+
+    @abstractmethod
+    def _answer(self, prompt: Sequence[int], logits: Any) -> Answer: ...
+
+
+class LabelClassifier(EncoderPredictor):
+    """Of a task with one label a text.
+
+    Args:
+        logits: of the labels in the order of the task's.
+    """
+
+    def __init__(self, logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
+        super().__init__(logits, tokenizer, calibration)
+        self._labels = task.answers
 
     def log_probabilities(self, prompt: Sequence[int]) -> Floats:
         """log P(label | text) of every label before calibration, in the order of the labels."""
@@ -64,15 +79,62 @@ class LabelClassifier:
         """The answer, and P(label | text) of every label."""
         scores = self.log_probabilities(prompt)
         found = self._calibration.of_labels(scores)
-        return self._answer(prompt, scores), dict(zip(self._labels, found.tolist(), strict=True))
+        return self._of_scores(prompt, scores), dict(zip(self._labels, found.tolist(), strict=True))
 
-    def _answer(self, prompt: Sequence[int], scores: Floats) -> Answer:
+    def _answer(self, prompt: Sequence[int], logits: Any) -> Answer:
+        return self._of_scores(prompt, _log_softmax(logits))
+
+    def _of_scores(self, prompt: Sequence[int], scores: Floats) -> Answer:
         best = int(np.argmax(scores))
         confidence = float(self._calibration.of_labels(scores)[best])
         return Answer(
             self._labels[best], confidence, len(prompt), 0, uncalibrated=math.exp(scores[best]),
             tokens=(Token(self._labels[best], math.log(confidence)),),
         )  # fmt: skip
+
+
+class LabelSetClassifier(EncoderPredictor):
+    """Of a task with several labels a text. Its confidence is the F1 that the answer is expected to have, calibrated to
+    what answers to the validation part were worth.
+
+    Args:
+        logits: of the labels in the order of the task's.
+    """
+
+    def __init__(self, logits: Logits, task: MultiLabelTask, tokenizer: Reader,
+                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+        super().__init__(logits, tokenizer, calibration)
+        self._task, self._labels = task, list(task.labels)
+        self._decisions = calibration.decisions or even(len(self._labels))
+
+    def logits(self, requests: Sequence[str]) -> Floats:
+        """Those of all labels, [requests, labels]."""
+        return np.array(self._logits([self.prompts(request)[0] for request in requests]), np.float64)
+
+    def with_probabilities(self, prompt: Sequence[int]) -> tuple[Answer, dict[str, float]]:
+        """The answer, and P(label | text) of every label."""
+        logits = self._logits([prompt])[0]
+        found = self._decisions.probabilities(logits)
+        return self._answer(prompt, logits), dict(zip(self._labels, found.tolist(), strict=True))
+
+    def _answer(self, prompt: Sequence[int], logits: Any) -> Answer:
+        found = self._decisions.probabilities(logits)
+        given = self._decisions.given(found)
+        labels = [label for label, held in zip(self._labels, given.tolist(), strict=True) if held]
+        likely = expected_f1(found, given)
+        return Answer(
+            self._task.written_out(labels), self._calibration.of_answer(likely), len(prompt), 0, uncalibrated=likely,
+            labels=dict(zip(labels, found[given].tolist(), strict=True)),
+        )  # fmt: skip
+
+
+def encoder_predictor(
+    logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED
+) -> EncoderPredictor:
+    """What answers a task with an encoder; arguments as of the classes."""
+    if isinstance(task, MultiLabelTask):
+        return LabelSetClassifier(logits, task, tokenizer, calibration)
+    return LabelClassifier(logits, task, tokenizer, calibration)
 
 
 def _log_softmax(logits: Any) -> Floats:

@@ -24,9 +24,10 @@ from tunewright.models.grammar import RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import AnyModel, Rules, begun, room_for, rules_of, written
 from tunewright.tasks import Example, LabelTrie, Task, score_labels
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, Unfit
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit
 from tunewright.tasks.generate import until
 from tunewright.tasks.measures import value_spans
+from tunewright.tasks.multi_label import labels_in
 from tunewright.tasks.windows import joined
 
 _SHOT_TOKENS = 2048
@@ -80,6 +81,8 @@ def language_model(model: AnyModel, task: Task, template: ChatTemplate, tokenize
     match task.constraint:
         case OneOf():
             return LabelScorer(model, task, template, tokenizer, shots, calibration)
+        case SomeOf():
+            raise TypeError("models that write are refused before: see tunewright.models.encoders.unable")
         case JsonRecord() | FreeText() as constraint:
             end, most = end_token(task, template, tokenizer), room_for(constraint, longest)
             rules = rules_of(constraint, folder, tokenizer, end)
@@ -356,17 +359,18 @@ def shots_of(train: Sequence[Example], answers: Sequence[str], count: int,
     that are no fixed set the shortest examples, as many as are worth their tokens.
 
     Args:
-        answers: all answers there are, where they are a fixed set.
+        answers: all answers there are, where they are a fixed set; or all labels of which an answer has some.
         encode: text -> its token ids.
     """
     if not answers:
         return _shortest(train, count, encode)
-    by_answer = {
-        a: sorted((e for e in train if e.answer == a), key=lambda e: (len(e.request), e.meta.id)) for a in answers
-    }
+    by_answer: dict[str, list[Example]] = {answer: [] for answer in answers}
+    for example in sorted(train, key=lambda e: (len(e.request), e.meta.id)):
+        for answer in by_answer.keys() & {example.answer, *labels_in(example.answer)}:
+            by_answer[answer].append(example)
     rounds = max((len(examples) for examples in by_answer.values()), default=0)
     in_turn = [by_answer[a][turn] for turn in range(rounds) for a in answers if turn < len(by_answer[a])]
-    return in_turn[:count]
+    return list({example.meta.id: example for example in in_turn}.values())[:count]
 
 
 def _shortest(train: Sequence[Example], count: int, encode: Callable[[str], Sequence[int]]) -> list[Example]:

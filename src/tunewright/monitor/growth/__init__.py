@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tunewright.data.corrections import Correction, Corrections, Said, Settled, corrections_in, write_corrections
 from tunewright.data.job import job_of
+from tunewright.data.label_sets import counted
 from tunewright.errors import UserError
 from tunewright.monitor.growth.choose import choose, confidences, stamp
 from tunewright.monitor.growth.held import COPY, NEW_LABEL, PULL, REMEDIES, SETTLED, Held, held_back
@@ -27,6 +28,7 @@ from tunewright.monitor.store import Store
 from tunewright.processes import sole_writer
 from tunewright.spec import Spec
 from tunewright.tasks import Task, task_of
+from tunewright.tasks.base import labels_of
 
 __all__ = ["COPY", "NEW_LABEL", "PULL", "REMEDIES", "Grown", "Held", "Pull", "grow"]
 
@@ -121,7 +123,9 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
             reconcile(session, after, spec.name)
     return Grown(
         folder, after.number if after is not before else None, after.sha256, len(judged.taken),
-        dict(Counter(each.answer for each in judged.taken).most_common()) if task.answers else {},
+        dict(Counter(label for each in judged.taken for label in counted(task, each.answer)).most_common())
+        if labels_of(task.constraint)
+        else {},
         held, judged.contradicted, judged.pulls, retracted, recovered,
         dict(Counter(each.answer for each in held if each.reason == NEW_LABEL).most_common()),
     )  # fmt: skip

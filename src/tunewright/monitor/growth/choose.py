@@ -15,7 +15,7 @@ from tunewright.monitor.growth.held import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT,
 from tunewright.monitor.store.database import pieces
 from tunewright.monitor.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review
 from tunewright.tasks import Task
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import Unfit, labels_of
 
 SETTLED_BY = "settle"
 """That of one who settled a conflict."""
@@ -130,7 +130,7 @@ def _feedback_alone(capture: Capture, review: Review) -> Held:
 
 
 def _unfit(task: Task, capture: Capture, answer: str, why: str) -> Held:
-    reason = NEW_LABEL if task.answers else UNFIT
+    reason = NEW_LABEL if labels_of(task.constraint) else UNFIT
     return Held(reason, capture.id, capture.request, answer, capture.answer, why)
 
 

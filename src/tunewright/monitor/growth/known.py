@@ -19,7 +19,7 @@ from tunewright.monitor.growth.choose import people
 from tunewright.monitor.growth.held import CONTRADICTS, COPY, DISAGREE, TESTED, UNUSABLE, Held, held_back
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Meta, Task
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import Unfit, labels_of
 
 ENOUGH = 2
 """People who must agree on an answer that the data contradicts: what stands there is a person's word too."""
@@ -66,7 +66,7 @@ class Known:
 
     @property
     def _labels(self) -> bool:
-        return bool(self.task.answers)
+        return bool(labels_of(self.task.constraint))
 
     def _usable(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
         checks = {code: check for code, check in row_checks(self.job).items() if code in _ALONE}

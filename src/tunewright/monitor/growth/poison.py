@@ -25,7 +25,7 @@ from tunewright.data.label_noise import CLEAR_MARGIN, doubts
 from tunewright.monitor.growth.choose import people
 from tunewright.monitor.growth.known import ENOUGH, Known
 from tunewright.tasks import Task
-from tunewright.tasks.base import JsonRecord
+from tunewright.tasks.base import JsonRecord, labels_of
 from tunewright.tasks.measures import is_in, leaves
 
 LEVEL = 0.002
@@ -88,7 +88,7 @@ def pulls(known: Known, corrections: Sequence[Correction], confidence: Mapping[s
         include: sources that are not looked at.
     """
     alone = [each for each in corrections if people(each) < ENOUGH]
-    if known.task.answers:
+    if labels_of(known.task.constraint):  # of several labels a row, the whole list counts as one
         found = pulling(alone, against(known, alone, confidence))
     else:
         found = carrying(known.task, known.train.answers, alone)

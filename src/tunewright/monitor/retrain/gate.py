@@ -28,7 +28,7 @@ from tunewright.evaluate.pairs import ALPHA, POWER, Paired, holm, paired, pairs_
 from tunewright.evaluate.slices import LEAST, cuts
 from tunewright.evaluate.statistics import shares
 from tunewright.tasks import Example
-from tunewright.tasks.measures import FIELD, Ratio
+from tunewright.tasks.measures import SINGLE, Ratio
 
 _CHANCE = 0.05
 _REACH = NormalDist().inv_cdf(1 - ALPHA) / (NormalDist().inv_cdf(1 - ALPHA) + NormalDist().inv_cdf(POWER))
@@ -185,12 +185,13 @@ def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float
     if by_label:
         golds = [challenger.gold for challenger, _ in pairs]
         parts += [_part(LABEL, label, chosen, _headlines(chosen), margin) for label, chosen in _grouped(golds, pairs)]
-    for name in dict.fromkeys(name for record, _ in pairs for name in record.measures if name.startswith(FIELD)):
+    for name in dict.fromkeys(name for record, _ in pairs for name in record.measures if name.startswith(SINGLE)):
         measured = [(first.measure(name), second.measure(name)) for first, second in pairs]
         chosen = [pair for pair, (one, other) in zip(pairs, measured, strict=True) if one.whole or other.whole]
         if len(chosen) >= LEAST:
             ratios = [(first.measure(name), second.measure(name)) for first, second in chosen]
-            parts.append(_part(FIELD_PART, name.removeprefix(FIELD), chosen, ratios, margin))
+            kind, _, of = name.partition(" ")
+            parts.append(_part(kind, of, chosen, ratios, margin))
     asked = [examples[record.id] for record, _ in pairs]
     for by, names in cuts(asked):
         if by != "group":  # of one group alone nothing can be shown

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunewright.tasks import Task
-from tunewright.tasks.base import JsonRecord, OneOf, Unfit
+from tunewright.tasks.base import JsonRecord, OneOf, SomeOf, Unfit, labels_of
+from tunewright.tasks.multi_label import labels_in
 
 _KEYS = "123456789abcdefghijkmopqrstvwyz"
 """Of labels, in their order; the other letters do something (see static/review.js)."""
+NO_LABEL = "(none)"
+"""What stands for the answer that no label holds."""
 FILTERED_FROM = 13
 """Labels from which a list is easier searched than read."""
 
@@ -38,10 +41,14 @@ class AnswerForm:
         keys = [*_KEYS, *[""] * len(names)]
         self.labels = [Label(name, means.get(name, ""), key) for name, key in zip(names, keys, strict=False)]
         """Empty where answers are written."""
+        self.several = labels_of(task.constraint) if isinstance(task.constraint, SomeOf) else []
+        """The labels of which an answer has some, a line each; empty of other tasks."""
         self.filtered = len(names) >= FILTERED_FROM
 
     def shown(self, answer: str) -> str:
-        """An answer as people read it: records with a line for each field."""
+        """An answer as people read it: records with a line for each field, several labels with a line each."""
+        if self.several:
+            return "\n".join(labels_in(answer)) or NO_LABEL
         if self.is_json:
             try:
                 return json.dumps(json.loads(answer), indent=2, ensure_ascii=False)
@@ -55,6 +62,9 @@ class AnswerForm:
         Raises:
             Unfit: it is no answer of the task.
         """
+        if self.several:
+            lines = [line.strip() for line in written.splitlines()]
+            written = json.dumps([line for line in lines if line not in ("", NO_LABEL)], ensure_ascii=False)
         answer = self._task.canonical(written)
         if not answer.strip():
             raise Unfit("it is empty")
