@@ -31,7 +31,7 @@ class Echo:
     )
 
     def __init__(self, kind: str):
-        self.kind = kind
+        self.kind = self.route = kind
 
     def answer(self, text: str) -> Answer:
         return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1,

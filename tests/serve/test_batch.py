@@ -39,6 +39,7 @@ class Counting(Echo):
     def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         return [self._answer_or_refuse(text) for text in texts]
 
+    _answer = answer
     _answer_or_refuse = Engine._answer_or_refuse
 
 
