@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -72,7 +73,8 @@ def run_row(name: str, rung: str, seed: int, data: Path, *, again: bool) -> None
         print(f"{key_of(one, rung, seed)}: it is there already; --again measures it anew.")
         return
     # Steps that ran beside other work would be reused with their times.
-    row = measure(one, rung, seed, data, again=again or why == "measured beside other work")
+    doubtful = not results().get(key_of(one, rung, seed), {}).get("quiet", True)
+    row = measure(one, rung, seed, data, again=again or doubtful)
     keep(key_of(one, rung, seed), row)
     print(told(row))
 
@@ -86,7 +88,7 @@ def run_rows(seed: int, data: Path, *, again: bool) -> None:
         print(f"== {key} ({why or 'again'})", flush=True)
         command = [sys.executable, __file__, "row", one.name, rung, "--seed", str(seed), "--data", str(data)]
         done = subprocess.run([*command, *(["--again"] if again else [])], check=False)
-        if done.returncode in (EXIT_INTERRUPTED, -2):
+        if done.returncode in (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
         if done.returncode:
             made = {

@@ -30,11 +30,12 @@ page and its picture are written by `python bench/scoreboard.py page`; don't edi
 RULES = """
 ## How it is measured
 
-- **Settings** are fixed for all sets beforehand: the package's defaults, with two exceptions. Of the training part
-  {held} are held out in place of 10 %, because published models learn from all of it. And a language model passes over
-  the training part {passes:g} times, the default, or fewer times where that would be more than {letters:,} letters of
-  texts and answers in all: about half an hour on two cores. A row with fewer passes says so. Other settings reach more
-  on some sets ([experiments](experiments.md)).
+- **Settings** are fixed for all sets beforehand: the package's defaults, with these exceptions. Of the training part
+  {held} are held out in place of 10 %, because published models learn from all of it. A language model passes over the
+  training part {passes:g} times, the default, or fewer times where that would be more than {letters:,} letters of texts
+  and answers in all: about half an hour on two cores. A row with fewer passes says so, and a set whose texts are longer
+  than the default allows. The untuned model is not asked. Other settings reach more on some sets
+  ([experiments](experiments.md)).
 - **Tests** are read once, after training, by the served bundle: quantised, over HTTP. Intervals are of 95 %
   ([experiments](experiments.md#intervals)). One seed says little about differences of half a point.
 - **Training** is the step `train`, **run** every step from the raw files to the verdict. **P50 and P95** are of one
@@ -87,7 +88,8 @@ def _set(one: DataSet, rows: Rows) -> Iterator[str]:
     yield f"### {one.title}"
     yield ""
     commit = f", commit `{one.commit[:12]}`" if one.commit else ""
-    yield f"{one.source}{commit}; {one.licence}. Split: {one.split}."
+    longer = f" `train.max_length` is {one.max_length:,}." if one.max_length else ""
+    yield f"{one.source}{commit}; {one.licence}. Split: {one.split}.{longer}"
     yield ""
     measured = [row for row in rows.values() if row["set"] == one.name]
     measured.sort(key=lambda row: (RUNGS.index(row["rung"]), row["seed"]))

@@ -171,7 +171,7 @@ def priced(per_second: float) -> dict[str, Any]:
     book = price_book()
     usd = book.machine(MACHINE).usd_per_hour
     return {
-        "usd_per_million": usd / (per_second * 3600) * 1e6, "priced_machine": MACHINE, "usd_per_hour": usd,
+        "usd_per_million": round(usd / (per_second * 3600) * 1e6, 5), "priced_machine": MACHINE, "usd_per_hour": usd,
         "prices_of": book.as_of,
     }  # fmt: skip
 

@@ -78,6 +78,18 @@ def test_there_are_ten_sets_or_more_of_all_three_tasks(sets: ModuleType) -> None
     assert all(each.source and each.read for one in found.values() for each in one.published)
 
 
+def test_a_row_that_nobody_knows_is_an_error(
+    bench: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str], data: Path
+) -> None:
+    board = bench("scoreboard")
+    for names, told in ((("baking77", "linear"), "'banking77'"), (("banking77", "all-minlm"), "'all-minilm'")):
+        with pytest.raises(UserError, match=f"Did you mean {told}"):
+            board.main(["row", *names, "--data", str(data)])
+    with pytest.raises(SystemExit):
+        board.main(["rows", "banking77"])
+    assert "row takes a set and a rung" in capsys.readouterr().err
+
+
 def test_a_published_figure_of_another_test_says_what_differs(sets: ModuleType, tmp_path: Path) -> None:
     content = a_set(sets).model_dump(mode="json") | {"published": [PUBLISHED | {"same": False}]}
     (tmp_path / "tiny.yaml").write_text(json.dumps(content), "utf-8")
