@@ -7,7 +7,8 @@
 
 A set is a YAML file in bench/sets, a rung a base model. The rows lie in bench/scoreboard.json. One that is there is
 left as it is while the code, the spec and the data are the same, and the machine did nothing else while it was
-measured; `--again` measures it anew. A row that was killed goes on from its own steps in bench/runs/scoreboard.
+measured; `--again` measures it anew. A row that was killed goes on from its own steps in bench/runs/scoreboard; how
+long they took is then not known, and stays empty.
 The data lie in ../shared/data beside the repository, or where --data or TUNEWRIGHT_DATA says.
 """
 
@@ -72,8 +73,9 @@ def run_row(name: str, rung: str, seed: int, data: Path, *, again: bool) -> None
     if not why and not again:
         print(f"{key_of(one, rung, seed)}: it is there already; --again measures it anew.")
         return
-    # Steps that ran beside other work would be reused with their times.
-    doubtful = not results().get(key_of(one, rung, seed), {}).get("quiet", True)
+    # Steps whose times mean nothing would be reused.
+    there = results().get(key_of(one, rung, seed), {})
+    doubtful = not there.get("quiet", True) or bool(there.get("resumed"))
     row = measure(one, rung, seed, data, again=again or doubtful)
     keep(key_of(one, rung, seed), row)
     print(told(row))

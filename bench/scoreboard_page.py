@@ -113,12 +113,15 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
         return
     quiet = row["quiet"]
     test = row["tests"][row["first"]]
+    training = NONE if "train" in row["resumed"] else f"{row['training_minutes']:.1f}"
+    run = NONE if row["resumed"] else f"{row['run_minutes']:.1f}"
     times = [
-        f"{row['training_minutes']:.1f}", f"{row['run_minutes']:.1f}", f"{row['p50_ms']:.1f}, {row['p95_ms']:.1f}",
+        training, run, f"{row['p50_ms']:.1f}, {row['p95_ms']:.1f}",
         f"{row['answers_per_second']:,.1f}", f"{row['usd_per_million']:,.3f}",
     ]  # fmt: skip
     fewer = f", {row['epochs']:g} passes" if row.get("epochs") else ""
-    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}, `{row['commit'][:8]}`"
+    again = "; went on after a kill" if row["resumed"] else ""
+    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}, `{row['commit'][:8]}`{again}"
     yield f"| {name} | {_percent(test)} | {test['n']:,} | {' | '.join(times if quiet else [NONE] * 5)} | {notes} |"
 
 

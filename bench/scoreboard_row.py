@@ -32,6 +32,7 @@ from tunewright.export.bundle import load_bundle
 from tunewright.pipeline import code_version
 from tunewright.processes import cpu_flags, processor
 from tunewright.serve.batch import CHUNK, answer_file
+from tunewright.spec import RUNS as OUTPUTS
 from tunewright.spec import ApiSpec, Spec
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ BATCH_SECONDS, LEAST_LINES, MOST_LINES = 60, 64, 50_000
 """A batch has as many lines as would take so long one at a time, within these limits."""
 QUIET = 0.1
 """Share of the machine's time that other work may take, beyond which times mean nothing."""
-_ATTEMPTS = "attempts.json"
+_TRIES = "tries.json"
 
 
 def key_of(one: DataSet, rung: str, seed: int) -> str:
@@ -77,14 +78,14 @@ def measure(one: DataSet, rung: str, seed: int, data: Path, *, again: bool) -> d
         "set": one.name, "rung": rung, "seed": seed, "date": datetime.now(UTC).date().isoformat(), **commit(),
         "hashes": hashes(one, content, parts),
     }  # fmt: skip
-    began_quiet = note_attempt(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
+    quiet, resumed = note_try(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
     spec = tw.load_spec(folder)
     try:
         report = tw.run(spec)
     except UserError as error:
         return row | {"reason": without_places(error)}
     row |= figures(report, one) | {"machine": machine(), "epochs": content.get("train", {}).get("epochs")}
-    row["quiet"] = began_quiet and others_busy() <= QUIET
+    row |= {"quiet": quiet and others_busy() <= QUIET, "resumed": resumed}
     row |= batch(report.bundle, parts, folder, rung in WRITERS, row["p50_ms"])
     return row | priced(row["answers_per_second"]) | {"api": api_price(spec, report.split)}
 
@@ -222,12 +223,17 @@ def others_busy(seconds: float = 1.0) -> float:
     return 1 - (spent[3] + spent[4]) / sum(spent) if sum(spent) else 0.0
 
 
-def note_attempt(folder: Path, quiet: bool) -> bool:
-    """Note whether a try began on a quiet machine. Returns whether all tries did whose steps are left."""
-    file = folder / _ATTEMPTS
-    tries = [*(json.loads(file.read_text("utf-8")) if file.exists() else ()), quiet]
+def note_try(folder: Path, quiet: bool) -> tuple[bool, list[str]]:
+    """Note a try of a row whose steps may be used by later tries.
+
+    Returns: whether all tries began on a quiet machine, and the steps that a try went on with after a kill: of those a
+        manifest tells the last try's time alone.
+    """
+    file = folder / _TRIES
+    left = sorted({path.name[1:].partition("-")[0] for path in (folder / OUTPUTS).glob(".*.partial")})
+    tries = [*(json.loads(file.read_text("utf-8")) if file.exists() else ()), {"quiet": quiet, "resumed": left}]
     write_json(file, tries)
-    return all(tries)
+    return all(each["quiet"] for each in tries), sorted({step for each in tries for step in each["resumed"]})
 
 
 def without_places(error: UserError) -> str:

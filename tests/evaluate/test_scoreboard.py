@@ -53,7 +53,7 @@ def a_row(rung: str, value: float, usd: float, **changes: Any) -> dict[str, Any]
         "baselines": {"svm": figure}, "training_minutes": 1.5, "run_minutes": 2.5, "p50_ms": 3.5, "p95_ms": 4.5,
         "answers_per_second": 1234.0, "usd_per_million": usd, "runtime": "openvino", "precision": "int8",
         "epochs": None,
-        "machine": {"processor": "a processor", "cores": 2, "bfloat16": True}, "quiet": True,
+        "machine": {"processor": "a processor", "cores": 2, "bfloat16": True}, "quiet": True, "resumed": [],
         "api": {
             "model": "gpt-6-luna", "prompt_tokens": 100, "answer_tokens": 3, "usd_per_million": 11.5,
             "prices_of": "2026",
@@ -193,9 +193,14 @@ def test_what_a_rung_cannot_do_is_the_reason_of_its_row(
     assert "tests" not in row
 
 
-def test_a_run_that_began_beside_other_work_stays_in_doubt(bench: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    note = bench("scoreboard_row").note_attempt
-    assert [note(tmp_path, quiet) for quiet in (True, False, True)] == [True, False, False]
+def test_tries_leave_their_doubts(bench: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    note = bench("scoreboard_row").note_try
+    assert note(tmp_path, True) == (True, [])
+    (tmp_path / "runs" / ".train-0123456789ab.partial").mkdir(parents=True)
+    assert note(tmp_path, True) == (True, ["train"]), "a kill left it behind"
+    (tmp_path / "runs" / ".train-0123456789ab.partial").rmdir()
+    assert note(tmp_path, False) == (False, ["train"])
+    assert note(tmp_path, True) == (False, ["train"])
 
 
 def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
@@ -204,6 +209,7 @@ def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], Module
     rows = {
         "tiny/all-minilm/0": a_row("all-minilm", 93, 0.02),
         "tiny/linear/0": a_row("linear", 91, 0.01, quiet=False),
+        "tiny/all-minilm/1": a_row("all-minilm", 94, 0.02, seed=1, resumed=["train"]),
         "tiny/smollm2-135m/0": {"set": "tiny", "rung": "smollm2-135m", "seed": 0, "reason": "It can't."},
     }
     text = bench("scoreboard_page").page(shown, rows)
@@ -211,6 +217,7 @@ def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], Module
     assert "93.0 (92.0 to 94.0) | 100 | 1.5 | 2.5 | 3.5, 4.5 | 1,234.0 | 0.020 |" in lines["all-minilm"]
     assert "91.0 (90.0 to 92.0) | 100 | – | – | – | – | – |" in lines["linear"]
     assert "the machine did other work as well" in text
+    assert "94.0 (93.0 to 95.0) | 100 | – | – | 3.5, 4.5 | 1,234.0 | 0.020 |" in lines["all-minilm, seed 1"]
     assert "It can't." in lines["smollm2-135m"]
     assert "Another test." in lines["GPT"]
     assert "nothing known" in lines["BERT"]
