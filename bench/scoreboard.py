@@ -1,11 +1,11 @@
-"""The scoreboard: what each rung reaches on public sets, how fast, and for how much, beside published figures.
+"""The scoreboard: what each model reaches on public sets, how fast, and for how much, beside published figures.
 
     python bench/scoreboard.py row banking77 all-minilm [--seed 0]   # one row, from the raw files to its figures
     python bench/scoreboard.py rows [--seed 0]                       # every row that is missing, the cheapest first
     python bench/scoreboard.py list                                  # which rows there are, and which are missing
     python bench/scoreboard.py page                                  # docs/scoreboard.md and docs/scoreboard.svg
 
-A set is a YAML file in bench/sets, a rung a base model. The rows lie in bench/scoreboard.json. One that is there is
+A set is a YAML file in bench/sets, a model is one of the catalogue. The rows are in bench/scoreboard.json. A row is
 left as it is while the code, the spec and the data are the same, and the machine did nothing else while it was
 measured; `--again` measures it anew. A row that was killed goes on from its own steps in bench/runs/scoreboard; how
 long they took is then not known, and stays empty.
@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock
 from scoreboard_page import page, picture
 from scoreboard_row import RUNS, commit, hashes, key_of, measure
-from scoreboard_sets import RUNGS, DataSet, find_set, letters, load_sets, parts_of, spec_of
+from scoreboard_sets import MODELS, DataSet, find_set, letters, load_sets, parts_of, spec_of
 
 from tunewright.artifacts import write_json
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, did_you_mean
@@ -49,71 +49,73 @@ def keep(key: str, row: dict[str, Any]) -> None:
         write_json(RESULTS, dict(sorted((results() | {key: row}).items())))
 
 
-def hashes_now(one: DataSet, rung: str, seed: int, data: Path) -> dict[str, str]:
+def hashes_now(one: DataSet, model: str, seed: int, data: Path) -> dict[str, str]:
     parts = parts_of(one, data)
-    return hashes(one, spec_of(one, rung, seed, parts["train"]), parts)
+    return hashes(one, spec_of(one, model, seed, parts["train"]), parts)
 
 
-def state(one: DataSet, rung: str, seed: int, data: Path) -> str:
+def state(one: DataSet, model: str, seed: int, data: Path) -> str:
     """Why a row has to be measured; empty where it is there and up to date."""
-    row = results().get(key_of(one, rung, seed))
+    row = results().get(key_of(one, model, seed))
     if row is None:
         return "missing"
-    now = hashes_now(one, rung, seed, data)
+    now = hashes_now(one, model, seed, data)
     if changed := [part for part, value in now.items() if row["hashes"].get(part) != value]:
         return f"other {' and '.join(changed)}"
     return "" if "reason" in row or row["quiet"] else "measured beside other work"
 
 
-def run_row(name: str, rung: str, seed: int, data: Path, *, again: bool) -> None:
+def run_row(name: str, model: str, seed: int, data: Path, *, again: bool) -> None:
     one = find_set(name)
-    if rung not in RUNGS:
-        raise UserError(f"There is no rung '{rung}'.", fix=did_you_mean(rung, RUNGS, f"Known: {', '.join(RUNGS)}."))
-    why = state(one, rung, seed, data)
+    if model not in MODELS:
+        raise UserError(
+            f"There is no model '{model}'.", fix=did_you_mean(model, MODELS, f"Known: {', '.join(MODELS)}.")
+        )
+    why = state(one, model, seed, data)
     if not why and not again:
-        print(f"{key_of(one, rung, seed)}: it is there already; --again measures it anew.")
+        print(f"{key_of(one, model, seed)}: it is there already; --again measures it anew.")
         return
     # Steps whose times mean nothing would be reused.
-    there = results().get(key_of(one, rung, seed), {})
+    there = results().get(key_of(one, model, seed), {})
     doubtful = not there.get("quiet", True) or bool(there.get("resumed"))
-    row = measure(one, rung, seed, data, again=again or doubtful)
-    keep(key_of(one, rung, seed), row)
-    print(told(row))
+    row = measure(one, model, seed, data, again=again or doubtful)
+    keep(key_of(one, model, seed), row)
+    print(summary(row))
 
 
 def run_rows(seed: int, data: Path, *, again: bool) -> None:
     """Every row that has to be measured, each in a process of its own; one that fails does not stop the others."""
-    for one, rung in in_order(load_sets().values(), data):
-        key = key_of(one, rung, seed)
-        if not (why := state(one, rung, seed, data)) and not again:
+    for one, model in in_order(load_sets().values(), data):
+        key = key_of(one, model, seed)
+        if not (why := state(one, model, seed, data)) and not again:
             continue
         print(f"== {key} ({why or 'again'})", flush=True)
-        command = [sys.executable, __file__, "row", one.name, rung, "--seed", str(seed), "--data", str(data)]
+        command = [sys.executable, __file__, "row", one.name, model, "--seed", str(seed), "--data", str(data)]
         done = subprocess.run([*command, *(["--again"] if again else [])], check=False)
         if done.returncode in (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
         if done.returncode:
             made = {
                 "set": one.name,
-                "rung": rung,
+                "model": model,
                 "seed": seed,
-                "hashes": hashes_now(one, rung, seed, data),
+                "hashes": hashes_now(one, model, seed, data),
                 **commit(),
             }
             keep(key, made | {"reason": f"The row's process ended with exit code {done.returncode}."})
 
 
 def in_order(sets: Collection[DataSet], data: Path) -> Iterator[tuple[DataSet, str]]:
-    """Sets and rungs, the cheapest first: by rung, then by letters of the training part."""
+    """Sets and models, the cheapest first: by model, then by letters of the training part."""
     sizes = {one.name: letters(parts_of(one, data)["train"]) for one in sets}
-    for rung in RUNGS:
+    for model in MODELS:
         for one in sorted(sets, key=lambda each: sizes[each.name]):
-            yield one, rung
+            yield one, model
 
 
-def told(row: dict[str, Any]) -> str:
+def summary(row: dict[str, Any]) -> str:
     """A row in a line."""
-    key = f"{row['set']}/{row['rung']}/{row['seed']}"
+    key = f"{row['set']}/{row['model']}/{row['seed']}"
     if "reason" in row:
         return f"{key}: {row['reason']}"
     test = row["tests"][row["first"]]
@@ -127,24 +129,24 @@ def told(row: dict[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("row", "rows", "list", "page"))
-    parser.add_argument("names", nargs="*", metavar="SET RUNG", help="of a row")
+    parser.add_argument("names", nargs="*", metavar="SET MODEL", help="of a row")
     parser.add_argument("--seed", type=int, default=0)
     usual = Path(os.environ.get("TUNEWRIGHT_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=usual, help="the folder of all data")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     given = parser.parse_args(arguments)
     if len(given.names) != (2 if given.command == "row" else 0):
-        parser.error("row takes a set and a rung, the others none")
+        parser.error("row takes a set and a model, the others none")
     match given.command:
         case "row":
             run_row(*given.names, given.seed, given.data, again=given.again)
         case "rows":
             run_rows(given.seed, given.data, again=given.again)
         case "list":
-            for one, rung in in_order(load_sets().values(), given.data):
-                key = key_of(one, rung, given.seed)
-                there = told(results()[key]) if key in results() else key
-                why = state(one, rung, given.seed, given.data)
+            for one, model in in_order(load_sets().values(), given.data):
+                key = key_of(one, model, given.seed)
+                there = summary(results()[key]) if key in results() else key
+                why = state(one, model, given.seed, given.data)
                 print(f"{there}{f' ({why})' if why else ''}", flush=True)
         case _:
             sets, rows = load_sets(), results()

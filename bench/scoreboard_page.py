@@ -7,7 +7,7 @@ from typing import Any
 
 from scoreboard_plot import drawn
 from scoreboard_row import BATCH_SECONDS, LEAST_LINES, MACHINE, MOST_LINES
-from scoreboard_sets import MEASURES, MOST_LETTERS, PASSES, RUNGS, VALIDATION, DataSet
+from scoreboard_sets import METRICS, MODELS, MOST_LETTERS, PASSES, VALIDATION, DataSet
 
 Rows = Mapping[str, Mapping[str, Any]]
 TITLES = {"classify": "Labels", "extract": "Records", "generate": "Texts"}
@@ -22,10 +22,10 @@ BEGINNING = """# Scoreboard
 
 What the smallest models reach on {sets} public sets, how fast, and for how much, beside what others published. This
 page and its picture are written by `python bench/scoreboard.py page`; don't edit them. A row is one command,
-`python bench/scoreboard.py row SET RUNG`; `… rows` measures every row that is missing. The figures lie in
+`python bench/scoreboard.py row SET MODEL`; `… rows` measures every row that is missing. The figures are in
 `bench/scoreboard.json`, the sets in `bench/sets`.
 
-![The main measure over dollars a million answers, set by set](scoreboard.svg)
+![The primary metric over dollars a million answers, set by set](scoreboard.svg)
 """
 RULES = """
 ## How it is measured
@@ -45,18 +45,18 @@ RULES = """
 - **$ a million** = $ an hour of {machine} / (3,600 x answers a second) x 1,000,000: the price of a machine of two
   cores that is kept busy. The rate was measured on another machine, which is named below. A machine that waits for
   requests costs more for each answer ([economics](economics.md)).
-- **The API's price** is told from letters: the instruction with all labels or fields listed, the text, and the bare
-  answer, four letters a token. Thinking and discounts for repeated prompts are not counted, and its accuracy was not
+- **The API's price** is estimated from letters: the instruction with all labels or fields listed, the text, and the
+  bare answer, four letters a token. Thinking and discounts for repeated prompts are not counted. Its accuracy was not
   measured here ([baseline](baseline.md)).
 - **Published figures** stand beside ours with their source and the day on which they were read, in stored copies of
-  these pages. Where test or measure differs, the last column says how; then a difference proves nothing."""
+  these pages. Where test or metric differs, the last column says how; then a difference proves nothing."""
 
 
 def page(sets: Mapping[str, DataSet], rows: Rows) -> str:
     """The page, in Markdown."""
     lines = [BEGINNING.format(sets=len(sets)), *_overview(sets, rows), *_rules(rows)]
     for task, title in TITLES.items():
-        lines += ["", f"## {title}", "", f"The figure is {MEASURES[task]} in percent ([tasks](tasks.md))."]
+        lines += ["", f"## {title}", "", f"The figure is {METRICS[task]} in percent ([tasks](tasks.md))."]
         for one in sets.values():
             if one.task == task:
                 lines += ["", *_set(one, rows)]
@@ -64,13 +64,13 @@ def page(sets: Mapping[str, DataSet], rows: Rows) -> str:
 
 
 def _overview(sets: Mapping[str, DataSet], rows: Rows) -> Iterator[str]:
-    yield "| set | measure | " + " | ".join(RUNGS) + " | best published, same test and measure |"
-    yield "|---|---|" + "---|" * (len(RUNGS) + 1)
+    yield "| set | metric | " + " | ".join(MODELS) + " | best published, same test and metric |"
+    yield "|---|---|" + "---|" * (len(MODELS) + 1)
     for one in sets.values():
-        cells = [_short(rows.get(f"{one.name}/{rung}/0")) for rung in RUNGS]
+        cells = [_short(rows.get(f"{one.name}/{model}/0")) for model in MODELS]
         same = sorted((each for each in one.published if each.same), key=lambda each: -each.value)
         best = f"{same[0].value:g}, {same[0].model}" if same else NONE
-        yield f"| [{one.title}](#{_anchor(one.title)}) | {MEASURES[one.task]} | {' | '.join(cells)} | {best} |"
+        yield f"| [{one.title}](#{_anchor(one.title)}) | {METRICS[one.task]} | {' | '.join(cells)} | {best} |"
 
 
 def _rules(rows: Rows) -> Iterator[str]:
@@ -92,14 +92,14 @@ def _set(one: DataSet, rows: Rows) -> Iterator[str]:
     yield f"{one.source}{commit}; {one.licence}. Split: {one.split}.{longer}"
     yield ""
     measured = [row for row in rows.values() if row["set"] == one.name]
-    measured.sort(key=lambda row: (RUNGS.index(row["rung"]), row["seed"]))
-    missing = [rung for rung in RUNGS if not any(row["rung"] == rung for row in measured)]
-    yield "| rung | % | of | training, min | run, min | P50, P95 ms | answers/s | $ a million | |"
+    measured.sort(key=lambda row: (MODELS.index(row["model"]), row["seed"]))
+    missing = [model for model in MODELS if not any(row["model"] == model for row in measured)]
+    yield "| model | % | of | training, min | run, min | P50, P95 ms | answers/s | $ a million | |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in measured:
         yield from _row(row)
-    for rung in missing:
-        yield f"| {rung} | not measured yet | | | | | | | |"
+    for model in missing:
+        yield f"| {model} | not measured yet | | | | | | | |"
     yield from _baselines(measured)
     yield ""
     yield from _others(measured)
@@ -107,7 +107,7 @@ def _set(one: DataSet, rows: Rows) -> Iterator[str]:
 
 
 def _row(row: Mapping[str, Any]) -> Iterator[str]:
-    name = row["rung"] + (f", seed {row['seed']}" if row["seed"] else "")
+    name = row["model"] + (f", seed {row['seed']}" if row["seed"] else "")
     if "reason" in row:
         yield f"| {name} | left out | | | | | | | {_cell(row['reason'])} |"
         return
@@ -126,17 +126,17 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _baselines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What costs next to nothing and was measured beside a rung, where no row of the table is the same."""
+    """What costs next to nothing and was measured beside a model, where no row of the table is the same."""
     names = {"svm": "baseline: linear SVM", "nearest": "baseline: nearest example", "patterns": "baseline: patterns"}
     found = next((row["baselines"] for row in rows if "baselines" in row), {})
-    of_linear = any(row["rung"] == "linear" and "reason" not in row for row in rows)
+    of_linear = any(row["model"] == "linear" and "reason" not in row for row in rows)
     for key, test in found.items():
         if not (key == "svm" and of_linear):
             yield f"| {names.get(key, key)} | {_percent(test)} | | | | | | | |"
 
 
 def _others(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Further measures and tests, a line a rung."""
+    """Other metrics and tests, a line a model."""
     for row in rows:
         if "reason" in row:
             continue
@@ -146,7 +146,7 @@ def _others(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 parts.append(f"{name} {_percent(test)} of {test['n']}")
         parts += [f"{name} {_percent(each)}" for name, each in row["tests"][row["first"]]["others"].items()]
         parts += [f"{name} {_percent(each)}" for name, each in row.get("apart", {}).items()]
-        yield f"- {row['rung']}{', seed ' + str(row['seed']) if row['seed'] else ''}: {'; '.join(parts)}."
+        yield f"- {row['model']}{', seed ' + str(row['seed']) if row['seed'] else ''}: {'; '.join(parts)}."
     api = next((row["api"] for row in rows if "api" in row), None)
     if api:
         yield (
@@ -159,7 +159,7 @@ def _others(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _published(one: DataSet) -> Iterator[str]:
     if one.published:
-        yield "| published | group | % | measure | source | read | differs in |"
+        yield "| published | group | % | metric | source | read | differs in |"
         yield "|---|---|---|---|---|---|---|"
         for each in sorted(one.published, key=lambda each: (each.group, -each.value)):
             note = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from scoreboard_sets import MEASURES, RUNGS, DataSet
+from scoreboard_sets import METRICS, MODELS, DataSet
 
 COLUMNS, WIDE, HIGH = 3, 290, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 14, 24, 34
@@ -15,14 +15,14 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 14, 24, 34
 LEGEND = 108
 DOLLARS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 STYLES = {"linear": ("#0072b2", "circle"), "all-minilm": ("#d55e00", "square"), "smollm2-135m": ("#009e73", "triangle")}
-"""Colour (of Okabe and Ito, which colour-blind people can tell apart) and form of each rung."""
+"""Colour (of Okabe and Ito, which colour-blind people can tell apart) and form of each model."""
 DASHES = {"encoder": "7 3", "tuned language model": "2 3", "prompted model": "7 3 2 3"}
 """Of the best published figure of each group."""
 API_COLOUR, GREY = "#cc79a7", "#495057"
 READING = (
-    "Up: the set's main measure in percent, with its 95 % interval. Right: $ a million answers on a machine kept busy.",
-    "Grey steps: the rungs that no other one beats in both. Dashes: of published figures the best of each group;",
-    "pale ones are of another test or measure, and those outside an axis stand in the tables alone.",
+    "Up: the set's primary metric in percent, with a 95 % interval. Right: $ a million answers on a busy machine.",
+    "Grey steps: the models that no other one beats in both. Dashes: of published figures the best of each group;",
+    "pale ones are of another test or metric, and those outside an axis stand in the tables alone.",
 )
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 
@@ -35,7 +35,7 @@ def drawn(sets: Mapping[str, DataSet], rows: Mapping[str, Mapping[str, Any]], se
     """
     panels = []
     for number, one in enumerate(sets.values()):
-        found = [rows[key] for rung in RUNGS if (key := f"{one.name}/{rung}/{seed}") in rows]
+        found = [rows[key] for model in MODELS if (key := f"{one.name}/{model}/{seed}") in rows]
         shown = [row for row in found if "reason" not in row and row["quiet"]]
         column, line = number % COLUMNS, number // COLUMNS
         body = "\n".join(_panel(one, shown))
@@ -67,7 +67,7 @@ def span(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _panel(one: DataSet, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield _text(LEFT, 14, f"{one.title}: {MEASURES[one.task]}", size=12, colour="#000000")
+    yield _text(LEFT, 14, f"{one.title}: {METRICS[one.task]}", size=12, colour="#000000")
     right, floor = WIDE - RIGHT, HIGH - BOTTOM
     for usd in DOLLARS[::2]:
         yield f'<path d="M{_x(usd):.1f} {TOP}V{floor}" stroke="#e9ecef"/>'
@@ -108,7 +108,7 @@ def _panel(one: DataSet, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         path = f"M{_x(usd):.1f} {y(value):.1f}H{until:.1f}{up}"
         yield f'<path d="{path}" stroke="#adb5bd" stroke-width="1.5" fill="none"/>'
     for row, test in zip(rows, tests, strict=True):
-        colour, form = STYLES[row["rung"]]
+        colour, form = STYLES[row["model"]]
         at = _x(row["usd_per_million"])
         yield f'<path d="M{at:.1f} {y(test["low"]):.1f}V{y(test["high"]):.1f}" stroke="{colour}" stroke-width="1.5"/>'
         yield _mark(at, y(test["value"]), form, colour)
@@ -116,9 +116,9 @@ def _panel(one: DataSet, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _legend() -> Iterator[str]:
     place = LEFT
-    for rung, (colour, form) in STYLES.items():
+    for model, (colour, form) in STYLES.items():
         yield _mark(place, 14, form, colour)
-        yield _text(place + 10, 18, rung, colour="#000000")
+        yield _text(place + 10, 18, model, colour="#000000")
         place += 110
     yield f'<path d="M{place} 20V8" stroke="{API_COLOUR}" stroke-width="2"/>'
     yield _text(place + 10, 18, "price of gpt-6-luna, accuracy not measured")

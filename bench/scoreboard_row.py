@@ -1,4 +1,4 @@
-"""One row of the scoreboard: a set, a rung and a seed, from the raw files to the figures."""
+"""One row of the scoreboard: a set, a model and a seed, from the raw files to the figures."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ QUIET = 0.1
 _TRIES = "tries.json"
 
 
-def key_of(one: DataSet, rung: str, seed: int) -> str:
-    return f"{one.name}/{rung}/{seed}"
+def key_of(one: DataSet, model: str, seed: int) -> str:
+    return f"{one.name}/{model}/{seed}"
 
 
 def hashes(one: DataSet, spec: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def hashes(one: DataSet, spec: Mapping[str, Any], parts: Mapping[str, Any]) -> d
     }
 
 
-def measure(one: DataSet, rung: str, seed: int, data: Path, *, again: bool) -> dict[str, Any]:
+def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> dict[str, Any]:
     """Run a row's pipeline to its bundle, and time a batch. A run that was killed goes on.
 
     Returns: the row: its figures, or `reason` where the package refuses it.
@@ -69,13 +69,13 @@ def measure(one: DataSet, rung: str, seed: int, data: Path, *, again: bool) -> d
     Args:
         again: nothing that an earlier try has left is used.
     """
-    folder, parts = RUNS / key_of(one, rung, seed), parts_of(one, data)
+    folder, parts = RUNS / key_of(one, model, seed), parts_of(one, data)
     if again:
         shutil.rmtree(folder, ignore_errors=True)
-    content = spec_of(one, rung, seed, parts["train"])
+    content = spec_of(one, model, seed, parts["train"])
     write_project(content, parts, folder)
     row: dict[str, Any] = {
-        "set": one.name, "rung": rung, "seed": seed, "date": datetime.now(UTC).date().isoformat(), **commit(),
+        "set": one.name, "model": model, "seed": seed, "date": datetime.now(UTC).date().isoformat(), **commit(),
         "hashes": hashes(one, content, parts),
     }  # fmt: skip
     quiet, resumed = note_try(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
@@ -86,7 +86,7 @@ def measure(one: DataSet, rung: str, seed: int, data: Path, *, again: bool) -> d
         return row | {"reason": without_places(error)}
     row |= figures(report, one) | {"machine": machine(), "epochs": content.get("train", {}).get("epochs")}
     row |= {"quiet": quiet and others_busy() <= QUIET, "resumed": resumed}
-    row |= batch(report.bundle, parts, folder, rung in WRITERS, row["p50_ms"])
+    row |= batch(report.bundle, parts, folder, model in WRITERS, row["p50_ms"])
     return row | priced(row["answers_per_second"]) | {"api": api_price(spec, report.split)}
 
 
@@ -119,7 +119,7 @@ def figures(report: tw.Report, one: DataSet) -> dict[str, Any]:
 
 
 def _scored(score: Mapping[str, Any]) -> dict[str, Any]:
-    """Of one test part: the main measure, of how many examples, and the other measures."""
+    """Of one test part: the primary metric, of how many examples, and the other metrics."""
     others = {name: _shown(value) for name, value in score["others"].items()}
     return _shown(score["headline"]) | {"n": score["count"], "others": others}
 
@@ -178,8 +178,8 @@ def priced(per_second: float) -> dict[str, Any]:
 
 
 def api_price(spec: Spec, split: Path) -> dict[str, Any]:
-    """What a million of these requests would cost at an API, told from their letters: the instruction with what may be
-    answered listed, the text, the bare answer. Neither thinking nor a discount for repeated prompts is counted."""
+    """What a million of these requests would cost at an API, estimated from their letters: the instruction with all
+    that may be answered, the text, the bare answer. Neither thinking nor a discount for repeated prompts is counted."""
     examples = load_dataset(split).test_examples
     settings = ApiSpec(model=API)
     task = asked_task(spec, settings)
@@ -208,7 +208,7 @@ def commit() -> dict[str, Any]:
 
 
 def others_busy(seconds: float = 1.0) -> float:
-    """Share of the machine's time that is not idle while this process sleeps; 0 where that can't be told."""
+    """Share of the machine's time that is not idle while this process sleeps; 0 where the system does not say."""
 
     def ticks() -> Iterator[int]:
         try:

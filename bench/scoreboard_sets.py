@@ -16,7 +16,7 @@ from tunewright.data import evenly
 from tunewright.errors import UserError, did_you_mean
 
 SETS = Path(__file__).parent / "sets"
-RUNGS = ("linear", "all-minilm", "smollm2-135m")
+MODELS = ("linear", "all-minilm", "smollm2-135m")
 """What is tuned on every set, by its name in the catalogue, the cheapest first."""
 WRITERS = ("smollm2-135m",)
 """The language models among them."""
@@ -30,8 +30,8 @@ so many letters of texts and answers in all: about half an hour on two cores."""
 Record = Mapping[str, Any]
 
 
-MEASURES = {"classify": "accuracy", "extract": "field F1", "generate": "chrF"}
-"""The main measure of each task."""
+METRICS = {"classify": "accuracy", "extract": "field F1", "generate": "chrF"}
+"""The primary metric of each task."""
 
 
 class Strict(BaseModel):
@@ -83,7 +83,7 @@ class DataSet(Strict):
     without: tuple[str, ...] = ()
     """Labels whose rows are left out."""
     apart: str | None = None
-    """A label whose recall is told apart from the accuracy on all others."""
+    """A label whose recall is shown apart from the accuracy on all others."""
     words: bool = False
     """Whether labels such as card_arrival are written in words."""
     fields: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ def _written(answer: Any) -> str:
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
-def spec_of(one: DataSet, rung: str, seed: int, rows: Sequence[Record]) -> dict[str, Any]:
+def spec_of(one: DataSet, model: str, seed: int, rows: Sequence[Record]) -> dict[str, Any]:
     """The spec of a row: the package's defaults but for what this module's constants say.
 
     Args:
@@ -193,9 +193,9 @@ def spec_of(one: DataSet, rung: str, seed: int, rows: Sequence[Record]) -> dict[
         data["test"] = {part: f"{part}.jsonl" for part in one.tests}
     if one.group:
         data["group"] = "group"
-    spec = {"name": one.name, "model": rung, "seed": seed, "task": task, "data": data, "evaluate": {"few_shot": 0}}
+    spec = {"name": one.name, "model": model, "seed": seed, "task": task, "data": data, "evaluate": {"few_shot": 0}}
     train: dict[str, Any] = {"max_length": one.max_length} if one.max_length else {}
-    if rung in WRITERS and (often := passes(rows)) < PASSES:
+    if model in WRITERS and (often := passes(rows)) < PASSES:
         train["epochs"] = often
     return spec | ({"train": train} if train else {})
 

@@ -45,10 +45,10 @@ def a_set(sets: ModuleType, **changes: Any) -> Any:
     return sets.DataSet.model_validate(usual | changes)
 
 
-def a_row(rung: str, value: float, usd: float, **changes: Any) -> dict[str, Any]:
+def a_row(model: str, value: float, usd: float, **changes: Any) -> dict[str, Any]:
     figure = {"value": value, "low": value - 1, "high": value + 1}
     return {
-        "set": "tiny", "rung": rung, "seed": 0, "date": "2026-11-28", "commit": "0123456789ab", "hashes": {},
+        "set": "tiny", "model": model, "seed": 0, "date": "2026-11-28", "commit": "0123456789ab", "hashes": {},
         "metric": "accuracy", "first": "official", "tests": {"official": figure | {"n": 100, "others": {}}},
         "baselines": {"svm": figure}, "training_minutes": 1.5, "run_minutes": 2.5, "p50_ms": 3.5, "p95_ms": 4.5,
         "answers_per_second": 1234.0, "usd_per_million": usd, "runtime": "openvino", "precision": "int8",
@@ -82,12 +82,12 @@ def test_a_row_that_nobody_knows_is_an_error(
     bench: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str], data: Path
 ) -> None:
     board = bench("scoreboard")
-    for names, told in ((("baking77", "linear"), "'banking77'"), (("banking77", "all-minlm"), "'all-minilm'")):
-        with pytest.raises(UserError, match=f"Did you mean {told}"):
+    for names, fix in ((("baking77", "linear"), "'banking77'"), (("banking77", "all-minlm"), "'all-minilm'")):
+        with pytest.raises(UserError, match=f"Did you mean {fix}"):
             board.main(["row", *names, "--data", str(data)])
     with pytest.raises(SystemExit):
         board.main(["rows", "banking77"])
-    assert "row takes a set and a rung" in capsys.readouterr().err
+    assert "row takes a set and a model" in capsys.readouterr().err
 
 
 def test_a_published_figure_of_another_test_says_what_differs(sets: ModuleType, tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ def test_rows_become_what_the_package_reads(sets: ModuleType) -> None:
 @pytest.mark.parametrize(("task", "label"), [("classify", "ab"), ("extract", [{"x": "1"}] * 2), ("generate", "ab")])
 def test_a_row_has_the_defaults_but_for_the_rules(sets: ModuleType, task: str, label: Any) -> None:
     rows = [{"text": "x" * 1_000_000, "label": each} for each in label] * 2
-    specs = {rung: sets.spec_of(a_set(sets, task=task), rung, 3, rows) for rung in sets.RUNGS}
-    for rung, content in specs.items():
+    specs = {model: sets.spec_of(a_set(sets, task=task), model, 3, rows) for model in sets.MODELS}
+    for model, content in specs.items():
         spec = parse_spec(json.dumps(content), Path("tunewright.yaml"))
-        assert (spec.model, spec.seed, spec.data.validation_fraction) == (rung, 3, sets.VALIDATION)
+        assert (spec.model, spec.seed, spec.data.validation_fraction) == (model, 3, sets.VALIDATION)
         assert spec.evaluate.few_shot == 0
-        assert content.get("train") == ({"epochs": 0.7} if rung in sets.WRITERS else None)
+        assert content.get("train") == ({"epochs": 0.7} if model in sets.WRITERS else None)
 
 
 def test_nothing_beats_what_is_on_the_front(bench: Callable[[str], ModuleType]) -> None:
@@ -148,7 +148,7 @@ def test_a_batch_is_as_long_as_answers_are_fast_and_money_is_time(bench: Callabl
     assert row.priced(1e6 / 3600)["usd_per_million"] == pytest.approx(usd), "a million answers an hour"
 
 
-def test_a_label_is_told_apart(bench: Callable[[str], ModuleType]) -> None:
+def test_a_label_is_shown_apart(bench: Callable[[str], ModuleType]) -> None:
     pairs = [("oos", "oos"), ("oos", "a"), ("a", "a"), ("a", "oos"), ("b", "b"), ("b", "b")]
     records = [Record(str(n), "official", gold, answer, 1.0, 0, 0, 0) for n, (gold, answer) in enumerate(pairs)]
     found = bench("scoreboard_row").apart(records, "oos")
@@ -210,7 +210,7 @@ def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], Module
         "tiny/all-minilm/0": a_row("all-minilm", 93, 0.02),
         "tiny/linear/0": a_row("linear", 91, 0.01, quiet=False),
         "tiny/all-minilm/1": a_row("all-minilm", 94, 0.02, seed=1, resumed=["train"]),
-        "tiny/smollm2-135m/0": {"set": "tiny", "rung": "smollm2-135m", "seed": 0, "reason": "It can't."},
+        "tiny/smollm2-135m/0": {"set": "tiny", "model": "smollm2-135m", "seed": 0, "reason": "It can't."},
     }
     text = bench("scoreboard_page").page(shown, rows)
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
@@ -223,7 +223,7 @@ def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], Module
     assert "nothing known" in lines["BERT"]
     assert "a tuned 7-8 B model" in text
     assert "$12" in text, "the API's price"
-    assert "baseline: linear SVM" not in text, "the rung itself is there"
+    assert "baseline: linear SVM" not in text, "the model itself is there"
 
 
 def test_the_picture_has_a_mark_for_each_row_that_was_measured_alone(
@@ -238,7 +238,7 @@ def test_the_picture_has_a_mark_for_each_row_that_was_measured_alone(
     (panel,) = ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}g")
     colours = list(_fills(panel))
     styles = bench("scoreboard_plot").STYLES
-    assert [colours.count(styles[rung][0]) for rung in ("linear", "all-minilm", "smollm2-135m")] == [0, 1, 1]
+    assert [colours.count(styles[model][0]) for model in ("linear", "all-minilm", "smollm2-135m")] == [0, 1, 1]
 
 
 def _fills(panel: ET.Element) -> Iterator[str]:
