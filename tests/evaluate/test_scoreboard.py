@@ -193,6 +193,24 @@ def test_what_a_rung_cannot_do_is_the_reason_of_its_row(
     assert "tests" not in row
 
 
+def test_a_row_that_crashes_does_not_stop_the_others_and_a_kill_does(
+    bench: Callable[[str], ModuleType], sets: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, program = bench("scoreboard"), tmp_path / "program.py"
+    monkeypatch.setattr(board, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(board, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(board, "load_sets", lambda: {"tiny": a_set(sets)})
+    monkeypatch.setattr(board, "__file__", str(program))
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", "utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        board.run_rows(0, data, again=False)
+    assert board.results() == {}, "it can go on"
+    program.write_text("raise SystemExit(3)\n", "utf-8")
+    board.run_rows(0, data, again=False)
+    reasons = {key: row["reason"] for key, row in board.results().items()}
+    assert reasons == {f"tiny/{model}/0": "The row's process ended with exit code 3." for model in sorted(sets.MODELS)}
+
+
 def test_tries_leave_their_doubts(bench: Callable[[str], ModuleType], tmp_path: Path) -> None:
     note = bench("scoreboard_row").note_try
     assert note(tmp_path, True) == (True, [])
