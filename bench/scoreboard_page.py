@@ -120,8 +120,10 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
         f"{row['answers_per_second']:,.1f}", f"{row['usd_per_million']:,.3f}",
     ]  # fmt: skip
     fewer = f", {row['epochs']:g} passes" if row.get("epochs") else ""
+    changed = " with changes" if row["changed"] else ""
+    code = f", `{row['commit'][:8]}`{changed}" if row["commit"] else ""
     again = "; went on after a kill" if row["resumed"] else ""
-    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}, `{row['commit'][:8]}`{again}"
+    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}{code}{again}"
     yield f"| {name} | {_percent(test)} | {test['n']:,} | {' | '.join(times if quiet else [NONE] * 5)} | {notes} |"
 
 

@@ -199,12 +199,14 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit of this code, and whether files differ from it."""
+    """The commit of this code, and whether files differ from it; None where this is no clone."""
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        return None if done.returncode else done.stdout.strip()
 
-    return {"commit": git("rev-parse", "--short=12", "HEAD"), "changed": bool(git("status", "--porcelain", "src"))}
+    changed = git("status", "--porcelain", "src")
+    return {"commit": git("rev-parse", "--short=12", "HEAD"), "changed": None if changed is None else bool(changed)}
 
 
 def others_busy(seconds: float = 1.0) -> float:

@@ -48,8 +48,9 @@ def a_set(sets: ModuleType, **changes: Any) -> Any:
 def a_row(model: str, value: float, usd: float, **changes: Any) -> dict[str, Any]:
     figure = {"value": value, "low": value - 1, "high": value + 1}
     return {
-        "set": "tiny", "model": model, "seed": 0, "date": "2026-11-28", "commit": "0123456789ab", "hashes": {},
-        "metric": "accuracy", "first": "official", "tests": {"official": figure | {"n": 100, "others": {}}},
+        "set": "tiny", "model": model, "seed": 0, "date": "2026-11-28", "commit": "0123456789ab", "changed": False,
+        "hashes": {}, "metric": "accuracy", "first": "official",
+        "tests": {"official": figure | {"n": 100, "others": {}}},
         "baselines": {"svm": figure}, "training_minutes": 1.5, "run_minutes": 2.5, "p50_ms": 3.5, "p95_ms": 4.5,
         "answers_per_second": 1234.0, "usd_per_million": usd, "runtime": "openvino", "precision": "int8",
         "epochs": None,
@@ -182,7 +183,7 @@ def test_a_row_is_measured_anew_where_something_changed(
         board.state(*asked)
 
 
-def test_what_a_rung_cannot_do_is_the_reason_of_its_row(
+def test_what_a_model_cannot_do_is_the_reason_of_its_row(
     bench: Callable[[str], ModuleType], sets: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measuring = bench("scoreboard_row")
