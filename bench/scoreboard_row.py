@@ -189,7 +189,7 @@ def api_price(spec: Spec, split: Path) -> dict[str, Any]:
     book = price_book()
     return {
         "model": API, "prompt_tokens": round(read), "answer_tokens": round(written, 1),
-        "usd_per_million": 1e6 * book.api(API).usd(read, written), "prices_of": book.apis_as_of,
+        "usd_per_million": round(1e6 * book.api(API).usd(read, written), 2), "prices_of": book.apis_as_of,
     }  # fmt: skip
 
 
