@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas import all_fields, texts
+
 import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import evenly, load_dataset
@@ -39,21 +41,11 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"
 FEW_SHOT = 50
 """Test examples that the base model is asked: it answers one at a time."""
-TEXT = {"type": "string"}
 INVOICE = Path(__file__).parents[1] / "examples" / "invoices" / "invoice.json"
 
 
-def texts(*names: str) -> dict[str, Any]:
-    return {"type": "object", "properties": dict.fromkeys(names, TEXT)}
-
-
-def all_fields(folder: str) -> dict[str, Any]:
-    """Every field that training rows have is optional; one that stands twice in some row is a list where it does."""
-    rows = read_jsonl(SHARED / folder / "train.jsonl")
-    names = dict.fromkeys(name for row in rows for name in row["entities"])
-    several = {name for row in rows for name, value in row["entities"].items() if isinstance(value, list)}
-    one_or_more = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
-    return {"type": "object", "properties": {name: one_or_more if name in several else TEXT for name in names}}
+def fields_of(folder: str) -> dict[str, Any]:
+    return all_fields(row["entities"] for row in read_jsonl(SHARED / folder / "train.jsonl"))
 
 
 def extract(instruction: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -70,14 +62,14 @@ JOBS: dict[str, dict[str, Any]] = {
     "slots": {
         "folder": "snips",
         "tests": {"test": "test.jsonl"},
-        "task": lambda: extract("Fill in the slots of this request.", all_fields("snips")),
+        "task": lambda: extract("Fill in the slots of this request.", fields_of("snips")),
         "train": {"batch_size": 32, "lr": 1e-3, "epochs": 3, "schedule": "cosine", "lora": {"dropout": 0.1}},
         "validation": 0.05,
     },
     "addresses": {
         "folder": "pkg_usaddress",
         "tests": {"test": "test.jsonl"},
-        "task": lambda: extract("Name the parts of this address.", all_fields("pkg_usaddress")),
+        "task": lambda: extract("Name the parts of this address.", fields_of("pkg_usaddress")),
         "train": {"batch_size": 16, "lr": 1e-3, "epochs": 4, "schedule": "cosine"},
     },
     "invoices": {
