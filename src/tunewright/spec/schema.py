@@ -56,6 +56,8 @@ class _Anchored(Section):
         if "models" in data:
             raise ValueError("models is called candidates")
         candidates = data.get("candidates")
+        if isinstance(candidates, str):
+            raise ValueError(f"candidates is a list, such as [{candidates}]")
         if not isinstance(candidates, (list, tuple)) or not candidates:
             return data
         if twice := [name for name, count in Counter(map(str, candidates)).items() if count > 1]:

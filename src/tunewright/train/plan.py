@@ -156,7 +156,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     if spec.model == LINEAR:
         raise UserError(
             "There is nothing to plan for a linear model: it is fitted in seconds, by one core, in less than a GiB.",
-            where="model", fix="Type: tunewright run …",
+            where="model", fix="Name another model, such as model=all-minilm.",
         )  # fmt: skip
     encoder = is_encoder(spec.model, spec.folder)
     if encoder:

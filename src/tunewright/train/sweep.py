@@ -80,7 +80,8 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
     from optuna.trial import FixedTrial
 
     if spec.model == LINEAR:
-        raise UserError("A linear model has no settings to search.", where="model", fix="Type: tunewright train …")
+        raise UserError("A linear model has no settings to search.", where="model",
+                        fix="Name another model, such as model=all-minilm.")  # fmt: skip
     everything = _everything(spec, split, folder / "trials")
     suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
     if everything.validation is None or not spec.train.evaluations:
