@@ -47,8 +47,8 @@ def calibrate_sets(asked: LabelSetClassifier, task: MultiLabelTask, examples: Se
     """
     logits, counts = asked.logits([example.request for example in examples]), np.asarray(weights, float)
     gold = held(task, examples)
-    if round(counts.sum()) < MIN_EXAMPLES:
-        say(f"  thresholds: 50 % for every label: fewer than {MIN_EXAMPLES} independent validation examples")
+    if round((counts @ gold).sum()) < MIN_EXAMPLES:
+        say(f"  thresholds: 50 % for every label: fewer than {MIN_EXAMPLES} labels hold in independent examples")
         return UNCALIBRATED, [asked.answer(example.request).confidence or 0.0 for example in examples]
     each = fit_answers(
         sigmoid(logits).ravel().tolist(), gold.ravel().tolist(), np.repeat(counts, gold.shape[1]).tolist()
