@@ -88,7 +88,7 @@ def recipes(name: str, *wanted: str) -> None:
 def held_out(trained: Path, split: Path) -> float:
     """Accuracy on the validation part."""
     from tunewright.train.encoders.network import Network
-    from tunewright.train.encoders.trainer import logits_of
+    from tunewright.train.encoders.passes import logits_of
 
     network, examples = Network.load(trained / "encoder"), load_dataset(split).validation
     tokenizer = TextTokenizer(trained / "encoder")
@@ -154,11 +154,14 @@ def arm(name: str) -> None:
         "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": False, "logging_steps": 10,
     }  # fmt: skip
     if name in ("once", "tunewright"):
+        from tunewright.tasks import task_of
+        from tunewright.train.encoders.objectives import objective_of
         from tunewright.train.encoders.trainer import build_encoder_trainer
 
         own = spec.model_copy(update={"train": spec.train.for_encoder()})
+        objective = objective_of(task_of(own.task), own.train.encoder)
         ready = [{"input_ids": row["input_ids"], "labels": [row["labels"]]} for row in encoded]
-        trainer: Any = build_encoder_trainer(own, base, labels, ready, [], RUNS / "scratch", 0, STEPS)
+        trainer: Any = build_encoder_trainer(own, base, objective, ready, [], RUNS / "scratch", 0, STEPS)
         trainer.add_callback(Clock())
     elif name.startswith("transformers"):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding

@@ -19,6 +19,7 @@ from tunewright.errors import UserError
 from tunewright.models.encoder_model import AT_ONCE, EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
+from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import ClassifyTask, Example, Meta
 from tunewright.train.encode import Row
 
@@ -96,9 +97,10 @@ def one_by_one(network: Any, asked: Sequence[Sequence[int]]) -> Logits:
 
 
 def rows(folder: Path, examples: Sequence[Example] = EXAMPLES) -> list[Row]:
-    from tunewright.train.encoders.steps import encoded
+    from tunewright.train.encoders.objectives import objective_of
+    from tunewright.train.encoders.rows import encoded
 
-    return encoded(examples, TASK, TextTokenizer(folder), WINDOW, "the window")
+    return encoded(examples, objective_of(TASK, EncoderSpec()), TextTokenizer(folder), WINDOW, "the window")
 
 
 def spec_of(folder: Path, **train: Any) -> Spec:
@@ -109,12 +111,14 @@ def spec_of(folder: Path, **train: Any) -> Spec:
 
 
 def trainer_of(folder: Path, scratch: Path, examples: Sequence[Example] = EXAMPLES, **train: Any) -> Any:
+    from tunewright.train.encoders.objectives import objective_of
     from tunewright.train.encoders.trainer import build_encoder_trainer
     from tunewright.train.trainer import planned_steps
 
     spec, taught = spec_of(folder, **train), rows(folder, examples)
     steps = planned_steps(spec, len(taught))
-    return build_encoder_trainer(spec, local(folder), LABELS, taught, taught[:3], scratch, 0, steps)
+    objective = objective_of(TASK, spec.train.encoder)
+    return build_encoder_trainer(spec, local(folder), objective, taught, taught[:3], scratch, 0, steps)
 
 
 def losses_of(trainer: Any) -> list[float]:
@@ -161,7 +165,7 @@ def test_a_graph_has_torchs_logits_for_every_length_and_for_each_text_whoever_is
 
 
 def test_filled_up_rows_have_the_logits_of_texts_by_themselves(tuned: tuple[Any, Path]) -> None:
-    from tunewright.train.encoders.trainer import logits_of
+    from tunewright.train.encoders.passes import logits_of
 
     network, _ = tuned
     for at_once in (1, 4, 128):
@@ -203,7 +207,7 @@ def test_what_is_written_is_a_folder_that_transformers_reads(tuned: tuple[Any, P
 
 def test_a_narrow_network_answers_as_the_whole_one_and_is_written_whole(base: Path, tmp_path: Path) -> None:
     from tunewright.train.encoders.network import Vocabulary
-    from tunewright.train.encoders.trainer import logits_of
+    from tunewright.train.encoders.passes import logits_of
 
     network, asked = network_of(base), [row["input_ids"] for row in rows(base)]
     whole, before = logits_of(network, asked), network.state_dict()
@@ -251,7 +255,7 @@ def test_a_narrow_training_takes_the_steps_of_a_whole_one(
 
 
 def test_a_training_learns_what_it_is_taught(base: Path, tmp_path: Path) -> None:
-    from tunewright.train.encoders.trainer import logits_of
+    from tunewright.train.encoders.passes import logits_of
 
     encoder = {"batch_size": 8, "lr": 2e-3, "head_lr": 2e-2}
     trainer, taught = trainer_of(base, tmp_path, max_steps=40, encoder=encoder), rows(base)
@@ -509,7 +513,10 @@ def test_products_of_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_two_readings_disagree_by_their_divergences_both_ways() -> None:
     import torch
 
-    from tunewright.train.encoders.trainer import disagreement
+    from tunewright.train.encoders.objectives import OneLabel
+
+    def disagreement(one: Any, other: Any) -> Any:
+        return OneLabel(("a", "b"), 0.0).disagreement(one, other, None)
 
     one, other = torch.tensor([[1.0, 0.0], [2.0, 2.0]]), torch.tensor([[0.0, 1.0], [2.0, 2.0]])
     assert float(disagreement(one, one)) == 0
@@ -528,7 +535,6 @@ def test_a_text_is_read_twice_where_its_readings_must_agree(
     from torch.nn import functional as F
 
     from tunewright.train.encoders.dropout import FastDropout
-    from tunewright.train.encoders.trainer import disagreement
 
     trainer = trainer_of(make_encoder("bert"), tmp_path, encoder={"consistency": consistency, "label_smoothing": 0.05})
     for parent in list(trainer.model.modules()):
@@ -543,7 +549,7 @@ def test_a_text_is_read_twice_where_its_readings_must_agree(
     if consistency:
         logits = trainer.model(ids.repeat(2, 1), mask.repeat(2, 1))
         wanted = F.cross_entropy(logits, gold.repeat(2), label_smoothing=0.05)
-        apart = disagreement(logits[:5], logits[5:])
+        apart = trainer.engine.objective.disagreement(logits[:5], logits[5:], gold)
         assert apart > 0
         wanted = wanted + consistency * apart
     else:

@@ -27,7 +27,7 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
     if not (answers / f"{ENCODER}.jsonl").exists():
         from tunewright.models.torch_model import quiet_libraries
         from tunewright.train.encoders.network import Network
-        from tunewright.train.encoders.trainer import logits_of
+        from tunewright.train.encoders.passes import logits_of
 
         quiet_libraries()
         network = Network.load(tuned)

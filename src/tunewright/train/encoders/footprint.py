@@ -21,10 +21,10 @@ from tunewright.models.resolve import encoder_window
 from tunewright.models.sizes import Sizes, sizes_of
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example, task_of
+from tunewright.tasks import Example
 from tunewright.train.batches import BATCHES, Batches
 from tunewright.train.encode import Row
-from tunewright.train.encoders.rows import encoded, window_for
+from tunewright.train.encoders.rows import require_short, window_for
 from tunewright.train.footprint import Footprint
 
 _PRODUCTS = 6
@@ -104,12 +104,14 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     """
     folder, window = encoder_window(spec.model, spec.folder)
     most, key = window_for(spec, window)
-    rows = encoded(examples, task_of(spec.task), TextTokenizer(folder), most, key)
+    tokenizer = TextTokenizer(folder)
+    rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
+    lengths = [len(row["input_ids"]) for row in rows]
+    require_short(examples, lengths, most, key)
     size = min(spec.train.batch_size, len(rows))
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     drawn = [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
     some = random.Random(spec.seed).sample(drawn, min(BATCHES, len(drawn)))
-    lengths = [len(row["input_ids"]) for row in rows]
     return Batches(
         tokenizer=spec.model,
         heaviest=drawn[-1],

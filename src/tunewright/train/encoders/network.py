@@ -84,16 +84,19 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
     def pooling(self) -> Pooling:
         return self._base.pooling
 
-    def embed(self, input_ids: Any, attention_mask: Any = None) -> Any:
-        """The texts' vectors [texts, width], of length one.
+    def hidden(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        """The tokens' vectors [texts, tokens, width], in float32.
 
         Args:
             attention_mask: 1 where there is a token, 0 where a row is filled up; None: all rows are equally long.
         """
         autocast = torch.autocast(input_ids.device.type, torch.bfloat16) if self._half else nullcontext()
         with autocast:
-            hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        hidden = hidden.float()
+            return self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+
+    def embed(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        """The texts' vectors [texts, width], of length one; arguments as of `hidden`."""
+        hidden = self.hidden(input_ids, attention_mask)
         if self._base.pooling == "cls":
             return F.normalize(hidden[:, 0], dim=-1)
         if attention_mask is None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tunewright.errors import UserError
 from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example, Task
+from tunewright.tasks import Example
 from tunewright.train.encode import Row
+
+if TYPE_CHECKING:
+    from tunewright.train.encoders.objectives import Objective
 
 
 def require_able(spec: Spec) -> None:
@@ -56,8 +60,9 @@ def window_for(spec: Spec, window: int) -> tuple[int, str]:
     return window, f"the window of {spec.model_name}"
 
 
-def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, most: int, key: str) -> list[Row]:
-    """A row for each example: what the encoder reads, and the number of its label.
+def encoded(examples: Sequence[Example], objective: Objective, tokenizer: TextTokenizer, most: int,
+            key: str) -> list[Row]:  # fmt: skip
+    """A row for each example, as the objective teaches it.
 
     Args:
         most: tokens that a text may have.
@@ -66,12 +71,21 @@ def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, m
     Raises:
         UserError: a text is longer.
     """
-    numbers = {label: number for number, label in enumerate(task.answers)}
-    rows: list[Row] = [
-        {"input_ids": tokenizer.encode_framed(example.request), "labels": [numbers[example.answer]]}
-        for example in examples
-    ]
-    lengths = [len(row["input_ids"]) for row in rows]
+    rows = [objective.row(example, tokenizer) for example in examples]
+    require_short(examples, [len(row["input_ids"]) for row in rows], most, key)
+    return rows
+
+
+def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int, key: str) -> None:
+    """Refuse examples whose texts have too many tokens.
+
+    Args:
+        lengths: tokens of each text.
+        most, key: as of `encoded`.
+
+    Raises:
+        UserError: a text is longer.
+    """
     if too_long := [length for length in lengths if length > most]:
         longest = examples[lengths.index(max(lengths))]
         raise UserError(
@@ -80,4 +94,3 @@ def encoded(examples: Sequence[Example], task: Task, tokenizer: TextTokenizer, m
             why=f"The longest has {max(lengths)}. What is cut off may be what decides, so nothing is cut.",
             fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
         )
-    return rows

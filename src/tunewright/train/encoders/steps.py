@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-from torch.nn import functional as F
 
 from tunewright.artifacts import Output
 from tunewright.data import evenly, load_dataset
@@ -22,11 +20,12 @@ from tunewright.processes import process_count
 from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
-from tunewright.train.encode import Row
+from tunewright.train.encode import IGNORED, Row
 from tunewright.train.encoders.network import Network
+from tunewright.train.encoders.objectives import Objective, objective_of
 from tunewright.train.encoders.rows import encoded, refusal, window_for
 from tunewright.train.encoders.soup import average_encoders
-from tunewright.train.encoders.trainer import build_encoder_trainer, logits_of
+from tunewright.train.encoders.trainer import build_encoder_trainer
 from tunewright.train.history import ENCODER, Facts
 from tunewright.train.member import ADAPTER, Members
 from tunewright.train.steps import CHECKPOINTS, figures, last_kept, train_members
@@ -49,7 +48,8 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
         )  # fmt: skip
     training = prepare_encoder(spec, split, output.path / CHECKPOINTS)
-    audit = _audit(task_of(spec.task).answers, training.rows, TextTokenizer(training.base.folder))
+    objective = objective_of(task_of(spec.task), training.spec.train.encoder)
+    audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
         say(f"  {line}")
     made = train_members(training, output)
@@ -82,18 +82,19 @@ def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
         raise error
     spec = spec.model_copy(update={"train": spec.train.for_encoder()})
     base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
-    tokenizer = TextTokenizer(base.folder)
+    objective, tokenizer = objective_of(task, spec.train.encoder), TextTokenizer(base.folder)
     window, key = window_for(spec, base.window)
-    rows = encoded(dataset.train, task, tokenizer, window, key)
+    rows = encoded(dataset.train, objective, tokenizer, window, key)
     some = evenly(dataset.validation, MOST)
-    held = encoded(some, task, tokenizer, window, key)
-    part = EncoderPart(some, held, task, spec) if some else None
-    facts = Facts.of(task, [each.answer for each in dataset.train], [each.answer for each in some], rows, 1,
+    held = encoded(some, objective, tokenizer, window, key)
+    part = EncoderPart(some, held, task, objective, spec) if some else None
+    learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
+    facts = Facts.of(task, [each.answer for each in dataset.train], [each.answer for each in some], rows, learnt,
                      part.groups if part else [])  # fmt: skip
 
     def build(members: Members, checkpoints: Path, seed: int) -> Any:
         steps = planned_steps(members.spec, len(rows))
-        return build_encoder_trainer(members.spec, base, task.answers, rows, held, checkpoints, seed, steps)
+        return build_encoder_trainer(members.spec, base, objective, rows, held, checkpoints, seed, steps)
 
     return Members(spec, base, rows, part, facts, home, build)
 
@@ -101,30 +102,22 @@ def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
 class EncoderPart(ValidationPart):
     """The examples an encoder in training is measured on; arguments as of `ValidationPart`."""
 
-    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, spec: Spec):
+    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, objective: Objective, spec: Spec):
         super().__init__(examples, rows, [], None, task, spec.train)
+        self._objective = objective
 
     def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (as of every part)
-        import torch
-
-        rows = self._rows[which]
-        logits = logits_of(model, [model.placed(row["input_ids"]) for row in rows])
-        gold = torch.tensor([row["labels"][0] for row in rows])
-        losses = F.cross_entropy(logits, gold, reduction="none").tolist()
-        return [model.labels[number] for number in logits.argmax(1).tolist()], losses
+        return self._objective.answered(model, self._rows[which])
 
 
-def _audit(labels: Sequence[str], rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
+def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
     """The first rows as the encoder reads them, and how many tokens are learnt from."""
-    lines = [f"{tokenizer.decode(row['input_ids'])} → {labels[row['labels'][0]]}" for row in rows[:_AUDITED]]
+    lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.told(row)}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
     at = lengths[math.ceil(0.95 * len(lengths)) - 1]
-    count = Counter(labels[row["labels"][0]] for row in rows)
-    rarest = min(count, key=lambda label: count[label])
     return [
         *lines,
-        f"texts have up to {lengths[-1]} tokens, 95 % of them at most {at}; the rarest label, {rarest}, has "
-        f"{count[rarest]}",
+        f"texts have up to {lengths[-1]} tokens, 95 % of them at most {at}; {objective.rarest(rows)}",
     ]
 
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
@@ -21,17 +19,15 @@ from tunewright.spec import Spec
 from tunewright.train.encode import Row
 from tunewright.train.encoders.dropout import give_fast_dropout
 from tunewright.train.encoders.network import Network, Vocabulary
+from tunewright.train.encoders.objectives import Objective
+from tunewright.train.encoders.passes import filled_up
 from tunewright.train.encoders.products import give_fast_gradients
 
 _MIXED = 50
 """Batches within which texts are sorted by their length: more would fill up less, and mix less."""
-_OF_A_LABEL = 32
-"""Texts whose centre is a label's first vector."""
 _SHORT = 256
 """Tokens up to which attention is computed as it is written: torch's fused kernel for CPUs took a quarter of a step on
 texts of 14 tokens, and plain products take a twentieth. Of longer texts they would need too much memory."""
-_AT_ONCE = 128
-"""Texts in one pass without gradients."""
 
 
 @dataclass
@@ -39,22 +35,12 @@ class Engine:
     """What an encoder is trained with; as `tunewright.train.engine.Engine`."""
 
     padding: int
+    objective: Objective
     reasons: dict[str, str] = field(default_factory=dict)
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch: `input_ids` and `attention_mask` [rows, tokens], and `labels` [rows], the numbers of the labels."""
-        return filled_up([row["input_ids"] for row in rows], self.padding) | {
-            "labels": torch.tensor([row["labels"][0] for row in rows])
-        }
-
-
-def filled_up(texts: Sequence[Sequence[int]], padding: int) -> dict[str, Any]:
-    """`input_ids` and `attention_mask` [texts, tokens of the longest]."""
-    lengths = np.array([len(text) for text in texts])
-    used = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(used.shape, padding, np.int64)
-    ids[used] = np.concatenate(texts)
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(used.astype(np.int64))}
+        """A batch: `input_ids` and `attention_mask` [rows, tokens], and `labels` [rows, …], the targets."""
+        return filled_up([row["input_ids"] for row in rows], self.padding) | {"labels": self.objective.gold(rows)}
 
 
 class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
@@ -96,15 +82,14 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
 
     Args:
         head_lr: peak learning rate of the head.
-        smoothing: share of each answer that is taught as any label.
         consistency: how much two readings of a text must agree; 0: each is read once.
     """
 
     engine: Engine
 
-    def __init__(self, *args: Any, head_lr: float, smoothing: float, consistency: float, **settings: Any):
+    def __init__(self, *args: Any, head_lr: float, consistency: float, **settings: Any):
         super().__init__(*args, **settings)
-        self._head_lr, self._smoothing, self._consistency = head_lr, smoothing, consistency
+        self._head_lr, self._consistency = head_lr, consistency
 
     def compute_loss(
         self,
@@ -114,12 +99,14 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         num_items_in_batch: Any = None,  # noqa: ARG002 (transformers' contract)
     ) -> Any:
         ids, mask, gold = (inputs[name] for name in ("input_ids", "attention_mask", "labels"))
+        objective = self.engine.objective
         if not self._consistency:
-            loss = F.cross_entropy(model(ids, mask), gold, label_smoothing=self._smoothing)
+            loss = objective.loss(model(ids, mask), gold)
         else:
             logits = model(ids.repeat(2, 1), mask.repeat(2, 1))  # dropout leaves out other parts in each half
-            loss = F.cross_entropy(logits, gold.repeat(2), label_smoothing=self._smoothing)
-            loss = loss + self._consistency * disagreement(*logits.chunk(2))
+            loss = objective.loss(logits, torch.cat([gold, gold]))
+            one, other = logits.chunk(2)
+            loss = loss + self._consistency * objective.disagreement(one, other, gold)
         return (loss, None) if return_outputs else loss
 
     def create_optimizer(self, *_: Any) -> Any:
@@ -145,22 +132,9 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         return Batches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
 
 
-def disagreement(one: Any, other: Any) -> Any:
-    """The mean of both Kullback-Leibler divergences between labels' probabilities, over the texts (Liang et al. 2021,
-    "R-Drop").
-
-    Args:
-        one, other: logits [texts, labels].
-    """
-    first, second = one.log_softmax(-1), other.log_softmax(-1)
-    there = F.kl_div(first, second, log_target=True, reduction="batchmean")
-    back = F.kl_div(second, first, log_target=True, reduction="batchmean")
-    return (there + back) / 2
-
-
-def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str], rows: Sequence[Row],
+def build_encoder_trainer(spec: Spec, base: LocalEncoder, objective: Objective, rows: Sequence[Row],
                           held: Sequence[Row], checkpoints: Path, seed: int, steps: int) -> EncoderTrainer:  # fmt: skip
-    """The trainer, not yet started; its model has a head that knows each label's centre.
+    """The trainer, not yet started; its model has the head that the objective begins with.
 
     Args:
         spec: its `train` as `TrainSpec.for_encoder` gives it.
@@ -169,7 +143,7 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str],
     """
     set_seed(seed)
     precision = compute_type(spec.train.precision)
-    network = Network.of(base, labels, half=precision == "bfloat16")
+    network = Network.of(base, objective.outputs, half=precision == "bfloat16")
     if torch.cuda.is_available():
         network.to("cuda")
     else:
@@ -177,52 +151,21 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, labels: Sequence[str],
         give_fast_gradients(network.body)
         if max(len(row["input_ids"]) for row in (*rows, *held)) <= _SHORT:
             network.body.set_attn_implementation("eager")
-    _begin_with_centres(network, rows)
+    objective.begin(network, rows)
     network.narrow(Vocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
     network.train()
-    engine = Engine(network.padding)
+    engine = Engine(network.padding, objective)
     trainer = EncoderTrainer(
         model=network,
         args=_arguments(spec, checkpoints, seed, steps, float16=precision == "float16"),
-        train_dataset=[{"input_ids": network.placed(row["input_ids"]), "labels": row["labels"]} for row in rows],
+        train_dataset=[{**row, "input_ids": network.placed(row["input_ids"])} for row in rows],
         data_collator=engine.collate,
         head_lr=spec.train.encoder.head_lr,
-        smoothing=spec.train.encoder.label_smoothing,
         consistency=spec.train.encoder.consistency,
     )
     trainer.engine = engine
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def logits_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = _AT_ONCE) -> Any:
-    """The logits [texts, labels] of token ids, in float32 on the CPU; without gradients."""
-    return _in_passes(network, network, texts, at_once)
-
-
-def _in_passes(network: Network, function: Any, texts: Sequence[Sequence[int]], at_once: int) -> Any:
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    found: list[Any] = []
-    with torch.no_grad():
-        for start in range(0, len(order), at_once):
-            batch = filled_up([texts[number] for number in order[start : start + at_once]], network.padding)
-            found.append(function(*(batch[name].to(network.device) for name in ("input_ids", "attention_mask"))).cpu())
-    whole = torch.cat(found)
-    return torch.empty_like(whole).index_copy_(0, torch.tensor(order), whole)
-
-
-def _begin_with_centres(network: Network, rows: Sequence[Row]) -> None:
-    """Give the head the mean vector of the first texts of each label; one without texts keeps what it was drawn as."""
-    chosen: dict[int, list[Sequence[int]]] = {}
-    for row in rows:
-        if len(texts := chosen.setdefault(row["labels"][0], [])) < _OF_A_LABEL:
-            texts.append(row["input_ids"])
-    numbers = [number for number, texts in chosen.items() for _ in texts]
-    network.eval()
-    vectors = _in_passes(network, network.embed, [text for texts in chosen.values() for text in texts], _AT_ONCE)
-    of = torch.tensor(numbers)
-    for number in chosen:
-        network.head.weight.data[number] = F.normalize(vectors[of == number].mean(0), dim=-1).to(network.device)
 
 
 def _arguments(spec: Spec, checkpoints: Path, seed: int, steps: int, *, float16: bool) -> TrainingArguments:

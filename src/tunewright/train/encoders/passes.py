@@ -1,0 +1,45 @@
+"""Texts through an encoder without gradients, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from tunewright.train.encoders.network import Network
+
+AT_ONCE = 128
+"""Texts in one pass."""
+
+
+def filled_up(texts: Sequence[Sequence[int]], padding: int) -> dict[str, Any]:
+    """`input_ids` and `attention_mask` [texts, tokens of the longest]."""
+    lengths = np.array([len(text) for text in texts])
+    used = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(used.shape, padding, np.int64)
+    ids[used] = np.concatenate(texts)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(used.astype(np.int64))}
+
+
+def logits_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = AT_ONCE) -> Any:
+    """The logits [texts, labels] of token ids, in float32 on the CPU."""
+    return _in_passes(network, network, texts, at_once)
+
+
+def vectors_of(network: Network, texts: Sequence[Sequence[int]]) -> Any:
+    """The vectors [texts, width] of token ids, in float32 on the CPU."""
+    return _in_passes(network, network.embed, texts, AT_ONCE)
+
+
+def _in_passes(network: Network, function: Any, texts: Sequence[Sequence[int]], at_once: int) -> Any:
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    found: list[Any] = []
+    with torch.no_grad():
+        for start in range(0, len(order), at_once):
+            batch = filled_up([texts[number] for number in order[start : start + at_once]], network.padding)
+            found.append(function(*(batch[name].to(network.device) for name in ("input_ids", "attention_mask"))).cpu())
+    whole = torch.cat(found)
+    return torch.empty_like(whole).index_copy_(0, torch.tensor(order), whole)
