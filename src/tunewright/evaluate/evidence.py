@@ -12,7 +12,7 @@ import numpy as np
 
 from tunewright.artifacts import read_jsonl, write_jsonl
 from tunewright.evaluate.predictors.base import Answer, Predictor
-from tunewright.evaluate.predictors.encoder import LabelClassifier
+from tunewright.evaluate.predictors.encoder import EncoderPredictor
 from tunewright.evaluate.predictors.language_model import LanguageModel, Together
 from tunewright.evaluate.statistics import Interval, macro_f1, ratio
 from tunewright.progress import track
@@ -70,7 +70,7 @@ _TOGETHER = 64
 
 
 def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Sequence[Example]],
-            folder: Path, together: Together | LabelClassifier | None = None) -> list[Record]:  # fmt: skip
+            folder: Path, together: Together | EncoderPredictor | None = None) -> list[Record]:  # fmt: skip
     """Ask a predictor everything; answers already on disk are not asked again.
 
     Args:
@@ -96,11 +96,11 @@ def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Se
             tracker.update(len(records))
         while together and (some := todo[len(records) : len(records) + _TOGETHER]):
             requests = [example.request for _, example in some]
-            if isinstance(predictor, LabelClassifier):
+            if isinstance(predictor, EncoderPredictor):
                 found = predictor.answers(requests)
             else:
                 assert isinstance(predictor, LanguageModel)
-                assert not isinstance(together, LabelClassifier)
+                assert not isinstance(together, EncoderPredictor)
                 found = predictor.answers(requests, together)
             records += [record_of(*one, answer, 0.0, task) for one, answer in zip(some, found, strict=True)]
             tracker.update(len(records))

@@ -12,7 +12,7 @@ import numpy as np
 from tunewright.data import evenly
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scope
-from tunewright.evaluate.predictors import LabelClassifier, LabelScorer, LanguageModel
+from tunewright.evaluate.predictors import EncoderPredictor, LabelClassifier, LabelScorer, LanguageModel
 from tunewright.export.bundle import Bundle
 from tunewright.progress import track
 from tunewright.tasks import Example, Task
@@ -49,8 +49,8 @@ def _of_labels(asked: LabelScorer | LabelClassifier, task: Task, examples: Seque
     return found, [float(found.of_labels(each).max()) for each in scores]
 
 
-def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example], weights: Sequence[float],
-                at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_answers(asked: LanguageModel | EncoderPredictor, task: Task, examples: Sequence[Example],
+                weights: Sequence[float], at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
     """As `_of_labels`, of what is written."""
     answers = _of_each(asked.answer, examples, at_once)
     raw = [answer.confidence or 0.0 for answer in answers]

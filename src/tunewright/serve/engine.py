@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tunewright.errors import UserError
-from tunewright.evaluate.predictors import Answer, LabelClassifier, LabelScorer, Pieces, Terms, TextGenerator
+from tunewright.evaluate.predictors import (
+    Answer,
+    EncoderPredictor,
+    LabelClassifier,
+    LabelScorer,
+    Pieces,
+    Terms,
+    TextGenerator,
+)
 from tunewright.export.bundle import Bundle
 from tunewright.models.runtime import Runtime
 from tunewright.serve.call import attended, turn
@@ -96,13 +104,13 @@ class Engine:
     def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         """The answers to several texts, or why there is none, found together where the model is an encoder; any other
         is asked by as many threads as it answers at once."""
-        if not isinstance(self._model, LabelClassifier):
+        if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as askers:
                 return list(askers.map(self._answer_or_refuse, texts))
-        prompts: list[list[int] | TooLong] = []
+        prompts: list[list[list[int]] | TooLong] = []
         for text in texts:
             try:
-                prompts += self._prompts(text)
+                prompts.append(self._prompts(text))
             except TooLong as error:
                 prompts.append(error)
         with turn(self._turn):

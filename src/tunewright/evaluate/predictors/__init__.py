@@ -3,7 +3,7 @@
 from tunewright.evaluate.predictors.base import Answer, Pieces, Predictor, Terms, Token
 from tunewright.evaluate.predictors.classical import LinearSvm, Majority
 from tunewright.evaluate.predictors.controls import controls
-from tunewright.evaluate.predictors.encoder import LabelClassifier
+from tunewright.evaluate.predictors.encoder import EncoderPredictor, LabelClassifier
 from tunewright.evaluate.predictors.language_model import (
     LabelScorer,
     LanguageModel,
@@ -12,8 +12,10 @@ from tunewright.evaluate.predictors.language_model import (
     language_model,
 )
 from tunewright.evaluate.predictors.records import Nearest, Patterns
+from tunewright.evaluate.predictors.tagger import RecordTagger, encoder_predictor
 
 __all__ = [
-    "Answer", "LabelClassifier", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest", "Patterns",
-    "Pieces", "Predictor", "RecordReader", "Terms", "TextGenerator", "Token", "controls", "language_model",
+    "Answer", "EncoderPredictor", "LabelClassifier", "LabelScorer", "LanguageModel", "LinearSvm", "Majority", "Nearest",
+    "Patterns", "Pieces", "Predictor", "RecordReader", "RecordTagger", "Terms", "TextGenerator", "Token", "controls",
+    "encoder_predictor", "language_model",
 ]  # fmt: skip

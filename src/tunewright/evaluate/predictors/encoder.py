@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,21 +15,21 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
-"""Token ids of some texts -> the logits [labels] of each."""
+"""Token ids of some texts -> the logits [labels] of each, or [tokens, labels]."""
 
 
-class LabelClassifier:
+class EncoderPredictor(ABC):
     """What answers as a `tunewright.evaluate.predictors.LanguageModel` does, and writes nothing: its prompt is the text
     alone.
 
     Args:
-        logits: of the labels in the order of the task's.
+        logits: of what the task decides, in its order.
     """
 
     longest_answer = 0
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
-        self._logits, self._labels, self._tokenizer, self._calibration = logits, task.answers, tokenizer, calibration
+    def __init__(self, logits: Logits, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+        self._logits, self._tokenizer, self._calibration = logits, tokenizer, calibration
 
     def prompts(self, request: str) -> list[list[int]]:
         return [self._tokenizer.encode_framed(request)]
@@ -37,17 +38,30 @@ class LabelClassifier:
         return self.answer_prompts(self.prompts(request))
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
-        (prompt,) = prompts
-        return self._answer(prompt, self.log_probabilities(prompt))
+        return self.answers_of([prompts])[0]
 
     def answers(self, requests: Sequence[str]) -> list[Answer]:
-        return self.answers_of([self.prompts(request)[0] for request in requests])
+        return self.answers_of([self.prompts(request) for request in requests])
 
-    def answers_of(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        """The answer to each of several texts, found together."""
-        return [
-            self._answer(prompt, _log_softmax(row)) for prompt, row in zip(prompts, self._logits(prompts), strict=True)
-        ]
+    @abstractmethod
+    def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+        """The answer to each of several requests, of which these are the `prompts`, found together."""
+
+
+class LabelClassifier(EncoderPredictor):
+    """Of a task with one label a text.
+
+    Args:
+        logits: of the labels in the order of the task's.
+    """
+
+    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, calibration: Calibration = UNCALIBRATED):
+        super().__init__(logits, tokenizer, calibration)
+        self._labels = task.answers
+
+    def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+        alone = [prompt for (prompt,) in prompts]
+        return [self._answer(prompt, _log_softmax(row)) for prompt, row in zip(alone, self._logits(alone), strict=True)]
 
     def log_probabilities(self, prompt: Sequence[int]) -> Floats:
         """log P(label | text) of every label before calibration, in the order of the labels."""

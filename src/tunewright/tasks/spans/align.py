@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunewright.tasks.example import Example
@@ -48,19 +48,6 @@ class Aligned:
     """Further places that say the same, which may or may not be meant."""
     lost: tuple[str, ...]
     """The fields of values that stand nowhere, or only where another value does."""
-
-
-@dataclass(frozen=True)
-class Literal:
-    """How many values of a field stand in the texts."""
-
-    path: str
-    values: int
-    found: int
-
-    @property
-    def share(self) -> float:
-        return self.found / self.values if self.values else 1.0
 
 
 @dataclass
@@ -165,17 +152,6 @@ class Aligner:
         return sum(math.log((seen[cue] + _SMOOTH) / (around[cue] + 2 * _SMOOTH)) for cue in found)
 
 
-def literal(fields: Sequence[Field], examples: Sequence[Example], aligned: Sequence[Aligned]) -> list[Literal]:
-    """For each field how many of its values stand in the texts."""
-    count, lost = Counter[str](), Counter[str]()
-    for example, each in zip(examples, aligned, strict=True):
-        record = json.loads(example.answer)
-        for one in fields:
-            count[one.path] += len(one.among(record))
-        lost.update(each.lost)
-    return [Literal(each.path, count[each.path], count[each.path] - lost[each.path]) for each in fields]
-
-
 def cues(text: str, place: tuple[int, int]) -> list[str]:
     """What is around a piece of a text."""
     start, end = place
@@ -228,5 +204,3 @@ def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1]
-
-

@@ -67,7 +67,7 @@ def _dated(order: str) -> Callable[[str], str | None]:
         if len(parts) != 3:
             return None
         named = [n for n, part in enumerate(parts) if not part.isdigit()]
-        if order == "month named":
+        if order == "month-named":
             if len(named) != 1 or named[0] == 2:
                 return None
             month = _month(parts.pop(named[0]))
@@ -109,10 +109,10 @@ READINGS: dict[str, Callable[[str], str | None]] = {
     "ymd": _dated("ymd"),
     "dmy": _dated("dmy"),
     "mdy": _dated("mdy"),
-    "month named": _dated("month named"),
+    "month-named": _dated("month-named"),
 }
 """By their names, which bundles hold; the plainest first."""
-_OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month named")
+_OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
 _OF_LETTERS = (TEXT, "lines", "lower", "upper", "title")
 
 

@@ -10,7 +10,10 @@ from tunewright.models.resolve import is_known_encoder
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example
+from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import FreeText, JsonRecord
+from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.spans.fields import fields_of
 from tunewright.train.encode import Row
 
 if TYPE_CHECKING:
@@ -30,11 +33,18 @@ def require_able(spec: Spec) -> None:
 
 def refusal(spec: Spec) -> UserError | None:
     """Why an encoder can't do what a spec asks for; None where it can."""
-    if spec.task.kind != "classify":
-        return UserError(
-            f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label, and "
-            "can't write.", where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
+    match task_of(spec.task).constraint:
+        case FreeText():
+            return UserError(
+                f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label or "
+                "marks values in a text, and can't write.", where="model",
+                fix="Choose a model that writes: tunewright models ls",
+            )  # fmt: skip
+        case JsonRecord(schema):
+            try:
+                fields_of(RecordForm(schema))
+            except UserError as error:
+                return error
     if spec.train.start is not None:
         return UserError(
             f"The training of {spec.model_name} can't begin with an adapter.", where="train.start",
