@@ -49,7 +49,7 @@ def token_outputs(source: Path) -> list[str]:
     from tunewright.train.encoders.network import ABOUT
 
     about = json.loads((source / ABOUT).read_text("utf-8"))
-    return list(about["labels"]) if about["per_token"] else []
+    return list(about["labels"]) if about.get("per_token") else []
 
 
 def _served(source: Path) -> Any:

@@ -97,24 +97,26 @@ class Reader:
 
     def _likeliest(self, field: Field, path: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
         """Pieces that no value was found in, the likeliest to be one of a field first."""
+        tokens = len(path)
+        if not tokens:
+            return
+        kinds = [kind for kind in self._set.kinds if kind.path == field.path]
         taken = np.cumsum([0, *(tag != OUTSIDE for tag in path)])
-        pieces: list[tuple[float, int, int, Kind]] = []
-        for kind in self._set.kinds:
-            if kind.path != field.path:
-                continue
-            more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - self._scores[:, OUTSIDE])])
-            for first in range(len(path)):
-                if not self._begin[first]:
-                    continue
-                begun = float(self._scores[first, kind.begin] - self._scores[first, OUTSIDE])
-                for last in range(first, min(first + _LONGEST, len(path))):
-                    if taken[last + 1] > taken[first]:
-                        break
-                    if self._end[last]:
-                        pieces.append((begun + float(more[last + 1] - more[first + 1]), -first, -last, kind))
-        pieces.sort(key=lambda piece: piece[:3], reverse=True)
-        for _, first, last, kind in pieces[:_TRIED]:
-            yield kind, -first, -last
+        first = np.arange(tokens)[:, None]
+        last = first + np.arange(min(_LONGEST, tokens))
+        behind = np.minimum(last + 1, tokens)
+        free = (last < tokens) & (taken[behind] == taken[first])
+        free &= np.array(self._begin)[:, None] & np.array(self._end)[behind - 1]
+        gains = np.full((len(kinds), *free.shape), -np.inf)
+        for number, kind in enumerate(kinds):
+            outside = self._scores[:, OUTSIDE]
+            more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - outside)])
+            begun = (self._scores[:, kind.begin] - outside)[:, None]
+            gains[number] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
+        for at in np.argsort(-gains, axis=None, kind="stable")[:_TRIED].tolist():
+            number, begin, length = np.unravel_index(at, gains.shape)
+            if np.isfinite(gains[number, begin, length]):
+                yield kinds[int(number)], int(begin), int(begin + length)
 
     def _values(self, field: Field, number: int, first: int, last: int) -> Iterator[Any]:
         """What a piece can be read as: as its tags say, else in its field's other ways, the likeliest first."""

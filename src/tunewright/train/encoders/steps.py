@@ -91,6 +91,10 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
     train, some = objective.lessons(dataset.train), evenly(objective.lessons(dataset.validation), MOST)
     # A text of which no value was found, and no other token is known to say none, teaches nothing.
     rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
+    if len(train) > len(dataset.train):
+        say(f"  texts longer than {window} tokens are read in windows: {len(train)} in place of {len(dataset.train)}")
+    if len(rows) < len(train):
+        say(f"  {len(train) - len(rows)} texts teach nothing: none of their values stands there")
     held = encoded(some, objective, tokenizer, window, key)
     part = EncoderPart(some, held, task, objective, spec) if some else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
