@@ -197,7 +197,7 @@ def test_a_task_that_writes_is_refused_before_anything_is_done(command: str, tmp
     project = write_project(tmp_path / "project", model=str(model), task=task)
     done = tunewright(command, str(project))
     assert done.returncode == EXIT_USER
-    assert "is an encoder, and this task is generate: an encoder chooses a label or marks values" in done.stderr
+    assert "is an encoder, and this task is generate: an encoder chooses a label, and can't write." in done.stderr
     assert "Choose a model that writes: tunewright models ls" in done.stderr
     assert not (project / "runs").exists() or not list((project / "runs").iterdir())
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,10 +14,12 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import REPOSITORY, tunewright, write_project
+from tests.test_ladder import MET
 from tests.tiny.encoders import write_encoder
 from tunewright.artifacts import read_jsonl
 from tunewright.errors import EXIT_USER
 from tunewright.export.bundle import load_bundle
+from tunewright.ladder import climb
 from tunewright.serve.engine import Engine
 from tunewright.serve.server import running_server
 
@@ -146,3 +149,21 @@ def test_a_field_that_is_not_in_the_texts_ends_the_training_with_its_share(tmp_p
     done = tunewright("train", str(project))
     assert done.returncode == EXIT_USER
     assert "Too few values of these fields stand in the texts: label (0 of" in done.stderr
+
+
+def test_a_ladder_leaves_an_encoder_out_that_the_data_has_nothing_for(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"label": {"type": "string"}}}
+    project = write_project(tmp_path / "project", task={"kind": "extract", "instruction": "Read.", "schema": schema})
+    rows = [{"text": row["text"], "label": {"label": "nowhere"}} for row in read_jsonl(project / "train.jsonl")]
+    (project / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    encoder = str(write_encoder("bert", tmp_path / "bert"))
+    spec = tw.load_spec(project).model_copy(update={"models": (encoder, "smollm2-135m")})
+    asked = []
+
+    def run(rung: tw.Spec) -> Any:
+        asked.append(rung.model)
+        return SimpleNamespace(data={"verdict": MET})
+
+    _, found = climb(spec, run)
+    assert asked == ["smollm2-135m"]
+    assert found.left_out["bert"].startswith("Too few values of these fields stand in the texts: label (0 of")

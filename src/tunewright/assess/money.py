@@ -169,8 +169,7 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
     unable = [model for model in asked if kind not in (None, "classify", "extract") and _is_encoder(model)]
     if unable and len(unable) == len(asked):
         raise UserError(
-            f"{unable[0]} is an encoder, and this task is {kind}: an encoder chooses a label or marks values in a "
-            "text, and can't write.",
+            f"{unable[0]} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
             where="models" if spec.models else "model", fix="Choose a model that writes: tunewright models ls",
         )  # fmt: skip
     named = [model for model in asked if model in known and model not in unable]

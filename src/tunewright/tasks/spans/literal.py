@@ -42,13 +42,16 @@ def literal(fields: Sequence[Field], records: Iterable[Mapping[str, Any]],
     return [Literal(each.path, count[each.path], count[each.path] - absent[each.path]) for each in read]
 
 
-def require_literal(found: Sequence[Literal]) -> None:
+def require_literal(found: Sequence[Literal], least: float = MOSTLY) -> None:
     """Refuse a field whose values mostly do not stand in the texts.
+
+    Args:
+        least: share of them that must.
 
     Raises:
         UserError: there is one, or no record has any value.
     """
-    few = [each for each in found if each.values and each.share < MOSTLY]
+    few = [each for each in found if each.values and each.share < least]
     if few:
         fields = ", ".join(f"{each.path} ({each.found} of {each.values}, {each.share:.0%})" for each in few)
         raise UserError(

@@ -27,7 +27,9 @@ def require_able(spec: Spec) -> None:
     Raises:
         UserError: the spec asks for it.
     """
-    if is_known_encoder(spec.model, spec.folder) and (error := refusal(spec)):
+    from tunewright.train.encoders.sample import not_literal
+
+    if is_known_encoder(spec.model, spec.folder) and (error := refusal(spec) or not_literal(spec)):
         raise error
 
 
@@ -36,9 +38,8 @@ def refusal(spec: Spec) -> UserError | None:
     match task_of(spec.task).constraint:
         case FreeText():
             return UserError(
-                f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label or "
-                "marks values in a text, and can't write.", where="model",
-                fix="Choose a model that writes: tunewright models ls",
+                f"{spec.model_name} is an encoder, and this task is {spec.task.kind}: an encoder chooses a label, and "
+                "can't write.", where="model", fix="Choose a model that writes: tunewright models ls",
             )  # fmt: skip
         case JsonRecord(schema):
             try:
