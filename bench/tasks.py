@@ -5,11 +5,10 @@
     python bench/tasks.py controls receipts                # the control arms alone; the base model shown eight examples
     python bench/tasks.py final receipts model=all-minilm  # the same of an encoder that marks values
 
-Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), invoices
-(examples/invoices), answers (Bitext). `choose`
-never reads a test: it is scored on training rows that the split holds out, a tenth of them, of invoices one of the four
-layouts. `final` trains on all, or on all but a few by which the best adapter is kept (slots).
-Answers are the adapter's, written under the rules of serving. The data lie in ../shared/data beside the repository;
+Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), invoices (examples/invoices), answers
+(Bitext). `choose` never reads a test: it is scored on training rows that the split holds out, a tenth of them, of
+invoices one of the four layouts, of pii a quarter of the templates. `final` trains on all, or on all but a few by which
+the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The data lie in ../shared/data beside the repository;
 outputs stay in bench/runs.
 """
 

@@ -247,6 +247,21 @@ def test_what_must_be_there_is_looked_for_and_what_cant_be_read_is_left_out() ->
     assert nothing.record == {}
 
 
+def test_a_value_that_may_be_meant_at_several_places_is_found_at_the_likeliest() -> None:
+    tags = TagSet(
+        fields_of(RecordForm(schema_of(a=TEXT, b={"type": "array", "items": TEXT}))), [("a", "text"), ("b", "text")]
+    )
+    text = "7 or 8 or 9"
+    logits = logits_for(tags, [0] * 7, [], 0)
+    logits[[1, 3, 5], :2] = [[9, 8.2], [9, 8.4], [9, 8.2]]
+    logits[[2, 4], 0] = 9
+    found = Reader(tags, logits, words(text), text).found(whole=True)
+    assert found.record == {"a": "8"}
+    assert found.fields["a"] == pytest.approx(0.354, abs=0.01)
+    logits[[1, 3], 1] = 0
+    assert Reader(tags, logits, words(text), text).found(whole=True).record == {}
+
+
 def test_an_optional_choice_may_have_no_value() -> None:
     tags = TagSet(fields_of(RecordForm(schema_of(("a",), a={"enum": ["x", "y"]}, b={"enum": ["x"]}))), [])
     assert [each.options for each in tags.choices] == [("x", "y"), ("x", None)]

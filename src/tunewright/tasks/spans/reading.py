@@ -27,6 +27,9 @@ from tunewright.tasks.spans.tags import (
 
 _LONGEST = 64
 """Tokens of a value that is looked for because there must be one."""
+_LIKELY = 0.5
+"""Values that are expected in a text from which on one is looked for, where no single place is likelier than none: a
+total that stands at three places may be meant at any of them."""
 _TRIED = 64
 """Pieces that are tried then, the likeliest first."""
 
@@ -55,8 +58,8 @@ class Reader:
     def found(self, *, whole: bool) -> Found:
         """What the text says.
 
-        Of a field that has one value the piece that is likeliest for its length counts; a field that must be there is
-        looked for among the pieces that were not taken for it.
+        Of a field that has one value the piece that is likeliest for its length counts. One that must be there, or
+        that is expected somewhere, is looked for among the pieces that no value was found in.
 
         Args:
             whole: whether the text is all there is, and not a window.
@@ -74,14 +77,19 @@ class Reader:
             if field.choices:
                 continue
             values = said.get(field.path, [])
-            must = whole and field.required and not field.nullable and field.single
-            if must and not values and (sought := self.sought(field, path)):
+            must = (whole and field.required and not field.nullable) or self._expected(field) > _LIKELY
+            if field.single and must and not values and (sought := self.sought(field, path)):
                 values = [sought]
             _put(result, field, values)
         result.confidence = probability(self._scores, path)
         self._choose(result)
         self._in_order(result)
         return result
+
+    def _expected(self, field: Field) -> float:
+        """How many values of a field begin in the text, by the sum of their probabilities."""
+        begun = [kind.begin for kind in self._set.kinds if kind.path == field.path]
+        return float(np.exp(self._scores[self._begin][:, begun]).sum())
 
     def sought(self, field: Field, path: list[int] | None = None) -> tuple[float, float, Any] | None:
         """The likeliest piece that can be read as a value of a field, marked in `path`: (its score for its length, its
