@@ -162,21 +162,26 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
     assert "HF_HUB_OFFLINE forbids fetching" in paragraph(resolve_encoder, "owner/name", tmp_path)
 
 
-def test_an_encoder_fits_labels_alone(tmp_path: Path) -> None:
+def test_an_encoder_fits_what_it_need_not_write(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine")
     folder_of(tmp_path / "decoder", model_type="llama")
     record = {"type": "object", "properties": {"total": {"type": "string"}}}
+    listed = {"type": "object", "properties": {"lines": {"type": "array", "items": record}}}
     tasks = [
         make_spec().task,
         ExtractSpec(kind="extract", instruction="Read.", schema=record),
+        ExtractSpec(kind="extract", instruction="Read.", schema=listed),
         GenerateSpec(kind="generate", instruction="Write."),
     ]
     for task in tasks:
         for model in ("mine", "all-minilm", "decoder", "smollm2-135m", "owner/name"):
             spec = make_spec(model=model).model_copy(update={"task": task}).anchored(tmp_path)
-            if model in ("mine", "all-minilm") and task.kind != "classify":
+            if model in ("mine", "all-minilm") and task.kind == "generate":
                 said = paragraph(require_able, spec)
-                assert said.startswith(f"model: {model} is an encoder, and this task is {task.kind}")
+                assert said.startswith(f"model: {model} is an encoder, and this task is generate")
+            elif model in ("mine", "all-minilm") and task is tasks[2]:
+                said = paragraph(require_able, spec)
+                assert said.startswith("task.schema: An encoder can't fill in the field lines: it is a list of objects")
             else:
                 require_able(spec)
 

@@ -13,7 +13,7 @@ from tests.conftest import TOKENIZER
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
-from tunewright.tasks.windows import cut, held, joined
+from tunewright.tasks.windows import cut, held, joined, places
 
 TOKENS = TextTokenizer(TOKENIZER)
 SCHEMA = {
@@ -61,14 +61,11 @@ def test_windows_hold_all_and_overlap() -> None:
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=400), st.integers(16, 64))
 def test_any_text_is_cut_and_none_of_it_is_lost(text: str, most: int) -> None:
-    windows = cut(text, most, count)
-    assert all(windows)
-    assert "".join(windows).find(text[:5]) == 0
-    place = 0
-    for window in windows:
-        place = text.index(window, max(0, place - len(window)))
-        place += len(window)
-    assert place == len(text)
+    found = places(text, most, count)
+    assert all(start < end for start, end in found)
+    assert (found[0][0], found[-1][1]) == (0, len(text))
+    assert all(start <= before < end for (_, before), (start, end) in pairwise(found))
+    assert cut(text, most, count) == [text[start:end] for start, end in found]
 
 
 def test_a_line_without_an_end_is_cut_at_spaces() -> None:

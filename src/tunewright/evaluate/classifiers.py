@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunewright.evaluate.calibration import load_calibration
+from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_calibration
 from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
-from tunewright.evaluate.predictors.encoder import encoder_predictor
+from tunewright.evaluate.predictors import EncoderPredictor, encoder_predictor
 from tunewright.models.encoder_model import EncoderModel
-from tunewright.models.linear_model import LINEAR, LinearModel
+from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, LinearModel
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.runtime import FOLDERS, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
@@ -21,21 +21,39 @@ from tunewright.train import history
 
 def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
                 answers: Path) -> None:  # fmt: skip
-    """Write the answers of each that are not there yet; a text is read whole, whatever its length."""
-    base, bundle, task = resolve_encoder(spec.model, spec.folder), inputs["export"] / "bundle", task_of(spec.task)
-    tuned = inputs["train"] / history.ENCODER
-    tokenizer, calibration = TextTokenizer(tuned), load_calibration(bundle)
-    if not (answers / f"{ENCODER}.jsonl").exists():
-        from tunewright.models.torch_model import quiet_libraries
-        from tunewright.train.encoders.network import Network
-        from tunewright.train.encoders.passes import logits_of
+    """Write the answers of each that are not there yet."""
+    from tunewright.train.encoders.network import Network
+    from tunewright.train.encoders.rows import window_for
 
-        quiet_libraries()
-        network = Network.load(tuned)
-        asked = encoder_predictor(lambda texts: logits_of(network, texts).numpy(), task, tokenizer, calibration)
+    base, bundle, task = resolve_encoder(spec.model, spec.folder), inputs["export"] / "bundle", task_of(spec.task)
+    tuned, calibration = inputs["train"] / history.ENCODER, load_calibration(bundle)
+    window, _ = window_for(spec, base.window)
+    if not (answers / f"{ENCODER}.jsonl").exists():
+        asked = trained_encoder(tuned, task, window, calibration)
         collect(ENCODER, asked, task, tests, answers, together=asked)
+    # A label's text is read whole, whatever its length.
     model = EncoderModel(bundle / FOLDERS[runtime_in(bundle)], context=base.window)
-    collect(EXPORTED, encoder_predictor(model.logits, task, tokenizer, calibration), task, tests, answers)
+    outputs = Network.labels_in(tuned)
+    exported = encoder_predictor(model.logits, task, TextTokenizer(tuned), outputs, window, calibration)
+    collect(EXPORTED, exported, task, tests, answers)
+
+
+def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibration = UNCALIBRATED) -> EncoderPredictor:
+    """What the folder of a tuned encoder answers, in torch.
+
+    Args:
+        context: tokens that it is to read at once.
+    """
+    from tunewright.models.torch_model import quiet_libraries
+    from tunewright.train.encoders.network import Network
+    from tunewright.train.encoders.passes import rows_of
+
+    quiet_libraries()
+    network = Network.load(tuned)
+    return encoder_predictor(
+        lambda texts: [row.numpy() for row in rows_of(network, texts)],
+        task, TextTokenizer(tuned), network.labels, context, calibration,
+    )  # fmt: skip
 
 
 def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
@@ -43,5 +61,5 @@ def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Seque
     bundle = inputs["export"] / "bundle"
     for key, folder in ((FITTED, inputs["train"] / LINEAR), (EXPORTED, bundle / FOLDERS[LINEAR])):
         model = LinearModel.load(folder)
-        asked = encoder_predictor(model.logits, task, model.ngrams, load_calibration(bundle))
+        asked = encoder_predictor(model.logits, task, model.ngrams, model.labels, MOST_NGRAMS, load_calibration(bundle))
         collect(key, asked, task, tests, answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright.artifacts import sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
-from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, language_model
-from tunewright.evaluate.predictors.encoder import encoder_predictor
+from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, encoder_predictor, language_model
 from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
@@ -67,6 +67,8 @@ class BundleInfo(BaseModel):
     """What stands before an answer in the tokens the model was taught."""
     answer_codes: dict[str, str] = {}
     """For each answer what the model was taught to write in its place; empty where answers are written out."""
+    outputs: list[str] = []
+    """Of an encoder that marks values, what the logits of a token stand for; see `tunewright.tasks.spans.tags`."""
     version: str
     """Of its weights: the same only where they are."""
     context: int
@@ -127,7 +129,9 @@ class Bundle:
     def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """Its model, that of `load`, as what answers requests."""
         if isinstance(model, ClassifyingRuntime):
-            return encoder_predictor(model.logits, self.task, self.reader, self.calibration)
+            return encoder_predictor(
+                model.logits, self.task, self.reader, self.info.outputs, self.info.context, self.calibration
+            )
         return self.language_model(model)
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:
@@ -179,11 +183,13 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     return info
 
 
-def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, folder: Path) -> BundleInfo:
+def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str],
+                         folder: Path) -> BundleInfo:  # fmt: skip
     """As `write_bundle`, of an encoder.
 
     Args:
         encoder: the folder of the tuned one.
+        outputs: what the logits of a token stand for; none where its logits are those of the labels.
     """
     info = BundleInfo(
         name=spec.name,
@@ -193,6 +199,7 @@ def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, folder: 
         task=spec.task,
         longest_answer=0,
         answer_lead="",
+        outputs=list(outputs),
         version=version_of(folder),
         context=min(base.window, spec.train.max_length),
         template_sha256=None,

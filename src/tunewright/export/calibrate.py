@@ -46,7 +46,6 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     elif isinstance(asked, (LabelScorer, LabelClassifier)):
         found, sure = _of_labels(asked, bundle.task, examples, weights, model.at_once)
     else:
-        assert not isinstance(asked, EncoderPredictor)
         found, sure = _of_answers(asked, bundle.task, examples, weights, model.at_once)
     of_example = {example.meta.id: each for example, each in zip(examples, sure, strict=True)}
     return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
@@ -61,8 +60,8 @@ def _of_labels(asked: LabelScorer | LabelClassifier, task: Task, examples: Seque
     return found, [float(found.of_labels(each).max()) for each in scores]
 
 
-def _of_answers(asked: LanguageModel, task: Task, examples: Sequence[Example], weights: Sequence[float],
-                at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_answers(asked: LanguageModel | EncoderPredictor, task: Task, examples: Sequence[Example],
+                weights: Sequence[float], at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
     """As `_of_labels`, of what is written."""
     answers = _of_each(asked.answer, examples, at_once)
     raw = [answer.confidence or 0.0 for answer in answers]

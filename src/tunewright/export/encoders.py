@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -43,8 +44,17 @@ def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> L
         return _build_openvino(_served(source), target / OPENVINO, precision)
 
 
+def token_outputs(source: Path) -> list[str]:
+    """What the logits of a token stand for; none where the encoder's head reads whole texts."""
+    from tunewright.train.encoders.network import ABOUT
+
+    about = json.loads((source / ABOUT).read_text("utf-8"))
+    return list(about["labels"]) if about.get("per_token") else []
+
+
 def _served(source: Path) -> Any:
-    """The network as it serves: texts of one length, and a head whose vectors have their length and sharpness."""
+    """The network as it serves: texts of one length, and a head that compares with them, whose vectors have their
+    length and sharpness, or one that reads tokens."""
     from torch import nn
     from torch.nn import functional as F
 
@@ -54,11 +64,14 @@ def _served(source: Path) -> Any:
         def __init__(self, network: Network):
             super().__init__()
             self.network = network
-            self.register_buffer("weight", SCALE * F.normalize(network.head.weight.detach(), dim=-1))
-            self.register_buffer("bias", SCALE * network.head.bias.detach())
+            weight, bias = network.head.weight.detach(), network.head.bias.detach()
+            compared = not network.per_token
+            self.register_buffer("weight", SCALE * F.normalize(weight, dim=-1) if compared else weight)
+            self.register_buffer("bias", SCALE * bias if compared else bias)
 
         def forward(self, input_ids: Any) -> Any:
-            return F.linear(self.network.embed(input_ids), self.weight, self.bias)
+            read = self.network.hidden if self.network.per_token else self.network.embed
+            return F.linear(read(input_ids), self.weight, self.bias)
 
     return Served(Network.load(source)).eval()
 

@@ -25,7 +25,7 @@ from tunewright.export.bundle import (
 )
 from tunewright.export.calibrate import calibrate
 from tunewright.export.elsewhere import asking_of, complete
-from tunewright.export.encoders import build_encoder
+from tunewright.export.encoders import build_encoder, token_outputs
 from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
@@ -67,7 +67,7 @@ def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> N
     runtime, tuned = encoder_runtime(spec.export.runtime), inputs["train"] / ENCODER
     say(f"  building {spec.export.weights} weights for {runtime}")
     loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
-    write_encoder_bundle(spec, base, tuned, folder)
+    write_encoder_bundle(spec, base, tuned, token_outputs(tuned), folder)
     output.result = _calibrated(folder, inputs["split"], loss)
 
 

@@ -20,7 +20,7 @@ ENCODERS = frozenset((
 ))  # fmt: skip
 """transformers' names of the architectures; DeBERTa-v3 has that of the second version."""
 Pooling = Literal["mean", "cls"]
-_ENCODERS_DO = ("classify", "multi_label")
+_ENCODERS_DO = ("classify", "multi_label", "extract")
 """Kinds of tasks."""
 _POOLING = Path("1_Pooling", "config.json")
 _PADDED = 2

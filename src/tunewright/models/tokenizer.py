@@ -7,6 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+class Framed(list[int]):
+    """Token ids of a text as an encoder reads it, with the text.
+
+    Args:
+        offsets: for each token the first character that it stands for and the one behind its last.
+    """
+
+    def __init__(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str):
+        super().__init__(ids)
+        self.offsets, self.text = list(offsets), text
+
+
 class TextTokenizer:
     """Text to ids; nothing is added around, unless a method says so. See `tunewright.models.chat.Tokenizer`."""
 
@@ -29,6 +41,16 @@ class TextTokenizer:
     def encode_framed(self, text: str) -> list[int]:
         """As an encoder reads it: between the tokenizer's own first and last token."""
         return list(self._verbatim.encode(text).ids)
+
+    def framed(self, text: str) -> Framed:
+        """As `encode_framed`, with what each token stands for."""
+        encoding = self._verbatim.encode(text)
+        return Framed(encoding.ids, encoding.offsets, text)
+
+    @property
+    def frame(self) -> int:
+        """Tokens that an encoder reads around a text."""
+        return len(self.encode_framed(""))
 
     @property
     def size(self) -> int:

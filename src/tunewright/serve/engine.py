@@ -143,10 +143,10 @@ class Engine:
         if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as askers:
                 return list(askers.map(self._answer_or_refuse, texts))
-        prompts: list[list[int] | TooLong] = []
+        prompts: list[list[list[int]] | TooLong] = []
         for text in texts:
             try:
-                prompts += self._prompts(text)
+                prompts.append(self._prompts(text))
             except TooLong as error:
                 prompts.append(error)
         with turn(self._turn):

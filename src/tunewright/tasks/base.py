@@ -102,6 +102,11 @@ class Task(Protocol):
         """All possible answers, in the spec's order; empty where they are not a fixed set."""
         ...
 
+    def within(self, tokens: int) -> Self:
+        """This task for a model that reads so many tokens at once: what is longer is read in portions, where the task
+        can be done so."""
+        ...
+
     def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
         """The pieces in which a request is read; itself, unless it is longer than the task reads at once.
 

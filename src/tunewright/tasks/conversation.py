@@ -34,6 +34,9 @@ class Conversation(ABC):
     def of_portion(self, answer: str) -> str:
         return self.canonical(answer)
 
+    def within(self, tokens: int) -> Self:  # noqa: ARG002 (the protocol)
+        return self
+
     def portions(self, request: str, count: Callable[[str], int]) -> list[str]:  # noqa: ARG002 (the protocol)
         return [request]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.conversation import Conversation
 from tunewright.tasks.example import Example
 from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.windows import cut, held
+from tunewright.tasks.windows import held, places
 
 
 class ExtractTask(Conversation):
@@ -30,8 +31,7 @@ class ExtractTask(Conversation):
 
     def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = "", window: int | None = None):
         self.form, self._window = RecordForm(schema), window
-        # What is required of a record need not stand in each portion of a text.
-        self._portion = RecordForm({**schema, "required": []}) if window else self.form
+        self._portion = _of_portions(schema) if window else self.form
         listing = "\n".join(
             f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
             for name, part in schema.get("properties", {}).items()
@@ -42,6 +42,13 @@ class ExtractTask(Conversation):
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ExtractTask:  # noqa: ARG002 (the protocol)
         """This task: a record begins with a brace, which no tokenizer joins with what stands before it."""
         return self
+
+    def within(self, tokens: int) -> Self:
+        if self._window and self._window <= tokens:
+            return self
+        task = copy(self)
+        task._window, task._portion = tokens, _of_portions(self.form.schema)
+        return task
 
     @property
     def constraint(self) -> JsonRecord:
@@ -70,7 +77,11 @@ class ExtractTask(Conversation):
         return self._portion.canonical(answer)
 
     def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
-        return cut(request, self._window, count) if self._window else [request]
+        return [request[start:end] for start, end in self.places(request, count)]
+
+    def places(self, request: str, count: Callable[[str], int]) -> list[tuple[int, int]]:
+        """Where each portion begins and ends."""
+        return places(request, self._window, count) if self._window else [(0, len(request))]
 
     def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:
         """An example whose text is longer than a window teaches for each window what of its record stands there."""
@@ -102,6 +113,11 @@ class ExtractTask(Conversation):
         for path in dict.fromkeys(path for path, _ in (*right, *found)):
             measured[f"{FIELD}{path}"] = f1(_at(path, right), _at(path, found))
         return measured
+
+
+def _of_portions(schema: Mapping[str, Any]) -> RecordForm:
+    """The form of what is read in one portion: what is required of a record need not stand in each."""
+    return RecordForm({**schema, "required": []})
 
 
 def _leaves(record: str) -> Iterator[tuple[str, str]]:

@@ -52,7 +52,7 @@ class RecordForm:
         Raises:
             Unfit: it does not fit the schema.
         """
-        ordered = self._ordered(value, self.schema)
+        ordered = self.ordered(value, self.schema)
         for error in self._validator.iter_errors(ordered):
             place = ".".join(str(part) for part in error.absolute_path)
             raise Unfit(f"{place or 'the record'}: {error.message}")
@@ -64,7 +64,11 @@ class RecordForm:
 
         return Draft202012Validator(self.schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
-    def _ordered(self, value: Any, schema: Any) -> Any:
+    def validator(self, schema: Any) -> Any:
+        """What tells whether a value fits a part of the schema, by its `is_valid`."""
+        return self._validator.evolve(schema=schema)
+
+    def ordered(self, value: Any, schema: Any) -> Any:
         """A value in the one form of its part of the schema, as far as it fits."""
         schema = self.resolved(schema)
         for key in _BRANCHES:
@@ -74,7 +78,7 @@ class RecordForm:
             return self._object(value, schema)
         if isinstance(value, list):
             items = schema.get("items", {})
-            return [self._ordered(item, items) for item in value]
+            return [self.ordered(item, items) for item in value]
         if isinstance(value, str):
             text = " ".join(unicodedata.normalize("NFC", value).split())
             return _number(text, schema) if schema.get("type") in ("number", "integer") else text
@@ -85,19 +89,19 @@ class RecordForm:
     def _object(self, value: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
         known, required = schema.get("properties", {}), schema.get("required", ())
         ordered = {
-            name: self._ordered(value[name], part)
+            name: self.ordered(value[name], part)
             for name, part in known.items()
             if name in value and (name in required or not _absent(value[name]))
         }
         if others := schema.get("additionalProperties"):
-            ordered |= {name: self._ordered(value[name], others) for name in sorted(value) if name not in known}
+            ordered |= {name: self.ordered(value[name], others) for name in sorted(value) if name not in known}
         return ordered
 
     def _of_branches(self, value: Any, branches: list[Any]) -> Any:
         """The form of the first branch that the value fits; the value itself where it fits none."""
         for branch in branches:
-            ordered = self._ordered(value, branch)
-            if self._validator.evolve(schema=branch).is_valid(ordered):
+            ordered = self.ordered(value, branch)
+            if self.validator(branch).is_valid(ordered):
                 return ordered
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -24,17 +25,23 @@ def cut(text: str, most: int, count: Count) -> list[str]:
     Args:
         most: at least 16.
     """
+    return [text[start:end] for start, end in places(text, most, count)]
+
+
+def places(text: str, most: int, count: Count) -> list[tuple[int, int]]:
+    """Where each window of a text begins and ends, as `cut` makes them."""
     if len(text.encode("utf-8", "surrogatepass")) <= most or count(text) <= most:  # a byte is at most one token
-        return [text]
+        return [(0, len(text))]
     lines = [piece for line in text.splitlines(keepends=True) for piece in _pieces(line, most // _LINE, count)]
     sizes = [count(line) for line in lines]
+    begins = [0, *accumulate(map(len, lines))]
     windows, start = [], 0
     while True:
         end, size = start, 0
         while end < len(lines) and size + sizes[end] <= most:
             size += sizes[end]
             end += 1
-        windows.append("".join(lines[start:end]))
+        windows.append((begins[start], begins[end]))
         if end == len(lines):
             return windows
         back, shared = end, 0

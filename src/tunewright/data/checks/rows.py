@@ -135,7 +135,11 @@ class _Lengths:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
         if template is None:  # of an encoder: the answer is not read
-            read = len(tokenizer.encode_framed(example.request))
+            portions = [example.request]
+            if self._task:
+                task = self._task.within(self._limit.max_length - tokenizer.frame)
+                portions = task.portions(example.request, token_counter(tokenizer))
+            read = max(len(tokenizer.encode_framed(portion)) for portion in portions)
             return read - 1, read  # what is of just the allowed length fits
         if not self._task:
             asked, whole = example.messages[:-1], example.messages

@@ -16,7 +16,7 @@ from tunewright.evaluate.thresholds import even, expected_f1
 from tunewright.tasks import MultiLabelTask, Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
-"""Token ids of some texts -> the logits [labels] of each."""
+"""Token ids of some texts -> the logits [labels] of each, or [tokens, labels]."""
 
 
 class Reader(Protocol):
@@ -46,21 +46,28 @@ class EncoderPredictor(ABC):
         return self.answer_prompts(self.prompts(request))
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
-        (prompt,) = prompts
-        return self._answer(prompt, self._logits([prompt])[0])
+        return self.answers_of([prompts])[0]
 
     def answers(self, requests: Sequence[str]) -> list[Answer]:
-        return self.answers_of([self.prompts(request)[0] for request in requests])
+        return self.answers_of([self.prompts(request) for request in requests])
 
-    def answers_of(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        """The answer to each of several texts, found together."""
-        return [self._answer(prompt, row) for prompt, row in zip(prompts, self._logits(prompts), strict=True)]
+    @abstractmethod
+    def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+        """The answer to each of several requests, of which these are the `prompts`, found together."""
+
+
+class ReadWhole(EncoderPredictor):
+    """What reads each text as a whole, in one pass."""
+
+    def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+        alone = [prompt for (prompt,) in prompts]
+        return [self._answer(prompt, row) for prompt, row in zip(alone, self._logits(alone), strict=True)]
 
     @abstractmethod
     def _answer(self, prompt: Sequence[int], logits: Any) -> Answer: ...
 
 
-class LabelClassifier(EncoderPredictor):
+class LabelClassifier(ReadWhole):
     """Of a task with one label a text.
 
     Args:
@@ -93,7 +100,7 @@ class LabelClassifier(EncoderPredictor):
         )  # fmt: skip
 
 
-class LabelSetClassifier(EncoderPredictor):
+class LabelSetClassifier(ReadWhole):
     """Of a task with several labels a text. Its confidence is the F1 that the answer is expected to have, calibrated to
     what answers to the validation part were worth.
 
@@ -126,15 +133,6 @@ class LabelSetClassifier(EncoderPredictor):
             self._task.written_out(labels), self._calibration.of_answer(likely), len(prompt), 0, uncalibrated=likely,
             labels=dict(zip(labels, found[given].tolist(), strict=True)),
         )  # fmt: skip
-
-
-def encoder_predictor(
-    logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED
-) -> EncoderPredictor:
-    """What answers a task with an encoder; arguments as of the classes."""
-    if isinstance(task, MultiLabelTask):
-        return LabelSetClassifier(logits, task, tokenizer, calibration)
-    return LabelClassifier(logits, task, tokenizer, calibration)
 
 
 def _log_softmax(logits: Any) -> Floats:

@@ -15,13 +15,14 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.errors import UserError
+from tunewright.models.chat import token_counter
 from tunewright.models.encoders import EncoderShape, encoder_shape
 from tunewright.models.meter import Work
 from tunewright.models.resolve import encoder_window
 from tunewright.models.sizes import Sizes, sizes_of
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example
+from tunewright.tasks import Example, task_of
 from tunewright.train.batches import BATCHES, Batches
 from tunewright.train.encode import Row
 from tunewright.train.encoders.rows import require_short, window_for
@@ -105,6 +106,8 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     folder, window = encoder_window(spec.model, spec.folder)
     most, key = window_for(spec, window)
     tokenizer = TextTokenizer(folder)
+    task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
+    examples = [lesson for example in examples for lesson in task.lessons(example, count)]
     rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
     lengths = [len(row["input_ids"]) for row in rows]
     require_short(examples, lengths, most, key)

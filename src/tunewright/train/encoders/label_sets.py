@@ -30,9 +30,14 @@ class SomeLabels:
         smoothing: share of each target that is taught as even odds.
     """
 
+    per_token = False
+
     def __init__(self, task: MultiLabelTask, smoothing: float):
         self.outputs, self._task, self._smoothing = list(task.labels), task, smoothing
         self._number = {label: number for number, label in enumerate(self.outputs)}
+
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        return list(examples)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         """`labels`: 1 where a label holds, else 0 [labels]."""

@@ -31,16 +31,18 @@ _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Token ids [texts, tokens] to logits [texts, labels] in float32.
+    """Token ids [texts, tokens] to logits [texts, labels] in float32; of a head that reads tokens
+    [texts, tokens, labels].
 
     Args:
         body: transformers' model.
         half: whether the body's products are computed in bfloat16.
+        per_token: whether the head reads each token's vector, as it is, and not the text's.
     """
 
-    def __init__(self, body: Any, base: LocalEncoder, labels: Sequence[str], *, half: bool):
+    def __init__(self, body: Any, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False):
         super().__init__()
-        self.body, self.labels = body, list(labels)
+        self.body, self.labels, self.per_token = body, list(labels), per_token
         self._base, self._half = base, half
         self.head = nn.Linear(body.config.hidden_size, len(labels))
         nn.init.zeros_(self.head.bias)
@@ -49,7 +51,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         """The embeddings of all tokens, as they were, where `narrow` left some out."""
 
     @classmethod
-    def of(cls, base: LocalEncoder, labels: Sequence[str], *, half: bool) -> Self:
+    def of(cls, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False) -> Self:
         """A base with a head that knows nothing."""
         from transformers import AutoConfig, AutoModel
 
@@ -59,16 +61,22 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
                 setattr(config, name, 0.0)
         body = AutoModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32, config=config)
         without_pooler(body)
-        return cls(body, base, labels, half=half)
+        return cls(body, base, labels, half=half, per_token=per_token)
 
     @classmethod
     def load(cls, folder: Path, *, half: bool = False) -> Self:
         """What `save_pretrained` wrote, ready to answer."""
         about = json.loads((folder / ABOUT).read_text("utf-8"))
-        network = cls.of(read_encoder(about["base"], folder), about["labels"], half=half)
+        network = cls.of(read_encoder(about["base"], folder), about["labels"], half=half,
+                         per_token=about.get("per_token", False))  # fmt: skip
         network.head.load_state_dict(load_file(folder / HEAD))
         network.eval()
         return network
+
+    @staticmethod
+    def labels_in(folder: Path) -> list[str]:
+        """What the logits of a network that was written stand for."""
+        return list(json.loads((folder / ABOUT).read_text("utf-8"))["labels"])
 
     @property
     def device(self) -> Any:
@@ -104,6 +112,8 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         return F.normalize((hidden * attention_mask[..., None].to(hidden.dtype)).sum(1), dim=-1)
 
     def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        if self.per_token:
+            return self.head(self.hidden(input_ids, attention_mask))
         weight = F.normalize(self.head.weight, dim=-1)
         return SCALE * F.linear(self.embed(input_ids, attention_mask), weight, self.head.bias)
 
@@ -144,7 +154,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
                   metadata={"format": "pt"})  # fmt: skip
         save_file({n: state[f"head.{n}"].detach().cpu().contiguous() for n in ("weight", "bias")}, target / HEAD)
         copy_beside(self._base, target)
-        about = {"base": self._base.name, "labels": self.labels, "scale": SCALE}
+        about = {"base": self._base.name, "labels": self.labels, "scale": SCALE, "per_token": self.per_token}
         (target / ABOUT).write_text(json.dumps(about, ensure_ascii=False), "utf-8")
 
 

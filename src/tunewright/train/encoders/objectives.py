@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import Example, MultiLabelTask, Task
+from tunewright.tasks.extract import ExtractTask
 from tunewright.train.encode import Row
 from tunewright.train.encoders.label_sets import SomeLabels
 from tunewright.train.encoders.network import Network
@@ -24,6 +25,12 @@ from tunewright.train.encoders.passes import OF_A_LABEL, logits_of, vectors_of
 class Objective(Protocol):
     outputs: list[str]
     """What the head's logits stand for, in their order."""
+    per_token: bool
+    """Whether the head reads each token's vector, and not the text's."""
+
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        """What examples teach: each itself, or what stands in each window of it."""
+        ...
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         """`input_ids`, and `labels`: the targets of a text, of which `IGNORED` ones are not learnt."""
@@ -69,8 +76,22 @@ class Objective(Protocol):
         ...
 
 
-def objective_of(task: Task, settings: EncoderSpec) -> Objective:
-    """The objective that teaches a task."""
+def objective_of(task: Task, settings: EncoderSpec, examples: Sequence[Example] = (),
+                 tokenizer: TextTokenizer | None = None) -> Objective:  # fmt: skip
+    """The objective that teaches a task.
+
+    Args:
+        examples, tokenizer: of a task that fills records, which reads as much at once as the encoder does, its training
+            part and the encoder's tokenizer.
+
+    Raises:
+        UserError: an encoder can't be taught it.
+    """
+    if isinstance(task, ExtractTask):
+        from tunewright.train.encoders.spans import SpanTags
+
+        assert tokenizer, "values are marked by tokens"
+        return SpanTags(task, settings, examples, tokenizer)
     if isinstance(task, MultiLabelTask):
         return SomeLabels(task, settings.label_smoothing)
     return OneLabel(task.answers, settings.label_smoothing)
@@ -84,9 +105,14 @@ class OneLabel:
         smoothing: share of each answer that is taught as any label.
     """
 
+    per_token = False
+
     def __init__(self, labels: Sequence[str], smoothing: float):
         self.outputs, self._smoothing = list(labels), smoothing
         self._number = {label: number for number, label in enumerate(labels)}
+
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        return list(examples)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         return {"input_ids": tokenizer.encode_framed(example.request), "labels": [self._number[example.answer]]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,17 +31,37 @@ def logits_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = A
     return _in_passes(network, network, texts, at_once)
 
 
+def rows_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = AT_ONCE) -> list[Any]:
+    """The logits of each text, [labels], or [tokens, labels] where the network's head reads tokens; in float32 on the
+    CPU."""
+    found: list[Any] = [None] * len(texts)
+    for numbers, logits in _passes(network, network, texts, at_once):
+        for number, row in zip(numbers, logits, strict=True):
+            found[number] = row[: len(texts[number])] if network.per_token else row
+    return found
+
+
 def vectors_of(network: Network, texts: Sequence[Sequence[int]]) -> Any:
     """The vectors [texts, width] of token ids, in float32 on the CPU."""
     return _in_passes(network, network.embed, texts, AT_ONCE)
 
 
 def _in_passes(network: Network, function: Any, texts: Sequence[Sequence[int]], at_once: int) -> Any:
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    found: list[Any] = []
-    with torch.no_grad():
-        for start in range(0, len(order), at_once):
-            batch = filled_up([texts[number] for number in order[start : start + at_once]], network.padding)
-            found.append(function(*(batch[name].to(network.device) for name in ("input_ids", "attention_mask"))).cpu())
+    order, found = [], []
+    for numbers, made in _passes(network, function, texts, at_once):
+        order += numbers
+        found.append(made)
     whole = torch.cat(found)
     return torch.empty_like(whole).index_copy_(0, torch.tensor(order), whole)
+
+
+def _passes(network: Network, function: Any, texts: Sequence[Sequence[int]],
+            at_once: int) -> Iterator[tuple[list[int], Any]]:  # fmt: skip
+    """(the numbers of some texts that are about equally long, what the function makes of them)."""
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    for start in range(0, len(order), at_once):
+        numbers = order[start : start + at_once]
+        batch = filled_up([texts[number] for number in numbers], network.padding)
+        with torch.no_grad():
+            made = function(*(batch[name].to(network.device) for name in ("input_ids", "attention_mask"))).cpu()
+        yield numbers, made

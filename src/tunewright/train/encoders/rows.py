@@ -10,7 +10,10 @@ from tunewright.models.encoders import unable
 from tunewright.models.runtime import encoder_runtime, require_encoder_precision
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
-from tunewright.tasks import Example
+from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import JsonRecord
+from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.spans.fields import fields_of
 from tunewright.train.encode import Row
 
 if TYPE_CHECKING:
@@ -21,6 +24,12 @@ def refusal(spec: Spec) -> UserError | None:
     """Why an encoder can't do what a spec asks for; None where it can."""
     if error := unable(spec.task.kind, spec.model_name, encoder=True):
         return error
+    constraint = task_of(spec.task).constraint
+    if isinstance(constraint, JsonRecord):
+        try:
+            fields_of(RecordForm(constraint.schema))
+        except UserError as error:
+            return error
     if spec.train.start is not None:
         return UserError(
             f"The training of {spec.model_name} can't begin with an adapter.", where="train.start",

@@ -47,8 +47,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
             why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
         )  # fmt: skip
-    training = prepare_encoder(spec, split, output.path / CHECKPOINTS)
-    objective = objective_of(task_of(spec.task), training.spec.train.encoder)
+    training, objective = _prepared(spec, split, output.path / CHECKPOINTS)
     audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
         say(f"  {line}")
@@ -78,25 +77,35 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
 
 def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
     """Encode the dataset in `split`; as `tunewright.train.prepare.prepare`."""
+    return _prepared(spec, split, home)[0]
+
+
+def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
     if error := refusal(spec):
         raise error
     spec = spec.model_copy(update={"train": spec.train.for_encoder()})
     base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
-    objective, tokenizer = objective_of(task, spec.train.encoder), TextTokenizer(base.folder)
-    window, key = window_for(spec, base.window)
-    rows = encoded(dataset.train, objective, tokenizer, window, key)
-    some = evenly(dataset.validation, MOST)
+    tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
+    task = task.within(window - tokenizer.frame)
+    objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
+    train, some = objective.lessons(dataset.train), evenly(objective.lessons(dataset.validation), MOST)
+    # A text of which no value was found, and no other token is known to say none, teaches nothing.
+    rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
+    if len(train) > len(dataset.train):
+        say(f"  texts longer than {window} tokens are read in windows: {len(train)} in place of {len(dataset.train)}")
+    if len(rows) < len(train):
+        say(f"  {len(train) - len(rows)} texts teach nothing: none of their values stands there")
     held = encoded(some, objective, tokenizer, window, key)
     part = EncoderPart(some, held, task, objective, spec) if some else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
-    facts = Facts.of(task, [each.answer for each in dataset.train], [each.answer for each in some], rows, learnt,
+    facts = Facts.of(task, [each.answer for each in train], [each.answer for each in some], rows, learnt,
                      part.groups if part else [])  # fmt: skip
 
     def build(members: Members, checkpoints: Path, seed: int) -> Any:
         steps = planned_steps(members.spec, len(rows))
         return build_encoder_trainer(members.spec, base, objective, rows, held, checkpoints, seed, steps)
 
-    return Members(spec, base, rows, part, facts, home, build)
+    return Members(spec, base, rows, part, facts, home, build), objective
 
 
 class EncoderPart(ValidationPart):

@@ -143,7 +143,7 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, objective: Objective, 
     """
     set_seed(seed)
     precision = compute_type(spec.train.precision)
-    network = Network.of(base, objective.outputs, half=precision == "bfloat16")
+    network = Network.of(base, objective.outputs, half=precision == "bfloat16", per_token=objective.per_token)
     if torch.cuda.is_available():
         network.to("cuda")
     else:

@@ -1,0 +1,153 @@
+"""What a piece of a text says, where a record writes it in another form: letters in one case, plain numbers, ISO dates.
+
+A reading is a function from the piece alone, so that what training aligned, serving reads back. Which of several ways a
+date or an amount is meant (03/04/2024, 1.234) stands in the text around it: each way is a reading of its own, and the
+model tells them apart as it tells fields apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
+
+TEXT = "text"
+"""The reading of a piece as it stands, white space aside."""
+_MONTHS = (
+    "jan", "feb fév fev", "mar mär mrz", "apr avr abr", "may mai mag mei", "jun juin giu", "jul juil lug",
+    "aug aoû aou ago", "sep set", "oct okt ott out", "nov", "dec dez déc dic",
+)  # fmt: skip
+"""How months begin in English, German, French, Italian, Spanish, Portuguese and Dutch."""
+_LONGER = {"juin": 6, "juil": 7}
+_DAY = r"\d{1,2}"
+_YEAR = r"(?:\d{4}|\d{2})"
+_DATE = re.compile(
+    rf"(?<!\d)(?:(?:\d{{4}}|{_DAY})[./ -]{_DAY}[./ -](?:{_YEAR})"
+    rf"|{_DAY}(?:st|nd|rd|th)?\.?[ -]?[^\W\d_]{{3,10}}\.?,?[ -]?{_YEAR}"
+    rf"|[^\W\d_]{{3,10}}\.? {_DAY}(?:st|nd|rd|th)?,? ?{_YEAR})(?!\d)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\d.,])-?\d(?:[\d.,'’\u00a0\u202f ]*\d)?(?!\d)")
+_CENTURY = 2000
+
+
+def _words(piece: str) -> str:
+    return " ".join(piece.split())
+
+
+def _lines(piece: str) -> str:
+    """Lines joined by commas."""
+    lines = (line.strip().rstrip(",").rstrip() for line in piece.splitlines())
+    return _words(", ".join(line for line in lines if line))
+
+
+def _point(piece: str) -> str | None:
+    """1,234.50 as 1234.50."""
+    return _plain(piece, r"\d{1,3}(?:[,'’ ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?", "")
+
+
+def _comma(piece: str) -> str | None:
+    """1.234,50 as 1234.50."""
+    return _plain(piece, r"\d{1,3}(?:[.'’ ]\d{3})+(?:,\d+)?|\d+(?:,\d+)?", ",")
+
+
+def _plain(piece: str, form: str, decimal: str) -> str | None:
+    bare = _words(piece.strip("$€£¥% \n\t"))
+    sign, bare = ("-", bare[1:]) if bare.startswith("-") else ("", bare)
+    if not re.fullmatch(form, bare):
+        return None
+    if decimal:
+        return sign + re.sub(r"[.'’ ]", "", bare).replace(decimal, ".")
+    return sign + re.sub(r"[,'’ ]", "", bare)
+
+
+def _dated(order: str) -> Callable[[str], str | None]:
+    def read(piece: str) -> str | None:
+        parts = re.findall(r"\d+|[^\W\d_]+", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", piece.casefold()))
+        if len(parts) != 3:
+            return None
+        named = [n for n, part in enumerate(parts) if not part.isdigit()]
+        if order == "month-named":
+            if len(named) != 1 or named[0] == 2:
+                return None
+            month = _month(parts.pop(named[0]))
+            first, second = parts
+            return _iso(first, month, second) if len(first) <= 2 else _iso(second, month, first)
+        if named:
+            return None
+        at = dict(zip(order, parts, strict=True))
+        if (len(at["y"]) == 4) != (len(parts[0]) == 4 or len(parts[2]) == 4):
+            return None
+        return _iso(at["d"], int(at["m"]), at["y"])
+
+    return read
+
+
+def _month(word: str) -> int | None:
+    if found := next((number for begin, number in _LONGER.items() if word.startswith(begin)), None):
+        return found
+    return next((n for n, begins in enumerate(_MONTHS, 1) if word.startswith(tuple(begins.split()))), None)
+
+
+def _iso(day: str, month: int | None, year: str) -> str | None:
+    if month is None or len(year) not in (2, 4):
+        return None
+    try:
+        return date(int(year) + (_CENTURY if len(year) == 2 else 0), month, int(day)).isoformat()
+    except ValueError:
+        return None
+
+
+READINGS: dict[str, Callable[[str], str | None]] = {
+    TEXT: _words,
+    "lines": _lines,
+    "lower": lambda piece: _words(piece).lower(),
+    "upper": lambda piece: _words(piece).upper(),
+    "title": lambda piece: _words(piece).title(),
+    "point": _point,
+    "comma": _comma,
+    "ymd": _dated("ymd"),
+    "dmy": _dated("dmy"),
+    "mdy": _dated("mdy"),
+    "month-named": _dated("month-named"),
+}
+"""By their names, which bundles hold; the plainest first."""
+_OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
+_OF_LETTERS = (TEXT, "lines", "lower", "upper", "title")
+
+
+def pieces(value: str, text: str) -> Iterator[tuple[int, int, str]]:
+    """Where a value may stand in a text: first character, the one behind the last, and a reading that gives it.
+
+    Args:
+        value: as a record has it, as text.
+    """
+    yield from _of_letters(value, text)
+    if re.fullmatch(r"-?\d+(\.\d+)?", value):
+        yield from _read(value, text, _NUMBER, _OF_NUMBERS, _same_number)
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        yield from _read(value, text, _DATE, _OF_DATES, str.__eq__)
+
+
+def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
+    words = value.split()
+    between = [r",?\s*\n\s*|\s+" if word.endswith(",") else r"\s+" for word in words[:-1]]
+    parts = [re.escape(word.rstrip(",")) + ",?" if word.endswith(",") else re.escape(word) for word in words[:-1]]
+    pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + re.escape(words[-1])
+    for match in re.finditer(pattern, text, re.IGNORECASE):
+        for name in _OF_LETTERS:
+            if READINGS[name](match[0]) == " ".join(words):
+                yield match.start(), match.end(), name
+
+
+def _read(value: str, text: str, form: re.Pattern[str], names: tuple[str, ...],
+          same: Callable[[str, str], bool]) -> Iterator[tuple[int, int, str]]:  # fmt: skip
+    for match in form.finditer(text):
+        for name in names:
+            read = READINGS[name](match[0])
+            if read is not None and same(read, value):
+                yield match.start(), match.end(), name
+
+
+def _same_number(one: str, other: str) -> bool:
+    return one == other or ("." not in other and float(one) == float(other))
