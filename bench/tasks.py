@@ -8,8 +8,8 @@
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), invoices (examples/invoices), answers
 (Bitext). `choose` never reads a test: it is scored on training rows that the split holds out, a tenth of them, of
 invoices one of the four layouts, of pii a quarter of the templates. `final` trains on all, or on all but a few by which
-the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The data lie in ../shared/data beside the repository;
-outputs stay in bench/runs.
+the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The
+data lie in ../shared/data beside the repository; outputs stay in bench/runs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas import all_fields, texts
+from tunewright.evaluate.classifiers import trained_encoder
 
 import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import evenly, load_dataset
-from tunewright.evaluate.encoder import trained_encoder
 from tunewright.evaluate.predictors import Predictor, controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.statistics import ratio

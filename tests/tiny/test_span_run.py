@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,12 +13,12 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import REPOSITORY, tunewright, write_project
-from tests.test_ladder import MET
+from tests.ladder.test_climb import MET, Run, known, made_never
 from tests.tiny.encoders import write_encoder
 from tunewright.artifacts import read_jsonl
 from tunewright.errors import EXIT_USER
 from tunewright.export.bundle import load_bundle
-from tunewright.ladder import climb
+from tunewright.ladder.climb import Steps, climb
 from tunewright.serve.engine import Engine
 from tunewright.serve.server import running_server
 
@@ -88,7 +87,7 @@ def test_the_served_answers_are_those_of_the_exported_model(latest: Path) -> Non
 
 def test_the_bundle_says_what_its_outputs_stand_for(latest: Path) -> None:
     bundle = load_bundle(latest / "bundle")
-    assert bundle.is_encoder
+    assert bundle.is_classifier
     assert {"O", "B text vendor", "I text vendor", "B dmy date", "B comma total", "= currency EUR"} <= set(
         bundle.info.outputs
     )
@@ -157,13 +156,13 @@ def test_a_ladder_leaves_an_encoder_out_that_the_data_has_nothing_for(tmp_path: 
     rows = [{"text": row["text"], "label": {"label": "nowhere"}} for row in read_jsonl(project / "train.jsonl")]
     (project / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     encoder = str(write_encoder("bert", tmp_path / "bert"))
-    spec = tw.load_spec(project).model_copy(update={"models": (encoder, "smollm2-135m")})
+    spec = tw.load_spec(project).model_copy(update={"candidates": (encoder, "smollm2-135m")})
     asked = []
 
-    def run(rung: tw.Spec) -> Any:
-        asked.append(rung.model)
-        return SimpleNamespace(data={"verdict": MET})
+    def run(each: tw.Spec) -> Run:
+        asked.append(each.model)
+        return Run(each.model, MET)
 
-    _, found = climb(spec, run)
+    _, found = climb(spec, Steps(run, made_never, forecast=known()))
     assert asked == ["smollm2-135m"]
     assert found.left_out["bert"].startswith("Too few values of these fields stand in the texts: label (0 of")
