@@ -77,6 +77,21 @@ def test_measures_that_are_shares_are_sliced_too() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_slice_in_which_there_was_nothing_to_find_is_not_named() -> None:
+    texts, groups = [ENGLISH] * 60 + [GERMAN] * 40, [str(number) for number in range(100)]
+    examples = {str(n): Example.of(text, "[]", Meta(id=str(n), group=groups[n])) for n, text in enumerate(texts)}
+    for grouped in (None, groups):
+        records = [
+            Record(str(n), "test", "[]", "[]", 0.9, 1.0, 10, 1, grouped[n] if grouped else None,
+                   {"micro-F1": (0.0, 0.0) if n >= 60 else (2.0 * (n % 2), 2.0)})
+            for n in range(100)
+        ]  # fmt: skip
+        told = slices({"test": records}, examples, 0)
+        assert {each.name for each in told if each.by == "language"} == {"en", "de"}
+        assert all(0 <= each.p_value <= 1 and not each.falls_short for each in told)
+
+
 def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
     rng, named = np.random.default_rng(1), 0
     for _ in range(200):

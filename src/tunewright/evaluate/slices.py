@@ -99,6 +99,8 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
         parts * chosen, wholes * chosen, parts * ~chosen, wholes * ~chosen
     )
     both = (of_inside > 0) & (of_outside > 0)  # a resample may lack one of the two
+    if not both.any():
+        return 1.0  # nothing was to be found in one of them, and nothing was
     draws = shares(inside[both], of_inside[both]) - shares(outside[both], of_outside[both])
     gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
     return _tail(gap, float(draws.std()))
