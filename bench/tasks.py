@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas import all_fields, texts
-from tunewright.evaluate.classifiers import trained_encoder
 
 import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import evenly, load_dataset
+from tunewright.evaluate.classifiers import trained_encoder
 from tunewright.evaluate.predictors import Predictor, controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.statistics import ratio

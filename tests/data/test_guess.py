@@ -109,6 +109,8 @@ def test_the_examples_are_guessed_as_what_they_are(name: str, kind: str, tmp_pat
     source = Path(__file__).parents[2] / "examples" / name / "data" / "train.jsonl"
     spec = guessed(write(tmp_path / "train.jsonl", [json.loads(line) for line in source.open(encoding="utf-8")]))
     assert spec.task.kind == kind
+    begins = {"classify": "linear", "extract": "all-minilm", "generate": "smollm2-135m"}
+    assert spec.model == begins[kind]
 
 
 def test_numbers_as_labels_become_text(tmp_path: Path) -> None:

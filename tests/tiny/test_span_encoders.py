@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tunewright.evaluate.classifiers import trained_encoder
 
 from tests.tiny.encoders import FAMILIES, WINDOW, local, write_encoder
 from tunewright.errors import UserError
+from tunewright.evaluate.classifiers import trained_encoder
 from tunewright.evaluate.predictors import RecordTagger
 from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
