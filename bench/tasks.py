@@ -8,8 +8,8 @@
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), invoices (examples/invoices), answers
 (Bitext). `choose` never reads a test: it is scored on training rows that the split holds out, a tenth of them, of
 invoices one of the four layouts, of pii a quarter of the templates. `final` trains on all, or on all but a few by which
-the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The data lie in ../shared/data beside the repository;
-outputs stay in bench/runs.
+the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The
+data lie in ../shared/data beside the repository; outputs stay in bench/runs.
 """
 
 from __future__ import annotations
