@@ -14,8 +14,10 @@ data lie in ../shared/data beside the repository; outputs stay in bench/runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,9 +29,11 @@ import tunewright as tw
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import evenly, load_dataset
 from tunewright.evaluate.classifiers import trained_encoder
-from tunewright.evaluate.predictors import Predictor, controls, language_model
+from tunewright.evaluate.predictors import Predictor, RecordTagger, controls, language_model
 from tunewright.evaluate.predictors.language_model import shots_of
 from tunewright.evaluate.statistics import ratio
+from tunewright.export.encoders import build_encoder, token_outputs
+from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.resolve import is_encoder, resolve, resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
@@ -165,6 +169,16 @@ def tagging(spec: tw.Spec, task: Task, run: Path) -> Callable[[Sequence[Example]
     return lambda examples: [answer.text for answer in tagger.answers([example.request for example in examples])]
 
 
+def tagging_in_int8(spec: tw.Spec, task: Task, run: Path) -> Callable[[Sequence[Example]], list[str]]:
+    """What it answers as OpenVINO serves it, one text at a time."""
+    window, tuned = resolve_encoder(spec.model, spec.folder).window, run / "encoder"
+    with tempfile.TemporaryDirectory() as scratch:
+        build_encoder(tuned, Path(scratch) / "graph", "openvino-encoder", "int8")
+        model = EncoderModel(Path(scratch) / "graph", context=window)
+    tagger = RecordTagger(model.logits, task, TextTokenizer(tuned), token_outputs(tuned), window)
+    return lambda examples: [tagger.answer(example.request).text for example in examples]
+
+
 def main(mode: str, name: str, overrides: list[str]) -> None:
     quiet_libraries()
     spec = tw.load_spec(project(name, mode != "choose"), overrides)
@@ -183,12 +197,15 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
     run = tw.train(spec)
     manifest = read_manifest(run)
     assert manifest
-    answering = tagging(spec, task, run) if is_encoder(spec.model, spec.folder) else writing(spec, run, dataset.train)
-    for part, examples in tests.items():
+    if is_encoder(spec.model, spec.folder):
+        arms = {"": tagging(spec, task, run), " int8": tagging_in_int8(spec, task, run)}
+    else:
+        arms = {"": writing(spec, run, dataset.train)}
+    for (arm, answering), (part, examples) in itertools.product(arms.items(), tests.items()):
         started = time.perf_counter()
         answers = answering(examples)
         seconds = time.perf_counter() - started
-        tell(f"{mode} {name} {' '.join(overrides)}", part, task, examples, answers)
+        tell(f"{mode} {name} {' '.join(overrides)}{arm}", part, task, examples, answers)
         print(f"  trained in {manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB, last loss "
               f"{manifest.result['last_loss']}; {seconds / len(examples):.2f} s an answer", flush=True)  # fmt: skip
 

@@ -235,3 +235,18 @@ def test_a_field_that_does_not_stand_in_the_texts_is_refused(bert: Path) -> None
     with pytest.raises(UserError, match=r"who \(6 of 9, 67%\)|who \(3 of 9") as error:
         objective_for(bert, [*EXAMPLES[:3], *told, *told])
     assert "tunewright models ls" in str(error.value)
+
+
+def test_a_required_field_that_nothing_can_be_read_as_is_left_out_without_confidence(bert: Path) -> None:
+    schema = {"type": "object", "properties": {"when": {"type": "string", "format": "date"}, "who": {"type": "string"}}}
+    task = ExtractTask("Read.", {**schema, "required": ["when"]})
+
+    def says_who(texts: Any) -> list[Any]:
+        found = [np.zeros((len(ids), 5)) for ids in texts]
+        for logits in found:
+            logits[:, 0], logits[1, 3] = 3, 9
+        return found
+
+    outputs = ["O", "B dmy when", "I dmy when", "B text who", "I text who"]
+    answer = RecordTagger(says_who, task, TextTokenizer(bert), outputs, WINDOW).answer("x hello")
+    assert (answer.text, answer.confidence, list(answer.fields)) == ('{"who":"x"}', 0.0, ["who"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,8 @@ class RecordTagger(EncoderPredictor):
             text = self._task.canonical(json.dumps(read.record))
         except Unfit:
             text, read.confidence = self._fitting(read.record), 0.0
+            kept = json.loads(text)
+            read.fields = {path: sure for path, sure in read.fields.items() if re.split(r"[.\[]", path)[0] in kept}
         sure = self._calibration.of_answer(read.confidence) if read.confidence else 0.0
         return Answer(text, sure, sum(map(len, windows)), 0, read.fields, uncalibrated=read.confidence)
 
