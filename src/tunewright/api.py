@@ -153,7 +153,7 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
     def ready(candidate: Spec) -> bool:
         return not force and from_step is None and not pipeline_standing(candidate, "bundle", home).outdated
 
-    steps = Steps(whole, lambda cascade: Report(make(cascade, home)), ready)
+    steps = Steps(whole, lambda cascade: Report(make(cascade, home)), ready, rented=on == "azure")
     report, ladder = climb(spec, steps, every=every)
     return replace(report, ladder=ladder, candidates=write_page(spec, ladder, home))
 

@@ -63,7 +63,8 @@ def no_cascades(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def climbed(*verdicts: dict[str, Any], every: bool = False, search: dict[str, float] | None = None,
-            forecast: Any = None, ready: tuple[str, ...] = ()) -> tuple[Run, Ladder, list[str]]:  # fmt: skip
+            forecast: Any = None, ready: tuple[str, ...] = (), rented: bool = False
+            ) -> tuple[Run, Ladder, list[str]]:  # fmt: skip
     """(the run that stands, how it came to it, the candidates that were run, in order) of three whose runs end so."""
     spec = make_spec(search=search or {}).model_copy(update={"candidates": NAMES})
     ran: list[str] = []
@@ -73,7 +74,7 @@ def climbed(*verdicts: dict[str, Any], every: bool = False, search: dict[str, fl
         ran.append(each.model)
         return Run(each.model, of_name[each.model])
 
-    steps = Steps(run, made_never, lambda each: each.model in ready, forecast or known())
+    steps = Steps(run, made_never, lambda each: each.model in ready, forecast or known(), rented)
     return (*climb(spec, steps, every=every), ran)
 
 
@@ -174,17 +175,21 @@ def test_of_two_that_cost_the_same_the_better_one_stands_beyond_the_margin(accur
 )
 @pytest.mark.parametrize("every", [False, True])
 def test_a_budget_ends_the_search(search: dict[str, float], said: str, every: bool) -> None:
-    last, found, ran = climbed(MISSED, MET, search=search, every=every)
+    last, found, ran = climbed(MISSED, MET, search=search, every=every, rented="usd" in search)
     assert (ran, last.name, found.stopped) == (["small"], "small", said)
     assert [each.name for each in found.dearer] == ["middle", "large"]
 
 
 def test_what_was_spent_counts() -> None:
-    assert climbed(MISSED, MISSED, MET, search={"usd": 1.5})[2] == ["small", "middle"]
+    assert climbed(MISSED, MISSED, MET, search={"usd": 1.5}, rented=True)[2] == ["small", "middle"]
+
+
+def test_on_ones_own_machine_nothing_is_paid() -> None:
+    assert climbed(MISSED, MISSED, MET, search={"usd": 0.5})[2] == list(NAMES)
 
 
 def test_what_is_there_already_costs_nothing() -> None:
-    assert climbed(MISSED, MET, search={"usd": 0.5}, ready=("middle",))[2] == ["small", "middle"]
+    assert climbed(MISSED, MET, search={"usd": 0.5}, ready=("middle",), rented=True)[2] == ["small", "middle"]
 
 
 def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

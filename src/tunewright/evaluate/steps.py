@@ -17,7 +17,16 @@ from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import load_calibration
 from tunewright.evaluate.cascade import Drawing
 from tunewright.evaluate.classifiers import ask_encoder, ask_linear
-from tunewright.evaluate.comparison import EXPORTED, SERVED, Measured, Usage, compare, evidence_key, kind_in
+from tunewright.evaluate.comparison import (
+    EXPORTED,
+    SERVED,
+    Comparison,
+    Measured,
+    Usage,
+    compare,
+    evidence_key,
+    kind_in,
+)
 from tunewright.evaluate.details import details
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluate.in_torch import ask_in_torch, sample_for
@@ -109,19 +118,10 @@ def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
-    evidence = read_evidence(inputs["evaluate"], inputs["parity"])
-    baseline: dict[str, Any] = {}
-    if asked := inputs.get("baseline"):
-        baseline = json.loads((asked / BASELINE).read_text("utf-8"))
-        for name in baseline["apis"]:
-            evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
+    evidence, baseline = evidence_of(spec, inputs)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
-    measured = Measured(**parity["measured_on"])
-    book, counted = price_book(spec.price_file), usages_of(baseline)
     dataset = load_dataset(inputs["split"])
-    written = written_usage(spec, dataset) if kind_in(evidence) != "decoder" else None
-    comparison = compare(spec, evidence, book, counted, measured, training_hours(inputs), written,
-                         parity.get("own"))  # fmt: skip
+    comparison = compared(spec, inputs, evidence, baseline, dataset, parity.get("own"))
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
@@ -137,6 +137,34 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     write_card(spec, data, inputs, output.path / "model_card.md")
     say(f"  {verdict.decision}: {verdict.sentence}")
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def evidence_of(spec: Spec, inputs: Mapping[str, Path]) -> tuple[dict[str, list[Record]], dict[str, Any]]:
+    """(every candidate's records and every API's, what `baseline.json` holds; nothing where no API was measured)."""
+    evidence = read_evidence(inputs["evaluate"], inputs["parity"])
+    baseline: dict[str, Any] = {}
+    if asked := inputs.get("baseline"):
+        baseline = json.loads((asked / BASELINE).read_text("utf-8"))
+        for name in baseline["apis"]:
+            evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
+    return evidence, baseline
+
+
+def compared(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]],
+             baseline: Mapping[str, Any], dataset: Dataset, cascade: str | None = None) -> Comparison:  # fmt: skip
+    """All candidates side by side, from the outputs of the steps before the verdict.
+
+    Args:
+        evidence, baseline: as of `evidence_of`.
+        cascade: as of `compare`.
+    """
+    parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    # What a classifier, or a cascade with one, reads are not the tokens that an API would read.
+    written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
+    return compare(
+        spec, evidence, price_book(spec.price_file), usages_of(baseline), Measured(**parity["measured_on"]),
+        training_hours(inputs), written, cascade,
+    )  # fmt: skip
 
 
 def written_usage(spec: Spec, dataset: Dataset) -> Usage:

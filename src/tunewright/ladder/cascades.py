@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts import Output, atomic_folder, link_file, read_manifest, sha256_json, write_json
-from tunewright.assess.prices import price_book
 from tunewright.data import load_dataset
 from tunewright.data.blocks import blocks_of
 from tunewright.evaluate.calibration import load_calibration, save_calibration, scope
 from tunewright.evaluate.cascade import Threshold, choose_threshold
-from tunewright.evaluate.comparison import SERVED, Arm, Measured, compare, own_model
+from tunewright.evaluate.comparison import API, SERVED, Arm, Measured, own_model
 from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records
 from tunewright.evaluate.pairs import paired_records
 from tunewright.evaluate.rules import is_good, worst
-from tunewright.evaluate.steps import ANSWERS, deployed_splits, drawing_of, read_evidence, run_verdict
+from tunewright.evaluate.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
 from tunewright.export.bundle import CASCADE, SECOND, read_info, write_info
 from tunewright.export.steps import run_bundle
 from tunewright.ladder.tried import Outcome, Tried
@@ -72,7 +71,7 @@ class Cascade:
     @property
     def own(self) -> str:
         """What sentences call it."""
-        return f"the cascade of {own_model(self.first.spec)} and {own_model(self.second.spec)}"
+        return _own(self.first.spec, self.second.spec)
 
     @property
     def usd_per_month(self) -> float:
@@ -98,21 +97,25 @@ def weigh(first: Part, second: Part) -> Cascade | str:
     if answers.keys() != {(record.split, record.id) for record in one}:
         return "they were not asked the same examples"
     validation = [record for record in one if record.split == VALIDATION]
-    folders = first.outcome.folders
-    drawing = drawing_of(first.spec, load_dataset(folders["split"]).validation, folders["train"])
+    inputs, dataset = second.outcome.folders, load_dataset(second.outcome.folders["split"])
+    drawing = drawing_of(first.spec, dataset.validation, first.outcome.folders["train"])
     threshold = choose_threshold(validation, first.spec.goal.accuracy, drawing)
     if threshold is None:
         return f"{first.tried.name} is not sure enough of anything"
     mixed = [_mixed(record, answers[record.split, record.id], threshold) for record in one]
     coverage = {split: sum(map(threshold.accepts, part)) / len(part) for split, part in by_test(one).items()}
-    inputs = second.outcome.folders
-    evidence = read_evidence(inputs["evaluate"], inputs["parity"]) | {SERVED: mixed}
-    comparison = compare(second.spec, evidence, price_book(second.spec.price_file))
+    evidence, baseline = evidence_of(second.spec, inputs)
+    comparison = compared(
+        second.spec, inputs, evidence | {SERVED: mixed}, baseline, dataset, _own(first.spec, second.spec)
+    )
     arm = comparison.arms[SERVED]
-    against = {}
-    if (asked := inputs.get("baseline")) and second.spec.api.measured:
-        against = paired_records(mixed, load_records(asked / ANSWERS / f"{second.spec.api.label}.jsonl"))
+    against = paired_records(mixed, evidence[API]) if API in evidence else {}
     return Cascade(first, second, threshold, coverage, mixed, arm, is_good(arm, against, second.spec))
+
+
+def _own(first: Spec, second: Spec) -> str:
+    """What sentences call a cascade."""
+    return f"the cascade of {own_model(first)} and {own_model(second)}"
 
 
 def _served(part: Part) -> list[Record]:

@@ -33,6 +33,8 @@ class Steps(Generic[_Run]):
     ready: Callable[[Spec], bool] = lambda spec: False  # noqa: ARG005
     """Whether all of a candidate is there already, so that trying it costs nothing."""
     forecast: Callable[[Spec, Outcome, list[Tried]], Forecast] = forecast
+    rented: bool = False
+    """Whether the steps run on machines that are paid for."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Search(Generic[_Run]):
         found = tried(name, known_kind(spec.model, spec.folder), outcome)
         self._outcomes[name] = outcome
         self._tried.append(found)
-        if (ahead := self._ahead.get(name)) and ahead.usd:
+        if (ahead := self._ahead.get(name)) and ahead.usd and self._steps.rented:
             self._usd += ahead.usd.middle
         if found.summary:
             say(found.summary)
@@ -184,13 +186,13 @@ class _Search(Generic[_Run]):
     def beyond(self, ahead: Forecast) -> str:
         """Why a candidate is beyond what the search may take; empty where it is not."""
         search, minutes = self._spec.search, (time.monotonic() - self._began) / _MINUTES
-        hours = ahead.hours or ahead.rented
+        hours = ahead.rented if self._steps.rented else ahead.hours
         if search.minutes and hours and minutes + _MINUTES * hours.high > search.minutes:
             return (
                 f"{ahead.name} was not tried: it may take {_MINUTES * hours.high:.0f} min, and {minutes:.0f} of "
                 f"search.minutes = {search.minutes:g} are over."
             )
-        if search.usd and ahead.usd and self._usd + ahead.usd.high > search.usd:
+        if search.usd and ahead.usd and self._steps.rented and self._usd + ahead.usd.high > search.usd:
             return (
                 f"{ahead.name} was not tried: it may cost ${ahead.usd.high:,.2f}, and about ${self._usd:,.2f} of "
                 f"search.usd = {search.usd:g} are spent."
