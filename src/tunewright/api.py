@@ -33,7 +33,7 @@ from tunewright.places.local import LocalPlace
 from tunewright.processes import sole_writer
 from tunewright.progress import say
 from tunewright.spec import RUNS, SPEC_FILE, Spec
-from tunewright.train.able import require_able
+from tunewright.train.able import require_able, unused
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -587,6 +587,8 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
         require_able(spec)
+        if idle := unused(spec):
+            say(f"note: {idle}")
     if any("api" in each.sections for each in steps_to(spec, step)):
         from tunewright.assess import price_book
         from tunewright.assess.candidates import check_apis
