@@ -280,6 +280,17 @@ def test_a_fault_that_comes_again_ends_the_search() -> None:
         failing("The data are broken.", "The data are broken.", None)
 
 
+def test_faults_of_two_candidates_may_name_folders_of_their_own() -> None:
+    with pytest.raises(UserError, match="bbbbbbbbbbbb"):
+        failing("No room for runs/train-aaaaaaaaaaaa.", "No room for runs/train-bbbbbbbbbbbb.", None)
+
+
+def test_a_fault_of_the_data_ends_the_search_at_once() -> None:
+    with pytest.raises(UserError, match="D002"):
+        failing("The data can't be used: D002 train: 1 rows have a label the spec lacks.", None, None)
+    assert failing("The data can't be used: D020 train: 1 rows are longer than 512 tokens.", None, None)[0] == "middle"
+
+
 def test_where_all_fail_the_last_fault_is_told() -> None:
     with pytest.raises(UserError, match="three"):
         failing("one", "two", "three")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from tunewright.train.able import require_able
 
 _Run = TypeVar("_Run", bound=Outcome)
 _MINUTES = 60.0
+_OF_LENGTHS = {"D019", "D020"}
+"""Codes of findings that hang on how much a candidate reads."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,9 @@ def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run,
         try:
             search.attempt(each)
         except UserError as error:
-            # What fails two candidates alike is no matter of the candidate; the data, perhaps, or the disk.
-            again = failed is not None and failed.what == error.what
-            if again or (not search.parts and place == len(able) - 1):
-                raise
+            again = failed is not None and _of_any(failed) == _of_any(error)
+            if again or _in_the_data(error) or (not search.parts and place == len(able) - 1):
+                raise  # what fails two alike is no matter of the candidate; the disk, perhaps
             failed, left_out[each.model_name] = error, error.paragraph()
             say(f"{each.model_name} is left out: {left_out[each.model_name]}")
     return search.ended([each for each in able if each.model_name not in left_out], left_out, stopped)
@@ -113,6 +115,17 @@ def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
     if not able:
         raise last
     return able, left_out
+
+
+def _in_the_data(error: UserError) -> bool:
+    """Whether it tells findings that hang on the data alone: all but those about lengths."""
+    codes = set(re.findall(r"\bD0\d\d\b", error.what))
+    return bool(codes - _OF_LENGTHS)
+
+
+def _of_any(error: UserError) -> str:
+    """What went wrong, without the hashes of output folders, which differ by candidate."""
+    return re.sub(r"-[0-9a-f]{12}\b", "", error.what)
 
 
 class _Search(Generic[_Run]):
