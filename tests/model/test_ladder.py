@@ -34,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
-    ladder = [f"candidates=[{small}, smollm2-135m]", *SHORT, *changes]
+    ladder = [*SHORT, f"candidates=[{small}, smollm2-135m]", *changes]
     done = tunewright("run", str(short_run.project), *ladder, "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -71,12 +71,12 @@ def test_a_dearer_candidate_is_priced(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     report = tw.run(tw.load_spec(short_run.project, SHORT))
-    found = forecast(tw.load_spec(short_run.project, [f"model={model}", *SHORT]), report, [])
+    found = forecast(tw.load_spec(short_run.project, [*SHORT, f"model={model}"]), report, [])
     assert (found.name, trying in found.trying, serving in found.serving) == (model, True, True), found
 
 
 def test_a_wrong_name_further_up_is_told_before_anything_is_trained(short_run: ShortRun, small: Path) -> None:
-    done = tunewright("run", str(short_run.project), f"candidates=[{small}, phi-3-mni]", *SHORT)
+    done = tunewright("run", str(short_run.project), *SHORT, f"candidates=[{small}, phi-3-mni]")
     assert done.returncode == 2
     assert "phi-3-mini" in done.stderr
     assert "train" not in done.stderr.split("phi-3-mni")[0]
