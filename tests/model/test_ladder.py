@@ -62,7 +62,7 @@ def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small:
     ("model", "trying", "serving"),
     [
         ("smollm2-135m", " here, or ", "a month on 2 x Standard_"),
-        ("mistral-7b", " in Azure", " a month on "),
+        ("mistral-7b", " to train on Standard_", " a month on "),
         ("no-such/model", "nobody can tell here", "neither"),
     ],
 )

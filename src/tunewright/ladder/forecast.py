@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tunewright.assess.evidence import evidence_book
 from tunewright.assess.hosting import hosting_of
 from tunewright.assess.prices import price_book
-from tunewright.assess.speed import Range
+from tunewright.assess.speed import Range, around
 from tunewright.data import load_dataset
 from tunewright.errors import UserError
 from tunewright.evaluate.statistics import Interval
@@ -82,6 +82,9 @@ def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
     rented, usd = (None, None) if there.misfits else (there.hours, there.usd)
     told = [f"{spoken(hours)} here"] if hours else []
     told += [f"{spoken(rented)} and ${usd.low:,.2f} to ${usd.high:,.2f} in Azure"] if rented and usd else []
+    if rented is None and (best := found.training.cheapest):  # on another machine than the spec's
+        rented, usd = around(best.hours, 1.0), around(best.usd, 1.0)
+        told.append(f"{spoken(best.hours)} and ${best.usd:,.2f} to train on {best.machine}")
     trying = ", or ".join(told) or f"more memory than there is, {here.misfits[0].memory.said},"
     if hosting is None:
         serving, monthly = "no machine of the price book holds it", None
