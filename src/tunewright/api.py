@@ -25,6 +25,7 @@ from tunewright.pipeline import (
     due,
     fingerprint,
     point_latest,
+    read_once,
     run_pipeline,
     steps_to,
 )
@@ -148,10 +149,11 @@ def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, f
 
     for model in spec.candidates:
         locate(model, spec.folder)  # what can't be loaded is told before the first is trained
-    home = (runs if runs is not None else spec.folder / RUNS).resolve()
+    home, sources = (runs if runs is not None else spec.folder / RUNS).resolve(), read_once()
 
     def ready(candidate: Spec) -> bool:
-        return not force and from_step is None and not pipeline_standing(candidate, "bundle", home).outdated
+        again = force or from_step is not None
+        return not again and not pipeline_standing(candidate, "bundle", home, sources=sources).outdated
 
     steps = Steps(whole, lambda cascade: Report(make(cascade, home)), ready, rented=on == "azure")
     report, ladder = climb(spec, steps, every=every)

@@ -276,6 +276,18 @@ def _outdated(spec: Spec, names: Sequence[str], fresh: set[str], folders: dict[s
     return later
 
 
+def read_once() -> Sources:
+    """Hashes each step's raw files once, for specs that share them, as the candidates of one spec do."""
+    known: dict[str, Mapping[str, str]] = {}
+
+    def read(spec: Spec, step: Step) -> Mapping[str, str]:
+        if step.name not in known:
+            known[step.name] = source_hashes(spec, step)
+        return known[step.name]
+
+    return read
+
+
 def pedigrees(spec: Spec, to: str) -> dict[str, str]:
     """What pins each step's output before there is any, up to `to`: as `fingerprint`, but of what inputs are made of
     in place of their content."""

@@ -98,5 +98,4 @@ class LinearSvmClassifier:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
-        encoded = [self._model.ngrams.encode_framed(text) for text in texts]
-        return [self._model.labels[int(logits.argmax())] for logits in self._model.logits(encoded)]
+        return [self._model.labels[int(logits.argmax())] for logits in self._model.of_texts(texts)]

@@ -67,9 +67,9 @@ def own_model(spec: Spec) -> str:
     return "the linear model" if spec.model == LINEAR else f"the tuned {spec.model_name}"
 
 
-def kind_in(arms: Collection[str]) -> Kind:
-    """The kind of model that some arms are forms of, by their keys."""
-    return "linear" if FITTED in arms else "encoder" if ENCODER in arms else "decoder"
+def kind_in(candidates: Collection[str]) -> Kind:
+    """The kind of model that some candidates are forms of, by their keys."""
+    return "linear" if FITTED in candidates else "encoder" if ENCODER in candidates else "decoder"
 
 
 @dataclass(frozen=True)

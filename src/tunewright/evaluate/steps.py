@@ -118,10 +118,9 @@ def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
-    evidence, baseline = evidence_of(spec, inputs)
-    parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    evidence, baseline, parity = evidence_of(spec, inputs)
     dataset = load_dataset(inputs["split"])
-    comparison = compared(spec, inputs, evidence, baseline, dataset, parity.get("own"))
+    comparison = compared(spec, inputs, evidence, baseline, parity, dataset)
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
@@ -139,26 +138,28 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
 
 
-def evidence_of(spec: Spec, inputs: Mapping[str, Path]) -> tuple[dict[str, list[Record]], dict[str, Any]]:
-    """(every candidate's records and every API's, what `baseline.json` holds; nothing where no API was measured)."""
+def evidence_of(spec: Spec, inputs: Mapping[str, Path]
+                ) -> tuple[dict[str, list[Record]], dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """(every candidate's records and every API's; what `baseline.json` holds, nothing where no API was measured; what
+    `parity.json` holds)."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
     baseline: dict[str, Any] = {}
     if asked := inputs.get("baseline"):
         baseline = json.loads((asked / BASELINE).read_text("utf-8"))
         for name in baseline["apis"]:
             evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
-    return evidence, baseline
+    return evidence, baseline, json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
 
 
 def compared(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]],
-             baseline: Mapping[str, Any], dataset: Dataset, cascade: str | None = None) -> Comparison:  # fmt: skip
+             baseline: Mapping[str, Any], parity: Mapping[str, Any], dataset: Dataset) -> Comparison:  # fmt: skip
     """All candidates side by side, from the outputs of the steps before the verdict.
 
     Args:
-        evidence, baseline: as of `evidence_of`.
-        cascade: as of `compare`.
+        evidence, baseline, parity: as of `evidence_of`; the served model is a cascade where `parity` has a name of its
+            own for it.
     """
-    parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+    cascade = parity.get("own")
     # What a classifier, or a cascade with one, reads are not the tokens that an API would read.
     written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
     return compare(

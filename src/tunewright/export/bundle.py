@@ -163,23 +163,14 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
-    info = BundleInfo(
-        name=spec.name,
-        base_model=spec.model_name,
-        runtime=runtime_in(folder),
-        precision=spec.export.weights,
-        task=spec.task,
-        longest_answer=longest,
-        answer_lead=task.lead,
-        answer_codes=dict(task.codes),
-        version=version_of(folder),
+    info = _write(
+        spec, folder, precision=spec.export.weights,
         context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
+        longest_answer=longest, answer_lead=task.lead, answer_codes=dict(task.codes),
         template_sha256=base.template.sha256,
-    )
+    )  # fmt: skip
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
-    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
-    write_info(folder, info)
     return info
 
 
@@ -191,39 +182,29 @@ def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, outputs:
         encoder: the folder of the tuned one.
         outputs: what the logits of a token stand for; none where its logits are those of the labels.
     """
-    info = BundleInfo(
-        name=spec.name,
-        base_model=spec.model_name,
-        runtime=runtime_in(folder),
-        precision=spec.export.weights,
-        task=spec.task,
-        longest_answer=0,
-        answer_lead="",
-        outputs=list(outputs),
-        version=version_of(folder),
-        context=min(base.window, spec.train.max_length),
-        template_sha256=None,
-    )
+    context = min(base.window, spec.train.max_length)
+    info = _write(spec, folder, precision=spec.export.weights, context=context, outputs=list(outputs))
     shutil.copy(encoder / "tokenizer.json", folder / "tokenizer.json")
-    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
-    write_info(folder, info)
     return info
 
 
 def write_linear_bundle(spec: Spec, folder: Path) -> BundleInfo:
     """As `write_bundle`, of a linear model."""
+    return _write(spec, folder, precision="fp32", context=MOST_NGRAMS)
+
+
+def _write(spec: Spec, folder: Path, *, precision: str, context: int, longest_answer: int = 0, answer_lead: str = "",
+           template_sha256: str | None = None, **more: Any) -> BundleInfo:  # fmt: skip
+    """Write `bundle.json` and the card into a folder that holds nothing but the weights, which the version pins.
+
+    Args:
+        more: further fields of `BundleInfo`; the defaults are those of what writes no answers.
+    """
     info = BundleInfo(
-        name=spec.name,
-        base_model=spec.model_name,
-        runtime=LINEAR,
-        precision="fp32",
-        task=spec.task,
-        longest_answer=0,
-        answer_lead="",
-        version=version_of(folder),
-        context=MOST_NGRAMS,
-        template_sha256=None,
-    )
+        name=spec.name, base_model=spec.model_name, runtime=runtime_in(folder), precision=precision, task=spec.task,
+        longest_answer=longest_answer, answer_lead=answer_lead, version=version_of(folder), context=context,
+        template_sha256=template_sha256, **more,
+    )  # fmt: skip
     (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
     write_info(folder, info)
     return info

@@ -11,7 +11,7 @@ from typing import Any
 from tunewright.artifacts import read_manifest
 from tunewright.errors import UserError
 from tunewright.evaluate.targets import Target
-from tunewright.pipeline import Sources, Standing, Step, fingerprint, source_hashes, standing
+from tunewright.pipeline import Sources, Standing, fingerprint, read_once, standing
 from tunewright.spec import RUNS, Spec
 
 
@@ -44,7 +44,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     """
     home = runs or spec.folder / RUNS
     latest = (home / "latest" / "verdict").resolve()
-    sources = _read_once()
+    sources = read_once()
     standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]
     # One base model has one verdict, which the latest need not be: the spec may have been changed back.
     of = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
@@ -73,18 +73,6 @@ def _read(file: Path) -> Mapping[str, Any]:
             fix="Bring the verdict's folder here again, or add --update.",
         ) from None  # fmt: skip
     return data
-
-
-def _read_once() -> Sources:
-    """Hashes each step's raw files once: all candidates are judged on the same data."""
-    known: dict[str, Mapping[str, str]] = {}
-
-    def read(spec: Spec, step: Step) -> Mapping[str, str]:
-        if step.name not in known:
-            known[step.name] = source_hashes(spec, step)
-        return known[step.name]
-
-    return read
 
 
 def _second_of(verdict: Path, standings: Sequence[Standing]) -> Standing | None:

@@ -104,10 +104,9 @@ def weigh(first: Part, second: Part) -> Cascade | str:
         return f"{first.tried.name} is not sure enough of anything"
     mixed = [_mixed(record, answers[record.split, record.id], threshold) for record in one]
     coverage = {split: sum(map(threshold.accepts, part)) / len(part) for split, part in by_test(one).items()}
-    evidence, baseline = evidence_of(second.spec, inputs)
-    comparison = compared(
-        second.spec, inputs, evidence | {SERVED: mixed}, baseline, dataset, _own(first.spec, second.spec)
-    )
+    evidence, baseline, parity = evidence_of(second.spec, inputs)
+    named = parity | {"own": _own(first.spec, second.spec)}
+    comparison = compared(second.spec, inputs, {SERVED: mixed}, baseline, named, dataset)
     arm = comparison.arms[SERVED]
     against = paired_records(mixed, evidence[API]) if API in evidence else {}
     return Cascade(first, second, threshold, coverage, mixed, arm, is_good(arm, against, second.spec))

@@ -62,11 +62,11 @@ class Ladder:
     @property
     def summary(self) -> list[str]:
         """How it went, a sentence each."""
-        told = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
-        told += [each.summary for each in self.tried if each.summary]
-        told += self.cascades
-        told += [self.stopped] if self.stopped else []
-        return told + [each.summary for each in self.dearer]
+        sentences = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
+        sentences += [each.summary for each in self.tried if each.summary]
+        sentences += self.cascades
+        sentences += [self.stopped] if self.stopped else []
+        return sentences + [each.summary for each in self.dearer]
 
 
 def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run, Ladder]:

@@ -80,12 +80,12 @@ def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
     here, there = _own(found.here), _own(found.azure)
     hours = None if here.misfits else here.hours
     rented, usd = (None, None) if there.misfits else (there.hours, there.usd)
-    told = [f"{spoken(hours)} here"] if hours else []
-    told += [f"{spoken(rented)} and ${usd.low:,.2f} to ${usd.high:,.2f} in Azure"] if rented and usd else []
+    ways = [f"{spoken(hours)} here"] if hours else []
+    ways += [f"{spoken(rented)} and ${usd.low:,.2f} to ${usd.high:,.2f} in Azure"] if rented and usd else []
     if rented is None and (best := found.training.cheapest):  # on another machine than the spec's
         rented, usd = around(best.hours, 1.0), around(best.usd, 1.0)
-        told.append(f"{spoken(best.hours)} and ${best.usd:,.2f} to train on {best.machine}")
-    trying = ", or ".join(told) or f"more memory than there is, {here.misfits[0].memory.said},"
+        ways.append(f"{spoken(best.hours)} and ${best.usd:,.2f} to train on {best.machine}")
+    trying = ", or ".join(ways) or f"more memory than there is, {here.misfits[0].memory.said},"
     if hosting is None:
         serving, monthly = "no machine of the price book holds it", None
     else:

@@ -109,6 +109,10 @@ class LinearModel:
         """Those [labels] of several texts."""
         return [self._logits(sequence) for sequence in sequences]
 
+    def of_texts(self, texts: Iterable[str]) -> list[Floats]:
+        """The logits [labels] of several texts."""
+        return self.logits([self.ngrams.encode_framed(text) for text in texts])
+
     def _logits(self, sequence: Sequence[int]) -> Floats:
         numbers, values = weighed(sequence, len(self.ngrams.words), self.frequency)
         return np.asarray(values @ self.weight[numbers] + self.bias, np.float32)

@@ -91,7 +91,7 @@ def _reached(model: LinearModel, task: Task, validation: Sequence[Example]) -> f
     """The headline on some examples; None of none."""
     if not validation:
         return None
-    found = model.logits([model.ngrams.encode_framed(example.request) for example in validation])
+    found = model.of_texts(example.request for example in validation)
     if isinstance(task, MultiLabelTask):
         named = np.array(model.labels)
         answers = [task.written_out(named[logits >= 0].tolist()) for logits in found]

@@ -65,5 +65,4 @@ class LabelSetSvm:
 
 def _probabilities(model: LinearModel, texts: Sequence[str]) -> Floats:
     """Logistic of the decision values, [texts, labels]: in their order, if not calibrated."""
-    logits = model.logits([model.ngrams.encode_framed(text) for text in texts])
-    return sigmoid(np.array(logits, np.float64))
+    return sigmoid(np.array(model.of_texts(texts), np.float64))
