@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -170,6 +171,33 @@ def tunewright(*arguments: str, cwd: Path = REPOSITORY, **environment: str) -> s
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=540
     )
+
+
+def copied_example(name: str, folder: Path) -> Path:
+    """A copy of an example's project in a folder, without what was run in it."""
+    return Path(shutil.copytree(REPOSITORY / "examples" / name, folder / name, ignore=shutil.ignore_patterns("runs")))
+
+
+def whole_run(project: Path, *changes: str) -> tuple[Path, dict[str, Any]]:
+    """(the folder `runs/latest` of a whole run, its report)."""
+    found = tunewright("run", str(project), *changes, "--json")
+    assert found.returncode == 0, found.stderr
+    return project / "runs" / "latest", json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def latest(done: tuple[Path, dict[str, Any]]) -> Path:
+    """Of a module whose fixture `done` is a `whole_run`, the folder of what it made last."""
+    return done[0]
+
+
+@pytest.fixture(scope="module")
+def server(latest: Path) -> Iterator[str]:
+    """The address of a server of what that run made."""
+    from tunewright.serve.server import running_server
+
+    with running_server(latest / "bundle") as address:
+        yield address
 
 
 def wait_for_checkpoint(training: subprocess.Popen[str], project: Path, pattern: str) -> None:

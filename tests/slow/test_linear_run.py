@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import REPOSITORY, tunewright
+from tests.conftest import copied_example, tunewright, whole_run
 from tunewright import api, load_spec
 from tunewright.artifacts import read_jsonl
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import load_bundle
-from tunewright.serve.server import running_server
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """(the folder `runs/latest` of a whole run, its report)."""
-    project = tmp_path_factory.mktemp("linear") / "tickets"
-    shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
-    found = tunewright("run", str(project), "model=linear", "evaluate.max_examples=60", "--json")
-    assert found.returncode == 0, found.stderr
-    return project / "runs" / "latest", json.loads(found.stdout)
-
-
-@pytest.fixture(scope="module")
-def latest(done: tuple[Path, dict[str, Any]]) -> Path:
-    return done[0]
-
-
-@pytest.fixture(scope="module")
-def server(latest: Path) -> Iterator[str]:
-    with running_server(latest / "bundle") as address:
-        yield address
+    project = copied_example("tickets", tmp_path_factory.mktemp("linear"))
+    return whole_run(project, "model=linear", "evaluate.max_examples=60")
 
 
 def test_it_is_fitted_exported_and_served_as_one(done: tuple[Path, dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import httpx
 import pytest
 
 import tunewright as tw
-from tests.conftest import REPOSITORY, tunewright, wait_for_checkpoint, write_project
+from tests.conftest import copied_example, tunewright, wait_for_checkpoint, whole_run, write_project
 from tests.tiny.encoders import WINDOW, write_encoder
 from tunewright.artifacts import read_jsonl
 from tunewright.errors import EXIT_GATE, EXIT_USER
 from tunewright.export.bundle import load_bundle
-from tunewright.serve.server import running_server
 
 SMALL = [
     "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "evaluate.max_examples=3",
@@ -35,23 +33,8 @@ READS = 320
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """(the folder `runs/latest` of a whole run, its report)."""
     folder = tmp_path_factory.mktemp("encoder")
-    project = folder / "tickets"
-    shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
     model = write_encoder("bert", folder / "bert", READS)
-    found = tunewright("run", str(project), f"model={model}", *SMALL, "--json")
-    assert found.returncode == 0, found.stderr
-    return project / "runs" / "latest", json.loads(found.stdout)
-
-
-@pytest.fixture(scope="module")
-def latest(done: tuple[Path, dict[str, Any]]) -> Path:
-    return done[0]
-
-
-@pytest.fixture(scope="module")
-def server(latest: Path) -> Iterator[str]:
-    with running_server(latest / "bundle") as address:
-        yield address
+    return whole_run(copied_example("tickets", folder), f"model={model}", *SMALL)
 
 
 def test_the_candidates_are_those_of_an_encoder(done: tuple[Path, dict[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import REPOSITORY, tunewright
+from tests.conftest import copied_example, tunewright, whole_run
 from tests.tiny.encoders import write_encoder
 from tests.tiny.test_encoder_run import READS, SMALL
 from tunewright import api, load_spec
@@ -35,14 +34,11 @@ EASY = ["goal.accuracy=0.2", "goal.margin=0.19"]
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
     """(the project, its overrides, the report of a run of all candidates)."""
     folder = tmp_path_factory.mktemp("ladder")
-    project = folder / "tickets"
-    shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
+    project = copied_example("tickets", folder)
     model = write_encoder("bert", folder / "bert", READS)
     few = [change if "max_examples" not in change else "evaluate.max_examples=30" for change in SMALL]
     changes = [f"candidates=[linear, {model}]", *few, *EASY]
-    found = tunewright("run", str(project), *changes, "--all", "--json")
-    assert found.returncode == 0, found.stderr
-    return project, changes, json.loads(found.stdout)
+    return project, changes, whole_run(project, *changes, "--all")[1]
 
 
 def test_all_were_tried(done: tuple[Path, list[str], dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import LABELS, spec_data, tunewright, unalike
+from tests.conftest import LABELS, spec_data, tunewright, unalike, whole_run
 from tests.tiny.encoders import write_encoder
 from tunewright.artifacts import read_jsonl
 from tunewright.errors import EXIT_USER
@@ -50,20 +50,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     """(the folder `runs/latest` of a whole run, its report)."""
     folder = tmp_path_factory.mktemp("multi-label")
     project = write(folder / NAME, model=str(write_encoder("bert", folder / "bert", READS)))
-    found = tunewright("run", str(project), *SMALL, "--json")
-    assert found.returncode == 0, found.stderr
-    return project / "runs" / "latest", json.loads(found.stdout)
-
-
-@pytest.fixture(scope="module")
-def latest(done: tuple[Path, dict[str, Any]]) -> Path:
-    return done[0]
-
-
-@pytest.fixture(scope="module")
-def server(latest: Path) -> Iterator[str]:
-    with running_server(latest / "bundle") as address:
-        yield address
+    return whole_run(project, *SMALL)
 
 
 def test_every_arm_is_measured_by_micro_and_macro_f1_exact_match_and_label(done: tuple[Path, dict[str, Any]]) -> None:

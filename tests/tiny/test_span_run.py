@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 import tunewright as tw
-from tests.conftest import REPOSITORY, tunewright, write_project
+from tests.conftest import copied_example, tunewright, whole_run, write_project
 from tests.ladder.test_climb import MET, Run, known, made_never
 from tests.tiny.encoders import write_encoder
 from tunewright.artifacts import read_jsonl
@@ -20,7 +19,6 @@ from tunewright.errors import EXIT_USER
 from tunewright.export.bundle import load_bundle
 from tunewright.ladder.climb import Steps, climb
 from tunewright.serve.engine import Engine
-from tunewright.serve.server import running_server
 
 SMALL = [
     "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "evaluate.max_examples=4",
@@ -36,23 +34,8 @@ FIELDS = {"vendor", "invoice_number", "date", "due_date", "currency", "total"}
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """(the folder `runs/latest` of a whole run, its report)."""
     folder = tmp_path_factory.mktemp("spans")
-    project = folder / "invoices"
-    shutil.copytree(REPOSITORY / "examples" / "invoices", project, ignore=shutil.ignore_patterns("runs"))
     model = write_encoder("bert", folder / "bert", READS)
-    found = tunewright("run", str(project), f"model={model}", *SMALL, "--json")
-    assert found.returncode == 0, found.stderr
-    return project / "runs" / "latest", json.loads(found.stdout)
-
-
-@pytest.fixture(scope="module")
-def latest(done: tuple[Path, dict[str, Any]]) -> Path:
-    return done[0]
-
-
-@pytest.fixture(scope="module")
-def server(latest: Path) -> Iterator[str]:
-    with running_server(latest / "bundle") as address:
-        yield address
+    return whole_run(copied_example("invoices", folder), f"model={model}", *SMALL)
 
 
 def texts_of(latest: Path, count: int) -> list[str]:
