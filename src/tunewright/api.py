@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
+_MOUNTED = 3
+"""Folders around a bundle that Azure ML mounts; see the rule model-mount in `places/azure/rules.yaml`."""
 _WITHOUT_MODEL = ("check", "split", "baseline")
 
 
@@ -542,8 +544,8 @@ def traffic_of(path: Path) -> Traffic:
 
 
 def bundle_of(path: Path) -> Path:
-    """A bundle's folder: itself, of a project its champion or where there is none the latest, or the only one in a
-    folder, as Azure ML mounts a model.
+    """A bundle's folder: itself; of a project its champion, or where there is none the latest; or what lies alone in
+    folders, as Azure ML mounts a model: in one of its name, in that one of its version, in that what was entered.
 
     Raises:
         UserError: it is a project that has none.
@@ -551,12 +553,17 @@ def bundle_of(path: Path) -> Path:
     if outputs_of(path):
         return traffic_of(path).champion
     from tunewright.export.bundle import BUNDLE_FILE
-    from tunewright.serve.adapters import BASE
+    from tunewright.serve.adapters import AdapterStore
 
-    inside = [file.parent for file in path.glob(f"*/{BUNDLE_FILE}")]
-    # A folder of adapters has the bundle of their base in it.
-    alone = len(inside) == 1 and inside[0].name != BASE and not (path / BUNDLE_FILE).is_file()
-    return inside[0] if alone else path
+    found = path
+    for _ in range(_MOUNTED):
+        if (found / BUNDLE_FILE).is_file() or AdapterStore.is_one(found):
+            return found
+        inside = [each for each in found.glob("[!.]*") if each.is_dir()]
+        if len(inside) != 1:
+            break
+        (found,) = inside
+    return found if (found / BUNDLE_FILE).is_file() else path
 
 
 def latest_bundle(project: Path) -> Path:

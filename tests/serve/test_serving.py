@@ -120,6 +120,24 @@ def test_a_project_serves_its_champion_and_not_what_it_made_last(tmp_path: Path)
     assert api.outputs_of(tmp_path) is None
 
 
+@pytest.mark.parametrize("mounted", ["", "alone", "tunewright-tickets/3", "tunewright-tickets/3/abc"])
+def test_a_bundle_is_found_where_azure_mounts_it(mounted: str, tmp_path: Path) -> None:
+    bundle = tmp_path / mounted
+    bundle.mkdir(parents=True, exist_ok=True)
+    (tmp_path / ".lock").mkdir(exist_ok=True)
+    for inside in (bundle, bundle / "second"):
+        inside.mkdir(exist_ok=True)
+        (inside / "bundle.json").write_text("{}", "utf-8")
+    assert api.bundle_of(tmp_path) == bundle
+
+
+def test_of_two_bundles_none_is_taken(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "bundle.json").write_text("{}", "utf-8")
+    assert api.bundle_of(tmp_path) == tmp_path
+
+
 def test_a_server_that_is_silent_is_not_taken_for_a_living_one(tmp_path: Path) -> None:
     assert servers_of(tmp_path) == []
     sign = Sign(tmp_path)

@@ -10,8 +10,9 @@ from tunewright.errors import UserError
 from tunewright.export.hub import Pushed
 from tunewright.export.parcel import Parcel
 from tunewright.places.azure import assets
-from tunewright.places.azure.connection import Connection, azure_errors, found
+from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.place import TAG
+from tunewright.places.azure.registry import Registered, enter, next_version, versions
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -32,7 +33,7 @@ def check_registry(name: str) -> None:
 
 
 def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = "") -> Pushed:
-    """Enter a parcel as a model whose version is a hash of its content; the same content is entered once.
+    """Enter a parcel as a model; the same content is entered once.
 
     Args:
         registry: where it is shared too; none: it stays in the workspace.
@@ -40,37 +41,37 @@ def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = ""
     Raises:
         UserError: Azure refuses.
     """
-    from azure.ai.ml.entities import Model
-
     check_registry(registry)
-    name, version = f"{TAG}-{spec.name}-{parcel.form}", parcel.version
-    with azure_errors(f"the model {name}"):
-        known = found(at.ml.models.get, name, version)
-    if known is None:
+    name = f"{TAG}-{spec.name}-{parcel.form}"
+    model = next((each for each in versions(at, name) if each.content == parcel.version), None)
+    if model is None:
         with tempfile.TemporaryDirectory() as scratch:
             parcel.lay_out(Path(scratch))
-            output = assets.data_asset(at, name, version, Path(scratch), {TAG: spec.name})
+            output = assets.data_asset(at, name, parcel.version, Path(scratch), {TAG: spec.name})
         with azure_errors(f"the model {name}"):
-            path = at.ml.data.get(*output.split(":")[1:]).path
-            at.ml.models.create_or_update(
-                Model(
-                    name=name, version=version, path=path, type="custom_model",
-                    tags={TAG: spec.name, "form": parcel.form},
-                    properties={"tunewright.base_model": spec.model_name, "tunewright.content": parcel.content},
-                    description=f"The Tunewright job {spec.name} as {parcel.form}; how it is asked is in README.md.",
-                )
-            )  # fmt: skip
-        say(f"  azure: model {name}, version {version}")
+            path = str(at.ml.data.get(*output.split(":")[1:]).path)
+        model = enter(
+            at, name, parcel.version, path, tags={TAG: spec.name, "form": parcel.form},
+            properties={"tunewright.base_model": spec.model_name},
+            description=f"The Tunewright job {spec.name} as {parcel.form}; how it is asked is in README.md.",
+        )  # fmt: skip
+        say(f"  azure: model {name}, version {model.version}")
     if not registry:
-        return Pushed(f"azureml:{name}:{version}", version)
-    address = f"azureml://registries/{registry}/models/{name}/versions/{version}"
+        return Pushed(model.address, model.version)
     with azure_errors(f"the registry {registry}"):
-        if not _is_shared(at, registry, name, version):
-            at.ml.models.share(name, version, share_with_name=name, share_with_version=version, registry_name=registry)
-            say(f"  azure: shared with the registry {registry}")
-    return Pushed(address, version)
+        version = _shared(at, registry, model)
+    return Pushed(f"azureml://registries/{registry}/models/{name}/versions/{version}", version)
 
 
-def _is_shared(at: Connection, registry: str, name: str, version: str) -> bool:
+def _shared(at: Connection, registry: str, model: Registered) -> str:
+    """The version of a model in a registry, where the same name may be of other workspaces too; shared if need be."""
     with at.ml.models._set_registry_client(registry):
-        return found(at.ml.models.get, name, version) is not None
+        known = versions(at, model.name)
+    if there := next((each for each in known if each.content == model.content), None):
+        return there.version
+    version = next_version(known)
+    at.ml.models.share(
+        model.name, model.version, share_with_name=model.name, share_with_version=version, registry_name=registry
+    )
+    say(f"  azure: shared with the registry {registry}, version {version}")
+    return version

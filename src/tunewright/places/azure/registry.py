@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,20 @@ STATE = "state"
 CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
 
 
+_CONTENT = "tunewright.content"
+"""The property of a version that holds its content's hash."""
+
+
 @dataclass(frozen=True)
 class Registered:
     """A version of a model in the workspace."""
 
     name: str
     version: str
+    """A positive integer: Azure takes no other (rule model-version-is-an-integer)."""
     state: str
+    content: str
+    """The hash of what it holds, by which the same is found again."""
 
     @property
     def address(self) -> str:
@@ -56,23 +63,45 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
         **{f"tunewright.{step}": manifests[step].content for step in ("split", "train", "export", "verdict", "bundle")},
     }
     worth = _worth(verdict)
-    version = manifests["bundle"].content[: assets.DIGITS]
     kind = next((each for each in (ENCODER, LINEAR) if (folders["train"] / each).is_dir()), "adapter")
-    trained = f"{TAG}-{spec.name}-{kind}"
-    _enter(at, spec, trained, manifests["train"].content[: assets.DIGITS], "train", folders["train"], lineage, worth)
-    name = f"{TAG}-{spec.name}"
+    trained = _entered(at, spec, f"{TAG}-{spec.name}-{kind}", "train", folders["train"], lineage, worth)
+    name, content = f"{TAG}-{spec.name}", manifests["bundle"].content
     known = versions(at, name)
-    mine = next((each for each in known if each.version == version), None)
-    if mine is None:
-        first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
-        tags = worth | {
-            STATE: CHAMPION if first else CHALLENGER,
-            kind: f"{trained}:{lineage['tunewright.train'][: assets.DIGITS]}",
-        }
-        _enter(at, spec, name, version, "bundle", folders["bundle"], lineage, tags)
-        mine = Registered(name, version, tags[STATE])
-        say(f"  azure: model {name}, version {version}: {mine.state}")
+    if mine := next((each for each in known if each.content == content), None):
+        return mine
+    first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
+    state = CHAMPION if first else CHALLENGER
+    tags = worth | {STATE: state, kind: f"{trained.name}:{trained.version}"}
+    mine = _entered(at, spec, name, "bundle", folders["bundle"], lineage, tags)
+    say(f"  azure: model {name}, version {mine.version}: {state}")
     return mine
+
+
+def enter(at: Connection, name: str, content: str, path: str, *, tags: Mapping[str, str],
+          properties: Mapping[str, str], description: str) -> Registered:  # fmt: skip
+    """Enter what lies in the workspace's storage as a model's next version; the same content is entered once.
+
+    Args:
+        content: its hash.
+        path: where it lies, as a data asset has it.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import Model
+
+    known = versions(at, name)
+    if mine := next((each for each in known if each.content == content), None):
+        return mine
+    version = next_version(known)
+    with azure_errors(f"the model {name}"):
+        at.ml.models.create_or_update(
+            Model(
+                name=name, version=version, path=path, type="custom_model", tags=dict(tags), description=description,
+                properties={**properties, _CONTENT: content},
+            )
+        )  # fmt: skip
+    return Registered(name, version, tags.get(STATE, ""), content)
 
 
 def versions(at: Connection, name: str) -> list[Registered]:
@@ -83,7 +112,15 @@ def versions(at: Connection, name: str) -> list[Registered]:
     """
     with azure_errors(f"the models {name}"):
         listed = found(lambda: list(at.ml.models.list(name))) or []
-    return [Registered(name, str(each.version), (each.tags or {}).get(STATE, "")) for each in listed]
+    return [
+        Registered(name, str(each.version), (each.tags or {}).get(STATE, ""), (each.properties or {}).get(_CONTENT, ""))
+        for each in listed
+    ]
+
+
+def next_version(known: Sequence[Registered]) -> str:
+    """The version behind those that are known."""
+    return str(1 + max((int(each.version) for each in known), default=0))
 
 
 def promote(at: Connection, model: Registered) -> None:
@@ -126,20 +163,12 @@ def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _enter(at: Connection, spec: Spec, name: str, version: str, step: str, folder: Path, lineage: dict[str, str],
-           tags: dict[str, str]) -> None:  # fmt: skip
-    from azure.ai.ml.entities import Model
-
-    manifest = _whole(folder)
-    output = assets.data_asset(
-        at, f"{TAG}-{spec.name}-{step}", manifest.content[: assets.DIGITS], folder, {TAG: spec.name}
-    )
+def _entered(at: Connection, spec: Spec, name: str, step: str, folder: Path, lineage: Mapping[str, str],
+             tags: Mapping[str, str]) -> Registered:  # fmt: skip
+    """A step's output as a version of a model."""
+    content = _whole(folder).content
+    output = assets.data_asset(at, f"{TAG}-{spec.name}-{step}", content[: assets.DIGITS], folder, {TAG: spec.name})
     with azure_errors(f"the model {name}"):
-        if found(at.ml.models.get, name, version) is None:
-            path = at.ml.data.get(*output.split(":")[1:]).path
-            at.ml.models.create_or_update(
-                Model(
-                    name=name, version=version, path=path, type="custom_model", properties=lineage,
-                    tags={TAG: spec.name, **tags}, description=f"{step} of the Tunewright job {spec.name}",
-                )
-            )  # fmt: skip
+        path = str(at.ml.data.get(*output.split(":")[1:]).path)
+    return enter(at, name, content, path, tags={TAG: spec.name, **tags}, properties=lineage,
+                 description=f"{step} of the Tunewright job {spec.name}")  # fmt: skip

@@ -65,6 +65,9 @@ class Arm:
         if self._check:
             self._cloud.violations += self._check(path, asked.query.get("api-version", ""), body)
         versioned = _VERSIONED.search(path)
+        if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
+            # The rule model-version-is-an-integer.
+            return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
         if known and versioned and versioned[1].lower() in _ONCE and asked.method == "PUT":
             if not _says_the_same(known["properties"], body["properties"]):
                 return error(

@@ -105,7 +105,9 @@ class Endpoints:
             standing.state = "Failed"
             return
         folder = self._cloud.folder / "endpoints" / key
-        self._storage.download(prefix, folder / prefix.rpartition("/")[2])
+        # The rule model-mount: below the mount a model lies in folders of its name and its version.
+        assert found
+        self._storage.download(prefix, folder / found[1] / found[2] / prefix.rpartition("/")[2])
         named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
         inside = named.removeprefix(properties["modelMountPath"]).strip("/")
         standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"))
