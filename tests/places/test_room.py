@@ -38,12 +38,21 @@ def test_what_a_server_holds_is_counted_from_the_bundles_own_files(tmp_path: Pat
 
 def test_an_endpoints_machine_is_too_small_for_7b(tmp_path: Path) -> None:
     made = outputs(tmp_path, "mistral-7b")
-    said = refused("aml", made, "Standard_D2s_v5")
+    said = refused("aml", made, "Standard_F4s_v2")
     assert "needs 7.7 GiB" in said
-    assert "Standard_D2s_v5 has 7.2 free" in said
-    assert "traffic.machine=Standard_D4s_v5" in said
-    require_room("aml", make_spec(traffic={"machine": "Standard_D4s_v5"}), made)
+    assert "Standard_F4s_v2 has 7.2 free" in said
+    assert "traffic.machine=Standard_F8s_v2" in said
+    require_room("aml", make_spec(traffic={"machine": "Standard_F8s_v2"}), made)
     require_room("aml", make_spec(traffic={"machine": "Standard_Unknown_v9"}), made)
+
+
+def test_an_endpoint_takes_the_sizes_of_azures_list_alone(tmp_path: Path) -> None:
+    made = outputs(tmp_path, "smollm2-135m")
+    said = refused("aml", made, "Standard_D2s_v5")
+    assert "Managed online endpoints take no Standard_D2s_v5" in said
+    assert "vm-sku-list (read 2026-" in said
+    assert "traffic.machine=Standard_F4s_v2; or deploy with --to aks" in said
+    require_room("aks", make_spec(traffic={"machine": "Standard_D2s_v5"}), made)
 
 
 def test_a_node_of_kubernetes_has_less_than_its_machine(tmp_path: Path) -> None:
@@ -65,7 +74,7 @@ def test_a_container_app_takes_the_larger_size_and_no_more(tmp_path: Path) -> No
     assert (container_of(larger), container_of(make_spec())) == ("container-apps-4-8", "container-apps-2-4")
     # No container app holds an 8B model in int8: a machine does.
     said = refused("aca", outputs(tmp_path / "8b", "llama-3-8b"), "container-apps-4-8")
-    assert "--to aml with traffic.machine=Standard_D4s_v5" in said
+    assert "--to aml with traffic.machine=Standard_F8s_v2" in said
 
 
 def test_vllm_needs_its_weights_on_one_gpu(tmp_path: Path) -> None:
@@ -73,7 +82,7 @@ def test_vllm_needs_its_weights_on_one_gpu(tmp_path: Path) -> None:
     said = refused("aml", made, "Standard_NC4as_T4_v3")
     assert "needs 13.5 GiB of memory, and Standard_NC4as_T4_v3 has 12.4 free for vLLM" in said
     assert "traffic.machine=Standard_NV36ads_A10_v5" in said
-    assert "has no GPU" in refused("aml", made, "Standard_D4s_v5")
+    assert "has no GPU" in refused("aml", made, "Standard_F8s_v2")
     require_room("aml", make_spec(traffic={"machine": "Standard_NV36ads_A10_v5"}), made)
     assert pod_memory(outputs(tmp_path / "small", "smollm2-135m")) == "2048Mi"
     assert 13 * GIB < held(made) < 14 * GIB

@@ -58,7 +58,7 @@ def cheapest_hosting(
     for machine_name, machine in book.machines.items():
         card = book.cards[machine.gpu.card] if machine.gpu else None
         service = service_of(entry, machine, card, prompt_tokens, answer_tokens, target, precision)
-        if service and not machine.scales_to_zero:
+        if service and machine.proposed and not machine.scales_to_zero:
             cost = host_cost(
                 machine, service, requests=requests, peak_to_average=peak_to_average, redundancy=redundancy
             )

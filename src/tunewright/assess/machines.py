@@ -48,18 +48,21 @@ def vllm_room(gpu: Gpu, card: Card) -> float:
 
 
 def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False,
-                     free: Callable[[MachinePrice], float | None] = free_memory) -> str | None:  # fmt: skip
+                     free: Callable[[MachinePrice], float | None] = free_memory,
+                     taken: Callable[[str], bool] | None = None) -> str | None:  # fmt: skip
     """The cheapest machine without a GPU that has this much free; None where none has.
 
     Args:
         needed: bytes.
         containers: among Container Apps' sizes, instead of machines.
         free: bytes that a machine has free.
+        taken: whether a place takes a machine of this name; by default all that are proposed.
     """
     holding = [
         (machine.usd_per_hour, name)
         for name, machine in book.machines.items()
         if machine.gpu is None and machine.scales_to_zero == containers and (free(machine) or 0) >= needed
+        and (taken(name) if taken else machine.proposed)
     ]
     return min(holding)[1] if holding else None
 

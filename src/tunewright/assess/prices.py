@@ -78,6 +78,8 @@ class MachinePrice(BaseModel):
     gpu: Gpu | None = None
     scales_to_zero: bool = False
     """Paid only while it runs, which it does from the first request until some minutes after the last."""
+    proposed: bool = True
+    """Whether it is among those that answers are estimated on; otherwise it is priced where a spec names it."""
 
 
 class ApiPrice(BaseModel):

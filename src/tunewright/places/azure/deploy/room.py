@@ -16,11 +16,12 @@ from tunewright.assess.machines import (
     vllm_room,
 )
 from tunewright.assess.memory import GIB, server
-from tunewright.assess.prices import price_book
+from tunewright.assess.prices import PriceBook, price_book
 from tunewright.errors import UserError
 from tunewright.export.bundle import BundleInfo
 from tunewright.models.runtime import FOLDERS
 from tunewright.models.sizes import Sizes, shape_of
+from tunewright.places.azure.rules import endpoint_family, rules
 from tunewright.spec import Spec
 
 CONTAINERS = "container-apps-"
@@ -62,6 +63,11 @@ def container_of(spec: Spec) -> str:
     return spec.traffic.machine if spec.traffic.machine.startswith(CONTAINERS) else _SMALLEST
 
 
+def takes_endpoint(size: str) -> bool:
+    """Whether managed online endpoints take machines of a size."""
+    return endpoint_family(size) is not None
+
+
 def require_room(to: str, spec: Spec, outputs: Served) -> None:
     """Refuse a place that can't hold a bundle.
 
@@ -74,6 +80,8 @@ def require_room(to: str, spec: Spec, outputs: Served) -> None:
     book, needed = price_book(spec.price_file), held(outputs)
     name = container_of(spec) if to == "aca" else spec.traffic.machine
     machine = book.machines.get(name)
+    if to == "aml" and name in price_book().machines and not takes_endpoint(name):
+        _refuse_size(name, needed, book)
     if machine is None:
         return  # what is not in the price book is not known; a wrong name is told where its price is asked
     if outputs.info.runtime.startswith("vllm"):
@@ -88,14 +96,27 @@ def require_room(to: str, spec: Spec, outputs: Served) -> None:
         needed = max(_LEAST_POD, _POD * needed)
         free, better = free_on_kubernetes(machine), cheapest_holding(book, needed, free=free_on_kubernetes)
     else:
-        free, better = free_memory(machine), cheapest_holding(book, needed, containers=to == "aca")
+        taken = takes_endpoint if to == "aml" else None
+        free, better = free_memory(machine), cheapest_holding(book, needed, containers=to == "aca", taken=taken)
     if free is None:
         return
     fix = f"traffic.machine={better}" if better else ""
-    if to == "aca" and not better and (other := cheapest_holding(book, needed)):
+    if to == "aca" and not better and (other := cheapest_holding(book, needed, taken=takes_endpoint)):
         fix = f"--to aml with traffic.machine={other}"
     less = "a smaller base model" if outputs.info.precision == "int4" else "fewer bytes: export.precision=int4"
     _refuse(needed, free, f"{name} has {free / GIB:.1f} free", fix, less)
+
+
+def _refuse_size(name: str, needed: float, book: PriceBook) -> None:
+    """Refuse a size that managed endpoints don't take. One that only the user's own price book knows may be newer than
+    the list, so Azure decides about it."""
+    rule = rules().rules["endpoint-sizes"]
+    other = cheapest_holding(book, needed, taken=takes_endpoint)
+    raise UserError(
+        f"Managed online endpoints take no {name}.", where="traffic.machine",
+        why=f"Azure has a list of the sizes that they take: {rule.source} (read {rule.read}).",
+        fix=f"traffic.machine={other}; or deploy with --to aks or --to aca." if other else "Use --to aks.",
+    )  # fmt: skip
 
 
 def _refuse(needed: float, free: float, there: str, better: str, less: str) -> None:
