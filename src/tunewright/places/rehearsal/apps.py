@@ -25,13 +25,14 @@ class Apps:
         self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
         self._servers: dict[str, Server] = {}
         self._images: dict[str, str] = {}
+        self._inactive: set[str] = set()
         self._lock = threading.Lock()
         self._random = random.Random(0)
         cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
                   {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
         self.hooks = [
             ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
-            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
+            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate), ("GET", _APP[:-1] + "/revisions$", self._list),
         ]  # fmt: skip
 
     @property
@@ -71,7 +72,9 @@ class Apps:
         image = template["containers"][0]["image"].partition("/")[2]
         if image not in self._registry.images:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
-        self._images[f"{app}--{template['revisionSuffix']}"] = image
+        revision = f"{app}--{template['revisionSuffix']}"
+        self._images[revision] = image
+        self._inactive.discard(revision)
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
         return self._kept(path, body)
@@ -80,8 +83,15 @@ class Apps:
         known = self._cloud.get(path)
         if known is None:
             return error(404, "ResourceNotFound", path)
-        _ingress(known).update(asked.json()["properties"]["configuration"]["ingress"])
-        return self._kept(path, known)
+        return self._kept(path, _merged(known, asked.json()))
+
+    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """An app's revisions, those among them that were deactivated."""
+        app = path.split("/")[-2]
+        named = [each for each in self._images if each.startswith(f"{app}--")]
+        return Answer(
+            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
+        )
 
     def _kept(self, path: str, body: dict[str, Any]) -> Answer:
         traffic = _ingress(body)["traffic"]
@@ -96,16 +106,28 @@ class Apps:
         name = path.rpartition("/")[2]
         for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
             self._stop(revision)
+        self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
         return Answer(200 if self._cloud.remove(path) else 204)
 
     def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        self._stop(path.split("/")[-2])
+        revision = path.split("/")[-2]
+        self._inactive.add(revision)
+        self._stop(revision)
         return Answer(200)
 
     def _stop(self, revision: str) -> None:
         server = self._servers.pop(revision, None)
         if server:
             server.close()
+
+
+def _merged(known: Any, patch: Any) -> Any:
+    """JSON merge patch, RFC 7396, by which Container Apps patches."""
+    if not isinstance(patch, dict):
+        return patch
+    old = known if isinstance(known, dict) else {}
+    kept = {key: value for key, value in old.items() if key not in patch}
+    return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
 
 
 def _ingress(app: dict[str, Any]) -> dict[str, Any]:
