@@ -144,15 +144,17 @@ def upgrade(monkeypatch: pytest.MonkeyPatch, to: int = 2) -> None:
     monkeypatch.setattr(images, "_pins", lambda: [f"upgraded=={to}"])
 
 
-def no_upgrade(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the next `helm upgrade` fail, and those after it succeed."""
-    install = azure.clusters._installed
+def no_helm(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Let the next `helm COMMAND` fail, and those after it succeed."""
+    done = azure.clusters._done
 
-    def no(*_: object) -> tuple[int, str]:
-        monkeypatch.setattr(azure.clusters, "_installed", install)
+    def no(wanted: str, files: dict[str, bytes]) -> tuple[int, str]:
+        if not wanted.startswith(f"helm {command}"):
+            return done(wanted, files)
+        monkeypatch.setattr(azure.clusters, "_done", done)
         return 1, "Error: No role for that."
 
-    monkeypatch.setattr(azure.clusters, "_installed", no)
+    monkeypatch.setattr(azure.clusters, "_done", no)
 
 
 @pytest.mark.parametrize("to", ALL)
@@ -177,6 +179,10 @@ def test_the_real_canary_is_ended_after_an_upgrade(
     project.conclude(to)
     assert project.state(to).shares == {old.fresh: 100}
     assert project.state(to).fresh is None
+    again = project.release(to, "two", canary=20)  # what went may come back
+    project.conclude(to)
+    assert project.release(to, "two", canary=20).fresh == again.fresh
+    project.conclude(to)
     new = project.release(to, "three", canary=20)
     upgrade(monkeypatch, 3)
     project.conclude(to, promote=True)
@@ -309,7 +315,7 @@ def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
 
     def broken() -> Trial:
         if to == "aks":
-            no_upgrade(azure, monkeypatch)
+            no_helm(azure, monkeypatch, "upgrade")
         else:
             fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
         if interrupted:
@@ -327,6 +333,46 @@ def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
     # And the command that is named does it.
     project.conclude(to)
     assert project.state(to).shares == {old.fresh: 100}
+
+
+@pytest.mark.parametrize("to", ["aml", "aks"])
+def test_when_a_first_version_can_t_be_taken_away_the_command_that_is_named_does_it(
+    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    def broken() -> Trial:
+        if to == "aks":
+            no_helm(azure, monkeypatch, "uninstall")
+        else:
+            fails(azure, r"DELETE .*/onlineEndpoints/", 403, "Forbidden", "No role for that.")
+        return SLOW
+
+    project.finds = broken
+    told = refused(lambda: project.release(to))
+    assert "P95 is" in told and "No role for that" in told and "an hour" in told
+    assert ("--rollback" in told) == (to == "aml"), "a release's first version has no canary track"
+    assert "azure down" in told
+    if to == "aml":
+        project.conclude(to)
+        assert project.state(to).shares == {}
+    else:
+        take_down(api.standing(project.spec))
+        assert live_of(to, project.spec, project.at).state() is None
+
+
+def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(project: Deploying, azure: Rehearsal) -> None:
+    project.release("aml")
+    new = project.target("aml", "two").fresh
+
+    def away() -> Trial:
+        fails(azure, r"/onlineEndpoints/", 403, "Forbidden", "No role for that.", 99)
+        return SLOW
+
+    project.finds = away
+    told = refused(lambda: project.release("aml", "two"))
+    azure.cloud.faults.clear()
+    assert f"The version {new} of the endpoint" in told and "may still stand (2 x Standard_D2s_v5, $0.19" in told
+    assert "--rollback" in told
+    assert project.state("aml").fresh == new
 
 
 @pytest.mark.parametrize("to", ALL)

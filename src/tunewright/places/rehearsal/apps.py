@@ -32,7 +32,8 @@ class Apps:
                   {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
         self.hooks = [
             ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
-            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate), ("GET", _APP[:-1] + "/revisions$", self._list),
+            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
+            ("POST", r"/revisions/[^/]+/activate$", self._activate), ("GET", _APP[:-1] + "/revisions$", self._list),
         ]  # fmt: skip
 
     @property
@@ -74,7 +75,6 @@ class Apps:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
         revision = f"{app}--{template['revisionSuffix']}"
         self._images[revision] = image
-        self._inactive.discard(revision)
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
         return self._kept(path, body)
@@ -95,9 +95,10 @@ class Apps:
 
     def _kept(self, path: str, body: dict[str, Any]) -> Answer:
         traffic = _ingress(body)["traffic"]
-        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in self._images]
+        active = self._images.keys() - self._inactive
+        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in active]
         if unknown or sum(each["weight"] for each in traffic) != 100:
-            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions exist: {unknown}")
+            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions be active: {unknown}")
         _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
         body["properties"]["provisioningState"] = "Succeeded"
         return Answer(200, self._cloud.put(path, body | {"made_by_client": True}))
@@ -106,8 +107,13 @@ class Apps:
         name = path.rpartition("/")[2]
         for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
             self._stop(revision)
+        self._inactive = {each for each in self._inactive if not each.startswith(f"{name}--")}
         self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
         return Answer(200 if self._cloud.remove(path) else 204)
+
+    def _activate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        self._inactive.discard(path.split("/")[-2])
+        return Answer(200)
 
     def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         revision = path.split("/")[-2]

@@ -62,17 +62,27 @@ class LiveApp:
         if app is None:
             return None
         require_ours(self._spec, f"the container app {self.name}", (app.get("tags") or {}).get(TAG))
-        with azure_errors(f"the revisions of {self.name}"):
-            listed = self._at.ask("GET", f"{self.path}/revisions", VERSION).get("value", [])
-        shares = {each["name"]: 0 for each in listed if each["properties"].get("active")}
+        revisions = self.revisions()
+        shares = {name: 0 for name, is_active in revisions.items() if is_active}
         for each in app["properties"]["configuration"]["ingress"].get("traffic") or []:
             # In the portal traffic may have been given to "the latest" instead of a name.
             name = each.get("revisionName") or app["properties"].get("latestReadyRevisionName")
-            if name:
+            if name and revisions.get(name, True):
                 shares[name] = shares.get(name, 0) + int(each.get("weight") or 0)
         costs = dict.fromkeys(shares, app_cost(self._spec))
         fresh, is_canary = marked(app.get("tags"))
         return State(shares, fresh, is_canary, costs=costs) if fresh in shares else State(shares, costs=costs)
+
+    def revisions(self) -> dict[str, bool]:
+        """Whether a revision is active, by name."""
+        with azure_errors(f"the revisions of {self.name}"):
+            listed = self._at.ask("GET", f"{self.path}/revisions", VERSION).get("value", [])
+        return {each["name"]: bool(each["properties"].get("active")) for each in listed}
+
+    def activate(self, revision: str) -> None:
+        """Let a revision that went come back: the same template makes no new one."""
+        with azure_errors(f"the revision {revision}"):
+            self._at.ask("POST", f"{self.path}/revisions/{revision}/activate", VERSION)
 
     def change(self, shares: Mapping[str, int], fresh: str | None, is_canary: bool) -> None:
         """Divide the traffic, and say which revision is fresh, in one call."""
@@ -101,7 +111,8 @@ class LiveApp:
         if state.others:
             self.change(state.without_fresh, state.fresh, state.is_canary)
         self._deactivate(str(state.fresh))
-        self.change(state.without_fresh or state.shares, None, False)
+        if state.others:
+            self.change(state.without_fresh, None, False)
 
     def remove(self) -> None:
         """As of `Live`."""
@@ -197,6 +208,8 @@ class App:
         self._made = state is None
         served = {name: share for name, share in state.shares.items() if share} if state else {}
         say(f"  azure: container app {self.name}, revision {self._suffix}")
+        if state and self.live.revisions().get(self.fresh) is False:
+            self.live.activate(self.fresh)
         shares = served | {self.fresh: 0} if served else {self.fresh: 100}
         body = self._body(image, traffic_of(shares, self.fresh))
         body["tags"] = ((self.live.known() or {}).get("tags") or {}) | body["tags"]

@@ -45,9 +45,8 @@ class LiveRelease:
         if not self.cluster.has(self.name):
             return None
         values = self.cluster.values(self.name)
-        owner = owner_of(values)
-        require_ours(self._spec, f"the Helm release {self.name}", owner)
-        return values
+        require_ours(self._spec, f"the Helm release {self.name}", owner_of(values))
+        return {"stable": NONE, "canary": NONE, "traffic": "all"} | values
 
     def state(self) -> State | None:
         """As of `Live`; traffic follows the pods, and versions are called by their image's tag."""
@@ -61,16 +60,12 @@ class LiveRelease:
             "canary": (0, canary["replicas"]),
         }[values["traffic"]]
         share = round(100 * pods[1] / max(sum(pods), 1))
-        tracks = [(track, part) for track, part in ((stable, 100 - share), (canary, share)) if track["replicas"]]
         shares: dict[str, int] = {}
-        for track, part in tracks:
-            shares[_tag(track)] = shares.get(_tag(track), 0) + part
-        costs = {
-            _tag(
-                track
-            ): f"{hourly(track['replicas'], self._spec.traffic.machine, self._spec)}, if each pod takes a machine"
-            for track, _ in tracks
-        }
+        costs = {}
+        for track, part in ((stable, 100 - share), (canary, share)):
+            if track["replicas"]:
+                shares[_tag(track)] = shares.get(_tag(track), 0) + part
+                costs[_tag(track)] = pods_cost(track["replicas"], self._spec)
         fresh = _tag(canary) if canary["replicas"] else None
         return State(shares, fresh, bool(fresh) and values["traffic"] != "stable", costs=costs)
 
@@ -93,8 +88,7 @@ class LiveRelease:
         if not values["stable"]["replicas"]:
             self.remove()
             return
-        if values["traffic"] != "stable":
-            self.install(values | {"traffic": "stable"})
+        # A pod that goes leaves the Service first, and answers what it has taken.
         self.install(values | {"canary": NONE, "traffic": "all"})
 
     def remove(self) -> None:
@@ -162,7 +156,7 @@ class Release:
     @property
     def cost(self) -> str:
         """As of `Target`."""
-        return f"{hourly(self._replicas, self._spec.traffic.machine, self._spec)}, if each pod takes a machine"
+        return pods_cost(self._replicas, self._spec)
 
     def create(self) -> None:
         """As of `Target`: the canary track, without traffic; of the first version the stable one.
@@ -230,6 +224,11 @@ def owner_of(values: dict[str, Any]) -> str | None:
     images = [values.get(track, {}).get("image", "") for track in ("stable", "canary")]
     named = [_REPOSITORY.search(image) for image in images if image]
     return next((match[1] for match in named if match), None)
+
+
+def pods_cost(count: int, spec: Spec) -> str:
+    """What pods cost, in words."""
+    return f"{hourly(count, spec.traffic.machine, spec)}, if each pod takes a machine"
 
 
 def _tag(track: dict[str, Any]) -> str:

@@ -186,23 +186,23 @@ def not_taken_back(spec: Spec, live: Live, version: str, cost: str, first: BaseE
     Args:
         cost: of the new version, for where Azure does not say what stands.
     """
+    down, place = f"tunewright azure down {spec.folder}", f"the {live.kind} {live.name}"
+    fix = f"Take it away: {command(spec, live)} --rollback; or all of this project: {down}"
     try:
         state = live.state()
     except UserError:
-        left = f"The version {version} of the {live.kind} {live.name} may still stand ({cost})."
+        left = f"The version {version} of {place} may still stand ({cost})."
     else:
-        stands = state is not None and version in state.shares
-        left = (
-            f"Still standing at the {live.kind} {live.name}: {state.told(version)}." if state and stands
-            else f"The version {version} does not stand any more; the {live.kind} {live.name} "
-            f"{'does' if state else 'is gone too'}."
-        )  # fmt: skip
+        if state and version in state.shares:
+            left = f"Still standing at {place}: {state.told(version)}."
+            fix = fix if state.fresh == version else f"Take away all of this project: {down}"
+        else:
+            left = f"The version {version} does not stand any more; {place} {'does' if state else 'is gone too'}."
+            fix = f"See what stands: tunewright azure ls {spec.folder}"
     return UserError(
         f"The deployment failed, and so did taking the new version away. First: {said(first)} Then: {said(second)}",
-        why=left,
-        fix=f"Take it away: {command(spec, live)} --rollback; "
-        f"or all of this project: tunewright azure down {spec.folder}",
-    )
+        why=left, fix=fix,
+    )  # fmt: skip
 
 
 def standing_now(live: Live) -> str:
