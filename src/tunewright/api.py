@@ -460,7 +460,7 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
             by default that is refused.
 
     Raises:
-        UserError: there is no canary, it was not confirmed, or Azure refuses; what stands is told.
+        UserError: there is no canary, it was not confirmed, or Azure refuses; the error says what stands.
     """
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.deploy import live_of

@@ -1,4 +1,4 @@
-"""A canary is ended by its state in Azure: what serves stays, what is billed is found, and what failed is told."""
+"""A canary is ended by its state in Azure: what serves stays, what is billed is found, and errors say what stands."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def _take_back(spec: Spec, target: Target, first: BaseException) -> None:
     say("  azure: the new version is taken away")
     try:
         target.undo()
-    except BaseException as second:  # noqa: BLE001 (what still stands is told of every one, an interruption too)
+    except BaseException as second:  # noqa: BLE001 (an interruption too must end in what still stands)
         raise not_taken_back(spec, target.live, target.fresh, target.cost, first, second) from first
 
 
@@ -233,7 +233,7 @@ def _may_serve(target: Target) -> bool:
 
 
 def _not_ended(spec: Spec, target: Target, error: BaseException) -> UserError:
-    """Of a failure once the new version was let in: it is not taken away, and what stands is told."""
+    """A failure after the new version was let in: it stays, and the error says what stands."""
     typed = command(spec, target.live)
     stands = standing_now(target.live) or f"Azure does not say what stands; {target.fresh} costs {target.cost}."
     return UserError(

@@ -122,7 +122,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None
         confirm: asked where the canary has traffic that no other version can take.
 
     Raises:
-        UserError: there is no canary, it was not confirmed, or Azure refuses; what stands is told.
+        UserError: there is no canary, it was not confirmed, or Azure refuses; the error says what stands.
     """
     what, typed = f"the {live.kind} {live.name}", command(spec, live)
     state = live.state()
