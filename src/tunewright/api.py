@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tunewright.monitor.store.tables import Capture
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
+    from tunewright.places.azure.deploy.live import Confirm
     from tunewright.places.azure.down import Thing
     from tunewright.places.azure.schedule import Scheduled
     from tunewright.planning.project import ProjectPlan
@@ -389,14 +390,23 @@ def standing(spec: Spec) -> list[Thing]:
 
 
 def notebook(spec: Spec, size: str) -> str:
-    """Make a compute instance for notebooks. Returns its name."""
-    from tunewright.places.azure.connection import connect
+    """Make a compute instance for notebooks. Returns its name.
+
+    Raises:
+        UserError: Azure refuses, or another project has one of this name.
+    """
+    from tunewright.places.azure.connection import azure_errors, connect, found
+    from tunewright.places.azure.deploy.live import require_ours
     from tunewright.places.azure.machines import azure_name
     from tunewright.places.azure.machines import notebook as make
     from tunewright.places.azure.place import TAG
 
     at = connect(spec)
     name = azure_name(spec, 24)
+    with azure_errors(f"the compute instance {name}"):
+        known = found(at.ml.compute.get, name)
+    if known is not None:
+        require_ours(spec, f"the compute instance {name}", (known.tags or {}).get(TAG))
     make(at, size, name, {TAG: spec.name})
     return name
 
@@ -442,19 +452,23 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
     return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary, mirror)
 
 
-def conclude(spec: Spec, to: str, *, promote: bool, runs: Path | None = None, identity: Path | None = None) -> None:
-    """End a canary: the new version serves all, or goes.
+def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = None) -> None:
+    """End a canary: it serves all, or it goes. It is found by its tag in Azure, whatever the project's outputs are now.
 
     Args:
+        to: aml, aks or aca.
         promote: whether it stays.
+        confirm: asked with a name and a sentence before what serves goes without a version that could take its traffic;
+            by default that is refused.
+
+    Raises:
+        UserError: there is no canary, it was not confirmed, or Azure refuses; the error says what stands.
     """
     from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.deploy import target_of
-    from tunewright.places.azure.deploy.outputs import outputs_of
+    from tunewright.places.azure.deploy import live_of
+    from tunewright.places.azure.deploy.live import conclude as end
 
-    outputs = outputs_of(runs or spec.folder / RUNS)
-    target = target_of(to, spec, connect(spec), outputs, identity, dry=False)
-    target.finish() if promote else target.undo()
+    end(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
 
 
 def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Retrained:

@@ -18,8 +18,6 @@ from tunewright import api
 from tunewright.errors import GateFailed, UserError
 from tunewright.places.azure.connection import Connection, connect
 from tunewright.places.azure.deploy import Target, endpoint, release, target_of
-from tunewright.places.azure.deploy.apps import App
-from tunewright.places.azure.deploy.endpoint import Endpoint
 from tunewright.places.azure.deploy.exam import exam_of
 from tunewright.places.azure.deploy.outputs import Outputs, outputs_of
 from tunewright.places.azure.deploy.trial import Exam
@@ -107,12 +105,6 @@ def traffic(cloud: Rehearsal, name: str) -> dict[str, int]:
     return {deployment: share for deployment, share in found["properties"]["traffic"].items() if share}
 
 
-def fresh(target: Target) -> str:
-    """What the target calls its version."""
-    assert isinstance(target, Endpoint | App)
-    return target.fresh
-
-
 def test_a_dry_run_makes_nothing_and_tells_the_price(
     versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path
 ) -> None:
@@ -133,14 +125,14 @@ def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
     first, second = versions_of_it
     old = first.release("aml")
     name = f"tunewright-{first.spec.name}"
-    assert traffic(cloud, old.name) == {fresh(old): 100}
+    assert traffic(cloud, old.name) == {old.fresh: 100}
     assert [each.state for each in versions(first.at, name) if each.version == first.outputs.content[:16]] == [
         "champion"
     ]
     new = second.release("aml", canary=20)
-    assert traffic(cloud, old.name) == {fresh(old): 80, fresh(new): 20}
+    assert traffic(cloud, old.name) == {old.fresh: 80, new.fresh: 20}
     new.finish()
-    assert traffic(cloud, old.name) == {fresh(new): 100}
+    assert traffic(cloud, old.name) == {new.fresh: 100}
     assert {each.state for each in versions(first.at, name)} == {"champion", "former"}
     assert len(cloud.bill.standing) == 1
     asked = httpx.post(f"https://{old.name}.eastus.inference.ml.azure.com/v1/chat/completions", json={})
@@ -154,8 +146,8 @@ def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Depl
     assert release(second.spec, new, second.exam, None, mirror=30).percent == 0
     put = cloud.cloud.get(f"{cloud.cloud.workspace}/onlineEndpoints/{old.name}")
     assert put
-    assert put["properties"]["mirrorTraffic"] == {fresh(new): 30}
-    assert traffic(cloud, old.name) == {fresh(old): 100}
+    assert put["properties"]["mirrorTraffic"] == {new.fresh: 30}
+    assert traffic(cloud, old.name) == {old.fresh: 100}
     with pytest.raises(UserError, match="Only a managed endpoint"):
         release(first.spec, first.target("aks"), first.exam, None, mirror=30)
 
@@ -187,7 +179,7 @@ def test_a_version_that_misses_a_gate_goes_and_the_old_one_serves(
     second = versions_of_it[1]
     with pytest.raises(GateFailed, match=r"0\.0 % of the answers are those that were judged"):
         release(second.spec, second.target("aml"), wrong, None)
-    assert traffic(cloud, old.name) == {fresh(old): 100}
+    assert traffic(cloud, old.name) == {old.fresh: 100}
     assert len(cloud.bill.standing) == 1
 
 
@@ -201,7 +193,9 @@ def test_a_version_that_serves_is_tried_and_never_taken_away(
         assert release(first.spec, first.target(to, who), first.exam, None).percent == 100
         with pytest.raises(GateFailed, match="It serves all the same"):
             release(slow.spec, slow.target(to, who), slow.exam, None)
-        assert first.target(to, who).is_serving()
+        target = first.target(to, who)
+        state = target.live.state()
+        assert state and state.shares == {target.fresh: 100}
     assert len(cloud.bill.standing) == 1
 
 
@@ -210,7 +204,7 @@ def test_a_deployment_that_is_stuck_is_taken_away(
 ) -> None:
     monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 3.0)
     cloud.endpoints.stuck = True
-    with pytest.raises(UserError, match="was not ready after 0 minutes and was removed"):
+    with pytest.raises(UserError, match=r"was not ready after 0 minutes\. Nothing of the new version was left"):
         versions_of_it[0].release("aml")
     assert api.standing(versions_of_it[0].spec) == []
 
@@ -228,8 +222,8 @@ def test_a_container_that_ends_leaves_its_last_words(
         return made
 
     monkeypatch.setattr(target, "_deployment", misled)
-    with pytest.raises(UserError, match=r"failed and was removed\. Its log ends: .*nowhere"):
-        target.create()
+    with pytest.raises(UserError, match=r"failed\. Nothing of the new .* standing\. Its log ends: .*nowhere"):
+        release(first.spec, target, first.exam, None)
     assert api.standing(first.spec) == []
 
 
@@ -249,7 +243,7 @@ def test_a_container_app_sleeps_until_somebody_asks(
     new = second.release("aca", canary=10, identity=identity)
     assert len(cloud.apps.running) == 2
     new.undo()
-    assert cloud.apps.running == [fresh(app)]
+    assert cloud.apps.running == [app.fresh]
 
 
 def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:

@@ -34,8 +34,11 @@ MirrorOption = Annotated[
         "--mirror", min=1, max=50, help="In place of traffic: percent of the requests it gets copies of (aml)."
     ),
 ]
-PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: the new version serves all.")]
-RollbackOption = Annotated[bool, typer.Option("--rollback", help="End a canary: the new version goes.")]
+PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: it serves all.")]
+RollbackOption = Annotated[
+    bool, typer.Option("--rollback", help="End a canary: it goes, what served before serves all. Refused without one.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="With --rollback: do not ask, even where nothing else serves.")]
 IdentityOption = Annotated[
     Path | None, typer.Option("--identity", help="Who may ask a container app, as tunewright serve --identity has it.")
 ]
@@ -53,6 +56,7 @@ def deploy(
     mirror: MirrorOption = None,
     promote: PromoteOption = False,
     rollback: RollbackOption = False,
+    yes: YesOption = False,
     identity: IdentityOption = None,
     anyway: AnywayOption = False,
     rehearse: RehearseOption = False,
@@ -63,6 +67,8 @@ def deploy(
 
     if sum((dry_run, canary is not None, mirror is not None, promote, rollback)) > 1:
         raise UserError("--dry-run, --canary, --mirror, --promote and --rollback don't go together.", fix="Choose one.")
+    if yes and not rollback:
+        raise UserError("--yes goes with --rollback alone.", fix="Leave it out.")
     with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
         if dry_run:
             plan = api.deployment(spec, to, runs=runs, identity=identity)
@@ -71,7 +77,7 @@ def deploy(
             else:
                 typer.echo("\n".join(plan.lines))
         elif promote or rollback:
-            api.conclude(spec, to, promote=promote, runs=runs, identity=identity)
+            api.conclude(spec, to, promote=promote, confirm=(lambda *_: True) if yes else _is_typed)
         else:
             found = api.deploy(spec, to, runs=runs, canary=canary, mirror=mirror, identity=identity, anyway=anyway)
             if json:
@@ -80,3 +86,14 @@ def deploy(
                 typer.echo(
                     f"{found.name} ({found.target}) has {found.percent} % of the traffic: {found.trial.sentence}"
                 )
+
+
+def _is_typed(name: str, what: str) -> bool:
+    """Whether a person types the name of what is about to go."""
+    typer.echo(what, err=True)
+    try:
+        return (
+            str(typer.prompt(f"Type {name} to take it away", default="", show_default=False, err=True)).strip() == name
+        )
+    except typer.Abort:
+        return False

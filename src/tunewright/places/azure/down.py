@@ -9,7 +9,7 @@ from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.deploy.apps import VERSION as APPS
 from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.azure.deploy.kubernetes import release_name
+from tunewright.places.azure.deploy.kubernetes import owner_of, release_name
 from tunewright.places.azure.follow import OVER
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.schedule import scheduled
@@ -112,7 +112,8 @@ def _apps(spec: Spec, at: Connection) -> Iterator[Thing]:
 def _releases(spec: Spec, at: Connection) -> Iterator[Thing]:
     cluster = Cluster(at)
     name = release_name(spec)
-    if not cluster.is_known or not cluster.has(name):
+    # Two projects' names may be cut to the same one, so the release says by its images whose it is.
+    if not cluster.is_known or not cluster.has(name) or owner_of(cluster.values(name)) != spec.name:
         return
 
     def remove() -> None:

@@ -25,6 +25,7 @@ class Apps:
         self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
         self._servers: dict[str, Server] = {}
         self._images: dict[str, str] = {}
+        self._inactive: set[str] = set()
         self._lock = threading.Lock()
         self._random = random.Random(0)
         cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
@@ -32,6 +33,7 @@ class Apps:
         self.hooks = [
             ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
             ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
+            ("POST", r"/revisions/[^/]+/activate$", self._activate), ("GET", _APP[:-1] + "/revisions$", self._list),
         ]  # fmt: skip
 
     @property
@@ -71,7 +73,8 @@ class Apps:
         image = template["containers"][0]["image"].partition("/")[2]
         if image not in self._registry.images:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
-        self._images[f"{app}--{template['revisionSuffix']}"] = image
+        revision = f"{app}--{template['revisionSuffix']}"
+        self._images[revision] = image
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
         return self._kept(path, body)
@@ -80,14 +83,22 @@ class Apps:
         known = self._cloud.get(path)
         if known is None:
             return error(404, "ResourceNotFound", path)
-        _ingress(known).update(asked.json()["properties"]["configuration"]["ingress"])
-        return self._kept(path, known)
+        return self._kept(path, _merged(known, asked.json()))
+
+    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """An app's revisions, those among them that were deactivated."""
+        app = path.split("/")[-2]
+        named = [each for each in self._images if each.startswith(f"{app}--")]
+        return Answer(
+            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
+        )
 
     def _kept(self, path: str, body: dict[str, Any]) -> Answer:
         traffic = _ingress(body)["traffic"]
-        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in self._images]
+        active = self._images.keys() - self._inactive
+        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in active]
         if unknown or sum(each["weight"] for each in traffic) != 100:
-            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions exist: {unknown}")
+            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions be active: {unknown}")
         _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
         body["properties"]["provisioningState"] = "Succeeded"
         return Answer(200, self._cloud.put(path, body | {"made_by_client": True}))
@@ -96,16 +107,33 @@ class Apps:
         name = path.rpartition("/")[2]
         for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
             self._stop(revision)
+        self._inactive = {each for each in self._inactive if not each.startswith(f"{name}--")}
+        self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
         return Answer(200 if self._cloud.remove(path) else 204)
 
+    def _activate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        self._inactive.discard(path.split("/")[-2])
+        return Answer(200)
+
     def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        self._stop(path.split("/")[-2])
+        revision = path.split("/")[-2]
+        self._inactive.add(revision)
+        self._stop(revision)
         return Answer(200)
 
     def _stop(self, revision: str) -> None:
         server = self._servers.pop(revision, None)
         if server:
             server.close()
+
+
+def _merged(known: Any, patch: Any) -> Any:
+    """JSON merge patch, RFC 7396, by which Container Apps patches."""
+    if not isinstance(patch, dict):
+        return patch
+    old = known if isinstance(known, dict) else {}
+    kept = {key: value for key, value in old.items() if key not in patch}
+    return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
 
 
 def _ingress(app: dict[str, Any]) -> dict[str, Any]:

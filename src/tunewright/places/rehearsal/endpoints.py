@@ -35,7 +35,7 @@ class Endpoints:
         self.stuck = False
         self.hooks = [
             ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
-            ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete),
+            ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete_deployment),
             ("DELETE", _ENDPOINT, self._delete),
             ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
         ]  # fmt: skip
@@ -112,6 +112,16 @@ class Endpoints:
         inside = named.removeprefix(properties["modelMountPath"]).strip("/")
         standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"))
         standing.state = "Succeeded" if standing.server.wait() else "Failed"
+
+    def _delete_deployment(self, asked: Asked, path: str) -> Answer:
+        """A deployment goes, where no request reaches it."""
+        endpoint, _, name = path.partition("/deployments/")
+        known = self._cloud.get(endpoint)
+        told = known["properties"] if known else {}
+        for kind in ("traffic", "mirrorTraffic"):
+            if (told.get(kind) or {}).get(name):
+                return error(400, "BadRequest", f"The deployment {name} has {kind}: set it to 0 before it is deleted.")
+        return self._delete(asked, path)
 
     def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         """A deployment goes, or an endpoint with all of its."""

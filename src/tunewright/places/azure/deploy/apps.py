@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
 from tunewright.places.azure.deploy.images import ENGINES, built, registry_of, tag_of
+from tunewright.places.azure.deploy.live import State, hourly, marked, marks, require_ours, take_back
 from tunewright.places.azure.deploy.room import container_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
@@ -34,8 +36,105 @@ _STUCK_SECONDS = 20 * 60.0
 _ENDED = ("Succeeded", "Failed", "Canceled")
 
 
+class LiveApp:
+    """One project's container app, `tw-NAME`, and its active revisions, whatever made them.
+
+    Which of them is fresh is a tag of the app, so that it changes in the same call as the traffic. Revisions themselves
+    have no tags; their labels are addresses, of which the newest keeps one after it has become the only one.
+    """
+
+    target, kind = "aca", "container app"
+
+    def __init__(self, spec: Spec, at: Connection):
+        self._spec, self._at = spec, at
+        self.name = machines.azure_name(spec, 32)
+        self.providers = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}/providers"
+        self.path = f"{self.providers}/Microsoft.App/containerApps/{self.name}"
+
+    def known(self) -> dict[str, Any] | None:
+        """The app as it is; None where it is not there."""
+        with azure_errors(f"the container app {self.name}"):
+            return found(self._at.ask, "GET", self.path, VERSION)
+
+    def state(self) -> State | None:
+        """As of `Live`."""
+        app = self.known()
+        if app is None:
+            return None
+        require_ours(self._spec, f"the container app {self.name}", (app.get("tags") or {}).get(TAG))
+        revisions = self.revisions()
+        shares = {name: 0 for name, is_active in revisions.items() if is_active}
+        for each in app["properties"]["configuration"]["ingress"].get("traffic") or []:
+            # In the portal traffic may have been given to "the latest" instead of a name.
+            name = each.get("revisionName") or app["properties"].get("latestReadyRevisionName")
+            if name and revisions.get(name, True):
+                shares[name] = shares.get(name, 0) + int(each.get("weight") or 0)
+        costs = dict.fromkeys(shares, app_cost(self._spec))
+        fresh, is_canary = marked(app.get("tags"))
+        return State(shares, fresh, is_canary, costs=costs) if fresh in shares else State(shares, costs=costs)
+
+    def revisions(self) -> dict[str, bool]:
+        """Whether a revision is active, by name."""
+        with azure_errors(f"the revisions of {self.name}"):
+            listed = self._at.ask("GET", f"{self.path}/revisions", VERSION).get("value", [])
+        return {each["name"]: bool(each["properties"].get("active")) for each in listed}
+
+    def activate(self, revision: str) -> None:
+        """Let a revision that went come back: the same template makes no new one."""
+        with azure_errors(f"the revision {revision}"):
+            self._at.ask("POST", f"{self.path}/revisions/{revision}/activate", VERSION)
+
+    def change(self, shares: Mapping[str, int], fresh: str | None, is_canary: bool) -> None:
+        """Divide the traffic, and say which revision is fresh, in one call."""
+        app = self.known() or {}
+        change = {
+            # Container Apps patches by JSON merge patch (learn.microsoft.com, Container Apps - Update, 2026-11-28).
+            "tags": (app.get("tags") or {}) | marks(fresh, is_canary),
+            "properties": {"configuration": {"ingress": {"traffic": traffic_of(shares, fresh)}}},
+        }
+        with azure_errors(f"the traffic of {self.name}"):
+            self._at.ask("PATCH", self.path, VERSION, change)
+
+    def promote(self) -> None:
+        """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
+        state = self._fresh()
+        all_of_it = {str(state.fresh): 100}
+        if state.others:
+            self.change(all_of_it, state.fresh, True)
+        for name in state.others:
+            self._deactivate(name)
+        self.change(all_of_it, None, False)
+
+    def withdraw(self) -> None:
+        """As of `Live`."""
+        state = self._fresh()
+        if state.others:
+            self.change(state.without_fresh, state.fresh, state.is_canary)
+        self._deactivate(str(state.fresh))
+        if state.others:
+            self.change(state.without_fresh, None, False)
+
+    def remove(self) -> None:
+        """As of `Live`."""
+        say(f"  azure: the container app {self.name} goes")
+        with azure_errors(f"the container app {self.name}"):
+            self._at.ask("DELETE", self.path, VERSION)
+
+    def _fresh(self) -> State:
+        """The state, of which there must be a fresh version."""
+        state = self.state()
+        if state is None or state.fresh is None:
+            raise UserError(f"There is no canary at the container app {self.name}.", fix="Deploy: tunewright deploy …")
+        return state
+
+    def _deactivate(self, revision: str) -> None:
+        say(f"  azure: the revision {revision} goes")
+        with azure_errors(f"the revision {revision}"):
+            self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION)
+
+
 class App:
-    """One model's container app, `tw-NAME`, and the revision of one version.
+    """The revision of one version in one project's container app.
 
     Args:
         bundle: the bundle's folder, which goes into the image.
@@ -60,13 +159,12 @@ class App:
         self._identity, self._service, self._replicas = identity, service, replicas
         self._engine = ENGINES[info.runtime]
         self._provider = json.loads(identity.read_text("utf-8"))
-        self.name = machines.azure_name(spec, 32)
+        self.live, self._made = LiveApp(spec, at), False
+        self.name, self.path = self.live.name, self.live.path
         self._suffix = f"v{tag_of(bundle, identity)[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
-        group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}/providers"
-        self.path = f"{group}/Microsoft.App/containerApps/{self.name}"
-        self._environments = f"{group}/Microsoft.App/managedEnvironments"
+        self._environments = f"{self.live.providers}/Microsoft.App/managedEnvironments"
 
     @property
     def _memory(self) -> str:
@@ -94,27 +192,29 @@ class App:
              "the first request after that waits for its start."],
         )  # fmt: skip
 
-    def is_serving(self) -> bool:
+    @property
+    def cost(self) -> str:
         """As of `Target`."""
-        app = self._known()
-        served = _traffic(app) if app else []
-        return any(each["revisionName"] == self.fresh and each["weight"] for each in served)
+        return app_cost(self._spec)
 
     def create(self) -> None:
-        """As of `Target`.
+        """As of `Target`. Of an app's weights the sum is 100, so the first version has all of it at once.
 
         Raises:
             UserError: Azure refuses, the image can't be built, or the revision takes too long.
         """
         image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle", self._identity)
-        known = self._known()
-        served = _traffic(known) if known else []
+        state = self.live.state()
+        self._made = state is None
+        served = {name: share for name, share in state.shares.items() if share} if state else {}
         say(f"  azure: container app {self.name}, revision {self._suffix}")
-        fresh = {"revisionName": self.fresh, "weight": 0 if served else 100, "label": _FRESH}
-        older = [{key: value for key, value in each.items() if key != "label"} for each in served]
-        traffic = [*(each for each in older if each["revisionName"] != self.fresh), fresh]
+        if state and self.live.revisions().get(self.fresh) is False:
+            self.live.activate(self.fresh)
+        shares = served | {self.fresh: 0} if served else {self.fresh: 100}
+        body = self._body(image, traffic_of(shares, self.fresh))
+        body["tags"] = ((self.live.known() or {}).get("tags") or {}) | body["tags"]
         with azure_errors(f"the container app {self.name}"):
-            self._at.ask("PUT", self.path, VERSION, self._body(image, traffic))
+            self._at.ask("PUT", self.path, VERSION, body)
         self._settled()
 
     def try_out(self, exam: Exam) -> Trial:
@@ -123,7 +223,7 @@ class App:
 
     def _door(self) -> Door:
         """The revision's own address."""
-        app = self._known()
+        app = self.live.known()
         host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
         first, _, domain = host.partition(".")
         audience, tenant = self._provider["audience"], self._provider["issuer"].split("/")[3]
@@ -135,28 +235,18 @@ class App:
         return Door(f"https://{first}---{_FRESH}.{domain}/v1", headers)
 
     def shift(self, percent: int) -> None:
-        """As of `Target`; of several older revisions the one with the most traffic has the rest."""
-        older = self._older()
-        rest = [{"revisionName": older[-1], "weight": 100 - percent}] if older else []
-        self._divide([{"revisionName": self.fresh, "weight": percent if older else 100, "label": _FRESH}, *rest])
+        """As of `Target`; of several others the one with the most traffic has the rest."""
+        state = self.live.state()
+        assert state and state.fresh == self.fresh, "only what was made and tried gets traffic"
+        self.live.change(state.with_fresh(percent), self.fresh, True)
 
     def finish(self) -> None:
         """As of `Target`."""
-        older = self._older()
-        self._divide([{"revisionName": self.fresh, "weight": 100, "label": _FRESH}])
-        for name in older:
-            self._deactivate(name)
+        self.live.promote()
 
     def undo(self) -> None:
         """As of `Target`."""
-        older = self._older()
-        if older:
-            self._divide([{"revisionName": older[-1], "weight": 100}])
-            self._deactivate(self.fresh)
-            return
-        say(f"  azure: the container app {self.name} has no other revision and goes")
-        with azure_errors(f"the container app {self.name}"):
-            self._at.ask("DELETE", self.path, VERSION)
+        take_back(self.live, self.fresh, self._made)
 
     def _environment(self) -> str:
         """ARM's path of the environment of container apps.
@@ -175,11 +265,6 @@ class App:
             )
         return str(listed[0]["id"])
 
-    def _known(self) -> dict[str, Any] | None:
-        """The app as it is; None where it is not there."""
-        with azure_errors(f"the container app {self.name}"):
-            return found(self._at.ask, "GET", self.path, VERSION)
-
     def _body(self, image: str, traffic: list[dict[str, Any]]) -> dict[str, Any]:
         """What is put: the app, its one container, how it scales, and who gets which share of the traffic."""
         identity = machines.identity_of(self._spec)
@@ -193,7 +278,7 @@ class App:
         }
         return {
             "location": self._at.region,
-            "tags": {TAG: self._spec.name},
+            "tags": {TAG: self._spec.name, **marks(self.fresh, False)},
             "identity": named if identity else {"type": "SystemAssigned"},
             "properties": {
                 "managedEnvironmentId": self._environment(),
@@ -220,7 +305,7 @@ class App:
         """Wait until the app is as it was put.
 
         Raises:
-            UserError: it failed, or takes longer than Azure ever needs; what served before still serves.
+            UserError: it failed, or takes longer than Azure ever needs.
         """
         end = time.monotonic() + _STUCK_SECONDS
         state = self._state()
@@ -228,30 +313,13 @@ class App:
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":
-            self.undo()
-            raise UserError(f"The revision {self._suffix} of {self.name} did not start ({state}) and was taken away.",
+            raise UserError(f"The revision {self._suffix} of {self.name} did not start ({state}).",
                             fix=f"See why: az containerapp logs show --name {self.name}")  # fmt: skip
 
     def _state(self) -> str:
         """As Resource Manager calls it."""
-        app = self._known()
+        app = self.live.known()
         return str(app["properties"].get("provisioningState")) if app else "Waiting"
-
-    def _older(self) -> list[str]:
-        """The other revisions that have traffic, that with the most last."""
-        app = self._known()
-        served = [each for each in _traffic(app) if each["revisionName"] != self.fresh] if app else []
-        return [each["revisionName"] for each in sorted(served, key=lambda each: each["weight"])]
-
-    def _divide(self, traffic: list[dict[str, Any]]) -> None:
-        with azure_errors(f"the traffic of {self.name}"):
-            change = {"properties": {"configuration": {"ingress": {"traffic": traffic}}}}
-            self._at.ask("PATCH", self.path, VERSION, change)
-
-    def _deactivate(self, revision: str) -> None:
-        say(f"  azure: the revision {revision} goes")
-        with azure_errors(f"the revision {revision}"):
-            self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION)
 
 
 def _container(image: str, cores: int, memory: str) -> dict[str, Any]:
@@ -273,7 +341,16 @@ def _probe(kind: str, path: str, failures: int) -> dict[str, Any]:
     return {"type": kind, "failureThreshold": failures, **asked}
 
 
-def _traffic(app: dict[str, Any]) -> list[dict[str, Any]]:
-    """The revisions of an app that are in its traffic."""
-    listed = app["properties"]["configuration"]["ingress"].get("traffic") or []
-    return [each for each in listed if "revisionName" in each]
+def traffic_of(shares: Mapping[str, int], fresh: str | None) -> list[dict[str, Any]]:
+    """Shares as Container Apps takes them. The fresh revision has an address of its own, or else the largest one, so
+    that whatever may be tried can be asked alone."""
+    labelled = fresh or max(shares, key=lambda name: shares[name])
+    return [
+        {"revisionName": name, "weight": share} | ({"label": _FRESH} if name == labelled else {})
+        for name, share in shares.items()
+    ]
+
+
+def app_cost(spec: Spec) -> str:
+    """What a revision costs, in words."""
+    return f"up to {hourly(1, container_of(spec), spec)} a replica, nothing while nobody asks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.images import ENGINES, context, tag_of
+from tunewright.places.azure.deploy.live import CANARY, TRIAL, State, hourly, marked, marks, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.preflight import RESERVE
@@ -35,10 +37,117 @@ _FIRST_PROBE = {"vllm": 600, "openvino": 10, "onnxruntime": 10}
 _STUCK_SECONDS = 45 * 60.0
 _POLL_SECONDS = 2.0
 _LOG_LINES = 40
+_MODEL = re.compile(r"(?:/models/|azureml:)([^/:]+)(?:/versions/|:)([^/:]+)$")
+"""The name and version in a model's address, as Resource Manager or as Azure ML writes it."""
+
+
+class LiveEndpoint:
+    """One project's endpoint, `tw-NAME-xxxx`, and the deployments on it, whatever made them.
+
+    Which of them is fresh is a tag of the endpoint, so that it changes in the same call as the traffic.
+    """
+
+    target, kind = "aml", "endpoint"
+
+    def __init__(self, spec: Spec, at: Connection):
+        self._spec, self._at = spec, at
+        # Names are taken region-wide: the workspace's makes ours our own.
+        self.name = f"{machines.azure_name(spec, 25)}-{sha256_json(at.name.path)[:4]}"
+
+    def state(self) -> State | None:
+        """As of `Live`."""
+        with azure_errors(f"the endpoint {self.name}"):
+            endpoint = found(self._at.ml.online_endpoints.get, self.name)
+            if endpoint is None:
+                return None
+            require_ours(self._spec, f"the endpoint {self.name}", (endpoint.tags or {}).get(TAG))
+            standing = list(self._at.ml.online_deployments.list(self.name))
+        shares = {each.name: int((endpoint.traffic or {}).get(each.name, 0)) for each in standing}
+        costs = {each.name: hourly(int(each.instance_count or 1), each.instance_type, self._spec) for each in standing}
+        fresh, is_canary = marked(endpoint.tags)
+        if fresh not in shares:
+            return State(shares, costs=costs)
+        return State(shares, fresh, is_canary, int((endpoint.mirror_traffic or {}).get(fresh, 0)), costs)
+
+    def begin(self, version: str) -> None:
+        """Name the version that is about to be made, so that it is found even where this process is killed meanwhile;
+        the endpoint is made where it is not there."""
+        with azure_errors(f"the endpoint {self.name}"):
+            known = found(self._at.ml.online_endpoints.get, self.name)
+            if known is None:
+                say(f"  azure: endpoint {self.name}")
+                self._at.ml.online_endpoints.begin_create_or_update(self.entity(marks(version, False))).result()
+        if known is not None:
+            self.change(version, False)
+
+    def change(self, fresh: str | None, is_canary: bool, *, traffic: dict[str, int] | None = None,
+               mirror: dict[str, int] | None = None) -> None:  # fmt: skip
+        """Which version is fresh, and what else is given, in one call; what is not given stays as it is."""
+        with azure_errors(f"the traffic of {self.name}"):
+            endpoint = self._at.ml.online_endpoints.get(self.name)
+            tags = (endpoint.tags or {}) | marks(fresh, is_canary)
+            endpoint.tags = {tag: value for tag, value in tags.items() if value or tag not in (TRIAL, CANARY)}
+            if traffic is not None:
+                endpoint.traffic = traffic
+            if mirror is not None:
+                endpoint.mirror_traffic = mirror
+            self._at.ml.online_endpoints.begin_create_or_update(endpoint).result()
+
+    def promote(self) -> None:
+        """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
+        state = self._fresh()
+        self.change(state.fresh, True, traffic={str(state.fresh): 100}, mirror={})
+        self._crown(str(state.fresh))
+        for name in state.others:
+            self._delete(name)
+        self.change(None, False)
+
+    def withdraw(self) -> None:
+        """As of `Live`."""
+        state = self._fresh()
+        if state.is_asked:
+            self.change(state.fresh, state.is_canary, traffic=state.without_fresh, mirror={})
+        self._delete(str(state.fresh))
+        self.change(None, False)
+
+    def remove(self) -> None:
+        """As of `Live`. With an endpoint Azure deletes its deployments."""
+        say(f"  azure: the endpoint {self.name} goes, and all on it")
+        with azure_errors(f"the endpoint {self.name}"):
+            self._at.ml.online_endpoints.begin_delete(self.name).result()
+
+    def entity(self, more: dict[str, str] | None = None) -> Any:
+        """The endpoint as it is made, before it has a deployment."""
+        from azure.ai.ml.entities import ManagedOnlineEndpoint
+
+        tags = {tag: value for tag, value in (more or {}).items() if value}
+        return ManagedOnlineEndpoint(
+            name=self.name, auth_mode="aad_token", tags={TAG: self._spec.name, **tags},
+            identity=machines.assigned_identity(self._spec),
+        )  # fmt: skip
+
+    def _fresh(self) -> State:
+        """The state, of which there must be a fresh version."""
+        state = self.state()
+        if state is None or state.fresh is None:
+            raise UserError(f"There is no canary at the endpoint {self.name}.", fix="Deploy: tunewright deploy …")
+        return state
+
+    def _crown(self, deployment: str) -> None:
+        """Make the model of a deployment the champion: what was tried, not what the project's outputs are by now."""
+        with azure_errors(f"the deployment {deployment}"):
+            model = _MODEL.search(str(self._at.ml.online_deployments.get(deployment, self.name).model))
+        if model:
+            promote(self._at, Registered(model[1], model[2], ""))
+
+    def _delete(self, deployment: str) -> None:
+        say(f"  azure: the deployment {deployment} goes")
+        with azure_errors(f"the deployment {deployment}"):
+            self._at.ml.online_deployments.begin_delete(deployment, self.name).result()
 
 
 class Endpoint:
-    """One model's endpoint, `tw-NAME-xxxx`, and on it the deployment of one version.
+    """The deployment of one version on one project's endpoint.
 
     Args:
         instances: machines of a deployment.
@@ -54,8 +163,8 @@ class Endpoint:
             )
         self._spec, self._at, self._model, self._instances = spec, at, model, instances
         self._engine = ENGINES[info.runtime]
-        # Names are taken region-wide: the workspace's makes ours our own.
-        self.name = f"{machines.azure_name(spec, 25)}-{sha256_json(at.name.path)[:4]}"
+        self.live = LiveEndpoint(spec, at)
+        self.name, self._made = self.live.name, False
         self._image = tag_of(None)
         self.fresh = f"v{sha256_json([model.version, self._image, spec.traffic.machine])[:12]}"
         """The deployment of this version: of this model, served by this code on this machine."""
@@ -67,7 +176,7 @@ class Endpoint:
         return Blueprint(
             self.target,
             [
-                Resource("online endpoint", self.name, "signed in to with Entra ID", self._endpoint()._to_dict()),
+                Resource("online endpoint", self.name, "signed in to with Entra ID", self.live.entity()._to_dict()),
                 Resource("environment", f"tunewright-serve-{self._engine}", "the image, built by Azure ML once"),
                 Resource("deployment", self.fresh, f"{count} x {size}, model {self._model.name}:{self._model.version}",
                          self._deployment(f"azureml:tunewright-serve-{self._engine}:…")._to_dict()),
@@ -77,31 +186,24 @@ class Endpoint:
              "While a new version is tried beside the old one, both are paid for."],
         )  # fmt: skip
 
-    def is_serving(self) -> bool:
+    @property
+    def cost(self) -> str:
         """As of `Target`."""
-        with azure_errors(f"the endpoint {self.name}"):
-            endpoint = found(self._at.ml.online_endpoints.get, self.name)
-        return endpoint is not None and bool((endpoint.traffic or {}).get(self.fresh))
+        return hourly(self._instances, self._spec.traffic.machine, self._spec)
 
     def create(self) -> None:
         """Make the endpoint where it is not there, and the deployment, which gets no traffic yet.
 
         Raises:
-            UserError: Azure refuses, the container does not start, or takes too long; the deployment is then removed.
+            UserError: Azure refuses, the container does not start, or takes too long.
         """
-        with azure_errors(f"the endpoint {self.name}"):
-            if found(self._at.ml.online_endpoints.get, self.name) is None:
-                say(f"  azure: endpoint {self.name}")
-                self._at.ml.online_endpoints.begin_create_or_update(self._endpoint()).result()
+        self._made = self.live.state() is None
+        self.live.begin(self.fresh)
         deployment = self._deployment(self._environment())
-        say(f"  azure: deployment {self.fresh}: {self._instances} x {self._spec.traffic.machine}")
-        try:
-            with azure_errors(f"the deployment {self.fresh}"):
-                poller = self._at.ml.online_deployments.begin_create_or_update(deployment, skip_script_validation=True)
-                self._wait(poller)
-        except (UserError, KeyboardInterrupt):
-            self.undo()
-            raise
+        say(f"  azure: deployment {self.fresh}: {self.cost}")
+        with azure_errors(f"the deployment {self.fresh}"):
+            poller = self._at.ml.online_deployments.begin_create_or_update(deployment, skip_script_validation=True)
+            self._wait(poller)
 
     def try_out(self, exam: Exam) -> Trial:
         """As of `Target`."""
@@ -119,62 +221,22 @@ class Endpoint:
         return Door(scoring.rpartition("/chat/completions")[0], headers)
 
     def shift(self, percent: int) -> None:
-        """Give the new version a share of the traffic, the older ones the rest."""
-        older = self._older()
-        traffic = {self.fresh: percent if older else 100}
-        if older:
-            traffic |= {older[-1]: 100 - percent, **dict.fromkeys(older[:-1], 0)}
-        self._set_traffic(traffic)
-
-    def finish(self) -> None:
-        """All traffic to the new version; the older ones go, and with them their cost."""
-        self._set_traffic({self.fresh: 100})
-        promote(self._at, self._model)
-        for name in self._older():
-            say(f"  azure: the deployment {name} goes")
-            with azure_errors(f"the deployment {name}"):
-                self._at.ml.online_deployments.begin_delete(name, self.name).result()
-
-    def undo(self) -> None:
-        """Take the new version away; what served before serves all."""
-        older = self._older()
-        if older:
-            self._set_traffic({older[-1]: 100})
-        say(f"  azure: the deployment {self.fresh} goes")
-        with azure_errors(f"the deployment {self.fresh}"):
-            self._at.ml.online_deployments.begin_delete(self.fresh, self.name).result()
-        if not older:
-            say(f"  azure: the endpoint {self.name} has no other and goes too")
-            with azure_errors(f"the endpoint {self.name}"):
-                self._at.ml.online_endpoints.begin_delete(self.name).result()
-
-    def _older(self) -> list[str]:
-        """The other deployments, that with the most traffic last."""
-        with azure_errors(f"the endpoint {self.name}"):
-            traffic = self._at.ml.online_endpoints.get(self.name).traffic or {}
-            names = [each.name for each in self._at.ml.online_deployments.list(self.name) if each.name != self.fresh]
-        return sorted(names, key=lambda name: traffic.get(name, 0))
+        """As of `Target`; of several others the one with the most traffic has the rest."""
+        state = self.live.state()
+        assert state and state.fresh == self.fresh, "only what was made and tried gets traffic"
+        self.live.change(self.fresh, True, traffic=state.with_fresh(percent), mirror={})
 
     def mirror(self, percent: int) -> None:
         """Send the new version a copy of a share of the requests; its answers go nowhere but into its log."""
-        with azure_errors(f"the traffic of {self.name}"):
-            entity = self._at.ml.online_endpoints.get(self.name)
-            entity.mirror_traffic = {self.fresh: percent}
-            self._at.ml.online_endpoints.begin_create_or_update(entity).result()
+        self.live.change(self.fresh, True, mirror={self.fresh: percent})
 
-    def _set_traffic(self, traffic: dict[str, int]) -> None:
-        with azure_errors(f"the traffic of {self.name}"):
-            endpoint = self._at.ml.online_endpoints.get(self.name)
-            endpoint.traffic, endpoint.mirror_traffic = traffic, {}
-            self._at.ml.online_endpoints.begin_create_or_update(endpoint).result()
+    def finish(self) -> None:
+        """As of `Target`."""
+        self.live.promote()
 
-    def _endpoint(self) -> Any:
-        from azure.ai.ml.entities import ManagedOnlineEndpoint
-
-        return ManagedOnlineEndpoint(
-            name=self.name, auth_mode="aad_token", tags={TAG: self._spec.name},
-            identity=machines.assigned_identity(self._spec),
-        )  # fmt: skip
+    def undo(self) -> None:
+        """As of `Target`."""
+        take_back(self.live, self.fresh, self._made)
 
     def _environment(self) -> str:
         """The image: Azure ML builds it once for each version of the code; models are mounted into it."""
@@ -234,13 +296,13 @@ class Endpoint:
             if time.monotonic() > end:
                 minutes = f"{_STUCK_SECONDS / 60:.0f} minutes"
                 raise UserError(
-                    f"The deployment {self.fresh} was not ready after {minutes} and was removed.", why=self._log(),
+                    f"The deployment {self.fresh} was not ready after {minutes}.", why=self._log(),
                     fix="Type the same command again; where it comes back, name another machine.",
                 )  # fmt: skip
             time.sleep(_POLL_SECONDS)
         if str(poller.status()).lower() != "succeeded":
             raise UserError(
-                f"The deployment {self.fresh} failed and was removed.", why=self._log(),
+                f"The deployment {self.fresh} failed.", why=self._log(),
                 fix="Its container's last words are above. Mend that, then type the same command again.",
             )  # fmt: skip
         poller.result()

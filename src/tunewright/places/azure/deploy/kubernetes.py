@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,109 @@ from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.cluster import Cluster
 from tunewright.places.azure.deploy.images import ENGINES, built, infra_folder, registry_of, tag_of
+from tunewright.places.azure.deploy.live import State, hourly, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.progress import say
 from tunewright.spec import Spec
 
 _RELEASE_SECONDS = 1500
-_NONE = {"image": "", "replicas": 0}
+NONE = {"image": "", "replicas": 0}
 """A track without pods."""
+_REPOSITORY = re.compile(r"/tunewright/([^:@/]+)[:@]")
 _MODULE = "tunewright.places.azure.deploy.trial"
 
 
+class LiveRelease:
+    """One project's Helm release, whatever made it. Its values are its state: what serves is the track `stable`, what
+    is fresh the track `canary`, which is on trial while the traffic goes to `stable` alone."""
+
+    target, kind = "aks", "Helm release"
+
+    def __init__(self, spec: Spec, at: Connection):
+        self._spec, self.cluster = spec, Cluster(at)
+        self.name = release_name(spec)
+
+    def values(self) -> dict[str, Any] | None:
+        """Of the release; None where it is not there.
+
+        Raises:
+            UserError: it belongs to another project, or the cluster refuses.
+        """
+        if not self.cluster.has(self.name):
+            return None
+        values = self.cluster.values(self.name)
+        require_ours(self._spec, f"the Helm release {self.name}", owner_of(values))
+        return {"stable": NONE, "canary": NONE, "traffic": "all"} | values
+
+    def state(self) -> State | None:
+        """As of `Live`; traffic follows the pods, and versions are called by their image's tag."""
+        values = self.values()
+        if values is None:
+            return None
+        stable, canary = values["stable"], values["canary"]
+        pods = {
+            "all": (stable["replicas"], canary["replicas"]),
+            "stable": (stable["replicas"], 0),
+            "canary": (0, canary["replicas"]),
+        }[values["traffic"]]
+        share = round(100 * pods[1] / max(sum(pods), 1))
+        shares: dict[str, int] = {}
+        costs = {}
+        for track, part in ((stable, 100 - share), (canary, share)):
+            if track["replicas"]:
+                shares[_tag(track)] = shares.get(_tag(track), 0) + part
+                costs[_tag(track)] = pods_cost(track["replicas"], self._spec)
+        fresh = _tag(canary) if canary["replicas"] else None
+        return State(shares, fresh, bool(fresh) and values["traffic"] != "stable", costs=costs)
+
+    def promote(self) -> None:
+        """As of `Live`. First the canary gets as many pods as it will need, then the traffic, then the stable track
+        becomes the new version; at every point the values tell how to go on."""
+        values = self._fresh()
+        pods = (values["stable"] if values["traffic"] == "all" else values["canary"])["replicas"]
+        canary = values["canary"] | {"replicas": max(pods, values["canary"]["replicas"])}
+        stable = canary | {"replicas": pods}
+        if canary != values["canary"]:
+            self.install(values | {"canary": canary})
+        self.install(values | {"canary": canary, "traffic": "canary"})
+        self.install(values | {"stable": stable, "canary": canary, "traffic": "canary"})
+        self.install(values | {"stable": stable, "canary": NONE, "traffic": "all"})
+
+    def withdraw(self) -> None:
+        """As of `Live`."""
+        values = self._fresh()
+        if not values["stable"]["replicas"]:
+            self.remove()
+            return
+        # A pod that goes leaves the Service first, and answers what it has taken.
+        self.install(values | {"canary": NONE, "traffic": "all"})
+
+    def remove(self) -> None:
+        """As of `Live`."""
+        say(f"  azure: the Helm release {self.name} goes")
+        self.cluster.uninstall(self.name)
+
+    def install(self, values: dict[str, Any]) -> None:
+        """Bring the release to these values, and wait until its pods are ready."""
+        command = (
+            f"helm upgrade --install {self.name} chart --namespace {self.name} --create-namespace "
+            f"--values values.json --wait --timeout {_RELEASE_SECONDS}s"
+        )
+        chart = infra_folder() / "chart"
+        inside = [path for path in chart.rglob("*") if path.is_file()]
+        files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
+        self.cluster.run(command, files | {"values.json": json.dumps(values).encode()})
+
+    def _fresh(self) -> dict[str, Any]:
+        """The values, of which the canary track must have pods."""
+        values = self.values()
+        if values is None or not values["canary"]["replicas"]:
+            raise UserError(f"There is no canary in the Helm release {self.name}.", fix="Deploy: tunewright deploy …")
+        return values
+
+
 class Release:
-    """One model's Helm release, and in it the track of one version.
+    """The track of one version in one project's Helm release.
 
     Args:
         bundle: the bundle's folder, which goes into the image.
@@ -40,56 +132,56 @@ class Release:
     def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, replicas: int, memory: str):
         self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
         self._engine, self._memory = ENGINES[info.runtime], memory
-        self.name, self._cluster = release_name(spec), Cluster(at)
-        self._values: dict[str, Any] | None = None
+        self.live, self._made = LiveRelease(spec, at), False
+        self.name, self.fresh = self.live.name, tag_of(bundle)
 
     def blueprint(self) -> Blueprint:
         """As of `Target`; pods are counted as machines of `traffic.machine`, whole ones."""
         size = self._spec.traffic.machine
         machine = machines.price_of(size, self._spec)
         image = f"{registry_of(self._at).rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
-        values = self._with({"image": image, "replicas": self._replicas}, _NONE, "all")
+        values = self._with({"image": image, "replicas": self._replicas}, NONE, "all")
         pods = f"{self._replicas} pod{'s' if self._replicas > 1 else ''}"
         return Blueprint(
             self.target,
             [
                 Resource("image", image, "built by the registry, the bundle inside"),
-                Resource("Helm release", self.name, f"{pods} of {self._engine} in {self._cluster.name}", values),
+                Resource("Helm release", self.name, f"{pods} of {self._engine} in {self.live.cluster.name}", values),
             ],
             [standing(f"{self._replicas} x {size}, if each pod takes a machine", machine, self._replicas)],
             ["The cluster itself, and other machines in it, are not counted.",
              "docs/azure-kubernetes.md says what must be in the cluster before."],
         )  # fmt: skip
 
-    def is_serving(self) -> bool:
+    @property
+    def cost(self) -> str:
         """As of `Target`."""
-        serving = self._serving()
-        tag = serving["stable"]["image"].rpartition(":")[2] if serving else ""
-        return tag == tag_of(self._bundle)
+        return pods_cost(self._replicas, self._spec)
 
     def create(self) -> None:
         """As of `Target`: the canary track, without traffic; of the first version the stable one.
 
         Raises:
-            UserError: Azure or the cluster refuses, or the pods are not ready in time; what served before still serves.
+            UserError: the release serves with another engine, the cluster refuses, or pods are not ready in time.
         """
-        image = self._built()
-        serving = self._serving()
-        fresh = {"image": image, "replicas": self._replicas}
-        beside = serving and self._with(serving["stable"], fresh, "stable")
-        values = beside or self._with(fresh, _NONE, "all")
-        say(f"  azure: Helm release {self.name} in {self._cluster.name}")
-        self._values = values
-        try:
-            self._install(values)
-        except UserError:
-            self.undo()
-            raise
+        if (serving := self.live.values()) and serving["engine"] != self._engine:
+            raise UserError(
+                f"The Helm release {self.name} serves with {serving['engine']}, and this bundle needs {self._engine}.",
+                why="Both tracks of a release have one engine, so what serves would start anew with the wrong one.",
+                fix="Deploy it from a project of another name, or take the release away first: tunewright azure down",
+            )
+        image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
+        values = self.live.values()
+        self._made = values is None
+        track = {"image": image, "replicas": self._replicas}
+        say(f"  azure: Helm release {self.name} in {self.live.cluster.name}")
+        self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
 
     def try_out(self, exam: Exam) -> Trial:
         """As of `Target`, from within a pod, so that nothing has to be opened."""
-        track = "canary" if self._is_beside() else "stable"
-        said = self._cluster.run(
+        state = self.live.state()
+        track = "canary" if state and state.fresh == self.fresh else "stable"
+        said = self.live.cluster.run(
             f"kubectl exec --namespace {self.name} -i deploy/{self.name}-{track} -- python -m {_MODULE} < exam.json",
             {"exam.json": exam.json().encode()},
         )
@@ -98,45 +190,20 @@ class Release:
 
     def shift(self, percent: int) -> None:
         """As of `Target`: traffic follows the pods, so the share is the nearest that they can have."""
-        if not self._is_beside():
-            return
-        values = self._known()
-        stable = values["stable"]["replicas"]
-        fresh = max(1, round(stable * percent / max(100 - percent, 1)))
-        self._install(self._with(values["stable"], values["canary"] | {"replicas": fresh}, "all"))
+        values = self.live.values()
+        assert values and values["canary"]["replicas"], "only what stands beside another gets a share"
+        pods = max(1, round(values["stable"]["replicas"] * percent / max(100 - percent, 1)))
+        self.live.install(values | {"canary": values["canary"] | {"replicas": pods}, "traffic": "all"})
 
     def finish(self) -> None:
-        """As of `Target`. First the traffic goes over, then the stable track becomes the new version."""
-        if not self._is_beside():
-            return
-        fresh = self._known()["canary"]
-        self._install(self._with(self._known()["stable"], fresh, "canary"))
-        self._install(self._with(fresh | {"replicas": self._replicas}, fresh, "canary"))
-        self._install(self._with(fresh | {"replicas": self._replicas}, _NONE, "all"))
+        """As of `Target`. The first version serves already."""
+        state = self.live.state()
+        if state and state.fresh:
+            self.live.promote()
 
     def undo(self) -> None:
         """As of `Target`."""
-        if self._is_beside():
-            self._install(self._with(self._known()["stable"], _NONE, "all"))
-            return
-        say(f"  azure: the Helm release {self.name} has no other version and goes")
-        self._cluster.uninstall(self.name)
-
-    def _is_beside(self) -> bool:
-        """Whether the new version stands beside another."""
-        return bool(self._known()["canary"]["replicas"])
-
-    def _known(self) -> dict[str, Any]:
-        """The release's values as they were last put, or are."""
-        if self._values is None:
-            self._values = self._serving()
-        if self._values is None:
-            raise UserError(f"The cluster has no release {self.name}.", fix="Deploy one: tunewright deploy … --to aks")
-        return self._values
-
-    def _serving(self) -> dict[str, Any] | None:
-        """The values of the release in the cluster; None where there is none."""
-        return self._cluster.values(self.name) if self._cluster.has(self.name) else None
+        take_back(self.live, self.fresh, self._made)
 
     def _with(self, stable: dict[str, Any], canary: dict[str, Any], traffic: str) -> dict[str, Any]:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
@@ -151,20 +218,21 @@ class Release:
             "networkPolicy": {"namespaces": [self.name]},
         }  # fmt: skip
 
-    def _install(self, values: dict[str, Any]) -> None:
-        """Bring the release to these values, and wait until its pods are ready."""
-        command = (
-            f"helm upgrade --install {self.name} chart --namespace {self.name} --create-namespace "
-            f"--values values.json --wait --timeout {_RELEASE_SECONDS}s"
-        )
-        chart = infra_folder() / "chart"
-        inside = [path for path in chart.rglob("*") if path.is_file()]
-        files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
-        self._cluster.run(command, files | {"values.json": json.dumps(values).encode()})
-        self._values = values
 
-    def _built(self) -> str:
-        return built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
+def owner_of(values: dict[str, Any]) -> str | None:
+    """The project whose release has these values, by the repository of its images, `tunewright/NAME`."""
+    images = [values.get(track, {}).get("image", "") for track in ("stable", "canary")]
+    named = [_REPOSITORY.search(image) for image in images if image]
+    return next((match[1] for match in named if match), None)
+
+
+def pods_cost(count: int, spec: Spec) -> str:
+    """What pods cost, in words."""
+    return f"{hourly(count, spec.traffic.machine, spec)}, if each pod takes a machine"
+
+
+def _tag(track: dict[str, Any]) -> str:
+    return str(track["image"].rpartition(":")[2])
 
 
 def release_name(spec: Spec) -> str:

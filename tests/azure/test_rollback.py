@@ -1,0 +1,527 @@
+"""A canary is ended by its state in Azure: what serves stays, what is billed is found, and errors say what stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.azure.conftest import MakeJob, fails
+from tunewright import api
+from tunewright.assess.cost import Service
+from tunewright.cli.app import app as cli
+from tunewright.errors import GateFailed, UserError
+from tunewright.places.azure.connection import connect
+from tunewright.places.azure.deploy import Target, apps, endpoint, images, kubernetes, live_of, release
+from tunewright.places.azure.deploy.apps import App
+from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.deploy.kubernetes import Release
+from tunewright.places.azure.deploy.live import CANARY, TRIAL, State
+from tunewright.places.azure.deploy.trial import Exam, Trial
+from tunewright.places.azure.down import take_down
+from tunewright.places.azure.registry import Registered, versions
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal import apps as played_apps
+from tunewright.places.rehearsal import clusters as played_clusters
+from tunewright.places.rehearsal.cloud import Answer
+from tunewright.places.rehearsal.endpoints import Endpoints, Standing
+from tunewright.places.rehearsal.images import Image
+from tunewright.spec import Spec
+
+ALL = ("aml", "aks", "aca")
+EXAM = Exam("m", [], 1.0, 1, 0)
+GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
+SLOW = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
+
+
+ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}
+"""The calls by which a version goes."""
+
+
+class Ready:
+    """A server that needs no model."""
+
+    port = 0
+
+    def __init__(self, *_: object):
+        self.closed = False
+
+    def wait(self) -> bool:
+        return True
+
+    def answer(self, _: object) -> Answer:
+        return Answer(body={})
+
+    def text(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Deploying:
+    """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
+
+    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path):
+        self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder
+        self.finds: Callable[[], Trial] = lambda: GOOD
+
+    def target(self, to: str, bundle: str = "one") -> Target:
+        info: Any = SimpleNamespace(runtime="onnxruntime")
+        if to == "aml":
+            name = f"tunewright-{self.spec.name}"
+            path = f"{self.azure.cloud.workspace}/models/{name}/versions/{bundle}"
+            if self.azure.cloud.get(path) is None:
+                state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
+                self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
+            return Endpoint(self.spec, self.at, info, Registered(name, bundle, ""), 2)
+        weights = self.folder / bundle
+        weights.mkdir(exist_ok=True)
+        (weights / "weights").write_text(bundle, "utf-8")
+        if to == "aks":
+            return Release(self.spec, self.at, info, weights, 4, "2048Mi")
+        identity = self.folder / "identity.json"
+        identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
+        return App(self.spec, self.at, info, weights, identity, Service(0.01, 0.02, 0.5), 2)
+
+    def release(self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None) -> Target:
+        target = self.target(to, bundle)
+        release(self.spec, target, EXAM, canary, mirror)
+        return target
+
+    def state(self, to: str) -> State:
+        found = live_of(to, self.spec, self.at).state()
+        assert found
+        return found
+
+    def conclude(self, to: str, *, promote: bool = False, **more: Any) -> None:
+        api.conclude(self.spec, to, promote=promote, **more)
+
+    def serving(self, to: str) -> dict[str, int]:
+        return {version: share for version, share in self.state(to).shares.items() if share}
+
+
+@pytest.fixture
+def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    made = Deploying(azure, job(), tmp_path)
+
+    def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
+        standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
+
+    def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
+        name = f"tunewright/{spec.name}:{images.tag_of(bundle, identity)}"
+        azure.clusters._registry.images[name] = Image(bundle, stage)
+        return f"rehearsal.azurecr.io/{name}"
+
+    monkeypatch.setattr(Endpoints, "_start", started)
+    monkeypatch.setattr(Endpoint, "_environment", lambda _: "azureml:env:1")
+    monkeypatch.setattr(played_apps, "Server", Ready)
+    monkeypatch.setattr(played_clusters, "Server", Ready)
+    monkeypatch.setattr(endpoint, "_POLL_SECONDS", 0.05)
+    for module in (apps, kubernetes):
+        monkeypatch.setattr(module, "built", image)
+    for kind in (Endpoint, App, Release):
+        monkeypatch.setattr(kind, "try_out", lambda *_: made.finds())
+    yield made
+    azure.cloud.faults.clear()
+    take_down(api.standing(made.spec))
+    assert not azure.cloud.violations
+
+
+def refused(what: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as told:
+        what()
+    return str(told.value)
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch, to: int = 2) -> None:
+    """Another version of the package: of the same bundle it would make another version."""
+    monkeypatch.setattr(images, "_pins", lambda: [f"upgraded=={to}"])
+
+
+def no_helm(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Let the next `helm COMMAND` fail, and those after it succeed."""
+    done = azure.clusters._done
+
+    def no(wanted: str, files: dict[str, bytes]) -> tuple[int, str]:
+        if not wanted.startswith(f"helm {command}"):
+            return done(wanted, files)
+        monkeypatch.setattr(azure.clusters, "_done", done)
+        return 1, "Error: No role for that."
+
+    monkeypatch.setattr(azure.clusters, "_done", no)
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_without_a_canary_nothing_is_rolled_back_or_promoted(project: Deploying, to: str) -> None:
+    assert "is not there" in refused(lambda: project.conclude(to))
+    old = project.release(to)
+    for promote in (True, False):
+        told = refused(lambda: project.conclude(to, promote=promote, confirm=lambda *_: True))  # noqa: B023
+        assert "no canary" in told and f"{old.fresh} (100 % of the traffic" in told and "azure down" in told
+    assert project.serving(to) == {old.fresh: 100}
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_the_real_canary_is_ended_after_an_upgrade(
+    project: Deploying, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = project.release(to)
+    new = project.release(to, "two", canary=20)
+    assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
+    upgrade(monkeypatch)
+    assert project.target(to, "two").fresh != new.fresh
+    project.conclude(to)
+    assert project.state(to).shares == {old.fresh: 100}
+    assert project.state(to).fresh is None
+    again = project.release(to, "two", canary=20)  # what went may come back
+    project.conclude(to)
+    assert project.release(to, "two", canary=20).fresh == again.fresh
+    project.conclude(to)
+    new = project.release(to, "three", canary=20)
+    upgrade(monkeypatch, 3)
+    project.conclude(to, promote=True)
+    assert project.state(to).shares == {new.fresh: 100}
+    assert project.state(to).fresh is None
+    assert "no canary" in refused(lambda: project.conclude(to, promote=True))
+
+
+def test_the_model_that_was_tried_becomes_the_champion(project: Deploying) -> None:
+    project.release("aml", "one")
+    project.release("aml", "two", canary=20)
+    project.target("aml", "three")  # what the project's outputs are by now
+    project.conclude("aml", promote=True)
+    states = {each.version: each.state for each in versions(project.at, f"tunewright-{project.spec.name}")}
+    assert states == {"one": "former", "two": "champion", "three": "challenger"}
+
+
+def test_a_mirror_is_a_canary(project: Deploying) -> None:
+    assert "no traffic to mirror" in refused(lambda: project.release("aml", mirror=30))
+    old = project.release("aml")
+    new = project.release("aml", "two", mirror=30)
+    state = project.state("aml")
+    assert (state.fresh, state.is_canary, state.mirrored) == (new.fresh, True, 30)
+    assert project.serving("aml") == {old.fresh: 100}
+    project.conclude("aml")
+    assert project.state("aml").shares == {old.fresh: 100}
+    new = project.release("aml", "two", mirror=30)
+    project.conclude("aml", promote=True)
+    assert project.state("aml").shares == {new.fresh: 100}
+    assert project.state("aml").mirrored == 0
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_the_first_version_is_no_canary(project: Deploying, to: str) -> None:
+    target = project.target(to)
+    assert release(project.spec, target, EXAM, 10).percent == 100
+    assert project.state(to).shares == {target.fresh: 100}
+    assert "no canary" in refused(lambda: project.conclude(to))
+
+
+@pytest.mark.parametrize("to", ["aml", "aca"])
+def test_what_alone_serves_goes_only_once_it_is_typed(project: Deploying, to: str) -> None:
+    """Somebody deleted the other version by hand while a canary stood."""
+    project.release(to)
+    new = project.release(to, "two", canary=20)
+    live: Any = live_of(to, project.spec, project.at)
+    (other,) = project.state(to).others
+    if to == "aml":
+        live.change(new.fresh, True, traffic={new.fresh: 100})
+        live._delete(other)
+    else:
+        live.change({new.fresh: 100}, new.fresh, True)
+        live._deactivate(other)
+    told = refused(lambda: project.conclude(to))
+    assert "only version" in told and "--yes" in told and live.name in told
+    asked = []
+    assert refused(lambda: project.conclude(to, confirm=lambda *said: asked.append(said) is not None))
+    assert asked[0][0] == live.name
+    assert project.serving(to) == {new.fresh: 100}
+    arguments = ["deploy", str(project.spec.folder), "--to", to, "--rollback"]
+    for typed in ("", "y\n", "yes\n"):
+        done = CliRunner().invoke(cli, arguments, input=typed)
+        assert isinstance(done.exception, UserError), done.output
+    assert project.serving(to) == {new.fresh: 100}
+    done = CliRunner().invoke(cli, arguments, input=f"{live.name}\n")
+    assert done.exit_code == 0, done.output
+    assert live.state() is None
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_on_the_command_line(project: Deploying, to: str) -> None:
+    old = project.release(to)
+    arguments = ["deploy", str(project.spec.folder), "--to", to, "--rollback"]
+    assert "no canary" in str(CliRunner().invoke(cli, [*arguments, "--yes"]).exception)
+    assert project.serving(to) == {old.fresh: 100}
+    project.release(to, "two", canary=20)
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    assert project.serving(to) == {old.fresh: 100}
+    assert isinstance(CliRunner().invoke(cli, [*arguments[:-1], "--promote", "--yes"]).exception, UserError)
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_a_failed_or_interrupted_trial_leaves_what_was_there(project: Deploying, to: str) -> None:
+    def interrupt() -> Trial:
+        raise KeyboardInterrupt
+
+    for finds, kind in ((lambda: SLOW, GateFailed), (interrupt, KeyboardInterrupt)):
+        project.finds = finds
+        with pytest.raises(kind):
+            project.release(to)
+        assert live_of(to, project.spec, project.at).state() is None
+    project.finds = lambda: GOOD
+    old = project.release(to)
+    before = project.state(to)
+    for finds, kind in ((lambda: SLOW, GateFailed), (interrupt, KeyboardInterrupt)):
+        project.finds = finds
+        with pytest.raises(kind):
+            project.release(to, "two", canary=10)
+        assert project.state(to) == before
+    assert project.serving(to) == {old.fresh: 100}
+
+
+def test_a_division_of_the_traffic_by_hand_outlives_a_failed_trial(project: Deploying) -> None:
+    old = project.release("aml")
+    new = project.release("aml", "two", canary=30)
+    live: Any = live_of("aml", project.spec, project.at)
+    live.change(None, False)
+    project.finds = lambda: SLOW
+    with pytest.raises(GateFailed):
+        project.release("aml", "three")
+    assert project.serving("aml") == {old.fresh: 70, new.fresh: 30}
+
+
+def test_an_endpoint_that_was_there_outlives_a_failed_trial(project: Deploying) -> None:
+    live: Any = live_of("aml", project.spec, project.at)
+    live.begin("nothing-came-of-it")
+    project.finds = lambda: SLOW
+    with pytest.raises(GateFailed):
+        project.release("aml")
+    assert project.state("aml").shares == {}
+
+
+@pytest.mark.parametrize("to", ALL)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
+    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, to: str, interrupted: bool
+) -> None:
+    old = project.release(to)
+    standing = project.target(to, "two").fresh
+
+    def broken() -> Trial:
+        if to == "aks":
+            no_helm(azure, monkeypatch, "upgrade")
+        else:
+            fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
+        if interrupted:
+            raise KeyboardInterrupt
+        return SLOW
+
+    project.finds = broken
+    told = refused(lambda: project.release(to, "two"))
+    first = "It was interrupted" if interrupted else "P95 is 1000000 ms"
+    stands = f"Still standing at the {live_of(to, project.spec, project.at).kind} {old.name}: {standing} (0 %"
+    assert told.index(first) < told.index("No role for that") < told.index(stands)
+    assert "an hour" in told and f"--to {to} --rollback" in told and "azure down" in told
+    assert "was taken away; what served" not in told
+    assert project.serving(to) == {old.fresh: 100}
+    # And the command that is named does it.
+    project.conclude(to)
+    assert project.state(to).shares == {old.fresh: 100}
+
+
+@pytest.mark.parametrize("to", ["aml", "aks"])
+def test_when_a_first_version_can_t_be_taken_away_the_command_that_is_named_does_it(
+    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    def broken() -> Trial:
+        if to == "aks":
+            no_helm(azure, monkeypatch, "uninstall")
+        else:
+            fails(azure, r"DELETE .*/onlineEndpoints/", 403, "Forbidden", "No role for that.")
+        return SLOW
+
+    project.finds = broken
+    told = refused(lambda: project.release(to))
+    assert "P95 is" in told and "No role for that" in told and "an hour" in told
+    assert ("--rollback" in told) == (to == "aml"), "a release's first version has no canary track"
+    assert "azure down" in told
+    if to == "aml":
+        project.conclude(to)
+        assert project.state(to).shares == {}
+    else:
+        take_down(api.standing(project.spec))
+        assert live_of(to, project.spec, project.at).state() is None
+
+
+def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(project: Deploying, azure: Rehearsal) -> None:
+    project.release("aml")
+    new = project.target("aml", "two").fresh
+
+    def away() -> Trial:
+        fails(azure, r"/onlineEndpoints/", 403, "Forbidden", "No role for that.", 99)
+        return SLOW
+
+    project.finds = away
+    told = refused(lambda: project.release("aml", "two"))
+    azure.cloud.faults.clear()
+    assert f"The version {new} of the endpoint" in told and "may still stand (2 x Standard_D2s_v5, $0.19" in told
+    assert "--rollback" in told
+    assert project.state("aml").fresh == new
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_what_a_killed_deployment_left_is_found_by_the_next(
+    project: Deploying, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = project.release(to)
+    left = project.target(to, "two")
+    left.create()
+    state = project.state(to)
+    assert (state.fresh, state.is_canary) == (left.fresh, False)
+    assert "did not come to an end" in refused(lambda: project.conclude(to, promote=True))
+    upgrade(monkeypatch)
+    new = project.release(to, "two", canary=20)
+    assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
+    assert left.fresh not in project.state(to).shares
+    # Of a canary in traffic that is not done behind anyone's back.
+    assert "Another version is tried" in refused(lambda: project.release(to, "three"))
+    assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_a_killed_deployment_is_gone_on_with_by_the_same_version(project: Deploying, to: str) -> None:
+    project.target(to).create()
+    target = project.release(to)
+    assert project.state(to).shares == {target.fresh: 100}
+    assert project.state(to).fresh is None
+
+
+def test_an_interrupted_creation_is_found_by_its_tag(project: Deploying, azure: Rehearsal) -> None:
+    """Interrupted while Azure makes it, and then Azure refuses to delete it."""
+    project.release("aml")
+    before = project.state("aml")
+    target: Any = project.target("aml", "two")
+
+    def interrupt(_: object) -> None:
+        fails(azure, r"DELETE .*/deployments/", 409, "Conflict", "It is being made.")
+        raise KeyboardInterrupt
+
+    target._wait = interrupt
+    told = refused(lambda: release(project.spec, target, EXAM, None))
+    assert "It was interrupted" in told and "It is being made" in told and "$0.19 an hour" in told
+    endpoint = azure.cloud.get(f"{azure.cloud.workspace}/onlineEndpoints/{target.name}")
+    assert endpoint and endpoint["tags"][TRIAL] == target.fresh and CANARY not in endpoint["tags"]
+    project.conclude("aml")
+    assert project.state("aml") == before
+
+
+@pytest.mark.parametrize("to", list(ENDING))
+@pytest.mark.parametrize("promote", [False, True])
+def test_an_end_that_is_broken_off_goes_on(project: Deploying, azure: Rehearsal, to: str, promote: bool) -> None:
+    old = project.release(to)
+    new = project.release(to, "two", canary=20)
+    fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
+    told = refused(lambda: project.conclude(to, promote=promote))
+    assert "No role for that" in told and "the canary has not ended" in told
+    assert f"{old.fresh} (" in told and f"{new.fresh} (" in told and "an hour" in told
+    assert ("--promote" if promote else "--rollback") in told
+    project.conclude(to, promote=promote)
+    assert project.state(to).shares == {(new if promote else old).fresh: 100}
+
+
+@pytest.mark.parametrize("to", list(ENDING))
+def test_a_deployment_that_serves_and_does_not_end_is_not_undone(project: Deploying, azure: Rehearsal, to: str) -> None:
+    old = project.release(to)
+    fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
+    told = refused(lambda: project.release(to, "two"))
+    new = project.target(to, "two").fresh
+    assert "did not come to its end" in told and "No role for that" in told and "same command again" in told
+    assert f"{old.fresh} (0 % of the traffic" in told
+    assert project.serving(to) == {new: 100}
+    project.release(to, "two")  # the same command again
+    assert project.state(to).shares == {new: 100}
+
+
+def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: Rehearsal) -> None:
+    old = project.release("aml")
+    project.finds = lambda: (fails(azure, r"PUT .*/onlineEndpoints/[^/]+$", 403), GOOD)[1]
+    told = refused(lambda: project.release("aml", "two", canary=10))
+    assert "Nothing of the new version was left standing" in told
+    assert project.state("aml").shares == {old.fresh: 100}
+
+
+def test_pods_are_there_before_the_traffic(
+    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary of one pod must not get the traffic of four, and what was set of the release by hand stays."""
+    target = project.release("aks")
+    new = project.release("aks", "two", canary=10)
+    values = azure.clusters.releases[target.name]
+    assert (values["stable"]["replicas"], values["canary"]["replicas"]) == (4, 1)
+    values["server"] = {"timeoutSeconds": 20, "maxRequests": 9}
+    seen = []
+    original = azure.clusters._installed
+
+    def watched(release: str, values: dict[str, Any], files: dict[str, bytes]) -> tuple[int, str]:
+        seen.append((values["traffic"], values["stable"]["replicas"], values["canary"]["replicas"]))
+        return original(release, values, files)
+
+    monkeypatch.setattr(azure.clusters, "_installed", watched)
+    project.conclude("aks", promote=True)
+    assert seen == [("all", 4, 4), ("canary", 4, 4), ("canary", 4, 4), ("all", 4, 0)]
+    values = azure.clusters.releases[target.name]
+    assert values["stable"]["image"].endswith(new.fresh)
+    assert values["server"]["maxRequests"] == 9
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_what_another_project_made_under_this_name_is_not_touched(
+    project: Deploying, job: MakeJob, tmp_path: Path, to: str
+) -> None:
+    azure, long = project.azure, f"t-the-long-name-of-job-{to}-with-more-of-it"
+    ours = Deploying(azure, job(name=f"{long}-a"), tmp_path)
+    theirs = Deploying(azure, job(name=f"{long}-b"), tmp_path)
+    assert live_of(to, ours.spec, ours.at).name == live_of(to, theirs.spec, theirs.at).name
+    old = ours.release(to)
+    for what in (lambda: theirs.release(to), lambda: theirs.conclude(to)):
+        assert f"belongs to the project {ours.spec.name}" in refused(what)
+    assert ours.serving(to) == {old.fresh: 100}
+    assert api.standing(theirs.spec) == []
+    take_down(api.standing(ours.spec))
+
+
+def test_an_app_whose_traffic_goes_to_the_latest(project: Deploying, azure: Rehearsal) -> None:
+    """As the portal writes it."""
+    old: Any = project.release("aca")
+    app = azure.cloud.get(old.path)
+    assert app
+    app["properties"]["latestReadyRevisionName"] = old.fresh
+    app["properties"]["configuration"]["ingress"]["traffic"] = [{"latestRevision": True, "weight": 100}]
+    assert project.serving("aca") == {old.fresh: 100}
+    new = project.release("aca", "two", canary=10)
+    assert project.serving("aca") == {old.fresh: 90, new.fresh: 10}
+
+
+def test_a_release_has_one_engine(project: Deploying) -> None:
+    """Both tracks share it, so a canary with another one would break what serves."""
+    old = project.release("aks")
+    other: Any = project.target("aks", "two")
+    other._engine = "openvino"
+    told = refused(lambda: release(project.spec, other, EXAM, 10))
+    assert "serves with onnxruntime, and this bundle needs openvino" in told
+    assert project.state("aks").shares == {old.fresh: 100}
+
+
+def test_a_compute_instance_of_another_project_stays(azure: Rehearsal, job: MakeJob) -> None:  # noqa: ARG001
+    name = "t-the-long-name-of-a-notebook"
+    first, second = job(name=f"{name}-a"), job(name=f"{name}-b")
+    api.notebook(first, "Standard_D4s_v5")
+    assert f"belongs to the project {name}-a" in refused(lambda: api.notebook(second, "Standard_D2s_v5"))
+    api.notebook(first, "Standard_D4s_v5")
+    take_down(api.standing(first))
