@@ -97,6 +97,7 @@ def test_it_runs_as_often_as_was_said(
     }
     start = datetime.fromisoformat(trigger["startTime"]).replace(tzinfo=UTC)
     assert (start.month in (1, 4, 7, 10), start.day, start.hour) == (True, 1, 4)
+    assert azure.cloud.violations == []
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob)
     now = _cluster(azure, "d2s-v5")
     assert list(now["identity"]["userAssignedIdentities"]) == [IDENTITY]
     assert now["properties"]["properties"]["vmSize"] == known["properties"]["properties"]["vmSize"]
+    assert azure.cloud.violations == []
 
 
 def _cluster(azure: Rehearsal, short: str) -> dict[str, Any]:

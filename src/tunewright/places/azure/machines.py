@@ -98,7 +98,8 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
                 continue
             elif known.max_instances < nodes or not _may_run_as(known, spec):
                 known.max_instances = max(nodes, known.max_instances)
-                known.identity = _with_identity(known, spec)
+                if not _may_run_as(known, spec):
+                    known.identity = _with_identity(known, spec)
                 at.ml.compute.begin_update(known).result()
         return name
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
@@ -116,11 +117,9 @@ def _may_run_as(cluster: Any, spec: Spec) -> bool:
 
 
 def _with_identity(cluster: Any, spec: Spec) -> Any:
-    """What a cluster is to have as identities: those assigned before, and the one that jobs run as."""
+    """What a cluster is to have as identities: the one that jobs run as, and those assigned before."""
     from azure.ai.ml.entities import IdentityConfiguration
 
-    if _may_run_as(cluster, spec):
-        return cluster.identity
     (added,) = assigned_identity(spec).user_assigned_identities
     # The first one mounts the storage; a cluster has identities of its users or one of its own, not both
     # (learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication, read 2026-11-28).
