@@ -1,6 +1,7 @@
 """Encoders: which settings are best, what they reach, how fast they train beside others, how fast they serve.
 
     python bench/encoders.py recipes banking77 [NAME…]   # settings, on a fifth of the training part; no test is read
+    python bench/encoders.py frozen banking77 [SEED…]    # a head alone, on the rows that `recipes` holds out
     python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
@@ -24,6 +25,7 @@ import httpx
 import numpy as np
 
 import tunewright as tw
+from tunewright import api
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
 from tunewright.models.resolve import resolve_encoder
@@ -94,6 +96,26 @@ def held_out(trained: Path, split: Path) -> float:
     tokenizer = TextTokenizer(trained / "encoder")
     found = logits_of(network, [tokenizer.encode_framed(each.request) for each in examples]).argmax(1).tolist()
     return statistics.fmean(network.labels[n] == each.answer for n, each in zip(found, examples, strict=True))
+
+
+def frozen(name: str, *seeds: str) -> None:
+    """Accuracy, as in `recipes`, of logistic regression on the vectors of the body as it comes; how much it is
+    regularised is chosen on three folds of what it is taught."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    from tunewright.train.encoders.network import Network
+    from tunewright.train.encoders.passes import vectors_of
+
+    base = resolve_encoder("all-minilm", Path())
+    network, tokenizer = Network.of(base, ["any"], half=False).eval(), TextTokenizer(base.folder)
+    for seed in seeds or SEEDS:
+        dataset = load_dataset(api.split(tw.load_spec(project(name), ["data.validation_fraction=0.2", f"seed={seed}"])))
+        train, held = (
+            (vectors_of(network, [tokenizer.encode_framed(each.request) for each in part]), [e.answer for e in part])
+            for part in (dataset.train, dataset.validation)
+        )
+        head = LogisticRegressionCV(Cs=[1, 3, 10, 30], cv=3, max_iter=1000).fit(train[0].numpy(), train[1])
+        print(f"head alone, seed {seed}: {100 * head.score(held[0].numpy(), held[1]):.2f}", flush=True)
 
 
 def accuracy(name: str, *seeds: str) -> None:
@@ -231,7 +253,7 @@ def _timed(client: httpx.Client, model: str, text: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "recipes": recipes, "accuracy": accuracy, "training": training, "arm": arm, "serving": serving,
+    "recipes": recipes, "frozen": frozen, "accuracy": accuracy, "training": training, "arm": arm, "serving": serving,
 }  # fmt: skip
 
 

@@ -340,6 +340,7 @@ async def run(folder: Path, minutes: float) -> bool:
         server = Server(folder, Path(scratch))
         await server.start()
         try:
+            assert store.base, "the folder has adapters"
             soak = Soak(server, store.names(), store.base.name)
             async with httpx.AsyncClient(base_url=server.address, headers=server.headers, timeout=120) as client:
                 await soak.learn(client)

@@ -311,11 +311,11 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
     return files
 
 
-def parcel(spec: Spec, form: Form, to: str, *, runs: Path | None = None) -> Parcel:
+def parcel(spec: Spec, form: Form | None, to: str, *, runs: Path | None = None) -> Parcel:
     """What `push` would send; nothing is sent.
 
     Args:
-        form: "merged", "adapter" or "gguf".
+        form: "merged", "adapter", "gguf" or "bundle"; None: as of `tunewright.export.parcel.parcel_of`.
         to: as of `push`.
 
     Raises:

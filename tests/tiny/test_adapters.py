@@ -1,8 +1,9 @@
-"""Many adapters beside one base: each answers as it does alone, the base as if there were none, whatever is asked."""
+"""Many models of one server: each answers as it does alone, the base as if there were none, whatever is asked."""
 
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +18,30 @@ import pytest
 
 from tests.conftest import make_spec, tunewright
 from tests.tiny.conftest import FAMILIES, NEWER
+from tests.tiny.encoders import local, write_encoder
+from tunewright.data.classical import fit_linear
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import write_bundle
+from tunewright.export.bundle import (
+    SECOND,
+    read_info,
+    write_bundle,
+    write_encoder_bundle,
+    write_info,
+    write_linear_bundle,
+)
+from tunewright.export.encoders import build_encoder
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.adapter import Adapter, load_adapter
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.resolve import resolve
 from tunewright.models.torch_model import TorchNextToken
 from tunewright.serve.adapters import AdapterStore, add_adapter
-from tunewright.serve.hosts import Adapters
-from tunewright.serve.server import running_server
+from tunewright.serve.hosts import ManyModels
+from tunewright.serve.server import Limits, running_server, serve
+from tunewright.serve.serving import Traffic
+from tunewright.train.encoders.network import Network
 
 MakeTinyModel = Callable[[str], tuple[str, Path]]
 PROMPT = [2 + n % 150 for n in range(90)]
@@ -216,7 +230,7 @@ def test_what_is_loaded_is_bounded(store: Path, monkeypatch: pytest.MonkeyPatch)
         home.mkdir()
         (home / "1").symlink_to(store / "shop" / "1", target_is_directory=True)
         (home / "current").write_text("1", "utf-8")
-    models = Adapters(AdapterStore(store))
+    models = ManyModels(AdapterStore(store))
     expected = models.engine("shop").answer("which?")
     size = load_adapter(store / "shop" / "1" / "adapter").nbytes
     monkeypatch.setattr(hosts, "_MEMORY", 3 * size)
@@ -250,3 +264,74 @@ def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], 
     for name in ("base", AdapterStore(store).base.name, "../up", ""):
         with pytest.raises(UserError):
             add_adapter(store, make_bundle("shop", 9), name)
+
+
+def linear_bundle(name: str, folder: Path) -> Path:
+    """A bundle of a linear model with labels of its own."""
+    labels = [f"{label} {name}" for label in LABELS]
+    spec = make_spec(name=name, model="linear", task={"kind": "classify", "instruction": "{labels}", "labels": labels})
+    fit_linear([f"my {label}" for label in LABELS * 3], labels * 3, labels).save(folder / LINEAR)
+    write_linear_bundle(spec, folder)
+    save_calibration(UNCALIBRATED, folder)
+    return folder
+
+
+def encoder_bundle(name: str, folder: Path) -> Path:
+    """A bundle of a random encoder with labels of its own."""
+    labels = [f"{label} {name}" for label in LABELS]
+    base = write_encoder("bert", folder.with_name(f"{folder.name}-base"))
+    spec = make_spec(
+        name=name, model=str(base), task={"kind": "classify", "instruction": "{labels}", "labels": labels},
+    )  # fmt: skip
+    tuned = folder.with_name(f"{folder.name}-tuned")
+    Network.of(local(base), labels, half=False).save_pretrained(tuned)
+    folder.mkdir()
+    build_encoder(tuned, folder / "openvino-encoder", "openvino-encoder", "int8")
+    write_encoder_bundle(spec, local(base), tuned, [], folder)
+    save_calibration(UNCALIBRATED, folder)
+    return folder
+
+
+def test_a_folder_has_encoders_and_linear_models_without_a_base(tmp_path: Path) -> None:
+    bundles = {"mail": linear_bundle("mail", tmp_path / "l"), "chat": encoder_bundle("chat", tmp_path / "e")}
+    store = tmp_path / "adapters"
+    alone = {}
+    for name, bundle in bundles.items():
+        with running_server(bundle) as address:
+            alone[name] = asked(address, name, "where is my refund?")
+        assert add_adapter(store, bundle).number == 1
+    listed = tunewright("adapters", "ls", str(store)).stdout.splitlines()
+    assert [line.split("  ")[:2] for line in listed] == [[name, "version 1 of 1"] for name in ("chat", "mail")]
+    assert listed[1].endswith("linear in fp32")
+    with pytest.raises(UserError, match="runs in openvino-encoder"):
+        serve(lambda: Traffic(store), "127.0.0.1", 0, limits=Limits(engine="onnxruntime"))
+    with running_server(store, "--engine", "openvino") as address:
+        assert [model["id"] for model in httpx.get(f"{address}/v1/models").json()["data"]] == ["chat", "mail"]
+        assert {name: asked(address, name, "where is my refund?") for name in bundles} == alone
+        nameless = httpx.post(f"{address}/v1/classify", json={"text": "which model?"})
+        assert (nameless.status_code, nameless.json()["error"]["code"]) == (404, "model_not_found")
+        AdapterStore(store).remove("chat")
+        only = httpx.post(f"{address}/v1/classify", json={"text": "where is my refund?"}).json()
+        assert only["label"] == alone["mail"]["label"]
+
+
+def test_an_encoder_stands_beside_a_base_and_its_adapters(store: Path, tmp_path: Path) -> None:
+    add_adapter(store, encoder_bundle("mail", tmp_path / "mail"))
+    models = ManyModels(AdapterStore(store))
+    assert models.names() == [models.label, "bank", "mail", "post", "shop"]
+    for name in ("mail", "shop"):
+        assert models.engine(name).answer("which?").text.endswith(name)
+    with pytest.raises(UserError, match=r"is the name by which the base is asked.*--name"):
+        add_adapter(store, tmp_path / "mail", models.label)
+
+
+def test_a_cascade_that_begins_with_an_adapter_is_not_cut_in_two(
+    store: Path, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its second model would never have been asked."""
+    bundle = tmp_path / "cascade"
+    shutil.copytree(make_bundle("shop", 9), bundle)
+    linear_bundle("shop", bundle / SECOND)
+    write_info(bundle, read_info(bundle).model_copy(update={"second_below": 0.5}))
+    with pytest.raises(UserError, match="A cascade that begins with a language model"):
+        add_adapter(store, bundle)

@@ -1,4 +1,4 @@
-"""`tunewright adapters`: many tuned models beside one base."""
+"""`tunewright adapters`: many tuned models that one server has."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Adapters that one server has beside one base: tunewright serve FOLDER.", no_args_is_help=True)
+app = typer.Typer(
+    help="Many models that one server has: adapters beside one base, encoders, linear models.", no_args_is_help=True
+)
 
-FolderArgument = Annotated[Path, typer.Argument(help="The folder of the adapters.")]
-NameArgument = Annotated[str, typer.Argument(help="The adapter's name, by which requests choose it: model.")]
+FolderArgument = Annotated[Path, typer.Argument(help="The folder of the models.")]
+NameArgument = Annotated[str, typer.Argument(help="The model's name, by which requests choose it: model.")]
 
 
 @app.command("add")
 def add(
     folder: FolderArgument,
     bundle: Annotated[
-        Path, typer.Argument(help="A bundle made with export.runtime=openvino-lora, or a project whose latest it is.")
+        Path,
+        typer.Argument(
+            help="A bundle, or a project whose latest it is; of a language model, exported with "
+            "export.runtime=openvino-lora."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Its name here. (default: the bundle's)")] = None,
 ) -> None:
-    """Add an adapter, or a new version of one. A running server serves it from the next request on."""
+    """Add a model, or a new version of one. A running server serves it from the next request on."""
     from tunewright.api import bundle_of
     from tunewright.serve.adapters import add_adapter
 
@@ -31,15 +37,18 @@ def add(
 
 @app.command("ls")
 def ls(folder: FolderArgument) -> None:
-    """List the adapters, with the version that is served and those that are kept."""
+    """List the models, with the version that is served and those that are kept."""
+    from tunewright.models.runtime import is_classifier
     from tunewright.serve.adapters import AdapterStore
 
     store = AdapterStore(folder)
-    typer.echo(f"{store.base.name} in {store.base.precision}, the base")
-    for name in store.names():
+    if store.base:
+        typer.echo(f"{store.base.name} in {store.base.precision}, the base")
+    for name, info in store.infos().items():
         if version := store.current(name):
             kept = ", ".join(map(str, store.versions(name)))
-            typer.echo(f"{name}  version {version.number} of {kept}")
+            alone = f"  {info.base_model} in {info.precision}" if is_classifier(info.runtime) else ""
+            typer.echo(f"{name}  version {version.number} of {kept}{alone}")
 
 
 @app.command("rollback")
@@ -53,7 +62,7 @@ def rollback(folder: FolderArgument, name: NameArgument) -> None:
 
 @app.command("rm")
 def rm(folder: FolderArgument, name: NameArgument) -> None:
-    """Serve an adapter no more, and remove all its versions."""
+    """Serve a model no more, and remove all its versions."""
     from tunewright.serve.adapters import AdapterStore
 
     AdapterStore(folder).remove(name)

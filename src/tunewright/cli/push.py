@@ -15,9 +15,11 @@ ToOption = Annotated[
     typer.Option("--to", metavar="WHERE", help="hub:owner/name, azureml (the spec's workspace) or azureml:REGISTRY."),
 ]
 FormOption = Annotated[
-    Literal["merged", "adapter", "gguf"],
+    Literal["merged", "adapter", "gguf", "bundle"] | None,
     typer.Option(
-        "--form", help="merged: 16-bit weights; adapter: LoRA for its base; gguf: what export --to gguf made."
+        "--form",
+        help="merged: 16-bit weights; adapter: LoRA for its base; gguf: what export --to gguf made; bundle: what "
+        "tunewright serve takes. (default: merged; of an encoder or a linear model bundle)",
     ),
 ]
 PublicOption = Annotated[bool, typer.Option("--public", help="On the hub: everybody may read it. (default: private)")]
@@ -29,7 +31,7 @@ def push(
     project: ProjectArgument,
     to: ToOption,
     overrides: OverridesArgument = None,
-    form: FormOption = "merged",
+    form: FormOption = None,
     public: PublicOption = False,
     runs: RunsOption = None,
     dry_run: DryRunOption = False,

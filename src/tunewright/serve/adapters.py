@@ -1,8 +1,10 @@
-"""A folder of adapters beside one base: added, replaced, rolled back and taken away while a server reads it.
+"""A folder of many models: added, replaced, rolled back and taken away while a server reads it.
 
-    FOLDER/base/           a bundle without adapter that writes any text; its weights are the first added bundle's
-    FOLDER/NAME/3/         a bundle without weights, never changed once it is there
+    FOLDER/base/           a bundle without adapter that writes any text; its weights are the first added adapter's
+    FOLDER/NAME/3/         a bundle, never changed once it is there: of an adapter without the base's weights
     FOLDER/NAME/current    the number of the one that is served
+
+Encoders and linear models stand for themselves. A folder that has only these has no base.
 
 A server looks at `current` at each request, so what is added counts from the next one on, and what is under way ends
 with what it began with.
@@ -49,14 +51,19 @@ class AdapterStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
-            self.base = read_info(folder / BASE)
-        except FileNotFoundError:
+        self.base = _base_in(folder)
+        """What its adapters share; None where it has none."""
+        if not self.base and not self.names():
             raise UserError("This is no folder of adapters.", where=folder,
-                            fix=f"Begin one: tunewright adapters add {folder} BUNDLE") from None  # fmt: skip
+                            fix=f"Begin one: tunewright adapters add {folder} BUNDLE")  # fmt: skip
+
+    @staticmethod
+    def is_one(folder: Path) -> bool:
+        """Whether a folder is one, and not a bundle."""
+        return (folder / BASE).is_dir() or bool(_names_in(folder))
 
     def names(self) -> list[str]:
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{_CURRENT}"))
+        return _names_in(self.folder)
 
     def current(self, name: str) -> Version | None:
         """What is served under a name; None where there is none."""
@@ -69,8 +76,12 @@ class AdapterStore:
             return None
         return Version(name, number, self.folder / name / str(number))
 
+    def infos(self) -> dict[str, BundleInfo]:
+        """`bundle.json` of what is served, by name."""
+        return {name: read_info(now.folder) for name in self.names() if (now := self.current(name))}
+
     def versions(self, name: str) -> list[int]:
-        return sorted(int(path.name) for path in (self.folder / name).iterdir() if path.name.isdecimal())
+        return _numbers_in(self.folder / name)
 
     def roll_back(self, name: str) -> Version:
         """Serve the version before the one that is served.
@@ -104,47 +115,60 @@ class AdapterStore:
 
 
 def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
-    """Add a bundle's adapter to a folder, which the first one begins, and serve it from now on.
+    """Add a bundle to a folder, which the first one begins, and serve it from now on: of a language model its adapter,
+    beside the base that all share; an encoder or a linear model as a whole.
 
     Args:
         name: by default the bundle's.
 
     Raises:
-        UserError: the bundle is none, has its adapter merged or has none, or another base than the folder's.
+        UserError: the bundle is none, has its adapter merged or has none, or another base than the folder's; or the
+            name can't be had.
     """
     info = load_bundle(bundle).info
     name = info.name if name is None else name
-    if is_classifier(info.runtime):
-        raise UserError(f"{info.base_model} is no language model: its bundle has no adapter.", where=bundle,
-                        why="All its weights were trained, so that it shares none with others.",
-                        fix=f"Serve it by itself: tunewright serve {bundle}")  # fmt: skip
-    if info.runtime != "openvino-lora":
-        raise UserError(f"A bundle for {info.runtime} can't share its base with others.", where=bundle,
-                        fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
-    if not re.fullmatch(NAME, name) or name in (BASE, info.base_model):
+    if not re.fullmatch(NAME, name) or name == BASE:
         raise UserError(f"An adapter can't be called '{name}'.",
-                        fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is neither '{BASE}' nor the "
-                        "base model's.")  # fmt: skip
+                        fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is not '{BASE}'.")  # fmt: skip
+    alone = is_classifier(info.runtime)
+    needed = None if alone else _base_of(bundle, info)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        found = _base_of(bundle, info)
-        if not (folder / BASE).exists():
-            _begin(folder / BASE, bundle, found)
-        elif _identity(known := AdapterStore(folder).base) != _identity(found):
+        there = _base_in(folder)
+        if needed and there and _identity(there) != _identity(needed):
             raise UserError(
-                f"The bundle's base is {found.name} in {found.precision}, the folder's {known.name} in "
-                f"{known.precision}; weights and chat template must be the same.", where=folder,
+                f"The bundle's base is {needed.name} in {needed.precision}, the folder's {there.name} in "
+                f"{there.precision}; weights and chat template must be the same.", where=folder,
                 fix="Give it a folder of its own.",
             )  # fmt: skip
+        base = there or needed
+        if base and base.name in (name, *_names_in(folder)):
+            raise UserError(f"'{base.name}' is the name by which the base is asked, and can't be another model's too.",
+                            where=folder, fix="Give the other one a name of its own: --name NAME")  # fmt: skip
+        if needed and not there:
+            _begin(folder / BASE, bundle, needed)
         home = folder / name
         home.mkdir(exist_ok=True)
-        number = max(AdapterStore(folder).versions(name), default=0) + 1
+        number = max(_numbers_in(home), default=0) + 1
         fresh = home / f".{number}"
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(_WEIGHTS, "tokenizer.json"))
+        shared = () if alone else (_WEIGHTS, "tokenizer.json")
+        shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(*shared))
         fresh.rename(home / str(number))
         _write_current(home, number)
     return Version(name, number, home / str(number))
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob(f"*/{_CURRENT}"))
+
+
+def _numbers_in(home: Path) -> list[int]:
+    return sorted(int(path.name) for path in home.iterdir() if path.name.isdecimal())
+
+
+def _base_in(folder: Path) -> BundleInfo | None:
+    return read_info(folder / BASE) if (folder / BASE).is_dir() else None
 
 
 def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
@@ -159,7 +183,17 @@ def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
 
 
 def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
-    """A bundle's base, as a model that writes any text."""
+    """A bundle's base, as a model that writes any text.
+
+    Raises:
+        UserError: the bundle can't share it with others.
+    """
+    if info.runtime != "openvino-lora":
+        raise UserError(f"A bundle for {info.runtime} can't share its base with others.", where=bundle,
+                        fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
+    if info.second_below is not None:
+        raise UserError("A cascade that begins with a language model can't share its base with others.", where=bundle,
+                        fix=f"Serve it by itself: tunewright serve {bundle}")  # fmt: skip
     return BundleInfo(
         name=info.base_model, base_model=info.base_model, runtime="openvino", precision=info.precision,
         task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST), longest_answer=_LONGEST,

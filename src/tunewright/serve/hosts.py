@@ -1,4 +1,4 @@
-"""Which models a server has: one bundle's, or a base and the adapters of a folder."""
+"""Which models a server has: one bundle's, or those of a folder: a base with its adapters, encoders, linear models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from tunewright.evaluate.predictors import Pieces, Terms
-from tunewright.export.bundle import load_bundle
+from tunewright.export.bundle import load_bundle, read_info
 from tunewright.models.adapter import load_adapter
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.paged_network import ADAPTERS
-from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS
+from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, is_classifier
 from tunewright.progress import say
 from tunewright.serve.adapters import BASE, AdapterStore, Version
 from tunewright.serve.engine import Engine
@@ -22,7 +22,7 @@ from tunewright.serve.serving import falls_to_challenger
 from tunewright.tasks import Message
 
 _MEMORY = 512 * 2**20
-"""Bytes of adapters that are kept loaded; the longest unused go first."""
+"""Bytes of a folder's adapters and own weights that are kept loaded; the longest unused go first."""
 MOST_FAILURES = 10
 """Requests that a challenger may fail to answer."""
 
@@ -141,35 +141,41 @@ class OneModel:
         return engine, None
 
 
-class Adapters:
-    """A base, asked as it is, and adapters, loaded when they are asked for.
+class ManyModels:
+    """Those of a folder, loaded when they are asked for; a base, where it has one, is asked as it is.
 
     Args:
         threads: CPU threads; all cores by default.
     """
 
     def __init__(self, store: AdapterStore, threads: int | None = None):
-        self._store = store
-        base = load_bundle(store.folder / BASE)
-        weights = base.folder / FOLDERS[base.info.runtime]
-        self._tokenizer = base.tokenizer
-        self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapters=ADAPTERS)
-        self.label, self.precision = base.info.name, base.info.precision
-        self._base = BaseEngine(base, self._model)
+        self._store, self._threads = store, threads
+        self._model: PagedNextToken | None = None
+        self._base: BaseEngine | None = None
+        self.label = store.folder.resolve().name
+        self.precision = " and ".join(sorted({info.precision for info in store.infos().values()}))
+        if store.base:
+            base = load_bundle(store.folder / BASE)
+            weights = base.folder / FOLDERS[base.info.runtime]
+            self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapters=ADAPTERS)
+            self._base = BaseEngine(base, self._model)
+            self.label, self.precision = base.info.name, base.info.precision
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
-        """Engines by name and version with the bytes of their adapters, the longest unused first."""
+        """Engines by name and version with the bytes of what each alone needs, the longest unused first."""
 
     @property
     def ended(self) -> bool:
-        return self._model.ended
+        return self._base is not None and self._base.ended
 
     def names(self) -> list[str]:
-        return [self.label, *self._store.names()]
+        return [*([self.label] if self._base else []), *self._store.names()]
 
     def engine(self, name: str | None) -> Engine:
-        if name == self.label:
+        if self._base and name == self.label:
             return self._base
+        if name is None and len(known := self.names()) == 1:
+            (name,) = known
         version = self._store.current(name) if name else None
         if version is None:
             raise UnknownModel(name)
@@ -189,13 +195,7 @@ class Adapters:
     def _load(self, key: tuple[str, int], version: Version, found: Future[tuple[Engine, int]]) -> None:
         """Load a version outside the lock: others are answered meanwhile."""
         try:
-            bundle = load_bundle(version.folder, self._tokenizer)
-            shorter = bundle.info.model_copy(
-                update={"context": min(bundle.info.context, self._base.bundle.info.context)}
-            )
-            bundle = replace(bundle, info=shorter)
-            adapter = load_adapter(version.folder / ADAPTER_FOLDER)
-            found.set_result((Engine(bundle, self._model.with_adapter(adapter)), adapter.nbytes))
+            found.set_result(self._made(version))
         except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)
             with self._lock:
                 self._loaded.pop(key, None)
@@ -208,6 +208,19 @@ class Adapters:
             while sum(done.values()) > _MEMORY and len(done) > 1:
                 longest_unused = next(iter(done))
                 del done[longest_unused], self._loaded[longest_unused]
+
+    def _made(self, version: Version) -> tuple[Engine, int]:
+        """(the engine of a version, the bytes that it alone needs)."""
+        if is_classifier(read_info(version.folder).runtime):
+            bundle = load_bundle(version.folder)
+            return Engine.load(bundle, self._threads), bundle.weight_bytes
+        assert self._model, "a folder with an adapter has a base"
+        assert self._base
+        base = self._base.bundle
+        bundle = load_bundle(version.folder, base.tokenizer)
+        info = bundle.info.model_copy(update={"context": min(bundle.info.context, base.info.context)})
+        adapter = load_adapter(version.folder / ADAPTER_FOLDER)
+        return Engine(replace(bundle, info=info), self._model.with_adapter(adapter)), adapter.nbytes
 
 
 class BaseEngine(Engine):

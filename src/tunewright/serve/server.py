@@ -19,12 +19,12 @@ from typing import IO
 import httpx
 
 from tunewright.errors import EXIT_USER, UserError
-from tunewright.export.bundle import load_bundle
+from tunewright.export.bundle import Bundle, load_bundle
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.runtime import RuntimeName, is_of_encoder
+from tunewright.models.runtime import is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
-from tunewright.serve.adapters import BASE, AdapterStore
+from tunewright.serve.adapters import AdapterStore
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.identity import Identity
@@ -84,19 +84,12 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     import uvicorn
 
     from tunewright.serve.app import build_app
-    from tunewright.serve.hosts import Adapters, Host
+    from tunewright.serve.hosts import Host, ManyModels
 
     folder = find().champion
-    bundle = None if (folder / BASE).is_dir() else load_bundle(folder)
-    runtime: RuntimeName = bundle.info.runtime if bundle else "openvino-lora"
-    engine = runtime.removesuffix("-lora").removesuffix("-encoder")
-    if limits.engine and engine != limits.engine:
-        fix = f"Make one for it: tunewright run PROJECT export.runtime={limits.engine}"
-        if runtime == LINEAR:
-            fix = "numpy answers for a linear model: any image but those with an engine's name serves it."
-        elif is_of_encoder(runtime) and limits.engine == "vllm":
-            fix = f"vLLM serves no encoders: take the image with {engine}."
-        raise UserError(f"This bundle runs in {runtime}.", where=folder, fix=fix)
+    served = AdapterStore(folder) if AdapterStore.is_one(folder) else load_bundle(folder)
+    if limits.engine:
+        _check_engine(served, limits.engine)
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
     journal = _journal(limits)
@@ -107,13 +100,13 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     address = f"http://{host}:{waiting.getsockname()[1]}"
     models: Host
     watching = None
-    if bundle is None:
-        models = Adapters(AdapterStore(folder), threads)
+    if isinstance(served, AdapterStore):
+        models = ManyModels(served, threads)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the folder is looked at at each request
     else:
         from tunewright.serve.watching import Watching
 
-        watching = Watching(find, bundle, runs, threads)
+        watching = Watching(find, served, runs, threads)
         models = watching.models
         signal.signal(signal.SIGHUP, lambda *_: watching.reload())
         watching.start(address)
@@ -130,6 +123,26 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
                 watching.end()
 
     Server(config).run(sockets=[waiting])
+
+
+def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
+    """Refuse what runs in another engine than the wanted one.
+
+    Raises:
+        UserError: it does.
+    """
+    for name, info in (served.infos() if isinstance(served, AdapterStore) else {"": served.info}).items():
+        runtime = info.runtime
+        engine = runtime.removesuffix("-lora").removesuffix("-encoder")
+        # numpy is in every image: beside others, a linear model needs none of its own.
+        if engine == wanted or (name and runtime == LINEAR):
+            continue
+        fix = f"Make one for it: tunewright run PROJECT export.runtime={wanted}"
+        if runtime == LINEAR:
+            fix = "numpy answers for a linear model: any image but those with an engine's name serves it."
+        elif is_of_encoder(runtime) and wanted == "vllm":
+            fix = f"vLLM serves no encoders: take the image with {engine}."
+        raise UserError(f"This bundle runs in {runtime}.", where=served.folder / name, fix=fix)
 
 
 def _journal(limits: Limits) -> CaptureJournal | None:
