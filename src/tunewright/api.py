@@ -382,7 +382,11 @@ def schedule(spec: Spec, every: str, hour: int) -> Scheduled:
 
 
 def standing(spec: Spec) -> list[Thing]:
-    """Everything of a project that costs money in Azure, or may come to; see `tunewright.places.azure.down`."""
+    """Everything of a project that costs money in Azure, or may come to; see `tunewright.places.azure.down`.
+
+    Raises:
+        tunewright.places.azure.down.Unseen: some could not be looked at; what was found is its `found`.
+    """
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.down import things
 

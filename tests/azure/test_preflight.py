@@ -79,6 +79,21 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     assert all(call.method in ("GET", "POST", "HEAD") for call in offered.cloud.calls[before:])
 
 
+@pytest.mark.parametrize(
+    ("refused", "name"),
+    [(r"/permissions$", "permissions"), (r"/vmSizes$", "machine sizes"), (r"/usages$", "quotas"),
+     (r"/Microsoft\.Compute/skus$", "endpoint sizes")],
+)  # fmt: skip
+def test_what_can_not_be_asked_is_one_check_among_the_others(
+    offered: Rehearsal, job: MakeJob, refused: str, name: str
+) -> None:
+    fails(offered, f"GET .*{refused}", 403, "AuthorizationFailed", "No authorization.", 9)
+    found = checks(job(), deploy=True)
+    assert name in failed(found)
+    assert "(403, AuthorizationFailed)" in found[name].found and "role Reader" in found[name].remedy
+    assert {"storage", "total"} <= found.keys()
+
+
 def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal, job: MakeJob) -> None:
     offered.offers.quota[family(GPU)] = 0
     assert f"quota of {GPU}" in failed(checks(job(azure={"gpu": GPU})))

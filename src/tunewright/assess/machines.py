@@ -61,7 +61,9 @@ def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False
     holding = [
         (machine.usd_per_hour, name)
         for name, machine in book.machines.items()
-        if machine.gpu is None and machine.scales_to_zero == containers and (free(machine) or 0) >= needed
+        if machine.gpu is None
+        and machine.scales_to_zero == containers
+        and (free(machine) or 0) >= needed
         and (taken(name) if taken else machine.proposed)
     ]
     return min(holding)[1] if holding else None

@@ -12,7 +12,8 @@ from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgumen
 from tunewright.cli.places import RehearseOption, placed
 
 if TYPE_CHECKING:
-    from tunewright.places.azure.down import Thing
+    from tunewright.places.azure.down import Thing, Unseen
+    from tunewright.spec import Spec
 
 app = typer.Typer(
     help="The Azure side: preflight, schedules, what stands there, and taking it down.", no_args_is_help=True
@@ -60,7 +61,7 @@ def schedule(
     if json:
         print_json(asdict(found))
     else:
-        typer.echo(f"{found.name} runs {', '.join(found.steps)} every {every} ({found.cron} UTC) on {found.folder}")
+        typer.echo(f"{found.name} runs {', '.join(found.steps)} {found.when} on {found.folder}")
 
 
 @app.command("ls")
@@ -71,14 +72,16 @@ def ls(
     json: JsonOption = False,
 ) -> None:
     """List everything of a project that costs money in Azure, or may come to."""
-    from tunewright import api, load_spec
+    from tunewright import load_spec
 
     with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
-        found = api.standing(spec)
+        found, unseen = _standing(spec)
     if json:
         print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
-        return
-    _tell(found)
+    else:
+        _tell(found, unseen)
+    if unseen:
+        raise unseen
 
 
 @app.command("down")
@@ -89,14 +92,14 @@ def down(
     rehearse: RehearseOption = False,
 ) -> None:
     """Take away everything of a project that costs money, and only that; data and models stay."""
-    from tunewright import api, load_spec
+    from tunewright import load_spec
     from tunewright.places.azure.down import take_down
 
     with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
-        found = api.standing(spec)
-        _tell(found)
-        if found and (yes or typer.confirm("Take all of these away?")):
-            take_down(found)
+        found, unseen = _standing(spec)
+        _tell(found, unseen)
+        if not found or yes or typer.confirm("Take all of these away?"):
+            take_down(found, unseen)
 
 
 @app.command("notebook")
@@ -113,8 +116,19 @@ def notebook(
         typer.echo(api.notebook(spec, size))
 
 
-def _tell(found: list[Thing]) -> None:
+def _standing(spec: Spec) -> tuple[list[Thing], Unseen | None]:
+    """(what stands of a project, and that not everything could be looked at)."""
+    from tunewright import api
+    from tunewright.places.azure.down import Unseen
+
+    try:
+        return api.standing(spec), None
+    except Unseen as error:
+        return error.found, error
+
+
+def _tell(found: list[Thing], unseen: Unseen | None) -> None:
     for each in found:
         typer.echo(f"{each.kind} {each.name}: {each.said}")
-    if not found:
+    if not found and not unseen:
         typer.echo("Nothing of this project stands in Azure that costs anything.")

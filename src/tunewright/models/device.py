@@ -24,6 +24,11 @@ _ANSWER_SECONDS = 30
 _MANAGED_MEMORY, _CONCURRENT_MANAGED_ACCESS = 83, 89
 """Of CUDA's driver API, cuda.h: CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS."""
 _ATTACH_GLOBAL = 1
+_TORCH = "a torch for the CUDA version of the driver: pytorch.org/get-started."
+_ON_NODE = (
+    "The cloud chooses a node's driver, and the nodes get the torch that is installed where you type the command: "
+    f"install there {_TORCH} Or name another machine, or none with a GPU: azure.gpu=null"
+)
 _ON_CPU = "To compute on the CPU all the same, set CUDA_VISIBLE_DEVICES=-1."
 
 
@@ -43,13 +48,31 @@ def require_gpu() -> None:
         _check_kernels()
         return
     found = ", ".join(nvidia_gpus())
+    driver = f"It has the driver {version}. " if (version := driver_version()) else ""
     raise UserError(
         "This machine has a GPU, which torch can't use." if found else "This step needs a GPU, and there is none.",
         where=found or None,
-        why=_why_no_cuda(),
-        fix="See what nvidia-smi says. Install the driver, or a torch for the CUDA version of the driver: "
-        "pytorch.org/get-started." + ("" if paid else f" {_ON_CPU}"),
+        why=f"{driver}{_why_no_cuda()}",
+        fix=_ON_NODE if paid else f"See what nvidia-smi says. Install the driver, or {_TORCH} {_ON_CPU}",
     )
+
+
+def driver_version() -> str | None:
+    """The version of NVIDIA's driver, such as 535.161.08; None where it does not say."""
+    said = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    return said.splitlines()[0].strip() if said and said.strip() else None
+
+
+def _nvidia_smi(*arguments: str) -> str | None:
+    """What the driver's tool says; None where there is none, or it fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    try:
+        said = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if said.returncode else said.stdout
 
 
 def _hidden() -> bool:
@@ -59,15 +82,9 @@ def _hidden() -> bool:
 
 def nvidia_gpus() -> list[str]:
     """This machine's NVIDIA GPUs by name, as the driver lists them; where it doesn't answer, their device files."""
-    tool = shutil.which("nvidia-smi")
-    if tool:
-        try:
-            listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            listed = None
-        names = [line.split(": ", 1)[-1].split(" (")[0] for line in listed.stdout.splitlines()] if listed else []
-        if listed and not listed.returncode and any(names):
-            return names
+    listed = _nvidia_smi("-L") or ""
+    if any(names := [line.split(": ", 1)[-1].split(" (")[0] for line in listed.splitlines()]):
+        return names
     folder, pattern = _NODES
     return sorted(map(str, folder.glob(pattern)))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from tunewright.models.device import driver_version
 from tunewright.version import __version__
 
 _LIBRARIES = ("transformers", "trl", "peft", "bitsandbytes", "accelerate", "vllm")
@@ -63,19 +64,8 @@ def machine(device: str) -> str:
         return f"CPU, torch {torch.__version__}"
     major, minor = torch.cuda.get_device_capability()
     free, total = torch.cuda.mem_get_info()
+    driver = driver_version() or "unknown"
     return (
         f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, "
-        f"capability {major}.{minor}, driver {_driver()}; torch {torch.__version__}, CUDA {torch.version.cuda}"
+        f"capability {major}.{minor}, driver {driver}; torch {torch.__version__}, CUDA {torch.version.cuda}"
     )
-
-
-def _driver() -> str:
-    import shutil
-    import subprocess
-
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return "unknown"
-    asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
-    return (answer.stdout.splitlines() or ["unknown"])[0].strip()

@@ -25,6 +25,9 @@ DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
 _EXTRAS = ("train", "serve", "api", "documents", "azure", "monitor")
 """What jobs need of Tunewright."""
+_TORCH_INDEX = "https://download.pytorch.org/whl"
+"""Below it lies an index for each build of torch, by its label (pytorch.org/get-started/previous-versions, read
+2026-11-28)."""
 PACKAGE = Path(__file__).parents[2]
 _DOCKERFILE = """\
 FROM python:{python}-slim
@@ -147,7 +150,7 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
     from azure.ai.ml.entities import BuildContext, Environment
 
     dockerfile = _DOCKERFILE.format(python=".".join(platform.python_version_tuple()[:2]))
-    pins = "\n".join(pinned(_EXTRAS)) + "\n"
+    pins = requirements()
     name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
     if not _is_there(at.ml.environments, name, version, tags):
         say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
@@ -157,6 +160,17 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
             build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
             quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
     return f"azureml:{name}:{version}"
+
+
+def requirements() -> str:
+    """What pip installs for jobs. A torch that was installed here for a CUDA version of its own comes from the index of
+    such builds there too: nodes may have a driver that is older than what the package index's build needs."""
+    pins = pinned(_EXTRAS)
+    cuda = distribution("torch").version.partition("+")[2] if _installed("torch") else ""
+    if not cuda.startswith("cu"):
+        return "\n".join(pins) + "\n"
+    pins = [f"{pin}+{cuda}" if pin.startswith("torch==") else pin for pin in pins]
+    return "\n".join([f"--extra-index-url {_TORCH_INDEX}/{cuda}", *pins]) + "\n"
 
 
 def pinned(extras: Iterable[str]) -> list[str]:

@@ -42,6 +42,11 @@ _SET_UP = re.compile(r"Credential: (?:Authentication failed|.*AADSTS|Please run 
 _NOBODY = "Nobody is signed in on this machine: neither by variables, nor a managed identity, az or azd"
 
 
+UNREGISTERED = "MissingSubscriptionRegistration"
+"""The code of a refusal where the subscription is not registered for a resource provider. It then has none of the
+provider's resources, because none can be unregistered that has some (learn.microsoft.com/azure/azure-resource-manager/\
+management/resource-providers-and-types, read 2026-11-28)."""
+
 _Found = TypeVar("_Found")
 
 
@@ -152,7 +157,8 @@ class Connection:
 
     def ask(self, method: str, path: str, version: str, body: Any = None,
             query: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
-        """One call of Resource Manager, followed to its end where it takes long; its JSON.
+        """One call of Resource Manager: its JSON. It is followed to its end where it takes long, and to the last page
+        where it lists.
 
         Raises:
             azure.core.exceptions.HttpResponseError: it refused.
@@ -166,7 +172,17 @@ class Connection:
                                 fix="See in the Azure portal what holds it up.")  # fmt: skip
             time.sleep(float(response.headers.get("retry-after", _POLL_SECONDS)))
             response = self._sent("GET", place, {}, None)
-        return dict(response.json()) if response.content else {}
+        return self._with_all_pages(dict(response.json())) if response.content else {}
+
+    def _with_all_pages(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer with what the pages behind it list, too. As long as there is a next page an answer names it in
+        `nextLink`; how long a page is, the service decides (learn.microsoft.com/rest/api/azure, 2026-11-28)."""
+        following = answer.pop("nextLink", None)
+        while following:
+            page = self._sent("GET", following, {}, None).json()
+            answer["value"] = [*answer.get("value", []), *page.get("value", [])]
+            following = page.get("nextLink")
+        return answer
 
     def _sent(self, method: str, url: str, parameters: dict[str, str], body: Any) -> Any:
         from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -178,6 +194,16 @@ class Connection:
             kind = ResourceNotFoundError if response.status_code == httpx.codes.NOT_FOUND else HttpResponseError
             raise kind(response=response)
         return response
+
+
+def is_unregistered(error: UserError) -> bool:
+    """Whether Azure refused because the subscription is not registered for what was asked about."""
+    return code_of(error.__cause__) == UNREGISTERED
+
+
+def code_of(error: BaseException | None) -> str:
+    """What Azure calls its refusal; empty where it has no name."""
+    return getattr(getattr(error, "error", None), "code", None) or ""
 
 
 def found(call: Callable[..., _Found], *arguments: Any) -> _Found | None:
@@ -262,8 +288,7 @@ def _unreachable(what: str, error: Any) -> Unreachable:
 
 
 def _refused(what: str, error: Any) -> UserError:
-    code = getattr(getattr(error, "error", None), "code", None) or ""
-    said = _first_line(error)
+    code, said = code_of(error), _first_line(error)
     match error.status_code:
         case 401:
             fix = "The sign-in has expired. Type: az login  (then the same command again)"
@@ -279,6 +304,8 @@ def _refused(what: str, error: Any) -> UserError:
             fix = "It is a fault of Azure's. Type the same command again: what is done is not done twice."
         case _:
             fix = "Mend that, then type the same command again."
+    if code == UNREGISTERED:
+        fix = "Register it once: az provider register --namespace NAMESPACE  (as Contributor or Owner)"
     if "quota" in f"{code} {said}".lower():
         fix = "Ask for more cores in the Azure portal (Quotas), or name a smaller machine: azure.gpu=…"
     kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, is_unregistered
 from tunewright.places.azure.deploy.apps import VERSION as APPS
-from tunewright.places.azure.deploy.cluster import Cluster
+from tunewright.places.azure.deploy.cluster import Cluster, clusters
 from tunewright.places.azure.deploy.kubernetes import owner_of, release_name
 from tunewright.places.azure.follow import OVER
 from tunewright.places.azure.place import TAG
@@ -28,23 +28,56 @@ class Thing:
     remove: Callable[[], object] = field(repr=False, compare=False)
 
 
+class Unseen(UserError):
+    """Not everything could be looked at, so more may stand than was found.
+
+    Args:
+        faults: why, for each kind that could not be looked at.
+        found: what was found all the same.
+    """
+
+    def __init__(self, faults: Sequence[UserError], found: list[Thing]):
+        self.found = found
+        super().__init__(
+            "Not everything could be looked at, so more may stand.",
+            why=" ".join(" ".join(filter(None, (each.what, each.why))) for each in faults),
+            fix=" ".join(dict.fromkeys(each.fix for each in faults if each.fix)),
+        )
+
+
 def things(spec: Spec, at: Connection) -> list[Thing]:
     """Everything of a project that costs money or may come to, in the order in which it is taken away.
 
     Data, models and environments are not among them: they cost next to nothing, and what they hold can't be had back.
 
     Raises:
-        UserError: Azure refuses.
+        Unseen: Azure refuses to list some of it; the rest is found all the same.
     """
-    served = (*_endpoints(spec, at), *_apps(spec, at), *_releases(spec, at))
-    return [*_schedules(spec, at), *_jobs(spec, at), *served, *_computes(spec, at)]
+    found: list[Thing] = []
+    faults: list[UserError] = []
+    for kind in (_schedules, _jobs, _endpoints, _apps, _releases, _computes):
+        try:
+            for each in kind(spec, at):
+                if isinstance(each, UserError):
+                    faults.append(each)
+                else:
+                    found.append(each)
+        except UserError as error:
+            if not is_unregistered(error):
+                faults.append(error)
+    if faults:
+        raise Unseen(faults, found)
+    return found
 
 
-def take_down(found: list[Thing]) -> None:
+def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
     """Take things away, one after the other; what can't be taken away does not keep the others.
 
+    Args:
+        unseen: that not everything could be looked at when they were found.
+
     Raises:
-        UserError: some could not be taken away; they are named.
+        UserError: some could not be taken away, or be looked at; they are named.
     """
     left = []
     for thing in found:
@@ -56,7 +89,12 @@ def take_down(found: list[Thing]) -> None:
             continue
         say(f"  azure: {thing.kind} {thing.name} is gone")
     if left:
-        raise UserError(f"These still stand: {'; '.join(left)}.", fix="Type the same command again, or use the portal.")
+        raise UserError(
+            f"These still stand: {'; '.join(left)}.", why=f"{unseen.what} {unseen.why}" if unseen else None,
+            fix="Type the same command again, or use the portal.",
+        ) from unseen  # fmt: skip
+    if unseen:
+        raise unseen
 
 
 def _is_ours(spec: Spec, tags: dict[str, str] | None) -> bool:
@@ -76,7 +114,9 @@ def _schedules(spec: Spec, at: Connection) -> Iterator[Thing]:
 
 def _jobs(spec: Spec, at: Connection) -> Iterator[Thing]:
     with azure_errors("the jobs"):
-        running = [each for each in at.ml.jobs.list() if each.status not in OVER and _is_ours(spec, each.tags)]
+        # In place of a job that it can't read, of another tool's, the SDK gives None.
+        listed = [each for each in at.ml.jobs.list() if each is not None]
+        running = [each for each in listed if each.status not in OVER and _is_ours(spec, each.tags)]
     for each in running:
 
         def remove(name: str = each.name) -> None:
@@ -109,17 +149,22 @@ def _apps(spec: Spec, at: Connection) -> Iterator[Thing]:
             yield Thing("container app", each["name"], "costs while somebody asks", remove)
 
 
-def _releases(spec: Spec, at: Connection) -> Iterator[Thing]:
-    cluster = Cluster(at)
+def _releases(spec: Spec, at: Connection) -> Iterator[Thing | UserError]:
+    """Those in every cluster of the resource group; of a cluster that can't be looked into, why."""
     name = release_name(spec)
-    # Two projects' names may be cut to the same one, so the release says by its images whose it is.
-    if not cluster.is_known or not cluster.has(name) or owner_of(cluster.values(name)) != spec.name:
-        return
+    for cluster in clusters(at):
+        try:
+            # Two projects' names may be cut to the same one, so the release says by its images whose it is.
+            if not cluster.has(name) or owner_of(cluster.values(name)) != spec.name:
+                continue
+        except UserError as error:
+            yield error
+            continue
 
-    def remove() -> None:
-        cluster.uninstall(name)
+        def remove(cluster: Cluster = cluster) -> None:
+            cluster.uninstall(name)
 
-    yield Thing("Helm release", name, f"its pods take machines of {cluster.name}", remove)
+        yield Thing("Helm release", name, f"its pods take machines of {cluster.name}", remove)
 
 
 def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:

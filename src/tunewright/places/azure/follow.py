@@ -137,7 +137,8 @@ class Follower:
             if whole.type != "pipeline":
                 self._note(name, whole)
                 return whole, whole
-            children = {each.display_name: each for each in self._at.ml.jobs.list(parent_job_name=self._job)}
+            listed = self._at.ml.jobs.list(parent_job_name=self._job)
+            children = {each.display_name: each for each in listed if each is not None}  # None: the SDK can't read it
         for each, run in children.items():
             self._note(each, run)
         return children.get(name), whole

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright.models.device import GPU
 from tunewright.pipeline import Step
-from tunewright.places.azure.machines import identity_of, nodes_of, price_of, size_of
+from tunewright.places.azure.machines import has_gpu, identity_of, nodes_of, size_of
 from tunewright.places.azure.node import MADE
 from tunewright.places.azure.sources import Source
 from tunewright.places.azure.store import DATASTORE, FOLDER
@@ -85,7 +85,7 @@ def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], mad
     sources = [source for source, _ in work.sources[step.name]]
     nodes = nodes_of(step, spec)
     # A node whose driver torch can't use would compute on its CPU, at the GPU's price.
-    paid = {GPU: "required"} if price_of(size_of(step, spec), spec).gpu else {}
+    paid = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
     return command(
         display_name=step.name,
         command=command_line(step, step.inputs_of(spec), sources),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _SERVED_BY_GPU = "vllm"
 _DEFAULT_CPU = "Standard_D4s_v5"
 _TRAINING = 12.0
 """Of a budget, training's part beside one for each other step."""
+_GPU_FAMILIES = re.compile(r"Standard_N[CDGV]")
 _SHORTEST, _LONGEST = 60, 7 * 24 * 3600
 
 
@@ -48,6 +50,16 @@ def nodes_of(step: Step, spec: Spec) -> int:
     if step.name != "train" or (sizes and sizes.kind != "decoder"):  # which one process trains
         return 1
     return spec.azure.nodes
+
+
+def has_gpu(size: str, spec: Spec) -> bool:
+    """Whether a machine has a GPU: by the price book, or where a book of the user's own names no card, by Azure's
+    families with one (learn.microsoft.com/azure/virtual-machines/sizes, "GPU accelerated", 2026-11-28).
+
+    Raises:
+        UserError: it has no price.
+    """
+    return price_of(size, spec).gpu is not None or bool(_GPU_FAMILIES.match(size))
 
 
 def price_of(size: str, spec: Spec) -> MachinePrice:
@@ -84,11 +96,34 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
                 _make(at, name, size, nodes, low, spec, tags)
             elif known.size.lower() != size.lower() or (known.tier == "low_priority") != low:
                 continue
-            elif known.max_instances < nodes:
-                known.max_instances = nodes
+            elif known.max_instances < nodes or not _may_run_as(known, spec):
+                known.max_instances = max(nodes, known.max_instances)
+                if not _may_run_as(known, spec):
+                    known.identity = _with_identity(known, spec)
                 at.ml.compute.begin_update(known).result()
         return name
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
+
+
+def _identities(cluster: Any) -> list[Any]:
+    """The user-assigned identities of a cluster."""
+    return list((cluster.identity and cluster.identity.user_assigned_identities) or [])
+
+
+def _may_run_as(cluster: Any, spec: Spec) -> bool:
+    """Whether a cluster has the identity that jobs run as: without it they fail as they start."""
+    wanted = identity_of(spec)
+    return wanted is None or wanted.lower() in {str(each.resource_id).lower() for each in _identities(cluster)}
+
+
+def _with_identity(cluster: Any, spec: Spec) -> Any:
+    """What a cluster is to have as identities: the one that jobs run as, and those assigned before."""
+    from azure.ai.ml.entities import IdentityConfiguration
+
+    (added,) = assigned_identity(spec).user_assigned_identities
+    # The first one mounts the storage; a cluster has identities of its users or one of its own, not both
+    # (learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication, read 2026-11-28).
+    return IdentityConfiguration(type="user_assigned", user_assigned_identities=[added, *_identities(cluster)])
 
 
 def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spec, tags: dict[str, str]) -> None:

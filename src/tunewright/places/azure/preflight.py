@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,13 @@ def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | No
     if made[0].passed:
         made.append(_workspace(at))
     if all(check.passed for check in made):
-        made += [_region(spec, at), _rights(at, ACTIONS + (DEPLOY_ACTIONS if deploy else ())), _storage(at)]
+        rights = ACTIONS + (DEPLOY_ACTIONS if deploy else ())
+        made += [_region(spec, at), *_asked("permissions", lambda: [_rights(at, rights)]), _storage(at)]
         wanted = _wanted(spec, steps)
-        made += [*_sizes(spec, at, wanted), *_quotas(spec, at, wanted, deploy)]
+        made += _asked("machine sizes", lambda: _sizes(spec, at, wanted))
+        made += _asked("quotas", lambda: _quotas(spec, at, wanted, deploy))
         if deploy:
-            made.append(_endpoint_size(spec, at))
+            made += _asked("endpoint sizes", lambda: [_endpoint_size(spec, at)])
         made += _memory(spec, steps, deploy)
         plan = planned()
         if spec.azure.gpu in wanted:
@@ -65,6 +67,15 @@ def require(checks: list[Check]) -> None:
             "Nothing was started in Azure. " + " ".join(f"✗ {check.name}: {check.found}." for check in failed),
             fix=" ".join(dict.fromkeys(check.remedy for check in failed)),
         )
+
+
+def _asked(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """Checks; where Azure does not answer what they ask, that instead, so that the others are told all the same."""
+    try:
+        yield from look()
+    except UserError as error:
+        yield Check(name, False, " ".join(filter(None, (error.what, error.why))),
+                    "Ask for the role Reader on the subscription; a fault of Azure's passes by itself.")  # fmt: skip
 
 
 def _sign_in(at: Connection) -> Check:

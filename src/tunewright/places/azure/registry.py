@@ -123,16 +123,16 @@ def next_version(known: Sequence[Registered]) -> str:
     return str(1 + max((int(each.version) for each in known), default=0))
 
 
-def promote(at: Connection, model: Registered) -> None:
-    """Make a version the champion, and the one that was a former one.
+def promote(at: Connection, name: str, version: str) -> None:
+    """Make a version of a model the champion, and the one that was a former one.
 
     Raises:
         UserError: Azure refuses.
     """
-    for each in versions(at, model.name):
-        if each.version == model.version and each.state != CHAMPION:
+    for each in versions(at, name):
+        if each.version == version and each.state != CHAMPION:
             _tag(at, each, CHAMPION)
-        elif each.version != model.version and each.state == CHAMPION:
+        elif each.version != version and each.state == CHAMPION:
             _tag(at, each, FORMER)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunewright.errors import UserError
 from tunewright.pipeline import BESIDE, STEPS, Step
 from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
@@ -18,15 +20,32 @@ from tunewright.progress import say
 from tunewright.serve.serving import served_bundle
 from tunewright.spec import RUNS, Spec
 
-EVERY = {"month": "0 {hour} 1 * *", "quarter": "0 {hour} 1 1,4,7,10 *", "week": "0 {hour} * * 1"}
-"""Cron expressions, in UTC."""
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a schedule runs its job: each `interval` of `frequency`, on these days."""
+
+    frequency: str
+    interval: int
+    days: dict[str, list[Any]]
+    when: str
+
+
+EVERY = {
+    "month": Pace("Month", 1, {"month_days": [1]}, "on the first of each month"),
+    "quarter": Pace("Month", 3, {"month_days": [1]}, "on the first of each quarter"),
+    "week": Pace("Week", 1, {"week_days": ["Monday"]}, "each Monday"),
+}
+"""Recurrences, not cron expressions: of these Azure ML takes days and months for *, which runs the job every day
+(learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
 
 
 @dataclass(frozen=True)
 class Scheduled:
     name: str
     every: str
-    cron: str
+    when: str
+    """In words, such as "each Monday at 03:00 UTC"."""
     folder: str
     """Where the data are read from each time; what is put there is what is trained on."""
     steps: list[str]
@@ -44,10 +63,11 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
         hour: of the day, UTC.
 
     Raises:
-        UserError: Azure refuses.
+        UserError: there is no identity for the jobs to run as, or Azure refuses.
     """
-    from azure.ai.ml.entities import CronTrigger, JobSchedule
+    from azure.ai.ml.entities import JobSchedule, RecurrencePattern, RecurrenceTrigger
 
+    _require_identity(spec)
     steps = [step for step in STEPS.values() if step.is_in(spec) and not stays_here(step, spec)]
     steps = [step for step in steps if all(name in {each.name for each in steps} for name in step.inputs_of(spec))]
     served = _watched(spec)
@@ -55,14 +75,47 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
     folder, tags = f"{FOLDER}/{spec.name}/current", {TAG: spec.name}
     name = f"tw-{spec.name}-retrain"
     job = job_of(_work(spec, at, name, steps, folder, tags, served), spec)
-    cron = EVERY[every].format(hour=hour)
+    pace = EVERY[every]
+    when = f"{pace.when} at {hour:02}:00 UTC"
     with azure_errors(f"the schedule {name}"):
-        entity = JobSchedule(
-            name=name, trigger=CronTrigger(expression=cron, time_zone="UTC"), create_job=job, tags=tags
-        )
+        trigger = RecurrenceTrigger(
+            frequency=pace.frequency, interval=pace.interval, start_time=start_of(datetime.now(UTC), hour),
+            schedule=RecurrencePattern(hours=hour, minutes=0, **pace.days),
+        )  # fmt: skip
+        entity = JobSchedule(name=name, trigger=trigger, create_job=job, tags=tags)
         at.ml.schedules.begin_create_or_update(entity).result()
-    say(f"  azure: schedule {name}: {cron} UTC")
-    return Scheduled(name, every, cron, f"{DATASTORE}{folder}", [step.name for step in steps])
+    say(f"  azure: schedule {name}: {when}")
+    return Scheduled(name, every, when, f"{DATASTORE}{folder}", [step.name for step in steps])
+
+
+def start_of(now: datetime, hour: int) -> str:
+    """From when on a schedule counts its months and weeks: the first day of this quarter, in UTC as Azure ML writes it.
+
+    Where it lies in the past, the first job runs at the next time that follows from it, not at once (how-to-schedule-\
+pipeline-job, as above).
+    """
+    first = now.replace(month=(now.month - 1) // 3 * 3 + 1, day=1, hour=hour, minute=0)
+    return f"{first:%Y-%m-%dT%H:%M}:00"
+
+
+def _require_identity(spec: Spec) -> None:
+    """Refuse a schedule whose jobs would run as a user.
+
+    They would read and write the storage with the token of the user who submits them, and the calendar has none
+    (learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication, "Access data for training
+    jobs on compute clusters using user identity", read 2026-11-28).
+
+    Raises:
+        UserError: the jobs would run as a user.
+    """
+    if machines.identity_of(spec) is None:
+        raise UserError(
+            "A scheduled job starts when nobody is signed in, and this one would run as you.", where="azure.identity",
+            why="It could neither read its data nor write its outputs. Nothing was made.",
+            fix="Give it a user-assigned identity: azd up makes one (AZURE_ML_IDENTITY); or name one with the roles "
+            "Storage Blob Data Contributor on the workspace's storage account and AzureML Data Scientist on the "
+            "workspace: azure.identity=/subscriptions/…/userAssignedIdentities/NAME",
+        )  # fmt: skip
 
 
 def _watched(spec: Spec) -> Path | None:

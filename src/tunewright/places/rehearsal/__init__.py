@@ -46,6 +46,7 @@ class Rehearsal:
     cloud: Cloud
     storage: Storage
     runner: Runner
+    jobs: Jobs
     offers: Offers
     tracking: Tracking
     endpoints: Endpoints
@@ -95,13 +96,13 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         login, registry = Login(), Registry(cloud, storage)
         apps = Apps(cloud, registry, login)
         stack.callback(apps.close)
-        clusters = Clusters(cloud, registry)
+        clusters, jobs = Clusters(cloud, registry), Jobs(cloud, runner)
         stack.callback(clusters.close)
         hooks = [
             *registry.hooks,
             *clusters.hooks,
             *apps.hooks,
-            *Jobs(cloud, runner).hooks,
+            *jobs.hooks,
             *offers.hooks,
             *endpoints.hooks,
         ]
@@ -114,7 +115,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
             ),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(cloud, storage, runner, offers, tracking, endpoints, apps, clusters, proxy)
+        yield Rehearsal(cloud, storage, runner, jobs, offers, tracking, endpoints, apps, clusters, proxy)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
@@ -12,6 +13,10 @@ from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, erro
 _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
 _ONCE = ("data", "environments")
 """Assets whose versions never change."""
+PAGE = 3
+"""Resources in a page of a list; few, so that a client that reads the first page alone is found out at once."""
+_UNDIVIDED = re.compile(r"/vmSizes$", re.I)
+"""Lists whose official answers have no `nextLink`."""
 
 Handler = Callable[[Asked, str], Answer | None]
 
@@ -41,6 +46,9 @@ class Arm:
             return Answer(body=[])  # the clouds beside the public one
         if "authorization" not in asked.headers:
             return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
+        return _page(asked, path, self._answered(asked, path))
+
+    def _answered(self, asked: Asked, path: str) -> Answer:
         for method, pattern, handler in self._hooks:
             if method == asked.method and re.search(pattern, path, re.I):
                 answer = handler(asked, path)
@@ -89,6 +97,18 @@ class Arm:
 
     def _permissions(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body={"value": [{"actions": ["*"], "notActions": [], "dataActions": [], "notDataActions": []}]})
+
+
+def _page(asked: Asked, path: str, answer: Answer) -> Answer:
+    """A list as its pages, each with the address of the next one; any other answer as it is."""
+    whole = answer.body.get("value") if isinstance(answer.body, dict) else None
+    if asked.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
+        return answer
+    start = int(asked.query.get("$skiptoken", 0))
+    end = start + PAGE
+    following = f"https://{asked.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
+    more = {"nextLink": following} if end < len(whole) else {}
+    return Answer(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
 
 
 def _is_collection(path: str) -> bool:

@@ -12,16 +12,19 @@ import sys
 import zipfile
 from typing import Any
 
+import jwt
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.images import Registry
 from tunewright.places.rehearsal.served import Server
 from tunewright.spec import overlay
 
 _CLUSTER = r"/managedClusters/[^/]+"
 NAME = "rehearsal"
+ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""Who a token for a cluster with Entra ID must be for: AKS' server application."""
 _INSTALL = re.compile(r"^helm upgrade --install (\S+) chart ")
 _LIST = re.compile(r"^helm list --namespace (\S+) ")
 _VALUES = re.compile(r"^helm get values (\S+) ")
@@ -30,21 +33,30 @@ _EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (
 
 
 class Clusters:
-    """One cluster. Of `helm` and `kubectl` it knows what deploying says."""
+    """One cluster, which Entra ID guards. Of `helm` and `kubectl` it knows what deploying says."""
 
     def __init__(self, cloud: Cloud, registry: Registry):
         self._cloud, self._registry = cloud, registry
         self.releases: dict[str, dict[str, Any]] = {}
         """The values of each."""
         self._servers: dict[tuple[str, str], tuple[str, Server]] = {}
+        self.tokens: list[str | None] = []
+        """The cluster tokens that came with commands, None where one came without."""
+        self.says: str | None = None
+        """What each command says, with the exit code `code`, where a test wants another than it would."""
+        self.code = 0
         group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
-        cloud.put(
-            f"{group}/Microsoft.ContainerService/managedClusters/{NAME}", {"location": cloud.region, "properties": {}}
-        )
+        self._path = f"{group}/Microsoft.ContainerService/managedClusters/{NAME}"
+        self.profile({"managed": True, "enableAzureRBAC": True, "tenantID": TENANT})
         self._results: dict[str, dict[str, Any]] = {}
         self.hooks = [
             ("POST", f"{_CLUSTER}/runCommand$", self._run), ("GET", f"{_CLUSTER}/commandResults/[^/]+$", self._result)
         ]  # fmt: skip
+
+    def profile(self, aad: dict[str, Any] | None) -> None:
+        """Let the cluster be guarded so by Entra ID, or not at all."""
+        properties = {"aadProfile": aad} if aad else {}
+        self._cloud.put(self._path, {"location": self._cloud.region, "properties": properties})
 
     def close(self) -> None:
         for _, server in self._servers.values():
@@ -52,11 +64,24 @@ class Clusters:
 
     def _run(self, asked: Asked, path: str) -> Answer:
         wanted = asked.json()
+        token = wanted.get("clusterToken")
+        self.tokens.append(token)
+        cluster = self._cloud.get(path.removesuffix("/runCommand"))
+        guarded = bool(cluster and cluster["properties"].get("aadProfile"))
+        if guarded and not token:
+            # Word for word: Azure/azure-rest-api-specs#22480, read 2026-11-28.
+            said = "This cluster have Azure Active Directory enabled, .clusterToken is required."
+            return error(400, "MissingAADClusterToken", said)
         files: dict[str, bytes] = {}
         if wanted.get("context"):
             with zipfile.ZipFile(io.BytesIO(base64.b64decode(wanted["context"]))) as archive:
                 files = {name: archive.read(name) for name in archive.namelist()}
-        code, said = self._done(wanted["command"], files)
+        if guarded and not _is_for_clusters(token):
+            code, said = 1, "error: You must be logged in to the server (Unauthorized)"
+        elif self.says is not None:
+            code, said = self.code, self.says
+        else:
+            code, said = self._done(wanted["command"], files)
         name = str(len(self._results) + 1)
         self._results[name] = {
             "id": name,
@@ -126,3 +151,8 @@ class Clusters:
             [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
         )
         return done.returncode, (done.stdout if done.returncode == 0 else done.stderr).decode()
+
+
+def _is_for_clusters(token: str) -> bool:
+    """Whether a token is one for AKS' server application."""
+    return bool(jwt.decode(token, options={"verify_signature": False})["aud"] == ENTRA_SERVER)

@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright.places.azure.rules import endpoint_family
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.served import Server
 from tunewright.places.rehearsal.storage import Storage, path_of
@@ -79,6 +80,8 @@ class Endpoints:
     def _put_deployment(self, asked: Asked, path: str) -> Answer:
         body = asked.json()
         key = _key(path)
+        if refusal := _refused(body["properties"]):
+            return refusal
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
         standing = self._standing.setdefault(key, Standing())
@@ -135,6 +138,18 @@ class Endpoints:
     def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         standing = self._standing.get(_key(path.removesuffix("/getLogs")))
         return Answer(body={"content": standing.server.text() if standing and standing.server else ""})
+
+
+def _refused(properties: dict[str, Any]) -> Answer | None:
+    """What Azure refuses of a deployment: the rules endpoint-sizes and endpoint-egress."""
+    size = str(properties.get("instanceType"))
+    if endpoint_family(size) is None:
+        return error(400, "BadRequest", f"The specified value {size} for instanceType is not a supported VM size.")
+    if str(properties.get("egressPublicNetworkAccess", "Enabled")).lower() == "disabled":
+        return error(
+            400, "BadRequest", "egressPublicNetworkAccess can't be Disabled: the workspace has no private link."
+        )
+    return None
 
 
 def _key(path: str) -> str:

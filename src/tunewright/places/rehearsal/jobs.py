@@ -50,6 +50,8 @@ class Job:
     attempts: int = 0
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     cancelled: bool = False
+    is_signed_in: bool = True
+    """Whether a user has submitted it, as whom it may run."""
 
     @property
     def told(self) -> str:
@@ -85,6 +87,8 @@ class Runner:
         self.evictions: list[str] = []
         """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
         self.grace = _GRACE_SECONDS
+        self.plays_gpus = True
+        """Whether a node of a size with a GPU does without; else its job ends as one whose GPU torch can't use."""
         self._nodes: dict[str, threading.Semaphore] = {}
 
     def submit(self, job: Job) -> None:
@@ -127,6 +131,8 @@ class Runner:
             return
         folder = self._cloud.folder / "jobs" / job.name
         job.status, job.started = "Preparing", time.time()
+        if not job.is_signed_in and (job.body.get("identity") or {}).get("identity_type") == "UserIdentity":
+            raise PermissionError("The job reads and writes as the user who submits it, and nobody did.")
         paths = {f"inputs.{name}": self._input(value, folder / "inputs" / name)
                  for name, value in (job.body.get("inputs") or {}).items()}  # fmt: skip
         for name in job.body.get("outputs") or {}:
@@ -160,7 +166,8 @@ class Runner:
             job.nodes = [
                 started(
                     self._cloud.folder, ["bash", "-c", command], output,
-                    self._environment | variables | (job.body.get("environmentVariables") or {}) | _PLAYED | rank,
+                    self._environment | variables | (job.body.get("environmentVariables") or {})
+                    | (_PLAYED if self.plays_gpus else {}) | rank,
                     _made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
                 )
                 for rank in _ranks(job)

@@ -42,6 +42,21 @@ class Jobs:
             self._runner.submit(job)
         return None
 
+    def fire(self, schedule: str) -> Job:
+        """Begin the job of a schedule, as the calendar does: with nobody signed in.
+
+        Args:
+            schedule: its name.
+        """
+        kept = self._cloud.get(f"{self._cloud.workspace}/schedules/{schedule}")
+        if kept is None:
+            raise KeyError(schedule)
+        body = kept["properties"]["action"]["jobDefinition"]
+        job = Job(f"{schedule}-{uuid.uuid4().hex[:8]}", body, is_signed_in=False)
+        self._runner.jobs[job.name] = job
+        threading.Thread(target=self._whole, args=(job,), daemon=True).start()
+        return job
+
     def _missing(self, properties: dict[str, Any]) -> Answer | None:
         compute = str(properties.get("computeId") or "")
         if compute and self._cloud.get(compute) is None:
@@ -117,9 +132,9 @@ class Jobs:
             "distribution": _camel(node.get("distribution") or spec.get("distribution") or {}),
             "resources": _camel(node.get("resources") or spec.get("resources") or {}),
             "limits": node.get("limits"), "environmentVariables": node.get("environment_variables"),
-            "properties": {}, "tags": pipeline.body.get("tags"),
+            "properties": {}, "tags": pipeline.body.get("tags"), "identity": node.get("identity"),
         }  # fmt: skip
-        job = Job(str(uuid.uuid4()), body, parent=pipeline.name)
+        job = Job(str(uuid.uuid4()), body, parent=pipeline.name, is_signed_in=pipeline.is_signed_in)
         self._runner.submit(job)
         return job
 

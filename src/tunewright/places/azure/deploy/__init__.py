@@ -97,8 +97,11 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
     """
     replicas = max(outputs.replicas, spec.traffic.redundancy)
     if to == "aml":
-        name, version = f"{TAG}-{spec.name}", outputs.content[: assets.DIGITS]
-        model = Registered(name, version, "") if dry else register(spec, at, outputs.folders, outputs.verdict)
+        model = (
+            Registered(f"{TAG}-{spec.name}", "…", "", outputs.content)
+            if dry
+            else register(spec, at, outputs.folders, outputs.verdict)
+        )
         return Endpoint(spec, at, outputs.info, model, replicas)
     if to == "aks":
         return Release(spec, at, outputs.info, outputs.bundle, replicas, pod_memory(outputs))

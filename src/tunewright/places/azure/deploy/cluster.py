@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -16,13 +17,25 @@ from tunewright.places.azure.connection import Connection, azure_errors
 
 _NAMED = "AZURE_AKS_CLUSTER"
 _VERSION = "2025-05-01"
+_ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""AKS' server application, the same in every tenant: who a token for a cluster's API server is for. `az aks command
+invoke` asks for it (Azure/azure-cli, acs/custom.py, aks_runcommand; read 2026-11-28)."""
+_ROLES = (
+    "Ask for the role Azure Kubernetes Service RBAC Cluster Admin on the cluster; where it has roles of its own, to be "
+    "in a group that administers it. Then type the same command again."
+)
+"""What a release takes: it makes its namespace, which a role of one namespace does not allow."""
 
 
 class Cluster:
-    """The one that a variable names, or the only one in the workspace's resource group."""
+    """An AKS cluster.
 
-    def __init__(self, at: Connection):
-        self._at = at
+    Args:
+        path: ARM's; None for the one that a variable names, or the only one in the workspace's resource group.
+    """
+
+    def __init__(self, at: Connection, path: str | None = None):
+        self._at, self._given = at, path
 
     @property
     def name(self) -> str:
@@ -35,13 +48,11 @@ class Cluster:
 
     def has(self, release: str) -> bool:
         """Whether a Helm release is in it, in a namespace of its own name."""
-        said = self.run(f"helm list --namespace {release} --filter ^{release}$ --output json")
-        return bool(json.loads(said.strip().splitlines()[-1]))
+        return bool(self._told(f"helm list --namespace {release} --filter ^{release}$ --output json"))
 
     def values(self, release: str) -> dict[str, Any]:
         """What a release was given."""
-        said = self.run(f"helm get values {release} --namespace {release} --output json")
-        return dict(json.loads(said.strip().splitlines()[-1]))
+        return dict(self._told(f"helm get values {release} --namespace {release} --output json"))
 
     def uninstall(self, release: str) -> None:
         self.run(f"helm uninstall {release} --namespace {release} --ignore-not-found")
@@ -54,12 +65,39 @@ class Cluster:
         """
         body = {"command": command, "context": _packed(files) if files else ""}
         with azure_errors(f"the cluster {self.name}"):
+            body |= self._sign_in()
             result = self._at.ask("POST", f"{self._path}/runCommand", _VERSION, body)["properties"]
         if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
             said = str(result.get("logs") or result.get("reason") or "").strip()[-500:]
-            raise UserError(f"In the cluster failed: {command.partition(' --')[0]}.", why=said or None,
-                            fix="Mend that, then type the same command again.")  # fmt: skip
+            refused = "forbidden" in said.lower() or "unauthorized" in said.lower()
+            raise UserError(f"In the cluster {self.name} failed: {command.partition(' --')[0]}.", why=said or None,
+                            fix=_ROLES if refused else "Mend that, then type the same command again.")  # fmt: skip
         return str(result.get("logs") or "")
+
+    def _told(self, command: str) -> Any:
+        """The JSON that a command printed in a line; helm's warnings may stand around it.
+
+        Raises:
+            UserError: as `run`, or it printed none.
+        """
+        said = self.run(command)
+        for line in reversed(said.splitlines()):
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+        raise UserError(
+            f"In the cluster {self.name}, {command.partition(' --')[0]} did not answer in JSON.",
+            why=said.strip()[-500:],
+            fix=f"See what it says there: az aks command invoke --name {self.name} --command '{command}'",
+        )  # fmt: skip
+
+    def _sign_in(self) -> dict[str, str]:
+        """What a call gives to be let in. A cluster with Entra ID takes the token of whoever asks, and refuses without
+        it (MissingAADClusterToken: Azure/azure-rest-api-specs#22480, read 2026-11-28); another one is given none."""
+        profile = self._at.ask("GET", self._path, _VERSION)["properties"].get("aadProfile") or {}
+        if not profile.get("managed"):
+            return {}
+        token = self._at.credential.get_token(f"{_ENTRA_SERVER}/.default", tenant_id=profile.get("tenantID")).token
+        return {"clusterToken": token}
 
     @property
     def _path(self) -> str:
@@ -77,12 +115,26 @@ class Cluster:
 
     @cached_property
     def _candidates(self) -> list[str]:
-        where = f"/subscriptions/{self._at.name.subscription}/resourceGroups/{self._at.name.resource_group}"
-        clusters = f"{where}/providers/Microsoft.ContainerService/managedClusters"
-        if named := os.environ.get(_NAMED):
-            return [f"{clusters}/{named}"]
-        with azure_errors("the AKS clusters"):
-            return [str(each["id"]) for each in self._at.ask("GET", clusters, _VERSION).get("value", [])]
+        return [self._given] if self._given else _paths(self._at)
+
+
+def clusters(at: Connection) -> list[Cluster]:
+    """The cluster that a variable names, or all in the workspace's resource group.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    return [Cluster(at, path) for path in _paths(at)]
+
+
+def _paths(at: Connection) -> list[str]:
+    """ARM's paths of the clusters that may be meant."""
+    where = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
+    listed = f"{where}/providers/Microsoft.ContainerService/managedClusters"
+    if named := os.environ.get(_NAMED):
+        return [f"{listed}/{named}"]
+    with azure_errors("the AKS clusters"):
+        return [str(each["id"]) for each in at.ask("GET", listed, _VERSION).get("value", [])]
 
 
 def _packed(files: Mapping[str, bytes]) -> str:

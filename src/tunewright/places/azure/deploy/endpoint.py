@@ -138,7 +138,7 @@ class LiveEndpoint:
         with azure_errors(f"the deployment {deployment}"):
             model = _MODEL.search(str(self._at.ml.online_deployments.get(deployment, self.name).model))
         if model:
-            promote(self._at, Registered(model[1], model[2], ""))
+            promote(self._at, model[1], model[2])
 
     def _delete(self, deployment: str) -> None:
         say(f"  azure: the deployment {deployment} goes")
@@ -159,14 +159,14 @@ class Endpoint:
         if not spec.traffic.machine.startswith("Standard_"):
             raise UserError(
                 f"A managed endpoint runs on machines, and traffic.machine is {spec.traffic.machine}.",
-                fix="Name one: traffic.machine=Standard_D2s_v5; or deploy with --to aca.",
+                fix="Name one: traffic.machine=Standard_F4s_v2; or deploy with --to aca.",
             )
         self._spec, self._at, self._model, self._instances = spec, at, model, instances
         self._engine = ENGINES[info.runtime]
         self.live = LiveEndpoint(spec, at)
         self.name, self._made = self.live.name, False
         self._image = tag_of(None)
-        self.fresh = f"v{sha256_json([model.version, self._image, spec.traffic.machine])[:12]}"
+        self.fresh = f"v{sha256_json([model.content, self._image, spec.traffic.machine])[:12]}"
         """The deployment of this version: of this model, served by this code on this machine."""
 
     def blueprint(self) -> Blueprint:
@@ -275,8 +275,6 @@ class Endpoint:
             model_mount_path=_MOUNT, instance_type=self._spec.traffic.machine, instance_count=self._instances,
             environment_variables={"TUNEWRIGHT_BUNDLE": _MOUNT}, tags={TAG: self._spec.name},
             scale_settings=DefaultScaleSettings(),
-            # What a request holds leaves neither the container nor the workspace's network.
-            egress_public_network_access="disabled",
             request_settings=OnlineRequestSettings(
                 request_timeout_ms=min(_MOST_MS, max(5_000, int(20 * self._spec.goal.p95_ms))),
                 max_concurrent_requests_per_instance=_AT_ONCE[self._engine], max_queue_wait_ms=_QUEUE_MS,
