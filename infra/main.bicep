@@ -41,7 +41,7 @@ param gpuSize string = 'Standard_NC4as_T4_v3'
 param gpuNodes int = 1
 
 @description('Machine size of the cluster tunewright-cpu.')
-param cpuSize string = 'Standard_D4s_v5'
+param cpuSize string = 'Standard_D4s_v3'
 
 @description('Most machines in the cluster tunewright-cpu.')
 @minValue(1)

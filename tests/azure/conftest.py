@@ -20,7 +20,7 @@ from tunewright.spec import Spec
 
 SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
-CPU = "Standard_D4s_v5"
+CPU = "Standard_D4s_v3"
 
 
 @dataclass(frozen=True)

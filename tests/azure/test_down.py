@@ -30,7 +30,7 @@ def app(azure: Rehearsal, name: str, project: str) -> str:
 def cluster(azure: Rehearsal, name: str, project: str) -> str:
     """As `app`, a cluster of machines."""
     path = f"{azure.cloud.workspace}/computes/{name}"
-    machines = {"vmSize": "Standard_D4s_v5", "scaleSettings": {"maxNodeCount": 1}}
+    machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
     azure.cloud.put(path, {
         "location": "eastus", "tags": {"tunewright": project},
         "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
@@ -129,7 +129,8 @@ def test_every_aks_cluster_is_looked_into(azure: Rehearsal, job: MakeJob) -> Non
     azure.cloud.put(second, {"location": "eastus", "properties": {}})
     try:
         fails(azure, r"POST .*/managedClusters/foreign/runCommand$", 403, "AuthorizationFailed", "Not yours.")
-        azure.clusters.releases[f"tw-{spec.name}"[:38].rstrip("-")] = {}
+        image = f"x.azurecr.io/tunewright/{spec.name}:1"
+        azure.clusters.releases[f"tw-{spec.name}"[:38].rstrip("-")] = {"stable": {"image": image}}
         with pytest.raises(Unseen, match=r"the cluster foreign \(403") as unseen:
             api.standing(spec)
         (release,) = unseen.value.found

@@ -53,7 +53,7 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     done = SimpleNamespace(result=lambda: None)
     compute = SimpleNamespace(get=known.get, begin_update=lambda each: (updated.append(each.max_instances), done)[1])
     at: Any = SimpleNamespace(ml=SimpleNamespace(compute=compute))
-    spec = make_spec(azure={"gpu": "Standard_NC24ads_A100_v4", "cpu": "Standard_D4s_v5", "nodes": 2})
+    spec = make_spec(azure={"gpu": "Standard_NC24ads_A100_v4", "cpu": "Standard_D4s_v3", "nodes": 2})
     low = spec.model_copy(update={"azure": spec.azure.model_copy(update={"low_priority": True})})
     train, check = STEPS["train"], STEPS["check"]
     assert machines.cluster(at, train, spec, {}) == "tunewright-gpu"
@@ -68,12 +68,12 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     known["tunewright-d4s-v5"] = known["tunewright-cpu"]
     with pytest.raises(UserError, match="machines of another size"):
         machines.cluster(at, check, spec, {})
-    for size in ("Standard_D4s_v5", "Standard_ND96amsr_A100_v4"):
+    for size in ("Standard_D4s_v3", "Standard_ND96amsr_A100_v4"):
         assert all(len(name) <= 32 for on in (True, False) for name in machines.cluster_names(size, on, on))
 
 
 def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:
-    spec = make_spec(azure={"gpu": "Standard_NC4as_T4_v3", "cpu": "Standard_D4s_v5"})
+    spec = make_spec(azure={"gpu": "Standard_NC4as_T4_v3", "cpu": "Standard_D4s_v3"})
 
     def variables(name: str) -> Any:
         step = STEPS[name]
@@ -89,7 +89,7 @@ def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:
 
 
 def test_limits_add_up_to_the_budget() -> None:
-    spec = make_spec(azure={"gpu": "Standard_NC4as_T4_v3", "cpu": "Standard_D4s_v5", "nodes": 2})
+    spec = make_spec(azure={"gpu": "Standard_NC4as_T4_v3", "cpu": "Standard_D4s_v3", "nodes": 2})
     steps = [STEPS[name] for name in ("check", "split", "train", "export")]
     limits = machines.limits(steps, spec, 5.0)
     rates = {s.name: machines.price_of(machines.size_of(s, spec), spec).usd_per_hour for s in steps}

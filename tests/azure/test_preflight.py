@@ -15,7 +15,7 @@ from tunewright.assess.speed import Range
 from tunewright.errors import Check, UserError
 from tunewright.pipeline import steps_to
 from tunewright.places.azure.connection import connect
-from tunewright.places.azure.preflight import preflight, require
+from tunewright.places.azure.preflight import is_allowed, preflight, require
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.cloud import Answer, Fault
 from tunewright.places.rehearsal.offers import family
@@ -23,6 +23,8 @@ from tunewright.planning.project import ProjectPlan
 from tunewright.spec import Spec
 
 GPU = "Standard_NC24ads_A100_v4"
+SERVING = {"machine": "Standard_F4s_v2"}
+"""That managed endpoints take."""
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
     azure.offers.quota.clear()
     azure.offers.missing.clear()
     azure.offers.barred.clear()
+    azure.offers.dearer = 1.0
 
 
 def checks(spec: Spec, plan: ProjectPlan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
@@ -45,7 +48,7 @@ def failed(found: dict[str, Check]) -> list[str]:
 
 @pytest.mark.usefixtures("offered")
 def test_where_nothing_is_in_the_way(job: MakeJob) -> None:
-    found = checks(job(azure={"gpu": GPU, "region": "East US"}), deploy=True)
+    found = checks(job(azure={"gpu": GPU, "region": "East US"}, traffic=SERVING), deploy=True)
     assert failed(found) == []
     assert found["region of the data"].found == "eastus"
     assert {f"price of {GPU}", f"size {GPU}", f"quota of {GPU}", "storage", "permissions", "total"} <= found.keys()
@@ -53,7 +56,7 @@ def test_where_nothing_is_in_the_way(job: MakeJob) -> None:
 
 def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     spec = job(azure={"gpu": GPU, "region": "westeurope", "nodes": 3})
-    offered.offers.missing.add("Standard_D4s_v5")
+    offered.offers.missing.add("Standard_D4s_v3")
     offered.offers.quota[family(GPU)] = 24
     role = {"actions": ["*/read"], "notActions": []}
     offered.cloud.faults.append(Fault("GET .*/permissions$", Answer(body={"value": [role]}), 99))
@@ -61,7 +64,7 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     before = len(offered.cloud.calls)
     found = checks(spec)
     assert failed(found) == [
-        "region of the data", "permissions", "storage", "size Standard_D4s_v5", f"quota of {GPU}"
+        "region of the data", "permissions", "storage", "size Standard_D4s_v3", f"quota of {GPU}"
     ]  # fmt: skip
     assert (
         "westeurope" in found["region of the data"].found and "azure.workspace=" in found["region of the data"].remedy
@@ -69,8 +72,8 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     assert "jobs/write" in found["permissions"].found and "AzureML Data Scientist" in found["permissions"].remedy
     assert "Storage Blob Data Contributor" in found["storage"].remedy
     assert (
-        "azure.cpu=" in found["size Standard_D4s_v5"].remedy
-        and "Standard_F8s_v2" in found["size Standard_D4s_v5"].remedy
+        "azure.cpu=" in found["size Standard_D4s_v3"].remedy
+        and "Standard_F8s_v2" in found["size Standard_D4s_v3"].remedy
     )
     assert found[f"quota of {GPU}"].found == "72 cores needed, 24 of 24 free"
     assert "48 more cores" in found[f"quota of {GPU}"].remedy
@@ -88,7 +91,7 @@ def test_what_can_not_be_asked_is_one_check_among_the_others(
     offered: Rehearsal, job: MakeJob, refused: str, name: str
 ) -> None:
     fails(offered, f"GET .*{refused}", 403, "AuthorizationFailed", "No authorization.", 9)
-    found = checks(job(), deploy=True)
+    found = checks(job(traffic=SERVING), deploy=True)
     assert name in failed(found)
     assert "(403, AuthorizationFailed)" in found[name].found and "role Reader" in found[name].remedy
     assert {"storage", "total"} <= found.keys()
@@ -102,7 +105,7 @@ def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal,
     offered.offers.quota[family("Standard_F8s_v2")] = 16
     found = checks(job(traffic=serving), deploy=True)
     (name,) = failed(found)
-    assert "endpoint" in name and found[name].found == "20 cores needed, 16 of 16 free"
+    assert "endpoint" in name and found[name].found == "24 cores needed, 16 of 16 free"
 
 
 @pytest.mark.usefixtures("offered")
@@ -124,13 +127,13 @@ def test_memory_and_money_of_a_plan(job: MakeJob) -> None:
 def test_every_steps_memory_is_looked_at_and_the_endpoints_too(job: MakeJob, tmp_path: Path) -> None:
     """Mistral-7B: evaluated on a T4 node, served on the small machine of the default."""
     model = str(model_folder("mistral-7b", tmp_path / "model"))
-    small = {"machine": "Standard_D2s_v5"}
-    found = checks(job(azure={"cpu": None}, model=model, traffic=small), deploy=True)
-    parity, endpoint = "memory of parity on Standard_D2s_v5", "memory of the endpoint on Standard_D2s_v5"
-    steps = [f"memory of {step} on Standard_D2s_v5" for step in ("train", "export", "evaluate")]
+    small = SERVING["machine"]
+    found = checks(job(azure={"cpu": None}, model=model, traffic=SERVING), deploy=True)
+    parity, endpoint = f"memory of parity on {small}", f"memory of the endpoint on {small}"
+    steps = [f"memory of {step} on {small}" for step in ("train", "export", "evaluate")]
     assert failed(found) == [*steps, parity, endpoint]
     assert found[parity].found.startswith("8.0 of 7.2 GiB: the server holds 6.8 GiB of int8 weights")
-    assert found[parity].remedy.endswith("Standard_D4s_v5 would hold it.")
+    assert found[parity].remedy.endswith("Standard_D4s_v3 would hold it.")
     assert "export.precision=" in found[endpoint].remedy
 
 
@@ -152,7 +155,7 @@ def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: Rehearsa
 
 
 def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehearsal, job: MakeJob) -> None:
-    spec = job()
+    spec = job(traffic=SERVING)
     name = f"size {spec.traffic.machine} for the endpoint"
     assert name not in checks(spec)
     assert checks(spec, deploy=True)[name].passed
@@ -162,3 +165,51 @@ def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehe
     assert barred.found == "not for this subscription (NotAvailableForSubscription) in eastus"
     offered.offers.missing.add(spec.traffic.machine)
     assert checks(spec, deploy=True)[name].found == "not there in eastus"
+
+
+def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: Rehearsal, job: MakeJob) -> None:
+    size = "Standard_F8s_v2"
+    spec = job(azure={"cpu": size}, traffic={"machine": size})
+    offered.offers.quota[family(size)] = 23
+    (name,) = failed(checks(spec, deploy=True))
+    found = checks(spec, deploy=True)[name]
+    assert "for the endpoint" in name
+    assert found.found == "16 cores needed, 15 of 23 free beside 8 that are wanted above"
+    offered.offers.quota[family(size)] = 24
+    assert failed(checks(spec, deploy=True)) == []
+
+
+@pytest.mark.usefixtures("offered")
+def test_sizes_that_azure_ml_does_not_take(job: MakeJob) -> None:
+    """Dsv5 is for neither clusters nor endpoints, the A10 for endpoints alone."""
+    spec = job(azure={"cpu": "Standard_D4s_v5", "gpu": "Standard_NV36ads_A10_v5"},
+               traffic={"machine": "Standard_D2s_v5"})  # fmt: skip
+    found = checks(spec, deploy=True)
+    wrong = [name for name in failed(found) if name.startswith("size ")]
+    assert wrong == [
+        "size Standard_D4s_v5", "size Standard_NV36ads_A10_v5", "size Standard_D2s_v5 for the endpoint"
+    ]  # fmt: skip
+    assert "vm-sku-list" in found[wrong[2]].found
+    assert failed(checks(job(traffic={"machine": "Standard_NV36ads_A10_v5"}), deploy=True)) == []
+
+
+def test_a_region_that_is_dearer_than_the_price_book(offered: Rehearsal, job: MakeJob) -> None:
+    offered.offers.dearer = 1.2
+    found = checks(job())
+    (name,) = failed(found)
+    assert found[name].found == "$0.230 an hour in eastus, and $0.192 by the price book"
+    assert "models prices --refresh --region eastus" in found[name].remedy
+
+
+def test_a_data_scientist_can_not_make_a_cluster() -> None:
+    """In the role's words: computes/*/write is taken out, and the action is computes/write."""
+    home = "Microsoft.MachineLearningServices/workspaces"
+    scientist = {
+        "actions": [f"{home}/*/read", f"{home}/*/action", f"{home}/*/delete", f"{home}/*/write"],
+        "notActions": [f"{home}/delete", f"{home}/write", f"{home}/computes/*/write", f"{home}/computes/*/delete"],
+    }
+    assert not is_allowed(f"{home}/computes/write", [scientist])
+    assert is_allowed(f"{home}/jobs/write", [scientist])
+    assert is_allowed(f"{home}/onlineEndpoints/deployments/write", [scientist])
+    operator = {"actions": [f"{home}/computes/*"], "notActions": []}
+    assert is_allowed(f"{home}/computes/write", [scientist, operator])

@@ -64,6 +64,9 @@ class Ready:
         self.closed = True
 
 
+BUNDLES = ("one", "two", "three")
+
+
 class Deploying:
     """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
 
@@ -75,11 +78,12 @@ class Deploying:
         info: Any = SimpleNamespace(runtime="onnxruntime")
         if to == "aml":
             name = f"tunewright-{self.spec.name}"
-            path = f"{self.azure.cloud.workspace}/models/{name}/versions/{bundle}"
+            number = str(1 + BUNDLES.index(bundle))
+            path = f"{self.azure.cloud.workspace}/models/{name}/versions/{number}"
             if self.azure.cloud.get(path) is None:
                 state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
                 self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
-            return Endpoint(self.spec, self.at, info, Registered(name, bundle, ""), 2)
+            return Endpoint(self.spec, self.at, info, Registered(name, number, "", bundle), 2)
         weights = self.folder / bundle
         weights.mkdir(exist_ok=True)
         (weights / "weights").write_text(bundle, "utf-8")
@@ -108,7 +112,7 @@ class Deploying:
 
 @pytest.fixture
 def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = Deploying(azure, job(), tmp_path)
+    made = Deploying(azure, job(traffic={"machine": "Standard_F4s_v2"}), tmp_path)
 
     def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
         standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
@@ -197,7 +201,7 @@ def test_the_model_that_was_tried_becomes_the_champion(project: Deploying) -> No
     project.target("aml", "three")  # what the project's outputs are by now
     project.conclude("aml", promote=True)
     states = {each.version: each.state for each in versions(project.at, f"tunewright-{project.spec.name}")}
-    assert states == {"one": "former", "two": "champion", "three": "challenger"}
+    assert states == {"1": "former", "2": "champion", "3": "challenger"}
 
 
 def test_a_mirror_is_a_canary(project: Deploying) -> None:
@@ -370,7 +374,7 @@ def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(projec
     project.finds = away
     told = refused(lambda: project.release("aml", "two"))
     azure.cloud.faults.clear()
-    assert f"The version {new} of the endpoint" in told and "may still stand (2 x Standard_D2s_v5, $0.19" in told
+    assert f"The version {new} of the endpoint" in told and "may still stand (2 x Standard_F4s_v2, $0.34" in told
     assert "--rollback" in told
     assert project.state("aml").fresh == new
 
@@ -521,7 +525,7 @@ def test_a_release_has_one_engine(project: Deploying) -> None:
 def test_a_compute_instance_of_another_project_stays(azure: Rehearsal, job: MakeJob) -> None:  # noqa: ARG001
     name = "t-the-long-name-of-a-notebook"
     first, second = job(name=f"{name}-a"), job(name=f"{name}-b")
-    api.notebook(first, "Standard_D4s_v5")
-    assert f"belongs to the project {name}-a" in refused(lambda: api.notebook(second, "Standard_D2s_v5"))
-    api.notebook(first, "Standard_D4s_v5")
+    api.notebook(first, "Standard_D4s_v3")
+    assert f"belongs to the project {name}-a" in refused(lambda: api.notebook(second, "Standard_D2s_v3"))
+    api.notebook(first, "Standard_D4s_v3")
     take_down(api.standing(first))

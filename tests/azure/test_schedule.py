@@ -112,7 +112,7 @@ def test_quarters_begin_where_the_years_do(now: str, start: str) -> None:
 
 def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob) -> None:
     """A job as an identity that its cluster lacks would fail by night."""
-    spec = job(azure={"cpu": "Standard_D2s_v5"})
+    spec = job(azure={"cpu": "Standard_D2s_v3"})
     api.check(spec, on="azure")
     known = _cluster(azure, "d2s-v5")
     assert not known.get("identity")

@@ -63,7 +63,7 @@ def test_the_check_of_bodies_finds_what_is_wrong() -> None:
     assert "dataKind" in complaint(dataKind="x")
     assert "dataUri" in complaint(dataUri="left out")
     assert "uri_thing" in complaint(dataType="uri_thing")
-    machines = {"vmSize": "Standard_D4s_v5", "vmPrioritee": "Dedicated"}
+    machines = {"vmSize": "Standard_D4s_v3", "vmPrioritee": "Dedicated"}
     cluster = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": machines}}
     assert "vmPrioritee" in " ".join(check(f"{ML}/computes/c", "2023-08-01-preview", cluster))
     assert check(f"{ML}/unheard/of", version, {"anything": 1}) == []

@@ -119,7 +119,7 @@ def test_the_parts_fit_together() -> None:
         ("main.bicep", "modules/budget.bicep", "modules/budgets.bicep", "modules/budgets.bicep, which is not there"),
         ("main.bicep", "'rg-${environmentName}'", "'rg-${environment}'", "environment is not declared"),
         ("main.bicep", "gpuCluster\n  ]", "gpu\n  ]", "gpu is not declared"),
-        ("modules/cluster.bicep", "vmSize: size", "vmSize: 'Standard_D4s_v5'", "size is never used"),
+        ("modules/cluster.bicep", "vmSize: size", "vmSize: 'Standard_D4s_v3'", "size is never used"),
         ("modules/workspace.bicep", "packageHosts ? hosts : {}", "packageHosts ? {} : {}", "hosts is never used"),
         ("modules/cluster.bicep", "@description('Most machines.')\n", "", "parameter nodes has no description"),
         ("modules/storage.bicep", "private ? 'Deny'", "!private ? 'Deny'", "several parts needs parentheses"),
@@ -310,7 +310,7 @@ def test_clusters_cost_nothing_at_rest() -> None:
         "cpuCluster": ("tunewright-cpu", "cpuSize"),
     }
     defaults = {name: parameter["default"] for name, parameter in main.part("parameters").items()}
-    assert (defaults["gpuSize"], defaults["cpuSize"]) == ("Standard_NC4as_T4_v3", "Standard_D4s_v5")
+    assert (defaults["gpuSize"], defaults["cpuSize"]) == ("Standard_NC4as_T4_v3", "Standard_D4s_v3")
     assert not (defaults["private"] or defaults["lowPriority"])
 
 

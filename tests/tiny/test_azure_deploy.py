@@ -265,7 +265,7 @@ def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed]
     first = versions_of_it[0]
     first.release("aml")
     api.schedule(by_itself(first.spec), "quarter", 4)
-    api.notebook(first.spec, "Standard_D4s_v5")
+    api.notebook(first.spec, "Standard_D4s_v3")
     theirs = f"{cloud.cloud.workspace}/computes/theirs"
     cloud.cloud.put(
         theirs,
@@ -274,7 +274,7 @@ def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed]
             "properties": {
                 "computeType": "AmlCompute",
                 "provisioningState": "Succeeded",
-                "properties": {"vmSize": "Standard_D4s_v5", "scaleSettings": {"maxNodeCount": 1}},
+                "properties": {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}},
             },
         },
     )

@@ -29,7 +29,7 @@ def job(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> C
 
     def make(azure: dict[str, object], **settings: object) -> Spec:
         _, model = make_tiny_model("llama3")
-        where = {"workspace": "/".join(WORKSPACE), "gpu": None, "cpu": "Standard_D4s_v5"} | azure
+        where = {"workspace": "/".join(WORKSPACE), "gpu": None, "cpu": "Standard_D4s_v3"} | azure
         train = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
         name = tmp_path.name[-40:].replace("_", "-").lower()
         return load_spec(write_project(tmp_path / "p", name=name, model=str(model), train=train, azure=where))

@@ -69,15 +69,19 @@ def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False
     return min(holding)[1] if holding else None
 
 
-def cheapest_gpu_holding(book: PriceBook, needed: float) -> str | None:
+def cheapest_gpu_holding(book: PriceBook, needed: float,
+                         taken: Callable[[str], bool] | None = None) -> str | None:  # fmt: skip
     """The cheapest machine one of whose GPUs has this much; None where none has.
 
     Args:
         needed: bytes.
+        taken: as of `cheapest_holding`.
     """
     holding = [
         (machine.usd_per_hour, name)
         for name, machine in book.machines.items()
-        if machine.gpu and free_gpu(machine.gpu, book.cards[machine.gpu.card]) * GIB >= needed
+        if machine.gpu
+        and free_gpu(machine.gpu, book.cards[machine.gpu.card]) * GIB >= needed
+        and (taken(name) if taken else machine.proposed)
     ]
     return min(holding)[1] if holding else None

@@ -78,6 +78,8 @@ class MachinePrice(BaseModel):
     gpu: Gpu | None = None
     scales_to_zero: bool = False
     """Paid only while it runs, which it does from the first request until some minutes after the last."""
+    clusters: bool = True
+    """Whether Azure ML has clusters of it, which is what `azure.gpu` and `azure.cpu` name."""
     proposed: bool = True
     """Whether it is among those that answers are estimated on; otherwise it is priced where a spec names it."""
 

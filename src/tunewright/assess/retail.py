@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,13 +32,7 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
         UserError: the price list can't be reached, refuses, or knows none of the machines in this region.
     """
     names = [name for name in book.machines if name.startswith("Standard_")]
-    prices: dict[str, float] = {}
-    with httpx.Client(headers={"User-Agent": f"tunewright/{__version__}"}, timeout=30) as client:
-        for start in range(0, len(names), _AT_ONCE):
-            for row in _rows(client, url, region, names[start : start + _AT_ONCE]):
-                name, price = row["armSkuName"], float(row["retailPrice"])
-                if _is_plain(row) and price > 0:
-                    prices[name] = min(price, prices.get(name, price))
+    prices = machine_prices(names, region, url)
     if not prices:
         raise UserError(
             f"Azure's price list has none of these machines in '{region}'.", where=url,
@@ -48,6 +42,22 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
     today = datetime.now(UTC).date().isoformat()
     made = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
     return made, [name for name in names if name not in prices]
+
+
+def machine_prices(names: Sequence[str], region: str, url: str = URL) -> dict[str, float]:
+    """USD an hour of the machines that the list has in a region, by size.
+
+    Raises:
+        UserError: the price list can't be reached, or refuses.
+    """
+    prices: dict[str, float] = {}
+    with httpx.Client(headers={"User-Agent": f"tunewright/{__version__}"}, timeout=30) as client:
+        for start in range(0, len(names), _AT_ONCE):
+            for row in _rows(client, url, region, names[start : start + _AT_ONCE]):
+                name, price = row["armSkuName"], float(row["retailPrice"])
+                if _is_plain(row) and price > 0:
+                    prices[name] = min(price, prices.get(name, price))
+    return prices
 
 
 def _is_plain(row: dict[str, Any]) -> bool:

@@ -106,7 +106,7 @@ def down(
 def notebook(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
-    size: SizeOption = "Standard_D4s_v5",
+    size: SizeOption = "Standard_D4s_v3",
     rehearse: RehearseOption = False,
 ) -> None:
     """Make a compute instance for notebooks in the workspace; it stops by itself when nobody uses it."""

@@ -125,5 +125,5 @@ def scarcer(need: Need, machine: Machine) -> Memory:
 def remedy(step: Step, memory: Memory, book: PriceBook) -> str:
     """What to do where a step does not fit: its own remedy, and a machine that would do."""
     holding = cheapest_gpu_holding if memory.on_gpu else cheapest_holding
-    other = memory.holder or holding(book, memory.peak_gib * GIB)
+    other = memory.holder or holding(book, memory.peak_gib * GIB, taken=lambda name: book.machines[name].clusters)
     return step.less_memory + (f" {other} would hold it." if other else "")

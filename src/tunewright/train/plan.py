@@ -77,6 +77,8 @@ class Option:
     precision: str
     hours: float
     usd: float
+    clusters: bool
+    """Whether Azure ML has clusters of it."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,10 @@ class Plan:
 
     @property
     def cheapest(self) -> Option | None:
-        """The cheapest that fits; of equally cheap ones the quicker."""
-        return min((o for o in self.options if o.fits), key=lambda o: (round(o.usd, 2), o.hours), default=None)
+        """The cheapest that fits and that Azure ML has clusters of; of equally cheap ones the quicker."""
+        return min(
+            (o for o in self.options if o.fits and o.clusters), key=lambda o: (round(o.usd, 2), o.hours), default=None
+        )
 
     @property
     def sentence(self) -> str:
@@ -235,8 +239,9 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
     able = precision != "bfloat16" or card.bfloat16
     return Option(
         machine=name, card=gpu.card, gpus=gpu.count, usable_gib=usable, peak_gib=needed, spread=spread,
-        fits=needed <= usable and able, why=_why(needed, usable, able, precision, spread, peak),
-        precision=precision, hours=hours, usd=hours * machine.usd_per_hour,
+        fits=needed <= usable and able,
+        why=_why(needed, usable, able, precision, spread, peak, clusters=machine.clusters),
+        precision=precision, hours=hours, usd=hours * machine.usd_per_hour, clusters=machine.clusters,
     )  # fmt: skip
 
 
@@ -251,7 +256,8 @@ def _precision(spec: Spec, card: Card) -> str:
     return "bfloat16" if card.bfloat16 else "float16"
 
 
-def _why(needed: float, usable: float, able: bool, precision: str, spread: str, peak: Footprint) -> str:
+def _why(needed: float, usable: float, able: bool, precision: str, spread: str, peak: Footprint, *,
+         clusters: bool) -> str:  # fmt: skip
     if not able:
         return "it has no bfloat16; train.precision=float16 would do"
     if needed > usable:
@@ -264,6 +270,8 @@ def _why(needed: float, usable: float, able: bool, precision: str, spread: str, 
         notes.append("in float16")
     if spread == "sharded":
         notes.append("only divided over its GPUs, with FSDP")
+    if not clusters:
+        notes.append("a machine of one's own: Azure ML has no clusters of it")
     return "; ".join(notes)
 
 

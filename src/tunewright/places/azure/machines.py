@@ -13,6 +13,7 @@ from tunewright.models.linear_model import LINEAR
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import Step
 from tunewright.places.azure.connection import Connection, azure_errors, found
+from tunewright.places.azure.rules import is_of_clusters
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -22,7 +23,7 @@ _IDLE_SECONDS = 120
 _IDLE_MINUTES = 60
 """Of a compute instance."""
 _SERVED_BY_GPU = "vllm"
-_DEFAULT_CPU = "Standard_D4s_v5"
+_DEFAULT_CPU = "Standard_D4s_v3"
 _TRAINING = 12.0
 """Of a budget, training's part beside one for each other step."""
 _GPU_FAMILIES = re.compile(r"Standard_N[CDGV]")
@@ -40,7 +41,7 @@ def cpu_of(spec: Spec) -> str:
     """The machine for what needs no GPU."""
     serving = spec.traffic.machine
     return spec.azure.cpu or (
-        serving if serving.startswith("Standard_D") or serving.startswith("Standard_F") else _DEFAULT_CPU
+        serving if serving.startswith(("Standard_D", "Standard_F")) and is_of_clusters(serving) else _DEFAULT_CPU
     )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunewright.assess.prices import price_book
+from tunewright.assess.retail import machine_prices
 from tunewright.errors import Check, UserError
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import ARM, Connection, azure_errors
+from tunewright.places.azure.rules import endpoint_cores, endpoint_family, rules
 from tunewright.places.azure.store import Store
 from tunewright.planning.machines import priced_machine
 from tunewright.planning.preflight import memory_checks
@@ -27,8 +30,8 @@ _WRITTEN = ("computes", "data/versions", "environments/versions", "jobs", "model
 ACTIONS = tuple(f"{_PROVIDER}/{what}/write" for what in _WRITTEN)
 """What running steps needs leave for."""
 DEPLOY_ACTIONS = tuple(f"{_PROVIDER}/onlineEndpoints{what}/write" for what in ("", "/deployments"))
-RESERVE = 1.2
-"""Managed online endpoints take a fifth more of the quota than their machines have cores, to be able to upgrade."""
+_DEARER = 1.01
+"""Times the price book's price from which on a region counts as dearer."""
 
 
 def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | None], steps: Sequence[Step], *,
@@ -55,7 +58,7 @@ def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | No
         plan = planned()
         if spec.azure.gpu in wanted:
             made += _training_memory(spec, plan)
-        made += _price(spec, plan, wanted)
+        made += _price(spec, at, plan, wanted)
     return made
 
 
@@ -123,9 +126,16 @@ def is_allowed(action: str, permissions: list[dict[str, Any]]) -> bool:
     """
 
     def named(patterns: list[str]) -> bool:
-        return any(re.fullmatch(re.escape(each).replace(r"\*", ".*"), action, re.I) for each in patterns)
+        return any(re.fullmatch(_expression(each), action, re.I) for each in patterns)
 
     return any(named(role.get("actions", [])) and not named(role.get("notActions", [])) for role in permissions)
+
+
+def _expression(pattern: str) -> str:
+    """A role's pattern as a regular expression. Between slashes a star stands for any number of parts, none included:
+    AzureML Data Scientist takes out computes/*/write and can't make a cluster, which is computes/write
+    (learn.microsoft.com/azure/machine-learning/how-to-assign-roles, read 2026-11-28)."""
+    return re.escape(pattern).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
 
 
 def _storage(at: Connection) -> Check:
@@ -158,12 +168,13 @@ def _sizes(spec: Spec, at: Connection, wanted: dict[str, int]) -> Iterator[Check
 
 
 def _endpoint_size(spec: Spec, at: Connection) -> Check:
-    """Whether the region has the machine of an endpoint for this subscription.
-
-    Which sizes managed endpoints take at all no call tells: those of learn.microsoft.com/azure/machine-learning/\
-reference-managed-online-endpoints-vm-sku-list.
-    """
+    """Whether managed endpoints take a machine, which no call tells, and the region has it for this subscription."""
     size = spec.traffic.machine
+    name = f"size {size} for the endpoint"
+    if endpoint_family(size) is None:
+        source = rules().rules["endpoint-sizes"].source
+        return Check(name, False, f"not on Azure's list of sizes for endpoints ({source})",
+                     "Name one of the list: traffic.machine=…, or deploy with --to aks or --to aca.")  # fmt: skip
     with azure_errors("the machine sizes"):
         path = f"/subscriptions/{at.name.subscription}/providers/Microsoft.Compute/skus"
         listed = at.ask("GET", path, "2021-07-01", query={"$filter": f"location eq '{at.region}'"}).get("value", [])
@@ -172,32 +183,44 @@ reference-managed-online-endpoints-vm-sku-list.
         each.get("reasonCode", "") for each in (found or {}).get("restrictions", []) if each.get("type") == "Location"
     ]
     said = "not there" if found is None else f"not for this subscription ({', '.join(barred)})" if barred else "there"
-    return Check(f"size {size} for the endpoint", said == "there", f"{said} in {at.region}",
+    return Check(name, said == "there", f"{said} in {at.region}",
                  "Name another: traffic.machine=…, or deploy with --to aca.")  # fmt: skip
 
 
 def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy: bool) -> Iterator[Check]:
+    """Each size's cores beside what was wanted before of the same family, and all of them in the region."""
     with azure_errors("the quotas"):
         offered = {size.name: size for size in at.ml.compute.list_sizes()}
-        usages = [(_letters(_field(usage, "name")["value"]), usage) for usage in at.ml.compute.list_usage()]
-    wanted = [(size, count, 1.0, "") for size, count in machines_wanted.items()]
-    if deploy:
-        wanted.append((spec.traffic.machine, spec.traffic.redundancy, RESERVE, " for the endpoint, a fifth in reserve"))
-    for size, count, factor, what in wanted:
-        if size not in offered:
-            continue
-        low = spec.azure.low_priority and size == spec.azure.gpu
-        start = "totalclusterlowpriority" if low else _letters(_field(offered[size], "family"))
-        usage = next((each for name, each in usages if name.startswith(start)), None)
-        cores = int(count * factor * _field(offered[size], "vCPUs", "v_cp_us") + 0.999)
-        name = f"quota of {size}{what}"
-        if usage is None:
+        usages = {_letters(_field(usage, "name")["value"]): usage for usage in at.ml.compute.list_usage()}
+    wanted: list[tuple[str, str, int]] = []
+    """The name of a check, how the name of its quota begins, cores."""
+    total = 0
+    for size, count in machines_wanted.items():
+        if size in offered:
+            cores = count * int(_field(offered[size], "vCPUs", "v_cp_us"))
+            low = spec.azure.low_priority and size == spec.azure.gpu
+            total += 0 if low else cores
+            start = "totalclusterlowpriority" if low else _letters(_field(offered[size], "family"))
+            wanted.append((f"quota of {size}", start, cores))
+    if deploy and (family := endpoint_family(spec.traffic.machine)):
+        size, count = spec.traffic.machine, spec.traffic.redundancy
+        cores = endpoint_cores(size, count, machines.price_of(size, spec).cores)
+        total += cores
+        reserve = "" if family.skips_reserve else ", a fifth in reserve"
+        wanted.append((f"quota of {size} for the endpoint{reserve}", _letters(family.family), cores))
+    wanted.append(("quota of the region", "totalclusterdedicatedregional", total))
+    before = Counter[str]()
+    for name, start, cores in wanted:
+        key = next((each for each in usages if each.startswith(start)), None)
+        if key is None:
             yield Check(name, True, "not told by Azure for this family")
             continue
-        limit = int(_field(usage, "limit"))
-        free = limit - int(_field(usage, "currentValue", "current_value"))
+        limit = int(_field(usages[key], "limit"))
+        free = limit - int(_field(usages[key], "currentValue", "current_value")) - before[key]
+        beside = f" beside {before[key]} that are wanted above" if before[key] else ""
+        before[key] += cores
         remedy = f"Ask for {cores - free} more cores of this family (ml.azure.com > Quota), or name a smaller machine."
-        yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free", remedy)
+        yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free{beside}", remedy)
 
 
 def _letters(name: str) -> str:
@@ -236,9 +259,19 @@ def _training_memory(spec: Spec, found: ProjectPlan | None) -> Iterator[Check]:
     yield Check("GPU memory", option.fits, said, f"azure.gpu={best.machine} would do." if best else plan.sentence)
 
 
-def _price(spec: Spec, found: ProjectPlan | None, wanted: dict[str, int]) -> Iterator[Check]:
-    for size in wanted:
-        yield Check(f"price of {size}", True, f"${machines.price_of(size, spec).usd_per_hour:.3f} an hour")
+def _price(spec: Spec, at: Connection, found: ProjectPlan | None, wanted: dict[str, int]) -> Iterator[Check]:
+    known = {size: machines.price_of(size, spec).usd_per_hour for size in wanted}
+    try:
+        there, source = machine_prices(list(wanted), at.region), f"in {at.region}"
+    except UserError:
+        there, source = {}, "by the price book; Azure's list could not be asked"
+    for size, booked in known.items():
+        asked = there.get(size, booked)
+        dearer = asked > _DEARER * booked
+        said = f"${asked:.3f} an hour {source if size in there or not there else 'by the price book'}"
+        yield Check(f"price of {size}", not dearer, f"{said}, and ${booked:.3f} by the price book" if dearer else said,
+                    f"Budgets are held by the price book. Make one of the region: tunewright models prices --refresh "
+                    f"--region {at.region}; and name it in the spec: prices: prices.yaml.")  # fmt: skip
     budget = spec.azure.budget_usd
     if found is None:
         yield Check("total", True, f"at most ${budget:.2f}, where it is stopped")

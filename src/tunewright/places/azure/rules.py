@@ -60,6 +60,17 @@ def endpoint_family(size: str) -> EndpointFamily | None:
     return next((each for each in rules().endpoint_sizes if short in map(str.casefold, each.sizes)), None)
 
 
+def endpoint_cores(size: str, instances: int, cores: int) -> int:
+    """Cores of quota that a deployment takes (rule endpoint-reserve).
+
+    Args:
+        cores: of one machine.
+    """
+    family = endpoint_family(size)
+    upgraded = instances if family and family.skips_reserve else -(-6 * instances // 5)
+    return upgraded * cores
+
+
 def is_of_clusters(size: str) -> bool:
     """Whether clusters take machines of a size, where a region has it."""
     return any(re.fullmatch(pattern, _short(size), re.IGNORECASE) for pattern in rules().cluster_series)

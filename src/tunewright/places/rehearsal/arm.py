@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from tunewright.places.azure.rules import is_of_clusters
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
 
@@ -73,9 +74,8 @@ class Arm:
         if self._check:
             self._cloud.violations += self._check(path, asked.query.get("api-version", ""), body)
         versioned = _VERSIONED.search(path)
-        if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
-            # The rule model-version-is-an-integer.
-            return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
+        if refusal := _refused(path, body, versioned):
+            return refusal
         if known and versioned and versioned[1].lower() in _ONCE and asked.method == "PUT":
             if not _says_the_same(known["properties"], body["properties"]):
                 return error(
@@ -97,6 +97,18 @@ class Arm:
 
     def _permissions(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body={"value": [{"actions": ["*"], "notActions": [], "dataActions": [], "notDataActions": []}]})
+
+
+def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> Answer | None:
+    """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer and cluster-series."""
+    if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
+        return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
+    size = (body.get("properties", {}).get("properties") or {}).get("vmSize")
+    if re.search(r"/workspaces/[^/]+/computes/[^/]+$", path, re.I) and size and not is_of_clusters(size):
+        # In the words of github.com/microsoft/az-deep-batch-score/issues/4.
+        why = f"The specified value {size} for property Cluster.Properties.VMSize is not a supported VM size."
+        return error(400, "BadRequest", why)
+    return None
 
 
 def _page(asked: Asked, path: str, answer: Answer) -> Answer:

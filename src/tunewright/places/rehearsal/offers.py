@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
+from tunewright.places.azure.rules import endpoint_family, is_of_clusters
 from tunewright.places.rehearsal.cloud import Answer, Asked
 
 PRICES = "prices.azure.com"
@@ -17,13 +18,14 @@ class Offers:
     """Answers of Azure Resource Manager and of the price list about machines.
 
     `quota` holds the cores of a family where they are not `QUOTA`; `missing` the sizes that the region lacks, `barred`
-    those that it has and this subscription may not use.
+    those that it has and this subscription may not use; `dearer` how many times the price book's prices are asked.
     """
 
     def __init__(self, region: str) -> None:
         self.quota: dict[str, int] = {}
         self.missing: set[str] = set()
         self.barred: set[str] = set()
+        self.dearer = 1.0
         self._region = region
         self._machines = {name: each for name, each in price_book().machines.items() if name.startswith("Standard_")}
         self.hooks = [
@@ -50,7 +52,7 @@ class Offers:
             "name": name, "family": family(name), "vCPUs": machine.cores, "lowPriorityCapable": True,
             "gpus": machine.gpu.count if machine.gpu else 0, "memoryGB": machine.memory_gib,
             "osVhdSizeMB": 1047552, "maxResourceVolumeMB": 180000, "premiumIO": True,
-            "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
+            "supportedComputeTypes": ["AmlCompute", "ComputeInstance"] if is_of_clusters(name) else [],
             "estimatedVMPrices": {"billingCurrency": "USD", "unitOfMeasure": "OneHour", "values": [
                 {"retailPrice": machine.usd_per_hour, "osType": "Linux", "vmTier": "Standard"}]},
         }  # fmt: skip
@@ -74,8 +76,8 @@ class Offers:
         """The price list's rows of the sizes that a question names."""
         wanted = set(re.findall(r"armSkuName eq '([^']+)'", asked.query.get("$filter", "")))
         rows = [
-            {"armSkuName": name, "retailPrice": each.usd_per_hour, "unitOfMeasure": "1 Hour", "skuName": name,
-             "productName": "Virtual Machines", "meterName": name, "type": "Consumption"}
+            {"armSkuName": name, "retailPrice": self.dearer * each.usd_per_hour, "unitOfMeasure": "1 Hour",
+             "skuName": name, "productName": "Virtual Machines", "meterName": name, "type": "Consumption"}
             for name, each in self._offered() if name in wanted
         ]  # fmt: skip
         return Answer(body={"Items": rows, "NextPageLink": None})
@@ -83,5 +85,7 @@ class Offers:
 
 def family(size: str) -> str:
     """The family of a size, as quotas count it: of Standard_NC4as_T4_v3 it is standardNCasT4_v3Family."""
+    if known := endpoint_family(size):
+        return known.family
     name = re.sub(r"(?<=[A-Z])\d+", "", size.removeprefix("Standard_"), count=1)
     return f"standard{name.replace('_', '', 1) if name.count('_') > 1 else name}Family"

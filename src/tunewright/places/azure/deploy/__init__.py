@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from tunewright.errors import GateFailed, UserError
-from tunewright.places.azure import assets
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.apps import App, LiveApp
 from tunewright.places.azure.deploy.blueprint import Blueprint

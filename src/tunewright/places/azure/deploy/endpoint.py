@@ -18,8 +18,8 @@ from tunewright.places.azure.deploy.images import ENGINES, context, tag_of
 from tunewright.places.azure.deploy.live import CANARY, TRIAL, State, hourly, marked, marks, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
-from tunewright.places.azure.preflight import RESERVE
 from tunewright.places.azure.registry import Registered, promote
+from tunewright.places.azure.rules import endpoint_cores
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -172,7 +172,7 @@ class Endpoint:
     def blueprint(self) -> Blueprint:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
         count, size = self._instances, self._spec.traffic.machine
-        cores = int(machine.cores * count * RESERVE + 0.999)
+        cores = endpoint_cores(size, count, machine.cores)
         return Blueprint(
             self.target,
             [

@@ -221,8 +221,8 @@ class Release:
 
 def owner_of(values: dict[str, Any]) -> str | None:
     """The project whose release has these values, by the repository of its images, `tunewright/NAME`."""
-    images = [values.get(track, {}).get("image", "") for track in ("stable", "canary")]
-    named = [_REPOSITORY.search(image) for image in images if image]
+    tracks = [values.get(track) for track in ("stable", "canary")]  # of another's chart they may be anything
+    named = [_REPOSITORY.search(str(track.get("image", ""))) for track in tracks if isinstance(track, dict)]
     return next((match[1] for match in named if match), None)
 
 

@@ -89,7 +89,8 @@ def require_room(to: str, spec: Spec, outputs: Served) -> None:
             return  # which its own words refuse
         free = vllm_room(machine.gpu, book.cards[machine.gpu.card]) * GIB if machine.gpu else None
         there = f"{name} has no GPU" if free is None else f"{name} has {free / GIB:.1f} free for vLLM"
-        better = cheapest_gpu_holding(book, (needed + VLLM_ACTIVATIONS * GIB) / VLLM_SHARE)
+        room = (needed + VLLM_ACTIVATIONS * GIB) / VLLM_SHARE
+        better = cheapest_gpu_holding(book, room, takes_endpoint if to == "aml" else None)
         _refuse(needed, free or 0.0, there, f"traffic.machine={better}" if better else "", "a smaller base model")
         return
     if to == "aks":
