@@ -33,6 +33,10 @@ param budgetStart string = ''
 @description('Where the budget starts at the first deployment; not meant to be set.')
 param thisMonth string = utcNow('yyyy-MM-01')
 
+// A new subscription has no quota for GPUs, and then Azure refuses the cluster.
+@description('Make the cluster tunewright-gpu.')
+param gpu bool = false
+
 @description('Machine size of the cluster tunewright-gpu.')
 param gpuSize string = 'Standard_NC4as_T4_v3'
 
@@ -178,7 +182,7 @@ module access 'modules/access.bicep' = {
   }
 }
 
-module gpuCluster 'modules/cluster.bicep' = {
+module gpuCluster 'modules/cluster.bicep' = if (gpu) {
   name: 'cluster-gpu'
   scope: group
   params: {
@@ -212,8 +216,9 @@ module cpuCluster 'modules/cluster.bicep' = {
     lowPriority: false
     private: private
   }
-  // One after the other: two at once would both try to make the network.
+  // One after the other: two at once would both try to make the network, for which the workspace needs its roles.
   dependsOn: [
+    access
     gpuCluster
   ]
 }
@@ -271,6 +276,9 @@ output AZURE_CONTAINER_REGISTRY_ENDPOINT string = registry.outputs.host
 
 @description('Name of the Container Apps environment; empty where none was asked for.')
 output AZURE_CONTAINER_APPS_ENVIRONMENT string = containerApps ? apps!.outputs.name : ''
+
+@description('What asks for quota of GPUs; the names of families: az quota list with the same --scope.')
+output TUNEWRIGHT_GPU_QUOTA string = 'az quota create --resource-name FAMILY --limit-object value=CORES --scope /subscriptions/${subscription().subscriptionId}/providers/Microsoft.MachineLearningServices/locations/${location}'
 
 @description('Comes back as budgetStart at the next deployment.')
 output TUNEWRIGHT_BUDGET_START string = start

@@ -77,6 +77,9 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     )
     assert found[f"quota of {GPU}"].found == "72 cores needed, 24 of 24 free"
     assert "48 more cores" in found[f"quota of {GPU}"].remedy
+    assert "az quota create --resource-name standardNCADSA100v4Family --limit-object value=72 --scope /subs" in (
+        found[f"quota of {GPU}"].remedy
+    )
     with pytest.raises(UserError, match=r"Nothing was started in Azure\. ✗ region of the data.*✗ quota"):
         require(list(found.values()))
     assert all(call.method in ("GET", "POST", "HEAD") for call in offered.cloud.calls[before:])

@@ -68,7 +68,8 @@ class Deployed:
 
     def __init__(self, project: Path, *changes: str):
         model = project.parent / "tiny"
-        wanted = [f"azure.workspace={'/'.join(WORKSPACE)}", f"model={model}", *TINY, *changes]
+        place = [f"azure.workspace={'/'.join(WORKSPACE)}", "traffic.machine=Standard_F4s_v2"]
+        wanted = [*place, f"model={model}", *TINY, *changes]
         self.spec: Spec = load_spec(project, wanted)
         self.outputs: Outputs = outputs_of(project / "runs")
         exam = exam_of(self.spec, self.outputs.folders["split"], self.outputs.folders["parity"])

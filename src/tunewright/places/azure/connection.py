@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 import httpx
 
 from tunewright.errors import UserError
+from tunewright.places.azure import azd
 from tunewright.spec import Spec
 
-_VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE")
-"""As `azd env` has them after `azd up`."""
+VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE")
+"""Of a workspace, as `azd env` has them after `azd up`."""
 _CONFIG_KEYS = ("subscription_id", "resource_group", "workspace_name")
 _CONFIGS = ("config.json", ".azureml/config.json")
 ARM = "https://management.azure.com"
@@ -70,21 +71,25 @@ class WorkspaceName:
 
 
 def workspace_of(spec: Spec) -> WorkspaceName:
-    """The workspace that a spec means: by its own words, by azd's variables, or by a `config.json` of the studio's.
+    """The workspace that a spec means: by its own words, by azd's variables, by what `azd up` wrote above the spec or
+    above the current folder, or by a `config.json` of the studio's.
 
     Raises:
         UserError: none of them names it.
     """
     if spec.azure.workspace:
         return WorkspaceName(*spec.azure.workspace.split("/"))
-    told = [os.environ.get(name, "") for name in _VARIABLES]
+    told = [os.environ.get(name, "") for name in VARIABLES]
+    if not all(told):
+        made = azd.written(spec.folder, Path.cwd())
+        told = [made.get(name, "") for name in VARIABLES]
     if not all(told):
         config = _config(spec.folder)
         told = [str(config.get(key) or "") for key in _CONFIG_KEYS]
     if not all(told):
         raise UserError(
             "It is not said which Azure Machine Learning workspace to use.", where=spec.folder,
-            why="Looked in the spec, in azd's variables, and for a config.json beside the spec or above it.",
+            why="Looked in the spec, in azd's variables and files, and for a config.json beside the spec or above it.",
             fix="Make one with azd up (docs/azure-infrastructure.md), download config.json from ml.azure.com, or add "
             "azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. Without a subscription: --rehearse",
         )  # fmt: skip

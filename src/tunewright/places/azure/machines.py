@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
@@ -12,7 +13,15 @@ from tunewright.errors import UserError
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import Step
-from tunewright.places.azure.connection import Connection, azure_errors, found
+from tunewright.places.azure import azd
+from tunewright.places.azure.connection import (
+    VARIABLES,
+    Connection,
+    WorkspaceName,
+    azure_errors,
+    found,
+    workspace_of,
+)
 from tunewright.places.azure.rules import is_of_clusters
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -166,8 +175,13 @@ def azure_name(spec: Spec, most: int) -> str:
 
 
 def identity_of(spec: Spec) -> str | None:
-    """The resource id of the identity that jobs and endpoints run as; None where jobs run as the user."""
-    return spec.azure.identity or os.environ.get(_IDENTITY)
+    """The resource id of the identity that jobs and endpoints run as; None where jobs run as the user. What `azd up`
+    wrote counts where it made the workspace."""
+    if named := spec.azure.identity or os.environ.get(_IDENTITY):
+        return named
+    made = azd.written(spec.folder, Path.cwd())
+    ours = WorkspaceName(*(made.get(name, "") for name in VARIABLES)) == workspace_of(spec) if made else False
+    return made.get(_IDENTITY) if ours else None
 
 
 def assigned_identity(spec: Spec) -> Any:

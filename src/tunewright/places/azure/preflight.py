@@ -30,6 +30,8 @@ _WRITTEN = ("computes", "data/versions", "environments/versions", "jobs", "model
 ACTIONS = tuple(f"{_PROVIDER}/{what}/write" for what in _WRITTEN)
 """What running steps needs leave for."""
 DEPLOY_ACTIONS = tuple(f"{_PROVIDER}/onlineEndpoints{what}/write" for what in ("", "/deployments"))
+_LOW_PRIORITY, _REGIONAL = "Total Cluster LowPriority", "Total Cluster Dedicated Regional"
+"""How Azure ML calls quotas that are of no family."""
 _DEARER = 1.01
 """Times the price book's price from which on a region counts as dearer."""
 
@@ -193,25 +195,25 @@ def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy:
         offered = {size.name: size for size in at.ml.compute.list_sizes()}
         usages = {_letters(_field(usage, "name")["value"]): usage for usage in at.ml.compute.list_usage()}
     wanted: list[tuple[str, str, int]] = []
-    """The name of a check, how the name of its quota begins, cores."""
+    """The name of a check, the family that its quota is of, cores."""
     total = 0
     for size, count in machines_wanted.items():
         if size in offered:
             cores = count * int(_field(offered[size], "vCPUs", "v_cp_us"))
             low = spec.azure.low_priority and size == spec.azure.gpu
             total += 0 if low else cores
-            start = "totalclusterlowpriority" if low else _letters(_field(offered[size], "family"))
-            wanted.append((f"quota of {size}", start, cores))
+            wanted.append((f"quota of {size}", _LOW_PRIORITY if low else _field(offered[size], "family"), cores))
     if deploy and (family := endpoint_family(spec.traffic.machine)):
         size, count = spec.traffic.machine, spec.traffic.redundancy
         cores = endpoint_cores(size, count, machines.price_of(size, spec).cores)
         total += cores
         reserve = "" if family.skips_reserve else ", a fifth in reserve"
-        wanted.append((f"quota of {size} for the endpoint{reserve}", _letters(family.family), cores))
-    wanted.append(("quota of the region", "totalclusterdedicatedregional", total))
+        wanted.append((f"quota of {size} for the endpoint{reserve}", family.family, cores))
+    wanted.append(("quota of the region", _REGIONAL, total))
+    scope = f"/subscriptions/{at.name.subscription}/providers/Microsoft.MachineLearningServices/locations/{at.region}"
     before = Counter[str]()
-    for name, start, cores in wanted:
-        key = next((each for each in usages if each.startswith(start)), None)
+    for name, kind, cores in wanted:
+        key = next((each for each in usages if each.startswith(_letters(kind))), None)
         if key is None:
             yield Check(name, True, "not told by Azure for this family")
             continue
@@ -219,7 +221,10 @@ def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy:
         free = limit - int(_field(usages[key], "currentValue", "current_value")) - before[key]
         beside = f" beside {before[key]} that are wanted above" if before[key] else ""
         before[key] += cores
-        remedy = f"Ask for {cores - free} more cores of this family (ml.azure.com > Quota), or name a smaller machine."
+        # learn.microsoft.com/cli/azure/quota and learn.microsoft.com/rest/api/quota (read 2026-11-28).
+        command = f"az quota create --resource-name {kind} --limit-object value={limit + cores - free} --scope {scope}"
+        how = "ml.azure.com > Quota" if kind in (_LOW_PRIORITY, _REGIONAL) else f"ml.azure.com > Quota, or: {command}"
+        remedy = f"Ask for {cores - free} more cores of this family ({how}), or name a smaller machine."
         yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free{beside}", remedy)
 
 
