@@ -78,8 +78,12 @@ def _rules(rows: Rows) -> Iterator[str]:
         held=f"{100 * VALIDATION:g} %", passes=PASSES, letters=MOST_LETTERS, seconds=BATCH_SECONDS, least=LEAST_LINES,
         most=MOST_LINES, machine=MACHINE,
     )  # fmt: skip
-    if machines := dict.fromkeys(_machine(row) for row in rows.values() if "machine" in row):
-        yield f"- **Measured on** {'; '.join(machines)}."
+    machines = _machines(rows)
+    if len(machines) == 1:
+        yield f"- **Measured on** {machines[0]}."
+    elif machines:
+        named = "; ".join(f"({number}) {each}" for number, each in enumerate(machines, 1))
+        yield f"- **Measured on** {named}. A row says on which; times of one machine don't compare with another's."
     if any("quiet" in row and not row["quiet"] for row in rows.values()):
         yield f"- Where times are {NONE}, the machine did other work as well; what is right does not hang on it."
 
@@ -97,7 +101,7 @@ def _set(one: DataSet, rows: Rows) -> Iterator[str]:
     yield "| model | % | of | training, min | run, min | P50, P95 ms | answers/s | $ a million | |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in measured:
-        yield from _row(row)
+        yield from _row(row, _machines(rows))
     for model in missing:
         yield f"| {model} | not measured yet | | | | | | | |"
     yield from _baselines(measured)
@@ -106,7 +110,7 @@ def _set(one: DataSet, rows: Rows) -> Iterator[str]:
     yield from _published(one)
 
 
-def _row(row: Mapping[str, Any]) -> Iterator[str]:
+def _row(row: Mapping[str, Any], machines: Sequence[str]) -> Iterator[str]:
     name = row["model"] + (f", seed {row['seed']}" if row["seed"] else "")
     if "reason" in row:
         yield f"| {name} | left out | | | | | | | {_cell(row['reason'])} |"
@@ -123,7 +127,8 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
     changed = " with changes" if row["changed"] else ""
     code = f", `{row['commit'][:8]}`{changed}" if row["commit"] else ""
     again = "; went on after a kill" if row["resumed"] else ""
-    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}{code}{again}"
+    where = f", machine {machines.index(_machine(row)) + 1}" if len(machines) > 1 else ""
+    notes = f"{row['runtime']} {row['precision']}{fewer}; {row['date']}{where}{code}{again}"
     yield f"| {name} | {_percent(test)} | {test['n']:,} | {' | '.join(times if quiet else [NONE] * 5)} | {notes} |"
 
 
@@ -184,6 +189,11 @@ def _short(row: Mapping[str, Any] | None) -> str:
 
 def _percent(test: Mapping[str, float]) -> str:
     return f"{test['value']:.1f} ({test['low']:.1f} to {test['high']:.1f})"
+
+
+def _machines(rows: Rows) -> list[str]:
+    """Those that rows were measured on, each once."""
+    return list(dict.fromkeys(_machine(row) for row in rows.values() if "machine" in row))
 
 
 def _machine(row: Mapping[str, Any]) -> str:

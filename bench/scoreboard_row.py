@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,14 +80,14 @@ def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> 
         "hashes": hashes(one, content, parts),
     }  # fmt: skip
     quiet, resumed = note_try(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
-    spec = tw.load_spec(folder)
+    spec, began = tw.load_spec(folder), busy_seconds()
     try:
         report = tw.run(spec)
     except UserError as error:
         return row | {"reason": without_places(error)}
     row |= figures(report, one) | {"machine": machine(), "epochs": content.get("train", {}).get("epochs")}
-    row |= {"quiet": quiet and others_busy() <= QUIET, "resumed": resumed}
     row |= batch(report.bundle, parts, folder, model in WRITERS, row["p50_ms"])
+    row |= {"quiet": quiet and others_share(began, busy_seconds()) <= QUIET, "resumed": resumed}
     return row | priced(row["answers_per_second"]) | {"api": api_price(spec, report.split)}
 
 
@@ -210,19 +211,28 @@ def commit() -> dict[str, Any]:
 
 
 def others_busy(seconds: float = 1.0) -> float:
-    """Share of the machine's time that is not idle while this process sleeps; 0 where the system does not say."""
-
-    def ticks() -> Iterator[int]:
-        try:
-            line = Path("/proc/stat").read_text("ascii").splitlines()[0]
-        except OSError:
-            return iter((0,) * 8)
-        return (int(word) for word in line.split()[1:9])
-
-    before = list(ticks())
+    """Share of the machine's time that others take while this process sleeps; 0 where the system does not say."""
+    began = busy_seconds()
     time.sleep(seconds)
-    spent = [now - then for now, then in zip(ticks(), before, strict=True)]
-    return 1 - (spent[3] + spent[4]) / sum(spent) if sum(spent) else 0.0
+    return others_share(began, busy_seconds())
+
+
+def busy_seconds() -> tuple[float, float, float]:
+    """CPU seconds since the machine began: (all there were, those that were not idle, those of this process and of the
+    processes that it has waited for); zeros where the system does not say."""
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    try:
+        line = Path("/proc/stat").read_text("ascii").splitlines()[0]
+    except OSError:
+        return 0.0, 0.0, own
+    ticks = [int(word) / os.sysconf("SC_CLK_TCK") for word in line.split()[1:9]]
+    return sum(ticks), sum(ticks) - ticks[3] - ticks[4], own
+
+
+def others_share(began: Sequence[float], ended: Sequence[float]) -> float:
+    """Share of the machine's time between two readings of `busy_seconds` that others took."""
+    there, busy, own = (now - then for now, then in zip(ended, began, strict=True))
+    return max(0.0, busy - own) / there if there else 0.0
 
 
 def note_try(folder: Path, quiet: bool) -> tuple[bool, list[str]]:

@@ -84,8 +84,12 @@ def cpu_flags() -> frozenset[str]:
 
 
 def processor() -> str:
-    """What the processor is called; its architecture, where that can't be told."""
-    return _in_cpuinfo("model name") or platform.machine()
+    """What the processor is called; its architecture, where that can't be told. Where a cloud hides the number of the
+    model, as in "AMD EPYC", family and model tell one generation from another."""
+    name = _in_cpuinfo("model name")
+    if name and not any(sign.isdigit() for sign in name):
+        name += f" (family {_in_cpuinfo('cpu family')}, model {_in_cpuinfo('model')})"
+    return name or platform.machine()
 
 
 def processor_vendor() -> str:

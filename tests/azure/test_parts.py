@@ -50,7 +50,7 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     made: list[str] = []
     monkeypatch.setattr(machines, "_make", lambda _, name, *rest: made.append(f"{name} {rest[0]} {rest[1]} {rest[2]}"))
     updated: list[int] = []
-    done = SimpleNamespace(result=lambda: None)
+    done = SimpleNamespace(done=lambda: True, result=lambda: None)
     compute = SimpleNamespace(get=known.get, begin_update=lambda each: (updated.append(each.max_instances), done)[1])
     at: Any = SimpleNamespace(ml=SimpleNamespace(compute=compute))
     spec = make_spec(azure={"gpu": "Standard_NC24ads_A100_v4", "cpu": "Standard_D4s_v3", "nodes": 2})

@@ -222,6 +222,25 @@ def test_tries_leave_their_doubts(bench: Callable[[str], ModuleType], tmp_path: 
     assert note(tmp_path, True) == (False, ["train"])
 
 
+def test_what_others_take_of_the_machine_is_told(bench: Callable[[str], ModuleType]) -> None:
+    module = bench("scoreboard_row")
+    assert module.others_share((100.0, 50.0, 10.0), (120.0, 66.0, 24.0)) == pytest.approx(0.1)
+    assert module.others_share((0.0, 0.0, 5.0), (0.0, 0.0, 9.0)) == 0, "the system does not say"
+    began = module.busy_seconds()
+    sum(n * n for n in range(10**6))
+    ended = module.busy_seconds()
+    assert ended[2] > began[2]
+    assert ended[1] - began[1] >= ended[2] - began[2] - 0.1
+
+
+def test_rows_of_two_machines_are_told_apart(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
+    other = {"machine": {"processor": "another one", "cores": 2, "bfloat16": False}}
+    rows = {"tiny/linear/0": a_row("linear", 91, 0.01), "tiny/all-minilm/0": a_row("all-minilm", 95, 0.02) | other}
+    text = bench("scoreboard_page").page({"tiny": a_set(sets)}, rows)
+    assert "(1) a processor, 2 cores, with bfloat16; (2) another one, 2 cores, without bfloat16" in text
+    assert text.count(", machine 1") == text.count(", machine 2") == 1
+
+
 def test_the_page_shows_figures_reasons_and_doubts(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
     other = PUBLISHED | {"model": "GPT", "group": "prompted model", "same": False, "note": "Another test."}
     shown = {"tiny": a_set(sets, published=(PUBLISHED, other), missing="A tuned 7-8 B model.")}

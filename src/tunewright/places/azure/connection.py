@@ -19,6 +19,7 @@ import httpx
 
 from tunewright.errors import UserError
 from tunewright.places.azure import azd
+from tunewright.places.azure.waiting import Wait
 from tunewright.spec import Spec
 
 VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE")
@@ -170,9 +171,9 @@ class Connection:
             UserError: it takes longer than anything does.
         """
         response = self._sent(method, f"{ARM}{path}", {"api-version": version, **(query or {})}, body)
-        end = time.monotonic() + _LONGEST_SECONDS
+        wait, what = Wait(), f"Azure to end {method} {'/'.join(path.split('/')[-2:])}"
         while response.status_code == httpx.codes.ACCEPTED and (place := response.headers.get("location")):
-            if time.monotonic() > end:
+            if wait.look(what, _LONGEST_SECONDS):
                 raise UserError(f"Azure has not ended {method} {path} after {_LONGEST_SECONDS / 60:.0f} minutes.",
                                 fix="See in the Azure portal what holds it up.")  # fmt: skip
             time.sleep(float(response.headers.get("retry-after", _POLL_SECONDS)))

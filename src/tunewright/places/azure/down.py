@@ -13,8 +13,12 @@ from tunewright.places.azure.deploy.kubernetes import owner_of, release_name
 from tunewright.places.azure.follow import OVER
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.schedule import scheduled
+from tunewright.places.azure.waiting import awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
+
+_LONGEST = 1800.0
+"""Seconds that Azure may take to take something away."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def _endpoints(spec: Spec, at: Connection) -> Iterator[Thing]:
     for each in found:
 
         def remove(name: str = each.name) -> None:
-            at.ml.online_endpoints.begin_delete(name).result()
+            awaited(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to go", _LONGEST)
 
         yield Thing("endpoint", each.name, "its machines cost day and night", remove)
 
@@ -175,6 +179,6 @@ def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
         said = "costs while it is not stopped" if is_instance else "no machine while it is idle"
 
         def remove(name: str = each.name) -> None:
-            at.ml.compute.begin_delete(name).result()
+            awaited(at.ml.compute.begin_delete(name), f"{name} to go", _LONGEST)
 
         yield Thing("compute instance" if is_instance else "cluster", each.name, said, remove)

@@ -12,6 +12,7 @@ import httpx
 
 from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection, Unreachable, azure_errors
+from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 
 OVER = ("Completed", "Failed", "Canceled")
@@ -24,6 +25,14 @@ _CURVE_SECONDS = 20.0
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
 _LOG = "user_logs/std_log"
+_BEFORE = {
+    "NotStarted": ("Azure ML to take up the job", 3600.0),
+    "Queued": ("a machine: the cluster grows, or others use it", 4 * 3600.0),
+    "Provisioning": ("a machine: the cluster grows", 3600.0),
+    "Preparing": ("the image, which Azure ML builds once", 3600.0),
+    "Starting": ("the machine to fetch image and data", 3600.0),
+}
+"""What is waited for before a run runs, by its status, and for how many seconds. Others' jobs may take hours."""
 
 
 class Stopped(UserError):
@@ -54,24 +63,47 @@ class Follower:
 
         Raises:
             UserError: Azure can't be asked any more; the job runs on.
-            Stopped: the budget is reached.
+            Stopped: the budget is reached, or the step does not begin.
         """
-        wait = _FASTEST
+        wait, silence = _FASTEST, Wait()
         while True:
             run, whole = self._look_patiently(name)
             if run is not None:
                 spoke = self._print_log(run)
                 if name == "train":
                     self._print_curve(run)
-                wait = _FASTEST if spoke else wait
+                if spoke:
+                    wait = _FASTEST
+                    silence.heard()
                 if run.status in OVER:
                     self._print_log(run)
                     return run
             if whole.status in OVER:
                 return run or whole
             self._hold_budget()
+            self._tell(name, run, silence)
             time.sleep(wait)
             wait = min(wait * 4 / 3, _SLOWEST)
+
+    def _tell(self, step: str, run: Any, silence: Wait) -> None:
+        """Say what a step that says nothing waits for.
+
+        Raises:
+            Stopped: it has not begun for longer than anybody waits.
+        """
+        status = run.status if run is not None else "NotStarted"
+        rate = self._rates.get(step, 0.0)
+        if status not in _BEFORE:
+            silence.look(f"the step {step}, which runs", costs=f"${rate:.2f} an hour, ${self.spent:.2f} so far")
+            return
+        what, longest = _BEFORE[status]
+        if silence.look(what, longest, f"${rate:.2f} an hour from when a machine stands"):
+            raise Stopped(
+                f"The step {step} did not begin: {longest / 60:.0f} minutes were waited for {what}.",
+                why=self.error(run.name) if run is not None else None,
+                fix="See the cluster in the studio (Compute): capacity, quota or its network holds it up. Name another "
+                "machine (azure.gpu, azure.cpu) or try later; type the same command.",
+            )  # fmt: skip
 
     def cancel(self) -> None:
         """End the job where it is not over, and say so; where that can't be done, say what runs on."""

@@ -23,12 +23,15 @@ from tunewright.places.azure.connection import (
     workspace_of,
 )
 from tunewright.places.azure.rules import is_of_clusters
+from tunewright.places.azure.waiting import awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
 _IDENTITY = "AZURE_ML_IDENTITY"
 """As azd has it after `azd up`."""
 _IDLE_SECONDS = 120
+_LONGEST_CHANGE = 1800.0
+"""Seconds that Azure may take to make or change a cluster."""
 _IDLE_MINUTES = 60
 """Of a compute instance."""
 _SERVED_BY_GPU = "vllm"
@@ -110,7 +113,7 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
                 known.max_instances = max(nodes, known.max_instances)
                 if not _may_run_as(known, spec):
                     known.identity = _with_identity(known, spec)
-                at.ml.compute.begin_update(known).result()
+                awaited(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
         return name
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
 
@@ -140,13 +143,14 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
     from azure.ai.ml.entities import AmlCompute
 
     say(f"  azure: cluster {name} of {size}, no machine while it is idle")
-    at.ml.compute.begin_create_or_update(
+    made = at.ml.compute.begin_create_or_update(
         AmlCompute(
             name=name, size=size, min_instances=0, max_instances=nodes, idle_time_before_scale_down=_IDLE_SECONDS,
             tier="low_priority" if low else "dedicated", identity=assigned_identity(spec), tags=tags,
             ssh_public_access_enabled=False,
         )
-    ).result()  # fmt: skip
+    )  # fmt: skip
+    awaited(made, f"the cluster {name}", _LONGEST_CHANGE)
 
 
 def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:
@@ -165,7 +169,7 @@ def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None
             ssh_public_access_enabled=False,
             tags=tags,
         )
-        at.ml.compute.begin_create_or_update(instance).result()
+        awaited(at.ml.compute.begin_create_or_update(instance), f"the compute instance {name}", _LONGEST_CHANGE)
     say(f"  azure: compute instance {name} of {size}; it stops after {_IDLE_MINUTES} idle minutes")
 
 

@@ -21,6 +21,7 @@ from tunewright.places.azure.deploy.live import State, hourly, marked, marks, re
 from tunewright.places.azure.deploy.room import container_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
+from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -307,9 +308,9 @@ class App:
         Raises:
             UserError: it failed, or takes longer than Azure ever needs.
         """
-        end = time.monotonic() + _STUCK_SECONDS
+        wait, what = Wait(), f"the revision {self._suffix}: its image is fetched and its container begins"
         state = self._state()
-        while state not in _ENDED and time.monotonic() < end:
+        while state not in _ENDED and not wait.look(what, _STUCK_SECONDS):
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":

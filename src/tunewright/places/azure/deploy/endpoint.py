@@ -20,6 +20,7 @@ from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.registry import Registered, promote
 from tunewright.places.azure.rules import endpoint_cores
+from tunewright.places.azure.waiting import Wait, awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -76,7 +77,8 @@ class LiveEndpoint:
             known = found(self._at.ml.online_endpoints.get, self.name)
             if known is None:
                 say(f"  azure: endpoint {self.name}")
-                self._at.ml.online_endpoints.begin_create_or_update(self.entity(marks(version, False))).result()
+                made = self._at.ml.online_endpoints.begin_create_or_update(self.entity(marks(version, False)))
+                awaited(made, f"the endpoint {self.name}", _STUCK_SECONDS)
         if known is not None:
             self.change(version, False)
 
@@ -91,7 +93,8 @@ class LiveEndpoint:
                 endpoint.traffic = traffic
             if mirror is not None:
                 endpoint.mirror_traffic = mirror
-            self._at.ml.online_endpoints.begin_create_or_update(endpoint).result()
+            changed = self._at.ml.online_endpoints.begin_create_or_update(endpoint)
+            awaited(changed, f"the traffic of {self.name} to change", _STUCK_SECONDS)
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
@@ -114,7 +117,7 @@ class LiveEndpoint:
         """As of `Live`. With an endpoint Azure deletes its deployments."""
         say(f"  azure: the endpoint {self.name} goes, and all on it")
         with azure_errors(f"the endpoint {self.name}"):
-            self._at.ml.online_endpoints.begin_delete(self.name).result()
+            awaited(self._at.ml.online_endpoints.begin_delete(self.name), f"{self.name} to go", _STUCK_SECONDS)
 
     def entity(self, more: dict[str, str] | None = None) -> Any:
         """The endpoint as it is made, before it has a deployment."""
@@ -143,7 +146,8 @@ class LiveEndpoint:
     def _delete(self, deployment: str) -> None:
         say(f"  azure: the deployment {deployment} goes")
         with azure_errors(f"the deployment {deployment}"):
-            self._at.ml.online_deployments.begin_delete(deployment, self.name).result()
+            gone = self._at.ml.online_deployments.begin_delete(deployment, self.name)
+            awaited(gone, f"the deployment {deployment} to go", _STUCK_SECONDS)
 
 
 class Endpoint:
@@ -289,9 +293,10 @@ class Endpoint:
         Raises:
             UserError: it takes longer than Azure ever needs.
         """
-        end = time.monotonic() + _STUCK_SECONDS
+        wait, costs = Wait(), hourly(self._instances, self._spec.traffic.machine, self._spec)
+        what = f"the deployment {self.fresh}: its image is built once, then its machines begin"
         while not poller.done():
-            if time.monotonic() > end:
+            if wait.look(what, _STUCK_SECONDS, costs):
                 minutes = f"{_STUCK_SECONDS / 60:.0f} minutes"
                 raise UserError(
                     f"The deployment {self.fresh} was not ready after {minutes}.", why=self._log(),

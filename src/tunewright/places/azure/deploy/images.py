@@ -14,6 +14,7 @@ from tunewright.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.errors import UserError
 from tunewright.places.azure.assets import DIGITS, PACKAGE, package_files, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -150,10 +151,11 @@ def _image(output: dict[str, Any]) -> str:
 
 def _ended(at: Connection, run: str) -> dict[str, Any]:
     """A build's run once it is over."""
-    end = time.monotonic() + _LONGEST_SECONDS
+    wait = Wait()
     while True:
         found = at.ask("GET", run, _VERSION)
-        if found["properties"]["status"] not in ("Queued", "Started", "Running") or time.monotonic() > end:
+        over = wait.look("the image to be built", _LONGEST_SECONDS)
+        if found["properties"]["status"] not in ("Queued", "Started", "Running") or over:
             return found
         time.sleep(_POLL_SECONDS)
 
