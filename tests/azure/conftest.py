@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import REPOSITORY, write_project
 from tunewright import load_spec
 from tunewright.places.azure import connection, follow, store
+from tunewright.places.azure.deploy import apps, endpoint, images
 from tunewright.places.rehearsal import Rehearsal, rehearse
 from tunewright.places.rehearsal.cloud import Fault, error
 from tunewright.spec import Spec
@@ -60,6 +61,8 @@ def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     monkeypatch.setattr(store, "RETRIES", store.RETRIES | {"initial_backoff": 0, "increment_base": 0})
     monkeypatch.setattr(store, "_SLOWER_SECONDS", (0.1,) * 5)
     monkeypatch.setattr(follow, "_SLOWEST", 1.0)
+    for module in (connection, endpoint, apps, images):
+        monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
     stand_in.rehearsal.cloud.faults.clear()
     stand_in.rehearsal.cloud.violations.clear()
     stand_in.rehearsal.proxy.refused.clear()

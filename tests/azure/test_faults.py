@@ -159,7 +159,7 @@ def test_the_network_is_away_while_a_job_runs(
 
 
 def test_roles_workspace_and_network(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = job(azure={"cpu": "Standard_D2s_v5"})
+    spec = job(azure={"cpu": "Standard_D2s_v3"})
     fails(azure, r"PUT management.*/computes/", 403, "AuthorizationFailed", "No authorization.", FOR_EVER)
     told = refused(spec)
     assert "No authorization." in told and "tunewright azure preflight" in told
@@ -179,7 +179,7 @@ def test_roles_workspace_and_network(azure: Rehearsal, job: MakeJob, monkeypatch
 
 
 def test_quota_is_refused_before_anything_goes_up(azure: Rehearsal, job: MakeJob) -> None:
-    spec = job(azure={"cpu": "Standard_NV6ads_A10_v5"})
+    spec = job(azure={"cpu": "Standard_F16s_v2"})
     said = "The specified subscription has a standardDSv5 quota limit of 4 cores; 8 are needed."
     for status, code in ((400, "QuotaExceeded"), (403, "ClusterCoreQuotaReached")):
         fails(azure, r"PUT management.*/computes/", status, code, said, FOR_EVER)

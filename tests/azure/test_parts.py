@@ -61,11 +61,11 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     size = "Standard_NC24ads_A100_v4"
     assert made == [f"tunewright-gpu {size} 2 False", f"tunewright-gpu-lp {size} 2 True"]
     known["tunewright-cpu"] = SimpleNamespace(size="STANDARD_F8S_V2", tier="dedicated", max_instances=1)
-    assert machines.cluster(at, check, spec, {}) == "tunewright-d4s-v5"
+    assert machines.cluster(at, check, spec, {}) == "tunewright-d4s-v3"
     known["tunewright-gpu"] = SimpleNamespace(size="STANDARD_NC24ADS_A100_V4", tier="dedicated", max_instances=1)
     assert machines.cluster(at, train, spec, {}) == "tunewright-gpu"
     assert updated == [2]
-    known["tunewright-d4s-v5"] = known["tunewright-cpu"]
+    known["tunewright-d4s-v3"] = known["tunewright-cpu"]
     with pytest.raises(UserError, match="machines of another size"):
         machines.cluster(at, check, spec, {})
     for size in ("Standard_D4s_v3", "Standard_ND96amsr_A100_v4"):

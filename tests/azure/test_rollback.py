@@ -64,6 +64,7 @@ class Ready:
         self.closed = True
 
 
+SERVING = {"machine": "Standard_F4s_v2"}
 BUNDLES = ("one", "two", "three")
 
 
@@ -112,7 +113,7 @@ class Deploying:
 
 @pytest.fixture
 def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = Deploying(azure, job(traffic={"machine": "Standard_F4s_v2"}), tmp_path)
+    made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
     def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
         standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
@@ -418,7 +419,7 @@ def test_an_interrupted_creation_is_found_by_its_tag(project: Deploying, azure: 
 
     target._wait = interrupt
     told = refused(lambda: release(project.spec, target, EXAM, None))
-    assert "It was interrupted" in told and "It is being made" in told and "$0.19 an hour" in told
+    assert "It was interrupted" in told and "It is being made" in told and "$0.34 an hour" in told
     endpoint = azure.cloud.get(f"{azure.cloud.workspace}/onlineEndpoints/{target.name}")
     assert endpoint and endpoint["tags"][TRIAL] == target.fresh and CANARY not in endpoint["tags"]
     project.conclude("aml")
@@ -489,8 +490,7 @@ def test_what_another_project_made_under_this_name_is_not_touched(
     project: Deploying, job: MakeJob, tmp_path: Path, to: str
 ) -> None:
     azure, long = project.azure, f"t-the-long-name-of-job-{to}-with-more-of-it"
-    ours = Deploying(azure, job(name=f"{long}-a"), tmp_path)
-    theirs = Deploying(azure, job(name=f"{long}-b"), tmp_path)
+    ours, theirs = (Deploying(azure, job(name=f"{long}-{end}", traffic=SERVING), tmp_path) for end in "ab")
     assert live_of(to, ours.spec, ours.at).name == live_of(to, theirs.spec, theirs.at).name
     old = ours.release(to)
     for what in (lambda: theirs.release(to), lambda: theirs.conclude(to)):

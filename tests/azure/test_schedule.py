@@ -114,10 +114,10 @@ def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob)
     """A job as an identity that its cluster lacks would fail by night."""
     spec = job(azure={"cpu": "Standard_D2s_v3"})
     api.check(spec, on="azure")
-    known = _cluster(azure, "d2s-v5")
+    known = _cluster(azure, "d2s-v3")
     assert not known.get("identity")
     api.schedule(spec.model_copy(update={"azure": spec.azure.model_copy(update={"identity": IDENTITY})}), "month", 3)
-    now = _cluster(azure, "d2s-v5")
+    now = _cluster(azure, "d2s-v3")
     assert list(now["identity"]["userAssignedIdentities"]) == [IDENTITY]
     assert now["properties"]["properties"]["vmSize"] == known["properties"]["properties"]["vmSize"]
     assert azure.cloud.violations == []
@@ -125,7 +125,7 @@ def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob)
 
 def _cluster(azure: Rehearsal, short: str) -> dict[str, Any]:
     (path,) = {each for each in puts(azure, "/computes/") if re.search(rf"tunewright-(cpu|{short})$", each)
-               and _size(azure, each) == "standard_d2s_v5"}  # fmt: skip
+               and _size(azure, each) == "standard_d2s_v3"}  # fmt: skip
     found = azure.cloud.get(path)
     assert found
     return found

@@ -118,7 +118,7 @@ def test_the_parts_fit_together() -> None:
         ("main.bicep", "network!.outputs.id", "network!.outputs.ids", "network has no output ids"),
         ("main.bicep", "modules/budget.bicep", "modules/budgets.bicep", "modules/budgets.bicep, which is not there"),
         ("main.bicep", "'rg-${environmentName}'", "'rg-${environment}'", "environment is not declared"),
-        ("main.bicep", "gpuCluster\n  ]", "gpu\n  ]", "gpu is not declared"),
+        ("main.bicep", "gpuCluster\n  ]", "gpus\n  ]", "gpus is not declared"),
         ("modules/cluster.bicep", "vmSize: size", "vmSize: 'Standard_D4s_v3'", "size is never used"),
         ("modules/workspace.bicep", "packageHosts ? hosts : {}", "packageHosts ? {} : {}", "hosts is never used"),
         ("modules/cluster.bicep", "@description('Most machines.')\n", "", "parameter nodes has no description"),
@@ -304,14 +304,16 @@ def test_clusters_cost_nothing_at_rest() -> None:
     assert (scale["minNodeCount"], scale["nodeIdleTimeBeforeScaleDown"]) == (0, "PT120S")
     assert body["properties"]["properties"]["vmPriority"] == "Dedicated"
     main = infra()["main.bicep"]
-    named = {name: main.part("modules")[name]["config"]["params"] for name in ("gpuCluster", "cpuCluster")}
+    clusters = {name: unwrapped(main.part("modules")[name]["config"]) for name in ("gpuCluster", "cpuCluster")}
+    assert clusters["gpuCluster"][0] == "gpu", "a new subscription has no quota for it"
+    named = {name: config["params"] for name, (_, config) in clusters.items()}
     assert {name: (given["name"], given["size"]) for name, given in named.items()} == {
         "gpuCluster": ("tunewright-gpu", "gpuSize"),
         "cpuCluster": ("tunewright-cpu", "cpuSize"),
     }
     defaults = {name: parameter["default"] for name, parameter in main.part("parameters").items()}
     assert (defaults["gpuSize"], defaults["cpuSize"]) == ("Standard_NC4as_T4_v3", "Standard_D4s_v3")
-    assert not (defaults["private"] or defaults["lowPriority"])
+    assert not (defaults["private"] or defaults["lowPriority"] or defaults["gpu"])
 
 
 def test_the_budget_tells_at_50_80_and_100_percent_and_when_it_will_not_last() -> None:
