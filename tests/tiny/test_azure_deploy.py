@@ -127,9 +127,8 @@ def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
     old = first.release("aml")
     name = f"tunewright-{first.spec.name}"
     assert traffic(cloud, old.name) == {old.fresh: 100}
-    assert [each.state for each in versions(first.at, name) if each.version == first.outputs.content[:16]] == [
-        "champion"
-    ]
+    known = [each for each in versions(first.at, name) if each.content == first.outputs.content]
+    assert [each.state for each in known] == ["champion"]
     new = second.release("aml", canary=20)
     assert traffic(cloud, old.name) == {old.fresh: 80, new.fresh: 20}
     new.finish()
@@ -157,8 +156,9 @@ def test_a_model_is_registered_once_with_what_it_came_from(versions_of_it: list[
     first = versions_of_it[0]
     first.target("aml")
     first.target("aml")
-    version = first.outputs.content[:16]
-    model = cloud.cloud.get(f"{cloud.cloud.workspace}/models/tunewright-{first.spec.name}/versions/{version}")
+    name = f"tunewright-{first.spec.name}"
+    (known,) = [each for each in versions(first.at, name) if each.content == first.outputs.content]
+    model = cloud.cloud.get(f"{cloud.cloud.workspace}/models/{name}/versions/{known.version}")
     assert model
     lineage = model["properties"]["properties"]
     assert lineage["tunewright.bundle"] == first.outputs.content
