@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +75,7 @@ class Deploying:
         self.finds: Callable[[], Trial] = lambda: GOOD
 
     def target(self, to: str, bundle: str = "one") -> Target:
-        info: Any = SimpleNamespace(runtime="onnxruntime")
+        engine = "onnxruntime"
         if to == "aml":
             name = f"tunewright-{self.spec.name}"
             number = str(1 + BUNDLES.index(bundle))
@@ -84,15 +83,15 @@ class Deploying:
             if self.azure.cloud.get(path) is None:
                 state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
                 self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
-            return Endpoint(self.spec, self.at, info, Registered(name, number, "", bundle), 2)
+            return Endpoint(self.spec, self.at, engine, Registered(name, number, "", bundle), 2)
         weights = self.folder / bundle
         weights.mkdir(exist_ok=True)
         (weights / "weights").write_text(bundle, "utf-8")
         if to == "aks":
-            return Release(self.spec, self.at, info, weights, 4, "2048Mi")
+            return Release(self.spec, self.at, engine, weights, 4, "2048Mi")
         identity = self.folder / "identity.json"
         identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
-        return App(self.spec, self.at, info, weights, identity, Service(0.01, 0.02, 0.5), 2)
+        return App(self.spec, self.at, engine, weights, identity, Service(0.01, 0.02, 0.5), 2)
 
     def release(self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None) -> Target:
         target = self.target(to, bundle)

@@ -507,7 +507,7 @@ def test_an_ingress_leads_to_the_api_alone_and_by_tls() -> None:
         ({"cpu": {"cores": 0}}, "minimum"),
         ({"gpu": {"memory": 16}}, "got number, want string"),
         ({"gpu": {"gpus": 2}}, "additional properties 'gpus' not allowed"),
-        ({"engine": "tgi"}, "value must be one of 'openvino', 'onnxruntime', 'vllm'"),
+        ({"engine": "tgi"}, "value must be one of 'openvino', 'onnxruntime', 'linear', 'vllm'"),
         ({"autoscaling": {"by": "hpa"}}, "value must be one of"),
         ({"autoscaling": {"prometheus": "https://name:word@host"}}, "does not match pattern"),
         ({"workloadIdentity": {"clientId": "my-identity"}}, "does not match pattern"),

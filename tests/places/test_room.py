@@ -21,7 +21,8 @@ def outputs(folder: Path, model: str, runtime: str = "openvino", precision: str 
     with (inside / "model.safetensors").open("wb") as stream:
         stream.truncate(int(weights(sizes(model), "16-bit" if runtime == "vllm" else precision)))
     return SimpleNamespace(
-        bundle=folder / "bundle", info=SimpleNamespace(runtime=runtime, context=1024, precision=precision)
+        bundle=folder / "bundle",
+        info=SimpleNamespace(runtime=runtime, context=1024, precision=precision, second_below=None),
     )
 
 

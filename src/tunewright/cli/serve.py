@@ -20,7 +20,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     engine: Annotated[
-        Literal["onnxruntime", "openvino", "vllm"] | None,
+        Literal["onnxruntime", "openvino", "linear", "vllm"] | None,
         typer.Option(help="What the bundle must run in. (default: what it was exported for, by export.runtime)"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,

@@ -19,7 +19,7 @@ from typing import IO
 import httpx
 
 from tunewright.errors import EXIT_USER, UserError
-from tunewright.export.bundle import Bundle, load_bundle
+from tunewright.export.bundle import SECOND, Bundle, load_bundle
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
@@ -131,15 +131,19 @@ def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
     Raises:
         UserError: it does.
     """
-    for name, info in (served.infos() if isinstance(served, AdapterStore) else {"": served.info}).items():
-        runtime = info.runtime
+    infos = served.infos() if isinstance(served, AdapterStore) else {"": served.info}
+    if isinstance(served, Bundle) and served.second:
+        infos |= {SECOND: served.second.info}
+    # numpy is in every image: beside others, a linear model needs none of its own.
+    alone = isinstance(served, Bundle) and len(infos) == 1
+    checked = {name: info.runtime for name, info in infos.items() if info.runtime != LINEAR or alone}
+    for name, runtime in checked.items():
         engine = runtime.removesuffix("-lora").removesuffix("-encoder")
-        # numpy is in every image: beside others, a linear model needs none of its own.
-        if engine == wanted or (name and runtime == LINEAR):
+        if engine == wanted:
             continue
         fix = f"Make one for it: tunewright run PROJECT export.runtime={wanted}"
         if runtime == LINEAR:
-            fix = "numpy answers for a linear model: any image but those with an engine's name serves it."
+            fix = "numpy answers for a linear model: take the image linear."
         elif is_of_encoder(runtime) and wanted == "vllm":
             fix = f"vLLM serves no encoders: take the image with {engine}."
         raise UserError(f"This bundle runs in {runtime}.", where=served.folder / name, fix=fix)

@@ -13,6 +13,7 @@ from tunewright.places.azure.deploy.apps import App, LiveApp
 from tunewright.places.azure.deploy.blueprint import Blueprint
 from tunewright.places.azure.deploy.endpoint import Endpoint, LiveEndpoint
 from tunewright.places.azure.deploy.exam import failures
+from tunewright.places.azure.deploy.images import engine_of
 from tunewright.places.azure.deploy.kubernetes import LiveRelease, Release
 from tunewright.places.azure.deploy.live import Live, State, command, not_taken_back, said, standing_now
 from tunewright.places.azure.deploy.outputs import Outputs
@@ -94,16 +95,16 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
     Raises:
         UserError: there is no such target, it can't serve this bundle, or Azure refuses.
     """
-    replicas = max(outputs.replicas, spec.traffic.redundancy)
+    replicas, engine = max(outputs.replicas, spec.traffic.redundancy), engine_of(outputs.bundle)
     if to == "aml":
         model = (
             Registered(f"{TAG}-{spec.name}", "…", "", outputs.content)
             if dry
             else register(spec, at, outputs.folders, outputs.verdict)
         )
-        return Endpoint(spec, at, outputs.info, model, replicas)
+        return Endpoint(spec, at, engine, model, replicas)
     if to == "aks":
-        return Release(spec, at, outputs.info, outputs.bundle, replicas, pod_memory(outputs))
+        return Release(spec, at, engine, outputs.bundle, replicas, pod_memory(outputs))
     if to != "aca":
         raise UserError(f"There is no target '{to}'.", where="--to", fix=f"Targets: {', '.join(TARGETS)}.")
     if identity is None or not identity.is_file():
@@ -112,7 +113,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
             fix="Name a file with issuer, audience and grants (docs/serving.md): --identity identity.json",
         )  # fmt: skip
     service = outputs.service(spec)
-    return App(spec, at, outputs.info, outputs.bundle, identity, service, replicas)
+    return App(spec, at, engine, outputs.bundle, identity, service, replicas)
 
 
 @dataclass(frozen=True)

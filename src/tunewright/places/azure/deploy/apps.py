@@ -12,11 +12,10 @@ from typing import Any
 from tunewright.assess.cost import Service, host_cost
 from tunewright.assess.prices import price_book
 from tunewright.errors import UserError
-from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
-from tunewright.places.azure.deploy.images import ENGINES, built, registry_of, tag_of
+from tunewright.places.azure.deploy.images import built, registry_of, tag_of
 from tunewright.places.azure.deploy.live import State, hourly, marked, marks, require_ours, take_back
 from tunewright.places.azure.deploy.room import container_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
@@ -138,6 +137,7 @@ class App:
     """The revision of one version in one project's container app.
 
     Args:
+        engine: the image that serves it; see `engine_of`.
         bundle: the bundle's folder, which goes into the image.
         identity: the file that says who may ask, as `tunewright serve --identity` takes it.
         service: how the model answers on this machine, as it was measured; what it costs depends on it.
@@ -148,17 +148,17 @@ class App:
 
     target = "aca"
 
-    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, identity: Path,
+    def __init__(self, spec: Spec, at: Connection, engine: str, bundle: Path, identity: Path,
                  service: Service, replicas: int):  # fmt: skip
-        if ENGINES[info.runtime] == "vllm":
+        if engine == "vllm":
             raise UserError(
-                f"A bundle for {info.runtime} needs a GPU, and container apps run on CPUs.",
+                f"A bundle for {engine} needs a GPU, and container apps run on CPUs.",
                 fix="Deploy with --to aml or --to aks, or export for a CPU: export.runtime=auto",
             )
         self._spec, self._at, self._bundle = spec, at, bundle
         self._machine = price_book(spec.price_file).machine(container_of(spec))
         self._identity, self._service, self._replicas = identity, service, replicas
-        self._engine = ENGINES[info.runtime]
+        self._engine = engine
         self._provider = json.loads(identity.read_text("utf-8"))
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path

@@ -10,11 +10,10 @@ from typing import Any
 
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError
-from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
-from tunewright.places.azure.deploy.images import ENGINES, context, tag_of
+from tunewright.places.azure.deploy.images import context, tag_of
 from tunewright.places.azure.deploy.live import CANARY, TRIAL, State, hourly, marked, marks, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
@@ -28,12 +27,12 @@ _SCOPE = "https://ml.azure.com/.default"
 """Of tokens that an endpoint takes."""
 _MOUNT = "/models"
 _PORT = 8080
-_AT_ONCE = {"vllm": 64, "openvino": 16, "onnxruntime": 2}
+_AT_ONCE = {"vllm": 64, "openvino": 16, "onnxruntime": 2, "linear": 16}
 """Requests that an instance takes at once, by its image."""
 _QUEUE_MS = 30_000
 _MOST_MS = 180_000
 """What Azure ML lets a request take."""
-_FIRST_PROBE = {"vllm": 600, "openvino": 10, "onnxruntime": 10}
+_FIRST_PROBE = {"vllm": 600, "openvino": 10, "onnxruntime": 10, "linear": 10}
 """Seconds until a model may be expected to be loaded."""
 _STUCK_SECONDS = 45 * 60.0
 _POLL_SECONDS = 2.0
@@ -154,19 +153,20 @@ class Endpoint:
     """The deployment of one version on one project's endpoint.
 
     Args:
+        engine: the image that serves it; see `engine_of`.
         instances: machines of a deployment.
     """
 
     target = "aml"
 
-    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, model: Registered, instances: int):
+    def __init__(self, spec: Spec, at: Connection, engine: str, model: Registered, instances: int):
         if not spec.traffic.machine.startswith("Standard_"):
             raise UserError(
                 f"A managed endpoint runs on machines, and traffic.machine is {spec.traffic.machine}.",
                 fix="Name one: traffic.machine=Standard_F4s_v2; or deploy with --to aca.",
             )
         self._spec, self._at, self._model, self._instances = spec, at, model, instances
-        self._engine = ENGINES[info.runtime]
+        self._engine = engine
         self.live = LiveEndpoint(spec, at)
         self.name, self._made = self.live.name, False
         self._image = tag_of(None)

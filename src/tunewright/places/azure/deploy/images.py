@@ -12,6 +12,8 @@ from typing import Any
 
 from tunewright.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.errors import UserError
+from tunewright.export.bundle import SECOND, read_info
+from tunewright.models.linear_model import LINEAR
 from tunewright.places.azure.assets import DIGITS, PACKAGE, package_files, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.waiting import Wait
@@ -32,8 +34,31 @@ ENGINES = {
     "vllm-lora": "vllm",
     "onnxruntime-encoder": "onnxruntime",
     "openvino-encoder": "openvino",
+    "linear": "linear",
 }
 """The image for each runtime of a bundle."""
+
+
+def engine_of(bundle: Path) -> str:
+    """The stage of the Dockerfile that serves a bundle: of a cascade the one that has both models' runtimes. numpy,
+    which answers for a linear model, is in every image.
+
+    Raises:
+        UserError: no image has both.
+    """
+    infos = [read_info(bundle)]
+    while infos[-1].second_below is not None:
+        bundle = bundle / SECOND
+        infos.append(read_info(bundle))
+    engines = {ENGINES[each.runtime] for each in infos}
+    if len(engines) > 1:
+        engines.discard(LINEAR)
+    if len(engines) > 1:
+        raise UserError(
+            f"The two models of this cascade run in {' and '.join(sorted(engines))}, and no image has both.",
+            where=bundle, fix="Export both for one of them: export.runtime=openvino",
+        )  # fmt: skip
+    return engines.pop()
 
 
 def registry_of(at: Connection) -> str:

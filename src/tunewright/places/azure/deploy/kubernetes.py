@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.export.bundle import BundleInfo
 from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.azure.deploy.images import ENGINES, built, infra_folder, registry_of, tag_of
+from tunewright.places.azure.deploy.images import built, infra_folder, registry_of, tag_of
 from tunewright.places.azure.deploy.live import State, hourly, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.progress import say
@@ -119,6 +118,7 @@ class Release:
     """The track of one version in one project's Helm release.
 
     Args:
+        engine: the image that serves it; see `engine_of`.
         bundle: the bundle's folder, which goes into the image.
         replicas: pods of the stable track.
         memory: of a pod on CPUs, as Kubernetes writes it.
@@ -129,9 +129,9 @@ class Release:
 
     target = "aks"
 
-    def __init__(self, spec: Spec, at: Connection, info: BundleInfo, bundle: Path, replicas: int, memory: str):
+    def __init__(self, spec: Spec, at: Connection, engine: str, bundle: Path, replicas: int, memory: str):
         self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
-        self._engine, self._memory = ENGINES[info.runtime], memory
+        self._engine, self._memory = engine, memory
         self.live, self._made = LiveRelease(spec, at), False
         self.name, self.fresh = self.live.name, tag_of(bundle)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from tunewright.assess.machines import (
 from tunewright.assess.memory import GIB, server
 from tunewright.assess.prices import PriceBook, price_book
 from tunewright.errors import UserError
-from tunewright.export.bundle import BundleInfo
+from tunewright.export.bundle import SECOND, BundleInfo, read_info
 from tunewright.models.runtime import FOLDERS
 from tunewright.models.sizes import Sizes, shape_of
 from tunewright.places.azure.rules import endpoint_family, rules
@@ -42,6 +43,14 @@ class Served(Protocol):
     def info(self) -> BundleInfo: ...
 
 
+@dataclass(frozen=True)
+class Second:
+    """The bundle behind a cascade's first."""
+
+    bundle: Path
+    info: BundleInfo
+
+
 def held(outputs: Served) -> float:
     """Bytes that a server of a bundle holds, from the bundle's own files: of main memory, or for vLLM of a GPU's."""
     info = outputs.info
@@ -50,7 +59,11 @@ def held(outputs: Served) -> float:
     if info.runtime.startswith("vllm"):
         return stored
     shape = shape_of(str(folder), folder)
-    return server(stored, info.context * 2 * Sizes.of(shape).cache if shape else 0)
+    own = server(stored, info.context * 2 * Sizes.of(shape).cache if shape else 0)
+    if info.second_below is None:
+        return own
+    second = outputs.bundle / SECOND
+    return own + held(Second(second, read_info(second)))
 
 
 def pod_memory(outputs: Served) -> str:
