@@ -118,7 +118,7 @@ def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.
         standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
 
     def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
-        name = f"tunewright/{spec.name}:{images.tag_of(bundle, identity)}"
+        name = f"tunewright/{spec.name}:{images.tag_of(spec, bundle, identity)}"
         azure.clusters._registry.images[name] = Image(bundle, stage)
         return f"rehearsal.azurecr.io/{name}"
 

@@ -416,7 +416,7 @@ class AzureSpec(Section):
     """The machine that trains, evaluates and exports, by its name in the price book; null where no GPU is wanted."""
     cpu: str | None = None
     """The machine for all else. By default the one that will serve (`traffic.machine`), so that latency is measured \
-there."""
+there; where Azure ML has no clusters of it, Standard_D4s_v3."""
     nodes: Annotated[int, Field(ge=1)] = 1
     """Machines that train together."""
     low_priority: bool = False
@@ -426,6 +426,12 @@ there."""
     identity: str | None = None
     """The resource id of a user-assigned identity that jobs and endpoints run as. By default azd's AZURE_ML_IDENTITY; \
 without it jobs run as you."""
+    base_images: dict[Literal["jobs", "serve", "vllm"], str] = {}
+    """What images are built on, where Docker Hub can't be reached or limits you: images in your own registry, such as \
+NAME.azurecr.io/python@sha256:… For `jobs` one with this machine's Python (python:VERSION-slim, in which a compiler is \
+then installed; python:VERSION has one), for `serve` one with Python 3.12, for `vllm` one with vLLM."""
+    package_index: str | None = None
+    """The index that pip asks while images are built, in place of PyPI."""
 
 
 class MonitorSpec(Section):

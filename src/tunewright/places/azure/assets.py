@@ -30,10 +30,11 @@ _TORCH_INDEX = "https://download.pytorch.org/whl"
 2026-11-28)."""
 PACKAGE = Path(__file__).parents[2]
 _DOCKERFILE = """\
-FROM python:{python}-slim
+FROM {base}
 # The driver's libraries are mounted where these say so; a compiler is for kernels that are built as they are needed.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PIP_NO_CACHE_DIR=1
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PIP_NO_CACHE_DIR=1{index}
+RUN command -v gcc || (apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \\
+    && rm -rf /var/lib/apt/lists/*)
 COPY requirements.txt .
 RUN pip install --requirement requirements.txt
 """
@@ -141,7 +142,12 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(entry, io.BytesIO(content))
 
 
-def environment(at: Connection, tags: dict[str, str]) -> str:
+def index_of(spec: Spec) -> str:
+    """What a Dockerfile's ENV says of the index that pip asks; nothing where it is PyPI."""
+    return f" PIP_INDEX_URL={spec.azure.package_index}" if spec.azure.package_index else ""
+
+
+def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     """The image that jobs run in, pinned to what is installed here; built by Azure once for each set of pins.
 
     Raises:
@@ -149,7 +155,9 @@ def environment(at: Connection, tags: dict[str, str]) -> str:
     """
     from azure.ai.ml.entities import BuildContext, Environment
 
-    dockerfile = _DOCKERFILE.format(python=".".join(platform.python_version_tuple()[:2]))
+    python = ".".join(platform.python_version_tuple()[:2])
+    base = spec.azure.base_images.get("jobs") or f"python:{python}-slim"
+    dockerfile = _DOCKERFILE.format(base=base, index=index_of(spec))
     pins = requirements()
     name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
     if not _is_there(at.ml.environments, name, version, tags):

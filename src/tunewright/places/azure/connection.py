@@ -312,6 +312,13 @@ def _refused(what: str, error: Any) -> UserError:
             fix = "Mend that, then type the same command again."
     if code == UNREGISTERED:
         fix = "Register it once: az provider register --namespace NAMESPACE  (as Contributor or Owner)"
+    if code == "TasksOperationsNotAllowed":
+        # Free trials' registries build nothing (github.com/Azure-Samples/azure-search-openai-demo/issues/2592).
+        fix = (
+            "Subscriptions on free credit have no builds in a registry: go over to pay as you go, or ask support. "
+            "Azure ML can build on a cluster instead: az ml workspace update --name WORKSPACE --resource-group GROUP "
+            "--image-build-compute tunewright-cpu"
+        )
     if "quota" in f"{code} {said}".lower():
         fix = "Ask for more cores in the Azure portal (Quotas), or name a smaller machine: azure.gpu=…"
     kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError

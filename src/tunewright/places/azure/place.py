@@ -134,7 +134,7 @@ class AzurePlace:
             clusters=clusters,
             limits=limits,
             code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
-            environment=assets.environment(self._at, self._tags),
+            environment=assets.environment(self._at, self._spec, self._tags),
             tags=self._tags,
             # Not by the job: the next one may begin with a later step, and goes on from there all the same.
             kept={step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"

@@ -144,7 +144,7 @@ def _work(spec: Spec, at: Connection, name: str, steps: list[Step], folder: str,
         clusters={step.name: machines.cluster(at, step, spec, tags) for step in steps},
         limits=machines.limits(steps, spec, spec.azure.budget_usd),
         code=assets.code_asset(at, f"{TAG}-{spec.name}-code", spec_text(spec), tags),
-        environment=assets.environment(at, tags),
+        environment=assets.environment(at, spec, tags),
         tags=tags,
         kept={step.name: f"{FOLDER}/kept/{spec.name}-{step.name}-scheduled" for step in steps if step.resumes},
     )

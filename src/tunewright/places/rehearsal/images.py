@@ -36,11 +36,14 @@ class Registry:
     def __init__(self, cloud: Cloud, storage: Storage):
         self._cloud, self._storage = cloud, storage
         self.images: dict[str, Image] = {}
+        self.log = ""
+        """Of a build that fails: the next one does, with this as its log."""
         self._runs: dict[str, dict[str, Any]] = {}
         self.hooks = [
             ("POST", r"/registries/[^/]+/listBuildSourceUploadUrl$", self._upload_url),
             ("POST", r"/registries/[^/]+/scheduleRun$", self._schedule),
             ("GET", r"/registries/[^/]+/runs$", self._list), ("GET", r"/registries/[^/]+/runs/[^/]+$", self._run),
+            ("POST", r"/registries/[^/]+/runs/[^/]+/listLogSasUrl$", self._log),
         ]  # fmt: skip
 
     def _upload_url(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
@@ -57,6 +60,11 @@ class Registry:
         stages = _STAGE.findall((folder / wanted["dockerFilePath"]).read_text("utf-8"))
         if wanted["target"] not in stages:
             return error(400, "BadRequest", f"the Dockerfile has no stage {wanted['target']}")
+        if self.log:
+            self._storage.write(f"builds/{name}.log", self.log.encode())
+            self._runs[name] = {"properties": {"runId": name, "status": "Failed"}}
+            self.log = ""
+            return Answer(body=self._runs[name])
         outputs = []
         for each in wanted["imageNames"]:
             repository, _, tag = each.partition(":")
@@ -67,6 +75,9 @@ class Registry:
 
     def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body={"value": list(self._runs.values())})
+
+    def _log(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        return Answer(body={"logLink": self._storage.signed(f"builds/{path.split('/')[-2]}.log")})
 
     def _run(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body=self._runs[path.rpartition("/")[2]])

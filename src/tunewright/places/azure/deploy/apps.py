@@ -162,7 +162,7 @@ class App:
         self._provider = json.loads(identity.read_text("utf-8"))
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path
-        self._suffix = f"v{tag_of(bundle, identity)[:12]}"
+        self._suffix = f"v{tag_of(spec, bundle, identity)[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
         self._environments = f"{self.live.providers}/Microsoft.App/managedEnvironments"

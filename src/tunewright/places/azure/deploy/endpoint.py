@@ -169,7 +169,7 @@ class Endpoint:
         self._engine = engine
         self.live = LiveEndpoint(spec, at)
         self.name, self._made = self.live.name, False
-        self._image = tag_of(None)
+        self._image = tag_of(spec, None)
         self.fresh = f"v{sha256_json([model.content, self._image, spec.traffic.machine])[:12]}"
         """The deployment of this version: of this model, served by this code on this machine."""
 
@@ -250,7 +250,7 @@ class Endpoint:
         with TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
             if found(self._at.ml.environments.get, name, version) is None:
                 folder = Path(scratch) / "context"
-                context(folder, None)
+                context(folder, self._spec, None)
                 _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
                 say(f"  azure: environment {name}, version {version}; Azure builds its image")
                 entity = Environment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tarfile
 import time
@@ -10,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
+
 from tunewright.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.errors import UserError
 from tunewright.export.bundle import SECOND, read_info
 from tunewright.models.linear_model import LINEAR
-from tunewright.places.azure.assets import DIGITS, PACKAGE, package_files, pinned
+from tunewright.places.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
@@ -26,6 +29,13 @@ _VERSION = "2019-06-01-preview"
 """Of the registry's tasks."""
 _POLL_SECONDS = 3.0
 _LONGEST_SECONDS = 3600.0
+_LIMITED = re.compile(r"toomanyrequests|pull rate limit", re.I)
+"""In a build's log: Docker Hub gives no more images to whoever does not sign in (docs.docker.com/docker-hub/usage)."""
+_DOCKER_HUB = (
+    "Docker Hub limits pulls. Bring the base into your registry once: az acr import --name {name} --source "
+    "docker.io/library/python:3.12-slim --image python:3.12-slim; and name it in the spec: "
+    "azure.base_images.serve={name}.azurecr.io/python:3.12-slim"
+)
 ENGINES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
@@ -83,14 +93,16 @@ def infra_folder() -> Path:
     return inside if inside.is_dir() else PACKAGE.parents[1] / "infra"
 
 
-def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> None:
+def context(folder: Path, spec: Spec, bundle: Path | None, identity: Path | None = None) -> None:
     """Lay out everything an image is built of.
 
     Args:
+        spec: says what it is built on.
         bundle: goes into the image; None where it is mounted.
         identity: who may ask, for `tunewright serve --identity`.
     """
     shutil.copytree(infra_folder() / "docker", folder / "infra" / "docker")
+    (folder / "infra" / "docker" / "Dockerfile").write_text(_dockerfile(spec), "utf-8")
     shutil.copytree(PACKAGE, folder / "src" / "tunewright", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / "constraints.txt").write_text("\n".join(_pins()) + "\n", "utf-8")
     if bundle:
@@ -99,20 +111,33 @@ def context(folder: Path, bundle: Path | None, identity: Path | None = None) -> 
             shutil.copy(identity, folder / "bundle" / "identity.json")
 
 
+def _dockerfile(spec: Spec) -> str:
+    """The Dockerfile, on the bases and with the index that a spec names."""
+    text = (infra_folder() / "docker" / "Dockerfile").read_text("utf-8")
+    for stage, named in (("base", spec.azure.base_images.get("serve")), ("vllm", spec.azure.base_images.get("vllm"))):
+        start = text.index(f" AS {stage}\n")
+        line = text.rindex("\n", 0, start) + 1
+        text = f"{text[:line]}FROM {named}{text[start:]}" if named else text
+        after = text.index(f" AS {stage}\n") + len(f" AS {stage}\n")
+        text = f"{text[:after]}ENV{index_of(spec)}\n{text[after:]}" if index_of(spec) else text
+    return text
+
+
 def _pins() -> list[str]:
     return [line for line in pinned(_EXTRAS) if "==" in line]
 
 
-def tag_of(bundle: Path | None, identity: Path | None = None) -> str:
+def tag_of(spec: Spec, bundle: Path | None, identity: Path | None = None) -> str:
     """The tag of an image: a hash of all that `context` lays out, this package's code among it.
 
     Args:
-        bundle, identity: as for `context`.
+        spec, bundle, identity: as for `context`.
     """
     code = [(path.relative_to(PACKAGE).as_posix(), sha256_file(path)) for path in package_files()]
     docker = sha256_tree(infra_folder() / "docker")[0]
     served = sha256_tree(bundle)[0] if bundle else None
-    return sha256_json([code, docker, _pins(), served, sha256_file(identity) if identity else None])[:DIGITS]
+    who = sha256_file(identity) if identity else None
+    return sha256_json([code, docker, _dockerfile(spec), _pins(), served, who])[:DIGITS]
 
 
 def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
@@ -126,11 +151,11 @@ def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path |
         UserError: there is no registry, Azure refuses, or the build fails.
     """
     registry = registry_of(at)
-    image = f"tunewright/{spec.name}:{tag_of(bundle, identity)}"
+    image = f"tunewright/{spec.name}:{tag_of(spec, bundle, identity)}"
     if not is_built(at, registry, image):
         with TemporaryDirectory() as scratch:
             folder = Path(scratch) / "context"
-            context(folder, bundle, identity)
+            context(folder, spec, bundle, identity)
             build(at, registry, image, folder, stage)
     return f"{registry.rpartition('/')[2]}.azurecr.io/{image}"
 
@@ -158,8 +183,23 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
         })  # fmt: skip
         run = _ended(at, f"{registry}/runs/{run['properties']['runId']}")
     if run["properties"]["status"] != "Succeeded":
-        raise UserError(f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
-                        fix=f"See its log: az acr task logs --run-id {run['properties']['runId']}")  # fmt: skip
+        said, name = _last_words(at, f"{registry}/runs/{run['properties']['runId']}"), registry.rpartition("/")[2]
+        raise UserError(
+            f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
+            why=f"Its log ends: {said}" if said else None,
+            fix=_DOCKER_HUB.format(name=name) if _LIMITED.search(said) else
+            f"See its log: az acr task logs --registry {name} --run-id {run['properties']['runId']}",
+        )  # fmt: skip
+
+
+def _last_words(at: Connection, run: str) -> str:
+    """The end of a build's log; empty where it can't be had."""
+    try:
+        with azure_errors("the log of the build"):
+            link = at.ask("POST", f"{run}/listLogSasUrl", _VERSION).get("logLink", "")
+        return httpx.get(link, timeout=30).raise_for_status().text.strip()[-600:] if link else ""
+    except (UserError, httpx.HTTPError):
+        return ""
 
 
 def is_built(at: Connection, registry: str, image: str) -> bool:

@@ -133,7 +133,7 @@ class Release:
         self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
         self._engine, self._memory = engine, memory
         self.live, self._made = LiveRelease(spec, at), False
-        self.name, self.fresh = self.live.name, tag_of(bundle)
+        self.name, self.fresh = self.live.name, tag_of(spec, bundle)
 
     def blueprint(self) -> Blueprint:
         """As of `Target`; pods are counted as machines of `traffic.machine`, whole ones."""

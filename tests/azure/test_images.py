@@ -1,0 +1,76 @@
+"""Images are built on the bases and with the index that a spec names, and a build that fails says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.azure.conftest import MakeJob, fails
+from tests.conftest import make_spec
+from tunewright import api
+from tunewright.errors import UserError
+from tunewright.places.azure import assets
+from tunewright.places.azure.connection import connect
+from tunewright.places.azure.deploy.images import built, context, tag_of
+from tunewright.places.rehearsal import Rehearsal
+
+OWN = "mine.azurecr.io/python@sha256:abc"
+FEED = "https://pkgs.dev.azure.com/me/_packaging/feed/pypi/simple/"
+
+
+def dockerfile(folder: Path, **azure: Any) -> str:
+    context(folder, make_spec(azure=azure), None)
+    return (folder / "infra" / "docker" / "Dockerfile").read_text("utf-8")
+
+
+def test_a_server_is_built_on_what_the_spec_names(tmp_path: Path) -> None:
+    usual = dockerfile(tmp_path / "usual")
+    assert "FROM python:3.12-slim AS base\n" in usual and "PIP_INDEX_URL" not in usual
+    bases = {"serve": OWN, "vllm": "mine.azurecr.io/vllm:1"}
+    named = dockerfile(tmp_path / "named", base_images=bases, package_index=FEED)
+    assert f"FROM {OWN} AS base\nENV PIP_INDEX_URL={FEED}\n" in named
+    assert f"FROM mine.azurecr.io/vllm:1 AS vllm\nENV PIP_INDEX_URL={FEED}\n" in named
+    assert "FROM python:" not in named and "FROM vllm/" not in named
+    assert named.replace(f"ENV PIP_INDEX_URL={FEED}\n", "").count("\n") == usual.count("\n")
+    tags = {tag_of(make_spec(azure=azure), None) for azure in ({}, {"base_images": bases}, {"package_index": FEED})}
+    assert len(tags) == 3, "another base is another image"
+
+
+def test_jobs_are_built_on_what_the_spec_names(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(
+        assets, "quietly", lambda _, entity: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8"))
+    )
+    spec = job(azure={"base_images": {"jobs": OWN}, "package_index": FEED})
+    assets.environment(connect(spec), spec, {})
+    assets.environment(connect(job()), job(), {})
+    assert f"FROM {OWN}\n" in made[0] and f"PIP_NO_CACHE_DIR=1 PIP_INDEX_URL={FEED}\n" in made[0]
+    assert "command -v gcc || (apt-get update" in made[0], "a base that has a compiler needs no Debian mirror"
+    assert made[1].startswith("FROM python:3.") and "-slim\n" in made[1]
+    assert not azure.cloud.violations
+
+
+def refused(spec: Any, bundle: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        built(connect(spec), spec, bundle, "openvino-bundle")
+    return caught.value.paragraph()
+
+
+def test_a_build_that_fails_says_why(azure: Rehearsal, job: MakeJob, tmp_path: Path) -> None:
+    spec = job()
+    (tmp_path / "bundle").mkdir()
+    azure.clusters._registry.log = "Step 1/9\nERROR: toomanyrequests: You have reached your pull rate limit."
+    said = refused(spec, tmp_path / "bundle")
+    assert "pull rate limit" in said
+    assert "az acr import --name rehearsal --source docker.io/library/python:3.12-slim" in said
+    azure.clusters._registry.log = "ERROR: No matching distribution found for openvino"
+    said = refused(spec, tmp_path / "bundle")
+    assert "No matching distribution" in said and "az acr task logs --registry rehearsal --run-id cb" in said
+    code = "TasksOperationsNotAllowed"
+    fails(azure, r"POST .*/scheduleRun$", 400, code, "ACR Tasks requests for the registry are not permitted.")
+    said = refused(spec, tmp_path / "bundle")
+    assert code in said and "free credit" in said and "--image-build-compute tunewright-cpu" in said
+    assert built(connect(spec), spec, tmp_path / "bundle", "openvino-bundle").startswith("rehearsal.azurecr.io/")
+    assert api.standing(spec) == []
