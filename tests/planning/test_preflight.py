@@ -38,7 +38,7 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
     said = caught.value.paragraph()
     assert said.startswith("Nothing was begun. ✗ memory of export: 29.0 of 16.0 GiB: the server holds 27.0 GiB of fp32")
     assert "export.precision=int8" in said
-    assert "Standard_D8s_v5 would hold it" in said
+    assert "Standard_D8s_v3 would hold it" in said
     assert "train" not in caught.value.what
     assert not [each for each in (project / "runs").iterdir() if each.name != "latest"]
     # What is not to be run is not refused.

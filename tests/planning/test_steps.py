@@ -47,11 +47,11 @@ def test_what_does_not_fit_names_its_remedy_and_a_machine_that_would_hold_it() -
     assert not found.fits
     assert found.memory.said == f"{found.memory.peak_gib:.1f} of 16.0 GiB"
     assert "GiB of fp32 weights, keys and values. Serve fewer bytes: export.precision=int8" in found.why
-    assert found.why.endswith("Standard_D8s_v5 would hold it.")
+    assert found.why.endswith("Standard_D8s_v3 would hold it.")
     t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
     on_gpu = planned("evaluate", job("llama-3-8b"), t4)
     assert "on the GPU" in on_gpu.memory.said
-    assert "Standard_NV36ads_A10_v5 would hold it" in on_gpu.why
+    assert "Standard_NC24ads_A100_v4 would hold it" in on_gpu.why
 
 
 def test_a_training_is_what_was_counted() -> None:
