@@ -13,6 +13,7 @@ from tests.conftest import REPOSITORY, tunewright
 SMALL = [
     "model=smollm2-135m", "train.max_steps=12", "train.batch_size=4", "train.members=1", "train.evaluations=1",
     "evaluate.max_examples=8", "evaluate.few_shot=1", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
+    "traffic.machine=Standard_F4s_v2",
 ]  # fmt: skip
 
 
@@ -31,17 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_made_there_is_deployed_there(project: Path) -> None:
     """The other targets are tried with tiny models (tests/tiny/test_azure_deploy.py)."""
-    done = tunewright(
-        "deploy",
-        str(project),
-        *SMALL,
-        "traffic.machine=Standard_F4s_v2",
-        "--to",
-        "aml",
-        "--anyway",
-        "--rehearse",
-        "--json",
-    )
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--anyway", "--rehearse", "--json")
     assert done.returncode == 0, done.stderr
     released = json.loads(done.stdout)
     assert released["percent"] == 100
@@ -51,18 +42,8 @@ def test_what_was_made_there_is_deployed_there(project: Path) -> None:
 
 
 def test_a_dry_run_tells_the_price(project: Path) -> None:
-    done = tunewright(
-        "deploy",
-        str(project),
-        *SMALL,
-        "traffic.machine=Standard_F4s_v2",
-        "--to",
-        "aml",
-        "--dry-run",
-        "--rehearse",
-        "--json",
-    )
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--dry-run", "--rehearse", "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    assert plan["usd_per_month"] == pytest.approx(2 * 730 * 0.096)
+    assert plan["usd_per_month"] == pytest.approx(2 * 730 * 0.169)
     assert [each["kind"] for each in plan["resources"]] == ["online endpoint", "environment", "deployment"]
