@@ -15,9 +15,8 @@ demo: $(READY) ## the main job on the shipped example
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/azure \
 	  --numprocesses auto
-	$(BIN)/pytest tests/azure --numprocesses auto --dist loadfile --durations 15
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny --numprocesses auto --dist loadfile --no-loadscope-reorder \
-	  --durations 40
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses auto --dist loadfile \
+	  --no-loadscope-reorder --durations 40
 
 test-fast: $(TOOLS) ## only the tests that need no model and take no seconds each
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/slow \

@@ -134,9 +134,7 @@ def is_allowed(action: str, permissions: list[dict[str, Any]]) -> bool:
 
 
 def _expression(pattern: str) -> str:
-    """A role's pattern as a regular expression. Between slashes a star stands for any number of parts, none included:
-    AzureML Data Scientist takes out computes/*/write and can't make a cluster, which is computes/write
-    (learn.microsoft.com/azure/machine-learning/how-to-assign-roles, read 2026-11-28)."""
+    """A role's pattern as a regular expression: between slashes a star may stand for nothing (rule role-wildcards)."""
     return re.escape(pattern).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
 
 
