@@ -77,7 +77,7 @@ def test_what_it_cannot_do_is_said(latest: Path) -> None:
         api.sweep(spec, trials=2)
     with pytest.raises(UserError, match="no GGUF file"):
         api.export_gguf(spec)
-    with pytest.raises(UserError, match="has no form merged.*--form bundle"):
+    with pytest.raises(UserError, match=r"has no form merged.*--form bundle"):
         api.parcel(spec, "merged", "hub:me/it")
 
 
