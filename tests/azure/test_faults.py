@@ -159,7 +159,7 @@ def test_the_network_is_away_while_a_job_runs(
 
 
 def test_roles_workspace_and_network(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = job(azure={"cpu": "Standard_D2s_v3"})
+    spec = job(azure={"cpu": "Standard_D8s_v3"})  # of which no other test makes a cluster
     fails(azure, r"PUT management.*/computes/", 403, "AuthorizationFailed", "No authorization.", FOR_EVER)
     told = refused(spec)
     assert "No authorization." in told and "tunewright azure preflight" in told
