@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 DOCKER = REPOSITORY / "infra" / "docker"
 LISTS = sorted(DOCKER.glob("*.txt"))
-TARGETS = ("onnxruntime", "openvino", "vllm")
+TARGETS = ("linear", "onnxruntime", "openvino", "vllm")
 
 
 def names(lines: list[str]) -> set[str]:
