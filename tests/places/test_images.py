@@ -15,8 +15,8 @@ from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export.bundle import SECOND, load_bundle, read_info, write_info, write_linear_bundle
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.runtime import RuntimeName
-from tunewright.places.azure.deploy.images import ENGINES, engine_of, infra_folder
+from tunewright.models.runtime import ENGINES, RuntimeName
+from tunewright.places.azure.deploy.images import engine_of, infra_folder
 from tunewright.places.azure.deploy.room import Second, held
 from tunewright.serve.server import _check_engine
 

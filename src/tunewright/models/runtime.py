@@ -27,6 +27,11 @@ FOLDERS: dict[RuntimeName, str] = {
     "openvino-encoder": "openvino-encoder", "onnxruntime-encoder": "onnx-encoder", "linear": "linear",
 }  # fmt: skip
 """Where a bundle has its weights."""
+ENGINES: dict[RuntimeName, str] = {
+    "onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm",
+    "vllm-lora": "vllm", "openvino-encoder": "openvino", "onnxruntime-encoder": "onnxruntime", "linear": "linear",
+}  # fmt: skip
+"""What it runs in, which is what `tunewright serve --engine` and the images are called by."""
 ADAPTER_FOLDER = "adapter"
 """Where it has an adapter that is not merged into them."""
 _X86 = ("x86_64", "AMD64")

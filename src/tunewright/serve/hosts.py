@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 from tunewright.evaluate.predictors import Pieces, Terms
-from tunewright.export.bundle import load_bundle, read_info
+from tunewright.export.bundle import Bundle, load_bundle, read_info
 from tunewright.models.adapter import load_adapter
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.paged_network import ADAPTERS
@@ -150,16 +151,12 @@ class ManyModels:
 
     def __init__(self, store: AdapterStore, threads: int | None = None):
         self._store, self._threads = store, threads
-        self._model: PagedNextToken | None = None
-        self._base: BaseEngine | None = None
-        self.label = store.folder.resolve().name
-        self.precision = " and ".join(sorted({info.precision for info in store.infos().values()}))
+        self._base = BaseEngine.load_for_adapters(store.folder / BASE, threads) if store.base else None
         if store.base:
-            base = load_bundle(store.folder / BASE)
-            weights = base.folder / FOLDERS[base.info.runtime]
-            self._model = PagedNextToken(weights, context=base.info.context, threads=threads, adapters=ADAPTERS)
-            self._base = BaseEngine(base, self._model)
-            self.label, self.precision = base.info.name, base.info.precision
+            self.label, self.precision = store.base.name, store.base.precision
+        else:
+            self.label = store.folder.resolve().name
+            self.precision = " and ".join(sorted({info.precision for info in store.infos().values()}))
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
         """Engines by name and version with the bytes of what each alone needs, the longest unused first."""
@@ -214,17 +211,27 @@ class ManyModels:
         if is_classifier(read_info(version.folder).runtime):
             bundle = load_bundle(version.folder)
             return Engine.load(bundle, self._threads), bundle.weight_bytes
-        assert self._model, "a folder with an adapter has a base"
-        assert self._base
+        assert self._base, "a folder with an adapter has a base"
         base = self._base.bundle
         bundle = load_bundle(version.folder, base.tokenizer)
         info = bundle.info.model_copy(update={"context": min(bundle.info.context, base.info.context)})
         adapter = load_adapter(version.folder / ADAPTER_FOLDER)
-        return Engine(replace(bundle, info=info), self._model.with_adapter(adapter)), adapter.nbytes
+        return Engine(replace(bundle, info=info), self._base.paged.with_adapter(adapter)), adapter.nbytes
 
 
 class BaseEngine(Engine):
-    """The base as it came: any conversation, any answer."""
+    """The base as it came: any conversation, any answer. `paged` is its model, which answers for its adapters too."""
+
+    def __init__(self, bundle: Bundle, paged: PagedNextToken):
+        super().__init__(bundle, paged)
+        self.paged = paged
+
+    @classmethod
+    def load_for_adapters(cls, folder: Path, threads: int | None) -> Self:
+        """The engine of a base in its folder, with room for adapters in its graph."""
+        bundle = load_bundle(folder)
+        weights = folder / FOLDERS[bundle.info.runtime]
+        return cls(bundle, PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS))
 
     def converse(self, messages: Sequence[Message], terms: Terms) -> Pieces:
         """As `stream`, of a conversation."""

@@ -21,7 +21,7 @@ import httpx
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import SECOND, Bundle, load_bundle
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.runtime import is_of_encoder
+from tunewright.models.runtime import ENGINES, is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
 from tunewright.serve.adapters import AdapterStore
@@ -138,7 +138,7 @@ def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
     alone = isinstance(served, Bundle) and len(infos) == 1
     checked = {name: info.runtime for name, info in infos.items() if info.runtime != LINEAR or alone}
     for name, runtime in checked.items():
-        engine = runtime.removesuffix("-lora").removesuffix("-encoder")
+        engine = ENGINES[runtime]
         if engine == wanted:
             continue
         fix = f"Make one for it: tunewright run PROJECT export.runtime={wanted}"

@@ -265,13 +265,13 @@ def _training_memory(spec: Spec, found: ProjectPlan | None) -> Iterator[Check]:
 def _price(spec: Spec, at: Connection, found: ProjectPlan | None, wanted: dict[str, int]) -> Iterator[Check]:
     known = {size: machines.price_of(size, spec).usd_per_hour for size in wanted}
     try:
-        there, source = machine_prices(list(wanted), at.region), f"in {at.region}"
+        there, unasked = machine_prices(list(wanted), at.region), ""
     except UserError:
-        there, source = {}, "by the price book; Azure's list could not be asked"
+        there, unasked = {}, "; Azure's list could not be asked"
     for size, booked in known.items():
         asked = there.get(size, booked)
         dearer = asked > _DEARER * booked
-        said = f"${asked:.3f} an hour {source if size in there or not there else 'by the price book'}"
+        said = f"${asked:.3f} an hour " + (f"in {at.region}" if size in there else f"by the price book{unasked}")
         yield Check(f"price of {size}", not dearer, f"{said}, and ${booked:.3f} by the price book" if dearer else said,
                     f"Budgets are held by the price book. Make one of the region: tunewright models prices --refresh "
                     f"--region {at.region}; and name it in the spec: prices: prices.yaml.")  # fmt: skip

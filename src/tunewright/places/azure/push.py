@@ -12,7 +12,7 @@ from tunewright.export.parcel import Parcel
 from tunewright.places.azure import assets
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.place import TAG
-from tunewright.places.azure.registry import Registered, enter, next_version, versions
+from tunewright.places.azure.registry import Registered, enter, holding, next_version, versions
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -43,15 +43,14 @@ def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = ""
     """
     check_registry(registry)
     name = f"{TAG}-{spec.name}-{parcel.form}"
-    model = next((each for each in versions(at, name) if each.content == parcel.version), None)
+    known = versions(at, name)
+    model = holding(parcel.version, known)
     if model is None:
         with tempfile.TemporaryDirectory() as scratch:
             parcel.lay_out(Path(scratch))
             output = assets.data_asset(at, name, parcel.version, Path(scratch), {TAG: spec.name})
-        with azure_errors(f"the model {name}"):
-            path = str(at.ml.data.get(*output.split(":")[1:]).path)
         model = enter(
-            at, name, parcel.version, path, tags={TAG: spec.name, "form": parcel.form},
+            at, name, known, parcel.version, output, tags={TAG: spec.name, "form": parcel.form},
             properties={"tunewright.base_model": spec.model_name},
             description=f"The Tunewright job {spec.name} as {parcel.form}; how it is asked is in README.md.",
         )  # fmt: skip
@@ -67,7 +66,7 @@ def _shared(at: Connection, registry: str, model: Registered) -> str:
     """The version of a model in a registry, where the same name may be of other workspaces too; shared if need be."""
     with at.ml.models._set_registry_client(registry):
         known = versions(at, model.name)
-    if there := next((each for each in known if each.content == model.content), None):
+    if there := holding(model.content, known):
         return there.version
     version = next_version(known)
     at.ml.models.share(

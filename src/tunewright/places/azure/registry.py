@@ -64,37 +64,43 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
     }
     worth = _worth(verdict)
     kind = next((each for each in (ENCODER, LINEAR) if (folders["train"] / each).is_dir()), "adapter")
-    trained = _entered(at, spec, f"{TAG}-{spec.name}-{kind}", "train", folders["train"], lineage, worth)
-    name, content = f"{TAG}-{spec.name}", manifests["bundle"].content
-    known = versions(at, name)
-    if mine := next((each for each in known if each.content == content), None):
+    name = f"{TAG}-{spec.name}"
+    of_trained, known = versions(at, f"{name}-{kind}"), versions(at, name)
+    trained = holding(manifests["train"].content, of_trained) or _entered(
+        at, spec, f"{name}-{kind}", of_trained, "train", folders["train"], lineage, worth
+    )
+    if mine := holding(manifests["bundle"].content, known):
         return mine
     first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
     state = CHAMPION if first else CHALLENGER
     tags = worth | {STATE: state, kind: f"{trained.name}:{trained.version}"}
-    mine = _entered(at, spec, name, "bundle", folders["bundle"], lineage, tags)
+    mine = _entered(at, spec, name, known, "bundle", folders["bundle"], lineage, tags)
     say(f"  azure: model {name}, version {mine.version}: {state}")
     return mine
 
 
-def enter(at: Connection, name: str, content: str, path: str, *, tags: Mapping[str, str],
+def holding(content: str, known: Sequence[Registered]) -> Registered | None:
+    """The version that holds a content, which is entered once; None where none does."""
+    return next((each for each in known if each.content == content), None)
+
+
+def enter(at: Connection, name: str, known: Sequence[Registered], content: str, output: str, *, tags: Mapping[str, str],
           properties: Mapping[str, str], description: str) -> Registered:  # fmt: skip
-    """Enter what lies in the workspace's storage as a model's next version; the same content is entered once.
+    """Enter a data asset as a model's next version.
 
     Args:
+        known: its versions; none of them is `holding` this content.
         content: its hash.
-        path: where it lies, as a data asset has it.
+        output: the asset's address.
 
     Raises:
         UserError: Azure refuses.
     """
     from azure.ai.ml.entities import Model
 
-    known = versions(at, name)
-    if mine := next((each for each in known if each.content == content), None):
-        return mine
     version = next_version(known)
     with azure_errors(f"the model {name}"):
+        path = str(at.ml.data.get(*output.split(":")[1:]).path)
         at.ml.models.create_or_update(
             Model(
                 name=name, version=version, path=path, type="custom_model", tags=dict(tags), description=description,
@@ -163,12 +169,10 @@ def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _entered(at: Connection, spec: Spec, name: str, step: str, folder: Path, lineage: Mapping[str, str],
-             tags: Mapping[str, str]) -> Registered:  # fmt: skip
+def _entered(at: Connection, spec: Spec, name: str, known: Sequence[Registered], step: str, folder: Path,
+             lineage: Mapping[str, str], tags: Mapping[str, str]) -> Registered:  # fmt: skip
     """A step's output as a version of a model."""
     content = _whole(folder).content
     output = assets.data_asset(at, f"{TAG}-{spec.name}-{step}", content[: assets.DIGITS], folder, {TAG: spec.name})
-    with azure_errors(f"the model {name}"):
-        path = str(at.ml.data.get(*output.split(":")[1:]).path)
-    return enter(at, name, content, path, tags={TAG: spec.name, **tags}, properties=lineage,
+    return enter(at, name, known, content, output, tags={TAG: spec.name, **tags}, properties=lineage,
                  description=f"{step} of the Tunewright job {spec.name}")  # fmt: skip

@@ -16,7 +16,7 @@ from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standing
 from tunewright.places.azure.deploy.images import built, registry_of, tag_of
-from tunewright.places.azure.deploy.live import State, hourly, marked, marks, require_ours, take_back
+from tunewright.places.azure.deploy.live import State, hourly, marked, marks, require_fresh, require_ours, take_back
 from tunewright.places.azure.deploy.room import container_of
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
@@ -97,7 +97,7 @@ class LiveApp:
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
-        state = self._fresh()
+        state = require_fresh(self)
         all_of_it = {str(state.fresh): 100}
         if state.others:
             self.change(all_of_it, state.fresh, True)
@@ -107,7 +107,7 @@ class LiveApp:
 
     def withdraw(self) -> None:
         """As of `Live`."""
-        state = self._fresh()
+        state = require_fresh(self)
         if state.others:
             self.change(state.without_fresh, state.fresh, state.is_canary)
         self._deactivate(str(state.fresh))
@@ -119,13 +119,6 @@ class LiveApp:
         say(f"  azure: the container app {self.name} goes")
         with azure_errors(f"the container app {self.name}"):
             self._at.ask("DELETE", self.path, VERSION)
-
-    def _fresh(self) -> State:
-        """The state, of which there must be a fresh version."""
-        state = self.state()
-        if state is None or state.fresh is None:
-            raise UserError(f"There is no canary at the container app {self.name}.", fix="Deploy: tunewright deploy …")
-        return state
 
     def _deactivate(self, revision: str) -> None:
         say(f"  azure: the revision {revision} goes")

@@ -14,7 +14,17 @@ from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.images import context, tag_of
-from tunewright.places.azure.deploy.live import CANARY, TRIAL, State, hourly, marked, marks, require_ours, take_back
+from tunewright.places.azure.deploy.live import (
+    CANARY,
+    TRIAL,
+    State,
+    hourly,
+    marked,
+    marks,
+    require_fresh,
+    require_ours,
+    take_back,
+)
 from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.registry import Registered, promote
@@ -97,7 +107,7 @@ class LiveEndpoint:
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
-        state = self._fresh()
+        state = require_fresh(self)
         self.change(state.fresh, True, traffic={str(state.fresh): 100}, mirror={})
         self._crown(str(state.fresh))
         for name in state.others:
@@ -106,7 +116,7 @@ class LiveEndpoint:
 
     def withdraw(self) -> None:
         """As of `Live`."""
-        state = self._fresh()
+        state = require_fresh(self)
         if state.is_asked:
             self.change(state.fresh, state.is_canary, traffic=state.without_fresh, mirror={})
         self._delete(str(state.fresh))
@@ -127,13 +137,6 @@ class LiveEndpoint:
             name=self.name, auth_mode="aad_token", tags={TAG: self._spec.name, **tags},
             identity=machines.assigned_identity(self._spec),
         )  # fmt: skip
-
-    def _fresh(self) -> State:
-        """The state, of which there must be a fresh version."""
-        state = self.state()
-        if state is None or state.fresh is None:
-            raise UserError(f"There is no canary at the endpoint {self.name}.", fix="Deploy: tunewright deploy …")
-        return state
 
     def _crown(self, deployment: str) -> None:
         """Make the model of a deployment the champion: what was tried, not what the project's outputs are by now."""

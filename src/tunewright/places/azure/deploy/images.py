@@ -17,6 +17,7 @@ from tunewright.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.errors import UserError
 from tunewright.export.bundle import SECOND, read_info
 from tunewright.models.linear_model import LINEAR
+from tunewright.models.runtime import ENGINES
 from tunewright.places.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.waiting import Wait
@@ -36,17 +37,6 @@ _DOCKER_HUB = (
     "docker.io/library/python:3.12-slim --image python:3.12-slim; and name it in the spec: "
     "azure.base_images.serve={name}.azurecr.io/python:3.12-slim"
 )
-ENGINES = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "openvino-lora": "openvino",
-    "vllm": "vllm",
-    "vllm-lora": "vllm",
-    "onnxruntime-encoder": "onnxruntime",
-    "openvino-encoder": "openvino",
-    "linear": "linear",
-}
-"""The image for each runtime of a bundle."""
 
 
 def engine_of(bundle: Path) -> str:

@@ -219,6 +219,14 @@ def command(spec: Spec, live: Live) -> str:
     return f"tunewright deploy {spec.folder} --to {live.target}"
 
 
+def require_fresh(live: Live) -> State:
+    """The state of a place, of which there must be a fresh version."""
+    state = live.state()
+    if state is None or state.fresh is None:
+        raise UserError(f"There is no canary at the {live.kind} {live.name}.", fix="Deploy: tunewright deploy …")
+    return state
+
+
 def require_ours(spec: Spec, what: str, owner: str | None) -> None:
     """Refuse what somebody else made under the name that this project's has: names are cut at Azure's limit.
 
