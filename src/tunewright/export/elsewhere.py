@@ -170,7 +170,7 @@ def _front_matter(base: str, entry: CatalogueEntry | None, *, base_model_relatio
     """What the hub reads of a card.
 
     Args:
-        base: the base model's name; only a hub id is told.
+        base: the base model's name; it is named only where it is a hub id.
         entry: of the base in the catalogue.
     """
     from huggingface_hub import ModelCardData
