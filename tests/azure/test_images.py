@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.azure.conftest import MakeJob, fails
-from tests.conftest import make_spec
+from tests.azure.conftest import MakeJob, fails, puts
+from tests.conftest import make_spec, tunewright
 from tunewright import api
 from tunewright.errors import UserError
 from tunewright.places.azure import assets
+from tunewright.places.azure.bases import on_reachable_bases, python_base
 from tunewright.places.azure.connection import connect
 from tunewright.places.azure.deploy.images import built, context, tag_of
 from tunewright.places.rehearsal import Rehearsal
@@ -49,8 +51,45 @@ def test_jobs_are_built_on_what_the_spec_names(azure: Rehearsal, job: MakeJob, m
     assets.environment(connect(job()), job(), {})
     assert f"FROM {OWN}\n" in made[0] and f"PIP_NO_CACHE_DIR=1 PIP_INDEX_URL={FEED}\n" in made[0]
     assert "command -v gcc || (apt-get update" in made[0], "a base that has a compiler needs no Debian mirror"
-    assert made[1].startswith("FROM python:3.") and "-slim\n" in made[1]
+    assert re.match(
+        r"FROM mcr\.microsoft\.com/devcontainers/python:[\d.]+-3\.\d+-trixie@sha256:[0-9a-f]{64}\n", made[1]
+    )
     assert not azure.cloud.violations
+
+
+def test_jobs_run_in_an_image_that_was_built_elsewhere(
+    azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Laid out by a command, built by the user, named in the spec: Azure builds nothing then."""
+    laid_out = tunewright("azure", "image", str(job().folder), str(tmp_path / "image"))
+    assert laid_out.returncode == 0, laid_out.stderr
+    assert {each.name for each in (tmp_path / "image").iterdir()} == {"Dockerfile", "requirements.txt"}
+    image = laid_out.stdout.split("azure.job_image=")[1].strip().replace("REGISTRY", "mine")
+    spec = job(azure={"job_image": image})
+    before = len(azure.cloud.calls)
+    name = assets.environment(connect(spec), spec, {})
+    made = azure.cloud.get(puts(azure, "/environments/tunewright-steps", before)[0])
+    assert name.endswith(made["name"]) and made["properties"]["image"] == image and not made["properties"].get("build")
+    assert "azure: environment tunewright-steps" in capsys.readouterr().err
+    other = job(azure={"job_image": image[:-4] + "0000"})
+    with pytest.raises(UserError, match=r"other packages than are installed here.*tunewright azure image"):
+        assets.environment(connect(other), other, {})
+    again = tunewright("azure", "image", str(spec.folder), str(tmp_path / "image"))
+    assert again.returncode == 2 and "Name a new one" in again.stderr
+
+
+def test_a_private_workspace_builds_on_microsofts_image(
+    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker Hub is out of its reach."""
+    at = connect(job())
+    assert on_reachable_bases(job(), at).azure.base_images == {}
+    workspace = azure.cloud.get(azure.cloud.workspace)
+    monkeypatch.setitem(workspace["properties"], "publicNetworkAccess", "Disabled")
+    at = connect(job())
+    assert on_reachable_bases(job(), at).azure.base_images == {"serve": python_base("3.12")}
+    named = job(azure={"base_images": {"serve": OWN}})
+    assert on_reachable_bases(named, at).azure.base_images == {"serve": OWN}
 
 
 def refused(spec: Any, bundle: Path) -> str:
@@ -65,6 +104,7 @@ def test_a_build_that_fails_says_why(azure: Rehearsal, job: MakeJob, tmp_path: P
     azure.clusters._registry.log = "Step 1/9\nERROR: toomanyrequests: You have reached your pull rate limit."
     said = refused(spec, tmp_path / "bundle")
     assert "pull rate limit" in said
+    assert "azure.base_images.serve=mcr.microsoft.com/devcontainers/python:3.2.6-3.12-trixie@sha256:" in said
     assert "az acr import --name rehearsal --source docker.io/library/python:3.12-slim" in said
     azure.clusters._registry.log = "ERROR: No matching distribution found for openvino"
     said = refused(spec, tmp_path / "bundle")

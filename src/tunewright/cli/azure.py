@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from tunewright.cli.doctor import print_checks
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 from tunewright.cli.places import RehearseOption, placed
+from tunewright.errors import UserError
 
 if TYPE_CHECKING:
     from tunewright.places.azure.down import Thing, Unseen
@@ -100,6 +102,29 @@ def down(
         _tell(found, unseen)
         if not found or yes or typer.confirm("Take all of these away?"):
             take_down(found, unseen)
+
+
+@app.command("image")
+def image(
+    project: ProjectArgument,
+    folder: Annotated[Path, typer.Argument(help="A new folder for its Dockerfile.")],
+    overrides: OverridesArgument = None,
+) -> None:
+    """Lay out what the image of jobs is built of, to build it where Azure can't reach the package index."""
+    from tunewright import load_spec
+    from tunewright.places.azure.assets import job_context
+
+    spec = load_spec(project, overrides or ())
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError("The folder is there already.", where=folder, fix="Name a new one.") from None
+    name = job_context(spec, folder)
+    typer.echo(
+        f"docker build --platform linux/amd64 --tag REGISTRY.azurecr.io/{name} {folder}\n"
+        f"az acr login --name REGISTRY && docker push REGISTRY.azurecr.io/{name}\n"
+        f"Then name it in the spec: azure.job_image=REGISTRY.azurecr.io/{name}"
+    )
 
 
 @app.command("notebook")

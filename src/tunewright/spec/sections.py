@@ -427,9 +427,12 @@ there; where Azure ML has no clusters of it, Standard_D4s_v3."""
     """The resource id of a user-assigned identity that jobs and endpoints run as. By default azd's AZURE_ML_IDENTITY; \
 without it jobs run as you."""
     base_images: dict[Literal["jobs", "serve", "vllm"], str] = {}
-    """What images are built on, where Docker Hub can't be reached or limits you: images in your own registry, such as \
-NAME.azurecr.io/python@sha256:… For `jobs` one with this machine's Python (python:VERSION-slim, in which a compiler is \
-then installed; python:VERSION has one), for `serve` one with Python 3.12, for `vllm` one with vLLM."""
+    """What images are built on, in place of Microsoft's and Docker Hub's: images in your own registry, such as \
+NAME.azurecr.io/python@sha256:… For `jobs` one with this machine's Python and a compiler, for `serve` one with Python \
+3.12, for `vllm` one with vLLM."""
+    job_image: str | None = None
+    """An image that has all that jobs need, so that Azure builds none: `tunewright azure image` lays out what it is \
+built of."""
     package_index: str | None = None
     """The index that pip asks while images are built, in place of PyPI."""
 

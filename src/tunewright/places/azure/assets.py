@@ -16,6 +16,7 @@ from typing import Any
 
 from tunewright.artifacts import read_manifest, sha256_file, sha256_json
 from tunewright.errors import UserError
+from tunewright.places.azure.bases import python_base
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
@@ -29,6 +30,8 @@ _TORCH_INDEX = "https://download.pytorch.org/whl"
 """Below it lies an index for each build of torch, by its label (pytorch.org/get-started/previous-versions, read
 2026-11-28)."""
 PACKAGE = Path(__file__).parents[2]
+_STEPS = "tunewright-steps"
+"""The environment of jobs, and the repository of an image for it."""
 _DOCKERFILE = """\
 FROM {base}
 # The driver's libraries are mounted where these say so; a compiler is for kernels that are built as they are needed.
@@ -147,27 +150,46 @@ def index_of(spec: Spec) -> str:
     return f" PIP_INDEX_URL={spec.azure.package_index}" if spec.azure.package_index else ""
 
 
+def job_context(spec: Spec, folder: Path) -> str:
+    """Lay out what the image that jobs run in is built of: a Dockerfile, and what is installed here as its pins.
+
+    Args:
+        folder: one that is there.
+
+    Returns: the image's name, `repository:tag`, by a hash of all that.
+    """
+    base = spec.azure.base_images.get("jobs") or python_base(".".join(platform.python_version_tuple()[:2]))
+    dockerfile, pins = _DOCKERFILE.format(base=base, index=index_of(spec)), requirements()
+    (folder / "Dockerfile").write_text(dockerfile, "utf-8")
+    (folder / "requirements.txt").write_text(pins, "utf-8")
+    return f"{_STEPS}:{sha256_json([dockerfile, pins])[:DIGITS]}"
+
+
 def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
-    """The image that jobs run in, pinned to what is installed here; built by Azure once for each set of pins.
+    """The environment that jobs run in: of the image that the spec names, or pinned to what is installed here and built
+    by Azure once for each set of pins.
 
     Raises:
-        UserError: Azure refuses.
+        UserError: Azure refuses, or the image was built of other pins.
     """
     from azure.ai.ml.entities import BuildContext, Environment
 
-    python = ".".join(platform.python_version_tuple()[:2])
-    base = spec.azure.base_images.get("jobs") or f"python:{python}-slim"
-    dockerfile = _DOCKERFILE.format(base=base, index=index_of(spec))
-    pins = requirements()
-    name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
-    if not _is_there(at.ml.environments, name, version, tags):
-        say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
-        with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}:{version}"):
-            (Path(scratch) / "Dockerfile").write_text(dockerfile, "utf-8")
-            (Path(scratch) / "requirements.txt").write_text(pins, "utf-8")
-            build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
-            quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
-    return f"azureml:{name}:{version}"
+    image = spec.azure.job_image
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = job_context(spec, Path(scratch))
+        version = sha256_json(image)[:DIGITS] if image else wanted.partition(":")[2]
+        if image and (built := re.search(rf"/{_STEPS}:([0-9a-f]{{{DIGITS}}})$", image)) and built[0] != f"/{wanted}":
+            raise UserError(
+                f"azure.job_image was built of other packages than are installed here: {image}.",
+                why=f"Today's image would be {wanted}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
+            )  # fmt: skip
+        if not _is_there(at.ml.environments, _STEPS, version, tags):
+            whose = f"of {image}" if image else "Azure builds its image with the first job"
+            say(f"  azure: environment {_STEPS}, version {version}; {whose}")
+            made = {"image": image} if image else {"build": BuildContext(path=scratch, dockerfile_path="Dockerfile")}
+            with azure_errors(f"the environment {_STEPS}:{version}"):
+                quietly(at.ml.environments, Environment(name=_STEPS, version=version, tags=tags, **made))
+    return f"azureml:{_STEPS}:{version}"
 
 
 def requirements() -> str:

@@ -148,6 +148,11 @@ class Connection:
             return self.ml.datastores.get_default()
 
     @property
+    def is_private(self) -> bool:
+        """Whether the workspace is closed to the public network."""
+        return bool(self.workspace.public_network_access == "Disabled")
+
+    @property
     def region(self) -> str:
         return str(self.workspace.location)
 

@@ -97,7 +97,7 @@ def _workspace(at: Connection) -> Check:
         found = at.workspace
     except UserError as error:
         return Check("workspace", False, " ".join(filter(None, (error.what, error.why))), error.fix or "")
-    closed = ", no public network" if found.public_network_access == "Disabled" else ""
+    closed = ", no public network" if at.is_private else ""
     return Check("workspace", True, f"{at.name.workspace} in {found.location}{closed}")
 
 

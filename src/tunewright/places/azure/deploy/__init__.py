@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tunewright.errors import GateFailed, UserError
+from tunewright.places.azure.bases import on_reachable_bases
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.apps import App, LiveApp
 from tunewright.places.azure.deploy.blueprint import Blueprint
@@ -95,6 +96,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
     Raises:
         UserError: there is no such target, it can't serve this bundle, or Azure refuses.
     """
+    spec = on_reachable_bases(spec, at)
     replicas, engine = max(outputs.replicas, spec.traffic.redundancy), engine_of(outputs.bundle)
     if to == "aml":
         model = (

@@ -19,6 +19,7 @@ from tunewright.export.bundle import SECOND, read_info
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES
 from tunewright.places.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
+from tunewright.places.azure.bases import SERVED_PYTHON, python_base
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
@@ -33,9 +34,9 @@ _LONGEST_SECONDS = 3600.0
 _LIMITED = re.compile(r"toomanyrequests|pull rate limit", re.I)
 """In a build's log: Docker Hub gives no more images to whoever does not sign in (docs.docker.com/docker-hub/usage)."""
 _DOCKER_HUB = (
-    "Docker Hub limits pulls. Bring the base into your registry once: az acr import --name {name} --source "
-    "docker.io/library/python:3.12-slim --image python:3.12-slim; and name it in the spec: "
-    "azure.base_images.serve={name}.azurecr.io/python:3.12-slim"
+    "Docker Hub limits pulls. Build on Microsoft's image, which is larger: azure.base_images.serve={base}; or bring "
+    "the small one into your registry once: az acr import --name {name} --source docker.io/library/python:3.12-slim "
+    "--image python:3.12-slim; and name it: azure.base_images.serve={name}.azurecr.io/python:3.12-slim"
 )
 
 
@@ -177,7 +178,7 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
         raise UserError(
             f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
             why=f"Its log ends: {said}" if said else None,
-            fix=_DOCKER_HUB.format(name=name) if _LIMITED.search(said) else
+            fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON)) if _LIMITED.search(said) else
             f"See its log: az acr task logs --registry {name} --run-id {run['properties']['runId']}",
         )  # fmt: skip
 
