@@ -23,7 +23,7 @@ from tunewright.places.azure.connection import workspace_of
 from tunewright.places.azure.follow import sparkline
 from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import AzurePlace, stays_here
-from tunewright.places.azure.preflight import is_allowed
+from tunewright.places.azure.rules import is_allowed
 
 
 def test_a_role_allows_by_patterns_and_takes_out() -> None:

@@ -432,6 +432,9 @@ NAME.azurecr.io/python@sha256:… For `jobs` one with this machine's Python (pyt
 then installed; python:VERSION has one), for `serve` one with Python 3.12, for `vllm` one with vLLM."""
     package_index: str | None = None
     """The index that pip asks while images are built, in place of PyPI."""
+    emulate: Literal["new", "seasoned"] = "new"
+    """The subscription that `--rehearse` plays: a new one as `azd up` leaves it, without quota for GPUs and with a \
+person's roles, or one that was granted quota and providers for everything, whose owner is signed in."""
 
 
 class MonitorSpec(Section):
