@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +30,9 @@ SERVING = {"machine": "Standard_F4s_v2"}
 
 
 @pytest.fixture
-def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
-    """A region whose offers a test may change."""
+def offered(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+    """A region whose offers a test may change, and whose cores nobody else's endpoints take."""
+    monkeypatch.setattr(azure.offers, "_used", Counter)
     yield azure
     azure.offers.quota.clear()
     azure.offers.missing.clear()

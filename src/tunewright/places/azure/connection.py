@@ -50,7 +50,7 @@ provider's resources, because none can be unregistered that has some (learn.micr
 management/resource-providers-and-types, read 2026-11-28)."""
 
 _LONGEST_SAID = 400
-"""Signs of what Azure says that are told."""
+"""How many signs of what Azure says a message has."""
 _UNDER_WAY = re.compile(r"in progress|another operation|(?:Creating|Updating|Deleting) provisioning state", re.I)
 """In the words of a refusal because of a change that has not ended (rule changes-follow-each-other)."""
 _NAMESPACE = re.compile(r"namespace '([^']+)'")

@@ -143,7 +143,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, schemas
 
 
 def _access(cloud: Cloud, seasoned: bool) -> Access:
-    """The roles of whoever is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person."""
+    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person."""
     subscription = f"/subscriptions/{cloud.subscription}"
     group = f"{subscription}/resourceGroups/{cloud.group}/providers"
     access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}")

@@ -13,7 +13,7 @@ from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.jobs import OVER, Runner
 
 PRICES = "prices.azure.com"
-NEW, SEASONED = 24, 200
+NEW, SEASONED = 24, 2000
 """Cores of a family: of a new subscription (the least that the page of the rule gpu-quota-is-zero names), and of one
 that asked for more, with GPUs too."""
 _LOW_PRIORITY = 100
@@ -126,8 +126,8 @@ class Offers:
         return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
 
     def _cluster(self, asked: Asked, path: str) -> Answer | None:
-        """Refuse a cluster of whose machines the quota allows not one (rule cluster-quota). It is told once the change
-        was accepted, and the cluster stays there as failed."""
+        """Refuse a cluster where the quota does not allow a single machine (rule cluster-quota). The refusal comes once
+        the change was accepted, and the cluster stays there as failed."""
         body = asked.json()
         wanted = body["properties"].get("properties") or {}
         size = str(wanted.get("vmSize"))

@@ -14,7 +14,7 @@ BY_AZD = (
     "Microsoft.ManagedIdentity", "Microsoft.Insights", "Microsoft.OperationalInsights",
 )  # fmt: skip
 """What `infra/` has resources of: deploying a template registers its providers."""
-SEASONED = ("Microsoft.App", "Microsoft.ContainerService", "Microsoft.Compute", "Microsoft.Quota", "Microsoft.Network")
+SEASONED = ("Microsoft.App", "Microsoft.ContainerService", "Microsoft.Compute", "Microsoft.Quota")
 _WORKS = 2
 """How often a provider is still told to be registering."""
 

@@ -78,7 +78,7 @@ class Access:
         return None
 
     def guarded(self, blobs: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
-        """A blob service that answers whoever signs in only what data actions allow; signed addresses need no role."""
+        """A blob service that answers the user only what data actions allow; signed addresses need no role."""
 
         def answer(asked: Asked) -> Answer:
             action = f"{_BLOBS}/{_VERBS.get(asked.method, 'write')}"
