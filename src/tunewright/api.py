@@ -220,12 +220,12 @@ def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     )  # fmt: skip
 
 
-def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[Check]:
+def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> list[Check]:
     """Look at everything that a run in Azure needs, before a cent is spent; see `tunewright.places.azure.preflight`.
 
     Args:
         to: the last step that is to run there.
-        deploy: whether a managed endpoint is to be made too.
+        deploy: where it is to be deployed too: aml, aca or aks.
     """
     from tunewright.places.azure.connection import connect
     from tunewright.places.azure.preflight import preflight as examine
@@ -401,12 +401,12 @@ def notebook(spec: Spec, size: str) -> str:
     """
     from tunewright.places.azure.connection import azure_errors, connect, found
     from tunewright.places.azure.deploy.live import require_ours
-    from tunewright.places.azure.machines import azure_name
+    from tunewright.places.azure.machines import instance_name
     from tunewright.places.azure.machines import notebook as make
     from tunewright.places.azure.place import TAG
 
     at = connect(spec)
-    name = azure_name(spec, 24)
+    name = instance_name(spec)
     with azure_errors(f"the compute instance {name}"):
         known = found(at.ml.compute.get, name)
     if known is not None:
@@ -447,13 +447,17 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
     from tunewright.places.azure.deploy.exam import exam_of
     from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
     from tunewright.places.azure.deploy.room import require_room
+    from tunewright.places.azure.preflight import TARGETS, image_checks, require
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     if not anyway:
         require_worth(outputs)
     require_room(to, spec, outputs)
     exam = exam_of(spec, outputs.folders["split"], outputs.folders["parity"])
-    return release(spec, target_of(to, spec, connect(spec), outputs, identity, dry=False), exam, canary, mirror)
+    at = connect(spec)
+    if to in TARGETS:
+        require(image_checks(spec, at, to))
+    return release(spec, target_of(to, spec, at, outputs, identity, dry=False), exam, canary, mirror)
 
 
 def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = None) -> None:

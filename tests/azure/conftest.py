@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,17 @@ class StandIn:
 
 @pytest.fixture(scope="session")
 def stand_in() -> Iterator[StandIn]:
-    """Started once; the environment is this process's own again between the tests."""
+    """A subscription that was granted everything, started once."""
+    with playing(seasoned=True) as made:
+        yield made
+
+
+@contextmanager
+def playing(*, seasoned: bool) -> Iterator[StandIn]:
+    """A stand-in; the environment is this process's own again while it runs."""
     before = dict(os.environ)
-    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, SCHEMAS if SCHEMAS.is_dir() else None) as rehearsal:
+    schemas = SCHEMAS if SCHEMAS.is_dir() else None
+    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, schemas, seasoned=seasoned) as rehearsal:
         inside = dict(os.environ)
         variables = {name: value for name, value in inside.items() if before.get(name) != value}
         _set(before)
@@ -55,6 +64,11 @@ def _set(variables: dict[str, str]) -> None:
 @pytest.fixture
 def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     """The stand-in as this test finds it: no fault left over from another."""
+    return entered(stand_in, monkeypatch)
+
+
+def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    """A stand-in that this test's clients meet, and shorter waits."""
     for name, value in stand_in.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(connection, "RETRIES", connection.RETRIES | {"retry_backoff_factor": 0.02})

@@ -23,7 +23,7 @@ from tunewright.places.azure.connection import workspace_of
 from tunewright.places.azure.follow import sparkline
 from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import AzurePlace, stays_here
-from tunewright.places.azure.preflight import is_allowed
+from tunewright.places.azure.rules import is_allowed
 
 
 def test_a_role_allows_by_patterns_and_takes_out() -> None:
@@ -60,16 +60,22 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     assert machines.cluster(at, train, low, {}) == "tunewright-gpu-lp"
     size = "Standard_NC24ads_A100_v4"
     assert made == [f"tunewright-gpu {size} 2 False", f"tunewright-gpu-lp {size} 2 True"]
-    known["tunewright-cpu"] = SimpleNamespace(size="STANDARD_F8S_V2", tier="dedicated", max_instances=1)
+    known["tunewright-cpu"] = SimpleNamespace(size="STANDARD_F8S_V2", tier="dedicated", max_instances=1,
+                                              provisioning_state="Succeeded")  # fmt: skip
     assert machines.cluster(at, check, spec, {}) == "tunewright-d4s-v3"
-    known["tunewright-gpu"] = SimpleNamespace(size="STANDARD_NC24ADS_A100_V4", tier="dedicated", max_instances=1)
+    known["tunewright-gpu"] = SimpleNamespace(size="STANDARD_NC24ADS_A100_V4", tier="dedicated", max_instances=1,
+                                              provisioning_state="Succeeded")  # fmt: skip
     assert machines.cluster(at, train, spec, {}) == "tunewright-gpu"
     assert updated == [2]
     known["tunewright-d4s-v3"] = known["tunewright-cpu"]
     with pytest.raises(UserError, match="machines of another size"):
         machines.cluster(at, check, spec, {})
     for size in ("Standard_D4s_v3", "Standard_ND96amsr_A100_v4"):
-        assert all(len(name) <= 32 for on in (True, False) for name in machines.cluster_names(size, on, on))
+        assert all(
+            len(name) <= machines.LONGEST_COMPUTE
+            for on in (True, False)
+            for name in machines.cluster_names(size, on, on)
+        )
 
 
 def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from tunewright.assess.speed import Range
 from tunewright.errors import Check, UserError
 from tunewright.pipeline import steps_to
 from tunewright.places.azure.connection import connect
-from tunewright.places.azure.preflight import is_allowed, preflight, require
+from tunewright.places.azure.preflight import preflight, require
+from tunewright.places.azure.rules import is_allowed
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.cloud import Answer, Fault
 from tunewright.places.rehearsal.offers import family
@@ -28,8 +30,9 @@ SERVING = {"machine": "Standard_F4s_v2"}
 
 
 @pytest.fixture
-def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
-    """A region whose offers a test may change."""
+def offered(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+    """A region whose offers a test may change, and whose cores nobody else's endpoints take."""
+    monkeypatch.setattr(azure.offers, "_used", Counter)
     yield azure
     azure.offers.quota.clear()
     azure.offers.missing.clear()
@@ -37,7 +40,9 @@ def offered(azure: Rehearsal) -> Iterator[Rehearsal]:
     azure.offers.dearer = 1.0
 
 
-def checks(spec: Spec, plan: ProjectPlan | None = None, to: str = "bundle", deploy: bool = False) -> dict[str, Check]:
+def checks(
+    spec: Spec, plan: ProjectPlan | None = None, to: str = "bundle", deploy: str | None = None
+) -> dict[str, Check]:
     found = preflight(spec, connect(spec), lambda: plan, steps_to(spec, to), deploy=deploy)
     return {check.name: check for check in found}
 
@@ -48,7 +53,7 @@ def failed(found: dict[str, Check]) -> list[str]:
 
 @pytest.mark.usefixtures("offered")
 def test_where_nothing_is_in_the_way(job: MakeJob) -> None:
-    found = checks(job(azure={"gpu": GPU, "region": "East US"}, traffic=SERVING), deploy=True)
+    found = checks(job(azure={"gpu": GPU, "region": "East US"}, traffic=SERVING), deploy="aml")
     assert failed(found) == []
     assert found["region of the data"].found == "eastus"
     assert {f"price of {GPU}", f"size {GPU}", f"quota of {GPU}", "storage", "permissions", "total"} <= found.keys()
@@ -94,7 +99,7 @@ def test_what_can_not_be_asked_is_one_check_among_the_others(
     offered: Rehearsal, job: MakeJob, refused: str, name: str
 ) -> None:
     fails(offered, f"GET .*{refused}", 403, "AuthorizationFailed", "No authorization.", 9)
-    found = checks(job(traffic=SERVING), deploy=True)
+    found = checks(job(traffic=SERVING), deploy="aml")
     assert name in failed(found)
     assert "(403, AuthorizationFailed)" in found[name].found and "role Reader" in found[name].remedy
     assert {"storage", "total"} <= found.keys()
@@ -106,7 +111,7 @@ def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal,
     assert f"quota of {GPU}" not in failed(checks(job(azure={"gpu": GPU, "low_priority": True})))
     serving = {"machine": "Standard_F8s_v2", "redundancy": 2}
     offered.offers.quota[family("Standard_F8s_v2")] = 16
-    found = checks(job(traffic=serving), deploy=True)
+    found = checks(job(traffic=serving), deploy="aml")
     (name,) = failed(found)
     assert "endpoint" in name and found[name].found == "24 cores needed, 16 of 16 free"
 
@@ -131,7 +136,7 @@ def test_every_steps_memory_is_looked_at_and_the_endpoints_too(job: MakeJob, tmp
     """Mistral-7B: evaluated on a T4 node, served on the small machine of the default."""
     model = str(model_folder("mistral-7b", tmp_path / "model"))
     small = SERVING["machine"]
-    found = checks(job(azure={"cpu": None}, model=model, traffic=SERVING), deploy=True)
+    found = checks(job(azure={"cpu": None}, model=model, traffic=SERVING), deploy="aml")
     parity, endpoint = f"memory of parity on {small}", f"memory of the endpoint on {small}"
     steps = [f"memory of {step} on {small}" for step in ("train", "export", "evaluate")]
     assert failed(found) == [*steps, parity, endpoint]
@@ -161,25 +166,25 @@ def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehe
     spec = job(traffic=SERVING)
     name = f"size {spec.traffic.machine} for the endpoint"
     assert name not in checks(spec)
-    assert checks(spec, deploy=True)[name].passed
+    assert checks(spec, deploy="aml")[name].passed
     offered.offers.barred.add(spec.traffic.machine)
-    barred = checks(spec, deploy=True)[name]
+    barred = checks(spec, deploy="aml")[name]
     assert not barred.passed
     assert barred.found == "not for this subscription (NotAvailableForSubscription) in eastus"
     offered.offers.missing.add(spec.traffic.machine)
-    assert checks(spec, deploy=True)[name].found == "not there in eastus"
+    assert checks(spec, deploy="aml")[name].found == "not there in eastus"
 
 
 def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: Rehearsal, job: MakeJob) -> None:
     size = "Standard_F8s_v2"
     spec = job(azure={"cpu": size}, traffic={"machine": size})
     offered.offers.quota[family(size)] = 23
-    (name,) = failed(checks(spec, deploy=True))
-    found = checks(spec, deploy=True)[name]
+    (name,) = failed(checks(spec, deploy="aml"))
+    found = checks(spec, deploy="aml")[name]
     assert "for the endpoint" in name
     assert found.found == "16 cores needed, 15 of 23 free beside 8 that are wanted above"
     offered.offers.quota[family(size)] = 24
-    assert failed(checks(spec, deploy=True)) == []
+    assert failed(checks(spec, deploy="aml")) == []
 
 
 @pytest.mark.usefixtures("offered")
@@ -187,13 +192,13 @@ def test_sizes_that_azure_ml_does_not_take(job: MakeJob) -> None:
     """Dsv5 is for neither clusters nor endpoints, the A10 for endpoints alone."""
     spec = job(azure={"cpu": "Standard_D4s_v5", "gpu": "Standard_NV36ads_A10_v5"},
                traffic={"machine": "Standard_D2s_v5"})  # fmt: skip
-    found = checks(spec, deploy=True)
+    found = checks(spec, deploy="aml")
     wrong = [name for name in failed(found) if name.startswith("size ")]
     assert wrong == [
         "size Standard_D4s_v5", "size Standard_NV36ads_A10_v5", "size Standard_D2s_v5 for the endpoint"
     ]  # fmt: skip
     assert "vm-sku-list" in found[wrong[2]].found
-    assert failed(checks(job(traffic={"machine": "Standard_NV36ads_A10_v5"}), deploy=True)) == []
+    assert failed(checks(job(traffic={"machine": "Standard_NV36ads_A10_v5"}), deploy="aml")) == []
 
 
 def test_a_region_that_is_dearer_than_the_price_book(offered: Rehearsal, job: MakeJob) -> None:

@@ -49,7 +49,7 @@ def projects(
 
 @pytest.fixture(scope="module")
 def cloud(projects: list[Path]) -> Iterator[Rehearsal]:  # noqa: ARG001 (what is made before needs the network)
-    with rehearse(*WORKSPACE, "eastus", SCHEMAS if SCHEMAS.is_dir() else None) as found:
+    with rehearse(*WORKSPACE, "eastus", SCHEMAS if SCHEMAS.is_dir() else None, seasoned=True) as found:
         yield found
         assert found.proxy.refused == []
         assert found.cloud.violations == []
@@ -118,6 +118,17 @@ def test_a_dry_run_makes_nothing_and_tells_the_price(
         assert f"{plan.usd_per_month:,.2f}" in "\n".join(plan.lines)
     made = [call for call in cloud.cloud.calls if call.method != "GET"]
     assert [call for call in made[len(before) :] if "microsoftonline" not in call.host] == []
+
+
+def test_what_a_subscription_lacks_is_told_before_an_image_is_built(
+    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, before = versions_of_it[0].spec, len(cloud.cloud.calls)
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.providers, "registered", cloud.providers.registered - {"Microsoft.App"})
+        with pytest.raises(UserError, match=r"Nothing was started in Azure\. ✗ provider Microsoft\.App: NotRegistered"):
+            api.deploy(spec, "aca", runs=spec.folder / "runs", identity=identity, anyway=True)
+    assert not [call for call in cloud.cloud.calls[before:] if "scheduleRun" in call.path or call.method == "PUT"]
 
 
 def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(

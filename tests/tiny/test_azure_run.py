@@ -13,6 +13,8 @@ from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
 from tunewright.artifacts import read_manifest
 
+PLAYED = ("azure.emulate=seasoned",)
+"""With GPUs."""
 EXACT = ("check", "split", "train", "export")
 """Steps whose outputs hold no time of day and no latency."""
 
@@ -26,7 +28,9 @@ def both(
     here, _ = run_example("tickets", make_tiny_model("llama3")[1], folder)
     there = folder / "there"
     shutil.copytree(here, there, ignore=shutil.ignore_patterns("runs"))
-    done = tunewright("run", str(there), f"model={folder / 'tiny'}", *TINY, "--on", "azure", "--rehearse", "--json")
+    done = tunewright(
+        "run", str(there), f"model={folder / 'tiny'}", *TINY, *PLAYED, "--on", "azure", "--rehearse", "--json"
+    )
     assert done.returncode == 0, done.stderr
     return here, there, done.stderr, json.loads(done.stdout)
 

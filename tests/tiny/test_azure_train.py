@@ -19,7 +19,7 @@ WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[Rehearsal]:
-    with rehearse(*WORKSPACE, "eastus") as rehearsal:
+    with rehearse(*WORKSPACE, "eastus", seasoned=True) as rehearsal:
         yield rehearsal
 
 

@@ -24,7 +24,9 @@ app = typer.Typer(
 EveryOption = Annotated[Literal["week", "month", "quarter"], typer.Option("--every", help="How often to retrain.")]
 HourOption = Annotated[int, typer.Option("--hour", min=0, max=23, help="Hour of the day, UTC.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-DeployOption = Annotated[bool, typer.Option("--deploy", help="Also what a managed endpoint needs.")]
+TargetOption = Annotated[
+    Literal["aml", "aca", "aks"] | None, typer.Option("--to", help="Also what deploying there needs.")
+]
 SizeOption = Annotated[str, typer.Option("--size", help="The machine.")]
 
 
@@ -33,15 +35,15 @@ def preflight(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
     recipe: RecipeOption = None,
-    deploy: DeployOption = False,
+    to: TargetOption = None,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check sign-in, permissions, storage, region, sizes, quota, GPU memory and price; each ✗ with its remedy."""
+    """Check sign-in, roles, storage, region, sizes, quota, memory and price; each ✗ with its remedy."""
     from tunewright import api, load_spec
 
     with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
-        checks = api.preflight(spec, deploy=deploy)
+        checks = api.preflight(spec, deploy=to)
     print_checks(checks, json)
 
 

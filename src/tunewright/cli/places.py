@@ -21,6 +21,11 @@ RehearseOption = Annotated[
 _PLACES = ("local", "azure")
 _WORKSPACE = "00000000-0000-0000-0000-00000000feed/rehearsal/rehearsal"
 _REGION = "eastus"
+_PLAYED = {
+    "new": "It plays a new subscription after azd up, which has no quota for GPUs. One that was granted everything: "
+    "azure.emulate=seasoned",
+    "seasoned": "It plays a subscription that was granted quota and providers for everything.",
+}
 
 
 @contextmanager
@@ -39,13 +44,14 @@ def placed(spec: Spec, on: str, rehearse: bool) -> Iterator[tuple[Spec, On]]:
     from tunewright.places.rehearsal import rehearse as play
     from tunewright.progress import say
 
+    played = spec.azure.emulate
     fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the stand-in is
     workspace = spec.azure.workspace or _WORKSPACE
     spec = spec.model_copy(update={"azure": spec.azure.model_copy(update={"workspace": workspace})})
-    say("Rehearsal: a stand-in for Azure starts on this machine; the network is closed meanwhile.")
+    say(f"Rehearsal: a stand-in for Azure starts on this machine; the network is closed meanwhile. {_PLAYED[played]}")
     region = (spec.azure.region or _REGION).replace(" ", "").lower()
     subscription, group, name = workspace.split("/")
-    with play(subscription, group, name, region) as rehearsal:
+    with play(subscription, group, name, region, seasoned=played == "seasoned") as rehearsal:
         try:
             yield spec, "azure"
         finally:

@@ -435,6 +435,9 @@ NAME.azurecr.io/python@sha256:… For `jobs` one with this machine's Python and 
 built of."""
     package_index: str | None = None
     """The index that pip asks while images are built, in place of PyPI."""
+    emulate: Literal["new", "seasoned"] = "new"
+    """The subscription that `--rehearse` plays: a new one as `azd up` leaves it, without quota for GPUs and with a \
+person's roles, or one that was granted quota and providers for everything, whose owner is signed in."""
 
 
 class MonitorSpec(Section):

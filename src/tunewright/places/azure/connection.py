@@ -49,6 +49,11 @@ UNREGISTERED = "MissingSubscriptionRegistration"
 provider's resources, because none can be unregistered that has some (learn.microsoft.com/azure/azure-resource-manager/\
 management/resource-providers-and-types, read 2026-11-28)."""
 
+_LONGEST_SAID = 400
+"""How many signs of what Azure says a message has."""
+_UNDER_WAY = re.compile(r"in progress|another operation|(?:Creating|Updating|Deleting) provisioning state", re.I)
+"""In the words of a refusal because of a change that has not ended (rule changes-follow-each-other)."""
+_NAMESPACE = re.compile(r"namespace '([^']+)'")
 _Found = TypeVar("_Found")
 
 
@@ -138,8 +143,22 @@ class Connection:
 
     @cached_property
     def workspace(self) -> Any:
-        with azure_errors(f"the workspace {self.name.workspace}"):
-            return self.ml.workspaces.get(self.name.workspace)
+        """
+        Raises:
+            UserError: it is not there, or Azure refuses.
+        """
+        name = self.name
+        with azure_errors(f"the workspace {name.workspace}"):
+            there = found(self.ml.workspaces.get, name.workspace)
+        if there is None:
+            raise UserError(
+                f"There is no workspace {name.workspace} in the resource group {name.resource_group}.",
+                # The rule deleted-workspaces-keep-their-names.
+                why="If it was deleted, Azure keeps it for 14 days: nothing can be done in it, and its name is taken.",
+                fix="Check azure.workspace. Bring a deleted one back at portal.azure.com > Azure Machine Learning > "
+                "Recently deleted, or make another: azd env new NAME && azd up",
+            )  # fmt: skip
+        return there
 
     @cached_property
     def datastore(self) -> Any:
@@ -212,9 +231,18 @@ def is_unregistered(error: UserError) -> bool:
     return code_of(error.__cause__) == UNREGISTERED
 
 
+def register(provider: str, subscription: str) -> str:
+    """What somebody types to register a subscription for a resource provider."""
+    return (
+        f"Register it once: az provider register --namespace {provider} --subscription {subscription} --wait  "
+        "(as Contributor or Owner of the subscription)"
+    )
+
+
 def code_of(error: BaseException | None) -> str:
-    """What Azure calls its refusal; empty where it has no name."""
-    return getattr(getattr(error, "error", None), "code", None) or ""
+    """What Azure calls its refusal; empty where it has no name. The storage's client keeps it in `error_code`."""
+    code = getattr(getattr(error, "error", None), "code", None) or getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))
 
 
 def found(call: Callable[..., _Found], *arguments: Any) -> _Found | None:
@@ -304,7 +332,8 @@ def _refused(what: str, error: Any) -> UserError:
         case 401:
             fix = "The sign-in has expired. Type: az login  (then the same command again)"
         case 403:
-            fix = "A role is missing. Type: tunewright azure preflight  (it says which)"
+            fix = "A role is missing, or is not in force yet, because it was given less than ten minutes ago. "
+            fix += "Type: tunewright azure preflight  (it says which)"
         case 404:
             fix = "Check azure.workspace."
         case 409:
@@ -315,8 +344,13 @@ def _refused(what: str, error: Any) -> UserError:
             fix = "It is a fault of Azure's. Type the same command again: what is done is not done twice."
         case _:
             fix = "Mend that, then type the same command again."
+    if error.status_code in (400, 409) and (code == "ContainerAppOperationInProgress" or _UNDER_WAY.search(said)):
+        fix = (
+            "Another change of it is under way, maybe another command's. Type the same command again when it has ended."
+        )
     if code == UNREGISTERED:
-        fix = "Register it once: az provider register --namespace NAMESPACE  (as Contributor or Owner)"
+        named = _NAMESPACE.search(said)
+        fix = register(named[1] if named else "NAMESPACE", "SUBSCRIPTION_ID")
     if code == "TasksOperationsNotAllowed":
         # Free trials' registries build nothing (github.com/Azure-Samples/azure-search-openai-demo/issues/2592).
         fix = (
@@ -325,14 +359,19 @@ def _refused(what: str, error: Any) -> UserError:
             "--image-build-compute tunewright-cpu"
         )
     if "quota" in f"{code} {said}".lower():
-        fix = "Ask for more cores in the Azure portal (Quotas), or name a smaller machine: azure.gpu=…"
+        fix = "Ask for more cores, or name a smaller machine. Type: tunewright azure preflight  (with --to aml for an "
+        fix += "endpoint; it says how many are free, and how to ask for more)"
     kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError
     return kind(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says first; of a sign-in that tried several ways, what the first came to that was set up."""
+    """What an error says first, with its first detail; of a sign-in that tried several ways, what the first came to
+    that was set up."""
     lines = str(getattr(error, "message", None) or error).strip().splitlines() or [type(error).__name__]
     if "DefaultAzureCredential" in lines[0]:
         lines = [line for line in lines if _SET_UP.search(line)] or [_NOBODY]
-    return lines[0].strip()[:300].rstrip(".") + "."
+    details = getattr(getattr(error, "error", None), "details", None) or []
+    detail = str(getattr(details[0], "message", None) or "") if details else ""
+    more = f" {detail}" if detail and detail not in lines[0] else ""
+    return f"{lines[0].strip()[:_LONGEST_SAID]}{more[:_LONGEST_SAID]}".rstrip(".") + "."

@@ -159,7 +159,7 @@ def _releases(spec: Spec, at: Connection) -> Iterator[Thing | UserError]:
     for cluster in clusters(at):
         try:
             # Two projects' names may be cut to the same one, so the release says by its images whose it is.
-            if not cluster.has(name) or owner_of(cluster.values(name)) != spec.name:
+            if not cluster.has(name) or owner_of(cluster.values(name), spec) != spec.name:
                 continue
         except UserError as error:
             yield error

@@ -27,6 +27,8 @@ from tunewright.places.azure.waiting import awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
+LONGEST_COMPUTE = 24
+"""Signs in the name of a cluster or compute instance (rule cluster-name)."""
 _IDENTITY = "AZURE_ML_IDENTITY"
 """As azd has it after `azd up`."""
 _IDLE_SECONDS = 120
@@ -87,8 +89,9 @@ def price_of(size: str, spec: Spec) -> MachinePrice:
 def cluster_names(size: str, on_gpu: bool, low_priority: bool) -> tuple[str, str]:
     """What a cluster may be called: as `infra/` calls it, or where that one has another size, by its size."""
     end = "-lp" if low_priority else ""
-    short = size.removeprefix("Standard_").replace("_", "-").lower()
-    return f"tunewright-{'gpu' if on_gpu else 'cpu'}{end}", f"tunewright-{short}"[: 32 - len(end)].rstrip("-") + end
+    short = size.removeprefix("Standard_").replace("_", "-").lower() + end
+    start = "tunewright-" if len(f"tunewright-{short}") <= LONGEST_COMPUTE else "tw-"
+    return f"tunewright-{'gpu' if on_gpu else 'cpu'}{end}", f"{start}{short}"[:LONGEST_COMPUTE].rstrip("-")
 
 
 def is_low_priority(step: Step, spec: Spec) -> bool:
@@ -102,20 +105,49 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
         UserError: Azure refuses, for want of quota, say.
     """
     size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
+    name, known = _chosen(at, step, spec)
+    with azure_errors(f"the cluster {name}"):
+        if known is None:
+            _make(at, name, size, nodes, low, spec, tags)
+        elif not _does(known, step, spec):
+            known.max_instances = max(nodes, known.max_instances)
+            if not _may_run_as(known, spec):
+                known.identity = _with_identity(known, spec)
+            awaited(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
+    return name
+
+
+def is_ready(at: Connection, step: Step, spec: Spec) -> bool:
+    """Whether the cluster that a step runs on is there as it has to be, so that nothing is made or changed.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    _, known = _chosen(at, step, spec)
+    return known is not None and _does(known, step, spec)
+
+
+def _chosen(at: Connection, step: Step, spec: Spec) -> tuple[str, Any]:
+    """(the name of the cluster that a step runs on, it; None where it has to be made).
+
+    Raises:
+        UserError: Azure refuses, or both names have machines of another size.
+    """
+    size, low = size_of(step, spec), is_low_priority(step, spec)
     for name in cluster_names(size, size == spec.azure.gpu, low):
         with azure_errors(f"the cluster {name}"):
             known = found(at.ml.compute.get, name)
-            if known is None:
-                _make(at, name, size, nodes, low, spec, tags)
-            elif known.size.lower() != size.lower() or (known.tier == "low_priority") != low:
-                continue
-            elif known.max_instances < nodes or not _may_run_as(known, spec):
-                known.max_instances = max(nodes, known.max_instances)
-                if not _may_run_as(known, spec):
-                    known.identity = _with_identity(known, spec)
-                awaited(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
-        return name
+        # What could not be made stays there as failed (rule cluster-quota), and is made again.
+        if known is None or known.provisioning_state == "Failed":
+            return name, None
+        if known.size.lower() == size.lower() and (known.tier == "low_priority") == low:
+            return name, known
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
+
+
+def _does(cluster: Any, step: Step, spec: Spec) -> bool:
+    """Whether a cluster has machines enough for a step, and the identity that jobs run as."""
+    return cluster.max_instances >= nodes_of(step, spec) and _may_run_as(cluster, spec)
 
 
 def _identities(cluster: Any) -> list[Any]:
@@ -174,8 +206,14 @@ def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None
 
 
 def azure_name(spec: Spec, most: int) -> str:
-    """What is called by a project, in the signs that Azure's names may have; at most so many."""
-    return f"tw-{spec.name.replace('_', '-')}"[:most].rstrip("-")
+    """What is called by a project, in the signs that all of Azure's names may have, with single dashes; at most so many
+    (rules endpoint-name, app-name, release-name)."""
+    return re.sub(r"[_-]+", "-", f"tw-{spec.name}")[:most].rstrip("-")
+
+
+def instance_name(spec: Spec) -> str:
+    """What a project's compute instance is called. It must not end in a dash and digits (rule cluster-name)."""
+    return re.sub(r"-(\d+)$", r"\1", azure_name(spec, LONGEST_COMPUTE))
 
 
 def identity_of(spec: Spec) -> str | None:

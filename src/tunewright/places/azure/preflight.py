@@ -15,8 +15,8 @@ from tunewright.errors import Check, UserError
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import machines
-from tunewright.places.azure.connection import ARM, Connection, azure_errors
-from tunewright.places.azure.rules import endpoint_cores, endpoint_family, rules
+from tunewright.places.azure.connection import ARM, Connection, azure_errors, is_unregistered, register
+from tunewright.places.azure.rules import endpoint_cores, endpoint_family, is_allowed, rules
 from tunewright.places.azure.store import Store
 from tunewright.planning.machines import priced_machine
 from tunewright.planning.preflight import memory_checks
@@ -26,10 +26,24 @@ if TYPE_CHECKING:
     from tunewright.planning.project import ProjectPlan
 
 _PROVIDER = "Microsoft.MachineLearningServices/workspaces"
-_WRITTEN = ("computes", "data/versions", "environments/versions", "jobs", "models/versions")
+_WRITTEN = ("data/versions", "environments/versions", "jobs", "models/versions")
 ACTIONS = tuple(f"{_PROVIDER}/{what}/write" for what in _WRITTEN)
 """What running steps needs leave for."""
+CLUSTER_ACTION = f"{_PROVIDER}/computes/write"
+"""And where a cluster has to be made or changed first."""
 DEPLOY_ACTIONS = tuple(f"{_PROVIDER}/onlineEndpoints{what}/write" for what in ("", "/deployments"))
+ASSIGN_ACTION = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+"""And where something that is made is to run as an identity."""
+_REGISTRY_ACTIONS = tuple(f"Microsoft.ContainerRegistry/registries/{what}" for what in (
+    "read", "listBuildSourceUploadUrl/action", "scheduleRun/action", "runs/read"))  # fmt: skip
+TARGETS = {
+    "aca": ("Microsoft.App", ("Microsoft.App/containerApps/write", "Microsoft.App/managedEnvironments/read")),
+    "aks": ("Microsoft.ContainerService", tuple(f"Microsoft.ContainerService/managedClusters/{what}" for what in (
+        "read", "runCommand/action", "commandResults/read"))),
+}  # fmt: skip
+"""Where an image is deployed: the provider, and what needs leave besides the registry, in the resource group."""
+_SOON = "A role that was just given is in force after up to ten minutes."
+"""The rule assignments-take-time."""
 _LOW_PRIORITY, _REGIONAL = "Total Cluster LowPriority", "Total Cluster Dedicated Regional"
 """How Azure ML calls quotas that are of no family."""
 _DEARER = 1.01
@@ -37,31 +51,51 @@ _DEARER = 1.01
 
 
 def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | None], steps: Sequence[Step], *,
-              deploy: bool = False) -> list[Check]:  # fmt: skip
+              deploy: str | None = None) -> list[Check]:  # fmt: skip
     """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
 
     Args:
         planned: makes the plan of the project, where that can be done; it takes seconds, so it is asked last.
         steps: what is to run there.
-        deploy: whether a managed endpoint is to be made too.
+        deploy: where the bundle is to be deployed then: aml, or one of `TARGETS`.
     """
+    endpoint = deploy == "aml"
     made = [_sign_in(at)]
     if made[0].passed:
         made.append(_workspace(at))
     if all(check.passed for check in made):
-        rights = ACTIONS + (DEPLOY_ACTIONS if deploy else ())
-        made += [_region(spec, at), *_asked("permissions", lambda: [_rights(at, rights)]), _storage(at)]
+        made += [_region(spec, at), *_asked("permissions", lambda: _rights(spec, at, steps, endpoint)), _storage(at)]
         wanted = _wanted(spec, steps)
         made += _asked("machine sizes", lambda: _sizes(spec, at, wanted))
-        made += _asked("quotas", lambda: _quotas(spec, at, wanted, deploy))
-        if deploy:
+        made += _asked("quotas", lambda: _quotas(spec, at, wanted, endpoint))
+        if endpoint:
             made += _asked("endpoint sizes", lambda: [_endpoint_size(spec, at)])
-        made += _memory(spec, steps, deploy)
+        made += _memory(spec, steps, endpoint)
         plan = planned()
         if spec.azure.gpu in wanted:
             made += _training_memory(spec, plan)
         made += _price(spec, at, plan, wanted)
+    if deploy in TARGETS and made[0].passed:
+        made += image_checks(spec, at, deploy)
     return made
+
+
+def image_checks(spec: Spec, at: Connection, to: str) -> list[Check]:
+    """What deploying an image needs of the subscription and of the signed-in person's roles.
+
+    Args:
+        to: one of `TARGETS`.
+    """
+    provider, actions = TARGETS[to]
+    group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
+    wanted = (*_REGISTRY_ACTIONS, *actions)
+    remedy = f"Ask for the role Contributor on the resource group {at.name.resource_group}. {_SOON}"
+    name = f"permissions for {to}"
+    return [
+        *_asked(f"provider {provider}", lambda: [_registered(at, provider)]),
+        *_asked(name, lambda: [_allowed(name, at, group, wanted, remedy)]),
+        *_asked("identity", lambda: _assignable(spec, at)),
+    ]
 
 
 def require(checks: list[Check]) -> None:
@@ -79,8 +113,9 @@ def _asked(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     try:
         yield from look()
     except UserError as error:
+        remedy = f"Ask for the role Reader on the subscription; a fault of Azure's passes by itself. {_SOON}"
         yield Check(name, False, " ".join(filter(None, (error.what, error.why))),
-                    "Ask for the role Reader on the subscription; a fault of Azure's passes by itself.")  # fmt: skip
+                    (error.fix if is_unregistered(error) else None) or remedy)  # fmt: skip
 
 
 def _sign_in(at: Connection) -> Check:
@@ -110,40 +145,47 @@ def _region(spec: Spec, at: Connection) -> Check:
                  f"Name a workspace in {wanted}: azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME")  # fmt: skip
 
 
-def _rights(at: Connection, wanted: tuple[str, ...]) -> Check:
+def _rights(spec: Spec, at: Connection, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
+    """Of the workspace, and of the identity that what is made is to run as."""
+    kinds = {(machines.size_of(each, spec), each.name == "train"): each for each in steps}
+    making = not all(machines.is_ready(at, step, spec) for step in kinds.values())
+    wanted = ACTIONS + ((CLUSTER_ACTION,) if making else ()) + (DEPLOY_ACTIONS if deploy else ())
+    operator = " and, as a cluster has to be made or changed, AzureML Compute Operator" if making else ""
+    yield _allowed("permissions", at, at.name.path, wanted,
+                   f"Ask for the role AzureML Data Scientist{operator} on the workspace. {_SOON}")  # fmt: skip
+    if making or deploy:
+        yield from _assignable(spec, at)
+
+
+def _assignable(spec: Spec, at: Connection) -> Iterator[Check]:
+    """Whether something may be made that runs as the spec's identity (rule identity-must-be-assignable)."""
+    if identity := machines.identity_of(spec):
+        remedy = f"Ask for the role Managed Identity Operator on {identity.rpartition('/')[2]}. {_SOON}"
+        yield _allowed("identity", at, identity, (ASSIGN_ACTION,), remedy)
+
+
+def _allowed(name: str, at: Connection, scope: str, wanted: Sequence[str], remedy: str) -> Check:
     with azure_errors("your permissions"):
-        answer = at.ask("GET", f"{at.name.path}/providers/Microsoft.Authorization/permissions", "2022-04-01")
+        answer = at.ask("GET", f"{scope}/providers/Microsoft.Authorization/permissions", "2022-04-01")
     missing = [action for action in wanted if not is_allowed(action, answer.get("value", []))]
     found = f"not allowed: {', '.join(missing)}" if missing else f"{len(wanted)} of {len(wanted)}"
-    remedy = (
-        "Ask for the roles AzureML Data Scientist and, to make clusters, AzureML Compute Operator on the workspace."
-    )
-    return Check("permissions", not missing, found, remedy)
+    return Check(name, not missing, found, remedy)
 
 
-def is_allowed(action: str, permissions: list[dict[str, Any]]) -> bool:
-    """Whether one of a person's roles allows an action: named by a pattern of its, and not taken out by another.
-
-    Source: learn.microsoft.com/azure/role-based-access-control/role-definitions (actions and notActions, with *).
-    """
-
-    def named(patterns: list[str]) -> bool:
-        return any(re.fullmatch(_expression(each), action, re.I) for each in patterns)
-
-    return any(named(role.get("actions", [])) and not named(role.get("notActions", [])) for role in permissions)
-
-
-def _expression(pattern: str) -> str:
-    """A role's pattern as a regular expression: between slashes a star may stand for nothing (rule role-wildcards)."""
-    return re.escape(pattern).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
+def _registered(at: Connection, provider: str) -> Check:
+    """Whether the subscription is registered for a resource provider (rule unregistered)."""
+    with azure_errors(f"the provider {provider}"):
+        told = at.ask("GET", f"/subscriptions/{at.name.subscription}/providers/{provider}", "2021-04-01")
+    state = str(told.get("registrationState", ""))
+    return Check(f"provider {provider}", state == "Registered", state, register(provider, at.name.subscription))
 
 
 def _storage(at: Connection) -> Check:
     try:
         Store(at).text("tunewright/preflight")
     except UserError as error:
-        return Check("storage", False, " ".join(filter(None, (error.what, error.why))),
-                     "Ask for the role Storage Blob Data Contributor on the workspace's storage account.")  # fmt: skip
+        remedy = f"Ask for the role Storage Blob Data Contributor on the workspace's storage account. {_SOON}"
+        return Check("storage", False, " ".join(filter(None, (error.what, error.why))), remedy)
     return Check("storage", True, "read with Entra ID, no key")
 
 
@@ -175,9 +217,17 @@ def _endpoint_size(spec: Spec, at: Connection) -> Check:
         source = rules().rules["endpoint-sizes"].source
         return Check(name, False, f"not on Azure's list of sizes for endpoints ({source})",
                      "Name one of the list: traffic.machine=…, or deploy with --to aks or --to aca.")  # fmt: skip
-    with azure_errors("the machine sizes"):
-        path = f"/subscriptions/{at.name.subscription}/providers/Microsoft.Compute/skus"
-        listed = at.ask("GET", path, "2021-07-01", query={"$filter": f"location eq '{at.region}'"}).get("value", [])
+    path = f"/subscriptions/{at.name.subscription}/providers/Microsoft.Compute/skus"
+    try:
+        with azure_errors("the machine sizes"):
+            listed = at.ask("GET", path, "2021-07-01", query={"$filter": f"location eq '{at.region}'"}).get("value", [])
+    except UserError as error:
+        if not is_unregistered(error):
+            raise
+        # An endpoint's machines are Azure ML's, so that it needs no such registration.
+        return Check(
+            name, True, f"on Azure's list; whether {at.region} has it is told where Microsoft.Compute is registered"
+        )
     found = next((each for each in listed if each.get("name") == size), None)
     barred = [
         each.get("reasonCode", "") for each in (found or {}).get("restrictions", []) if each.get("type") == "Location"
@@ -221,8 +271,13 @@ def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy:
         before[key] += cores
         # learn.microsoft.com/cli/azure/quota and learn.microsoft.com/rest/api/quota (read 2026-11-28).
         command = f"az quota create --resource-name {kind} --limit-object value={limit + cores - free} --scope {scope}"
-        how = "ml.azure.com > Quota" if kind in (_LOW_PRIORITY, _REGIONAL) else f"ml.azure.com > Quota, or: {command}"
-        remedy = f"Ask for {cores - free} more cores of this family ({how}), or name a smaller machine."
+        how = "ml.azure.com > Quota" if kind in (_LOW_PRIORITY, _REGIONAL) else (
+            f"ml.azure.com > Quota, or: {command}  (once before: az provider register --namespace Microsoft.Quota)"
+        )  # fmt: skip
+        otherwise = (
+            "go on without a GPU: azure.gpu=null" if name == f"quota of {spec.azure.gpu}" else "name a smaller machine"
+        )
+        remedy = f"Ask for {cores - free} more cores of this family ({how}), or {otherwise}."
         yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free{beside}", remedy)
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, HttpUrl
 from ruamel.yaml import YAML
@@ -38,6 +38,16 @@ class EndpointFamily(BaseModel):
     """Whether an endpoint takes no fifth of the quota in reserve."""
 
 
+class Role(BaseModel):
+    """What a built-in role allows, by patterns of actions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actions: list[str]
+    not_actions: list[str] = []
+    data_actions: list[str] = []
+
+
 class Rules(BaseModel):
     """`rules.yaml`."""
 
@@ -46,6 +56,7 @@ class Rules(BaseModel):
     rules: dict[str, Rule]
     endpoint_sizes: list[EndpointFamily]
     cluster_series: list[str]
+    roles: dict[str, Role]
 
 
 @cache
@@ -74,6 +85,27 @@ def endpoint_cores(size: str, instances: int, cores: int) -> int:
 def is_of_clusters(size: str) -> bool:
     """Whether clusters take machines of a size, where a region has it."""
     return any(re.fullmatch(pattern, _short(size), re.IGNORECASE) for pattern in rules().cluster_series)
+
+
+def is_allowed(action: str, permissions: list[dict[str, Any]], *, data: bool = False) -> bool:
+    """Whether one of a person's roles allows an action: named by a pattern of its, and not taken out by another (rule
+    deny-by-default).
+
+    Args:
+        permissions: as Azure tells them: `actions`, `notActions`, `dataActions` and `notDataActions` of each role.
+        data: whether it is a data action.
+    """
+
+    def named(patterns: list[str]) -> bool:
+        return any(re.fullmatch(_expression(each), action, re.I) for each in patterns)
+
+    allowed, taken = ("dataActions", "notDataActions") if data else ("actions", "notActions")
+    return any(named(role.get(allowed, [])) and not named(role.get(taken, [])) for role in permissions)
+
+
+def _expression(pattern: str) -> str:
+    """A role's pattern as a regular expression: between slashes a star may stand for nothing (rule role-wildcards)."""
+    return re.escape(pattern).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
 
 
 def _short(size: str) -> str:

@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunewright.places.rehearsal.app import Server, Service
 from tunewright.places.rehearsal.apps import HOST as APPS
 from tunewright.places.rehearsal.apps import Apps
 from tunewright.places.rehearsal.arm import Arm
 from tunewright.places.rehearsal.bill import Bill, bill_of
-from tunewright.places.rehearsal.blobs import azurite
+from tunewright.places.rehearsal.blobs import ACCOUNT, azurite
 from tunewright.places.rehearsal.children import guarded
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
 from tunewright.places.rehearsal.clusters import Clusters
@@ -29,14 +30,21 @@ from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.images import Registry
 from tunewright.places.rehearsal.jobs import Runner, environment_of_jobs
 from tunewright.places.rehearsal.login import LOGIN, Login
+from tunewright.places.rehearsal.names import Names
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
 from tunewright.places.rehearsal.offers import PRICES, Offers
 from tunewright.places.rehearsal.pipelines import Jobs
+from tunewright.places.rehearsal.providers import Providers
 from tunewright.places.rehearsal.registries import Registries
+from tunewright.places.rehearsal.roles import Access
 from tunewright.places.rehearsal.schemas import checker
 from tunewright.places.rehearsal.storage import Storage
+from tunewright.places.rehearsal.throttle import Throttle
 from tunewright.places.rehearsal.tracking import Tracking, mlflow_server
 from tunewright.processes import free_port
+
+_CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
+"""What `infra/` makes besides the workspace, as far as it matters to jobs."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,9 @@ class Rehearsal:
     endpoints: Endpoints
     apps: Apps
     clusters: Clusters
+    access: Access
+    providers: Providers
+    throttle: Throttle
     proxy: Proxy
 
     @property
@@ -61,11 +72,15 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(subscription: str, group: str, workspace: str, region: str,
-             schemas: Path | None = None) -> Iterator[Rehearsal]:  # fmt: skip
+def rehearse(subscription: str, group: str, workspace: str, region: str, schemas: Path | None = None, *,
+             seasoned: bool = False) -> Iterator[Rehearsal]:  # fmt: skip
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
 
+    It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
+    providers registered that azd has needed, the roles that docs/azure.md asks for, and the cluster `tunewright-cpu`.
+
     Args:
+        seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in.
         schemas: a folder of official ARM schemas (`<api-version>.json.gz`), by which bodies are then checked.
 
     Raises:
@@ -89,16 +104,19 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         stack.enter_context(_pointed_at(proxy, made.authority))
         runner = Runner(cloud, storage, environment_of_jobs(), tracking.begin_or_end)
         stack.callback(runner.close)
-        offers = Offers(region)
+        offers = Offers(cloud, runner, seasoned=seasoned)
+        providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
         history, registries = History(cloud, runner), Registries(cloud)
         endpoints = Endpoints(cloud, storage)
         stack.callback(endpoints.close)
+        throttle = Throttle()
         login, registry = Login(), Registry(cloud, storage)
         apps = Apps(cloud, registry, login)
         stack.callback(apps.close)
         clusters, jobs = Clusters(cloud, registry), Jobs(cloud, runner)
         stack.callback(clusters.close)
         hooks = [
+            *Names(cloud).hooks,
             *registry.hooks,
             *clusters.hooks,
             *apps.hooks,
@@ -106,16 +124,52 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
             *offers.hooks,
             *endpoints.hooks,
         ]
-        arm = Arm(cloud, hooks, checker(schemas) if schemas else None)
+        arm = Arm(cloud, access, providers, hooks, checker(schemas) if schemas else None)
+        if not seasoned:
+            cloud.put(f"{cloud.workspace}/computes/{_CLUSTER}", _cluster(cloud))
         services: dict[str, Service] = {
-            LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
+            LOGIN: login, "management.azure.com": throttle.limited(arm), PRICES: offers.prices,
+            BLOBS: access.guarded(storage.handed_on),
             SCORING: endpoints.score, APPS: apps.serve,
             API: lambda asked: registries(asked) or (
                 tracking(asked) if asked.path.startswith("/mlflow") else history(asked)
             ),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(cloud, storage, runner, jobs, offers, tracking, endpoints, apps, clusters, proxy)
+        yield Rehearsal(
+            cloud, storage, runner, jobs, offers, tracking, endpoints, apps, clusters, access, providers, throttle,
+            proxy,
+        )  # fmt: skip
+
+
+def _access(cloud: Cloud, seasoned: bool) -> Access:
+    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person."""
+    subscription = f"/subscriptions/{cloud.subscription}"
+    group = f"{subscription}/resourceGroups/{cloud.group}/providers"
+    access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}")
+    access.assign("Storage Blob Data Contributor", access.storage)
+    if seasoned:
+        access.assign("Owner", subscription)
+        return access
+    access.assign("Reader", subscription)
+    access.assign("AzureML Data Scientist", cloud.workspace)
+    access.assign("Managed Identity Operator", _identity(cloud))
+    return access
+
+
+def _identity(cloud: Cloud) -> str:
+    """ARM's path of the identity of jobs and endpoints that azd makes."""
+    group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+    return f"{group}/Microsoft.ManagedIdentity/userAssignedIdentities/{_IDENTITY}"
+
+
+def _cluster(cloud: Cloud) -> dict[str, Any]:
+    """The cluster that `infra/` makes."""
+    machines = {"vmSize": "Standard_D4s_v3", "vmPriority": "Dedicated", "osType": "Linux", "scaleSettings": {
+        "minNodeCount": 0, "maxNodeCount": 2, "nodeIdleTimeBeforeScaleDown": "PT120S"}}  # fmt: skip
+    identity = {"type": "UserAssigned", "userAssignedIdentities": {_identity(cloud): {}}}
+    properties = {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines}
+    return {"location": cloud.region, "identity": identity, "properties": properties}
 
 
 @contextmanager

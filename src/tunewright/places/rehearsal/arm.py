@@ -10,6 +10,8 @@ from urllib.parse import urlencode
 from tunewright.places.azure.rules import is_of_clusters
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.providers import Providers
+from tunewright.places.rehearsal.roles import Access
 
 _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
 _ONCE = ("data", "environments")
@@ -26,14 +28,17 @@ class Arm:
     """What `management.azure.com` answers.
 
     Args:
+        access: what the caller may do.
+        providers: what the subscription is registered for.
         hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
         check: tells what the official schemas don't allow in a body: (path, api-version, body) -> complaints.
     """
 
-    def __init__(self, cloud: Cloud, hooks: Sequence[tuple[str, str, Handler]],
+    def __init__(self, cloud: Cloud, access: Access, providers: Providers, hooks: Sequence[tuple[str, str, Handler]],
                  check: Callable[[str, str, dict[str, Any]], list[str]] | None):  # fmt: skip
-        self._cloud, self._check = cloud, check
+        self._cloud, self._access, self._providers, self._check = cloud, access, providers, check
         self._hooks = [
+            *providers.hooks,
             *hooks,
             ("GET", r"/(data|environments|models)/[^/]+$", self._container),
             ("GET", r"/providers/Microsoft\.Authorization/permissions$", self._permissions),
@@ -47,7 +52,8 @@ class Arm:
             return Answer(body=[])  # the clouds beside the public one
         if "authorization" not in asked.headers:
             return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
-        return _page(asked, path, self._answered(asked, path))
+        refused = self._access.refusal(asked, path) or self._providers.refusal(path)
+        return refused or _page(asked, path, self._answered(asked, path))
 
     def _answered(self, asked: Asked, path: str) -> Answer:
         for method, pattern, handler in self._hooks:
@@ -96,7 +102,7 @@ class Arm:
         return Answer(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
 
     def _permissions(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body={"value": [{"actions": ["*"], "notActions": [], "dataActions": [], "notDataActions": []}]})
+        return Answer(body={"value": self._access.permissions(path)})
 
 
 def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> Answer | None:

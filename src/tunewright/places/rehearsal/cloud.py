@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 TENANT = "00000000-0000-0000-0000-000000000001"
+PERSON = "00000000-0000-0000-0000-000000000002"
+"""The object id of who is signed in."""
 _SECRET = re.compile(r"([?&](?:sig|code|key)=)[^&]+")
 
 

@@ -35,6 +35,7 @@ class Endpoints:
         self._standing: dict[str, Standing] = {}
         self.stuck = False
         self.hooks = [
+            ("PUT", r"/onlineEndpoints/", self._busy),
             ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
             ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete_deployment),
             ("DELETE", _ENDPOINT, self._delete),
@@ -46,6 +47,13 @@ class Endpoints:
         for each in self._standing.values():
             if each.server:
                 each.server.close()
+
+    def _busy(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The refusal of a change while another one is under way (rule changes-follow-each-other)."""
+        name = _key(path).partition("/")[0]
+        if not any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/")):
+            return None
+        return error(409, "Conflict", f"Cannot change endpoint {name} because it is in Updating provisioning state.")
 
     def score(self, asked: Asked) -> Answer:
         """A request to an endpoint's own host."""

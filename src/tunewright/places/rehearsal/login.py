@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
-from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, error
+from tunewright.places.rehearsal.cloud import PERSON, TENANT, Answer, Asked, error
 
 LOGIN = "login.microsoftonline.com"
 SECONDS = 3600
@@ -53,7 +53,7 @@ class Login:
         issuer = f"https://sts.windows.net/{tenant}/" if "://" in audience else f"https://{LOGIN}/{tenant}/v2.0"
         claims = {
             "aud": audience, "iss": issuer, "iat": now, "nbf": now, "exp": now + SECONDS, "tid": tenant,
-            "oid": "00000000-0000-0000-0000-000000000002", "sub": "rehearsal", "appid": "rehearsal",
+            "oid": PERSON, "sub": "rehearsal", "appid": "rehearsal",
             "name": "rehearsal", "roles": self._roles.get(audience, []),
         }  # fmt: skip
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY})

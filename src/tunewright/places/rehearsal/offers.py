@@ -1,36 +1,53 @@
-"""What a region offers: sizes, quotas and prices, made of the price book."""
+"""What a region offers: sizes, quotas and prices, made of the price book; and the refusals for want of quota."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
-from tunewright.places.azure.rules import endpoint_family, is_of_clusters
-from tunewright.places.rehearsal.cloud import Answer, Asked
+from tunewright.places.azure.rules import endpoint_cores, endpoint_family, is_of_clusters
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.jobs import OVER, Runner
 
 PRICES = "prices.azure.com"
-QUOTA = 200
-"""Cores of each family that the subscription may use, unless a test says otherwise."""
+NEW, SEASONED = 24, 2000
+"""Cores of a family: of a new subscription (the least that the page of the rule gpu-quota-is-zero names), and of one
+that asked for more, with GPUs too."""
+_LOW_PRIORITY = 100
+"""Cores at low priority of a new subscription, for all families together."""
+_TOTAL, _TOTAL_LOW = "Total Cluster Dedicated Regional vCPUs", "Total Cluster LowPriority Regional vCPUs"
+_ASK = "https://docs.microsoft.com/azure/machine-learning/how-to-manage-quotas#request-quota-increases"
+_SERVICE = "Microsoft.MachineLearningServices"
 
 
 class Offers:
     """Answers of Azure Resource Manager and of the price list about machines.
 
-    `quota` holds the cores of a family where they are not `QUOTA`; `missing` the sizes that the region lacks, `barred`
-    those that it has and this subscription may not use; `dearer` how many times the price book's prices are asked.
+    `quota` holds the cores of a family that was granted some by itself; `missing` the sizes that the region lacks,
+    `barred` those that it has and this subscription may not use; `dearer` how many times the price book's prices are
+    asked.
+
+    Args:
+        seasoned: whether every family was granted quota.
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, cloud: Cloud, runner: Runner, *, seasoned: bool) -> None:
         self.quota: dict[str, int] = {}
         self.missing: set[str] = set()
         self.barred: set[str] = set()
         self.dearer = 1.0
-        self._region = region
+        self._cloud, self._runner, self._seasoned = cloud, runner, seasoned
         self._machines = {name: each for name, each in price_book().machines.items() if name.startswith("Standard_")}
+        self._refusals: list[dict[str, Any]] = []
         self.hooks = [
             ("GET", r"/locations/[^/]+/vmSizes$", self._sizes), ("GET", r"/locations/[^/]+/usages$", self._usages),
             ("GET", r"/providers/Microsoft\.Compute/skus$", self._skus),
+            ("PUT", r"/computes/[^/]+$", self._cluster),
+            ("PUT", r"/onlineEndpoints/[^/]+/deployments/[^/]+$", self._deployment),
+            ("GET", r"/computeOperationsStatus/\d+$", self._refusal),
         ]  # fmt: skip
 
     def _sizes(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
@@ -58,19 +75,109 @@ class Offers:
         }  # fmt: skip
 
     def _usages(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        families = sorted({family(name) for name in self._machines})
-        rows = [(f"{each} Cluster Dedicated vCPUs", self.quota.get(each, QUOTA)) for each in families]
+        used = self._used()
+        names = {family(name): f"{family(name)} Cluster Dedicated vCPUs" for name in sorted(self._machines)}
+        rows = [self._usage(names[each], self._limit(each), used[each]) for each in sorted(names)]
+        dedicated = sum(cores for each, cores in used.items() if each != _TOTAL_LOW)
         rows += [
-            ("Total Cluster Dedicated Regional vCPUs", 10 * QUOTA),
-            ("Total Cluster LowPriority Regional vCPUs", QUOTA),
+            self._usage(_TOTAL, 10 * SEASONED if self._seasoned else NEW, dedicated),
+            self._usage(_TOTAL_LOW, SEASONED if self._seasoned else _LOW_PRIORITY, used[_TOTAL_LOW]),
         ]
-        return Answer(body={"value": [self._usage(name, limit) for name, limit in rows]})
+        return Answer(body={"value": rows})
 
-    def _usage(self, name: str, limit: int) -> dict[str, Any]:
+    def _usage(self, name: str, limit: int, used: int) -> dict[str, Any]:
         return {
-            "id": name, "type": "Microsoft.MachineLearningServices/usages", "unit": "Count", "currentValue": 0,
-            "limit": limit, "amlWorkspaceLocation": self._region, "name": {"value": name, "localizedValue": name},
+            "id": name, "type": f"{_SERVICE}/usages", "unit": "Count", "currentValue": used, "limit": limit,
+            "amlWorkspaceLocation": self._cloud.region, "name": {"value": name, "localizedValue": name},
         }  # fmt: skip
+
+    def _limit(self, name: str) -> int:
+        """Cores of a family that the subscription may have (rule gpu-quota-is-zero)."""
+        if name in self.quota or self._seasoned:
+            return self.quota.get(name, SEASONED)
+        has_gpu = any(each.gpu for size, each in self._machines.items() if family(size) == name)
+        return 0 if has_gpu else NEW
+
+    def _used(self) -> Counter[str]:
+        """Cores that are in use by family: of clusters' nodes, of which those stand that work or that never go, and of
+        endpoints with the fifth in reserve. Nodes at low priority count for the region alone."""
+        used = Counter[str]()
+        for each in self._cloud.below(f"{self._cloud.workspace}/computes"):
+            kept = each["properties"].get("properties") or {}
+            size = str(kept.get("vmSize"))
+            if size in self._machines:
+                least = int((kept.get("scaleSettings") or {}).get("minNodeCount") or 0)
+                name = _TOTAL_LOW if kept.get("vmPriority") == "LowPriority" else family(size)
+                used[name] += max(least, self._working(each["name"])) * self._machines[size].cores
+        for endpoint in self._cloud.below(f"{self._cloud.workspace}/onlineEndpoints"):
+            for each in self._cloud.below(f"{endpoint['id']}/deployments"):
+                used[family(each["properties"]["instanceType"])] += self._needed(each)
+        return used
+
+    def _working(self, cluster: str) -> int:
+        """Nodes of a cluster on which jobs run."""
+        jobs = [each for each in self._runner.jobs.values() if each.started and each.status not in OVER]
+        return sum(each.instances for each in jobs if "command" in each.body and each.compute == cluster)
+
+    def _needed(self, deployment: dict[str, Any]) -> int:
+        """Cores of quota that an endpoint's deployment takes (rule endpoint-reserve)."""
+        size = deployment["properties"]["instanceType"]
+        count = int((deployment.get("sku") or {}).get("capacity") or 1)
+        return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
+
+    def _cluster(self, asked: Asked, path: str) -> Answer | None:
+        """Refuse a cluster where the quota does not allow a single machine (rule cluster-quota). The refusal comes once
+        the change was accepted, and the cluster stays there as failed."""
+        body = asked.json()
+        wanted = body["properties"].get("properties") or {}
+        size = str(wanted.get("vmSize"))
+        if size not in self._machines or not is_of_clusters(size):
+            return None
+        low, cores = wanted.get("vmPriority") == "LowPriority", self._machines[size].cores
+        nodes = max(1, int((wanted.get("scaleSettings") or {}).get("minNodeCount") or 0))
+        limit = (SEASONED if self._seasoned else _LOW_PRIORITY) if low else self._limit(family(size))
+        if limit >= nodes * cores:
+            return None
+        kind = "total low-priority" if low else family(size).removesuffix("Family").replace("standard", "Standard ")
+        why = (
+            f"The specified subscription has a {kind}{'' if low else ' family'} vCPU quota of {limit} and cannot "
+            f"accomodate for at least {nodes} requested managed compute node{'s' * (nodes > 1)} which maps to "
+            f"{nodes * cores} vCPUs. Talk to your Subscription Admin or refer to {_ASK} to increase the family quota"
+        )  # fmt: skip
+        self._refusals.append({"status": "Failed", "error": {"code": "BadRequest", "message": why}})
+        failed = body["properties"] | {"provisioningState": "Failed"}
+        kept = self._cloud.put(path, body | {"properties": failed, "made_by_client": True})
+        where = f"/subscriptions/{self._cloud.subscription}/providers/{_SERVICE}/locations/{self._cloud.region}"
+        status = (
+            f"https://{asked.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
+        )
+        told = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
+        return Answer(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
+
+    def _refusal(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        return Answer(body=self._refusals[int(path.rpartition("/")[2]) - 1])
+
+    def _deployment(self, asked: Asked, path: str) -> Answer | None:
+        """Refuse a deployment that is beyond the quota (rule endpoint-quota)."""
+        wanted = asked.json()
+        size = str(wanted["properties"].get("instanceType"))
+        if endpoint_family(size) is None or size not in self._machines:
+            return None
+        known = self._cloud.get(path)
+        used = self._used()[family(size)] - (self._needed(known) if known else 0)
+        limit, needed = self._limit(family(size)), self._needed(wanted)
+        if needed <= limit - used:
+            return None
+        why = (
+            f"Not enough quota available for {size} in SubscriptionId {self._cloud.subscription}. Current usage/limit: "
+            f"{used}/{limit}. Additional needed: {needed} Please see troubleshooting guide, available here: "
+            "https://aka.ms/oe-tsg#error-outofquota"
+        )
+        told = json.dumps({"errors": {"VmSize": [why]}})
+        said = f"InferencingClient HttpRequest error, error detail: {told}"
+        detail = {"code": "InferencingClientCreateDeploymentFailed", "message": said}
+        refused = {"code": "BadRequest", "message": "The request is invalid.", "details": [detail]}
+        return Answer(400, {"error": refused}, error(400, "BadRequest", "").headers)
 
     def prices(self, asked: Asked) -> Answer:
         """The price list's rows of the sizes that a question names."""

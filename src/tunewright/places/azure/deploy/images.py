@@ -131,6 +131,11 @@ def tag_of(spec: Spec, bundle: Path | None, identity: Path | None = None) -> str
     return sha256_json([code, docker, _dockerfile(spec), _pins(), served, who])[:DIGITS]
 
 
+def repository_of(spec: Spec) -> str:
+    """Where a project's images lie in a registry (rule repository-name)."""
+    return "tunewright/" + re.sub(r"_{3,}|_+-[_-]*|-+_[_-]*", "-", spec.name).rstrip("_-")
+
+
 def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
     """The image with a bundle inside, by its whole name; built where the registry does not have it.
 
@@ -142,7 +147,7 @@ def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path |
         UserError: there is no registry, Azure refuses, or the build fails.
     """
     registry = registry_of(at)
-    image = f"tunewright/{spec.name}:{tag_of(spec, bundle, identity)}"
+    image = f"{repository_of(spec)}:{tag_of(spec, bundle, identity)}"
     if not is_built(at, registry, image):
         with TemporaryDirectory() as scratch:
             folder = Path(scratch) / "context"

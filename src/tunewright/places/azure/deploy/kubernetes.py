@@ -12,7 +12,7 @@ from tunewright.places.azure import machines
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.azure.deploy.images import built, infra_folder, registry_of, tag_of
+from tunewright.places.azure.deploy.images import built, infra_folder, registry_of, repository_of, tag_of
 from tunewright.places.azure.deploy.live import State, hourly, require_ours, take_back
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.progress import say
@@ -44,7 +44,7 @@ class LiveRelease:
         if not self.cluster.has(self.name):
             return None
         values = self.cluster.values(self.name)
-        require_ours(self._spec, f"the Helm release {self.name}", owner_of(values))
+        require_ours(self._spec, f"the Helm release {self.name}", owner_of(values, self._spec))
         return {"stable": NONE, "canary": NONE, "traffic": "all"} | values
 
     def state(self) -> State | None:
@@ -219,11 +219,12 @@ class Release:
         }  # fmt: skip
 
 
-def owner_of(values: dict[str, Any]) -> str | None:
-    """The project whose release has these values, by the repository of its images, `tunewright/NAME`."""
+def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
+    """The project whose release has these values, by the repository of its images: the spec's, or another one's."""
     tracks = [values.get(track) for track in ("stable", "canary")]  # of another's chart they may be anything
     named = [_REPOSITORY.search(str(track.get("image", ""))) for track in tracks if isinstance(track, dict)]
-    return next((match[1] for match in named if match), None)
+    owner = next((match[1] for match in named if match), None)
+    return spec.name if f"tunewright/{owner}" == repository_of(spec) else owner
 
 
 def pods_cost(count: int, spec: Spec) -> str:
