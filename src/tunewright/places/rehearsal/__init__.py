@@ -24,10 +24,11 @@ from tunewright.places.rehearsal.blobs import azurite
 from tunewright.places.rehearsal.children import guarded
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
 from tunewright.places.rehearsal.clusters import Clusters
+from tunewright.places.rehearsal.containers import environment_of_containers
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.images import Registry
-from tunewright.places.rehearsal.jobs import Runner, environment_of_jobs
+from tunewright.places.rehearsal.jobs import Runner
 from tunewright.places.rehearsal.login import LOGIN, Login
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
 from tunewright.places.rehearsal.offers import PRICES, Offers
@@ -87,7 +88,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
         proxy = Proxy(hosts(region), port)
         stack.callback(proxy.close)
         stack.enter_context(_pointed_at(proxy, made.authority))
-        runner = Runner(cloud, storage, environment_of_jobs(), tracking.begin_or_end)
+        runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end)
         stack.callback(runner.close)
         offers = Offers(region)
         history, registries = History(cloud, runner), Registries(cloud)
