@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY, write_project
+from tests.conftest import write_project
 from tunewright import load_spec
 from tunewright.places.azure import connection, follow, store
 from tunewright.places.azure.deploy import apps, endpoint, images
@@ -19,7 +19,6 @@ from tunewright.places.rehearsal import Rehearsal, rehearse
 from tunewright.places.rehearsal.cloud import Fault, error
 from tunewright.spec import Spec
 
-SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
 CPU = "Standard_D4s_v3"
 
@@ -36,7 +35,7 @@ class StandIn:
 def stand_in() -> Iterator[StandIn]:
     """Started once; the environment is this process's own again between the tests."""
     before = dict(os.environ)
-    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, SCHEMAS if SCHEMAS.is_dir() else None) as rehearsal:
+    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION) as rehearsal:
         inside = dict(os.environ)
         variables = {name: value for name, value in inside.items() if before.get(name) != value}
         _set(before)

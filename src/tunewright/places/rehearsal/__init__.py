@@ -34,7 +34,6 @@ from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, host
 from tunewright.places.rehearsal.offers import PRICES, Offers
 from tunewright.places.rehearsal.pipelines import Jobs
 from tunewright.places.rehearsal.registries import Registries
-from tunewright.places.rehearsal.schemas import checker
 from tunewright.places.rehearsal.storage import Storage
 from tunewright.places.rehearsal.tracking import Tracking, mlflow_server
 from tunewright.processes import free_port
@@ -62,12 +61,8 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(subscription: str, group: str, workspace: str, region: str,
-             schemas: Path | None = None) -> Iterator[Rehearsal]:  # fmt: skip
+def rehearse(subscription: str, group: str, workspace: str, region: str) -> Iterator[Rehearsal]:
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
-
-    Args:
-        schemas: a folder of official ARM schemas (`<api-version>.json.gz`), by which bodies are then checked.
 
     Raises:
         UserError: what it stands on can't be fetched or started.
@@ -107,7 +102,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str,
             *offers.hooks,
             *endpoints.hooks,
         ]
-        arm = Arm(cloud, hooks, checker(schemas) if schemas else None)
+        arm = Arm(cloud, hooks)
         services: dict[str, Service] = {
             LOGIN: login, "management.azure.com": arm, BLOBS: storage.handed_on, PRICES: offers.prices,
             SCORING: endpoints.score, APPS: apps.serve,

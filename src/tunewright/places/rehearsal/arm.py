@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from tunewright.places.azure.rules import is_of_clusters
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.schemas import complaints
 
 _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
 _ONCE = ("data", "environments")
@@ -27,12 +28,10 @@ class Arm:
 
     Args:
         hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
-        check: tells what the official schemas don't allow in a body: (path, api-version, body) -> complaints.
     """
 
-    def __init__(self, cloud: Cloud, hooks: Sequence[tuple[str, str, Handler]],
-                 check: Callable[[str, str, dict[str, Any]], list[str]] | None):  # fmt: skip
-        self._cloud, self._check = cloud, check
+    def __init__(self, cloud: Cloud, hooks: Sequence[tuple[str, str, Handler]]):
+        self._cloud = cloud
         self._hooks = [
             *hooks,
             ("GET", r"/(data|environments|models)/[^/]+$", self._container),
@@ -50,6 +49,8 @@ class Arm:
         return _page(asked, path, self._answered(asked, path))
 
     def _answered(self, asked: Asked, path: str) -> Answer:
+        if asked.method == "PUT" and asked.body:
+            self._cloud.violations += complaints(path, asked.query.get("api-version", ""), asked.json())
         for method, pattern, handler in self._hooks:
             if method == asked.method and re.search(pattern, path, re.I):
                 answer = handler(asked, path)
@@ -71,8 +72,6 @@ class Arm:
 
     def _put(self, asked: Asked, path: str, known: dict[str, Any] | None) -> Answer:
         body = asked.json()
-        if self._check:
-            self._cloud.violations += self._check(path, asked.query.get("api-version", ""), body)
         versioned = _VERSIONED.search(path)
         if refusal := _refused(path, body, versioned):
             return refusal
