@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +61,11 @@ class Source:
         for name, path in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path.resolve(), target)
-            except OSError:  # another file system, or one without hard links
+            for link in (os.link, os.symlink):  # a hard link can't lead to another file system
+                with suppress(OSError):
+                    link(path.resolve(), target)
+                    break
+            else:
                 shutil.copyfile(path, target)
         return folder
 
