@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY, write_project
+from tests.conftest import write_project
 from tunewright import load_spec
 from tunewright.places.azure import connection, follow, store
 from tunewright.places.azure.deploy import apps, endpoint, images
@@ -20,7 +20,6 @@ from tunewright.places.rehearsal import Rehearsal, rehearse
 from tunewright.places.rehearsal.cloud import Fault, error
 from tunewright.spec import Spec
 
-SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
 CPU = "Standard_D4s_v3"
 
@@ -44,8 +43,7 @@ def stand_in() -> Iterator[StandIn]:
 def playing(*, seasoned: bool) -> Iterator[StandIn]:
     """A stand-in; the environment is this process's own again while it runs."""
     before = dict(os.environ)
-    schemas = SCHEMAS if SCHEMAS.is_dir() else None
-    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, schemas, seasoned=seasoned) as rehearsal:
+    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, seasoned=seasoned) as rehearsal:
         inside = dict(os.environ)
         variables = {name: value for name, value in inside.items() if before.get(name) != value}
         _set(before)

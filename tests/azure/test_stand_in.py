@@ -11,14 +11,11 @@ import sys
 import httpx
 import pytest
 
-from tests.azure.conftest import SCHEMAS, MakeJob, StandIn
+from tests.azure.conftest import MakeJob, StandIn
 from tunewright import api
 from tunewright.places.azure.assets import package
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.network import hosts, is_mapped
-from tunewright.places.rehearsal.schemas import checker
-
-ML = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
 
 
 def test_hosts_that_are_mapped() -> None:
@@ -47,27 +44,6 @@ def test_the_environment_is_this_machines_own_between_tests(stand_in: StandIn) -
     """And the stand-in is told by variables alone."""
     assert {"HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "AZURE_CLIENT_ID"} <= stand_in.variables.keys()
     assert os.environ.get("HTTPS_PROXY") != stand_in.variables["HTTPS_PROXY"]
-
-
-@pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"the official ARM schemas are not at {SCHEMAS}")
-def test_the_check_of_bodies_finds_what_is_wrong() -> None:
-    check = checker(SCHEMAS)
-    path, version = f"{ML}/data/d/versions/1", "2023-04-01-preview"
-    good = {"properties": {"dataType": "uri_folder", "dataUri": "azureml://x", "isAnonymous": False, "tags": None}}
-    assert check(path, version, good) == []
-
-    def complaint(**changes: object) -> str:
-        properties = {key: value for key, value in (good["properties"] | changes).items() if value != "left out"}
-        return " ".join(check(path, version, {"properties": properties}))
-
-    assert "dataKind" in complaint(dataKind="x")
-    assert "dataUri" in complaint(dataUri="left out")
-    assert "uri_thing" in complaint(dataType="uri_thing")
-    machines = {"vmSize": "Standard_D4s_v3", "vmPrioritee": "Dedicated"}
-    cluster = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": machines}}
-    assert "vmPrioritee" in " ".join(check(f"{ML}/computes/c", "2023-08-01-preview", cluster))
-    assert check(f"{ML}/unheard/of", version, {"anything": 1}) == []
-    assert check(path, "1999-01-01", {"anything": 1}) == []
 
 
 def test_no_secret_is_told_anywhere(

@@ -17,11 +17,11 @@ EXPRESSION = "/definitions/expression"
 
 
 class Schemas:
-    """A folder of gzipped schemas: `<api-version>` of Azure ML, `<provider>-<api-version>` of others."""
+    """Those of what infra/ declares, cut out of the official ones by tools/arm_schemas.py."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, dict[str, Any]] = {}
+    def __init__(self) -> None:
+        packed = Path(__file__).with_name("schemas.json.gz").read_bytes()
+        self._files: dict[str, dict[str, Any]] = json.loads(gzip.decompress(packed))
 
     def covers(self, resource_type: str, api_version: str) -> bool:
         return self._definition(resource_type, api_version) is not None
@@ -31,6 +31,8 @@ class Schemas:
         if definition is None:
             return [f"no schema for {resource_type} of {api_version}"]
         whole = {"type": resource_type, "apiVersion": api_version, **body}
+        if ".*/" in json.dumps(definition["properties"].get("name", {})):
+            whole["name"] = f"parent/{whole['name']}"  # Bicep names a child without its parent, ARM with it
         return list(_faults(self._file(resource_type, api_version), definition, whole, ""))
 
     def _definition(self, resource_type: str, api_version: str) -> dict[str, Any] | None:
@@ -39,12 +41,7 @@ class Schemas:
         return wanted[0] if wanted else None
 
     def _file(self, resource_type: str, api_version: str) -> dict[str, Any]:
-        provider = resource_type.split("/")[0].removeprefix("Microsoft.")
-        name = api_version if provider == "MachineLearningServices" else f"{provider}-{api_version}"
-        if name not in self._files:
-            path = self._folder / f"{name}.json.gz"
-            self._files[name] = json.loads(gzip.decompress(path.read_bytes())) if path.is_file() else {}
-        return self._files[name]
+        return self._files.get(f"{resource_type.split('/')[0]}/{api_version}", {})
 
 
 def _faults(file: dict[str, Any], schema: dict[str, Any], value: Any, where: str) -> Iterator[str]:
@@ -65,7 +62,9 @@ def _faults(file: dict[str, Any], schema: dict[str, Any], value: Any, where: str
     if isinstance(value, dict) and "properties" in schema:
         properties, others = schema["properties"], schema.get("additionalProperties")
         for key in schema.get("required", []):
-            if key not in value:
+            # The schemas ask for `properties` even where nothing in them is asked for; Azure does not.
+            empty = key == "properties" and not list(_faults(file, properties[key], {}, where))
+            if key not in value and not empty:
                 yield f"{where}.{key}: required"
         for key, item in value.items():
             if key in properties or isinstance(others, dict):

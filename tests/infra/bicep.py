@@ -63,7 +63,12 @@ def syntax_faults(text: str) -> list[str]:
         for child in node.children:
             yield from walk(child)
 
-    return list(walk(_syntax().parse(text.encode()).root_node))
+    return list(walk(syntax_tree(text)))
+
+
+def syntax_tree(text: str) -> Node:
+    """The file as tree-sitter sees it."""
+    return _syntax().parse(text.encode()).root_node
 
 
 def read_text(path: str, text: str) -> Template:

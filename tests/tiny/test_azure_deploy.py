@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import REPOSITORY, tunewright
+from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
 from tunewright import api
 from tunewright.errors import GateFailed, UserError
@@ -27,7 +27,6 @@ from tunewright.places.rehearsal import Rehearsal, rehearse
 from tunewright.serve.captures import CaptureJournal
 from tunewright.spec import Spec, load_spec
 
-SCHEMAS = REPOSITORY.parent / "shared" / "azure" / "arm-schemas"
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 TENANT, AUDIENCE = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
 
@@ -49,7 +48,7 @@ def projects(
 
 @pytest.fixture(scope="module")
 def cloud(projects: list[Path]) -> Iterator[Rehearsal]:  # noqa: ARG001 (what is made before needs the network)
-    with rehearse(*WORKSPACE, "eastus", SCHEMAS if SCHEMAS.is_dir() else None, seasoned=True) as found:
+    with rehearse(*WORKSPACE, "eastus", seasoned=True) as found:
         yield found
         assert found.proxy.refused == []
         assert found.cloud.violations == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ _MODEL = ["*.json", "1_Pooling/config.json", "*.safetensors", "*.model", "*.jinj
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
 _SECOND_COPY = ["consolidated*"]
 """The same weights again, in another library's layout."""
+_NO_COMMIT = "0" * 40
 _END = 1 << 20
 Kind = Literal["decoder", "encoder", "linear"]
 """Of a base model: a decoder writes answers, an encoder reads a text and chooses a label; a linear model is none, it is
@@ -162,6 +164,42 @@ def folder_of(model: str, anchor: Path) -> Path:
     if local.suffix == ".gguf":
         return gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
     return _hub_folder(model, model)
+
+
+def files_of_named(model: str, anchor: Path) -> tuple[dict[str, Path], str]:
+    """The files of a base model that has a name, fetched where they are not on this machine; for `adopt` elsewhere.
+
+    Returns: (where each lies, by its place in the model's folder; what stands for their content).
+
+    Raises:
+        UserError: as `folder_of`.
+    """
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder = folder_of(model, anchor)
+    # In the hub's cache there may be more of a model than is ever read here.
+    lying = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    wanted = filter_repo_objects(lying, allow_patterns=_MODEL, ignore_patterns=_SECOND_COPY)
+    return {name: folder / name for name in wanted}, f"{published_name(model, anchor)}@{folder.name}"
+
+
+def adopt(model: str, folder: Path) -> None:
+    """Let a named base model's files, which came here from another machine, be found where fetched ones are."""
+    entry = catalogue().get(model)
+    place = _folder_of(entry) if entry and entry.wheel else _snapshot_folder(entry.hub if entry else model)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # another process of this machine was first
+        place.symlink_to(folder.resolve(), target_is_directory=True)
+
+
+def _snapshot_folder(hub_id: str) -> Path:
+    """Where the hub's own cache looks for what a model's main branch holds; the commit is nobody's."""
+    from huggingface_hub import constants, file_download
+
+    repository = Path(constants.HF_HUB_CACHE) / file_download.repo_folder_name(repo_id=hub_id, repo_type="model")
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(_NO_COMMIT, "ascii")
+    return repository / "snapshots" / _NO_COMMIT
 
 
 def _is_encoder(folder: Path) -> bool:
@@ -328,7 +366,7 @@ def _hub_folder(hub_id: str, name: str) -> Path:
 def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
     """A hub folder with the wanted files: from the hub's local cache where it has them, from the hub otherwise."""
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         snapshot = Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=True))
@@ -346,7 +384,7 @@ def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
         )
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=_SECOND_COPY))
-    except (OSError, HfHubHTTPError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 (the hub's client tells faults of the network in words of its own library)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The base model '{name}' ({hub_id}) could not be fetched.",

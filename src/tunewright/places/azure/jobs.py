@@ -10,7 +10,7 @@ from tunewright.models.device import GPU
 from tunewright.pipeline import Step
 from tunewright.places.azure.machines import has_gpu, identity_of, nodes_of, size_of
 from tunewright.places.azure.node import MADE
-from tunewright.places.azure.sources import Source
+from tunewright.places.azure.sources import Base, Source
 from tunewright.places.azure.store import DATASTORE, FOLDER
 from tunewright.spec import SPEC_FILE, Spec
 
@@ -70,7 +70,11 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
     Args:
         inputs: the steps whose outputs it reads.
     """
-    given = [f"--given {source.key}=${{{{inputs.{source.name}}}}}" for source in sources]
+    given = [
+        f"--{'base' if isinstance(source, Base) else 'given'} "
+        f"{source.place if isinstance(source, Base) else source.key}=${{{{inputs.{source.name}}}}}"
+        for source in sources
+    ]
     kept = ["--kept ${{outputs.kept}}", *(f"--resumes {name}" for name in step.resumes)] if step.resumes else []
     read = [f"--in {name}=${{{{inputs.{name}}}}}" for name in inputs]
     own = ["python -m tunewright.places.azure.node", *given, *kept, "--out ${{outputs.out}}", "--"]

@@ -1,6 +1,7 @@
 """On a node of the cloud: lay out what a job was given, run the step's command line, hand over what it made.
 
-    python -m tunewright.places.azure.node --given data.train=PATH --kept PATH --resumes NAME --out PATH -- COMMAND
+    python -m tunewright.places.azure.node --given data.train=PATH --base smollm2-135m=PATH --kept PATH --resumes NAME \
+        --out PATH -- COMMAND
 
 The step works on the node's own disk, because renaming folders on a mount is not safe, and its output is copied when it
 is whole. What it may resume from is carried to `--kept`, a mount, while it runs: a low-priority node goes unasked.
@@ -22,6 +23,7 @@ from types import FrameType
 
 from tunewright.artifacts import MANIFEST, partial_of
 from tunewright.errors import ERROR_FILE
+from tunewright.models.resolve import adopt
 from tunewright.pipeline import BESIDE, STEPS
 from tunewright.places.azure.carrier import Carrier
 from tunewright.places.azure.sources import LAID_OUT
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     for pair in options.given:
         name, _, path = pair.partition("=")
         _show(Path(path), Path(LAID_OUT) / name)
+    for pair in options.base:
+        name, _, path = pair.partition("=")
+        adopt(name, Path(path))
     # Of the processes on a node one carries; each node has files of its own, its random numbers among them.
     carries = options.kept and os.environ.get("LOCAL_RANK", "0") == "0"
     carrier = Carrier(partial_of(MADE), options.kept, options.resumes) if carries else None
@@ -81,6 +86,7 @@ def _parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         own = own[: own.index("--")]
     parser = argparse.ArgumentParser(prog="python -m tunewright.places.azure.node")
     parser.add_argument("--given", action="append", default=[], metavar="KEY=PATH", help="a folder of the user's")
+    parser.add_argument("--base", action="append", default=[], metavar="NAME=PATH", help="the base model, by its name")
     parser.add_argument("--kept", type=Path, help="a mount for what the step may resume from")
     parser.add_argument("--resumes", action="append", default=[], metavar="NAME", help="what of its output that is")
     parser.add_argument("--out", type=Path, required=True, help="the job's output")

@@ -19,7 +19,7 @@ from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.follow import OVER, Follower, Stopped
 from tunewright.places.azure.jobs import Work, job_of, output_of
 from tunewright.places.azure.node import ERROR, INPUT
-from tunewright.places.azure.sources import needed, sources_of
+from tunewright.places.azure.sources import Source, needed, sources_of, taken_along
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.places.ending import names_memory
 from tunewright.progress import say
@@ -119,6 +119,8 @@ class AzurePlace:
         if self._ready:
             self._ready()
             self._ready = None
+        # A base model that can't be fetched, for want of a token perhaps, ends this before anything is made.
+        sources = taken_along(self._spec, chain)
         # Clusters first: what may be refused is asked before gigabytes go up.
         clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
         made_there = {step.name for step in chain}
@@ -130,7 +132,7 @@ class AzurePlace:
                 each: assets.output_asset(self._at, self._spec, each, done[each], self._tags)
                 for step in chain for each in step.inputs_of(self._spec) if each not in made_there
             },
-            sources=self._sources(chain),
+            sources=self._sources(chain, sources),
             clusters=clusters,
             limits=limits,
             code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
@@ -191,15 +193,14 @@ class AzurePlace:
             time.sleep(1)
         return known
 
-    def _sources(self, chain: Sequence[Step]) -> dict[str, list[tuple[Any, str]]]:
-        """The user's files that the steps read, as assets."""
-        sources = sources_of(self._spec)
+    def _sources(self, chain: Sequence[Step], sources: Mapping[str, Source]) -> dict[str, list[tuple[Source, str]]]:
+        """What the steps read of the user's files, as assets."""
         wanted = {step.name: needed(step, sources) for step in chain}
         addresses = {}
         for key in dict.fromkeys(key for keys in wanted.values() for key in keys):
             source = sources[key]
             with tempfile.TemporaryDirectory() as scratch:
-                name = f"{TAG}-{self._spec.name}-{source.name}"
+                name = source.asset(self._spec.name)
                 folder = source.laid_out(Path(scratch) / source.name)
                 addresses[key] = assets.data_asset(self._at, name, source.sha256[: assets.DIGITS], folder, self._tags)
         return {step: [(sources[key], addresses[key]) for key in keys] for step, keys in wanted.items()}

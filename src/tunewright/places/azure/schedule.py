@@ -14,7 +14,7 @@ from tunewright.places.azure import assets, machines
 from tunewright.places.azure.connection import Connection, azure_errors
 from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import TAG, spec_text, stays_here
-from tunewright.places.azure.sources import needed, sources_of
+from tunewright.places.azure.sources import Base, needed, taken_along
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
 from tunewright.progress import say
 from tunewright.serve.serving import served_bundle
@@ -129,12 +129,17 @@ def _watched(spec: Spec) -> Path | None:
 
 def _work(spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str],
           served: Path | None) -> Work:  # fmt: skip
-    sources = sources_of(spec)
+    sources, addresses = taken_along(spec, steps), {}
     with tempfile.TemporaryDirectory() as scratch:
         for key, source in sources.items():
+            laid_out = source.laid_out(Path(scratch) / source.name)
+            if isinstance(source, Base):
+                version = source.sha256[: assets.DIGITS]
+                addresses[key] = assets.data_asset(at, source.asset(spec.name), version, laid_out, tags)
+                continue
             say(f"  azure: {key} goes to {folder}/{source.name}")
-            Store(at).upload(source.laid_out(Path(scratch) / source.name), f"{folder}/{source.name}", anew=True)
-    addresses = {key: f"{DATASTORE}{folder}/{source.name}" for key, source in sources.items()}
+            Store(at).upload(laid_out, f"{folder}/{source.name}", anew=True)
+            addresses[key] = f"{DATASTORE}{folder}/{source.name}"
     return Work(
         name="",
         title=name,

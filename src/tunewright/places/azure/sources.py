@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import files
 from tunewright.documents import is_there
 from tunewright.errors import UserError
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import files_of_named
 from tunewright.pipeline import Step
 from tunewright.spec import RECORDED, Spec
 
@@ -39,6 +42,10 @@ class Source:
         """A name that Azure accepts for an input."""
         return "".join(sign if sign.isalnum() else "_" for sign in self.key)
 
+    def asset(self, project: str) -> str:
+        """What the data asset is called."""
+        return f"tunewright-{project}-{self.name}"
+
     @property
     def sha256(self) -> str:
         return sha256_json([(name, sha256_file(path)) for name, path in sorted(self.files.items())])
@@ -54,11 +61,46 @@ class Source:
         for name, path in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path.resolve(), target)
-            except OSError:  # another file system, or one without hard links
+            for link in (os.link, os.symlink):  # a hard link can't lead to another file system
+                with suppress(OSError):
+                    link(path.resolve(), target)
+                    break
+            else:
                 shutil.copyfile(path, target)
         return folder
+
+
+@dataclass(frozen=True)
+class Base(Source):
+    """A base model that the spec knows by a name, which is its `place`: a node finds it in its cache, as if it had been
+    fetched there."""
+
+    pinned: str
+    """What stands for its content."""
+
+    def asset(self, project: str) -> str:  # noqa: ARG002 (one for all projects)
+        return f"tunewright-base-{self.place.replace('/', '-')}"
+
+    @property
+    def sha256(self) -> str:
+        """Gigabytes are not read for it."""
+        return sha256_json([self.pinned, *sorted(self.files)])
+
+
+def taken_along(spec: Spec, steps: Iterable[Step]) -> dict[str, Source]:
+    """`sources_of`, and a base model that has a name, where one of the steps reads it.
+
+    It goes up from this machine, whose cache has it then. So a node needs no network for it, which it lacks in a
+    private workspace, and no token of a hub, which stays here.
+
+    Raises:
+        UserError: as `sources_of`, or the base model can't be fetched.
+    """
+    made = sources_of(spec)
+    if "model" not in made and spec.model != LINEAR and any("model" in step.sections for step in steps):
+        files, pinned = files_of_named(spec.model, spec.folder)
+        made["model"] = Base("model", files, spec.model, pinned)
+    return made
 
 
 def sources_of(spec: Spec) -> dict[str, Source]:

@@ -25,10 +25,11 @@ from tunewright.places.rehearsal.blobs import ACCOUNT, azurite
 from tunewright.places.rehearsal.children import guarded
 from tunewright.places.rehearsal.cloud import TENANT, Cloud
 from tunewright.places.rehearsal.clusters import Clusters
+from tunewright.places.rehearsal.containers import environment_of_containers
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.images import Registry
-from tunewright.places.rehearsal.jobs import Runner, environment_of_jobs
+from tunewright.places.rehearsal.jobs import Runner
 from tunewright.places.rehearsal.login import LOGIN, Login
 from tunewright.places.rehearsal.names import Names
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
@@ -37,7 +38,6 @@ from tunewright.places.rehearsal.pipelines import Jobs
 from tunewright.places.rehearsal.providers import Providers
 from tunewright.places.rehearsal.registries import Registries
 from tunewright.places.rehearsal.roles import Access
-from tunewright.places.rehearsal.schemas import checker
 from tunewright.places.rehearsal.storage import Storage
 from tunewright.places.rehearsal.throttle import Throttle
 from tunewright.places.rehearsal.tracking import Tracking, mlflow_server
@@ -72,7 +72,7 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(subscription: str, group: str, workspace: str, region: str, schemas: Path | None = None, *,
+def rehearse(subscription: str, group: str, workspace: str, region: str, *,
              seasoned: bool = False) -> Iterator[Rehearsal]:  # fmt: skip
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
 
@@ -81,7 +81,6 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, schemas
 
     Args:
         seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in.
-        schemas: a folder of official ARM schemas (`<api-version>.json.gz`), by which bodies are then checked.
 
     Raises:
         UserError: what it stands on can't be fetched or started.
@@ -102,7 +101,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, schemas
         proxy = Proxy(hosts(region), port)
         stack.callback(proxy.close)
         stack.enter_context(_pointed_at(proxy, made.authority))
-        runner = Runner(cloud, storage, environment_of_jobs(), tracking.begin_or_end)
+        runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end)
         stack.callback(runner.close)
         offers = Offers(cloud, runner, seasoned=seasoned)
         providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
@@ -124,7 +123,7 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, schemas
             *offers.hooks,
             *endpoints.hooks,
         ]
-        arm = Arm(cloud, access, providers, hooks, checker(schemas) if schemas else None)
+        arm = Arm(cloud, access, providers, hooks)
         if not seasoned:
             cloud.put(f"{cloud.workspace}/computes/{_CLUSTER}", _cluster(cloud))
         services: dict[str, Service] = {

@@ -12,6 +12,7 @@ from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.providers import Providers
 from tunewright.places.rehearsal.roles import Access
+from tunewright.places.rehearsal.schemas import complaints
 
 _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
 _ONCE = ("data", "environments")
@@ -31,12 +32,10 @@ class Arm:
         access: what the caller may do.
         providers: what the subscription is registered for.
         hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
-        check: tells what the official schemas don't allow in a body: (path, api-version, body) -> complaints.
     """
 
-    def __init__(self, cloud: Cloud, access: Access, providers: Providers, hooks: Sequence[tuple[str, str, Handler]],
-                 check: Callable[[str, str, dict[str, Any]], list[str]] | None):  # fmt: skip
-        self._cloud, self._access, self._providers, self._check = cloud, access, providers, check
+    def __init__(self, cloud: Cloud, access: Access, providers: Providers, hooks: Sequence[tuple[str, str, Handler]]):
+        self._cloud, self._access, self._providers = cloud, access, providers
         self._hooks = [
             *providers.hooks,
             *hooks,
@@ -56,6 +55,8 @@ class Arm:
         return refused or _page(asked, path, self._answered(asked, path))
 
     def _answered(self, asked: Asked, path: str) -> Answer:
+        if asked.method == "PUT" and asked.body:
+            self._cloud.violations += complaints(path, asked.query.get("api-version", ""), asked.json())
         for method, pattern, handler in self._hooks:
             if method == asked.method and re.search(pattern, path, re.I):
                 answer = handler(asked, path)
@@ -77,8 +78,6 @@ class Arm:
 
     def _put(self, asked: Asked, path: str, known: dict[str, Any] | None) -> Answer:
         body = asked.json()
-        if self._check:
-            self._cloud.violations += self._check(path, asked.query.get("api-version", ""), body)
         versioned = _VERSIONED.search(path)
         if refusal := _refused(path, body, versioned):
             return refusal

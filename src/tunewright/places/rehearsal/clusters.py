@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.containers import environment_of_containers
 from tunewright.places.rehearsal.images import Registry
 from tunewright.places.rehearsal.served import Server
 from tunewright.spec import overlay
@@ -146,7 +146,7 @@ class Clusters:
         known = self._servers.get((release, track))
         if known is None:
             return 1, f"no pod of {release}-{track}"
-        environment = os.environ | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{known[1].port}/v1"}
+        environment = environment_of_containers() | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{known[1].port}/v1"}
         done = subprocess.run(
             [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -76,7 +74,7 @@ class Runner:
     """Runs jobs, as many at once as their clusters have nodes.
 
     Args:
-        environment: variables that lead a job's clients to the stand-in.
+        environment: the variables of every container.
         track: is told of a job that begins and gives the variables of its MLflow run; and of its end, with its status.
     """
 
@@ -161,19 +159,28 @@ class Runner:
         job.attempts += 1
         command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
         log = folder / "std_log.txt"
+        folder.mkdir(parents=True, exist_ok=True)
         job.status = "Running"
         with log.open("ab") as output:
             job.nodes = [
-                started(
-                    self._cloud.folder, ["bash", "-c", command], output,
-                    self._environment | variables | (job.body.get("environmentVariables") or {})
-                    | (_PLAYED if self.plays_gpus else {}) | rank,
-                    _made(folder / f"wd-{job.attempts}-{rank.get('NODE_RANK', 0)}"),
+                self._process(
+                    job, command, output, variables | rank, folder / f"node-{job.attempts}-{rank.get('NODE_RANK', 0)}"
                 )
                 for rank in _ranks(job)
-            ]  # fmt: skip
+            ]
             evicted = self._watch(job, log)
         return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
+
+    def _process(self, job: Job, command: str, output: Any, variables: dict[str, str],
+                 node: Path) -> subprocess.Popen[bytes]:  # fmt: skip
+        """One process on a node, which nothing but the job's inputs was brought to: its home is empty, so models are in
+        no cache."""
+        work, home = node / "wd", node / "home"
+        for each in (work, home):
+            each.mkdir(parents=True, exist_ok=True)
+        environment = self._environment | variables | (job.body.get("environmentVariables") or {})
+        environment |= (_PLAYED if self.plays_gpus else {}) | {"HOME": str(home)}
+        return started(self._cloud.folder, ["bash", "-c", command], output, environment, work)
 
     def _watch(self, job: Job, log: Path) -> bool:
         """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
@@ -244,19 +251,9 @@ class Runner:
         return f"{_folder(job)}/{_LOG}"
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 def _folder(job: Job) -> str:
     """Where a job's log and artifacts lie in the storage."""
     return f"ExperimentRun/dcid.{job.name}"
-
-
-def environment_of_jobs() -> dict[str, str]:
-    """This process's own variables, with its Python first in the path."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
 
 
 def timestamp(seconds: float | None) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 BLOBS = ".blob.core.windows.net"
 _CHUNK = 1 << 16
+_REFUSAL = b"HTTP/1.1 403 Refused by the rehearsal: no host of Azure's\r\nContent-Length: 0\r\n\r\n"
+"""Clients tell its first line."""
 _HEAD = 1 << 14
 """Bytes of a CONNECT request, at most."""
 
@@ -95,7 +97,7 @@ class Proxy:
             host = _asked_for(client)
             if host is None or not is_mapped(host, self._known):
                 self.refused.append(host or "plain http")
-                client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                client.sendall(_REFUSAL)
                 return
             with socket.create_connection(("127.0.0.1", self._port), timeout=10) as server:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

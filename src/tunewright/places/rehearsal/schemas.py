@@ -1,41 +1,60 @@
-"""The official ARM schemas as a strict check of what is sent: no key they don't know, each union's own branch."""
+"""The official ARM schemas as a strict check of what is sent: no key they don't know, each union's own branch.
+
+`arm_schemas/` holds those of what Tunewright sends, cut out of Azure/azure-resource-manager-schemas by
+tools/arm_schemas.py.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
-_OURS = "Microsoft.MachineLearningServices"
 _TOLERATED = re.compile(r"hash_version|egressPublicNetworkAccess|frequency")
 """Where Azure itself is less strict than its schemas."""
 _LIMIT = 3
 """Complaints about one body, at most."""
 
 
-def checker(folder: Path) -> Callable[[str, str, dict[str, Any]], list[str]]:
-    """A check of bodies that are put: (path, api-version, body) -> complaints. Types without a schema pass."""
+def complaints(path: str, version: str, body: dict[str, Any]) -> list[str]:
+    """What the schemas don't allow in a body that is put. Kinds and api-versions without a schema pass."""
+    provider, kind = _kind(path)
+    validator = _validator(provider, version, kind)
+    if validator is None:
+        return []
+    after = path.split("/providers/")[-1].split("/")
+    sent = {"name": after[-1], "type": "/".join([after[0], *after[1::2]]), "apiVersion": version} | _without_nulls(body)
+    found = [
+        error for error in validator.iter_errors(sent) if not _TOLERATED.search(f"{error.json_path} {error.message}")
+    ]
+    return [f"{after[-2]}/{after[-1]} ({version}) {error.json_path}: {_said(error)}" for error in found[:_LIMIT]]
 
-    def complaints(path: str, version: str, body: dict[str, Any]) -> list[str]:
-        after = path.split("/providers/")[-1].split("/")
-        validator = _validator(folder, after[0], version, "_".join(after[1::2]))
-        if validator is None:
-            return []
-        sent = {"name": after[-1], "type": "/".join([after[0], *after[1::2]]), "apiVersion": version} | _without_nulls(
-            body
-        )
-        found = [
-            error
-            for error in validator.iter_errors(sent)
-            if not _TOLERATED.search(f"{error.json_path} {error.message}")
-        ]
-        return [f"{after[-2]}/{after[-1]} ({version}) {error.json_path}: {_said(error)}" for error in found[:_LIMIT]]
 
-    return complaints
+def is_covered(path: str, version: str) -> bool:
+    """Whether there is a schema for what lies at a path."""
+    provider, kind = _kind(path)
+    return _resource(provider, version, kind) is not None
+
+
+@cache
+def official() -> dict[str, dict[str, Any]]:
+    """The schemas by `<provider>/<api-version>`, as they are published but for what was cut."""
+    packed = (files("tunewright.places.rehearsal") / "arm_schemas" / "schemas.json.gz").read_bytes()
+    return dict(json.loads(gzip.decompress(packed)))
+
+
+def _kind(path: str) -> tuple[str, str]:
+    """(the provider, the kind of resource as the schemas name it) of ARM's path."""
+    after = path.split("/providers/")[-1].split("/")
+    return after[0], "_".join(after[1::2])
+
+
+def _resource(provider: str, version: str, kind: str) -> dict[str, Any] | None:
+    known: dict[str, Any] = official().get(f"{provider}/{version}", {}).get("resourceDefinitions", {})
+    return {name.lower(): each for name, each in known.items()}.get(kind.lower())
 
 
 def _said(error: Any) -> str:
@@ -46,18 +65,15 @@ def _said(error: Any) -> str:
 
 
 @cache
-def _validator(folder: Path, provider: str, version: str, kind: str) -> Any:
+def _validator(provider: str, version: str, kind: str) -> Any:
     from jsonschema import Draft7Validator
 
-    file = folder / f"{'App-' if provider == 'Microsoft.App' else ''}{version}.json.gz"
-    if not file.is_file():
-        return None
-    schema = json.loads(gzip.decompress(file.read_bytes()))
-    resource = {name.lower(): each for name, each in schema.get("resourceDefinitions", {}).items()}.get(kind.lower())
+    resource = _resource(provider, version, kind)
     if resource is None:
         return None
-    definitions = {name: _closed(each, schema["definitions"]) for name, each in schema["definitions"].items()}
-    return Draft7Validator(_closed(resource, schema["definitions"]) | {"definitions": definitions})
+    given = official()[f"{provider}/{version}"]["definitions"]
+    definitions = {name: _closed(each, given) for name, each in given.items()}
+    return Draft7Validator(_closed(resource, given) | {"definitions": definitions})
 
 
 def _closed(node: Any, definitions: dict[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -12,6 +11,7 @@ import httpx
 
 from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Answer, Asked, error
+from tunewright.places.rehearsal.containers import environment_of_containers
 from tunewright.processes import free_port
 
 _START_SECONDS = 120.0
@@ -33,8 +33,10 @@ class Server:
         listening = ["--host", "127.0.0.1", "--port", str(self.port)]
         command = [sys.executable, "-m", "tunewright", "serve", *listening, *options]
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        home = self.log.with_suffix("")
+        home.mkdir(exist_ok=True)
+        environment = environment_of_containers() | {"TUNEWRIGHT_BUNDLE": str(bundle), "HOME": str(home)}
         with self.log.open("wb") as output:
-            environment = os.environ | {"TUNEWRIGHT_BUNDLE": str(bundle)}
             self._process = started(folder, command, output, environment)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
