@@ -17,7 +17,7 @@ __all__ = ["make_tiny_model"]
 
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
-    "train.members=2", "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
+    "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
     "evaluate.few_shot=8", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
 ]  # fmt: skip
 
@@ -38,13 +38,13 @@ class ShortRun:
 
 @pytest.fixture(scope="session")
 def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
-    """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long, each shared by two processes."""
+    """`tunewright run` on the tickets with the real SmolLM2-135M, a few steps long."""
     project = tmp_path_factory.mktemp("short") / "tickets"
     shutil.copytree(REPOSITORY / "examples" / "tickets", project, ignore=shutil.ignore_patterns("runs"))
     spec = project / "tunewright.yaml"
     text, found = re.subn(r"(?m)^candidates: .*$", "model: smollm2-135m", spec.read_text("utf-8"))
     assert found == 1
     spec.write_text(text, "utf-8")
-    done = tunewright("run", str(project), *SHORT, "--json", OMP_NUM_THREADS="2")
+    done = tunewright("run", str(project), *SHORT, "--json")
     assert done.returncode == 0, done.stderr
     return ShortRun(project, json.loads(done.stdout), done.stderr)

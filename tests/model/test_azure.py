@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY, tunewright
 
 SMALL = [
-    "model=smollm2-135m", "train.max_steps=12", "train.batch_size=4", "train.members=1", "train.evaluations=1",
+    "model=smollm2-135m", "train.max_steps=4", "train.batch_size=4", "train.members=1", "train.evaluations=1",
     "evaluate.max_examples=8", "evaluate.few_shot=1", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
     "traffic.machine=Standard_F4s_v2", "azure.emulate=seasoned",
 ]  # fmt: skip

@@ -22,8 +22,8 @@ from tunewright.pipeline import STEPS
 from tunewright.spec import load_spec
 
 STEPS_LONG = [
-    "model=smollm2-135m",
-    "train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4", "train.evaluations=2",
+    "model=smollm2-135m", "data.validation_fraction=0.03",
+    "train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4", "train.evaluations=1",
 ]  # fmt: skip
 
 

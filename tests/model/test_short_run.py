@@ -41,13 +41,13 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     rows = read_jsonl(short_run.latest("train") / "curve.jsonl")
     curve = [row for row in rows if "loss" in row]
     assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
-    assert [row["member"] for row in curve] == [0] * 4 + [1] * 4
+    assert [row["member"] for row in curve] == [0] * 4
     measured = [row for row in rows if "headline" in row]
-    assert [(row["member"], row["step"]) for row in measured] == [(0, 2), (0, 4), (1, 2), (1, 4)]
+    assert [row["step"] for row in measured] == [2, 4]
     assert all(0 <= row["headline"] <= 1 and row["validation_loss"] > 0 for row in measured)
     # Batches differ too much in so few steps; the validation part is always the same.
-    for early, late in (measured[:2], measured[2:]):
-        assert late["validation_loss"] < early["validation_loss"] - 0.3
+    early, late = measured
+    assert late["validation_loss"] < early["validation_loss"] - 0.3
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
