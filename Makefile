@@ -7,10 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 
+<<<<<<< HEAD
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast test-vllm test-llama lint format install clean
+=======
+.PHONY: demo test test-fast test-vllm test-llama test-wheels lint format install clean
+>>>>>>> h2
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
@@ -30,6 +34,9 @@ test-vllm: $(TOOLS) $(VLLM)/.ready ## the contract with the real vLLM (CPU build
 
 test-llama: $(TOOLS) $(LLAMA)/.ready ## the contract with the real llama.cpp, which is compiled first: ten minutes
 	TUNEWRIGHT_LLAMA_CPP=$(CURDIR)/$(LLAMA)/bin/python $(BIN)/pytest tests/llama --durations 10
+
+test-wheels: $(TOOLS) ## whether all pins of the images are wheels that the package index has: half a minute of it
+	$(BIN)/python tools/image_wheels.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -196,7 +196,8 @@ def _snapshot_folder(hub_id: str) -> Path:
     """Where the hub's own cache looks for what a model's main branch holds; the commit is nobody's."""
     from huggingface_hub import constants, file_download
 
-    repository = Path(constants.HF_HUB_CACHE) / file_download.repo_folder_name(repo_id=hub_id, repo_type="model")
+    name: str = file_download.repo_folder_name(repo_id=hub_id, repo_type="model")
+    repository = Path(constants.HF_HUB_CACHE) / name
     (repository / "refs").mkdir(parents=True, exist_ok=True)
     (repository / "refs" / "main").write_text(_NO_COMMIT, "ascii")
     return repository / "snapshots" / _NO_COMMIT

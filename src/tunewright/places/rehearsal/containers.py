@@ -6,8 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-import tunewright
-
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs lie in an image."""
 _TO_THE_STAND_IN = (
@@ -34,7 +32,7 @@ def environment_of_containers() -> dict[str, str]:
         | {
             "PATH": f"{Path(sys.executable).parent}:{_PATH}",
             # A container's working directory comes first, so it runs the package that was sent to it, if one was.
-            "PYTHONPATH": f"{Path(__file__).with_name('closed')}:{Path(tunewright.__file__).parents[1]}",
+            "PYTHONPATH": f"{Path(__file__).with_name('closed')}:{Path(__file__).parents[3]}",
             "PYTHONUNBUFFERED": "1",
             "LANG": "C.UTF-8",
         }
