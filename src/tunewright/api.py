@@ -228,12 +228,14 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> l
         deploy: where it is to be deployed too: aml, aca or aks.
     """
     from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.machines import size_of
     from tunewright.places.azure.preflight import preflight as examine
 
     steps = steps_to(spec, to)
 
     def planned() -> ProjectPlan | None:
-        if not spec.azure.gpu or STEPS["train"] not in steps or not importlib.util.find_spec("torch"):
+        on_gpu = spec.azure.gpu and size_of(STEPS["train"], spec) == spec.azure.gpu  # a linear model needs none
+        if not on_gpu or STEPS["train"] not in steps or not importlib.util.find_spec("torch"):
             return None
         with tempfile.TemporaryDirectory() as scratch:
             return plan(spec, runs=Path(scratch))

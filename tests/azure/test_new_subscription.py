@@ -82,6 +82,13 @@ def test_without_a_gpu_nothing_is_in_the_way(job: MakeJob) -> None:
     assert failed(checks(job(traffic={"machine": SERVING}), deploy="aml")) == []
 
 
+@pytest.mark.usefixtures("new")
+def test_a_linear_model_asks_for_no_gpu(job: MakeJob) -> None:
+    """Though the spec names one, for other candidates."""
+    found = api.preflight(job(model="linear", azure={"gpu": T4}))
+    assert [check.name for check in found if not check.passed] == []
+
+
 def test_a_step_runs_with_no_more_than_a_persons_roles(new: Rehearsal, job: MakeJob) -> None:
     """Nothing is refused on the way, and the cluster is the one that azd made."""
     before = len(new.cloud.calls)

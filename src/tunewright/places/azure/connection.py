@@ -359,8 +359,10 @@ def _refused(what: str, error: Any) -> UserError:
             "--image-build-compute tunewright-cpu"
         )
     if "quota" in f"{code} {said}".lower():
-        fix = "Ask for more cores, or name a smaller machine. Type: tunewright azure preflight  (with --to aml for an "
-        fix += "endpoint; it says how many are free, and how to ask for more)"
+        fix = (
+            "Ask for more cores (Quotas in the portal), or name a smaller machine, or none with a GPU: azure.gpu=null. "
+        )
+        fix += "How many are free: tunewright azure preflight  (with --to aml for an endpoint)"
     kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError
     return kind(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
 
