@@ -1,4 +1,4 @@
-"""The real model on the rehearsed Azure: trained and judged in jobs, then deployed."""
+"""A real encoder on the rehearsed Azure: trained and judged in jobs, then deployed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import REPOSITORY, tunewright
 
 SMALL = [
-    "model=smollm2-135m", "train.max_steps=4", "train.batch_size=4", "train.members=1", "train.evaluations=1",
-    "evaluate.max_examples=8", "evaluate.few_shot=1", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
+    "model=all-minilm", "train.max_steps=4", "evaluate.max_examples=8", "export.max_disagreement=0.5",
+    "export.max_accuracy_drop=0.5",
     "traffic.machine=Standard_F4s_v2", "azure.emulate=seasoned",
 ]  # fmt: skip
 
