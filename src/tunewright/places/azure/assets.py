@@ -9,7 +9,7 @@ import platform
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Any
@@ -92,19 +92,25 @@ def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) ->
 
 
 def _register(at: Connection, name: str, version: str, where: str, kind: str, tags: dict[str, str]) -> None:
-    """Make a data asset of what lies in the storage.
-
-    A version stands for its content, so where it came into being meanwhile, by somebody else, it is as good.
-    """
+    """Make a data asset of what lies in the storage."""
     from azure.ai.ml.entities import Data
-    from azure.core.exceptions import ResourceExistsError
 
     with azure_errors(f"the data asset {name}:{version}"):
-        try:
-            at.ml.data.create_or_update(Data(name=name, version=version, path=where, type=kind, tags=tags))
-        except ResourceExistsError:
-            if not _is_there(at.ml.data, name, version, tags):
-                raise
+        _enter(at.ml.data, Data(name=name, version=version, path=where, type=kind, tags=tags), tags)
+
+
+def _enter(operations: Any, entity: Any, tags: dict[str, str]) -> None:
+    """Make a version of an asset. It stands for its content, so where it came into being meanwhile, by another process
+    of ours, it is as good."""
+    from azure.core.exceptions import ResourceExistsError
+
+    try:
+        # The SDK writes terminal colours to standard error after each upload.
+        with contextlib.redirect_stderr(io.StringIO()):
+            operations.create_or_update(entity)
+    except ResourceExistsError:
+        if not _is_there(operations, entity.name, entity.version, tags):
+            raise
 
 
 def code_asset(at: Connection, name: str, spec_text: str, tags: dict[str, str]) -> str:
@@ -128,12 +134,6 @@ def package(spec_text: str) -> bytes:
 def package_files() -> list[Path]:
     """The sources of this package."""
     return sorted(path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc")
-
-
-def quietly(operations: Any, entity: Any) -> None:
-    """Create something; the SDK writes terminal colours to standard error after each upload."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        operations.create_or_update(entity)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -160,13 +160,32 @@ def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     dockerfile = _DOCKERFILE.format(base=base, index=index_of(spec))
     pins = requirements()
     name, version = "tunewright-steps", sha256_json([dockerfile, pins])[:DIGITS]
-    if not _is_there(at.ml.environments, name, version, tags):
+
+    def made(scratch: Path) -> Any:
         say(f"  azure: environment {name}, version {version}; Azure builds its image with the first job")
+        (scratch / "Dockerfile").write_text(dockerfile, "utf-8")
+        (scratch / "requirements.txt").write_text(pins, "utf-8")
+        build = BuildContext(path=str(scratch), dockerfile_path="Dockerfile")
+        return Environment(name=name, version=version, build=build, tags=tags)
+
+    return image(at, name, version, made, tags)
+
+
+def image(at: Connection, name: str, version: str, made: Callable[[Path], Any], tags: dict[str, str]) -> str:
+    """An environment, entered where it is not there.
+
+    Args:
+        version: a hash of all that its image is built of.
+        made: lays that out in a folder, and gives the SDK's environment.
+
+    Returns: its address.
+
+    Raises:
+        UserError: Azure refuses, or somebody else made it.
+    """
+    if not _is_there(at.ml.environments, name, version, tags):
         with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}:{version}"):
-            (Path(scratch) / "Dockerfile").write_text(dockerfile, "utf-8")
-            (Path(scratch) / "requirements.txt").write_text(pins, "utf-8")
-            build = BuildContext(path=scratch, dockerfile_path="Dockerfile")
-            quietly(at.ml.environments, Environment(name=name, version=version, build=build, tags=tags))
+            _enter(at.ml.environments, made(Path(scratch)), tags)
     return f"azureml:{name}:{version}"
 
 

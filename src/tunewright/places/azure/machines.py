@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tunewright.places.azure.connection import (
     workspace_of,
 )
 from tunewright.places.azure.rules import is_of_clusters
-from tunewright.places.azure.waiting import awaited
+from tunewright.places.azure.waiting import Wait, awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -32,6 +33,9 @@ _IDENTITY = "AZURE_ML_IDENTITY"
 _IDLE_SECONDS = 120
 _LONGEST_CHANGE = 1800.0
 """Seconds that Azure may take to make or change a cluster."""
+_POLL_SECONDS = 2.0
+_CHANGING = ("creating", "updating", "deleting")
+"""States of a cluster that Azure is not done with."""
 _IDLE_MINUTES = 60
 """Of a compute instance."""
 _SERVED_BY_GPU = "vllm"
@@ -104,7 +108,7 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
     size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
     for name in cluster_names(size, size == spec.azure.gpu, low):
         with azure_errors(f"the cluster {name}"):
-            known = found(at.ml.compute.get, name)
+            known = _settled(at, name)
             if known is None:
                 _make(at, name, size, nodes, low, spec, tags)
             elif known.size.lower() != size.lower() or (known.tier == "low_priority") != low:
@@ -116,6 +120,34 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
                 awaited(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
         return name
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
+
+
+def _settled(at: Connection, name: str) -> Any:
+    """A cluster once Azure is done with it; None where there is none, or one whose making failed: it can be made anew.
+
+    Raises:
+        UserError: Azure is not done with it for too long.
+    """
+    wait = Wait()
+    while (known := found(at.ml.compute.get, name)) is not None:
+        if (state := _state(known)) not in ("failed", *_CHANGING):
+            return known
+        if state == "failed":
+            say(f"  azure: the cluster {name} could not be made or changed before; it is made again")
+            return None
+        if wait.look(f"the cluster {name}, which is {state}", _LONGEST_CHANGE):
+            raise UserError(
+                f"The cluster {name} has been {state} for {_LONGEST_CHANGE / 60:.0f} minutes.",
+                why="No job was submitted. If it holds machines, they cost until it has let go of them.",
+                fix="See it in the studio (Compute), or delete it there, then type the same command again.",
+            )
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _state(cluster: Any) -> str:
+    """What Azure is at with a cluster, in lower case."""
+    return str(getattr(cluster.provisioning_state, "value", cluster.provisioning_state)).lower()
 
 
 def _identities(cluster: Any) -> list[Any]:
@@ -150,7 +182,11 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
             ssh_public_access_enabled=False,
         )
     )  # fmt: skip
-    awaited(made, f"the cluster {name}", _LONGEST_CHANGE)
+    if _state(awaited(made, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # which the SDK takes for an end
+        raise UserError(
+            f"Azure could not make the cluster {name}.", why="It has no machine, and costs nothing.",
+            fix="See why in the studio (Compute), then type the same command again: it is made again.",
+        )  # fmt: skip
 
 
 def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:
