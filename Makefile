@@ -7,14 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 
-<<<<<<< HEAD
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-vllm test-llama lint format install clean
-=======
 .PHONY: demo test test-fast test-vllm test-llama test-wheels lint format install clean
->>>>>>> h2
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets

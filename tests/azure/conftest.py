@@ -12,12 +12,21 @@ from typing import Any
 
 import pytest
 
+from tests.azure.deploying import SERVING, Deploying, Ready
 from tests.conftest import write_project
-from tunewright import load_spec
-from tunewright.places.azure import connection, follow, store
-from tunewright.places.azure.deploy import apps, endpoint, images
+from tunewright import api, load_spec
+from tunewright.places.azure import connection, down, follow, machines, store, waiting
+from tunewright.places.azure.deploy import apps, endpoint, images, kubernetes
+from tunewright.places.azure.deploy.apps import App
+from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.deploy.kubernetes import Release
+from tunewright.places.azure.down import take_down
 from tunewright.places.rehearsal import Rehearsal, rehearse
+from tunewright.places.rehearsal import apps as played_apps
+from tunewright.places.rehearsal import clusters as played_clusters
 from tunewright.places.rehearsal.cloud import Fault, error
+from tunewright.places.rehearsal.endpoints import Endpoints, Standing
+from tunewright.places.rehearsal.images import Image
 from tunewright.spec import Spec
 
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
@@ -73,11 +82,13 @@ def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     monkeypatch.setattr(store, "RETRIES", store.RETRIES | {"initial_backoff": 0, "increment_base": 0})
     monkeypatch.setattr(store, "_SLOWER_SECONDS", (0.1,) * 5)
     monkeypatch.setattr(follow, "_SLOWEST", 1.0)
-    for module in (connection, endpoint, apps, images):
+    for module in (connection, endpoint, apps, images, machines, down, waiting):
         monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
     stand_in.rehearsal.cloud.faults.clear()
     stand_in.rehearsal.cloud.violations.clear()
     stand_in.rehearsal.proxy.refused.clear()
+    stand_in.rehearsal.cloud.ahead = 0.0
+    stand_in.rehearsal.runner.stuck.clear()
     return stand_in.rehearsal
 
 
@@ -129,3 +140,30 @@ def ended(azure: Rehearsal, seconds: float = 30) -> None:
     while running(azure):
         assert time.monotonic() < end, running(azure)
         time.sleep(0.1)
+
+
+@pytest.fixture
+def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
+    """A project of the stand-in, where no model is needed to serve; what it deployed goes with the test."""
+    made = Deploying(azure, job(traffic=SERVING), tmp_path)
+
+    def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
+        standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
+
+    def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
+        name = f"tunewright/{spec.name}:{images.tag_of(spec, bundle, identity)}"
+        azure.clusters._registry.images[name] = Image(bundle, stage)
+        return f"rehearsal.azurecr.io/{name}"
+
+    monkeypatch.setattr(Endpoints, "_start", started)
+    monkeypatch.setattr(Endpoint, "_environment", lambda _: "azureml:env:1")
+    monkeypatch.setattr(played_apps, "Server", Ready)
+    monkeypatch.setattr(played_clusters, "Server", Ready)
+    for module in (apps, kubernetes):
+        monkeypatch.setattr(module, "built", image)
+    for kind in (Endpoint, App, Release):
+        monkeypatch.setattr(kind, "try_out", lambda *_: made.finds())
+    yield made
+    azure.cloud.faults.clear()
+    take_down(api.standing(made.spec))
+    assert not azure.cloud.violations

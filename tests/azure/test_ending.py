@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -212,26 +211,6 @@ def test_a_budget_too_small_for_anything(azure: Rehearsal, job: MakeJob) -> None
     said = told(job(azure={"budget_usd": 0.001}))
     assert "What is left of the budget, $0.00, pays for 18 s of the step check" in said
     assert all(call.method != "PUT" for call in azure.cloud.calls[before:])
-
-
-def test_an_output_that_is_not_whole(azure: Rehearsal, job: MakeJob) -> None:
-    """Cut off, changed or gone in the storage, it is never taken for a result; --force makes it anew."""
-    spec = job()
-    api.check(spec, on="azure")
-    (name,) = (each.name for each in of(azure, spec))
-    blob = f"tunewright/jobs/{name}/check/findings.json"
-    good = azure.storage._container.download_blob(blob).readall()
-    for bad in (good[:-5], good.replace(b"{", b"[", 1), None):
-        shutil.rmtree(spec.folder / "runs")
-        if bad is None:
-            azure.storage._container.delete_blob(blob)
-        else:
-            azure.storage.write(blob, bad)
-        said = told(spec)
-        assert "The output of check in Azure is not whole." in said and "--force" in said
-        assert [path.name for path in (spec.folder / "runs").iterdir()] == []
-    api.check(spec, on="azure", force=True)
-    assert [each.name for each in of(azure, spec)] == [name, f"{name}-2"]
 
 
 @pytest.mark.usefixtures("azure")

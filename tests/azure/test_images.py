@@ -44,7 +44,7 @@ def test_jobs_are_built_on_what_the_spec_names(azure: Rehearsal, job: MakeJob, m
     made: list[str] = []
     monkeypatch.setattr(assets, "_is_there", lambda *_: False)  # another test may have made the usual one
     monkeypatch.setattr(
-        assets, "quietly", lambda _, entity: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8"))
+        assets, "_enter", lambda _, entity, __: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8"))
     )
     spec = job(azure={"base_images": {"jobs": OWN}, "package_index": FEED})
     assets.environment(connect(spec), spec, {})

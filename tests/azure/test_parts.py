@@ -53,6 +53,7 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     done = SimpleNamespace(done=lambda: True, result=lambda: None)
     compute = SimpleNamespace(get=known.get, begin_update=lambda each: (updated.append(each.max_instances), done)[1])
     at: Any = SimpleNamespace(ml=SimpleNamespace(compute=compute))
+    made_there: dict[str, Any] = {"provisioning_state": "Succeeded"}
     spec = make_spec(azure={"gpu": "Standard_NC24ads_A100_v4", "cpu": "Standard_D4s_v3", "nodes": 2})
     low = spec.model_copy(update={"azure": spec.azure.model_copy(update={"low_priority": True})})
     train, check = STEPS["train"], STEPS["check"]
@@ -60,11 +61,11 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     assert machines.cluster(at, train, low, {}) == "tunewright-gpu-lp"
     size = "Standard_NC24ads_A100_v4"
     assert made == [f"tunewright-gpu {size} 2 False", f"tunewright-gpu-lp {size} 2 True"]
-    known["tunewright-cpu"] = SimpleNamespace(size="STANDARD_F8S_V2", tier="dedicated", max_instances=1,
-                                              provisioning_state="Succeeded")  # fmt: skip
+    known["tunewright-cpu"] = SimpleNamespace(size="STANDARD_F8S_V2", tier="dedicated", max_instances=1, **made_there)
     assert machines.cluster(at, check, spec, {}) == "tunewright-d4s-v3"
-    known["tunewright-gpu"] = SimpleNamespace(size="STANDARD_NC24ADS_A100_V4", tier="dedicated", max_instances=1,
-                                              provisioning_state="Succeeded")  # fmt: skip
+    known["tunewright-gpu"] = SimpleNamespace(
+        size="STANDARD_NC24ADS_A100_V4", tier="dedicated", max_instances=1, **made_there
+    )
     assert machines.cluster(at, train, spec, {}) == "tunewright-gpu"
     assert updated == [2]
     known["tunewright-d4s-v3"] = known["tunewright-cpu"]
@@ -156,7 +157,8 @@ def test_a_works_name_does_not_depend_on_where_and_for_how_much(job: MakeJob) ->
 def test_tries_are_counted_and_one_that_runs_or_did_is_taken() -> None:
     statuses = {"w": "Failed", "w-2": "Canceled", "w-3": "Running"}
     place = AzurePlace(make_spec(), None, None, to="split", force=False, ready=lambda: None)
-    place._job = lambda name: SimpleNamespace(status=statuses[name]) if name in statuses else None  # type: ignore
+    ours = {"tunewright": make_spec().name}
+    place._job = lambda name: SimpleNamespace(status=statuses[name], tags=ours) if name in statuses else None  # type: ignore
     assert place._try("w")[0] == "w-3"
     statuses["w-3"] = "Completed"
     assert place._try("w")[0] == "w-3"

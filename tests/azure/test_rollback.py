@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,130 +10,20 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.azure.conftest import MakeJob, fails
+from tests.azure.deploying import EXAM, GOOD, SERVING, SLOW, Deploying
 from tunewright import api
-from tunewright.assess.cost import Service
 from tunewright.cli.app import app as cli
 from tunewright.errors import GateFailed, UserError
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import Target, apps, endpoint, images, kubernetes, live_of, release
-from tunewright.places.azure.deploy.apps import App
-from tunewright.places.azure.deploy.endpoint import Endpoint
-from tunewright.places.azure.deploy.kubernetes import Release
-from tunewright.places.azure.deploy.live import CANARY, TRIAL, State
-from tunewright.places.azure.deploy.trial import Exam, Trial
+from tunewright.places.azure.deploy import images, live_of, release
+from tunewright.places.azure.deploy.live import CANARY, TRIAL
+from tunewright.places.azure.deploy.trial import Trial
 from tunewright.places.azure.down import take_down
-from tunewright.places.azure.registry import Registered, versions
+from tunewright.places.azure.registry import versions
 from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal import apps as played_apps
-from tunewright.places.rehearsal import clusters as played_clusters
-from tunewright.places.rehearsal.cloud import Answer
-from tunewright.places.rehearsal.endpoints import Endpoints, Standing
-from tunewright.places.rehearsal.images import Image
-from tunewright.spec import Spec
 
 ALL = ("aml", "aks", "aca")
-EXAM = Exam("m", [], 1.0, 1, 0)
-GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
-SLOW = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
-
-
 ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}
 """The calls by which a version goes."""
-
-
-class Ready:
-    """A server that needs no model."""
-
-    port = 0
-
-    def __init__(self, *_: object):
-        self.closed = False
-
-    def wait(self) -> bool:
-        return True
-
-    def answer(self, _: object) -> Answer:
-        return Answer(body={})
-
-    def text(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self.closed = True
-
-
-SERVING = {"machine": "Standard_F4s_v2"}
-BUNDLES = ("one", "two", "three")
-
-
-class Deploying:
-    """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
-
-    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path):
-        self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder
-        self.finds: Callable[[], Trial] = lambda: GOOD
-
-    def target(self, to: str, bundle: str = "one") -> Target:
-        engine = "onnxruntime"
-        if to == "aml":
-            name = f"tunewright-{self.spec.name}"
-            number = str(1 + BUNDLES.index(bundle))
-            path = f"{self.azure.cloud.workspace}/models/{name}/versions/{number}"
-            if self.azure.cloud.get(path) is None:
-                state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
-                self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
-            return Endpoint(self.spec, self.at, engine, Registered(name, number, "", bundle), 2)
-        weights = self.folder / bundle
-        weights.mkdir(exist_ok=True)
-        (weights / "weights").write_text(bundle, "utf-8")
-        if to == "aks":
-            return Release(self.spec, self.at, engine, weights, 4, "2048Mi")
-        identity = self.folder / "identity.json"
-        identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
-        return App(self.spec, self.at, engine, weights, identity, Service(0.01, 0.02, 0.5), 2)
-
-    def release(self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None) -> Target:
-        target = self.target(to, bundle)
-        release(self.spec, target, EXAM, canary, mirror)
-        return target
-
-    def state(self, to: str) -> State:
-        found = live_of(to, self.spec, self.at).state()
-        assert found
-        return found
-
-    def conclude(self, to: str, *, promote: bool = False, **more: Any) -> None:
-        api.conclude(self.spec, to, promote=promote, **more)
-
-    def serving(self, to: str) -> dict[str, int]:
-        return {version: share for version, share in self.state(to).shares.items() if share}
-
-
-@pytest.fixture
-def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = Deploying(azure, job(traffic=SERVING), tmp_path)
-
-    def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
-        standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
-
-    def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
-        name = f"tunewright/{spec.name}:{images.tag_of(spec, bundle, identity)}"
-        azure.clusters._registry.images[name] = Image(bundle, stage)
-        return f"rehearsal.azurecr.io/{name}"
-
-    monkeypatch.setattr(Endpoints, "_start", started)
-    monkeypatch.setattr(Endpoint, "_environment", lambda _: "azureml:env:1")
-    monkeypatch.setattr(played_apps, "Server", Ready)
-    monkeypatch.setattr(played_clusters, "Server", Ready)
-    monkeypatch.setattr(endpoint, "_POLL_SECONDS", 0.05)
-    for module in (apps, kubernetes):
-        monkeypatch.setattr(module, "built", image)
-    for kind in (Endpoint, App, Release):
-        monkeypatch.setattr(kind, "try_out", lambda *_: made.finds())
-    yield made
-    azure.cloud.faults.clear()
-    take_down(api.standing(made.spec))
-    assert not azure.cloud.violations
 
 
 def refused(what: Callable[[], object]) -> str:

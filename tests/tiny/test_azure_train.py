@@ -1,4 +1,4 @@
-"""Trainings on the rehearsed Azure: a low-priority node that goes, two nodes together, and MLflow's record."""
+"""Trainings on the rehearsed Azure: a low-priority node that goes, two nodes that go together, and MLflow's record."""
 
 from __future__ import annotations
 
@@ -94,13 +94,19 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     assert azure.proxy.refused == []
 
 
-@pytest.mark.usefixtures("azure")
-def test_two_nodes_train_one_adapter(job: Callable[..., Spec]) -> None:
-    """Each in a folder of its own, as separate machines have."""
-    spec = job({"nodes": 2}, batch_size=4, max_steps=6, checkpoints=2)
+def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: Rehearsal, job: Callable[..., Spec]) -> None:
+    """Each in a folder of its own, as separate machines have; with notice, and at once."""
+    spec = job({"nodes": 2}, batch_size=4, max_steps=24, checkpoints=6, evaluations=6)
     api.split(spec)
+    azure.runner.grace = 15.0
+    azure.runner.evictions.append("step 4: validation")
     train = api.train(spec, on="azure")
+    training = next(each for each in azure.runner.jobs.values() if spec.name in each.name and "-train-" in each.name)
+    assert training.attempts == 2 and training.status == "Completed"
+    assert azure.runner.evictions == []
+    log = azure.storage._container.download_blob(azure.runner._log(training)).readall().decode()
+    assert "resuming from member-0/checkpoint-" in log
     manifest = read_manifest(train)
-    assert manifest and manifest.result["processes"] == 2 and manifest.result["steps"] == 6
+    assert manifest and manifest.result["processes"] == 2 and manifest.result["steps"] == 24
     assert manifest.result["last_loss"] < manifest.result["first_loss"]
     assert adapter(train)

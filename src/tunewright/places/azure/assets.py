@@ -9,7 +9,7 @@ import platform
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Any
@@ -95,19 +95,25 @@ def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) ->
 
 
 def _register(at: Connection, name: str, version: str, where: str, kind: str, tags: dict[str, str]) -> None:
-    """Make a data asset of what lies in the storage.
-
-    A version stands for its content, so where it came into being meanwhile, by somebody else, it is as good.
-    """
+    """Make a data asset of what lies in the storage."""
     from azure.ai.ml.entities import Data
-    from azure.core.exceptions import ResourceExistsError
 
     with azure_errors(f"the data asset {name}:{version}"):
-        try:
-            at.ml.data.create_or_update(Data(name=name, version=version, path=where, type=kind, tags=tags))
-        except ResourceExistsError:
-            if not _is_there(at.ml.data, name, version, tags):
-                raise
+        _enter(at.ml.data, Data(name=name, version=version, path=where, type=kind, tags=tags), tags)
+
+
+def _enter(operations: Any, entity: Any, tags: dict[str, str]) -> None:
+    """Make a version of an asset. It stands for its content, so where it came into being meanwhile, by another process
+    of ours, it is as good."""
+    from azure.core.exceptions import ResourceExistsError
+
+    try:
+        # The SDK writes terminal colours to standard error after each upload.
+        with contextlib.redirect_stderr(io.StringIO()):
+            operations.create_or_update(entity)
+    except ResourceExistsError:
+        if not _is_there(operations, entity.name, entity.version, tags):
+            raise
 
 
 def code_asset(at: Connection, name: str, spec_text: str, tags: dict[str, str]) -> str:
@@ -131,12 +137,6 @@ def package(spec_text: str) -> bytes:
 def package_files() -> list[Path]:
     """The sources of this package."""
     return sorted(path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc")
-
-
-def quietly(operations: Any, entity: Any) -> None:
-    """Create something; the SDK writes terminal colours to standard error after each upload."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        operations.create_or_update(entity)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -174,22 +174,45 @@ def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     """
     from azure.ai.ml.entities import BuildContext, Environment
 
-    image = spec.azure.job_image
+    made_elsewhere = spec.azure.job_image
     with tempfile.TemporaryDirectory() as scratch:
         wanted = job_context(spec, Path(scratch))
-        version = sha256_json(image)[:DIGITS] if image else wanted.partition(":")[2]
-        if image and (built := re.search(rf"/{_STEPS}:([0-9a-f]{{{DIGITS}}})$", image)) and built[0] != f"/{wanted}":
-            raise UserError(
-                f"azure.job_image was built of other packages than are installed here: {image}.",
-                why=f"Today's image would be {wanted}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
-            )  # fmt: skip
-        if not _is_there(at.ml.environments, _STEPS, version, tags):
-            whose = f"of {image}" if image else "Azure builds its image with the first job"
-            say(f"  azure: environment {_STEPS}, version {version}; {whose}")
-            made = {"image": image} if image else {"build": BuildContext(path=scratch, dockerfile_path="Dockerfile")}
-            with azure_errors(f"the environment {_STEPS}:{version}"):
-                quietly(at.ml.environments, Environment(name=_STEPS, version=version, tags=tags, **made))
-    return f"azureml:{_STEPS}:{version}"
+    version = sha256_json(made_elsewhere)[:DIGITS] if made_elsewhere else wanted.partition(":")[2]
+    is_ours = made_elsewhere and re.search(rf"/{_STEPS}:[0-9a-f]{{{DIGITS}}}$", made_elsewhere)
+    if made_elsewhere and is_ours and not made_elsewhere.endswith(f"/{wanted}"):
+        raise UserError(
+            f"azure.job_image was built of other packages than are installed here: {made_elsewhere}.",
+            why=f"Today's image would be {wanted}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
+        )  # fmt: skip
+
+    def made(scratch: Path) -> Any:
+        whose = f"of {made_elsewhere}" if made_elsewhere else "Azure builds its image with the first job"
+        say(f"  azure: environment {_STEPS}, version {version}; {whose}")
+        if made_elsewhere:
+            return Environment(name=_STEPS, version=version, image=made_elsewhere, tags=tags)
+        job_context(spec, scratch)
+        build = BuildContext(path=str(scratch), dockerfile_path="Dockerfile")
+        return Environment(name=_STEPS, version=version, build=build, tags=tags)
+
+    return image(at, _STEPS, version, made, tags)
+
+
+def image(at: Connection, name: str, version: str, made: Callable[[Path], Any], tags: dict[str, str]) -> str:
+    """An environment, entered where it is not there.
+
+    Args:
+        version: a hash of all that its image is built of.
+        made: lays that out in a folder, and gives the SDK's environment.
+
+    Returns: its address.
+
+    Raises:
+        UserError: Azure refuses, or somebody else made it.
+    """
+    if not _is_there(at.ml.environments, name, version, tags):
+        with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}:{version}"):
+            _enter(at.ml.environments, made(Path(scratch)), tags)
+    return f"azureml:{name}:{version}"
 
 
 def requirements() -> str:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +43,11 @@ _AWAY = re.compile(
 """In the words of a sign-in that failed: that nobody answered."""
 _SET_UP = re.compile(r"Credential: (?:Authentication failed|.*AADSTS|Please run 'a)")
 """That this way to sign in was set up, and refused."""
+_PROXY = re.compile(r"407 Proxy Authentication|proxy authentication required", re.I)
+_EARLY = re.compile(r"AADSTS(?:700024|500133)|not yet valid|within its valid time range|request date header", re.I)
+"""In a refusal: the clocks differ."""
+_WORKSPACE = "2024-04-01"
+"""The version in which the workspace is asked for the time."""
 _NOBODY = "Nobody is signed in on this machine: neither by variables, nor a managed identity, az or azd"
 
 
@@ -54,6 +61,31 @@ _LONGEST_SAID = 400
 _UNDER_WAY = re.compile(r"in progress|another operation|(?:Creating|Updating|Deleting) provisioning state", re.I)
 """In the words of a refusal because of a change that has not ended (rule changes-follow-each-other)."""
 _NAMESPACE = re.compile(r"namespace '([^']+)'")
+_CLOCK_SECONDS = 120.0
+"""From which on this machine's clock counts as wrong: answers are dated to the second, and come within seconds."""
+_HINTS = {
+    # Free trials' registries build nothing (github.com/Azure-Samples/azure-search-openai-demo/issues/2592).
+    "TasksOperationsNotAllowed":
+        "Subscriptions on free credit have no builds in a registry: go over to pay as you go, or ask support. "
+        "Azure ML can build on a cluster instead: az ml workspace update --name WORKSPACE --resource-group GROUP "
+        "--image-build-compute tunewright-cpu",
+    # With 409 (Azure/ARO-RP, which passes it on; read 2026-11-28).
+    "ScopeLocked":
+        "A lock keeps it as it is. See which: az lock list --resource-group GROUP. Who set it can take it off; then "
+        "type the same command again.",
+    # The rule storage-refusals.
+    "AuthorizationFailure":
+        "The storage account's firewall does not let this machine in. Add its address (Networking, in the portal), or "
+        "type the command on a machine of that network.",
+    "KeyBasedAuthenticationNotPermitted":
+        "The storage account takes no keys, and the workspace's datastore has one. Let it sign in instead: az ml "
+        "workspace update --name WORKSPACE --resource-group GROUP --system-datastores-auth-mode identity",
+    "AuthenticationFailed":
+        "The signed address or the sign-in is not valid now. Type the same command again, which gets a new one; where "
+        "that does not help, look at this machine's clock.",
+}  # fmt: skip
+"""What to do about a refusal, by Azure's code of it."""
+
 _Found = TypeVar("_Found")
 
 
@@ -185,6 +217,22 @@ class Connection:
                     BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default")]  # fmt: skip
         return PipelineClient(ARM, policies=policies, transport=transport())
 
+    @cached_property
+    def _ahead(self) -> float:
+        """Seconds that Azure's clock is ahead of this machine's; 0 where it is about right."""
+        with azure_errors(f"the workspace {self.name.workspace}"):
+            answer = self._sent("GET", f"{ARM}{self.name.path}", {"api-version": _WORKSPACE}, None)
+        return _ahead(answer)
+
+    @property
+    def now(self) -> datetime:
+        """The time by Azure's clock, which what it says of runs is in.
+
+        Raises:
+            UserError: Azure can't be asked.
+        """
+        return datetime.now(UTC) + timedelta(seconds=self._ahead)
+
     def ask(self, method: str, path: str, version: str, body: Any = None,
             query: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
         """One call of Resource Manager: its JSON. It is followed to its end where it takes long, and to the last page
@@ -202,14 +250,14 @@ class Connection:
                                 fix="See in the Azure portal what holds it up.")  # fmt: skip
             time.sleep(float(response.headers.get("retry-after", _POLL_SECONDS)))
             response = self._sent("GET", place, {}, None)
-        return self._with_all_pages(dict(response.json())) if response.content else {}
+        return self._with_all_pages(dict(_json(response))) if response.content else {}
 
     def _with_all_pages(self, answer: dict[str, Any]) -> dict[str, Any]:
         """An answer with what the pages behind it list, too. As long as there is a next page an answer names it in
         `nextLink`; how long a page is, the service decides (learn.microsoft.com/rest/api/azure, 2026-11-28)."""
         following = answer.pop("nextLink", None)
         while following:
-            page = self._sent("GET", following, {}, None).json()
+            page = _json(self._sent("GET", following, {}, None))
             answer["value"] = [*answer.get("value", []), *page.get("value", [])]
             following = page.get("nextLink")
         return answer
@@ -226,6 +274,31 @@ class Connection:
         return response
 
 
+def _json(response: Any) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        azure.core.exceptions.DecodeError: it has none.
+    """
+    from azure.core.exceptions import DecodeError
+
+    try:
+        return response.json()
+    except ValueError as error:
+        raise DecodeError(f"JSON was expected: {error}", response=response) from error
+
+
+def _ahead(answer: Any) -> float:
+    """Seconds that the clock of who answered is ahead of this machine's; 0 where the answer does not tell, or it is
+    about right."""
+    told = (answer.headers if answer is not None else {}).get("date")
+    try:
+        seconds = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds() if told else 0.0
+    except ValueError:
+        return 0.0
+    return seconds if abs(seconds) > _CLOCK_SECONDS else 0.0
+
+
 def is_unregistered(error: UserError) -> bool:
     """Whether Azure refused because the subscription is not registered for what was asked about."""
     return code_of(error.__cause__) == UNREGISTERED
@@ -240,7 +313,8 @@ def register(provider: str, subscription: str) -> str:
 
 
 def code_of(error: BaseException | None) -> str:
-    """What Azure calls its refusal; empty where it has no name. The storage's client keeps it in `error_code`."""
+    """What Azure calls its refusal; empty where it has no name."""
+    # The storage's client has it elsewhere than the others.
     code = getattr(getattr(error, "error", None), "code", None) or getattr(error, "error_code", None) or ""
     return str(getattr(code, "value", code))
 
@@ -256,13 +330,29 @@ def found(call: Callable[..., _Found], *arguments: Any) -> _Found | None:
 
 
 def transport() -> Any:
-    """What clients send by. As they come, they wait an hour where a `Retry-After` says so."""
+    """What clients send by. As they come, they wait an hour where a `Retry-After` says so, and take the page of a proxy
+    for Azure's answer."""
+    from azure.core.exceptions import ServiceResponseError
     from azure.core.pipeline.transport import RequestsTransport
 
     made = RequestsTransport()
-    wait = made.sleep
+    wait, send = made.sleep, made.send
+
+    def sent(request: Any, **options: Any) -> Any:
+        answer = send(request, **options)
+        # A blob may be a page too; what is Azure's has the number of the request.
+        if answer.status_code < httpx.codes.MULTIPLE_CHOICES and _is_page(answer.headers):
+            raise ServiceResponseError("Something between this machine and Azure answered with a page of HTML.")
+        return answer
+
     made.sleep = lambda seconds: wait(min(seconds, _LONGEST_WAIT))
+    made.send = sent
     return made
+
+
+def _is_page(headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a page that is not Azure's."""
+    return headers.get("content-type", "").startswith("text/html") and "x-ms-request-id" not in headers
 
 
 def connect(spec: Spec) -> Connection:
@@ -293,6 +383,7 @@ def azure_errors(what: str) -> Iterator[None]:
     from azure.core.exceptions import (
         AzureError,
         ClientAuthenticationError,
+        DecodeError,
         HttpResponseError,
         ServiceRequestError,
         ServiceResponseError,
@@ -307,10 +398,14 @@ def azure_errors(what: str) -> Iterator[None]:
             raise _unreachable(what, error) from error
         raise UserError(
             f"Azure does not know who asks for {what}.", why=_first_line(error),
-            fix="Sign in again, then type the same command: az login  (or azd auth login)",
+            fix=_clock(error) or _HINTS.get(code_of(error))
+            or "Sign in again, then type the same command: az login  (or azd auth login)",
         ) from error  # fmt: skip
+    except DecodeError as error:  # an answer that is cut off among them
+        raise _not_whole(what, error) from error
     except HttpResponseError as error:
-        raise _refused(what, error) from error
+        # The storage's client says so of an answer that broke off.
+        raise (_not_whole if isinstance(error.inner_exception, AzureError) else _refused)(what, error) from error
     except (ServiceRequestError, ServiceResponseError) as error:
         raise _unreachable(what, error) from error
     except AzureError as error:  # the SDK's own checks, MlException among them
@@ -319,11 +414,34 @@ def azure_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _unreachable(what: str, error: Any) -> Unreachable:
+def _not_whole(what: str, error: Any) -> Unreachable:
     return Unreachable(
-        f"Azure could not be reached for {what}.", why=_first_line(error),
-        fix="Check the network (and HTTPS_PROXY), then type the same command again: it goes on from there.",
+        f"What came for {what} was not whole, or not Azure's.", why=_first_line(error),
+        fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same command again: "
+        "it goes on from there.",
     )  # fmt: skip
+
+
+def _unreachable(what: str, error: Any) -> Unreachable:
+    fix = "Check the network (and HTTPS_PROXY), then type the same command again: it goes on from there."
+    if _PROXY.search(str(error)):
+        fix = (
+            "The proxy asks who you are: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT. Then type the same command again."
+        )
+    return Unreachable(f"Azure could not be reached for {what}.", why=_first_line(error), fix=fix)
+
+
+def _clock(error: Any) -> str | None:
+    """What to do where the clocks differ, which makes tokens and signed addresses invalid."""
+    ahead = _ahead(getattr(error, "response", None))
+    if not ahead and not _EARLY.search(str(error)):
+        return None
+    minutes = (
+        f" is {abs(ahead) / 60:.0f} minutes {'behind' if ahead > 0 else 'ahead of'} Azure's"
+        if ahead
+        else " differs from Azure's"
+    )
+    return f"This machine's clock{minutes}. Set it (timedatectl set-ntp true), then type the same command again."
 
 
 def _refused(what: str, error: Any) -> UserError:
@@ -337,13 +455,19 @@ def _refused(what: str, error: Any) -> UserError:
         case 404:
             fix = "Check azure.workspace."
         case 409:
-            fix = "It exists already and says something else. Type: tunewright azure down  or name another."
+            fix = (
+                "Something else is being done with it, or it is there and says something else. Type the same command "
+                "again in some minutes; what stands: tunewright azure ls"
+            )
+        case 412:
+            fix = "Somebody else changes or holds it (a lease). Type the same command again in a minute."
         case 429:
             fix = "Azure asks to slow down, and waiting did not help. Type the same command again in some minutes."
         case status if status and status >= 500:
             fix = "It is a fault of Azure's. Type the same command again: what is done is not done twice."
         case _:
             fix = "Mend that, then type the same command again."
+    fix = _HINTS.get(code, fix)
     if error.status_code in (400, 409) and (code == "ContainerAppOperationInProgress" or _UNDER_WAY.search(said)):
         fix = (
             "Another change of it is under way, maybe another command's. Type the same command again when it has ended."
@@ -351,18 +475,16 @@ def _refused(what: str, error: Any) -> UserError:
     if code == UNREGISTERED:
         named = _NAMESPACE.search(said)
         fix = register(named[1] if named else "NAMESPACE", "SUBSCRIPTION_ID")
-    if code == "TasksOperationsNotAllowed":
-        # Free trials' registries build nothing (github.com/Azure-Samples/azure-search-openai-demo/issues/2592).
-        fix = (
-            "Subscriptions on free credit have no builds in a registry: go over to pay as you go, or ask support. "
-            "Azure ML can build on a cluster instead: az ml workspace update --name WORKSPACE --resource-group GROUP "
-            "--image-build-compute tunewright-cpu"
-        )
+    if error.status_code in (401, 403):
+        fix = _clock(error) or fix
     if "quota" in f"{code} {said}".lower():
         fix = (
-            "Ask for more cores (Quotas in the portal), or name a smaller machine, or none with a GPU: azure.gpu=null. "
+            "Ask for more cores (Quotas in the portal), or name a smaller machine: azure.gpu=… or azure.gpu=null for "
+            "steps, traffic.machine=… for what serves. How many are free: tunewright azure preflight  (with --to aml "
+            "for an endpoint)"
         )
-        fix += "How many are free: tunewright azure preflight  (with --to aml for an endpoint)"
+    if error.status_code and error.status_code < httpx.codes.BAD_REQUEST:  # it was taken up, and came to nothing
+        return UserError(f"Azure could not bring {what} to an end{f' ({code})' if code else ''}.", why=said, fix=fix)
     kind = Unreachable if error.status_code == 429 or (error.status_code or 0) >= 500 else UserError
     return kind(f"Azure refused {what} ({error.status_code}{f', {code}' if code else ''}).", why=said, fix=fix)
 

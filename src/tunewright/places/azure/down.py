@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,13 +13,16 @@ from tunewright.places.azure.deploy.cluster import Cluster, clusters
 from tunewright.places.azure.deploy.kubernetes import owner_of, release_name
 from tunewright.places.azure.follow import OVER
 from tunewright.places.azure.place import TAG
-from tunewright.places.azure.schedule import scheduled
-from tunewright.places.azure.waiting import awaited
+from tunewright.places.azure.schedule import LONGEST, scheduled
+from tunewright.places.azure.waiting import Wait, awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
 _LONGEST = 1800.0
 """Seconds that Azure may take to take something away."""
+_CANCELLING_SECONDS = 300.0
+"""For a job to end: its step may write what it goes on from."""
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def _schedules(spec: Spec, at: Connection) -> Iterator[Thing]:
         name = each.name
 
         def remove(name: str = name) -> None:
-            at.ml.schedules.begin_disable(name).result()
-            at.ml.schedules.begin_delete(name).result()
+            awaited(at.ml.schedules.begin_disable(name), f"the schedule {name} to stop", LONGEST)
+            awaited(at.ml.schedules.begin_delete(name), f"the schedule {name} to go", LONGEST)
 
         yield Thing("schedule", name, "starts jobs by the calendar", remove)
 
@@ -125,6 +129,11 @@ def _jobs(spec: Spec, at: Connection) -> Iterator[Thing]:
 
         def remove(name: str = each.name) -> None:
             at.ml.jobs.begin_cancel(name)
+            wait = Wait()
+            while at.ml.jobs.get(name).status not in OVER:
+                if wait.look(f"the job {name} to end", _CANCELLING_SECONDS):
+                    raise UserError(f"It is still being cancelled after {_CANCELLING_SECONDS / 60:.0f} minutes.")
+                time.sleep(_POLL_SECONDS)
 
         yield Thing("job", each.name, f"{each.status.lower()}: its machines cost", remove)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, Unreachable, azure_errors
+from tunewright.places.azure.connection import Connection, Unreachable, azure_errors, found
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 
@@ -25,6 +25,10 @@ _CURVE_SECONDS = 20.0
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
 _LOG = "user_logs/std_log"
+_BUILD = re.compile(r"image_build_log")
+"""In the name of the log of an image's build: the rule image-build-log."""
+_WORDS = 600
+_COMPUTES = "2024-04-01"
 _BEFORE = {
     "NotStarted": ("Azure ML to take up the job", 3600.0),
     "Queued": ("a machine: the cluster grows, or others use it", 4 * 3600.0),
@@ -98,9 +102,10 @@ class Follower:
             return
         what, longest = _BEFORE[status]
         if silence.look(what, longest, f"${rate:.2f} an hour from when a machine stands"):
+            said = (self.error(run.name), self._machines(run)) if run is not None else ()
             raise Stopped(
                 f"The step {step} did not begin: {longest / 60:.0f} minutes were waited for {what}.",
-                why=self.error(run.name) if run is not None else None,
+                why=" ".join(filter(None, said)) or None,
                 fix="See the cluster in the studio (Compute): capacity, quota or its network holds it up. Name another "
                 "machine (azure.gpu, azure.cpu) or try later; type the same command.",
             )  # fmt: skip
@@ -109,7 +114,8 @@ class Follower:
         """End the job where it is not over, and say so; where that can't be done, say what runs on."""
         try:
             with azure_errors(f"cancelling {self._job}"):
-                if self._at.ml.jobs.get(self._job).status in OVER:
+                known = found(self._at.ml.jobs.get, self._job)
+                if known is None or known.status in OVER:
                     return
                 self._at.ml.jobs.begin_cancel(self._job)
         except UserError as error:
@@ -118,12 +124,17 @@ class Follower:
         else:
             say(f"  azure: {self._job} is cancelled; its machines go when they have been idle for two minutes")
 
-    def tell_of_running(self) -> None:
-        """Say where the job runs on, what it costs, and what to type."""
+    def tell_of_running(self, *, is_sure: bool = True) -> None:
+        """Say where the job runs on, what it costs, and what to type.
+
+        Args:
+            is_sure: whether it is known to be there.
+        """
         if self._over:
             return
         name, dearest = self._at.name, max(self._rates.values())
-        say(f"  azure: the job {self._job} runs on, for at most ${dearest:.2f} an hour and ${self._budget:.2f} in all. "
+        runs = "runs on" if is_sure else "may run, which Azure does not say now"
+        say(f"  azure: the job {self._job} {runs}, for at most ${dearest:.2f} an hour and ${self._budget:.2f} in all. "
             "The same command follows it again. To end it: "
             f"az ml job cancel --name {self._job} --resource-group {name.resource_group} "
             f"--workspace-name {name.workspace} --subscription {name.subscription}")  # fmt: skip
@@ -138,7 +149,7 @@ class Follower:
         details = self._details(run)
         if not details or not details.start_time_utc:
             return 0.0
-        taken = (details.end_time_utc or datetime.now(UTC)) - details.start_time_utc
+        taken = (details.end_time_utc or self._at.now) - details.start_time_utc
         return max(float(taken.total_seconds()), 0.0)
 
     def error(self, run: str) -> str | None:
@@ -146,6 +157,29 @@ class Follower:
         details = self._details(run)
         found = getattr(getattr(details, "error", None), "error", None)
         return f"{str(found.message).strip().rstrip('.')}." if found and found.message else None
+
+    def last_words(self, run: str) -> str | None:
+        """How the log of the image's build ends, where a run failed before it had a log of its own."""
+        logs = getattr(self._details(run), "log_files", None) or {}
+        built = [url for name, url in logs.items() if _BUILD.search(name)]
+        if not built or any(name.startswith(_LOG) for name in logs):
+            return None
+        text = " ".join(_tail(built[-1], 0).decode("utf-8", "replace").split())
+        return f"The log of its image's build ends: {text[-_WORDS:]}" if text else None
+
+    def _machines(self, run: Any) -> str | None:
+        """What a run's cluster says of its machines; None where that can't be had."""
+        name = str(run.compute or "").rpartition("/")[2]
+        try:
+            with azure_errors(f"the cluster {name}"):
+                told = self._at.ask("GET", f"{self._at.name.path}/computes/{name}", _COMPUTES)["properties"]
+        except UserError:
+            return None
+        state, own = told.get("provisioningState"), told.get("properties") or {}
+        faults = "; ".join(str((each.get("error") or each).get("message")) for each in own.get("errors") or [])
+        state = own.get("allocationState") or state
+        said = f"The cluster {name} is {str(state).lower()}; machines now: {own.get('currentNodeCount') or 0}."
+        return f"{said} It says: {faults}." if faults else said
 
     def _look_patiently(self, name: str) -> tuple[Any, Any]:
         """As `_look`; where Azure can't be reached, again and again for some minutes, while the job runs on."""
@@ -183,13 +217,12 @@ class Follower:
             self._final.add(step)
 
     def _details(self, run: str) -> Any:
-        """What the run history tells of a run; None before it knows of it."""
-        from azure.core.exceptions import HttpResponseError
-
+        """What the run history tells of a run; None before it knows of it, and where it can't be asked."""
         try:
-            # The SDK has no public call for a log while it is written, but for one that prints by itself.
-            return self._at.ml.jobs._runs_operations.get_run_details(run)
-        except HttpResponseError:
+            with azure_errors(f"the run {run}"):
+                # The SDK has no public call for a log while it is written, but for one that prints by itself.
+                return self._at.ml.jobs._runs_operations.get_run_details(run)
+        except UserError:
             return None
 
     def _hold_budget(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tunewright.places.azure.connection import (
     workspace_of,
 )
 from tunewright.places.azure.rules import is_of_clusters
-from tunewright.places.azure.waiting import awaited
+from tunewright.places.azure.waiting import Wait, awaited
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -34,6 +35,9 @@ _IDENTITY = "AZURE_ML_IDENTITY"
 _IDLE_SECONDS = 120
 _LONGEST_CHANGE = 1800.0
 """Seconds that Azure may take to make or change a cluster."""
+_POLL_SECONDS = 2.0
+_CHANGING = ("creating", "updating", "deleting")
+"""States of a cluster that Azure is not done with."""
 _IDLE_MINUTES = 60
 """Of a compute instance."""
 _SERVED_BY_GPU = "vllm"
@@ -105,7 +109,7 @@ def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str
         UserError: Azure refuses, for want of quota, say.
     """
     size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
-    name, known = _chosen(at, step, spec)
+    name, known = _chosen(step, spec, lambda name: _settled(at, name))
     with azure_errors(f"the cluster {name}"):
         if known is None:
             _make(at, name, size, nodes, low, spec, tags)
@@ -123,12 +127,15 @@ def is_ready(at: Connection, step: Step, spec: Spec) -> bool:
     Raises:
         UserError: Azure refuses.
     """
-    _, known = _chosen(at, step, spec)
+    _, known = _chosen(step, spec, lambda name: found(at.ml.compute.get, name))
     return known is not None and _does(known, step, spec)
 
 
-def _chosen(at: Connection, step: Step, spec: Spec) -> tuple[str, Any]:
+def _chosen(step: Step, spec: Spec, look: Callable[[str], Any]) -> tuple[str, Any]:
     """(the name of the cluster that a step runs on, it; None where it has to be made).
+
+    Args:
+        look: gives the cluster of a name, or None.
 
     Raises:
         UserError: Azure refuses, or both names have machines of another size.
@@ -136,9 +143,9 @@ def _chosen(at: Connection, step: Step, spec: Spec) -> tuple[str, Any]:
     size, low = size_of(step, spec), is_low_priority(step, spec)
     for name in cluster_names(size, size == spec.azure.gpu, low):
         with azure_errors(f"the cluster {name}"):
-            known = found(at.ml.compute.get, name)
+            known = look(name)
         # What could not be made stays there as failed (rule cluster-quota), and is made again.
-        if known is None or known.provisioning_state == "Failed":
+        if known is None or _state(known) == "failed":
             return name, None
         if known.size.lower() == size.lower() and (known.tier == "low_priority") == low:
             return name, known
@@ -148,6 +155,33 @@ def _chosen(at: Connection, step: Step, spec: Spec) -> tuple[str, Any]:
 def _does(cluster: Any, step: Step, spec: Spec) -> bool:
     """Whether a cluster has machines enough for a step, and the identity that jobs run as."""
     return cluster.max_instances >= nodes_of(step, spec) and _may_run_as(cluster, spec)
+
+
+def _settled(at: Connection, name: str) -> Any:
+    """A cluster once Azure is done with it; None where there is none.
+
+    Raises:
+        UserError: Azure is not done with it for too long.
+    """
+    wait = Wait()
+    while (known := found(at.ml.compute.get, name)) is not None:
+        if (state := _state(known)) == "failed":
+            say(f"  azure: the cluster {name} could not be made or changed before; it is made again")
+        if state not in _CHANGING:
+            return known
+        if wait.look(f"the cluster {name}, which is {state}", _LONGEST_CHANGE):
+            raise UserError(
+                f"The cluster {name} has been {state} for {_LONGEST_CHANGE / 60:.0f} minutes.",
+                why="No job was submitted. If it holds machines, they cost until it has let go of them.",
+                fix="See it in the studio (Compute), or delete it there, then type the same command again.",
+            )
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _state(cluster: Any) -> str:
+    """What Azure is at with a cluster, in lower case."""
+    return str(getattr(cluster.provisioning_state, "value", cluster.provisioning_state)).lower()
 
 
 def _identities(cluster: Any) -> list[Any]:
@@ -182,7 +216,11 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
             ssh_public_access_enabled=False,
         )
     )  # fmt: skip
-    awaited(made, f"the cluster {name}", _LONGEST_CHANGE)
+    if _state(awaited(made, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # which the SDK takes for an end
+        raise UserError(
+            f"Azure could not make the cluster {name}.", why="It has no machine, and costs nothing.",
+            fix="See why in the studio (Compute), then type the same command again: it is made again.",
+        )  # fmt: skip
 
 
 def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:

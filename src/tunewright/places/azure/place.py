@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tunewright.artifacts import partial_of, read_manifest, sha256_json, sha256_tree
+from tunewright.artifacts import MANIFEST, partial_of, read_manifest, sha256_json, sha256_tree
 from tunewright.errors import UserError
 from tunewright.pipeline import Place, Step, due, pedigrees
 from tunewright.places.azure import assets, machines
@@ -28,6 +28,8 @@ from tunewright.spec import Spec
 TAG = "tunewright"
 """The tag that everything carries which Tunewright makes in Azure; its value is the spec's name."""
 _TRIES = 50
+_FETCHES = 2
+"""How often an output is brought that does not come whole, before it counts as broken there."""
 _CANCELLING = "CancelRequested"
 _CANCELLING_SECONDS = 180.0
 
@@ -105,17 +107,47 @@ class AzurePlace:
         name, known = self._try(base)
         budget = self._spec.azure.budget_usd - self.spent
         limits = {} if known else machines.limits(chain, self._spec, budget)
+        follower = Follower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
         if known is None:
-            self._begin(name, base, chain, done, made_of, limits)
+            work = self._work(name, base, chain, done, made_of, limits)
+            self._send(name, job_of(work, self._spec), follower)
+            say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
         else:
             say(f"  azure: job {name} was submitted before and is {known.status.lower()}")
-        follower = Follower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
         self._followers.append(follower)
         self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
 
-    def _begin(self, name: str, base: str, chain: Sequence[Step], done: Mapping[str, Path],
-               made_of: Mapping[str, str], limits: Mapping[str, int]) -> None:  # fmt: skip
-        """Bring up what a job needs, and submit it."""
+    def _send(self, name: str, job: Any, follower: Follower) -> None:
+        """Submit a job. Where no answer comes, or a refusal, it is looked for: it may run all the same.
+
+        Raises:
+            UserError: it does not run, or nobody can tell; the latter was said then.
+        """
+        try:
+            with azure_errors(f"the job {name}"):
+                made = self._at.ml.jobs.create_or_update(job)
+        except KeyboardInterrupt:
+            follower.cancel()
+            raise
+        except UserError as error:
+            try:
+                made = self._job(name)
+            except UserError:
+                follower.tell_of_running(is_sure=False)
+                raise error from error.__cause__
+            if made is None or not self._is_ours(made):
+                raise
+            say(f"  azure: the answer was lost, and the job {name} is there")
+        if made.studio_url:
+            say(f"  azure: {made.studio_url}")
+
+    def _is_ours(self, job: Any) -> bool:
+        """Whether a job is this project's, which its tag tells: anybody can give a job any name."""
+        return bool((job.tags or {}).get(TAG) == self._spec.name)
+
+    def _work(self, name: str, base: str, chain: Sequence[Step], done: Mapping[str, Path],
+              made_of: Mapping[str, str], limits: Mapping[str, int]) -> Work:  # fmt: skip
+        """What a job does, once all that it needs is brought up."""
         if self._ready:
             self._ready()
             self._ready = None
@@ -124,7 +156,7 @@ class AzurePlace:
         # Clusters first: what may be refused is asked before gigabytes go up.
         clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
         made_there = {step.name for step in chain}
-        work = Work(
+        return Work(
             name=name,
             title=base,
             steps=chain,
@@ -142,11 +174,6 @@ class AzurePlace:
             kept={step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
                   for step in chain if step.resumes},
         )  # fmt: skip
-        with azure_errors(f"the job {name}"):
-            made = self._at.ml.jobs.create_or_update(job_of(work, self._spec))
-        say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
-        if made.studio_url:
-            say(f"  azure: {made.studio_url}")
 
     def _chain(self, step: Step, done: Mapping[str, Path], runs: Path) -> list[Step]:
         """The step and those behind it as far as they can go up together."""
@@ -169,6 +196,8 @@ class AzurePlace:
         for number in range(1, _TRIES):
             name = base if number == 1 else f"{base}-{number}"
             known = self._job(name)
+            if known is not None and not self._is_ours(known):
+                continue
             if known is not None and known.status == _CANCELLING:
                 known = self._once_cancelled(name)
             if known is None:
@@ -215,12 +244,19 @@ class AzurePlace:
         prefix = output_of(job, step.name)
         # A folder of this very job's: what another try or a local run left must not be mixed into it.
         coming = target.with_name(f".{target.name}.{job}")
-        Store(self._at).download(prefix, coming)
-        manifest = read_manifest(coming)
-        if manifest is None or sha256_tree(coming)[0] != manifest.content:
+        for number in range(_FETCHES):
+            files = Store(self._at).download(prefix, coming)
+            manifest = read_manifest(coming)
+            if manifest is not None and sha256_tree(coming)[0] == manifest.content:
+                break
+            lacks = "it is empty" if not files else "it has no manifest.json"
+            why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
             shutil.rmtree(coming, ignore_errors=True)
-            raise UserError(f"The output of {step.name} in Azure is not whole.", where=f"{DATASTORE}{prefix}",
-                            fix="Type the same command with --force.")  # fmt: skip
+            if number == _FETCHES - 1:
+                raise UserError(
+                    f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
+                    fix="Type the same command with --force.",
+                )  # fmt: skip
         shutil.rmtree(target, ignore_errors=True)
         coming.rename(target)
         shutil.rmtree(partial_of(target), ignore_errors=True)
@@ -230,8 +266,7 @@ class AzurePlace:
     def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
         """What to tell of a step that did not complete."""
         job, limit = submitted.job, submitted.limits.get(step.name)
-        said = Store(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
-        if said:
+        if said := self._last_words(job, step):
             here: dict[str, Path] = {key: source.here for key, source in sources_of(self._spec).items()} | dict(done)
             # The longest first: one name may begin another.
             for name in sorted(here, key=len, reverse=True):
@@ -242,7 +277,8 @@ class AzurePlace:
                 f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
                 where="azure.budget_usd", fix="Raise it and type the same command again: a training goes on.",
             )  # fmt: skip
-        why = submitted.follower.error(run.name)
+        told = (submitted.follower.error(run.name), submitted.follower.last_words(run.name))
+        why = " ".join(filter(None, told)) or None
         if run.status == "Canceled":
             return Stopped(
                 f"The job {job} was cancelled at the step {step.name}.", why=why,
@@ -253,6 +289,13 @@ class AzurePlace:
             f"The step {step.name} failed in Azure ({job}).", why=why,
             fix=f"Its log is above and in the studio.{less_memory} Type the same command to go on from there.",
         )  # fmt: skip
+
+    def _last_words(self, job: str, step: Step) -> str | None:
+        """What a step said as it ended; None where that can't be had, which must not hide that it ended."""
+        try:
+            return Store(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
+        except UserError:
+            return None
 
 
 def spec_text(spec: Spec) -> str:

@@ -97,16 +97,27 @@ def enter(at: Connection, name: str, known: Sequence[Registered], content: str, 
         UserError: Azure refuses.
     """
     from azure.ai.ml.entities import Model
+    from azure.core.exceptions import ResourceExistsError
 
     version = next_version(known)
-    with azure_errors(f"the model {name}"):
-        path = str(at.ml.data.get(*output.split(":")[1:]).path)
-        at.ml.models.create_or_update(
-            Model(
-                name=name, version=version, path=path, type="custom_model", tags=dict(tags), description=description,
-                properties={**properties, _CONTENT: content},
-            )
-        )  # fmt: skip
+    try:
+        with azure_errors(f"the model {name}"):
+            path = str(at.ml.data.get(*output.split(":")[1:]).path)
+            at.ml.models.create_or_update(
+                Model(
+                    name=name, version=version, path=path, type="custom_model", tags=dict(tags),
+                    description=description, properties={**properties, _CONTENT: content},
+                )
+            )  # fmt: skip
+    except UserError as error:
+        # Another process took the number meanwhile, or entered this very content; so may have done this one, whose
+        # answer was lost.
+        now = versions(at, name)
+        if there := holding(content, now):
+            return there
+        if not isinstance(error.__cause__, ResourceExistsError) or next_version(now) == version:
+            raise
+        return enter(at, name, now, content, output, tags=tags, properties=properties, description=description)
     return Registered(name, version, tags.get(STATE, ""), content)
 
 

@@ -16,9 +16,13 @@ from tunewright.places.azure.jobs import Work, job_of
 from tunewright.places.azure.place import TAG, spec_text, stays_here
 from tunewright.places.azure.sources import Base, needed, taken_along
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
+from tunewright.places.azure.waiting import awaited
 from tunewright.progress import say
 from tunewright.serve.serving import served_bundle
 from tunewright.spec import RUNS, Spec
+
+LONGEST = 900.0
+"""Seconds that Azure may take to make, change or delete a schedule."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
             schedule=RecurrencePattern(hours=hour, minutes=0, **pace.days),
         )  # fmt: skip
         entity = JobSchedule(name=name, trigger=trigger, create_job=job, tags=tags)
-        at.ml.schedules.begin_create_or_update(entity).result()
+        awaited(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
     say(f"  azure: schedule {name}: {when}")
     return Scheduled(name, every, when, f"{DATASTORE}{folder}", [step.name for step in steps])
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, azure_errors, found, transport
+from tunewright.places.azure.connection import Connection, Unreachable, azure_errors, found, transport
 from tunewright.progress import track
 
 FOLDER = "tunewright"
@@ -21,6 +21,8 @@ RETRIES = {"initial_backoff": 1, "increment_base": 2, "retry_total": 5, "random_
 """How often the storage is asked again where it is at fault: for half a minute in all."""
 _SLOWER_SECONDS = (1, 2, 4, 8, 16)
 """Waits where it says 429, which its client takes for an answer."""
+_TRIES = 3
+"""How often a file is brought that comes shorter than it is."""
 _AT_ONCE = 4
 """Files that go up at once, and connections that a large one goes or comes through."""
 
@@ -104,7 +106,16 @@ class Store:
             with partial.open("wb") as stream:
                 self._container.download_blob(blob.name, max_concurrency=_AT_ONCE).readinto(stream)
 
-        _slower(receive)
+        for _ in range(_TRIES):
+            _slower(receive)
+            if (size := partial.stat().st_size) == blob.size:
+                break
+        else:
+            raise Unreachable(
+                f"Of {blob.name} came {size} of {blob.size} bytes.",
+                fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same "
+                "command again: what is here is not brought again.",
+            )  # fmt: skip
         partial.replace(target)
 
     def text(self, name: str) -> str | None:

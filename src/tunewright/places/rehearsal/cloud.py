@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class Answer:
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    cut: float = 1.0
+    """The share of it that comes before the connection is cut; at 0 not even a status does."""
 
     def content(self) -> bytes:
         if isinstance(self.body, bytes):
@@ -51,6 +54,12 @@ def error(status: int, code: str, message: str, **headers: str) -> Answer:
     """A refusal in the form that Azure's services give it."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, {"error": {"code": code, "message": message}}, {"x-ms-error-code": code} | named)
+
+
+def refusal(status: int, code: str, message: str) -> Answer:
+    """A refusal in the form that the storage gives it."""
+    body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Answer(status, body.encode(), {"content-type": "application/xml", "x-ms-error-code": code})
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,53 @@ class Call:
         return f"{self.method} {self.host}{self.path} {self.status}"
 
 
+BROKEN = Answer(cut=0.0)
+"""The connection is cut before the request was read to its end, and nothing is carried out."""
+
+
+def lost(answer: Answer) -> Answer:
+    """A fault: the request is carried out, and no word of it comes back."""
+    return replace(answer, cut=0.0)
+
+
+def half(answer: Answer) -> Answer:
+    """A fault: the connection is cut in the middle of the answer."""
+    return replace(answer, cut=0.5)
+
+
+def html(status: int) -> Answer:
+    """A page in place of an answer, as a gateway or a proxy gives it."""
+    page = b"<!DOCTYPE html><html><head><title>Service unavailable</title></head><body><h2>Try later</h2></body></html>"
+    return Answer(status, page, {"content-type": "text/html"})
+
+
+def stays(state: str) -> Callable[[Answer], Answer]:
+    """A fault: a resource says that it is in this state, whatever it is in."""
+
+    def told(answer: Answer) -> Answer:
+        if not isinstance(answer.body, dict) or "properties" not in answer.body:
+            return answer
+        properties = answer.body["properties"] | {"provisioningState": state}
+        return replace(answer, body=answer.body | {"properties": properties})
+
+    return told
+
+
 @dataclass
 class Fault:
-    """What goes wrong, the next `times` times that a request's `METHOD host/path` matches `pattern`."""
+    """What goes wrong, the next `times` times that a request's `METHOD host/path` matches `pattern`.
+
+    Args:
+        answer: what is given in place of the real answer; or what becomes of that, when the request was carried out.
+        after: how many such requests are answered as they should be before.
+    """
 
     pattern: str
-    answer: Answer
+    answer: Answer | Callable[[Answer], Answer]
     times: int = 1
+    after: int = 0
 
-    def is_due(self, asked: Asked) -> bool:
+    def is_of(self, asked: Asked) -> bool:
         return self.times > 0 and bool(re.search(self.pattern, f"{asked.method} {asked.host}{asked.path}", re.I))
 
 
@@ -96,6 +143,8 @@ class Cloud:
         self.lock = threading.RLock()
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
+        self.ahead = 0.0
+        """Seconds that its clock is ahead of this machine's."""
         self.violations: list[str] = []
         """What the official schemas don't allow in the bodies that were sent."""
         self._resources: dict[str, dict[str, Any]] = {}
@@ -138,11 +187,19 @@ class Cloud:
             ]
         yield from found
 
-    def fault(self, asked: Asked) -> Answer | None:
+    @property
+    def now(self) -> float:
+        """Seconds since 1970, by its own clock."""
+        return time.time() + self.ahead
+
+    def fault(self, asked: Asked) -> Answer | Callable[[Answer], Answer] | None:
         """What goes wrong with this request, if anything."""
         with self.lock:
-            due = next((fault for fault in self.faults if fault.is_due(asked)), None)
+            due = next((fault for fault in self.faults if fault.is_of(asked)), None)
             if due is None:
+                return None
+            if due.after:
+                due.after -= 1
                 return None
             due.times -= 1
         return due.answer

@@ -29,6 +29,8 @@ _INSTALL = re.compile(r"^helm upgrade --install (\S+) chart ")
 _LIST = re.compile(r"^helm list --namespace (\S+) ")
 _VALUES = re.compile(r"^helm get values (\S+) ")
 _UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
+_ROLLBACK = re.compile(r"^helm rollback (\S+) ")
+_PENDING = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
 _EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
 
 
@@ -39,6 +41,10 @@ class Clusters:
         self._cloud, self._registry = cloud, registry
         self.releases: dict[str, dict[str, Any]] = {}
         """The values of each."""
+        self.breaks_off = False
+        """Whether the next upgrade is broken off half way: pods run, and helm holds the release for pending."""
+        self._pending: dict[str, dict[str, Any] | None] = {}
+        """Of releases that are, the values from before."""
         self._servers: dict[tuple[str, str], tuple[str, Server]] = {}
         self.tokens: list[str | None] = []
         """The cluster tokens that came with commands, None where one came without."""
@@ -99,11 +105,16 @@ class Clusters:
         if found := _INSTALL.match(command):
             return self._installed(found[1], json.loads(files["values.json"]), files)
         if found := _LIST.match(command):
-            return 0, json.dumps([{"name": found[1]}] if found[1] in self.releases else [])
+            is_listed = found[1] in self.releases and (found[1] not in self._pending or " --all " in command)
+            return 0, json.dumps([{"name": found[1]}] if is_listed else [])
+        if found := _ROLLBACK.match(command):
+            before = self._pending.pop(found[1], None)
+            return (0, "Rollback was a success!") if before is None else self._brought(found[1], before)
         if found := _VALUES.match(command):
             return 0, json.dumps(self.releases[found[1]])
         if found := _UNINSTALL.match(command):
             self.releases.pop(found[1], None)
+            self._pending.pop(found[1], None)
             self._settle(found[1], {})
             return 0, f'release "{found[1]}" uninstalled'
         if found := _EXEC.match(command):
@@ -123,7 +134,19 @@ class Clusters:
         ]
         if wrong:
             return 1, "Error: values don't meet the specifications of the schema(s): " + "; ".join(wrong)
+        if release in self._pending:
+            return 1, _PENDING
+        if self.breaks_off:
+            self.breaks_off = False
+            self._pending[release] = self.releases.get(release)
+            self._brought(release, values)
+            return 137, "command terminated"
+        return self._brought(release, values)
+
+    def _brought(self, release: str, values: dict[str, Any]) -> tuple[int, str]:
+        """A release with these values, and what helm says of it."""
         self.releases[release] = values
+        tracks = {track: values[track]["image"] for track in ("stable", "canary") if values[track]["replicas"]}
         ready = self._settle(release, tracks)
         return (0, "STATUS: deployed") if ready else (1, "Error: context deadline exceeded")
 

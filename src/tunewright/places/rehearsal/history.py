@@ -44,6 +44,10 @@ class History:
             job.body[key] = (job.body.get(key) or {}) | (change.get(key) or {})
         return Answer(body=self._run(job))
 
+    def _time(self, seconds: float | None) -> str | None:
+        """A time of this machine's, as the cloud's clock had it."""
+        return timestamp(seconds + self._cloud.ahead if seconds else None)
+
     def _run(self, job: Job) -> dict[str, Any]:
         return {
             "runId": job.name,
@@ -51,9 +55,9 @@ class History:
             "displayName": job.body.get("displayName") or job.name,
             "experimentId": job.body.get("experimentName") or "Default",
             "status": job.told,
-            "startTimeUtc": timestamp(job.started),
-            "endTimeUtc": timestamp(job.ended),
-            "createdUtc": timestamp(job.started),
+            "startTimeUtc": self._time(job.started),
+            "endTimeUtc": self._time(job.ended),
+            "createdUtc": self._time(job.started),
             "properties": {**(job.body.get("properties") or {}), "azureml.attempts": str(job.attempts)},
             "tags": job.body.get("tags") or {},
             "error": {"error": {"code": "UserError", "message": job.error}} if job.error else None,

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from tunewright.processes import free_port
 
 OVER = ("Completed", "Failed", "Canceled")
 _LOG = "user_logs/std_log.txt"
+_BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _LOG_SECONDS = 0.3
 _GRACE_SECONDS = 15
 """Between the word that a node goes and its going."""
@@ -87,6 +89,11 @@ class Runner:
         self.grace = _GRACE_SECONDS
         self.plays_gpus = True
         """Whether a node of a size with a GPU does without; else its job ends as one whose GPU torch can't use."""
+        self.stuck: set[str] = set()
+        """Clusters that never leave Resizing: no machine comes, and none goes."""
+        self.image_log = ""
+        """Of the build of the next job's image, which fails with it."""
+        self._built: dict[str, str] = {}
         self._nodes: dict[str, threading.Semaphore] = {}
 
     def submit(self, job: Job) -> None:
@@ -108,12 +115,28 @@ class Runner:
                 _make_end(node)
 
     def _whole(self, job: Job) -> None:
-        with self._places(job.compute):
-            try:
+        try:
+            with self._place(job):
                 self._run(job)
-            except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
-                job.error, job.status = f"{type(error).__name__}: {error}", "Failed"
+        except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
+            job.error, job.status = f"{type(error).__name__}: {error}", "Failed"
         job.ended = time.time()
+
+    @contextmanager
+    def _place(self, job: Job) -> Iterator[None]:
+        """Inside, a machine is a job's own; one that is cancelled needs none."""
+        places, path = self._places(job.compute), f"{self._cloud.workspace}/computes/{job.compute}"
+        while job.compute in self.stuck or not places.acquire(timeout=_LOG_SECONDS):
+            if job.cancelled:
+                yield
+                return
+            if job.compute and self._cloud.get(path) is None:
+                raise LookupError(f"Compute target '{job.compute}' was deleted.")
+            time.sleep(_LOG_SECONDS)
+        try:
+            yield
+        finally:
+            places.release()
 
     def _places(self, compute: str) -> threading.Semaphore:
         with self._cloud.lock:
@@ -129,6 +152,11 @@ class Runner:
             return
         folder = self._cloud.folder / "jobs" / job.name
         job.status, job.started = "Preparing", time.time()
+        if self.image_log:
+            self._built[job.name] = f"{_folder(job)}/{_BUILD_LOG}"
+            self._storage.write(self._built[job.name], self.image_log.encode())
+            self.image_log = ""
+            raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
         if not job.is_signed_in and (job.body.get("identity") or {}).get("identity_type") == "UserIdentity":
             raise PermissionError("The job reads and writes as the user who submits it, and nobody did.")
         paths = {f"inputs.{name}": self._input(value, folder / "inputs" / name)
@@ -241,7 +269,9 @@ class Runner:
 
     def logs(self, job: Job) -> dict[str, str]:
         """Addresses of a job's logs, by name."""
-        return {_LOG: self._storage.signed(self._log(job))} if self._storage.names(self._log(job)) else {}
+        known = {_LOG: self._log(job)} if self._storage.names(self._log(job)) else {}
+        known |= {_BUILD_LOG: self._built[job.name]} if job.name in self._built else {}
+        return {name: self._storage.signed(blob) for name, blob in known.items()}
 
     def artifact(self, job: Job, path: str) -> str:
         """An address where a job may write an artifact."""

@@ -70,6 +70,8 @@ class Proxy:
         self._known, self._port = tuple(known), port
         self.refused: list[str] = []
         """Hosts that were asked for and are not mapped, in order."""
+        self.asks_who = False
+        """Whether it lets nobody through who gives no name and password."""
         outer = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -95,6 +97,9 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         try:
             host = _asked_for(client)
+            if self.asks_who:
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                return
             if host is None or not is_mapped(host, self._known):
                 self.refused.append(host or "plain http")
                 client.sendall(_REFUSAL)

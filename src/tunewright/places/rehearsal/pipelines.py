@@ -23,7 +23,8 @@ class Jobs:
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
         self.hooks = [
-            ("PUT", _NAME, self._put), ("GET", _NAME, self._get), ("POST", r"/jobs/[^/]+/cancel$", self._cancel)
+            ("PUT", _NAME, self._put), ("GET", _NAME, self._get), ("GET", r"/workspaces/[^/]+/jobs$", self._list),
+            ("POST", r"/jobs/[^/]+/cancel$", self._cancel),
         ]  # fmt: skip
 
     def _put(self, asked: Asked, path: str) -> Answer | None:
@@ -63,7 +64,16 @@ class Jobs:
             return error(400, "UserError", f"Compute target '{compute.rpartition('/')[2]}' does not exist.")
         return None
 
+    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """The jobs that clients submitted, each with its status."""
+        return Answer(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
+
     def _get(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        found = self._shown(path)
+        return Answer(body=found) if found else None
+
+    def _shown(self, path: str) -> dict[str, Any] | None:
+        """A job as Resource Manager gives it; None where there is none at a path."""
         name = path.rpartition("/")[2]
         job, kept = self._runner.jobs.get(name), self._cloud.get(path)
         if job is None:
@@ -77,7 +87,7 @@ class Jobs:
             }  # fmt: skip
         studio = f"https://ml.azure.com/runs/{name}?wsid={self._cloud.workspace}"
         properties["services"] = {"Studio": {"endpoint": studio, "jobServiceType": "Studio"}}
-        return Answer(body=body | {"properties": properties})
+        return body | {"properties": properties}
 
     def _cancel(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         name = path.split("/")[-2]

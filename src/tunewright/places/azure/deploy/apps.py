@@ -201,7 +201,7 @@ class App:
         state = self.live.state()
         self._made = state is None
         served = {name: share for name, share in state.shares.items() if share} if state else {}
-        say(f"  azure: container app {self.name}, revision {self._suffix}")
+        say(f"  azure: container app {self.name}, revision {self.fresh}")
         if state and self.live.revisions().get(self.fresh) is False:
             self.live.activate(self.fresh)
         shares = served | {self.fresh: 0} if served else {self.fresh: 100}

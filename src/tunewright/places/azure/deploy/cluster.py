@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -20,6 +21,8 @@ _VERSION = "2025-05-01"
 _ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """AKS' server application, the same in every tenant: who a token for a cluster's API server is for. `az aks command
 invoke` asks for it (Azure/azure-cli, acs/custom.py, aks_runcommand; read 2026-11-28)."""
+_PENDING = re.compile(r"another operation \(install/upgrade/rollback\) is in progress")
+"""What helm says as long as the last upgrade of a release is pending: the rule helm-hides-pending."""
 _ROLES = (
     "Ask for the role Azure Kubernetes Service RBAC Cluster Admin on the cluster; where it has roles of its own, to be "
     "in a group that administers it. Then type the same command again."
@@ -47,8 +50,9 @@ class Cluster:
         return len(self._candidates) == 1
 
     def has(self, release: str) -> bool:
-        """Whether a Helm release is in it, in a namespace of its own name."""
-        return bool(self._told(f"helm list --namespace {release} --filter ^{release}$ --output json"))
+        """Whether a Helm release is in it, in a namespace of its own name, be it one whose upgrade was broken off (the
+        rule helm-hides-pending)."""
+        return bool(self._told(f"helm list --namespace {release} --all --filter ^{release}$ --output json"))
 
     def values(self, release: str) -> dict[str, Any]:
         """What a release was given."""
@@ -69,10 +73,24 @@ class Cluster:
             result = self._at.ask("POST", f"{self._path}/runCommand", _VERSION, body)["properties"]
         if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
             said = str(result.get("logs") or result.get("reason") or "").strip()[-500:]
-            refused = "forbidden" in said.lower() or "unauthorized" in said.lower()
             raise UserError(f"In the cluster {self.name} failed: {command.partition(' --')[0]}.", why=said or None,
-                            fix=_ROLES if refused else "Mend that, then type the same command again.")  # fmt: skip
+                            fix=self._remedy(said))  # fmt: skip
         return str(result.get("logs") or "")
+
+    def _remedy(self, said: str) -> str:
+        """What to do about what a command that failed said."""
+        if re.search("forbidden|unauthorized", said, re.I):
+            return _ROLES
+        if _PENDING.search(said):
+            invoke = (
+                f"az aks command invoke --resource-group {self._at.name.resource_group} --name {self.name} --command"
+            )
+            return (
+                "A helm command runs there, or was broken off, which helm can't tell apart. If nobody is at work: "
+                f'{invoke} "helm rollback RELEASE --namespace RELEASE", or of a release that never stood "helm '
+                'uninstall RELEASE --namespace RELEASE"; then type the same command again.'
+            )
+        return "Mend that, then type the same command again."
 
     def _told(self, command: str) -> Any:
         """The JSON that a command printed in a line; helm's warnings may stand around it.

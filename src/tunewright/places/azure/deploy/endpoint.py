@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunewright.artifacts import sha256_json
@@ -250,23 +249,23 @@ class Endpoint:
         from azure.ai.ml.entities import BuildContext, Environment
 
         name, version = f"tunewright-serve-{self._engine}", self._image
-        with TemporaryDirectory() as scratch, azure_errors(f"the environment {name}"):
-            if found(self._at.ml.environments.get, name, version) is None:
-                folder = Path(scratch) / "context"
-                context(folder, self._spec, None)
-                _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
-                say(f"  azure: environment {name}, version {version}; Azure builds its image")
-                entity = Environment(
-                    name=name, version=version, tags={TAG: self._spec.name},
-                    build=BuildContext(path=str(folder), dockerfile_path="infra/docker/Dockerfile"),
-                    inference_config={
-                        "liveness_route": {"port": _PORT, "path": "/health"},
-                        "readiness_route": {"port": _PORT, "path": "/ready"},
-                        "scoring_route": {"port": _PORT, "path": "/v1/chat/completions"},
-                    },
-                )  # fmt: skip
-                assets.quietly(self._at.ml.environments, entity)
-        return f"azureml:{name}:{version}"
+
+        def made(scratch: Path) -> Any:
+            folder = scratch / "context"
+            context(folder, self._spec, None)
+            _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
+            say(f"  azure: environment {name}, version {version}; Azure builds its image")
+            return Environment(
+                name=name, version=version, tags={TAG: self._spec.name},
+                build=BuildContext(path=str(folder), dockerfile_path="infra/docker/Dockerfile"),
+                inference_config={
+                    "liveness_route": {"port": _PORT, "path": "/health"},
+                    "readiness_route": {"port": _PORT, "path": "/ready"},
+                    "scoring_route": {"port": _PORT, "path": "/v1/chat/completions"},
+                },
+            )  # fmt: skip
+
+        return assets.image(self._at, name, version, made, {TAG: self._spec.name})
 
     def _deployment(self, environment: str) -> Any:
         from azure.ai.ml.entities import (

@@ -18,9 +18,10 @@ from tunewright.errors import UserError
 from tunewright.export.bundle import SECOND, read_info
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES
+from tunewright.places.azure import store
 from tunewright.places.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
 from tunewright.places.azure.bases import SERVED_PYTHON, python_base
-from tunewright.places.azure.connection import Connection, azure_errors
+from tunewright.places.azure.connection import Connection, azure_errors, transport
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -172,19 +173,25 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
         place = at.ask("POST", f"{registry}/listBuildSourceUploadUrl", _VERSION)
         say(f"  azure: the image {image} is built in the registry")
         _send(place["uploadUrl"], _packed(folder))
-        run = at.ask("POST", f"{registry}/scheduleRun", _VERSION, {
+        began = at.ask("POST", f"{registry}/scheduleRun", _VERSION, {
             "type": "DockerBuildRequest", "imageNames": [image], "isPushEnabled": True, "noCache": False,
             "sourceLocation": place["relativePath"], "dockerFilePath": "infra/docker/Dockerfile", "target": stage,
             "platform": {"os": "Linux", "architecture": "amd64"}, "timeout": int(_LONGEST_SECONDS),
         })  # fmt: skip
-        run = _ended(at, f"{registry}/runs/{run['properties']['runId']}")
+        number, name = began["properties"]["runId"], registry.rpartition("/")[2]
+        try:
+            run = _ended(at, f"{registry}/runs/{number}")
+        except BaseException:
+            say(f"  azure: the build {number} of this image runs on in the registry {name}, for an hour at most. "
+                f"To end it: az acr task cancel-run --registry {name} --run-id {number}")  # fmt: skip
+            raise
     if run["properties"]["status"] != "Succeeded":
-        said, name = _last_words(at, f"{registry}/runs/{run['properties']['runId']}"), registry.rpartition("/")[2]
+        said = _last_words(at, f"{registry}/runs/{number}")
         raise UserError(
             f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
             why=f"Its log ends: {said}" if said else None,
             fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON)) if _LIMITED.search(said) else
-            f"See its log: az acr task logs --registry {name} --run-id {run['properties']['runId']}",
+            f"See its log: az acr task logs --registry {name} --run-id {number}",
         )  # fmt: skip
 
 
@@ -222,10 +229,11 @@ def _ended(at: Connection, run: str) -> dict[str, Any]:
 
 
 def _send(url: str, packed: Path) -> None:
-    from azure.storage.blob import BlobClient
+    from azure.storage.blob import BlobClient, ExponentialRetry
 
+    client = BlobClient.from_blob_url(url, transport=transport(), retry_policy=ExponentialRetry(**store.RETRIES))
     with packed.open("rb") as stream:
-        BlobClient.from_blob_url(url).upload_blob(stream, overwrite=True, max_concurrency=4)
+        client.upload_blob(stream, overwrite=True, max_concurrency=4)
 
 
 def _packed(folder: Path) -> Path:

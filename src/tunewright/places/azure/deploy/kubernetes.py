@@ -174,7 +174,7 @@ class Release:
         values = self.live.values()
         self._made = values is None
         track = {"image": image, "replicas": self._replicas}
-        say(f"  azure: Helm release {self.name} in {self.live.cluster.name}")
+        say(f"  azure: Helm release {self.name} in {self.live.cluster.name}, version {self.fresh}")
         self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
 
     def try_out(self, exam: Exam) -> Trial:

@@ -1,0 +1,94 @@
+"""A project that is deployed to the stand-in without a model: its bundles are names, its trials find what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tunewright import api
+from tunewright.assess.cost import Service
+from tunewright.places.azure.connection import connect
+from tunewright.places.azure.deploy import Target, live_of, release
+from tunewright.places.azure.deploy.apps import App
+from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.deploy.kubernetes import Release
+from tunewright.places.azure.deploy.live import State
+from tunewright.places.azure.deploy.trial import Exam, Trial
+from tunewright.places.azure.registry import Registered
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal.cloud import Answer
+from tunewright.spec import Spec
+
+EXAM = Exam("m", [], 1.0, 1, 0)
+GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
+SLOW = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
+
+
+class Ready:
+    """A server that needs no model."""
+
+    port = 0
+
+    def __init__(self, *_: object):
+        self.closed = False
+
+    def wait(self) -> bool:
+        return True
+
+    def answer(self, _: object) -> Answer:
+        return Answer(body={})
+
+    def text(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+SERVING = {"machine": "Standard_F4s_v2"}
+BUNDLES = ("one", "two", "three")
+
+
+class Deploying:
+    """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
+
+    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path):
+        self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder
+        self.finds: Callable[[], Trial] = lambda: GOOD
+
+    def target(self, to: str, bundle: str = "one") -> Target:
+        engine = "onnxruntime"
+        if to == "aml":
+            name = f"tunewright-{self.spec.name}"
+            number = str(1 + BUNDLES.index(bundle))
+            path = f"{self.azure.cloud.workspace}/models/{name}/versions/{number}"
+            if self.azure.cloud.get(path) is None:
+                state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
+                self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
+            return Endpoint(self.spec, self.at, engine, Registered(name, number, "", bundle), 2)
+        weights = self.folder / bundle
+        weights.mkdir(exist_ok=True)
+        (weights / "weights").write_text(bundle, "utf-8")
+        if to == "aks":
+            return Release(self.spec, self.at, engine, weights, 4, "2048Mi")
+        identity = self.folder / "identity.json"
+        identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
+        return App(self.spec, self.at, engine, weights, identity, Service(0.01, 0.02, 0.5), 2)
+
+    def release(self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None) -> Target:
+        target = self.target(to, bundle)
+        release(self.spec, target, EXAM, canary, mirror)
+        return target
+
+    def state(self, to: str) -> State:
+        found = live_of(to, self.spec, self.at).state()
+        assert found
+        return found
+
+    def conclude(self, to: str, *, promote: bool = False, **more: Any) -> None:
+        api.conclude(self.spec, to, promote=promote, **more)
+
+    def serving(self, to: str) -> dict[str, int]:
+        return {version: share for version, share in self.state(to).shares.items() if share}
