@@ -244,7 +244,7 @@ class AzurePlace:
         prefix = output_of(job, step.name)
         # A folder of this very job's: what another try or a local run left must not be mixed into it.
         coming = target.with_name(f".{target.name}.{job}")
-        for number in range(_FETCHES):
+        for _ in range(_FETCHES):
             files = Store(self._at).download(prefix, coming)
             manifest = read_manifest(coming)
             if manifest is not None and sha256_tree(coming)[0] == manifest.content:
@@ -252,11 +252,11 @@ class AzurePlace:
             lacks = "it is empty" if not files else "it has no manifest.json"
             why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
             shutil.rmtree(coming, ignore_errors=True)
-            if number == _FETCHES - 1:
-                raise UserError(
-                    f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
-                    fix="Type the same command with --force.",
-                )  # fmt: skip
+        else:
+            raise UserError(
+                f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
+                fix="Type the same command with --force.",
+            )  # fmt: skip
         shutil.rmtree(target, ignore_errors=True)
         coming.rename(target)
         shutil.rmtree(partial_of(target), ignore_errors=True)
