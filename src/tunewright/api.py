@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tunewright.monitor.retrain.status import Status
     from tunewright.monitor.store import Store
     from tunewright.monitor.store.tables import Capture
+    from tunewright.places.azure.answers import Probe
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.deploy.live import Confirm
@@ -239,6 +240,18 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: bool = False) -> list[C
             return plan(spec, runs=Path(scratch))
 
     return examine(spec, connect(spec), planned, steps, deploy=deploy)
+
+
+def probe(spec: Spec) -> Probe:
+    """Ask the spec's subscription which rules of Azure hold there; see `tunewright.places.azure.probe`.
+
+    Raises:
+        UserError: nobody is signed in, the workspace is not there, or Azure can't be reached.
+    """
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.probe import probe as ask
+
+    return ask(spec, connect(spec))
 
 
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,

@@ -16,6 +16,7 @@ from tunewright.places.rehearsal.storage import Storage, path_of
 SCORING = ".inference.ml.azure.com"
 _ENDPOINT = r"/onlineEndpoints/([^/]+)$"
 _DEPLOYMENT = r"/onlineEndpoints/([^/]+)/deployments/([^/]+)$"
+_NAME = re.compile(r"(?=.{3,32}$)[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
 
 
@@ -68,6 +69,8 @@ class Endpoints:
     def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
         """What the service adds: the addresses."""
         name, body = path.rpartition("/")[2], asked.json()
+        if refusal := _misnamed("endpoint", name):
+            return refusal
         known = self._cloud.get(path)
         wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
         if wrong:
@@ -80,7 +83,7 @@ class Endpoints:
     def _put_deployment(self, asked: Asked, path: str) -> Answer:
         body = asked.json()
         key = _key(path)
-        if refusal := _refused(body["properties"]):
+        if refusal := _misnamed("deployment", path.rpartition("/")[2]) or _refused(body["properties"]):
             return refusal
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
@@ -138,6 +141,14 @@ class Endpoints:
     def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         standing = self._standing.get(_key(path.removesuffix("/getLogs")))
         return Answer(body={"content": standing.server.text() if standing and standing.server else ""})
+
+
+def _misnamed(kind: str, name: str) -> Answer | None:
+    """What Azure refuses of a name: the rule endpoint-name."""
+    if _NAME.fullmatch(name):
+        return None
+    why = "begins with a letter and has 3 to 32 letters, digits and single dashes between them"
+    return error(400, "BadRequest", f"The name {name} is invalid: the name of this {kind} {why}.")
 
 
 def _refused(properties: dict[str, Any]) -> Answer | None:
