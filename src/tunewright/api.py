@@ -488,14 +488,19 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
     end(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
 
 
-def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Retrained:
+def retrain(spec: Spec, course: Course | None = None, *, on: On = "local", to: str | None = None,
+            identity: Path | None = None) -> Retrained:  # fmt: skip
     """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
     see `tunewright.monitor.retrain.retrain.retrain`.
 
     Args:
         course: how it is tried.
         on: where the steps run.
+        to: where in Azure the model is served, aml, aks or aca: its canary is then a deployment there, beside what
+            serves. By default it is served by servers that see this file system.
+        identity: who may ask a container app.
     """
+    from tunewright.monitor.retrain.in_azure import InAzure
     from tunewright.monitor.retrain.retrain import Course, Parts, of_champion
     from tunewright.monitor.retrain.retrain import retrain as bring_about
     from tunewright.monitor.store import open_store
@@ -525,6 +530,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
             grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
+            served=InAzure(spec, to, identity) if to else None,
         )  # fmt: skip
         return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
 

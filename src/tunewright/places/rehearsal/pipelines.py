@@ -23,7 +23,8 @@ class Jobs:
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
         self.hooks = [
-            ("PUT", _NAME, self._put), ("GET", _NAME, self._get), ("POST", r"/jobs/[^/]+/cancel$", self._cancel)
+            ("PUT", _NAME, self._put), ("GET", _NAME, self._get), ("GET", r"/jobs$", self._list),
+            ("POST", r"/jobs/[^/]+/cancel$", self._cancel)
         ]  # fmt: skip
 
     def _put(self, asked: Asked, path: str) -> Answer | None:
@@ -78,6 +79,11 @@ class Jobs:
         studio = f"https://ml.azure.com/runs/{name}?wsid={self._cloud.workspace}"
         properties["services"] = {"Studio": {"endpoint": studio, "jobServiceType": "Studio"}}
         return Answer(body=body | {"properties": properties})
+
+    def _list(self, asked: Asked, path: str) -> Answer:
+        """All jobs, each with its status."""
+        listed = [self._get(asked, each["id"]) or Answer(body=each) for each in self._cloud.below(path)]
+        return Answer(body={"value": [each.body for each in listed]})
 
     def _cancel(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         name = path.split("/")[-2]
