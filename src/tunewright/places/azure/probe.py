@@ -35,6 +35,7 @@ _NOT_ASKED = {
     "endpoint-reserve": "quota is only taken by a deployment, which has machines",
     "model-mount": "a model is only mounted into a deployment, which has machines",
     "tasks-on-free-credit": "only a subscription on free credit can answer, and it would take a build",
+    "apps-cool-down": "an app is only seen to fall asleep once it has an image, five minutes after it was asked",
     "cluster-token": "it would take a cluster of AKS, whose machines cost",
 }
 """Rules that can't be asked for almost nothing."""
