@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tunewright.monitor.retrain.status import Status
     from tunewright.monitor.store import Store
     from tunewright.monitor.store.tables import Capture
+    from tunewright.places.azure.answers import Probe
     from tunewright.places.azure.deploy import Released
     from tunewright.places.azure.deploy.blueprint import Blueprint
     from tunewright.places.azure.deploy.live import Confirm
@@ -241,6 +242,18 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> l
             return plan(spec, runs=Path(scratch))
 
     return examine(spec, connect(spec), planned, steps, deploy=deploy)
+
+
+def probe(spec: Spec) -> Probe:
+    """Ask the spec's subscription which rules of Azure hold there; see `tunewright.places.azure.probe`.
+
+    Raises:
+        UserError: nobody is signed in, the workspace is not there, or Azure can't be reached.
+    """
+    from tunewright.places.azure.connection import connect
+    from tunewright.places.azure.probe import probe as ask
+
+    return ask(spec, connect(spec))
 
 
 def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,
@@ -481,14 +494,19 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
     end(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
 
 
-def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Retrained:
+def retrain(spec: Spec, course: Course | None = None, *, on: On = "local", to: str | None = None,
+            identity: Path | None = None) -> Retrained:  # fmt: skip
     """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
     see `tunewright.monitor.retrain.retrain.retrain`.
 
     Args:
         course: how it is tried.
         on: where the steps run.
+        to: where in Azure the model is served, aml, aks or aca: its canary is then a deployment there, beside what
+            serves. By default it is served by servers that see this file system.
+        identity: who may ask a container app.
     """
+    from tunewright.monitor.retrain.in_azure import InAzure
     from tunewright.monitor.retrain.retrain import Course, Parts, of_champion
     from tunewright.monitor.retrain.retrain import retrain as bring_about
     from tunewright.monitor.store import open_store
@@ -518,6 +536,7 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local") -> Re
         parts = Parts(
             latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
             grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
+            served=InAzure(spec, to, identity) if to else None,
         )  # fmt: skip
         return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
 

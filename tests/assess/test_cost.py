@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tunewright.assess import api_cost, host_cost, price_book
-from tunewright.assess.cost import COOLING_SECONDS, HOURS_A_MONTH, MAX_UTILISATION, SECONDS_A_MONTH, Service
+from tunewright.assess.cost import (
+    COOLING_SECONDS,
+    HOURS_A_MONTH,
+    MAX_UTILISATION,
+    SECONDS_A_MONTH,
+    Service,
+    asleep_saves,
+)
 from tunewright.assess.prices import MachinePrice
 from tunewright.errors import UserError
 from tunewright.spec.schema import Spec
@@ -104,3 +111,13 @@ def test_a_misspelt_api_is_refused_with_the_nearest_name() -> None:
 def test_an_unknown_machine_is_refused_with_the_known_names() -> None:
     with pytest.raises(UserError, match=r"traffic\.machine.*Known: Standard_D2s_v5"):
         price_book().machine("zx81")
+
+
+def test_sleeping_saves_what_one_that_stands_would_cost_more() -> None:
+    """100 requests a month, five minutes each: 8.3 of 730 hours."""
+    sleepy = MACHINE.model_copy(update={"scales_to_zero": True})
+    cost = host_cost(sleepy, steady(0.01), requests=100, peak_to_average=1)
+    always = sleepy.usd_per_hour * HOURS_A_MONTH
+    assert asleep_saves(sleepy, cost) == pytest.approx(always * (1 - 8.3 / 730), rel=0.01)
+    busy = host_cost(sleepy, steady(0.1), requests=10**9, peak_to_average=1)
+    assert asleep_saves(sleepy, busy) == 0

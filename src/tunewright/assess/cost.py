@@ -14,7 +14,10 @@ MAX_UTILISATION = 0.7
 LETTERS_A_TOKEN = 4
 """Of English, roughly, where nobody has counted tokens."""
 COOLING_SECONDS = 300.0
-"""How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps."""
+"""How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps (rule
+apps-cool-down)."""
+LATE = 0.05
+"""The share of requests that may find a machine asleep before its start counts for the 95th percentile."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,15 @@ def cold_share(requests: float) -> float:
     """Of so many requests a month, at random times, the share that finds a machine that scales to zero asleep: those
     that come after a longer pause than COOLING_SECONDS (Poisson)."""
     return math.exp(-requests / SECONDS_A_MONTH * COOLING_SECONDS)
+
+
+def asleep_saves(machine: MachinePrice, cost: Cost) -> float:
+    """Dollars that a machine saves a month because it scales to zero, beside one that stands day and night.
+
+    Args:
+        cost: as of `host_cost`, without upkeep.
+    """
+    return max(0.0, machine.usd_per_hour * HOURS_A_MONTH - cost.usd_per_month)
 
 
 def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_to_average: float,

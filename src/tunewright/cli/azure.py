@@ -11,14 +11,14 @@ import typer
 from tunewright.cli.doctor import print_checks
 from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 from tunewright.cli.places import RehearseOption, placed
-from tunewright.errors import UserError
+from tunewright.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
     from tunewright.places.azure.down import Thing, Unseen
     from tunewright.spec import Spec
 
 app = typer.Typer(
-    help="The Azure side: preflight, schedules, what stands there, and taking it down.", no_args_is_help=True
+    help="The Azure side: preflight, probe, schedules, what stands there, and taking it down.", no_args_is_help=True
 )
 
 EveryOption = Annotated[Literal["week", "month", "quarter"], typer.Option("--every", help="How often to retrain.")]
@@ -27,6 +27,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 TargetOption = Annotated[
     Literal["aml", "aca", "aks"] | None, typer.Option("--to", help="Also what deploying there needs.")
 ]
+ProbedOption = Annotated[Path, typer.Option("--out", help="The file; nothing in it identifies you.")]
 SizeOption = Annotated[str, typer.Option("--size", help="The machine.")]
 
 
@@ -45,6 +46,39 @@ def preflight(
     with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
         checks = api.preflight(spec, deploy=to)
     print_checks(checks, json)
+
+
+@app.command("probe")
+def probe(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    out: ProbedOption = Path("azure-probe.json"),
+    yes: YesOption = False,
+    rehearse: RehearseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Ask the subscription which of the rules hold that Tunewright relies on. It takes a minute and costs next to
+    nothing; exit code 1 where one does not hold."""
+    from tunewright import api, load_spec
+    from tunewright.places.azure.probe import outlook
+
+    spec = load_spec(project, overrides or ())
+    typer.echo(outlook(spec), err=True)
+    if not (yes or rehearse):
+        typer.confirm("Begin?", abort=True, err=True)
+    with placed(spec, "azure", rehearse) as (spec, _):
+        found = api.probe(spec)
+    found.write(out)
+    if json:
+        print_json(found.shareable())
+    else:
+        for row in found.rows:
+            typer.echo(row.sentence)
+        for name, said in found.notes.items():
+            typer.echo(f"{name}: {said}")
+    typer.echo(f"{out}: nothing in it says who you are; to send it helps (docs/azure.md)", err=True)
+    if not found.passed:
+        raise typer.Exit(EXIT_GATE)
 
 
 @app.command("schedule")

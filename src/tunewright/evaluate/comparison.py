@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from tunewright.assess import Cost, PriceBook, api_cost, host_cost
-from tunewright.assess.cost import Service, cold_share
+from tunewright.assess.cost import LATE, Service, cold_share
 from tunewright.assess.economics import Money, Scenario, money
 from tunewright.assess.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.assess.prices import ApiPrice, MachinePrice
@@ -41,9 +41,6 @@ CONTROLS = {
     "patterns": "patterns read off the examples",
 }
 """Arms that cost next to nothing: where one does the job, no language model is needed."""
-
-_LATE = 0.05
-"""Of answers, the share that may come later than the P95."""
 
 ARM_LABELS = {
     "majority": "always the commonest label",
@@ -198,7 +195,7 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
 
 def _with_start(speed: Latency, spec: Spec, machine: MachinePrice, measured: Measured | None) -> Latency:
     """With the start of a machine that scales to zero, where more than one answer in twenty waits for it."""
-    if not machine.scales_to_zero or measured is None or cold_share(spec.traffic.requests_per_month) <= _LATE:
+    if not machine.scales_to_zero or measured is None or cold_share(spec.traffic.requests_per_month) <= LATE:
         return speed
     return replace(speed, start_ms=1000 * measured.start_seconds)
 

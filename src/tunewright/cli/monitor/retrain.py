@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +17,7 @@ from tunewright.cli.options import (
     print_json,
 )
 from tunewright.cli.places import OnOption, RehearseOption, placed
-from tunewright.errors import EXIT_GATE
+from tunewright.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
     from tunewright.monitor.retrain.retrain import Retrained
@@ -42,6 +43,13 @@ CapturesOption = Annotated[
     int, typer.Option("--captures", min=1, help="Different requests that it must answer in the canary.")
 ]
 MinutesOption = Annotated[float, typer.Option("--minutes", min=0, help="That a canary takes at most.")]
+ToOption = Annotated[
+    Literal["aml", "aks", "aca"] | None,
+    typer.Option("--to", help="Where in Azure it is served: the canary is then a deployment there."),
+]
+IdentityOption = Annotated[
+    Path | None, typer.Option("--identity", help="With --to aca: who may ask it, as of tunewright deploy.")
+]
 _TABLE_WIDTH = 110
 _SHOWN = 12
 """Parts of the gate's table that are shown."""
@@ -60,6 +68,8 @@ def retrain(
     captures: CapturesOption = 200,
     minutes: MinutesOption = 60,
     on: OnOption = "local",
+    to: ToOption = None,
+    identity: IdentityOption = None,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -76,9 +86,11 @@ def retrain(
             if json:
                 print_json({"event": None, "due": outlook.due, "sentence": outlook.sentence})
             return
+    if identity and to != "aca":
+        raise UserError("--identity goes with --to aca alone.", fix="Leave it out.")
     terms = Terms(canary / 100, captures, minutes) if canary else None
     with placed(spec, on, rehearse) as (spec, place):
-        found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place)
+        found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place, to=to, identity=identity)
     if json:
         print_json(asdict(found))
     else:

@@ -3,6 +3,8 @@ goes on from there.
 
     collect, grow, run -> trained -> shadow -> canary -> promoted
                        -> refused           -> rolled-back
+
+The canary is one of this file system's servers, or where the model is served in Azure, a deployment there.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from tunewright.errors import UserError
+from tunewright.errors import GateFailed, UserError
 from tunewright.export.bundle import CASCADE, load_bundle, read_info
 from tunewright.models.runtime import is_classifier
 from tunewright.monitor.retrain import events
 from tunewright.monitor.retrain.canary import TakenAway, Terms, somebody_serves, watch
 from tunewright.monitor.retrain.contest import contest
+from tunewright.monitor.retrain.in_azure import InAzure
 from tunewright.monitor.retrain.lineage import made_of
 from tunewright.monitor.retrain.shadow import Appraise, shadow
 from tunewright.monitor.store import Store
@@ -60,6 +63,8 @@ class Parts:
     """The pipeline, up to date with the data that are there."""
     appraise: Appraise
     """Gives the review queue the new order of captures that have more opinions."""
+    served: InAzure | None = None
+    """Where in Azure the model is served; None: by servers that see this file system."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +240,8 @@ class _Retraining:
 
     def _canary(self, at: Deployment) -> Deployment:
         terms = self._course.canary
+        if self._parts.served:
+            return self._deploy(at, self._parts.served, terms)
         if terms is None:
             return self._promote(at, "Promoted without a canary.")
         if not somebody_serves(self._runs, self._serving.champion.version):
@@ -242,10 +249,42 @@ class _Retraining:
             return self._promote(at, "Promoted without a canary, because no server answered.")
         return self._note(at, events.CANARY, f"{terms.share:.0%} of the requests go to it.", share=terms.share)
 
+    def _deploy(self, at: Deployment, served: InAzure, terms: Terms | None) -> Deployment:
+        """The canary in Azure begins."""
+        try:
+            found = served.begin(self._runs / at.detail["bundle"], terms)
+        except GateFailed as error:
+            return self._note(at, events.ROLLED_BACK, f"Not let in at {served.to}: {error}")
+        if found.percent == 100:
+            return self._promote(at, f"Promoted at {found.name}, {found.trial.sentence}.", place=served.to)
+        told = f"{found.percent} % of the traffic of {found.name} go to it."
+        return self._note(at, events.CANARY, told, share=found.percent / 100, place=served.to)
+
+    def _watch_in_azure(self, at: Deployment, terms: Terms) -> Deployment:
+        served, bundle = self._parts.served, self._runs / at.detail["bundle"]
+        if served is None or served.to != at.detail["place"]:
+            raise UserError(
+                f"The challenger, version {at.version}, is a canary in Azure.", where=at.detail["place"],
+                fix=f"Go on there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
+            )  # fmt: skip
+        try:
+            found = served.watch(bundle, at.time, terms)
+        except TakenAway as error:
+            return self._note(at, events.ROLLED_BACK, error.what)
+        say(f"canary: {found.sentence}")
+        if found.against:
+            served.withdraw(bundle)
+            why = f"Taken away in the canary: {'; '.join(found.against)}."
+            return self._note(at, events.ROLLED_BACK, why, canary=asdict(found))
+        served.promote(bundle)
+        return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
+
     def _watch(self, at: Deployment) -> Deployment:
         if self._serving.champion.version == at.version:
             return self._promote(at, "Promoted.")  # a kill came between that and its note
         terms = self._course.canary or Terms()
+        if "place" in at.detail:
+            return self._watch_in_azure(at, terms)
         if self._serving.challenger is None:
             self._serve(self._serving.trying(at.detail["bundle"], at.version, at.detail["share"]))
         try:

@@ -124,6 +124,11 @@ class Store:
             blob = found(lambda: self._container.download_blob(name, encoding="utf-8").readall())
         return None if blob is None else str(blob)
 
+    def remove(self, name: str) -> None:
+        """Delete a file, where it is there."""
+        with azure_errors(f"the file {name}"):
+            found(self._container.delete_blob, name)
+
 
 def _slower(call: Callable[[], None]) -> None:
     """Do something, and again where the storage says that this comes too fast."""

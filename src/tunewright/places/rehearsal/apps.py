@@ -1,9 +1,12 @@
-"""Container apps: revisions that start with the first request, traffic by weight, and an address for each label."""
+"""Container apps: revisions that start with the first request and go to sleep after their cool-down period, traffic by
+weight, and an address for each label."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
+from collections import Counter
 from typing import Any
 
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
@@ -14,10 +17,18 @@ from tunewright.places.rehearsal.served import Server
 HOST = ".azurecontainerapps.io"
 _APP = r"/containerApps/[^/]+$"
 ENVIRONMENT = "rehearsal"
+_BUNDLE = "/bundle"
+"""Where a bundle lies in its image."""
+COOLING = 300
+"""Seconds of the cool-down period where an app names none (rule apps-cool-down)."""
+_LOOK_SECONDS = 0.1
 
 
 class Apps:
-    """One environment of container apps."""
+    """One environment of container apps.
+
+    `second` is how long a second of a cool-down period lasts here: a minute takes one, so that nobody waits for it.
+    """
 
     def __init__(self, cloud: Cloud, registry: Registry, login: Login):
         self._cloud, self._registry, self._login = cloud, registry, login
@@ -27,6 +38,16 @@ class Apps:
         self._images: dict[str, str] = {}
         self._inactive: set[str] = set()
         self._lock = threading.Lock()
+        self.second = 1 / 60
+        self._arguments: dict[str, list[str]] = {}
+        """Those of a revision's container."""
+        self._cooling: dict[str, float] = {}
+        """The cool-down period of each revision that scales to zero."""
+        self._asked: dict[str, float] = {}
+        """When a revision last answered."""
+        self._busy = Counter[str]()
+        self._closed = threading.Event()
+        threading.Thread(target=self._scale, daemon=True).start()
         self._random = random.Random(0)
         cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
                   {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
@@ -34,6 +55,7 @@ class Apps:
             ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
             ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
             ("POST", r"/revisions/[^/]+/activate$", self._activate), ("GET", _APP[:-1] + "/revisions$", self._list),
+            ("GET", r"/revisions/[^/]+/replicas$", self._replicas),
         ]  # fmt: skip
 
     @property
@@ -42,6 +64,7 @@ class Apps:
         return list(self._servers)
 
     def close(self) -> None:
+        self._closed.set()
         for revision in list(self._servers):
             self._stop(revision)
 
@@ -53,15 +76,33 @@ class Apps:
         chosen = [each for each in traffic if each.get("label") == label] if label else _drawn(traffic, self._random)
         if not chosen:
             return error(404, "NotFound", asked.host)
-        return self._started(chosen[0]["revisionName"]).answer(asked)
+        revision = chosen[0]["revisionName"]
+        with self._lock:
+            self._busy[revision] += 1
+        try:
+            return self._started(revision).answer(asked)
+        finally:
+            with self._lock:
+                self._busy[revision] -= 1
+                self._asked[revision] = time.monotonic()
+
+    def _scale(self) -> None:
+        """Put revisions to sleep that nobody has asked for their cool-down period."""
+        while not self._closed.wait(_LOOK_SECONDS):
+            with self._lock:
+                for revision in list(self._servers):
+                    idle = time.monotonic() - self._asked.get(revision, time.monotonic())
+                    seconds = self._cooling.get(revision)
+                    if seconds is not None and not self._busy[revision] and idle > seconds * self.second:
+                        self._stop(revision)
 
     def _started(self, revision: str) -> Server:
         """The replica of a revision; the first request starts it."""
         with self._lock:
             if revision not in self._servers:
                 image = self._registry.images[self._images[revision]]
-                options = ("--identity", str(image.bundle / "identity.json")) if image.identity else ()
-                server = Server(self._cloud.folder, image.bundle, revision, options)
+                options = tuple(arg.replace(_BUNDLE, str(image.bundle), 1) for arg in self._arguments[revision])
+                server = Server(self._cloud.folder, image.bundle, revision, options, image.container)
                 server.wait()
                 self._servers[revision] = server
             return self._servers[revision]
@@ -75,6 +116,10 @@ class Apps:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
         revision = f"{app}--{template['revisionSuffix']}"
         self._images[revision] = image
+        self._arguments[revision] = template["containers"][0].get("args") or []
+        scale = template["scale"]
+        if not scale.get("minReplicas"):
+            self._cooling[revision] = scale.get("cooldownPeriod", COOLING)
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
         return self._kept(path, body)
@@ -92,6 +137,10 @@ class Apps:
         return Answer(
             body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
         )
+
+    def _replicas(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        revision = path.split("/")[-2]
+        return Answer(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
 
     def _kept(self, path: str, body: dict[str, Any]) -> Answer:
         traffic = _ingress(body)["traffic"]

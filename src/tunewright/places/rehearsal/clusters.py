@@ -158,9 +158,8 @@ class Clusters:
         ready = True
         for track, image in tracks.items():
             if (release, track) not in self._servers:
-                server = Server(
-                    self._cloud.folder, self._registry.images[image.partition("/")[2]].bundle, f"{release}-{track}"
-                )
+                built = self._registry.images[image.partition("/")[2]]
+                server = Server(self._cloud.folder, built.bundle, f"{release}-{track}", container=built.container)
                 self._servers[release, track] = (image, server)
                 ready = server.wait() and ready
         return ready

@@ -6,16 +6,22 @@ import random
 import re
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from tunewright.places.azure.rules import endpoint_family
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.dockerfiles import container_of
 from tunewright.places.rehearsal.served import Server
 from tunewright.places.rehearsal.storage import Storage, path_of
 
 SCORING = ".inference.ml.azure.com"
 _ENDPOINT = r"/onlineEndpoints/([^/]+)$"
+_SECONDS = TypeAdapter(timedelta)
 _DEPLOYMENT = r"/onlineEndpoints/([^/]+)/deployments/([^/]+)$"
+_NAME = re.compile(r"(?=.{3,32}$)[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
 
 
@@ -25,6 +31,8 @@ class Standing:
 
     state: str = "Creating"
     server: Server | None = None
+    why: str = ""
+    """What stands in its log where no container began."""
 
 
 class Endpoints:
@@ -76,6 +84,8 @@ class Endpoints:
     def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
         """What the service adds: the addresses."""
         name, body = path.rpartition("/")[2], asked.json()
+        if refusal := _misnamed("endpoint", name):
+            return refusal
         known = self._cloud.get(path)
         wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
         if wrong:
@@ -88,7 +98,7 @@ class Endpoints:
     def _put_deployment(self, asked: Asked, path: str) -> Answer:
         body = asked.json()
         key = _key(path)
-        if refusal := _refused(body["properties"]):
+        if refusal := _misnamed("deployment", path.rpartition("/")[2]) or _refused(body["properties"]):
             return refusal
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
@@ -121,8 +131,23 @@ class Endpoints:
         self._storage.download(prefix, folder / found[1] / found[2] / prefix.rpartition("/")[2])
         named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
         inside = named.removeprefix(properties["modelMountPath"]).strip("/")
-        standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"))
-        standing.state = "Succeeded" if standing.server.wait() else "Failed"
+        environment = self._cloud.get(str(properties["environmentId"]).removeprefix("azureml:"))
+        if environment is None:
+            standing.state, standing.why = "Failed", f"There is no environment {properties['environmentId']}."
+            return
+        build, routes = (environment["properties"][part] for part in ("build", "inferenceConfig"))
+        container = container_of(self._text(path_of(build["contextUri"]), build["dockerfilePath"]))
+        if closed := {int(route["port"]) for route in routes.values()} - container.ports:
+            standing.state, standing.why = "Failed", f"The image exposes no port {min(closed)}."
+            return
+        standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"), container=container,
+                                 ready=routes["readinessRoute"]["path"])  # fmt: skip
+        standing.state = "Succeeded" if standing.server.wait(_patience(properties["readinessProbe"])) else "Failed"
+
+    def _text(self, prefix: str | None, name: str) -> str:
+        """A file of an environment's context."""
+        folder = self._cloud.folder / "contexts" / str(prefix).replace("/", "-")
+        return self._storage.download(f"{prefix}/{name}", folder).read_text("utf-8")
 
     def _delete_deployment(self, asked: Asked, path: str) -> Answer:
         """A deployment goes, where no request reaches it."""
@@ -145,7 +170,22 @@ class Endpoints:
 
     def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         standing = self._standing.get(_key(path.removesuffix("/getLogs")))
-        return Answer(body={"content": standing.server.text() if standing and standing.server else ""})
+        text = standing.server.text() if standing and standing.server else standing.why if standing else ""
+        return Answer(body={"content": text})
+
+
+def _patience(probe: dict[str, Any]) -> float:
+    """Seconds after which a container that is not ready is given up."""
+    first, period = (_SECONDS.validate_python(probe[each]).total_seconds() for each in ("initialDelay", "period"))
+    return first + period * int(probe["failureThreshold"])
+
+
+def _misnamed(kind: str, name: str) -> Answer | None:
+    """What Azure refuses of a name: the rule endpoint-name."""
+    if _NAME.fullmatch(name):
+        return None
+    why = "begins with a letter and has 3 to 32 letters, digits and single dashes between them"
+    return error(400, "BadRequest", f"The name {name} is invalid: the name of this {kind} {why}.")
 
 
 def _refused(properties: dict[str, Any]) -> Answer | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.dockerfiles import Container, container_of
+from tunewright.places.rehearsal.served import SERVER
 from tunewright.places.rehearsal.storage import Storage
 
 _STAGE = re.compile(r"^FROM .+ AS (\S+)$", re.M)
@@ -22,6 +24,7 @@ class Image:
 
     bundle: Path
     stage: str
+    container: Container = SERVER
 
     @property
     def identity(self) -> dict[str, Any] | None:
@@ -57,7 +60,8 @@ class Registry:
         packed = self._storage.download(wanted["sourceLocation"], folder / "packed")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             archive.extractall(folder, filter="data")
-        stages = _STAGE.findall((folder / wanted["dockerFilePath"]).read_text("utf-8"))
+        dockerfile = (folder / wanted["dockerFilePath"]).read_text("utf-8")
+        stages = _STAGE.findall(dockerfile)
         if wanted["target"] not in stages:
             return error(400, "BadRequest", f"the Dockerfile has no stage {wanted['target']}")
         if self.log:
@@ -68,7 +72,7 @@ class Registry:
         outputs = []
         for each in wanted["imageNames"]:
             repository, _, tag = each.partition(":")
-            self.images[each] = Image(folder / "bundle", wanted["target"])
+            self.images[each] = Image(folder / "bundle", wanted["target"], container_of(dockerfile, wanted["target"]))
             outputs.append({"repository": repository, "tag": tag})
         self._runs[name] = {"properties": {"runId": name, "status": "Succeeded", "outputImages": outputs}}
         return Answer(body=self._runs[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -12,40 +11,46 @@ import httpx
 from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Answer, Asked, error
 from tunewright.places.rehearsal.containers import environment_of_containers
+from tunewright.places.rehearsal.dockerfiles import Container
 from tunewright.processes import free_port
 
 _START_SECONDS = 120.0
+SERVER = Container(("python", "-m", "tunewright", "serve", "--host", "0.0.0.0"))
 _ONE_HOP = ("connection", "transfer-encoding", "host", "content-length", "accept-encoding", "content-encoding")
 
 
 class Server:
-    """`tunewright serve` on a port of its own.
+    """A container on a port of its own, begun by its image's command.
 
     Args:
         folder: the rehearsal's.
         bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
         name: of its log, below the folder.
         options: further ones of the command line.
+        container: what its image says; by default what every image of ours comes to.
+        ready: the path that says that it is ready.
     """
 
-    def __init__(self, folder: Path, bundle: Path, name: str, options: tuple[str, ...] = ()):
+    def __init__(self, folder: Path, bundle: Path, name: str, options: tuple[str, ...] = (),
+                 container: Container = SERVER, ready: str = "/ready"):  # fmt: skip
+        self._ready = ready
         self.port, self.log = free_port(), folder / "served" / f"{name}.log"
-        listening = ["--host", "127.0.0.1", "--port", str(self.port)]
-        command = [sys.executable, "-m", "tunewright", "serve", *listening, *options]
+        command = container.here(self.port, options)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         home = self.log.with_suffix("")
         home.mkdir(exist_ok=True)
-        environment = environment_of_containers() | {"TUNEWRIGHT_BUNDLE": str(bundle), "HOME": str(home)}
+        own = {"TUNEWRIGHT_BUNDLE": str(bundle), "HOME": str(home)}
+        environment = environment_of_containers() | container.variables | own
         with self.log.open("wb") as output:
             self._process = started(folder, command, output, environment)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
-    def wait(self) -> bool:
-        """Until it is ready. Returns whether it is; False where it ended, or takes too long."""
-        end = time.monotonic() + _START_SECONDS
+    def wait(self, seconds: float = _START_SECONDS) -> bool:
+        """Until it is ready. Returns whether it is; False where it ended, or takes longer."""
+        end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                if self._client.get("/ready").status_code == 200:
+                if self._client.get(self._ready).status_code == 200:
                     return True
             except httpx.HTTPError:
                 pass

@@ -88,6 +88,6 @@ class Storage:
 
 
 def path_of(uri: str) -> str | None:
-    """The blob name or prefix that an address of the datastore stands for; None for other addresses."""
-    _, found, path = uri.partition(STORE)
+    """The blob name or prefix that an address of the datastore, or of its container, stands for; None for others."""
+    _, found, path = uri.partition(STORE if STORE in uri else f"//{HOST}/{CONTAINER}/")
     return path.strip("/") if found else None

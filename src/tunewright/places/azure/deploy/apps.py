@@ -6,10 +6,11 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.assess.cost import Service, host_cost
+from tunewright.assess.cost import Cost, Service, asleep_saves, cold_share, host_cost
 from tunewright.assess.prices import price_book
 from tunewright.errors import UserError
 from tunewright.places.azure import machines
@@ -18,7 +19,7 @@ from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, Standi
 from tunewright.places.azure.deploy.images import built, registry_of, tag_of
 from tunewright.places.azure.deploy.live import State, hourly, marked, marks, require_fresh, require_ours, take_back
 from tunewright.places.azure.deploy.room import container_of
-from tunewright.places.azure.deploy.trial import Door, Exam, Trial, trial
+from tunewright.places.azure.deploy.trial import Door, Exam, Trial, first_answer, trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
@@ -28,6 +29,8 @@ VERSION = "2025-07-01"
 _ENVIRONMENT = "AZURE_CONTAINER_APPS_ENVIRONMENT"
 _PORT = 8080
 _COOLING_SECONDS = 300
+_ASLEEP_SECONDS = _COOLING_SECONDS + 120
+"""Within which a revision that nobody asks has gone to sleep: Azure looks each 30 s (rule apps-cool-down)."""
 _DRAIN_SECONDS = 60
 _FRESH = "fresh"
 """The label that gives a revision an address of its own."""
@@ -158,6 +161,8 @@ class App:
         self._suffix = f"v{tag_of(spec, bundle, identity)[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
+        self._is_new = False
+        """Whether this process has made the revision, and nobody but this process asks it yet."""
         self._environments = f"{self.live.providers}/Microsoft.App/managedEnvironments"
 
     @property
@@ -169,10 +174,7 @@ class App:
         """As of `Target`; the price is that of this job's traffic."""
         registry = registry_of(self._at)
         image = f"{registry.rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
-        cost = host_cost(
-            self._machine, self._service,
-            requests=self._spec.traffic.requests_per_month, peak_to_average=self._spec.traffic.peak_to_average,
-        )  # fmt: skip
+        cost = self._monthly
         asked = f"{self._spec.traffic.requests_per_month:,} requests a month"
         return Blueprint(
             self.target,
@@ -183,7 +185,7 @@ class App:
             ],
             [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
             [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
-             "the first request after that waits for its start."],
+             f"the first request after that waits for its start, {self._asleep}."],
         )  # fmt: skip
 
     @property
@@ -210,10 +212,50 @@ class App:
         with azure_errors(f"the container app {self.name}"):
             self._at.ask("PUT", self.path, VERSION, body)
         self._settled()
+        self._is_new = True
 
     def try_out(self, exam: Exam) -> Trial:
-        """As of `Target`."""
-        return trial(self._door(), exam)
+        """As of `Target`. Once a revision that nobody else asks has scaled to zero its start is measured too."""
+        found = trial(self._door(), exam)
+        if self._is_new:
+            self._is_new = False
+            found = replace(found, cold_ms=self._cold_ms(exam))
+        if found.cold_ms is not None:
+            say(f"  scale to zero: asleep it answers after {found.cold_ms:,.0f} ms, awake after {found.p50_ms:,.0f} ms;"
+                f" {self._asleep}")  # fmt: skip
+        return found
+
+    def _cold_ms(self, exam: Exam) -> float | None:
+        """Milliseconds of the first answer after it has scaled to zero; None where it does not."""
+        wait, what = Wait(), f"{self.fresh} to scale to zero, so that its start can be measured"
+        while self._replicas_now():
+            if wait.look(what, _ASLEEP_SECONDS):
+                say(f"  azure: {self.fresh} has not scaled to zero, so its start is not measured")
+                return None
+            time.sleep(_POLL_SECONDS)
+        return first_answer(self._door(), exam)
+
+    def _replicas_now(self) -> int:
+        with azure_errors(f"the replicas of {self.fresh}"):
+            path = f"{self.path}/revisions/{self.fresh}/replicas"
+            return len(self._at.ask("GET", path, VERSION).get("value", []))
+
+    @property
+    def _monthly(self) -> Cost:
+        """What it costs a month at this job's traffic."""
+        traffic = self._spec.traffic
+        return host_cost(
+            self._machine, self._service, requests=traffic.requests_per_month, peak_to_average=traffic.peak_to_average
+        )
+
+    @property
+    def _asleep(self) -> str:
+        """How many wait for a start, and what sleeping saves, in words."""
+        saved = asleep_saves(self._machine, self._monthly)
+        return (
+            f"{cold_share(self._spec.traffic.requests_per_month):.1%} of the requests find it asleep, and that saves "
+            f"${saved:,.2f} a month beside one replica that stands day and night"
+        )
 
     def _door(self) -> Door:
         """The revision's own address."""

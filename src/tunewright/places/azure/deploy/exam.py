@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunewright.artifacts import read_jsonl
-from tunewright.assess.cost import SECONDS_A_MONTH
+from tunewright.assess.cost import LATE, SECONDS_A_MONTH, cold_share
 from tunewright.data.dataset import load_examples
 from tunewright.places.azure.deploy.trial import Exam, Question, Trial
 from tunewright.spec import Spec
@@ -45,6 +45,12 @@ def failures(trial: Trial, spec: Spec) -> list[str]:
         told.append(f"{trial.failed} of {trial.requests} requests failed {pace}")
     if trial.p95_ms > spec.goal.p95_ms:
         told.append(f"P95 is {trial.p95_ms:.0f} ms {pace}, the goal is {spec.goal.p95_ms:.0f} ms")
+    share = cold_share(spec.traffic.requests_per_month)
+    if trial.cold_ms is not None and share > LATE and trial.cold_ms > spec.goal.p95_ms:
+        told.append(
+            f"{share:.0%} of the requests would find it asleep and wait {trial.cold_ms:,.0f} ms, "
+            f"the goal is {spec.goal.p95_ms:.0f} ms for 95 %"
+        )
     return told
 
 

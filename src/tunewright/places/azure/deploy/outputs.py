@@ -15,7 +15,8 @@ from tunewright.evaluate.verdict import SERVES
 from tunewright.export.bundle import BundleInfo, read_info
 from tunewright.spec import Spec
 
-_STEPS = ("split", "train", "export", "parity", "verdict", "bundle")
+STEPS = ("split", "train", "export", "parity", "verdict", "bundle")
+"""Whose outputs a deployment needs."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def outputs_of(runs: Path) -> Outputs:
     Raises:
         UserError: there is no whole run, or the bundle is of another one than what was last made.
     """
-    folders = {step: (runs / "latest" / step).resolve() for step in _STEPS}
+    folders = {step: (runs / "latest" / step).resolve() for step in STEPS}
     found = {step: read_manifest(folder) for step, folder in folders.items()}
     whole = {step: manifest for step, manifest in found.items() if manifest}
-    if missing := [step for step in _STEPS if step not in whole]:
+    if missing := [step for step in STEPS if step not in whole]:
         raise UserError(f"This project has no whole run: {', '.join(missing)} is missing.", where=runs,
                         fix="Make one: tunewright run …")  # fmt: skip
     made_of = whole["bundle"].inputs

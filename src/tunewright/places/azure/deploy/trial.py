@@ -30,6 +30,10 @@ _SECONDS = 60.0
 _SHOWN = 3
 
 
+class NoAnswer(UserError):
+    """A deployment answers nothing, though it lets in whoever asks."""
+
+
 @dataclass(frozen=True)
 class Door:
     """Where and how a deployment is asked.
@@ -88,6 +92,8 @@ class Trial:
     """From when a request was due to its answer, network and all."""
     differing: tuple[str, ...]
     """Some answers that were others: asked, expected, given."""
+    cold_ms: float | None = None
+    """Until the first answer of one that had scaled to zero; None where it doesn't, or was not seen asleep."""
 
     @property
     def sentence(self) -> str:
@@ -96,6 +102,7 @@ class Trial:
             f"first answer after {self.woke_seconds:.1f} s; {100 * self.agreement:.1f} % of the answers as judged; "
             f"{self.requests} requests at {self.rate:.1f} a second: P50 {self.p50_ms:.0f} ms, "
             f"P95 {self.p95_ms:.0f} ms, {self.failed} failed"
+            + (f"; asleep it answers after {self.cold_ms:,.0f} ms" if self.cold_ms is not None else "")
         )
 
 
@@ -124,6 +131,16 @@ def trial(door: Door, exam: Exam) -> Trial:
     p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
     agreement = sum(same) / len(same)
     return Trial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
+
+
+def first_answer(door: Door, exam: Exam) -> float:
+    """Milliseconds until a deployment that sleeps has woken up and answered.
+
+    Raises:
+        UserError: as of `trial`.
+    """
+    with httpx.Client(timeout=_SECONDS) as client:
+        return 1000 * _wake(_Asker(client, door, exam.model), exam.questions[0])
 
 
 class _Asker:
@@ -157,7 +174,7 @@ def _wake(ask: _Asker, question: Question) -> float:
     while ask(question) is None:
         refused = ask.fault[:3] in ("401", "403")
         if refused or time.monotonic() - began > _WAKE_SECONDS:
-            raise UserError(
+            raise (UserError if refused else NoAnswer)(
                 f"The new version answered nothing in {time.monotonic() - began:.0f} s.", why=f"It said {ask.fault}.",
                 fix="Give yourself a role that may ask it, then type the same command again." if refused
                 else "See its log in the Azure portal, then type the same command again.",

@@ -1,0 +1,58 @@
+"""An endpoint's container is begun by the command of its image, with the mount, routes and probes of its deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.azure.conftest import MakeJob
+from tests.azure.served import entered
+from tunewright import api
+from tunewright.data.classical import fit_linear
+from tunewright.errors import UserError
+from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
+from tunewright.export.bundle import write_linear_bundle
+from tunewright.models.linear_model import LINEAR
+from tunewright.places.azure.connection import connect
+from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.down import take_down
+from tunewright.places.rehearsal import Rehearsal
+from tunewright.spec import Spec
+
+
+@pytest.fixture
+def spec(azure: Rehearsal, job: MakeJob) -> Iterator[Spec]:
+    made = job(model="linear", traffic={"machine": "Standard_F4s_v2"})
+    yield made
+    take_down(api.standing(made))
+    assert not azure.cloud.violations
+
+
+def linear_bundle(spec: Spec, folder: Path) -> Path:
+    labels = list(spec.task.labels)  # type: ignore[union-attr]
+    fit_linear(["an invoice", "it crashes", "a refund"] * 3, labels * 3, labels).save(folder / LINEAR)
+    write_linear_bundle(spec, folder)
+    save_calibration(UNCALIBRATED, folder)
+    return folder
+
+
+def test_the_image_of_another_engine_refuses_the_bundle(spec: Spec, tmp_path: Path) -> None:
+    """What vLLM's image runs is `--engine vllm`, so that its server does not take a linear model."""
+    model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
+    wrong = Endpoint(spec, connect(spec), "vllm", model, 1)
+    with pytest.raises(UserError, match=r"failed.*Its log ends: .*This bundle runs in linear.*take the image linear"):
+        wrong.create()
+    wrong.undo()
+    Endpoint(spec, connect(spec), "linear", model, 1).create()
+
+
+def test_a_probe_of_a_port_that_the_image_does_not_open_fails(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunewright.places.azure.deploy.endpoint._PORT", 8081)
+    monkeypatch.setattr("tunewright.places.azure.deploy.endpoint.tag_of", lambda *_: "probed")
+    model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
+    with pytest.raises(UserError, match=r"Its log ends: The image exposes no port 8081"):
+        Endpoint(spec, connect(spec), "linear", model, 1).create()
