@@ -91,5 +91,6 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
     follower._tell("train", queued, wait)
     clock.seconds = 24_000
     follower.error = lambda _: "No capacity."  # type: ignore[method-assign]
-    with pytest.raises(Stopped, match=r"The step train did not begin: 240 minutes.*No capacity"):
+    follower._machines = lambda _: "The cluster gpu is resizing."  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match=r"The step train did not begin: 240 minutes.*No capacity.*gpu is resizing"):
         follower._tell("train", queued, wait)

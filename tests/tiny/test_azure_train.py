@@ -101,7 +101,9 @@ def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: Rehearsal, j
     azure.runner.grace = 15.0
     azure.runner.evictions.append("step 4: validation")
     train = api.train(spec, on="azure")
-    training = next(each for each in azure.runner.jobs.values() if spec.name in each.name and "-train-" in each.name)
+    training = next(
+        each for each in azure.runner.jobs.values() if spec.name[:30] in each.name and "-train-" in each.name
+    )
     assert training.attempts == 2 and training.status == "Completed"
     assert azure.runner.evictions == []
     log = azure.storage._container.download_blob(azure.runner._log(training)).readall().decode()

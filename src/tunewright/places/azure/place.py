@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tunewright.artifacts import MANIFEST, partial_of, read_manifest, sha256_json, sha256_tree
+from tunewright.artifacts import MANIFEST, Manifest, partial_of, read_manifest, sha256_json, sha256_tree
 from tunewright.errors import UserError
 from tunewright.pipeline import Place, Step, due, pedigrees
 from tunewright.places.azure import assets, machines
@@ -244,24 +244,30 @@ class AzurePlace:
         prefix = output_of(job, step.name)
         # A folder of this very job's: what another try or a local run left must not be mixed into it.
         coming = target.with_name(f".{target.name}.{job}")
-        for _ in range(_FETCHES):
-            files = Store(self._at).download(prefix, coming)
-            manifest = read_manifest(coming)
-            if manifest is not None and sha256_tree(coming)[0] == manifest.content:
-                break
-            lacks = "it is empty" if not files else "it has no manifest.json"
-            why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
-            shutil.rmtree(coming, ignore_errors=True)
-        else:
-            raise UserError(
-                f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
-                fix="Type the same command with --force.",
-            )  # fmt: skip
+        manifest = self._fetched(step, prefix, coming)
         shutil.rmtree(target, ignore_errors=True)
         coming.rename(target)
         shutil.rmtree(partial_of(target), ignore_errors=True)
         assets.kept_output(self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}",
                            self._tags)  # fmt: skip
+
+    def _fetched(self, step: Step, prefix: str, coming: Path) -> Manifest:
+        """Download an output into a folder, and once more where it comes changed.
+
+        Raises:
+            UserError: it is not whole in the storage, or can't be had.
+        """
+        why = ""
+        for _ in range(_FETCHES):
+            files = Store(self._at).download(prefix, coming)
+            manifest = read_manifest(coming)
+            if manifest is not None and sha256_tree(coming)[0] == manifest.content:
+                return manifest
+            lacks = "it has no manifest.json" if files else "it is empty"
+            why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
+            shutil.rmtree(coming, ignore_errors=True)
+        raise UserError(f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
+                        fix="Type the same command with --force.")  # fmt: skip
 
     def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
         """What to tell of a step that did not complete."""
