@@ -31,7 +31,7 @@ class Ready:
 
     port = 0
 
-    def __init__(self, *_: object):
+    def __init__(self, *_: object, **__: object):
         self.closed = False
 
     def wait(self) -> bool:
