@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 
+# One process more than there are cores: the tests of Azure wait most of their time.
+ONE_MORE = $(shell expr $$(nproc) + 1)
+
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -18,7 +21,7 @@ demo: $(READY) ## the main job on the shipped example
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
 	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/azure \
 	  --numprocesses auto
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses auto --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses $(ONE_MORE) --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
 test-fast: $(TOOLS) ## only the tests that need no model and take no seconds each
