@@ -19,7 +19,7 @@ from typing import Any
 from scoreboard_sets import WRITERS, DataSet, parts_of, spec_of, write_project
 
 import tunewright as tw
-from tunewright.artifacts import sha256_file, sha256_json, write_json, write_jsonl
+from tunewright.artifacts import sha256_json, write_json, write_jsonl
 from tunewright.assess import price_book
 from tunewright.assess.cost import LETTERS_A_TOKEN
 from tunewright.data import load_dataset
@@ -30,7 +30,6 @@ from tunewright.evaluate.evidence import Record, by_test, load_records
 from tunewright.evaluate.questions import asked_task, question
 from tunewright.evaluate.statistics import accuracy
 from tunewright.export.bundle import load_bundle
-from tunewright.pipeline import code_version
 from tunewright.processes import cpu_flags, processor
 from tunewright.serve.batch import CHUNK, answer_file
 from tunewright.spec import RUNS as OUTPUTS
@@ -54,9 +53,8 @@ def key_of(one: DataSet, model: str, seed: int) -> str:
 
 
 def hashes(one: DataSet, spec: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, str]:
-    """What a row rests on: the code of every step and of this file, the spec, the rows of the set."""
+    """What a row rests on beside the code, of which it names the commit: the spec, the rows of the set."""
     return {
-        "code": sha256_json([code_version("serve"), sha256_file(Path(__file__))])[:12],
         "spec": sha256_json([spec, one.apart])[:12],
         "data": sha256_json(parts)[:12],
     }
