@@ -23,7 +23,7 @@ def count_keys(model: type[BaseModel]) -> int:
 
 
 def test_the_schema_stays_small() -> None:
-    assert 20 < count_keys(Spec) <= 119
+    assert 20 < count_keys(Spec) <= 120
 
 
 def test_every_key_but_the_sections_is_described_in_the_schema() -> None:
