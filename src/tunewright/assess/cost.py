@@ -13,7 +13,7 @@ SECONDS_A_MONTH = HOURS_A_MONTH * 3600
 MAX_UTILISATION = 0.7
 LETTERS_A_TOKEN = 4
 """Of English, roughly, where nobody has counted tokens."""
-COOLING_SECONDS = 300.0
+COOLING_SECONDS = 300
 """How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps (rule
 apps-cool-down)."""
 LATE = 0.05

@@ -148,18 +148,19 @@ def image(
 ) -> None:
     """Lay out what the image of jobs is built of, to build it where Azure can't reach the package index."""
     from tunewright import load_spec
-    from tunewright.places.azure.assets import job_context
+    from tunewright.places.azure.assets import JobImage
 
     spec = load_spec(project, overrides or ())
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
         raise UserError("The folder is there already.", where=folder, fix="Name a new one.") from None
-    name = job_context(spec, folder)
+    made = JobImage.of(spec)
+    made.lay_out(folder)
     typer.echo(
-        f"docker build --platform linux/amd64 --tag REGISTRY.azurecr.io/{name} {folder}\n"
-        f"az acr login --name REGISTRY && docker push REGISTRY.azurecr.io/{name}\n"
-        f"Then name it in the spec: azure.job_image=REGISTRY.azurecr.io/{name}"
+        f"docker build --platform linux/amd64 --tag REGISTRY.azurecr.io/{made.name} {folder}\n"
+        f"az acr login --name REGISTRY && docker push REGISTRY.azurecr.io/{made.name}\n"
+        f"Then name it in the spec: azure.job_image=REGISTRY.azurecr.io/{made.name}"
     )
 
 

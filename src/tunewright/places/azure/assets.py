@@ -10,9 +10,10 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tunewright.artifacts import read_manifest, sha256_file, sha256_json
 from tunewright.errors import UserError
@@ -150,19 +151,32 @@ def index_of(spec: Spec) -> str:
     return f" PIP_INDEX_URL={spec.azure.package_index}" if spec.azure.package_index else ""
 
 
-def job_context(spec: Spec, folder: Path) -> str:
-    """Lay out what the image that jobs run in is built of: a Dockerfile, and what is installed here as its pins.
+@dataclass(frozen=True)
+class JobImage:
+    """The image that jobs run in, pinned to what is installed here."""
 
-    Args:
-        folder: one that is there.
+    dockerfile: str
+    pins: str
 
-    Returns: the image's name, `repository:tag`, by a hash of all that.
-    """
-    base = spec.azure.base_images.get("jobs") or python_base(".".join(platform.python_version_tuple()[:2]))
-    dockerfile, pins = _DOCKERFILE.format(base=base, index=index_of(spec)), requirements()
-    (folder / "Dockerfile").write_text(dockerfile, "utf-8")
-    (folder / "requirements.txt").write_text(pins, "utf-8")
-    return f"{_STEPS}:{sha256_json([dockerfile, pins])[:DIGITS]}"
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        base = spec.azure.base_images.get("jobs") or python_base(".".join(platform.python_version_tuple()[:2]))
+        return cls(_DOCKERFILE.format(base=base, index=index_of(spec)), requirements())
+
+    @property
+    def version(self) -> str:
+        """A hash of all that it is built of."""
+        return sha256_json([self.dockerfile, self.pins])[:DIGITS]
+
+    @property
+    def name(self) -> str:
+        """`repository:tag`."""
+        return f"{_STEPS}:{self.version}"
+
+    def lay_out(self, folder: Path) -> None:
+        """Write what it is built of into a folder that is there."""
+        (folder / "Dockerfile").write_text(self.dockerfile, "utf-8")
+        (folder / "requirements.txt").write_text(self.pins, "utf-8")
 
 
 def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
@@ -174,23 +188,20 @@ def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     """
     from azure.ai.ml.entities import BuildContext, Environment
 
-    made_elsewhere = spec.azure.job_image
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted = job_context(spec, Path(scratch))
-    version = sha256_json(made_elsewhere)[:DIGITS] if made_elsewhere else wanted.partition(":")[2]
-    is_ours = made_elsewhere and re.search(rf"/{_STEPS}:[0-9a-f]{{{DIGITS}}}$", made_elsewhere)
-    if made_elsewhere and is_ours and not made_elsewhere.endswith(f"/{wanted}"):
+    named, ours = spec.azure.job_image, JobImage.of(spec)
+    if named and re.search(rf"/{_STEPS}:[0-9a-f]{{{DIGITS}}}$", named) and not named.endswith(f"/{ours.name}"):
         raise UserError(
-            f"azure.job_image was built of other packages than are installed here: {made_elsewhere}.",
-            why=f"Today's image would be {wanted}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
+            f"azure.job_image was built of other packages than are installed here: {named}.",
+            why=f"Today's image would be {ours.name}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
         )  # fmt: skip
+    version = sha256_json(named)[:DIGITS] if named else ours.version
 
     def made(scratch: Path) -> Any:
-        whose = f"of {made_elsewhere}" if made_elsewhere else "Azure builds its image with the first job"
+        whose = f"of {named}" if named else "Azure builds its image with the first job"
         say(f"  azure: environment {_STEPS}, version {version}; {whose}")
-        if made_elsewhere:
-            return Environment(name=_STEPS, version=version, image=made_elsewhere, tags=tags)
-        job_context(spec, scratch)
+        if named:
+            return Environment(name=_STEPS, version=version, image=named, tags=tags)
+        ours.lay_out(scratch)
         build = BuildContext(path=str(scratch), dockerfile_path="Dockerfile")
         return Environment(name=_STEPS, version=version, build=build, tags=tags)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.assess.cost import Cost, Service, asleep_saves, cold_share, host_cost
+from tunewright.assess.cost import COOLING_SECONDS, Cost, Service, asleep_saves, cold_share, host_cost
 from tunewright.assess.prices import price_book
 from tunewright.errors import UserError
 from tunewright.places.azure import machines
@@ -28,8 +28,7 @@ from tunewright.spec import Spec
 VERSION = "2025-07-01"
 _ENVIRONMENT = "AZURE_CONTAINER_APPS_ENVIRONMENT"
 _PORT = 8080
-_COOLING_SECONDS = 300
-_ASLEEP_SECONDS = _COOLING_SECONDS + 120
+_ASLEEP_SECONDS = COOLING_SECONDS + 120
 """Within which a revision that nobody asks has gone to sleep: Azure looks each 30 s (rule apps-cool-down)."""
 _DRAIN_SECONDS = 60
 _FRESH = "fresh"
@@ -184,7 +183,7 @@ class App:
                          f"{self._replicas} replicas, asked with Entra ID", self._body(image, [])),
             ],
             [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
-            [f"It scales to zero {_COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
+            [f"It scales to zero {COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
              f"the first request after that waits for its start, {self._asleep}."],
         )  # fmt: skip
 
@@ -330,7 +329,7 @@ class App:
                     "terminationGracePeriodSeconds": _DRAIN_SECONDS,
                     "containers": [_container(image, self._machine.cores, self._memory)],
                     "scale": {
-                        "minReplicas": 0, "maxReplicas": self._replicas, "cooldownPeriod": _COOLING_SECONDS,
+                        "minReplicas": 0, "maxReplicas": self._replicas, "cooldownPeriod": COOLING_SECONDS,
                         "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
                     },
                 },
