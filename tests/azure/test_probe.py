@@ -55,6 +55,12 @@ def test_every_rule_that_is_asked_holds_here(azure: Rehearsal, job: MakeJob) -> 
     assert {call.status for call in puts} >= {201, 400}
 
 
+def test_its_names_are_such_that_azure_takes_them(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then a random name is of digits alone, in which a cluster's may not end behind a dash."""
+    monkeypatch.setattr("tunewright.places.azure.throwaway.secrets.token_hex", lambda _: "12345678")
+    assert verdicts(api.probe(job()))["cluster-series"] == "holds"
+
+
 def test_a_rule_that_azure_does_not_keep_is_told(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """An Azure that takes texts as versions of models, and clusters of any size."""
     monkeypatch.setattr(arm, "_refused", lambda *_: None)

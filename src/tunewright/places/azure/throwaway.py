@@ -46,7 +46,7 @@ class Throwaway:
 
     def __init__(self, spec: Spec, at: Connection):
         self.at = at
-        self.name = f"tw-probe-{secrets.token_hex(4)}"
+        self.name = f"tw-probe-p{secrets.token_hex(4)}"  # no dash before digits alone (rule cluster-name)
         self.tags = {TAG: spec.name, f"{TAG}.probe": "true"}
         self._made: list[Made] = []
         self.left: list[str] = []
