@@ -84,18 +84,24 @@ def test_the_parts_fit_together() -> None:
     assert wiring_faults(infra()) == []
 
 
+FOUND_BY_BOTH = [
+    ("main.bicep", "email: budgetEmail", "mail: budgetEmail", "budget.bicep has no parameter mail"),
+    ("main.bicep", "outputs.insightsId", "outputs.insight", "monitoring has no output insight"),
+    ("main.bicep", "network!.outputs.id", "network!.outputs.ids", "network has no output ids"),
+    ("main.bicep", "modules/budget.bicep", "modules/budgets.bicep", "modules/budgets.bicep, which is not there"),
+    ("main.bicep", "'rg-${environmentName}'", "'rg-${environment}'", "environment is not declared"),
+    ("main.bicep", "gpuCluster\n  ]", "gpus\n  ]", "gpus is not declared"),
+]
+"""File, what stands there, what is planted in its place, and the fault that either parser then finds."""
+
+
 @pytest.mark.parametrize(
     ("path", "before", "after", "fault"),
     [
         ("main.bicep", "    email: budgetEmail\n", "", "budget: parameter email is not passed"),
-        ("main.bicep", "email: budgetEmail", "mail: budgetEmail", "budget.bicep has no parameter mail"),
+        *FOUND_BY_BOTH,
         ("main.bicep", "lowPriority: false", "lowPriority: 'no'", "lowPriority is a bool, not a string"),
         ("main.bicep", "nodes: gpuNodes", "nodes: gpuSize", "nodes is a int, not a string"),
-        ("main.bicep", "outputs.insightsId", "outputs.insight", "monitoring has no output insight"),
-        ("main.bicep", "network!.outputs.id", "network!.outputs.ids", "network has no output ids"),
-        ("main.bicep", "modules/budget.bicep", "modules/budgets.bicep", "modules/budgets.bicep, which is not there"),
-        ("main.bicep", "'rg-${environmentName}'", "'rg-${environment}'", "environment is not declared"),
-        ("main.bicep", "gpuCluster\n  ]", "gpus\n  ]", "gpus is not declared"),
         ("modules/cluster.bicep", "vmSize: size", "vmSize: 'Standard_D4s_v3'", "size is never used"),
         ("modules/workspace.bicep", "packageHosts ? hosts : {}", "packageHosts ? {} : {}", "hosts is never used"),
         ("modules/cluster.bicep", "@description('Most machines.')\n", "", "parameter nodes has no description"),
@@ -136,12 +142,7 @@ def test_the_second_parser_finds_no_fault_either() -> None:
     ("path", "before", "after", "fault"),
     [
         ("main.bicep", "    email: budgetEmail\n", "", "parameter email is not passed"),
-        ("main.bicep", "email: budgetEmail", "mail: budgetEmail", "budget.bicep has no parameter mail"),
-        ("main.bicep", "outputs.insightsId", "outputs.insight", "monitoring has no output insight"),
-        ("main.bicep", "network!.outputs.id", "network!.outputs.ids", "network has no output ids"),
-        ("main.bicep", "modules/budget.bicep", "modules/budgets.bicep", "modules/budgets.bicep, which is not there"),
-        ("main.bicep", "'rg-${environmentName}'", "'rg-${environment}'", "environment is not declared"),
-        ("main.bicep", "gpuCluster\n  ]", "gpus\n  ]", "gpus is not declared"),
+        *FOUND_BY_BOTH,
         ("modules/cluster.bicep", "vmSize: size", "vmSize: sizes", "sizes is not declared"),
     ],
 )

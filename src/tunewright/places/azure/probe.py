@@ -155,7 +155,7 @@ class _Questions:
     def _egress(self) -> Row:
         network = getattr(self._at.workspace, "managed_network", None)
         mode = str(getattr(network, "isolation_mode", None) or "disabled")
-        if mode.lower() != "disabled" or self._at.workspace.public_network_access == "Disabled":
+        if mode.lower() != "disabled" or self._at.is_private:
             return Row("endpoint-egress", "not asked", "this workspace is private, so Azure might make the deployment")
         asked = "a deployment without egress in a public workspace"
         return self._deployment("endpoint-egress", asked, _ENDPOINT_SIZE, "Disabled", "egress|network|private")
