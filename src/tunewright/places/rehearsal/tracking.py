@@ -42,6 +42,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "--artifacts-destination", str(folder / "mlflow"),
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # Its runners of jobs of its own are four processes more, which nothing here asks for.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with log.open("wb") as output:
         process = started(folder, command, output, environment)
     try:
