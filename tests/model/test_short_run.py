@@ -20,8 +20,8 @@ from tunewright.pipeline import STEPS
 STEPS_RUN = sum(not step.only_with for step in STEPS.values())
 """Without a judge."""
 
-# Measured with seed 0, float32, batch 16: of the untouched base model, as the first step has a learning rate of 0.
-GOLDEN_LOSSES = [2.898, 2.463]
+# Measured with seed 0, float32, batch 4: of the untouched base model, as the first step has a learning rate of 0.
+GOLDEN_LOSSES = [2.198, 3.069]
 
 
 def test_every_step_left_a_whole_folder_with_its_provenance(short_run: ShortRun) -> None:
@@ -47,7 +47,7 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     assert all(0 <= row["headline"] <= 1 and row["validation_loss"] > 0 for row in measured)
     # Batches differ too much in so few steps; the validation part is always the same.
     early, late = measured
-    assert late["validation_loss"] < early["validation_loss"] - 0.3
+    assert late["validation_loss"] < early["validation_loss"] - 0.1
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
