@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, tunewright
-from tests.tiny.conftest import make_tiny_model
+from tests.tiny.conftest import make_tiny_model, prepared_steps
 
-__all__ = ["make_tiny_model"]
+__all__ = ["make_tiny_model", "prepared_steps"]
 
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
-    "train.max_steps=4", "train.evaluations=2", "train.precision=float32", "evaluate.max_examples=8",
-    "evaluate.few_shot=8", "export.max_disagreement=0.5", "export.max_accuracy_drop=0.5",
+    "data.validation_fraction=0.03", "train.max_steps=4", "train.batch_size=4", "train.evaluations=2",
+    "train.precision=float32", "evaluate.max_examples=8", "evaluate.few_shot=2", "export.max_disagreement=0.5",
+    "export.max_accuracy_drop=0.5",
 ]  # fmt: skip
 
 

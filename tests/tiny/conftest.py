@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, tunewright
+from tests.prepared import prepared
 from tunewright.models.chat import ChatTemplate
 
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -57,6 +58,13 @@ _SPECIAL = [
     "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<bos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Steps are forks of a process that has imported what they need, which this is; see `tests.prepared`."""
+    with prepared(tmp_path_factory.mktemp("prepared")) as parent:
+        yield parent
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

@@ -1,0 +1,57 @@
+"""Read by Python as it starts: what would be a step becomes a fork of `parent.py`, and this process waits for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_ADDRESS, _, _KNOWN = os.environ.get("TUNEWRIGHT_TESTS_PREPARED", "").partition(" ")
+_STEP = "tunewright.step"
+_READ = (
+    "HF_", "TRANSFORMERS_", "ACCELERATE_", "TORCH_", "BNB_", "CUDA_", "OMP_", "MKL_", "OPENBLAS_", "PYTHONPATH", "HOME",
+    "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_",
+)  # fmt: skip
+"""How the names in the environment begin that libraries read as they are imported."""
+
+
+def surroundings() -> str:
+    """What tells one environment from another, as far as libraries read it when they are imported."""
+    from zlib import crc32
+
+    read = {name: value for name, value in os.environ.items() if name.startswith(_READ)}
+    read.pop("HF_HUB_DISABLE_TELEMETRY", None)  # every command sets it
+    return str(crc32(repr(sorted(read.items())).encode()))
+
+
+def _can_be_a_fork() -> bool:
+    """Whether this is a step that the process which is prepared can do as well."""
+    if sys.orig_argv[1:3] != ["-m", _STEP] or not os.access(_ADDRESS, os.W_OK):
+        return False
+    alone = os.getsid(0) != os.getsid(os.getppid())  # it may be killed with its session
+    return not alone and surroundings() == _KNOWN
+
+
+def _hand_over() -> None:
+    """Ask for a fork, wait for its end, and end as it did. Signals are passed on."""
+    import json
+    import signal
+    import socket
+
+    folder = os.getcwd()  # noqa: PTH109 (pathlib is not imported yet)
+    asked = {"module": _STEP, "arguments": sys.orig_argv[3:], "folder": folder, "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(_ADDRESS)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: connection.send(bytes([number])))
+        body = json.dumps(asked).encode()
+        socket.send_fds(connection, [len(body).to_bytes(4, "big")], [0, 1, 2])
+        connection.sendall(body)
+        code = int.from_bytes(connection.recv(2), "big", signed=True)
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+if _ADDRESS and _can_be_a_fork():
+    _hand_over()
