@@ -2,6 +2,7 @@
 
     python bench/encoders.py recipes banking77 [NAME…]   # settings, on a fifth of the training part; no test is read
     python bench/encoders.py frozen banking77 [SEED…]    # a head alone, on the rows that `recipes` holds out
+    python bench/encoders.py mixed banking77 [SEED…]     # with a linear model's logits added, on the same rows
     python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
@@ -28,10 +29,12 @@ import tunewright as tw
 from tunewright import api
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
+from tunewright.data.classical import fit_linear
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serve.batch import answer_file
 from tunewright.serve.server import running_server
+from tunewright.tasks import Example
 
 ROOT = Path(__file__).parents[1]
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "encoders"
@@ -50,6 +53,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "3 averaged": ("train.members=3",),
     "3 averaged, 5 epochs": ("train.members=3", "train.encoder.epochs=5"),
 }
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of a linear model's logits beside an encoder's."""
 SEEDS = (0, 1)
 """Of `recipes`."""
 ROUNDS, STEPS, WARM = 3, 40, 5
@@ -89,13 +94,34 @@ def recipes(name: str, *wanted: str) -> None:
 
 def held_out(trained: Path, split: Path) -> float:
     """Accuracy on the validation part."""
+    logits, gold = logits_on(trained, load_dataset(split).validation)
+    return float((logits.argmax(1) == gold).mean())
+
+
+def logits_on(trained: Path, examples: Sequence[Example]) -> tuple[Any, Any]:
+    """(logits of a trained encoder [texts, labels], the number of each right label)."""
     from tunewright.train.encoders.network import Network
     from tunewright.train.encoders.passes import logits_of
 
-    network, examples = Network.load(trained / "encoder"), load_dataset(split).validation
-    tokenizer = TextTokenizer(trained / "encoder")
-    found = logits_of(network, [tokenizer.encode_framed(each.request) for each in examples]).argmax(1).tolist()
-    return statistics.fmean(network.labels[n] == each.answer for n, each in zip(found, examples, strict=True))
+    network, tokenizer = Network.load(trained / "encoder"), TextTokenizer(trained / "encoder")
+    found = logits_of(network, [tokenizer.encode_framed(each.request) for each in examples])
+    return found.numpy(), np.array([network.labels.index(each.answer) for each in examples])
+
+
+def mixed(name: str, *seeds: str) -> None:
+    """Accuracy, as in `recipes`, of an encoder's logits with a linear model's added, by the weight of those."""
+    print(f"{'seed':>4} {'linear':>7} " + " ".join(f"{weight:7}" for weight in WEIGHTS))
+    for seed in seeds or SEEDS:
+        changes = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
+        trained = tw.train(tw.load_spec(project(name), changes))
+        dataset = load_dataset(RUNS / name / "runs" / "latest" / "split")
+        logits, gold = logits_on(trained, dataset.validation)
+        labels = json.loads((project(name) / "tunewright.yaml").read_text("utf-8"))["task"]["labels"]
+        linear = fit_linear([each.request for each in dataset.train], [each.answer for each in dataset.train], labels)
+        beside = np.array(linear.of_texts(each.request for each in dataset.validation))
+        found = [(logits + weight * beside).argmax(1) for weight in WEIGHTS]
+        shares = [100 * float((answers == gold).mean()) for answers in (beside.argmax(1), *found)]
+        print(f"{seed:>4} " + " ".join(f"{share:7.2f}" for share in shares), flush=True)
 
 
 def frozen(name: str, *seeds: str) -> None:
@@ -253,7 +279,8 @@ def _timed(client: httpx.Client, model: str, text: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "recipes": recipes, "frozen": frozen, "accuracy": accuracy, "training": training, "arm": arm, "serving": serving,
+    "recipes": recipes, "frozen": frozen, "mixed": mixed, "accuracy": accuracy, "training": training, "arm": arm,
+    "serving": serving,
 }  # fmt: skip
 
 
