@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.prepared import prepared
 from tunewright.data.checks import Finding, judge
 from tunewright.data.checks.survey import Scanner, Split, Survey
 from tunewright.data.job import Job
@@ -45,6 +46,13 @@ class ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
     """What `--dist loadfile` is here. (xdist's own groups are lost on pytest 9, which keeps no other node id.)"""
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="session")
+def prepared_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The process whose forks steps are; see `tests.prepared`."""
+    with prepared(tmp_path_factory.mktemp("prepared")) as parent:
+        yield parent
 
 
 @pytest.fixture

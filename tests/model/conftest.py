@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, tunewright
-from tests.tiny.conftest import make_tiny_model, prepared_steps
+from tests.tiny.conftest import forked_steps, make_tiny_model
 
-__all__ = ["make_tiny_model", "prepared_steps"]
+__all__ = ["forked_steps", "make_tiny_model"]
 
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [

@@ -24,32 +24,54 @@ LIBRARIES = (
     "tunewright.data.steps", "tunewright.train.steps", "tunewright.train.trainer", "tunewright.train.encoders.steps",
     "tunewright.export.steps", "tunewright.evaluate.steps", "tunewright.serve.steps",
 )  # fmt: skip
-HANDED_OVER = 3
-"""Standard input, output and errors."""
 
 
 def main(address: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is passed on by those who wait
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(f"{address}.new")
-    listening.listen(64)
-    Path(f"{address}.new").rename(address)
-    import_libraries()
-    gc.collect()
-    gc.freeze()  # what a fork never looks at stays shared
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{address}.new")
+        listening.listen(64)
+        Path(f"{address}.new").rename(address)
+        import_libraries()
+        gc.collect()
+        gc.freeze()  # what a fork never looks at stays shared
+        order = take_orders(listening)
+    if order:
+        become(**order)
+
+
+def take_orders(listening: socket.socket) -> dict[str, Any] | None:
+    """Fork for each order, until the standard input ends. Returns in each fork what it is to become, and at the end
+    None."""
     with selectors.DefaultSelector() as watched:
         watched.register(sys.stdin.fileno(), selectors.EVENT_READ, None)
         watched.register(listening, selectors.EVENT_READ, None)
         while True:
             for key, _ in watched.select():
-                if key.fileobj == sys.stdin.fileno():
-                    return
-                if key.fileobj is listening:
-                    if child := forked(listening.accept()[0]):
-                        watched.register(child.asker, selectors.EVENT_READ, child)
-                        watched.register(child.ended, selectors.EVENT_READ, child)
-                    continue
-                key.data.look(watched, key.fileobj)
+                if key.data:
+                    key.data.look(watched, key.fileobj)
+                elif key.fileobj is not listening:
+                    return None
+                else:
+                    asker = listening.accept()[0]
+                    order, streams = received(asker)
+                    pid = os.fork()
+                    for number, each in enumerate(streams):
+                        if not pid:
+                            os.dup2(each, number)
+                        os.close(each)
+                    if not pid:
+                        return order
+                    Child(pid, asker, os.pidfd_open(pid)).watch(watched)
+
+
+def received(asker: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """(what is asked, the three standard streams of who asks)."""
+    head, streams, _, _ = socket.recv_fds(asker, 4, 3)
+    asked = b""
+    while len(asked) < int.from_bytes(head, "big"):
+        asked += asker.recv(2**16)
+    return json.loads(asked), streams
 
 
 def import_libraries() -> None:
@@ -75,42 +97,26 @@ class Child:
     asker: socket.socket
     ended: int
 
+    def watch(self, watched: selectors.BaseSelector) -> None:
+        for each in (self.asker, self.ended):
+            watched.register(each, selectors.EVENT_READ, self)
+
     def look(self, watched: selectors.BaseSelector, at: Any) -> None:
         """One of the two has something to say."""
-        if at is self.asker:
+        if at is not self.asker:
+            _, status = os.waitpid(self.pid, 0)
+            with contextlib.suppress(OSError):  # who waited is gone
+                self.asker.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
+            for each in (self.asker, self.ended):
+                with contextlib.suppress(KeyError):
+                    watched.unregister(each)
+            os.close(self.ended)
+            self.asker.close()
+        elif self.asker.fileno() >= 0:  # else its end was seen in the same look
             said = self.asker.recv(1)
-            if said:
-                os.kill(self.pid, said[0])
-            else:  # who waited is gone
+            os.kill(self.pid, said[0] if said else signal.SIGKILL)
+            if not said:
                 watched.unregister(self.asker)
-                os.kill(self.pid, signal.SIGKILL)
-            return
-        _, status = os.waitpid(self.pid, 0)
-        with contextlib.suppress(OSError):
-            self.asker.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
-        for each in (self.asker, self.ended):
-            with contextlib.suppress(KeyError):
-                watched.unregister(each)
-        self.asker.close()
-        os.close(self.ended)
-
-
-def forked(asker: socket.socket) -> Child | None:
-    """A child that does what is asked, for the parent."""
-    head, given, _, _ = socket.recv_fds(asker, 4, HANDED_OVER)
-    asked = b""
-    while len(asked) < int.from_bytes(head, "big"):
-        asked += asker.recv(2**16)
-    pid = os.fork()
-    if pid:
-        for each in given:
-            os.close(each)
-        return Child(pid, asker, os.pidfd_open(pid))
-    for number, each in enumerate(given):
-        os.dup2(each, number)
-    os.closerange(HANDED_OVER, os.sysconf("SC_OPEN_MAX"))
-    become(**json.loads(asked))
-    return None
 
 
 def become(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -121,7 +127,6 @@ def become(module: str, arguments: list[str], folder: str, environment: dict[str
     os.chdir(folder)
     sys.argv = ["", *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, tunewright
-from tests.prepared import prepared
 from tunewright.models.chat import ChatTemplate
 
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -61,10 +60,8 @@ _SPECIAL = [
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prepared_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Steps are forks of a process that has imported what they need, which this is; see `tests.prepared`."""
-    with prepared(tmp_path_factory.mktemp("prepared")) as parent:
-        yield parent
+def forked_steps(prepared_steps: int) -> None:
+    """Steps are forks of a process that has imported what they need; see `tests.prepared`."""
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
