@@ -55,6 +55,9 @@ def take_orders(listening: socket.socket) -> dict[str, Any] | None:
                 else:
                     asker = listening.accept()[0]
                     order, streams = received(asker)
+                    if order is None:
+                        asker.close()
+                        continue
                     pid = os.fork()
                     for number, each in enumerate(streams):
                         if not pid:
@@ -65,13 +68,17 @@ def take_orders(listening: socket.socket) -> dict[str, Any] | None:
                     Child(pid, asker, os.pidfd_open(pid)).watch(watched)
 
 
-def received(asker: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """(what is asked, the three standard streams of who asks)."""
+def received(asker: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """(what is asked, the three standard streams of who asks); nothing, where who asks was killed meanwhile."""
     head, streams, _, _ = socket.recv_fds(asker, 4, 3)
-    asked = b""
-    while len(asked) < int.from_bytes(head, "big"):
-        asked += asker.recv(2**16)
-    return json.loads(asked), streams
+    asked, length = b"", int.from_bytes(head, "big")
+    while len(asked) < length and (piece := asker.recv(length)):
+        asked += piece
+    if length and len(asked) == length:
+        return json.loads(asked), streams
+    for each in streams:
+        os.close(each)
+    return None, []
 
 
 def import_libraries() -> None:
