@@ -20,8 +20,7 @@ are shown to make it better."""
 DAYS, A_DAY, CHANGE, REVIEWED_DAYS = 7, 72, 1, 5
 """Days, requests on each, the day after which other subjects come, and the day after which is trained anew."""
 REVIEWS = 60
-"""A day. With 42 of 60, and the change a day later, the gate saw a gain of eight points on 162 examples: the edge of
-what it takes for shown, on which processors differ."""
+"""A day."""
 
 
 yaml = YAML(typ="safe")

@@ -47,7 +47,7 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     assert all(0 <= row["headline"] <= 1 and row["validation_loss"] > 0 for row in measured)
     # Batches differ too much in so few steps; the validation part is always the same.
     early, late = measured
-    assert late["validation_loss"] < early["validation_loss"] - 0.1
+    assert late["validation_loss"] < early["validation_loss"] - 0.15
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.prepared.sitecustomize import surroundings
+import pytest
 
-ADDRESS = "TUNEWRIGHT_TESTS_PREPARED"
-"""Environment variable: the socket at which the process listens, and what its environment is known by."""
+from tests.prepared.sitecustomize import ADDRESS, surroundings
+
 HERE = Path(__file__).parent
 
 
@@ -29,17 +29,12 @@ def prepared(folder: Path) -> Iterator[int]:
     Args:
         folder: for the socket.
     """
-    address = folder / "prepared"
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", ADDRESS)}
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), before["PYTHONPATH"])))
-    os.environ[ADDRESS] = f"{address} {surroundings()}"
-    parent = subprocess.Popen([sys.executable, str(HERE / "parent.py"), str(address)], stdin=subprocess.PIPE)
-    try:
-        yield parent.pid
-    finally:
-        parent.communicate()  # it ends when nobody holds the other end
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    address = str(folder / "prepared")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        environment.setenv(ADDRESS, f"{address} {surroundings()}")
+        parent = subprocess.Popen([sys.executable, str(HERE / "parent.py"), address], stdin=subprocess.PIPE)
+        try:
+            yield parent.pid
+        finally:
+            parent.communicate()  # it ends when nobody holds the other end

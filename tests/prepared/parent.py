@@ -27,7 +27,7 @@ LIBRARIES = (
 
 
 def main(address: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is passed on by those who wait
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # clients pass Ctrl-C on
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
         listening.listen(64)
@@ -35,54 +35,58 @@ def main(address: str) -> None:
         import_libraries()
         gc.collect()
         gc.freeze()  # what a fork never looks at stays shared
-        order = take_orders(listening)
-    if order:
-        become(**order)
+        request = serve(listening)
+    if request:
+        become(**request)
 
 
-def take_orders(listening: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order, until the standard input ends. Returns in each fork what it is to become, and at the end
+def serve(listening: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request, until the standard input ends. Returns in each fork what it is to do, and at the end
     None."""
     with selectors.DefaultSelector() as watched:
-        watched.register(sys.stdin.fileno(), selectors.EVENT_READ, None)
-        watched.register(listening, selectors.EVENT_READ, None)
+        watched.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        watched.register(listening, selectors.EVENT_READ)
         while True:
             for key, _ in watched.select():
                 if key.data:
                     key.data.look(watched, key.fileobj)
                 elif key.fileobj is not listening:
                     return None
-                else:
-                    asker = listening.accept()[0]
-                    order, streams = received(asker)
-                    if order is None:
-                        asker.close()
-                        continue
-                    pid = os.fork()
-                    for number, each in enumerate(streams):
-                        if not pid:
-                            os.dup2(each, number)
-                        os.close(each)
-                    if not pid:
-                        return order
-                    Child(pid, asker, os.pidfd_open(pid)).watch(watched)
+                elif request := forked(listening.accept()[0], watched):
+                    return request
 
 
-def received(asker: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """(what is asked, the three standard streams of who asks); nothing, where who asks was killed meanwhile."""
-    head, streams, _, _ = socket.recv_fds(asker, 4, 3)
-    asked, length = b"", int.from_bytes(head, "big")
-    while len(asked) < length and (piece := asker.recv(length)):
-        asked += piece
-    if length and len(asked) == length:
-        return json.loads(asked), streams
+def forked(client: socket.socket, watched: selectors.BaseSelector) -> dict[str, Any] | None:
+    """Fork for a client. Returns in the fork what it is to do, and here None."""
+    request, streams = received(client)
+    if request is None:
+        client.close()
+        return None
+    if pid := os.fork():
+        Child(pid, client, os.pidfd_open(pid)).watch(watched)
+    else:
+        for number, each in enumerate(streams):
+            os.dup2(each, number)
+    for each in streams:
+        os.close(each)
+    return None if pid else request
+
+
+def received(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """(what a client asks, its three standard streams); nothing, where it was killed meanwhile."""
+    head, streams, _, _ = socket.recv_fds(client, 4, 3)
+    body, length = b"", int.from_bytes(head, "big")
+    while len(body) < length and (piece := client.recv(length)):
+        body += piece
+    if length and len(body) == length:
+        return json.loads(body), streams
     for each in streams:
         os.close(each)
     return None, []
 
 
 def import_libraries() -> None:
-    """What steps import, and not what is asked as `__main__`."""
+    """What steps import; not `tunewright.step`, which is run as `__main__`."""
     quiet_libraries()
     for name in LIBRARIES:
         module, _, attribute = name.partition(":")
@@ -96,44 +100,44 @@ class Child:
     """A fork at work.
 
     Args:
-        asker: the socket of who waits for it.
+        client: the connection of the process that waits for it.
         ended: a file descriptor that can be read when it has ended.
     """
 
     pid: int
-    asker: socket.socket
+    client: socket.socket
     ended: int
 
     def watch(self, watched: selectors.BaseSelector) -> None:
-        for each in (self.asker, self.ended):
+        for each in (self.client, self.ended):
             watched.register(each, selectors.EVENT_READ, self)
 
     def look(self, watched: selectors.BaseSelector, at: Any) -> None:
         """One of the two has something to say."""
-        if at is not self.asker:
+        if at is not self.client:
             _, status = os.waitpid(self.pid, 0)
-            with contextlib.suppress(OSError):  # who waited is gone
-                self.asker.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
-            for each in (self.asker, self.ended):
+            with contextlib.suppress(OSError):  # the client is gone
+                self.client.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
+            for each in (self.client, self.ended):
                 with contextlib.suppress(KeyError):
                     watched.unregister(each)
             os.close(self.ended)
-            self.asker.close()
-        elif self.asker.fileno() >= 0:  # else its end was seen in the same look
-            said = self.asker.recv(1)
+            self.client.close()
+        elif self.client.fileno() >= 0:  # else its end was seen in the same look
+            said = self.client.recv(1)
             os.kill(self.pid, said[0] if said else signal.SIGKILL)
             if not said:
-                watched.unregister(self.asker)
+                watched.unregister(self.client)
 
 
-def become(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Run a module as `python -m` would, and end."""
+def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Run a step, as `python -m` would."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = ["", *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    runpy.run_module("tunewright.step", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

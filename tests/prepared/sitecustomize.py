@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-_ADDRESS, _, _KNOWN = os.environ.get("TUNEWRIGHT_TESTS_PREPARED", "").partition(" ")
-_STEP = "tunewright.step"
+ADDRESS = "TUNEWRIGHT_TESTS_PREPARED"
+"""Environment variable: the socket at which the process listens, and what its environment is known by."""
+_SOCKET, _, _KNOWN = os.environ.get(ADDRESS, "").partition(" ")
 _READ = (
     "HF_", "TRANSFORMERS_", "ACCELERATE_", "TORCH_", "BNB_", "CUDA_", "OMP_", "MKL_", "OPENBLAS_", "PYTHONPATH", "HOME",
     "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_",
@@ -25,7 +26,7 @@ def surroundings() -> str:
 
 def _can_be_a_fork() -> bool:
     """Whether this is a step that the process which is prepared can do as well."""
-    if sys.orig_argv[1:3] != ["-m", _STEP] or not os.access(_ADDRESS, os.W_OK):
+    if sys.orig_argv[1:3] != ["-m", "tunewright.step"] or not os.access(_SOCKET, os.W_OK):
         return False
     alone = os.getsid(0) != os.getsid(os.getppid())  # it may be killed with its session
     return not alone and surroundings() == _KNOWN
@@ -38,20 +39,25 @@ def _hand_over() -> None:
     import socket
 
     folder = os.getcwd()  # noqa: PTH109 (pathlib is not imported yet)
-    asked = {"module": _STEP, "arguments": sys.orig_argv[3:], "folder": folder, "environment": dict(os.environ)}
+    request = {"arguments": sys.orig_argv[3:], "folder": folder, "environment": dict(os.environ)}
+    body, passed_on = json.dumps(request).encode(), (signal.SIGINT, signal.SIGTERM)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(_ADDRESS)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: connection.send(bytes([number])))
-        body = json.dumps(asked).encode()
+        connection.connect(_SOCKET)
         socket.send_fds(connection, [len(body).to_bytes(4, "big")], [0, 1, 2])
         connection.sendall(body)
-        code = int.from_bytes(connection.recv(2), "big", signed=True)
+        for number in passed_on:
+            signal.signal(number, lambda number, _: connection.send(bytes([number])))
+        reply = connection.recv(2)
+    if not reply:
+        os.write(2, b"The process that steps are forked from ended before this one did.\n")
+        os._exit(1)
+    code = int.from_bytes(reply, "big", signed=True)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code in passed_on:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 
 
-if _ADDRESS and _can_be_a_fork():
+if _SOCKET and _can_be_a_fork():
     _hand_over()

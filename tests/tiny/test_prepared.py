@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,8 +32,8 @@ def ready(prepared_steps: int) -> int:
 
 
 @pytest.fixture
-def waiting(ready: int, tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
-    """A step that reads what nobody writes, and its fork."""
+def waiting(ready: int, tmp_path: Path) -> subprocess.Popen[str]:
+    """A step that reads what nobody writes."""
     project = write_project(tmp_path / "project")
     (project / "train.jsonl").unlink()
     os.mkfifo(project / "train.jsonl")
@@ -41,8 +42,7 @@ def waiting(ready: int, tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
     while not forks(ready):
         assert time.monotonic() < end
         time.sleep(0.05)
-    (fork,) = forks(ready)
-    return process, fork
+    return process
 
 
 def test_a_step_is_a_fork(ready: int, tmp_path: Path) -> None:
@@ -63,18 +63,23 @@ def test_its_words_and_its_exit_code_are_the_steps_own(tmp_path: Path) -> None:
     assert process.returncode == EXIT_USER
 
 
-def test_signals_reach_it(waiting: tuple[subprocess.Popen[str], int]) -> None:
-    process, _ = waiting
+def test_signals_reach_it(waiting: subprocess.Popen[str]) -> None:
     time.sleep(1)  # for the step to begin
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED
+    waiting.terminate()
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == EXIT_INTERRUPTED
 
 
-def test_it_ends_with_who_waits_for_it(waiting: tuple[subprocess.Popen[str], int], ready: int) -> None:
-    process, _ = waiting
-    process.kill()
-    process.communicate()
+def test_a_fork_that_is_killed_is_told_so(waiting: subprocess.Popen[str], ready: int) -> None:
+    (fork,) = forks(ready)
+    os.kill(fork, signal.SIGKILL)
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == -signal.SIGKILL
+
+
+def test_it_ends_with_who_waits_for_it(waiting: subprocess.Popen[str], ready: int) -> None:
+    waiting.kill()
+    waiting.communicate()
     end = time.monotonic() + 20
     while forks(ready):
         assert time.monotonic() < end
