@@ -34,6 +34,7 @@ from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serve.batch import answer_file
 from tunewright.serve.server import running_server
+from tunewright.spec import Spec
 from tunewright.tasks import Example
 
 ROOT = Path(__file__).parents[1]
@@ -79,13 +80,18 @@ def project(name: str) -> Path:
     return folder
 
 
+def on_a_part(name: str, seed: int | str, *changes: str) -> Spec:
+    """The job, trained on four fifths of the training part."""
+    part = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
+    return tw.load_spec(project(name), [*part, *changes])
+
+
 def recipes(name: str, *wanted: str) -> None:
     """Accuracy on a fifth of the training part, for some settings and two seeds, each with a split of its own."""
     print(f"{'settings':20} {'seed':>4} {'right':>7} {'minutes':>7}")
     for recipe in wanted or RECIPES:
         for seed in SEEDS:
-            changes = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
-            trained = tw.train(tw.load_spec(project(name), [*changes, *RECIPES[recipe]]))
+            trained = tw.train(on_a_part(name, seed, *RECIPES[recipe]))
             manifest = read_manifest(trained)
             assert manifest
             right = held_out(trained, RUNS / name / "runs" / "latest" / "split")
@@ -112,11 +118,10 @@ def mixed(name: str, *seeds: str) -> None:
     """Accuracy, as in `recipes`, of an encoder's logits with a linear model's added, by the weight of those."""
     print(f"{'seed':>4} {'linear':>7} " + " ".join(f"{weight:7}" for weight in WEIGHTS))
     for seed in seeds or SEEDS:
-        changes = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
-        trained = tw.train(tw.load_spec(project(name), changes))
+        spec = on_a_part(name, seed)
+        trained, labels = tw.train(spec), list(spec.task.labels)  # type: ignore[union-attr]
         dataset = load_dataset(RUNS / name / "runs" / "latest" / "split")
         logits, gold = logits_on(trained, dataset.validation)
-        labels = json.loads((project(name) / "tunewright.yaml").read_text("utf-8"))["task"]["labels"]
         linear = fit_linear([each.request for each in dataset.train], [each.answer for each in dataset.train], labels)
         beside = np.array(linear.of_texts(each.request for each in dataset.validation))
         found = [(logits + weight * beside).argmax(1) for weight in WEIGHTS]
@@ -135,7 +140,7 @@ def frozen(name: str, *seeds: str) -> None:
     base = resolve_encoder("all-minilm", Path())
     network, tokenizer = Network.of(base, ["any"], half=False).eval(), TextTokenizer(base.folder)
     for seed in seeds or SEEDS:
-        dataset = load_dataset(api.split(tw.load_spec(project(name), ["data.validation_fraction=0.2", f"seed={seed}"])))
+        dataset = load_dataset(api.split(on_a_part(name, seed)))
         train, held = (
             (vectors_of(network, [tokenizer.encode_framed(each.request) for each in part]), [e.answer for e in part])
             for part in (dataset.train, dataset.validation)
