@@ -13,6 +13,7 @@ from tunewright.artifacts import (
     MANIFEST,
     Output,
     atomic_folder,
+    peak_memory_mb,
     read_jsonl,
     read_manifest,
     sha256_tree,
@@ -56,6 +57,14 @@ def test_the_manifest_says_what_the_folder_was_made_from(tmp_path: Path) -> None
     assert (manifest.inputs, manifest.files, manifest.result) == ({"a": "b"}, {"sub/file.txt": 5}, {"rows": 3})
     assert manifest.libraries["python"].startswith("3.")
     assert manifest.peak_memory_mb > 1
+
+
+def test_peak_memory_is_not_that_of_whoever_began_the_process() -> None:
+    held = bytearray(b"x") * 400_000_000
+    script = "from tunewright.artifacts import peak_memory_mb; print(peak_memory_mb())"
+    said = python("-c", script).stdout
+    assert len(held) / 1e6 < peak_memory_mb()
+    assert 1 < float(said) < 300
 
 
 def test_an_exception_leaves_no_target(tmp_path: Path) -> None:
