@@ -21,7 +21,7 @@ from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.cloud import Answer
 from tunewright.spec import Spec
 
-EXAM = Exam("m", [], 1.0, 1, 0)
+EXAM = Exam("m", [], 1.0, 1, 0, 1.0)
 GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
 SLOW = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
 

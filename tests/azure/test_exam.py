@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from tests.conftest import make_spec
 from tunewright.places.azure.deploy.exam import failures
-from tunewright.places.azure.deploy.trial import Trial
+from tunewright.places.azure.deploy.trial import Exam, NoAnswer, Question, Trial, report
+from tunewright.processes import free_port
 
 FINE = Trial(0.1, 1.0, 10, 1.0, 0, 20.0, 60.0, ())
 
@@ -28,3 +31,17 @@ def test_the_sentence_has_the_start_beside_the_latency() -> None:
     told = replace(FINE, cold_ms=4000.0).sentence
     assert "P50 20 ms, P95 60 ms, 0 failed; asleep it answers after 4,000 ms" in told
     assert "asleep" not in FINE.sentence
+
+
+def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """A trial in a process of its own, as it is in a pod."""
+    monkeypatch.setenv("TUNEWRIGHT_TRIED", address)
+    command = [sys.executable, "-m", "tunewright.places.azure.deploy.trial"]
+    return report(subprocess.run(command, input=exam.json(), capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_trial_beside_a_server_says_that_it_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    exam = Exam("m", [Question([], "a")], 1.0, 1, 0, wake_seconds=0.1)
+    with pytest.raises(NoAnswer, match=r"answered nothing in .* s\. It said ConnectError") as told:
+        beside(exam, f"http://127.0.0.1:{free_port()}/v1", monkeypatch)
+    assert told.value.fix == "See its log in the Azure portal, then type the same command again."

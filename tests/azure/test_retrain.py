@@ -1,10 +1,12 @@
-"""`retrain --on azure --to aml`: trained in a job, registered, a canary of the endpoint, promoted or taken away."""
+"""`retrain --to`: trained here or in a job, registered, a canary beside what serves, promoted or taken away."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.azure.conftest import MakeJob, ended, fails
 from tests.conftest import unalike
 from tests.monitor.captures import capture, review
 from tunewright import api
+from tunewright.api import On
 from tunewright.cli.app import app as cli
 from tunewright.errors import EXIT_GATE
 from tunewright.monitor.retrain import events
@@ -23,8 +26,7 @@ from tunewright.monitor.retrain.retrain import Course
 from tunewright.monitor.store import open_store
 from tunewright.monitor.store.tables import Deployment
 from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import exam, trial
-from tunewright.places.azure.deploy.endpoint import LiveEndpoint
+from tunewright.places.azure.deploy import exam, live_of
 from tunewright.places.azure.deploy.live import State
 from tunewright.places.azure.down import take_down
 from tunewright.places.azure.registry import versions
@@ -52,9 +54,9 @@ def lines(found: Sequence[Mapping[str, str]]) -> str:
 
 @pytest.fixture
 def spec(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spec]:
-    """A project of a linear model."""
+    """A project of a linear model, whose steps here are forks."""
     monkeypatch.setattr(exam, "_LOAD_SECONDS", 1.0)
-    monkeypatch.setattr(trial, "_WAKE_SECONDS", 1.0)
+    monkeypatch.setattr(exam, "_WAKE_SECONDS", 1.0)
     made = job(model="linear", traffic={"machine": "Standard_F4s_v2"}, goal={"p95_ms": 60_000.0},
                data={"train": "train.jsonl", "test": {"seen": "test.jsonl"}})  # fmt: skip
     (made.folder / "train.jsonl").write_text(lines(rows(0, 30, "taught")), "utf-8")
@@ -64,6 +66,16 @@ def spec(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Ite
     azure.cloud.faults.clear()
     take_down(api.standing(made))
     assert not azure.cloud.violations
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """Who may ask a container app: whoever has a role."""
+    tenant, audience = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
+    provider = {"issuer": f"https://login.microsoftonline.com/{tenant}/v2.0", "audience": audience}
+    file = tmp_path / "identity.json"
+    file.write_text(json.dumps(provider | {"grants": [{"role": "Ask"}]}), "utf-8")
+    return file
 
 
 def corrected(spec: Spec) -> None:
@@ -77,11 +89,11 @@ def corrected(spec: Spec) -> None:
 
 
 class Found:
-    """What the endpoint, the registry, the project and the list of what stands say at a moment."""
+    """What is deployed, the registry, the project and the list of what stands say at a moment."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, to: str):
         at = connect(spec)
-        state = LiveEndpoint(spec, at).state()
+        state = live_of(to, spec, at).state()
         assert state
         self.state: State = state
         self.shares = sorted(share for share in state.shares.values())
@@ -93,46 +105,69 @@ class Found:
             self.events = [each.event for each in session.query(Deployment).order_by(Deployment.number)]
 
 
+PARTS = {"aml": "endpoint", "aca": "container app", "aks": "Helm release"}
+"""What stands of a project, by where it is deployed."""
+SHARES = {"aml": [20, 80], "aca": [20, 80], "aks": [50, 50]}
+"""Traffic in Kubernetes follows the pods, of which each version has one."""
+SERVERS = {"aml": "inference.ml.azure.com", "aca": "azurecontainerapps.io"}
+
+
+def breaks(azure: Rehearsal, to: str) -> None:
+    """What is deployed answers nothing any more; in Kubernetes the canary's pods end."""
+    if to == "aks":
+        ((_, server),) = (served for key, served in azure.clusters._servers.items() if key[1] == "canary")
+        server.close()
+    else:
+        fails(azure, rf"POST .*\.{re.escape(SERVERS[to])}", 500, times=200)
+
+
+@pytest.mark.usefixtures("prepared_steps")
+@pytest.mark.parametrize(("to", "on"), [("aml", "azure"), ("aca", "local"), ("aks", "local")])
 def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promoted(
-    azure: Rehearsal, spec: Spec, monkeypatch: pytest.MonkeyPatch
+    spec: Spec, azure: Rehearsal, to: str, on: On, identity: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    who = identity if to == "aca" else None
     api.run(spec)
-    api.deploy(spec, "aml", anyway=True)
-    first = Found(spec)
+    api.deploy(spec, to, identity=who, anyway=True)
+    first = Found(spec, to)
     during: list[Found] = []
     watch = InAzure.watch
 
     def looked_at(*arguments: Any) -> Any:
-        during.append(Found(spec))
+        during.append(Found(spec, to))
         if len(during) == 1:  # this canary breaks once it has traffic
-            fails(azure, r"POST .*\.inference\.ml\.azure\.com", 500, times=200)
+            breaks(azure, to)
         return watch(*arguments)
 
     monkeypatch.setattr(InAzure, "watch", looked_at)
     corrected(spec)
-    typed = ["retrain", str(spec.folder), "--on", "azure", "--to", "aml", "--shadow", "0", "--canary", "20", "--json"]
-    done = CliRunner().invoke(cli, typed)
+    typed = ["retrain", str(spec.folder), "--on", on, "--to", to, "--shadow", "0", "--canary", "20", "--json"]
+    done = CliRunner().invoke(cli, [*typed, *(["--identity", str(who)] if who else [])])
     assert done.exit_code == EXIT_GATE, done.output
     told = json.loads(done.stdout)
     assert told["event"] == events.ROLLED_BACK
     assert told["sentence"].startswith("Taken away in the canary: ") and "answered nothing" in told["sentence"]
     ended(azure)
-    assert [name for name in azure.runner.jobs if spec.name[:30] in name], "it was trained in a job"
-    canary, after = during[0], Found(spec)
-    assert canary.shares == [20, 80] and canary.state.is_canary
-    assert canary.registered == after.registered == {"1": "champion", "2": "challenger"}
+    assert bool([name for name in azure.runner.jobs if spec.name[:30] in name]) == (on == "azure"), "trained in a job"
+    canary, after = during[0], Found(spec, to)
+    assert canary.shares == SHARES[to] and canary.state.is_canary
+    if to == "aml":  # the others' bundles are in their images
+        assert canary.registered == after.registered == {"1": "champion", "2": "challenger"}
     assert canary.events == [events.TRAINED, events.SHADOW, events.CANARY]
     assert after.events == [*canary.events, events.ROLLED_BACK]
     assert after.state == first.state and after.champion == canary.champion != told["detail"]["bundle"]
-    assert first.standing == canary.standing == after.standing == ["endpoint"]
+    assert first.standing == canary.standing == after.standing == [PARTS[to]]
 
     azure.cloud.faults.clear()
-    again = api.retrain(spec, Course(0, Terms(0.2, minutes=0), anyway=True), on="azure", to="aml")
+    course = Course(0, Terms(0.2, minutes=0), anyway=True)
+    again = api.retrain(spec, course, on=on, to=to, identity=who)
     assert again.event == events.PROMOTED and "Tried once in the canary" in again.sentence
-    canary, after = during[1], Found(spec)
-    assert canary.shares == [20, 80] and canary.registered == {"1": "champion", "2": "challenger"}
+    canary, after = during[1], Found(spec, to)
+    assert canary.shares == SHARES[to] and canary.state.is_canary
     assert after.state.shares == {canary.state.fresh: 100} and after.state.fresh is None
-    assert after.registered == {"1": "former", "2": "champion"}
+    if to == "aml":
+        assert canary.registered == {"1": "champion", "2": "challenger"}
+        assert after.registered == {"1": "former", "2": "champion"}
     assert after.champion == again.detail["bundle"] == told["detail"]["bundle"]
     assert after.events[4:] == [events.TRAINED, events.SHADOW, events.CANARY, events.PROMOTED]
-    assert after.standing == ["endpoint"]
+    assert after.standing == [PARTS[to]]

@@ -32,6 +32,7 @@ _UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
 _ROLLBACK = re.compile(r"^helm rollback (\S+) ")
 _PENDING = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
 _EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
+_READY = re.compile(r"^kubectl get .*deploy/(\S+)-(stable|canary) --output jsonpath=\{\.status\.readyReplicas\}$")
 
 
 class Clusters:
@@ -119,6 +120,9 @@ class Clusters:
             return 0, f'release "{found[1]}" uninstalled'
         if found := _EXEC.match(command):
             return self._executed(found[1], found[2], found[3], files[found[4]])
+        if found := _READY.match(command):
+            pods = self.releases[found[1]][found[2]]["replicas"]
+            return 0, str(pods) if self._running(found[1], found[2]) else ""  # Kubernetes leaves out a 0
         return 127, f"command not found: {command}"
 
     def _installed(self, release: str, values: dict[str, Any], files: dict[str, bytes]) -> tuple[int, str]:
@@ -164,11 +168,16 @@ class Clusters:
                 ready = server.wait() and ready
         return ready
 
+    def _running(self, release: str, track: str) -> Server | None:
+        """The server of a track's pods; None where they have ended."""
+        server = self._servers.get((release, track), ("", None))[1]
+        return server if server and server.is_running else None
+
     def _executed(self, release: str, track: str, module: str, told: bytes) -> tuple[int, str]:
-        known = self._servers.get((release, track))
-        if known is None:
-            return 1, f"no pod of {release}-{track}"
-        environment = environment_of_containers() | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{known[1].port}/v1"}
+        server = self._running(release, track)
+        if server is None:
+            return 1, f'error: unable to upgrade connection: container not found ("{release}-{track}")'
+        environment = environment_of_containers() | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{server.port}/v1"}
         done = subprocess.run(
             [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
         )

@@ -45,6 +45,10 @@ class Server:
             self._process = started(folder, command, output, environment)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def wait(self, seconds: float = _START_SECONDS) -> bool:
         """Until it is ready. Returns whether it is; False where it ended, or takes longer."""
         end = time.monotonic() + seconds

@@ -56,8 +56,9 @@ class Target(Protocol):
         """Ask the new version alone."""
         ...
 
-    def shift(self, percent: int) -> None:
-        """Make the new version a canary, with a share of the traffic."""
+    def shift(self, percent: int) -> int:
+        """Make the new version a canary, with a share of the traffic. Returns the share that it has, in percent, which
+        is the nearest there can be."""
         ...
 
     def finish(self) -> None:
@@ -152,7 +153,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
     if mirror is not None and not beside:
         raise UserError("Nothing serves there yet, so there is no traffic to mirror.", fix="Leave out --mirror.")
     _clear(spec, target, state)
-    is_let_in = False
+    is_let_in, percent = False, 100
     try:
         target.create()
         found = target.try_out(exam)
@@ -166,7 +167,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
         if canary is None or not beside:
             target.finish()
         else:
-            target.shift(canary)
+            percent = target.shift(canary)
     except BaseException as error:
         if is_let_in and _may_serve(target):
             raise _not_ended(spec, target, error) from error
@@ -179,7 +180,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
         raise
     if canary is not None and not beside:
         say("  azure: nothing served there before, so this version serves all; it is no canary")
-    return Released(target.target, target.name, found, canary if canary is not None and beside else 100)
+    return Released(target.target, target.name, found, percent)
 
 
 def _again(spec: Spec, target: Target, exam: Exam, state: State) -> Released:

@@ -269,11 +269,12 @@ class App:
 
         return Door(f"https://{first}---{_FRESH}.{domain}/v1", headers)
 
-    def shift(self, percent: int) -> None:
+    def shift(self, percent: int) -> int:
         """As of `Target`; of several others the one with the most traffic has the rest."""
         state = self.live.state()
         assert state and state.fresh == self.fresh, "only what was made and tried gets traffic"
         self.live.change(state.with_fresh(percent), self.fresh, True)
+        return percent
 
     def finish(self) -> None:
         """As of `Target`."""

@@ -226,11 +226,12 @@ class Endpoint:
 
         return Door(scoring.rpartition("/chat/completions")[0], headers)
 
-    def shift(self, percent: int) -> None:
+    def shift(self, percent: int) -> int:
         """As of `Target`; of several others the one with the most traffic has the rest."""
         state = self.live.state()
         assert state and state.fresh == self.fresh, "only what was made and tried gets traffic"
         self.live.change(self.fresh, True, traffic=state.with_fresh(percent), mirror={})
+        return percent
 
     def mirror(self, percent: int) -> None:
         """Send the new version a copy of a share of the requests; its answers go nowhere but into its log."""

@@ -15,6 +15,7 @@ _SAMPLE = 40
 _LOAD_SECONDS = 20.0
 _FEWEST, _MOST = 40, 600
 """Requests of the load test."""
+_WAKE_SECONDS = 600.0
 
 
 def exam_of(spec: Spec, split: Path, parity: Path) -> Exam:
@@ -25,7 +26,7 @@ def exam_of(spec: Spec, split: Path, parity: Path) -> Exam:
     """
     rate = max(peak_rate(spec), _FEWEST / _LOAD_SECONDS)
     count = int(min(max(rate * _LOAD_SECONDS, _FEWEST), _MOST))
-    return Exam(spec.name, _questions(split, parity), rate, count, spec.seed)
+    return Exam(spec.name, _questions(split, parity), rate, count, spec.seed, _WAKE_SECONDS)
 
 
 def peak_rate(spec: Spec) -> float:

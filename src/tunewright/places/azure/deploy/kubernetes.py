@@ -14,7 +14,7 @@ from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standi
 from tunewright.places.azure.deploy.cluster import Cluster
 from tunewright.places.azure.deploy.images import built, infra_folder, registry_of, repository_of, tag_of
 from tunewright.places.azure.deploy.live import State, hourly, require_ours, take_back
-from tunewright.places.azure.deploy.trial import Exam, Trial
+from tunewright.places.azure.deploy.trial import Exam, NoAnswer, Trial, report
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -178,22 +178,36 @@ class Release:
         self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
 
     def try_out(self, exam: Exam) -> Trial:
-        """As of `Target`, from within a pod, so that nothing has to be opened."""
-        state = self.live.state()
-        track = "canary" if state and state.fresh == self.fresh else "stable"
-        said = self.live.cluster.run(
-            f"kubectl exec --namespace {self.name} -i deploy/{self.name}-{track} -- python -m {_MODULE} < exam.json",
-            {"exam.json": exam.json().encode()},
-        )
-        data = json.loads(said.strip().splitlines()[-1])
-        return Trial(**(data | {"differing": tuple(data["differing"])}))
+        """As of `Target`, from within a pod, so that nothing has to be opened.
 
-    def shift(self, percent: int) -> None:
-        """As of `Target`: traffic follows the pods, so the share is the nearest that they can have."""
+        Raises:
+            NoAnswer: it answers nothing, or has no pod that is ready.
+            UserError: the cluster can't be asked.
+        """
+        state = self.live.state()
+        pods = f"deploy/{self.name}-{'canary' if state and state.fresh == self.fresh else 'stable'}"
+        command = f"kubectl exec --namespace {self.name} -i {pods} -- python -m {_MODULE} < exam.json"
+        try:
+            said = self.live.cluster.run(command, {"exam.json": exam.json().encode()})
+        except UserError as error:
+            ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
+            if self.live.cluster.run(ready).strip():
+                raise
+            raise NoAnswer(f"The new version answered nothing: no pod of {pods} is ready.", why=error.why,
+                           fix=f"See its log: kubectl logs --namespace {self.name} {pods}") from error  # fmt: skip
+        return report(said)
+
+    def shift(self, percent: int) -> int:
+        """As of `Target`: traffic follows the pods."""
         values = self.live.values()
         assert values and values["canary"]["replicas"], "only what stands beside another gets a share"
-        pods = max(1, round(values["stable"]["replicas"] * percent / max(100 - percent, 1)))
+        serving = int(values["stable"]["replicas"])
+        pods = max(1, round(serving * percent / max(100 - percent, 1)))
         self.live.install(values | {"canary": values["canary"] | {"replicas": pods}, "traffic": "all"})
+        share = round(100 * pods / (pods + serving))
+        if share != percent:
+            say(f"  azure: traffic follows the pods, of which {pods} of {pods + serving} are the canary's: {share} %")
+        return share
 
     def finish(self) -> None:
         """As of `Target`. The first version serves already."""

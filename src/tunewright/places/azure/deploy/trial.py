@@ -1,7 +1,7 @@
 """A deployment on trial: does it answer as the bundle did when it was judged, and fast enough under its peak?
 
 Where a deployment can't be reached from outside, the trial runs beside it: `python -m` this module reads an exam from
-standard input, asks the server on this machine, and prints what it found.
+standard input, asks the server on this machine, and prints what it found, which `report` reads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from tunewright.errors import UserError
 from tunewright.progress import say, track
 
 _AT_ONCE = 64
-_WAKE_SECONDS = 600.0
-"""For the first answer: an image is pulled, a model loaded."""
 _TRY_SECONDS = 2.0
 _SECONDS = 60.0
 _SHOWN = 3
@@ -64,6 +62,8 @@ class Exam:
     count: int
     """Of them."""
     seed: int
+    wake_seconds: float
+    """The first answer may take: an image is pulled, a model loaded."""
 
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -113,12 +113,13 @@ def trial(door: Door, exam: Exam) -> Trial:
     shows in the latencies (coordinated omission, Tene 2013).
 
     Raises:
-        UserError: it never answers, or refuses whoever asks.
+        NoAnswer: it never answers.
+        UserError: it refuses whoever asks.
     """
     questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
         ask = _Asker(client, door, exam.model)
-        woke = _wake(ask, questions[0])
+        woke = _wake(ask, exam)
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
         say(f"  load test: {exam.count} requests at {exam.rate:.1f} a second")
@@ -140,7 +141,7 @@ def first_answer(door: Door, exam: Exam) -> float:
         UserError: as of `trial`.
     """
     with httpx.Client(timeout=_SECONDS) as client:
-        return 1000 * _wake(_Asker(client, door, exam.model), exam.questions[0])
+        return 1000 * _wake(_Asker(client, door, exam.model), exam)
 
 
 class _Asker:
@@ -164,16 +165,17 @@ class _Asker:
             return None
 
 
-def _wake(ask: _Asker, question: Question) -> float:
+def _wake(ask: _Asker, exam: Exam) -> float:
     """Seconds until the first answer.
 
     Raises:
-        UserError: there is none for too long, or the deployment refuses whoever asks.
+        NoAnswer: there is none for too long.
+        UserError: the deployment refuses whoever asks.
     """
     began = time.monotonic()
-    while ask(question) is None:
+    while ask(exam.questions[0]) is None:
         refused = ask.fault[:3] in ("401", "403")
-        if refused or time.monotonic() - began > _WAKE_SECONDS:
+        if refused or time.monotonic() - began > exam.wake_seconds:
             raise (UserError if refused else NoAnswer)(
                 f"The new version answered nothing in {time.monotonic() - began:.0f} s.", why=f"It said {ask.fault}.",
                 fix="Give yourself a role that may ask it, then type the same command again." if refused
@@ -220,8 +222,25 @@ def _quantile(values: Sequence[float], share: float) -> float:
 def main() -> None:
     """The trial of the server that runs beside this process."""
     address = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
-    found = trial(Door(address, dict), Exam.read(sys.stdin.read()))
-    print(json.dumps(asdict(found), ensure_ascii=False))
+    try:
+        told = asdict(trial(Door(address, dict), Exam.read(sys.stdin.read())))
+    except UserError as error:
+        answers = not isinstance(error, NoAnswer)
+        told = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}
+    print(json.dumps(told, ensure_ascii=False))
+
+
+def report(told: str) -> Trial:
+    """What a trial found that ran beside a deployment, by all that it printed.
+
+    Raises:
+        NoAnswer, UserError: as `trial` there.
+    """
+    found = json.loads(told.strip().splitlines()[-1])
+    if "what" in found:
+        kind = UserError if found.pop("answers") else NoAnswer
+        raise kind(found.pop("what"), **found)
+    return Trial(**(found | {"differing": tuple(found["differing"])}))
 
 
 if __name__ == "__main__":
