@@ -9,6 +9,7 @@ from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_cali
 from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import EncoderPredictor, encoder_predictor
+from tunewright.models.beside import Beside
 from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, LinearModel
 from tunewright.models.resolve import resolve_encoder
@@ -32,7 +33,8 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
         asked = trained_encoder(tuned, task, window, calibration)
         collect(ENCODER, asked, task, tests, answers, together=asked)
     # A label's text is read whole, whatever its length.
-    model = EncoderModel(bundle / FOLDERS[runtime_in(bundle)], context=base.window)
+    weights = bundle / FOLDERS[runtime_in(bundle)]
+    model = EncoderModel(weights, context=base.window, beside=Beside.load(weights, bundle))
     outputs = Network.labels_in(tuned)
     exported = encoder_predictor(model.logits, task, TextTokenizer(tuned), outputs, window, calibration)
     collect(EXPORTED, exported, task, tests, answers)

@@ -30,6 +30,7 @@ from tunewright.export.merge import merge
 from tunewright.export.onnx import build_onnx
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.export.quantise import Loss
+from tunewright.models.beside import BESIDE
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import LocalModel, kind_of, resolve, resolve_encoder
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, best_runtime, encoder_runtime
@@ -67,6 +68,8 @@ def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> N
     runtime, tuned = encoder_runtime(spec.export.runtime), inputs["train"] / ENCODER
     say(f"  building {spec.export.weights} weights for {runtime}")
     loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
+    if (tuned / BESIDE).is_dir():
+        link_weights(tuned / BESIDE, folder / FOLDERS[runtime] / BESIDE)
     write_encoder_bundle(spec, base, tuned, token_outputs(tuned), folder)
     output.result = _calibrated(folder, inputs["split"], loss)
 

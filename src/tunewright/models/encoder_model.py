@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.models.beside import Beside
+
 # OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 # ONNX Runtime tells Microsoft how it is used, unless this is set before it is loaded.
@@ -40,13 +42,14 @@ class EncoderModel:
         folder: of the graph.
         context: tokens that a text may have.
         threads: CPU threads; all cores by default.
+        beside: whose logits are added.
     """
 
     at_once = 1
     ended = False
 
-    def __init__(self, folder: Path, *, context: int, threads: int | None = None):
-        self._context = context
+    def __init__(self, folder: Path, *, context: int, threads: int | None = None, beside: Beside | None = None):
+        self._context, self._beside = context, beside
         self._pass = _openvino(folder, threads) if (folder / OPENVINO).is_file() else _onnx(folder, threads)
         self._alone = threading.Lock()
 
@@ -65,6 +68,8 @@ class EncoderModel:
                 logits = self._pass(ids)
             for number, row in zip(numbers, logits, strict=True):
                 found[number] = row
+        if self._beside:
+            found = [row + more for row, more in zip(found, self._beside.logits(sequences), strict=True)]
         return found
 
 

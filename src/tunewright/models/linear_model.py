@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
@@ -108,6 +108,10 @@ class LinearModel:
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
         """Those [labels] of several texts."""
         return [self._logits(sequence) for sequence in sequences]
+
+    def times(self, factor: float) -> Self:
+        """The model whose logits are that many times as large."""
+        return replace(self, weight=self.weight * np.float32(factor), bias=self.bias * np.float32(factor))
 
     def of_texts(self, texts: Iterable[str]) -> list[Floats]:
         """The logits [labels] of several texts."""

@@ -145,9 +145,10 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
     """
     weights = folder / FOLDERS[name]
     if is_of_encoder(name):
+        from tunewright.models.beside import Beside
         from tunewright.models.encoder_model import EncoderModel
 
-        return EncoderModel(weights, context=context, threads=threads)
+        return EncoderModel(weights, context=context, threads=threads, beside=Beside.load(weights, folder))
     if name == LINEAR:
         from tunewright.models.linear_model import LinearModel
 

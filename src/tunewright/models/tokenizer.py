@@ -61,6 +61,10 @@ class TextTokenizer:
         """The text of ids, control tokens included."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of ids, without control tokens."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
     def control_tokens(self) -> list[int]:
         """The tokens that are no text, such as the ends of turns."""
         return [token for token, added in self._tokenizer.get_added_tokens_decoder().items() if added.special]

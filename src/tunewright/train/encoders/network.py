@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from tunewright.models.beside import Beside
 from tunewright.models.encoders import LocalEncoder, Pooling, read_encoder
 
 SCALE = 12.0
@@ -47,6 +48,8 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         self.head = nn.Linear(body.config.hidden_size, len(labels))
         nn.init.zeros_(self.head.bias)
         self._vocabulary: Vocabulary | None = None
+        self.beside: Beside | None = None
+        """A linear model whose logits are added where texts are answered, not in training."""
         self._all_tokens: Any = None
         """The embeddings of all tokens, as they were, where `narrow` left some out."""
 
@@ -70,6 +73,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         network = cls.of(read_encoder(about["base"], folder), about["labels"], half=half,
                          per_token=about.get("per_token", False))  # fmt: skip
         network.head.load_state_dict(load_file(folder / HEAD))
+        network.beside = Beside.load(folder, folder)
         network.eval()
         return network
 

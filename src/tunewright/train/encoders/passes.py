@@ -28,7 +28,8 @@ def filled_up(texts: Sequence[Sequence[int]], padding: int) -> dict[str, Any]:
 
 def logits_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = AT_ONCE) -> Any:
     """The logits [texts, labels] of token ids, in float32 on the CPU."""
-    return _in_passes(network, network, texts, at_once)
+    found = _in_passes(network, network, texts, at_once)
+    return found + torch.from_numpy(np.array(network.beside.logits(texts))) if network.beside else found
 
 
 def rows_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = AT_ONCE) -> list[Any]:
@@ -38,6 +39,8 @@ def rows_of(network: Network, texts: Sequence[Sequence[int]], at_once: int = AT_
     for numbers, logits in _passes(network, network, texts, at_once):
         for number, row in zip(numbers, logits, strict=True):
             found[number] = row[: len(texts[number])] if network.per_token else row
+    if network.beside:
+        found = [row + torch.from_numpy(more) for row, more in zip(found, network.beside.logits(texts), strict=True)]
     return found
 
 

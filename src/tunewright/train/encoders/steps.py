@@ -13,6 +13,7 @@ from typing import Any
 from tunewright.artifacts import Output
 from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
+from tunewright.models.beside import Beside
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type
@@ -21,8 +22,9 @@ from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
 from tunewright.train.encode import IGNORED, Row
+from tunewright.train.encoders.beside import fit_beside
 from tunewright.train.encoders.network import Network
-from tunewright.train.encoders.objectives import Objective, objective_of
+from tunewright.train.encoders.objectives import Objective, OneLabel, objective_of
 from tunewright.train.encoders.rows import encoded, refusal, window_for
 from tunewright.train.encoders.soup import average_encoders
 from tunewright.train.encoders.trainer import build_encoder_trainer
@@ -57,10 +59,11 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     members, curve, found = made
     average_encoders([member / ADAPTER for member in members], output.path / ENCODER)
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
-    measured = last_kept(curve, members)
-    if training.validation and not measured:
-        network = Network.load(output.path / ENCODER)
-        score = training.validation.score(network, None)
+    measured, part = last_kept(curve, members), training.validation
+    assert part is None or isinstance(part, EncoderPart)
+    beside = _beside(output.path / ENCODER, training, objective)
+    if part and (beside or not measured):
+        score = part.score(Network.load(output.path / ENCODER), None)
         measured = {"headline": score.headline, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": _parameters(output.path / ENCODER),
@@ -70,6 +73,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
         "tokens": sum(len(row["input_ids"]) for row in training.rows),
         "diagnosis": [each.code for each in found],
         "longest_answer": 0,
+        "linear_beside": bool(beside),
     }
     # Last, so that whatever goes wrong before loses no training.
     shutil.rmtree(training.home)
@@ -113,10 +117,22 @@ class EncoderPart(ValidationPart):
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, objective: Objective, spec: Spec):
         super().__init__(examples, rows, [], None, task, spec.train)
-        self._objective = objective
+        self._objective, self.rows, self.examples = objective, rows, examples
 
     def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (as of every part)
-        return self._objective.answered(model, self._rows[which])
+        return self._objective.answered(model, self.rows[which])
+
+
+def _beside(encoder: Path, training: Members, objective: Objective) -> Beside | None:
+    """Put a linear model beside an encoder that was written, where that makes it better."""
+    part = training.validation
+    if not isinstance(objective, OneLabel) or not isinstance(part, EncoderPart):
+        return None
+    network, tokenizer = Network.load(encoder), TextTokenizer(encoder)
+    beside = fit_beside(network, tokenizer, training.rows, part.rows, part.examples)
+    if beside:
+        beside.save(encoder)
+    return beside
 
 
 def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
