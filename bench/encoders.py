@@ -3,6 +3,7 @@
     python bench/encoders.py recipes banking77 [NAME…]   # settings, on a fifth of the training part; no test is read
     python bench/encoders.py frozen banking77 [SEED…]    # a head alone, on the rows that `recipes` holds out
     python bench/encoders.py mixed banking77 [SEED…]     # with a linear model's logits added, on the same rows
+    python bench/encoders.py rates banking77 [SEED…]     # by how slowly lower layers learn, on the same rows
     python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
@@ -13,10 +14,12 @@ all-MiniLM-L6-v2. An epoch of BANKING77 takes half a minute on two cores with bf
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +33,7 @@ from tunewright import api
 from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
 from tunewright.data.classical import fit_linear
+from tunewright.data.dataset import Dataset
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serve.batch import answer_file
@@ -57,6 +61,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Of a linear model's logits beside an encoder's."""
+LOWEST = (1.0, 0.38, 0.12, 0.016)
+"""Shares of the uppermost layer's learning rate that the embeddings get: of six layers 1, 0.85, 0.7 and 0.5 a layer."""
 SEEDS = (0, 1)
 """Of `recipes`."""
 ROUNDS, STEPS, WARM = 3, 40, 5
@@ -127,16 +133,46 @@ def mixed(name: str, *seeds: str) -> None:
     print(f"{'seed':>4} {'linear':>7} " + " ".join(f"{weight:7}" for weight in WEIGHTS) + "  chosen  loss")
     for seed in seeds or SEEDS:
         spec = on_a_part(name, seed)
-        trained, labels = tw.train(spec), list(spec.task.labels)  # type: ignore[union-attr]
+        trained = tw.train(spec)
         dataset = load_dataset(RUNS / name / "runs" / "latest" / "split")
         logits, gold = logits_on(trained, dataset.validation, whole=False)
-        linear = fit_linear([each.request for each in dataset.train], [each.answer for each in dataset.train], labels)
-        beside = np.array(linear.of_texts(each.request for each in dataset.validation))
+        beside = of_linear(spec, dataset)
         found = [(logits + weight * beside).argmax(1) for weight in WEIGHTS]
         shares = [100 * float((answers == gold).mean()) for answers in (beside.argmax(1), *found)]
         chosen, before, after = weight_beside(logits.astype(float), beside.astype(float), gold, range(len(gold)))
         print(f"{seed:>4} " + " ".join(f"{share:7.2f}" for share in shares)
               + f" {chosen:7.2f}  {before:.3f} → {after:.3f}", flush=True)  # fmt: skip
+
+
+def of_linear(spec: Spec, dataset: Dataset) -> Any:
+    """The logits [texts, labels] of a linear model on the validation part."""
+    texts, answers = ([getattr(each, key) for each in dataset.train] for key in ("request", "answer"))
+    linear = fit_linear(texts, answers, list(spec.task.labels))  # type: ignore[union-attr]
+    return np.array(linear.of_texts(each.request for each in dataset.validation))
+
+
+def rates(name: str, *seeds: str) -> None:
+    """Accuracy, as in `recipes`, by how slowly lower layers learn: of an encoder alone and with a linear model."""
+    from tunewright.train.encoders.objectives import OneLabel
+    from tunewright.train.encoders.steps import prepare_encoder
+
+    for seed, lowest in itertools.product(seeds or SEEDS, LOWEST):
+        OneLabel.lowest = lowest
+        spec = on_a_part(name, seed)
+        split = api.split(spec)
+        dataset = load_dataset(split)
+        with tempfile.TemporaryDirectory() as folder:
+            home, trained = Path(folder) / "home", Path(folder) / "trained"
+            members = prepare_encoder(spec, split, home)
+            trainer = members.build(members, home, int(seed))
+            trainer.train()
+            trainer.model.save_pretrained(trained / "encoder")
+            logits, gold = logits_on(trained, dataset.validation)
+        beside = of_linear(spec, dataset)
+        weight, before, after = weight_beside(logits.astype(float), beside.astype(float), gold, range(len(gold)))
+        alone, both = (100 * float((each.argmax(1) == gold).mean()) for each in (logits, logits + weight * beside))
+        print(f"seed {seed}, lowest {lowest}: {alone:.2f}, loss {before:.3f}; with a linear model {both:.2f}, "
+              f"loss {after:.3f}", flush=True)  # fmt: skip
 
 
 def frozen(name: str, *seeds: str) -> None:
@@ -294,8 +330,8 @@ def _timed(client: httpx.Client, model: str, text: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "recipes": recipes, "frozen": frozen, "mixed": mixed, "accuracy": accuracy, "training": training, "arm": arm,
-    "serving": serving,
+    "recipes": recipes, "frozen": frozen, "mixed": mixed, "rates": rates, "accuracy": accuracy, "training": training,
+    "arm": arm, "serving": serving,
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ def test_a_bundle_adds_the_logits(spec: tw.Spec, runtime: str) -> None:
     other = tw.load_spec(spec.folder, [f"model={spec.model}", "train.max_steps=1", "train.encoder.lr=1e-6",
                                        "train.evaluations=1", f"export.runtime={runtime}"])  # fmt: skip
     bundle = load_bundle(tw.export(other) / "bundle")
+    assert "a linear model beside it" in (bundle.folder / "README.md").read_text("utf-8")
     weights = bundle.folder / FOLDERS[bundle.info.runtime]
     both = bundle.load()
     ids = bundle.reader.encode_framed(ASKED)

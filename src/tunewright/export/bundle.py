@@ -17,6 +17,7 @@ from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, encoder_predictor, language_model
 from tunewright.models.architectures import longest_exact
+from tunewright.models.beside import BESIDE
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
 from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, Ngrams
@@ -205,7 +206,7 @@ def _write(spec: Spec, folder: Path, *, precision: str, context: int, longest_an
         longest_answer=longest_answer, answer_lead=answer_lead, version=version_of(folder), context=context,
         template_sha256=template_sha256, **more,
     )  # fmt: skip
-    (folder / "README.md").write_text(_model_card(spec, info), "utf-8")
+    (folder / "README.md").write_text(_model_card(spec, info, folder), "utf-8")
     write_info(folder, info)
     return info
 
@@ -262,11 +263,13 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
     return Bundle(folder, info, task, template, reader, calibration, second)
 
 
-def _model_card(spec: Spec, info: BundleInfo) -> str:
+def _model_card(spec: Spec, info: BundleInfo, folder: Path) -> str:
     train = spec.train
     training = f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}"
     if is_of_encoder(info.runtime):
         training = f"all weights, {train.encoder.epochs:g} epochs, lr {train.encoder.lr:g}"
+        if (folder / FOLDERS[info.runtime] / BESIDE).is_dir():
+            training += "; a linear model beside it, whose logits are added"
     elif info.runtime == LINEAR:
         training = "TF-IDF of words and parts of words under a linear support vector machine"
     card: dict[str, Any] = {

@@ -185,7 +185,7 @@ class LoraSpec(Section):
 
 class EncoderSpec(Section):
     lr: Positive = 3e-4
-    """Peak learning rate of AdamW, of the encoder's weights, which are all trained."""
+    """Peak learning rate of AdamW, of the encoder's uppermost layer; all of its weights are trained."""
     head_lr: Positive = 5e-3
     """That of the head, which chooses the label."""
     epochs: Positive = 6

@@ -31,6 +31,7 @@ class SomeLabels:
     """
 
     per_token = False
+    lowest = 1.0
 
     def __init__(self, task: MultiLabelTask, smoothing: float):
         self.outputs, self._task, self._smoothing = list(task.labels), task, smoothing

@@ -27,6 +27,8 @@ class Objective(Protocol):
     """What the head's logits stand for, in their order."""
     per_token: bool
     """Whether the head reads each token's vector, and not the text's."""
+    lowest: float
+    """How many times the uppermost layer's learning rate the embeddings have."""
 
     def lessons(self, examples: Sequence[Example]) -> list[Example]:
         """What examples teach: each itself, or what stands in each window of it."""
@@ -106,6 +108,8 @@ class OneLabel:
     """
 
     per_token = False
+    lowest = 0.12
+    """Chosen on BANKING77's training part (docs/encoders.md)."""
 
     def __init__(self, labels: Sequence[str], smoothing: float):
         self.outputs, self._smoothing = list(labels), smoothing

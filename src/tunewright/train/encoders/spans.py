@@ -47,6 +47,7 @@ class SpanTags:
     """
 
     per_token = True
+    lowest = 1.0
 
     def __init__(self, task: ExtractTask, settings: EncoderSpec, examples: Sequence[Example], tokenizer: TextTokenizer):
         self._task, self._tokenizer, self._smoothing = task, tokenizer, settings.label_smoothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ _MIXED = 50
 _SHORT = 256
 """Tokens up to which attention is computed as it is written: torch's fused kernel for CPUs took a quarter of a step on
 texts of 14 tokens, and plain products take a twentieth. Of longer texts they would need too much memory."""
+
+_LAYER = re.compile(r"\blayers?\.(\d+)\.")
+"""In the name of a weight of a layer, whatever the architecture."""
 
 
 @dataclass
@@ -110,18 +114,19 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         return (loss, None) if return_outputs else loss
 
     def create_optimizer(self, *_: Any) -> Any:
-        """AdamW; matrices decay, and the head learns at a rate of its own."""
-        decay, lr = self.args.weight_decay, self.args.learning_rate
-        embedding = self.model.body.get_input_embeddings().weight
-        matrices: list[Any] = []
-        others: list[Any] = []
-        for parameter in self.model.body.parameters():
-            (matrices if parameter.ndim > 1 and parameter is not embedding else others).append(parameter)
-        groups = [
-            {"params": matrices, "weight_decay": decay},
-            {"params": others, "weight_decay": 0.0},
-            {"params": list(self.model.head.parameters()), "weight_decay": 0.0, "lr": self._head_lr},
+        """AdamW; matrices decay, a lower layer learns more slowly where the objective says so (discriminative rates,
+        Howard & Ruder 2018: from layer to layer by the same factor), and the head learns at a rate of its own."""
+        decay, lr, lowest = self.args.weight_decay, self.args.learning_rate, self.engine.objective.lowest
+        embedding, layers = self.model.body.get_input_embeddings().weight, self.model.body.config.num_hidden_layers
+        alike: dict[tuple[int, float], list[Any]] = {}
+        for name, parameter in self.model.body.named_parameters():
+            decays = parameter.ndim > 1 and parameter is not embedding
+            alike.setdefault((_above(name, layers), decay if decays else 0.0), []).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "weight_decay": decay, "lr": lr * lowest ** (above / layers)}
+            for (above, decay), parameters in alike.items()
         ]
+        groups.append({"params": list(self.model.head.parameters()), "weight_decay": 0.0, "lr": self._head_lr})
         self.optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
         return self.optimizer
 
@@ -130,6 +135,18 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         lengths = [len(row["input_ids"]) for row in rows]
         buckets = Buckets(lengths, settings.per_device_train_batch_size, settings.seed)
         return Batches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
+
+
+def _above(name: str, layers: int) -> int:
+    """How many layers stand above a weight of an encoder; above the embeddings all do.
+
+    Args:
+        name: transformers' of the weight.
+        layers: that the encoder has.
+    """
+    if number := _LAYER.search(name):
+        return layers - 1 - int(number[1])
+    return layers if "embed" in name else 0
 
 
 def build_encoder_trainer(spec: Spec, base: LocalEncoder, objective: Objective, rows: Sequence[Row],
