@@ -34,12 +34,14 @@ from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
 from tunewright.data.classical import fit_linear
 from tunewright.data.dataset import Dataset
+from tunewright.models.beside import Beside
 from tunewright.models.resolve import resolve_encoder
+from tunewright.models.runtime import FOLDERS, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serve.batch import answer_file
 from tunewright.serve.server import running_server
 from tunewright.spec import Spec
-from tunewright.tasks import Example
+from tunewright.tasks import Example, task_of
 from tunewright.train.encoders.beside import weight_beside
 
 ROOT = Path(__file__).parents[1]
@@ -147,7 +149,7 @@ def mixed(name: str, *seeds: str) -> None:
 def of_linear(spec: Spec, dataset: Dataset) -> Any:
     """The logits [texts, labels] of a linear model on the validation part."""
     texts, answers = ([getattr(each, key) for each in dataset.train] for key in ("request", "answer"))
-    linear = fit_linear(texts, answers, list(spec.task.labels))  # type: ignore[union-attr]
+    linear = fit_linear(texts, answers, task_of(spec.task).answers)
     return np.array(linear.of_texts(each.request for each in dataset.validation))
 
 
@@ -317,6 +319,14 @@ def serving(name: str) -> None:
             starts.append(time.perf_counter() - began)
     with running_server(bundle) as address, httpx.Client(base_url=address) as client:
         times = [_timed(client, name, text) for text in texts[:1000]]
+    if beside := Beside.load(bundle / FOLDERS[runtime_in(bundle)], bundle):
+        tokenizer = TextTokenizer(bundle)
+        read = [tokenizer.encode_framed(text) for text in texts[:1000]]
+        began = time.perf_counter()
+        beside.logits(read)
+        print(
+            f"of which the linear model beside it {time.perf_counter() - began:.2f} ms an answer"
+        )  # seconds of a thousand
     p50, p95 = np.quantile(times[50:], [0.5, 0.95])
     print(f"batch {max(rates):,.0f} answers/s of {len(texts) * 5:,} (rounds: {', '.join(f'{r:,.0f}' for r in rates)})")
     print(f"HTTP, one at a time: P50 {p50:.1f} ms, P95 {p95:.1f} ms; start to ready {statistics.median(starts):.2f} s")

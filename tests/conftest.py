@@ -56,6 +56,16 @@ def prepared_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """A file that says who may ask a container app: everybody with a role."""
+    tenant, audience = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
+    provider = {"issuer": f"https://login.microsoftonline.com/{tenant}/v2.0", "audience": audience}
+    file = tmp_path / "identity.json"
+    file.write_text(json.dumps(provider | {"grants": [{"role": "Ask"}]}), "utf-8")
+    return file
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A function from a size to a folder on a disk of that size; called again, the disk has the new size."""
     small = tmp_path / "small"

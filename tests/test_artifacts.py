@@ -59,7 +59,7 @@ def test_the_manifest_says_what_the_folder_was_made_from(tmp_path: Path) -> None
     assert manifest.peak_memory_mb > 1
 
 
-def test_peak_memory_is_not_that_of_whoever_began_the_process() -> None:
+def test_peak_memory_is_not_that_of_the_parent_process() -> None:
     held = bytearray(b"x") * 400_000_000
     script = "from tunewright.artifacts import peak_memory_mb; print(peak_memory_mb())"
     said = python("-c", script).stdout

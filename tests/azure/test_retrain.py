@@ -68,16 +68,6 @@ def spec(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Ite
     assert not azure.cloud.violations
 
 
-@pytest.fixture
-def identity(tmp_path: Path) -> Path:
-    """Who may ask a container app: whoever has a role."""
-    tenant, audience = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
-    provider = {"issuer": f"https://login.microsoftonline.com/{tenant}/v2.0", "audience": audience}
-    file = tmp_path / "identity.json"
-    file.write_text(json.dumps(provider | {"grants": [{"role": "Ask"}]}), "utf-8")
-    return file
-
-
 def corrected(spec: Spec) -> None:
     """Three people mend what was answered in the other language."""
     labels = list(WORDS[1])

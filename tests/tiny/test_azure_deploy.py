@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +27,6 @@ from tunewright.serve.captures import CaptureJournal
 from tunewright.spec import Spec, load_spec
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
-TENANT, AUDIENCE = "11111111-0000-0000-0000-000000000001", "22222222-0000-0000-0000-000000000002"
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +51,6 @@ def cloud(projects: list[Path]) -> Iterator[Rehearsal]:  # noqa: ARG001 (what is
         yield found
         assert found.proxy.refused == []
         assert found.cloud.violations == []
-
-
-@pytest.fixture
-def identity(tmp_path: Path) -> Path:
-    file = tmp_path / "identity.json"
-    provider = {"issuer": f"https://login.microsoftonline.com/{TENANT}/v2.0", "audience": AUDIENCE}
-    file.write_text(json.dumps(provider | {"grants": [{"role": "Ask"}]}), "utf-8")
-    return file
 
 
 class Deployed:

@@ -14,7 +14,8 @@ from tests.tiny.encoders import local, write_encoder
 from tunewright.artifacts import read_jsonl, read_manifest
 from tunewright.evaluate.predictors import LabelClassifier
 from tunewright.export.bundle import load_bundle
-from tunewright.models.beside import BESIDE
+from tunewright.models.beside import BESIDE, Beside
+from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.runtime import FOLDERS
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks.example import Example, Message, Meta
@@ -28,7 +29,10 @@ ROWS = 120
 ASKED = "taro billing moki"
 
 
-def project(folder: Path, *changes: str) -> tw.Spec:
+SETTINGS = ["train.max_steps=1", "train.encoder.lr=1e-6", "train.evaluations=1"]
+
+
+def project(folder: Path) -> tw.Spec:
     """A job that the words of a text decide, of which the encoder learns nothing."""
     model = write_encoder("bert", folder / "bert")
     made = write_project(folder / "project", model=str(model), data={
@@ -37,7 +41,7 @@ def project(folder: Path, *changes: str) -> tw.Spec:
         rows = [{"text": f"{unalike(f'{name} {label} {n}')} {label}", "label": label}
                 for n in range(count) for label in LABELS]  # fmt: skip
         (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return tw.load_spec(made, ["train.max_steps=1", "train.encoder.lr=1e-6", "train.evaluations=1", *changes])
+    return tw.load_spec(made, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +86,15 @@ def test_one_that_is_too_large_stays_away(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_bundle_adds_the_logits(spec: tw.Spec, runtime: str) -> None:
-    other = tw.load_spec(spec.folder, [f"model={spec.model}", "train.max_steps=1", "train.encoder.lr=1e-6",
-                                       "train.evaluations=1", f"export.runtime={runtime}"])  # fmt: skip
-    bundle = load_bundle(tw.export(other) / "bundle")
+    bundle = load_bundle(tw.export(tw.load_spec(spec.folder, [*SETTINGS, f"export.runtime={runtime}"])) / "bundle")
     assert "a linear model beside it" in (bundle.folder / "README.md").read_text("utf-8")
     weights = bundle.folder / FOLDERS[bundle.info.runtime]
-    both = bundle.load()
-    ids = bundle.reader.encode_framed(ASKED)
-    (together,) = both.logits([ids])  # type: ignore[union-attr]
-    added = both._beside  # type: ignore[union-attr]
-    both._beside = None  # type: ignore[union-attr]
-    (alone,) = both.logits([ids])  # type: ignore[union-attr]
-    assert np.allclose(together - alone, added.logits([ids])[0], atol=1e-6)
+    both, alone = bundle.load(), EncoderModel(weights, context=bundle.info.context)
+    added = Beside.load(weights, bundle.folder)
+    assert isinstance(both, EncoderModel) and added
+    ids = [bundle.reader.encode_framed(ASKED)]
+    assert np.allclose(both.logits(ids)[0] - alone.logits(ids)[0], added.logits(ids)[0], atol=1e-6)
     assert bundle.weight_bytes > sum(file.stat().st_size for file in (weights / BESIDE).iterdir())
-    asked = bundle.predictor(bundle.load())
+    asked = bundle.predictor(both)
     assert isinstance(asked, LabelClassifier)
     assert asked.answer(ASKED).text == "billing"

@@ -9,11 +9,9 @@ from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_cali
 from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import EncoderPredictor, encoder_predictor
-from tunewright.models.beside import Beside
-from tunewright.models.encoder_model import EncoderModel
 from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, LinearModel
 from tunewright.models.resolve import resolve_encoder
-from tunewright.models.runtime import FOLDERS, runtime_in
+from tunewright.models.runtime import FOLDERS, ClassifyingRuntime, load_runtime, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
@@ -33,10 +31,10 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
         asked = trained_encoder(tuned, task, window, calibration)
         collect(ENCODER, asked, task, tests, answers, together=asked)
     # A label's text is read whole, whatever its length.
-    weights = bundle / FOLDERS[runtime_in(bundle)]
-    model = EncoderModel(weights, context=base.window, beside=Beside.load(weights, bundle))
-    outputs = Network.labels_in(tuned)
-    exported = encoder_predictor(model.logits, task, TextTokenizer(tuned), outputs, window, calibration)
+    tokenizer = TextTokenizer(tuned)
+    model = load_runtime(runtime_in(bundle), bundle, context=base.window, tokenizer=tokenizer)
+    assert isinstance(model, ClassifyingRuntime)
+    exported = encoder_predictor(model.logits, task, tokenizer, Network.labels_in(tuned), window, calibration)
     collect(EXPORTED, exported, task, tests, answers)
 
 

@@ -118,7 +118,10 @@ class Bundle:
 
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
         """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`."""
-        return load_runtime(self.info.runtime, self.folder, context=self.info.context, threads=threads, streams=streams)
+        return load_runtime(
+            self.info.runtime, self.folder, context=self.info.context, threads=threads, streams=streams,
+            tokenizer=self.reader if isinstance(self.reader, TextTokenizer) else None,
+        )  # fmt: skip
 
     @property
     def weight_bytes(self) -> int:

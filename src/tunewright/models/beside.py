@@ -30,14 +30,16 @@ class Beside:
         self.model, self._tokenizer = model, tokenizer
 
     @classmethod
-    def load(cls, weights: Path, tokenizer: Path) -> Self | None:
+    def load(cls, weights: Path, tokenizer: TextTokenizer | Path) -> Self | None:
         """What `save` wrote beside an encoder's weights; None where there is none.
 
         Args:
-            tokenizer: the folder of the encoder's.
+            tokenizer: the encoder's, or its folder.
         """
         folder = weights / BESIDE
-        return cls(LinearModel.load(folder), TextTokenizer(tokenizer)) if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        return cls(LinearModel.load(folder), TextTokenizer(tokenizer) if isinstance(tokenizer, Path) else tokenizer)
 
     def save(self, weights: Path) -> None:
         self.model.save(weights / BESIDE)

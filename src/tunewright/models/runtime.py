@@ -17,6 +17,7 @@ from tunewright.errors import UserError
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.following import WritingModel
 from tunewright.models.linear_model import LINEAR
+from tunewright.models.tokenizer import TextTokenizer
 
 RuntimeName = Literal[
     "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora", "openvino-encoder", "onnxruntime-encoder", "linear"
@@ -133,8 +134,8 @@ class ClassifyingRuntime(Loaded, Protocol):
 Runtime = NextTokenRuntime | WritingRuntime | ClassifyingRuntime
 
 
-def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None, streams: int = 1
-                 ) -> Runtime:  # fmt: skip
+def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
+                 tokenizer: TextTokenizer | None = None) -> Runtime:  # fmt: skip
     """Load weights.
 
     Args:
@@ -142,13 +143,15 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         context: tokens that a sequence may have.
         threads: CPU threads; all cores by default.
         streams: of OpenVINO, passes side by side; see `tunewright.models.paged_model.PagedNextToken`.
+        tokenizer: an encoder's, where it is loaded already.
     """
     weights = folder / FOLDERS[name]
     if is_of_encoder(name):
         from tunewright.models.beside import Beside
         from tunewright.models.encoder_model import EncoderModel
 
-        return EncoderModel(weights, context=context, threads=threads, beside=Beside.load(weights, folder))
+        beside = Beside.load(weights, tokenizer or folder)
+        return EncoderModel(weights, context=context, threads=threads, beside=beside)
     if name == LINEAR:
         from tunewright.models.linear_model import LinearModel
 

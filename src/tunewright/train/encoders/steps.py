@@ -13,7 +13,6 @@ from typing import Any
 from tunewright.artifacts import Output
 from tunewright.data import evenly, load_dataset
 from tunewright.errors import UserError
-from tunewright.models.beside import Beside
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.torch_model import compute_type
@@ -61,10 +60,17 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
     measured, part = last_kept(curve, members), training.validation
     assert part is None or isinstance(part, EncoderPart)
-    beside = _beside(output.path / ENCODER, training, objective)
-    if part and (beside or not measured):
-        score = part.score(Network.load(output.path / ENCODER), None)
-        measured = {"headline": score.headline, "validation_loss": score.loss}
+    beside = None
+    if part and (isinstance(objective, OneLabel) or not measured):
+        network = Network.load(output.path / ENCODER)
+        if isinstance(objective, OneLabel):
+            tokenizer = TextTokenizer(output.path / ENCODER)
+            beside = network.beside = fit_beside(network, tokenizer, training.rows, part.rows, part.examples)
+        if beside:
+            beside.save(output.path / ENCODER)
+        if beside or not measured:
+            score = part.score(network, None)
+            measured = {"headline": score.headline, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": _parameters(output.path / ENCODER),
         "precision": compute_type(spec.train.precision),
@@ -121,18 +127,6 @@ class EncoderPart(ValidationPart):
 
     def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (as of every part)
         return self._objective.answered(model, self.rows[which])
-
-
-def _beside(encoder: Path, training: Members, objective: Objective) -> Beside | None:
-    """Put a linear model beside an encoder that was written, where that makes it better."""
-    part = training.validation
-    if not isinstance(objective, OneLabel) or not isinstance(part, EncoderPart):
-        return None
-    network, tokenizer = Network.load(encoder), TextTokenizer(encoder)
-    beside = fit_beside(network, tokenizer, training.rows, part.rows, part.examples)
-    if beside:
-        beside.save(encoder)
-    return beside
 
 
 def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:

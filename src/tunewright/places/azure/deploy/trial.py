@@ -63,7 +63,7 @@ class Exam:
     """Of them."""
     seed: int
     wake_seconds: float
-    """The first answer may take: an image is pulled, a model loaded."""
+    """How long the first answer may take: an image is pulled, a model loaded."""
 
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -114,7 +114,7 @@ def trial(door: Door, exam: Exam) -> Trial:
 
     Raises:
         NoAnswer: it never answers.
-        UserError: it refuses whoever asks.
+        UserError: it refuses the caller.
     """
     questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
@@ -170,7 +170,7 @@ def _wake(ask: _Asker, exam: Exam) -> float:
 
     Raises:
         NoAnswer: there is none for too long.
-        UserError: the deployment refuses whoever asks.
+        UserError: the deployment refuses the caller.
     """
     began = time.monotonic()
     while ask(exam.questions[0]) is None:
@@ -223,20 +223,23 @@ def main() -> None:
     """The trial of the server that runs beside this process."""
     address = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
     try:
-        told = asdict(trial(Door(address, dict), Exam.read(sys.stdin.read())))
+        found = asdict(trial(Door(address, dict), Exam.read(sys.stdin.read())))
     except UserError as error:
         answers = not isinstance(error, NoAnswer)
-        told = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}
-    print(json.dumps(told, ensure_ascii=False))
+        found = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}
+    print(json.dumps(found, ensure_ascii=False))
 
 
-def report(told: str) -> Trial:
-    """What a trial found that ran beside a deployment, by all that it printed.
+def report(output: str) -> Trial:
+    """What a trial found that ran beside a deployment.
+
+    Args:
+        output: all that its process printed.
 
     Raises:
         NoAnswer, UserError: as `trial` there.
     """
-    found = json.loads(told.strip().splitlines()[-1])
+    found = json.loads(output.strip().splitlines()[-1])
     if "what" in found:
         kind = UserError if found.pop("answers") else NoAnswer
         raise kind(found.pop("what"), **found)
