@@ -26,7 +26,7 @@ def test_a_language_model_is_served_by_the_container_that_would_serve_it(
     machine = {"machine": "Standard_NC4as_T4_v3"}
     spec = make_spec(tmp_path, name="classify", model=MODEL, task=TASKS["classify"], traffic=machine,
                      azure={"workspace": "/".join(WORKSPACE)})  # fmt: skip
-    with rehearse(*WORKSPACE, "eastus") as azure:
+    with rehearse(*WORKSPACE, "eastus", seasoned=True) as azure:
         target = Endpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
         target.create()
         door = target._door()
