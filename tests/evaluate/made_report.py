@@ -14,9 +14,10 @@ from tunewright.evaluate.details import details
 from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
+from tunewright.models.beside import BESIDE
 from tunewright.tasks import Example, Meta
 from tunewright.train.diagnosis import Diagnosis
-from tunewright.train.history import CURVE, DIAGNOSIS
+from tunewright.train.history import CURVE, DIAGNOSIS, ENCODER
 
 ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
 PARITY = {
@@ -32,7 +33,8 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
     Args:
         root: an empty folder.
         share: of the served model's answers that are right.
-        trained: the key of the model as it was trained; by default nothing says so.
+        trained: the key of the model as it was trained, an encoder with a linear model beside it; by default nothing
+            says so.
         changes: of the spec.
     """
     evidence = evidence_of(arm(share), arm(0.6)) | {"api": arm(0.8, splits=("test",))}
@@ -59,6 +61,8 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
                 measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
                 write_jsonl(out.path / CURVE, [] if trained == "linear" else [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
+                if trained == "encoder":
+                    (out.path / ENCODER / BESIDE).mkdir(parents=True)
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
     spec = make_spec(root, **{"traffic": {"requests_per_month": 10_000_000}, "apis": [{}], **changes})
     comparison = compared(spec, evidence)

@@ -169,6 +169,7 @@ def test_the_card_of_an_encoder_names_no_adapters_method(tmp_path: Path) -> None
     card = (folder / "model_card.md").read_text("utf-8")
     assert "library_name: tunewright" in card
     assert "lora" not in card
+    assert "batch 32; a linear model beside it, whose logits are added, seed 0." in card
     assert "same answers as the trained encoder" in (folder / "report.html").read_text("utf-8")
 
 
