@@ -7,7 +7,8 @@ import pytest
 from tests.conftest import example, make_spec, unalike
 from tunewright.artifacts import write_jsonl
 from tunewright.evaluate.steps import drawing_of
-from tunewright.train.history import CURVE
+from tunewright.models.beside import BESIDE
+from tunewright.train.history import CURVE, ENCODER
 
 
 @pytest.fixture
@@ -38,6 +39,11 @@ def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
 def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
     write_jsonl(train / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": False}])
     assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
+
+
+def test_an_encoder_beside_which_the_same_part_put_a_linear_model_has_no_guarantee(train: Path) -> None:
+    (train / ENCODER / BESIDE).mkdir(parents=True)
+    assert "was chosen on the same validation part" in drawing_of(make_spec(), [], train).doubt
 
 
 def test_an_adapter_that_began_with_another_one_has_no_guarantee(train: Path) -> None:
