@@ -164,13 +164,24 @@ def test_with_all_every_one_is_tried_and_the_cheapest_that_does_it_stands() -> N
 def test_of_two_that_cost_the_same_the_better_one_stands_beyond_the_margin(accuracy: float, best: str) -> None:
     _, found, _ = climbed(MISSED, MET, ended("switch", "served", accuracy=accuracy), every=True)
     assert found.best == best
+    better = (
+        "meets every target too, but is worse by more than goal.margin: on the hardest split it is right on 95.0 %."
+    )
+    assert (better in found.sentence) == (best == "large")
+
+
+def test_one_below_that_does_the_job_too_for_more_is_told_with_its_cost() -> None:
+    _, found, _ = climbed(ended("switch", "served", usd=300, accuracy=0.99), MET, MISSED, every=True)
+    assert found.sentence == (
+        "So switch. small, the candidate below it, meets every target too, and costs $300 a month."
+    )
 
 
 @pytest.mark.parametrize(
     ("search", "said"),
     [
         ({"minutes": 5.0}, "middle was not tried: it may take 6 min, and 0 of search.minutes = 5 are over."),
-        ({"usd": 0.5}, "middle was not tried: it may cost $1.00, and about $0.00 of search.usd = 0.5 are spent."),
+        ({"usd": 1.5}, "middle was not tried: it may cost $1.00, and about $1.00 of search.usd = 1.5 are spent."),
     ],
 )
 @pytest.mark.parametrize("every", [False, True])
@@ -181,7 +192,18 @@ def test_a_budget_ends_the_search(search: dict[str, float], said: str, every: bo
 
 
 def test_what_was_spent_counts() -> None:
-    assert climbed(MISSED, MISSED, MET, search={"usd": 1.5}, rented=True)[2] == ["small", "middle"]
+    assert climbed(MISSED, MISSED, MET, search={"usd": 2.5}, rented=True)[2] == ["small", "middle"]
+
+
+def test_of_what_nobody_can_tell_the_cost_the_search_goes_on_only_within_its_budget() -> None:
+    def first_alone(spec: Spec, last: Any, earlier: Any) -> Forecast:
+        if spec.model == "small":
+            return known()(spec, last, earlier)  # type: ignore[no-any-return]
+        return Forecast(spec.model, None, None, None, "nobody can tell", "neither", None)
+
+    assert climbed(MISSED, MET, search={"usd": 1.5}, forecast=first_alone, rented=True)[2] == ["small", "middle"]
+    _, found, ran = climbed(MISSED, MET, search={"usd": 0.5}, forecast=first_alone, rented=True)
+    assert (ran, found.stopped) == (["small"], "middle was not tried: about $1.00 of search.usd = 0.5 are spent.")
 
 
 def test_on_ones_own_machine_nothing_is_paid() -> None:
@@ -248,6 +270,7 @@ def test_what_can_t_do_the_task_is_left_out_with_its_reason() -> None:
     steps = Steps(lambda each: Run(each.model, MET), made_never, forecast=known())
     last, found = climb(spec, steps)
     assert last.name == "smollm2-135m"
+    assert found.sentence == "So switch. all-minilm, the candidate below it, is left out; the report says why."
     assert found.summary[0].startswith("linear is left out: A linear model can't do this task: it is generate")
     assert found.summary[1].startswith("all-minilm is left out: all-minilm is an encoder, and this task is generate")
     with pytest.raises(UserError, match="can't write"):

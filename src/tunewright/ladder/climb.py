@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -151,12 +151,13 @@ class _Search(Generic[_Run]):
         name = spec.model_name
         if len(self._spec.candidates) > 1:
             say(f"Candidate {name}")
+        costs = self._steps.rented and self._spec.search.usd and not self._steps.ready(spec)
         outcome = self._steps.run(spec)
         found = tried(name, known_kind(spec.model, spec.folder), outcome)
         self._outcomes[name] = outcome
+        if costs and (usd := self._forecast(spec, outcome).usd):
+            self._usd += usd.middle
         self._tried.append(found)
-        if (ahead := self._ahead.get(name)) and ahead.usd and self._steps.rented:
-            self._usd += ahead.usd.middle
         if found.summary:
             say(found.summary)
         part = Part(found, spec, outcome)
@@ -185,31 +186,33 @@ class _Search(Generic[_Run]):
 
     def ahead(self, spec: Spec) -> Forecast:
         """What the next candidate would cost, told before it is tried."""
-        found = self._forecast(spec)
+        found = self._forecast(spec, self._last)
         say(f"Next: {found.summary}")
         return found
 
-    def _forecast(self, spec: Spec) -> Forecast:
+    @property
+    def _last(self) -> _Run:
+        return self._outcomes[self.parts[-1].tried.name]
+
+    def _forecast(self, spec: Spec, last: _Run) -> Forecast:
         name = spec.model_name
         if name not in self._ahead:
-            last = self._outcomes[self.parts[-1].tried.name]
             self._ahead[name] = self._steps.forecast(spec, last, self._tried)
         return self._ahead[name]
 
     def beyond(self, ahead: Forecast) -> str:
-        """Why a candidate is beyond what the search may take; empty where it is not."""
+        """Why a candidate is beyond what the search may take; empty where it is not. What nobody can tell the cost of
+        is tried as long as the search may go on at all."""
         search, minutes = self._spec.search, (time.monotonic() - self._began) / _MINUTES
         hours = ahead.rented if self._steps.rented else ahead.hours
-        if search.minutes and hours and minutes + _MINUTES * hours.high > search.minutes:
-            return (
-                f"{ahead.name} was not tried: it may take {_MINUTES * hours.high:.0f} min, and {minutes:.0f} of "
-                f"search.minutes = {search.minutes:g} are over."
-            )
-        if search.usd and ahead.usd and self._steps.rented and self._usd + ahead.usd.high > search.usd:
-            return (
-                f"{ahead.name} was not tried: it may cost ${ahead.usd.high:,.2f}, and about ${self._usd:,.2f} of "
-                f"search.usd = {search.usd:g} are spent."
-            )
+        most = _MINUTES * hours.high if hours else 0.0
+        if search.minutes and minutes + most >= search.minutes:
+            may = f"it may take {most:.0f} min, and " if hours else ""
+            return f"{ahead.name} was not tried: {may}{minutes:.0f} of search.minutes = {search.minutes:g} are over."
+        most = ahead.usd.high if ahead.usd else 0.0
+        if search.usd and self._steps.rented and self._usd + most >= search.usd:
+            may = f"it may cost ${most:,.2f}, and " if ahead.usd else ""
+            return f"{ahead.name} was not tried: {may}about ${self._usd:,.2f} of search.usd = {search.usd:g} are spent."
         return ""
 
     def cheaper_with_api(self, ahead: Forecast) -> str:
@@ -231,10 +234,12 @@ class _Search(Generic[_Run]):
             outcome = self._steps.make(self._made[best.name])
         else:
             outcome = self._steps.run(next(part.spec for part in self.parts if part.tried is best))
-        dearer = [self._forecast(each) for each in able[len(self.parts) :]]
+        dearer = [self._forecast(each, self._last) for each in able[len(self.parts) :]]
         if not stopped and not dearer and not any(each.good for each in self._tried):
             stopped = f"No candidate is left to try; the verdict on {best.name} stands."
-        return outcome, Ladder(self._tried, best.name, self._sentence(best), dearer, self._cascades, left_out, stopped)
+        return outcome, Ladder(
+            self._tried, best.name, self._sentence(best, left_out), dearer, self._cascades, left_out, stopped
+        )
 
     def _best(self) -> Tried:
         """Of those that do the job the cheapest; of two that cost the same the better one beyond the margin, else the
@@ -247,14 +252,20 @@ class _Search(Generic[_Run]):
         better = [each for each in others if each.worst.value > first.worst.value + self._spec.goal.margin]
         return max(better, key=lambda each: each.worst.value, default=first)
 
-    def _sentence(self, best: Tried) -> str:
+    def _sentence(self, best: Tried, left_out: Collection[str]) -> str:
         """Its verdict, and why not the one below."""
-        before = self._tried[: self._tried.index(best)]
-        below = next((each for each in reversed(before) if each.missed and each.kind != "cascade"), None)
-        if below is None:
-            return best.sentence
+        names = [each.model_name for each in self._spec.each_candidate]
+        at = names.index(best.name) if best.name in names else 0
+        if at and (below := names[at - 1]) in left_out:
+            return f"{best.sentence} {below}, the candidate below it, is left out; the report says why."
+        before = [each for each in self._tried[: self._tried.index(best)] if each.kind != "cascade"]
+        return f"{best.sentence} {self._why_not(before[-1], best)}" if before else best.sentence
+
+    def _why_not(self, below: Tried, best: Tried) -> str:
         claim = task_of(self._spec.task).claim(f"{100 * below.worst.value:.1f} %")
-        missed = " and ".join(below.missed)
-        return (
-            f"{best.sentence} {below.name}, the candidate below it, misses {missed}: on the hardest split it {claim}."
-        )
+        told = f"{below.name}, the candidate below it,"
+        if below.missed:
+            return f"{told} misses {' and '.join(below.missed)}: on the hardest split it {claim}."
+        if below.usd_per_month > best.usd_per_month * (1 + SAME_COST):
+            return f"{told} meets every target too, and costs ${below.usd_per_month:,.0f} a month."
+        return f"{told} meets every target too, but is worse by more than goal.margin: on the hardest split it {claim}."
