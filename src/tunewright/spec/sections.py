@@ -198,7 +198,7 @@ class EncoderSpec(Section):
     """Share of each answer that is taught as any label, so that the model is less sure of wrong rows."""
     consistency: Annotated[float, Field(ge=0)] = 1.0
     """How much two readings of a text, with other parts of the network left out, must agree (R-Drop): it makes a \
-training twice as long, and better where texts are few. 0: each text is read once."""
+training 1.6 times as long, and better where texts are few. 0: each text is read once."""
 
 
 class TrainSpec(Section):
