@@ -4,6 +4,7 @@
     python bench/encoders.py frozen banking77 [SEED…]    # a head alone, on the rows that `recipes` holds out
     python bench/encoders.py mixed banking77 [SEED…]     # with a linear model's logits added, on the same rows
     python bench/encoders.py rates banking77 [SEED…]     # by how slowly lower layers learn, on the same rows
+    python bench/encoders.py few banking77 [ROWS…]       # by texts of a batch, where few rows of a label are taught
     python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
@@ -16,11 +17,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,8 @@ LOWEST = (1.0, 0.38, 0.12, 0.016)
 """Shares of the uppermost layer's learning rate that the embeddings get: of six layers 1, 0.85, 0.7 and 0.5 a layer."""
 SEEDS = (0, 1)
 """Of `recipes`."""
+BATCHES, ASKED = (32, 8), 2000
+"""Of `few`: texts of a batch, and rows of the training part that are not taught and asked."""
 ROUNDS, STEPS, WARM = 3, 40, 5
 """Of `training`: each arm in turn so often, steps of each round, and of those the first, which are not timed."""
 
@@ -175,6 +180,34 @@ def rates(name: str, *seeds: str) -> None:
         alone, both = (100 * float((each.argmax(1) == gold).mean()) for each in (logits, logits + weight * beside))
         print(f"seed {seed}, lowest {lowest}: {alone:.2f}, loss {before:.3f}; with a linear model {both:.2f}, "
               f"loss {after:.3f}", flush=True)  # fmt: skip
+
+
+def few(name: str, *counts: str) -> None:
+    """Accuracy on untaught rows of the training part, by the texts of a batch, where few rows of a label are taught."""
+    for count in counts or ("5", "10"):
+        folder = RUNS / f"{name}-{count}"
+        if not (folder / "tunewright.yaml").exists():
+            rows, taught, others = read_jsonl(project(name) / "train.jsonl"), [], []
+            seen: Counter[str] = Counter()
+            for row in rows:
+                seen[row["label"]] += 1
+                (taught if seen[row["label"]] <= int(count) else others).append(row)
+            folder.mkdir()
+            write_jsonl(folder / "train.jsonl", taught)
+            write_jsonl(folder / "others.jsonl", random.Random(0).sample(others, ASKED))
+            spec = json.loads((project(name) / "tunewright.yaml").read_text("utf-8"))
+            spec["data"] |= {"test": {"others": "others.jsonl"}, "validation_fraction": 0.1}
+            (folder / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
+        for batch, seed in itertools.product(BATCHES, SEEDS):
+            changes = [f"train.encoder.batch_size={batch}", "train.evaluations=0", "train.checkpoints=0"]
+            trained = tw.train(tw.load_spec(folder, [*changes, f"seed={seed}"]))
+            manifest = read_manifest(trained)
+            assert manifest
+            dataset = load_dataset(folder / "runs" / "latest" / "split")
+            logits, gold = logits_on(trained, dataset.test_examples)
+            print(f"{count} rows a label, {len(dataset.train)} in all, batches of {batch}, seed {seed}: "
+                  f"{100 * float((logits.argmax(1) == gold).mean()):.2f}, {manifest.wall_seconds:.0f} s",
+                  flush=True)  # fmt: skip
 
 
 def frozen(name: str, *seeds: str) -> None:
@@ -340,8 +373,8 @@ def _timed(client: httpx.Client, model: str, text: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "recipes": recipes, "frozen": frozen, "mixed": mixed, "rates": rates, "accuracy": accuracy, "training": training,
-    "arm": arm, "serving": serving,
+    "recipes": recipes, "frozen": frozen, "mixed": mixed, "rates": rates, "few": few, "accuracy": accuracy,
+    "training": training, "arm": arm, "serving": serving,
 }  # fmt: skip
 
 
