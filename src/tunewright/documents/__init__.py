@@ -30,7 +30,9 @@ SUFFIXES = (".pdf", ".eml", ".hocr", ".html", ".htm", ".xml", ".alto", ".tsv", "
 _PLAIN = (".txt", ".md")
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"GIF8", b"RIFF")
 _HEAD = 4096
-_MAIL = re.compile(r"(?:(?:[\w-]+:.*|[ \t].*|From .*)\r?\n)*?(?:from|received|return-path|mime-version|subject):", re.I)
+_MAIL = re.compile(
+    r"(?:(?:[\w-]++:|[ \t]|From )[^\n]*+\n)*?(?:from|received|return-path|mime-version|subject):", re.IGNORECASE
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 _Reader = Callable[[str, str], str]

@@ -43,7 +43,7 @@ _SENT_FROM = re.compile(
     re.IGNORECASE,
 )
 _DISCLAIMER = re.compile(
-    r"(?:(?:confidentiality|legal|privacy)\ ?(?:notice|note)?|disclaimer|vertraulichkeitshinweis)\s*:?\s*$"
+    r"(?:(?:confidentiality|legal|privacy)\ ?(?:notice|note)?|disclaimer|vertraulichkeitshinweis)\s*+(?::\s*+)?$"
     r"|(?:this|the information (?:contained )?in this) (?:e-?mail|message|communication)\b.{0,120}"
     r"(?:confidential|privileged|intended)"
     r"|(?:confidentiality notice|disclaimer)\s*:"

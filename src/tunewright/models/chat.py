@@ -28,7 +28,6 @@ from tunewright.tasks import Message, Task
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _QUOTE, _UNQUOTE = "\ufdd2", "\ufdd3"
 _MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_QUOTE}{_UNQUOTE}])")
-_OUTER = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
 
 
 class Tokenizer(Protocol):
@@ -209,9 +208,10 @@ def _quoted(message: Message) -> str:
         raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
     if message.role == "assistant":
         return f"{_QUOTE}{message.content}{_UNQUOTE}"
-    outer = _OUTER.fullmatch(message.content)
-    assert outer
-    return f"{outer[1]}{_QUOTE}{outer[2]}{_UNQUOTE}{outer[3]}"
+    text = message.content
+    head = len(text) - len(text.lstrip())
+    tail = max(head, len(text.rstrip()))
+    return f"{text[:head]}{_QUOTE}{text[head:tail]}{_UNQUOTE}{text[tail:]}"
 
 
 def _ended(spans: Sequence[Span]) -> Iterator[Span]:

@@ -6,11 +6,12 @@ import json
 import re
 
 from tunewright.data.pii import Span, find_pii
+from tunewright.data.pii.whole_words import WholeWords
 from tunewright.serve.captures import Capture, Feedback
 
 _SHORTEST = 3
 """Letters of a value that is looked for in the other texts too."""
-_STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?')
+_STRING = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:)?')
 """A string of a JSON text; a key where a colon follows."""
 _HALF_LETTER = re.compile("[\ud800-\udfff]")
 """Which no encoding has, and JSON only as an escape."""
@@ -44,8 +45,7 @@ class _Redacting:
     def __init__(self, texts: list[str]):
         self._found: dict[str, list[Span]] = {text: find_pii(text) for text in texts}
         self._kinds = {span.text: span.kind for spans in self._found.values() for span in spans}
-        values = sorted((value for value in self._kinds if len(value) >= _SHORTEST), key=len, reverse=True)
-        self._others = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, values))})(?!\w)") if values else None
+        self._others = WholeWords(value for value in self._kinds if len(value) >= _SHORTEST)
 
     def __call__(self, text: str) -> str:
         parts, end = [], 0
@@ -55,7 +55,13 @@ class _Redacting:
         return "".join([*parts, self._without_known(text[end:])])
 
     def _without_known(self, text: str) -> str:
-        return self._others.sub(lambda match: f"[{self._kinds[match.group()]}]", text) if self._others else text
+        longest = dict(self._others.spans(text))  # of the values that begin at a place the last
+        parts, behind = [], 0
+        for start, end in longest.items():
+            if start >= behind:
+                parts += [text[behind:start], f"[{self._kinds[text[start:end]]}]"]
+                behind = end
+        return "".join([*parts, text[behind:]])
 
 
 def _strings(text: str) -> list[str] | None:

@@ -42,7 +42,8 @@ _STATE = (
 _ZIP = r"\d{5}(?:-\d{4})?"
 _GAP = r"[\s,]{1,6}"
 _UNITS = rf"(?:{_GAP}{_UNIT}){{0,2}}"
-_TOWN = rf"(?:{_GAP}[A-ZÀ-ÞĀ-Ž][\w'’.-]+(?:[ -][A-ZÀ-ÞĀ-Ž][\w'’.-]+){{0,3}})?{_GAP}(?:{_STATE})\b(?:,? {_ZIP})?"
+# A hyphen within a word is the word's: as one between words too it could be read in ever so many ways.
+_TOWN = rf"(?:{_GAP}[A-ZÀ-ÞĀ-Ž][\w'’.-]++(?: [A-ZÀ-ÞĀ-Ž][\w'’.-]++){{0,3}})?{_GAP}(?:{_STATE})\b(?:,? {_ZIP})?"
 _PLACES = (
     rf"(?:{_GAP}(?!{_ZIP})[A-ZÀ-ÞĀ-Ž][\w'’.-]*(?: [A-ZÀ-ÞĀ-Ž(][\w'’.)-]*){{0,3}}){{0,4}}{_GAP}\d{{4,5}}(?!\w|[-.]\d)"
 )
@@ -57,7 +58,7 @@ _PLAIN_WORD = (
 _COMPASS = r"(?:(?:[NSEWnsew]{1,2}\b\.?|(?i:north|south|east|west)) )?"
 _BESIDE = r"(?: (?:[NSEW]{1,2}\b\.?|(?i:north|south|east|west)\b))?"
 
-_CODE = r"(?=[A-Z\d -]*\d)(?:[A-Z\d]{1,4} [A-Z\d]{3}|[A-Z\d]{3,5}(?:[ -][A-Z\d]{2,4})?)(?![\w-])"
+_CODE = r"(?=[A-Z\d -]{0,9}\d)(?:[A-Z\d]{1,4} [A-Z\d]{3}|[A-Z\d]{3,5}(?:[ -][A-Z\d]{2,4})?)(?![\w-])"
 
 
 def _address(*patterns: str) -> list[Finder]:

@@ -13,6 +13,7 @@ from tunewright.data.pii.addresses import ADDRESSES
 from tunewright.data.pii.patterns import PATTERNS
 from tunewright.data.pii.persons import SAID, KnownNames, further_mentions
 from tunewright.data.pii.spans import Facts, Finder, Gate, Span
+from tunewright.data.pii.whole_words import WholeWords
 
 _Group = tuple[Gate, Sequence[Finder | type[KnownNames]]]
 _GROUPS: list[_Group] = [*PATTERNS, *ADDRESSES, *SAID, (Gate(test=KnownNames.may_find), [KnownNames])]
@@ -63,9 +64,9 @@ def _find(text: str, finders: list[Finder | type[KnownNames]]) -> list[Span]:
             labelled.update((span.text, span) for span in spans)
     if not found:
         return []
-    for value, span in labelled.items():
-        for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text):
-            found.append(Span(*match.span(), span.kind, value, span.score))
+    for start, end in WholeWords(labelled).spans(text) if labelled else ():
+        span = labelled[text[start:end]]
+        found.append(Span(start, end, span.kind, span.text, span.score))
     kept = _apart(found, len(text))
     mentions = further_mentions(text, [span.text for span in kept if span.kind == "PERSON"])
     return _apart([*kept, *mentions], len(text))

@@ -58,7 +58,8 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
             Finder(
                 "EMAIL",
                 0.99,
-                re.compile(r"(?<![\w.+-])[\w][\w.+%'-]*@(?:[\w](?:[\w-]*[\w])?\.)+[^\W\d_]{2,24}(?![\w@])"),
+                # RFC 5321: 64 characters before the @.
+                re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,63}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
             ),
             Finder("URL_LOGIN", 1.0, re.compile(r"(?<=://)(?P<v>[^\s/@:]+:[^\s/@]+)@")),
         ],
@@ -159,7 +160,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         Gate(test=lambda facts: "secret" in facts.lower and "aws" in facts.lower),
         [
             Finder(
-                "AWS_SECRET", 0.95, re.compile(r"(?i:aws.{0,20}secret.{0,20}?[\s:=\"']+)(?P<v>[\w/+]{40})(?![\w/+=])")
+                "AWS_SECRET", 0.95, re.compile(r"(?i:aws.{0,20}secret.{0,20}?[\s:=\"']++)(?P<v>[\w/+]{40})(?![\w/+=])")
             )
         ],
     ),
@@ -180,7 +181,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
     ),
     (
         Gate(piece="xox"),
-        [Finder("SLACK_TOKEN", 0.99, re.compile(rf"\bxox[abeoprs]-[A-Za-z0-9-]{{10,}}{_END}"))],
+        [Finder("SLACK_TOKEN", 0.99, re.compile(rf"\bxox[abeoprs]-[A-Za-z0-9-]{{10,250}}+{_END}"))],
     ),
     (
         Gate(piece="hooks.slack.com/services/"),
@@ -192,7 +193,17 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
     ),
     (
         Gate(piece=".eyJ"),
-        [Finder("JWT", 0.99, re.compile(rf"\beyJ[A-Za-z0-9_-]{{8,}}\.eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]*{_END}"))],
+        [
+            Finder(
+                "JWT",
+                0.99,
+                # One try for each run of its characters, from the first place in it where a token can begin.
+                re.compile(
+                    r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
+                    rf"(eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]*+{_END})"
+                ),
+            )
+        ],
     ),
     (
         Gate(piece="-----BEGIN "),

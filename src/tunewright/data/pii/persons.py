@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from tunewright.data.pii.gazetteer import gazetteer
 from tunewright.data.pii.spans import Facts, Finder, Gate, Span, says
+from tunewright.data.pii.whole_words import WholeWords
 
 _LATIN = [character for character in map(chr, range(0x250)) if character.isalpha()]
 _CAPITAL = "[" + "".join(character for character in _LATIN if character.isupper()) + "]"
@@ -203,9 +204,9 @@ def further_mentions(text: str, names: Iterable[str]) -> Iterator[Span]:
     """Each word of some names wherever else it stands in the text, also all in capitals."""
     words = {word for name in names for word in _WORD.findall(name)} - gazetteer().words
     if words:
-        forms = sorted(words | {word.upper() for word in words})
-        for match in re.finditer(rf"(?<![\w@])(?:{'|'.join(map(re.escape, forms))})(?![\w@])", text):
-            yield Span(*match.span(), "PERSON", match[0], 0.5)
+        for start, end in WholeWords(words | {word.upper() for word in words}).spans(text):
+            if "@" not in (text[start - 1 : start], text[end : end + 1]):
+                yield Span(start, end, "PERSON", text[start:end], 0.5)
 
 
 def _begins(words: list[re.Match[str]]) -> bool:

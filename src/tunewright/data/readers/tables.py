@@ -89,9 +89,13 @@ class _Lines:
 
     def begin(self) -> int:
         """Start a row; the number of the line it begins in."""
-        self.taken = ""
+        self._taken: list[str] = []
         self.aside: list[Fault | Note] = []
         return self.number + 1
+
+    @property
+    def taken(self) -> str:
+        return "".join(self._taken)
 
     def __iter__(self) -> _Lines:
         return self
@@ -104,7 +108,7 @@ class _Lines:
         self.number = item[0]
         # A byte that isn't UTF-8 travels as half a surrogate pair, so that its row can be refused and no other.
         text = item[1].decode("utf-8", "surrogateescape")
-        self.taken += text
+        self._taken.append(text)
         return text
 
 

@@ -131,7 +131,7 @@ def pieces(value: str, text: str) -> Iterator[tuple[int, int, str]]:
 
 def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
     words = value.split()
-    between = [r",?\s*\n\s*|\s+" if word.endswith(",") else r"\s+" for word in words[:-1]]
+    between = [r",?[^\S\n]*+\n\s*+|\s++" if word.endswith(",") else r"\s++" for word in words[:-1]]
     parts = [re.escape(word.rstrip(",")) + ",?" if word.endswith(",") else re.escape(word) for word in words[:-1]]
     pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + re.escape(words[-1])
     for match in re.finditer(pattern, text, re.IGNORECASE):

@@ -1,0 +1,51 @@
+"""Where many known values stand in a text as whole words, in one pass however many there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+_TOKEN = re.compile(r"\w+|\W")
+_DEEPEST = 64
+"""Tokens by which values are told apart; those that begin with the same so many are compared one by one."""
+_ENDS = ""
+"""The key of the values that end at a node; no token is empty."""
+
+
+class WholeWords:
+    """Values that are looked for in texts; where one stands within a longer word it does not count.
+
+    Args:
+        values: of at least one character each.
+    """
+
+    def __init__(self, values: Iterable[str]):
+        # A tree of tokens: however many values begin alike, a text is followed once from each of its words.
+        self._tree: dict[str, Any] = {}
+        for value in values:
+            node = self._tree
+            for token in _TOKEN.findall(value)[:_DEEPEST]:
+                node = node.setdefault(token, {})
+            node.setdefault(_ENDS, []).append(value)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """(start, end) of each place at which a value stands, in order of the starts and then of the ends; they may
+        overlap."""
+        for first in _TOKEN.finditer(text):
+            start = first.start()
+            node = self._tree.get(first[0])
+            if node is None or (start and _in_word(text[start - 1])):
+                continue
+            token: re.Match[str] | None = first
+            ends = set[int]()
+            while node and token:
+                stops = (start + len(value) for value in node.get(_ENDS, ()) if text.startswith(value, start))
+                ends.update(stop for stop in stops if stop == len(text) or not _in_word(text[stop]))
+                token = _TOKEN.match(text, token.end())
+                node = node.get(token[0]) if token else None
+            yield from ((start, end) for end in sorted(ends))
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
