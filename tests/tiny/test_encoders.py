@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.conftest import LABELS, make_spec
-from tests.tiny.encoders import FAMILIES, WINDOW, local, with_pooling, write_encoder
+from tests.tiny.encoders import FAMILIES, WINDOW, build, local, with_pooling, write_encoder
 from tunewright.errors import UserError
 from tunewright.models.encoder_model import AT_ONCE, EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
@@ -147,10 +147,8 @@ def tuned(
 def test_a_graph_has_torchs_logits_for_every_length_and_for_each_text_whoever_is_beside_it(
     tuned: tuple[Any, Path], tmp_path: Path, runtime: str, precision: str
 ) -> None:
-    from tunewright.export.encoders import build_encoder
-
     network, folder = tuned
-    loss = build_encoder(folder, tmp_path / "graph", runtime, precision)
+    loss = build(folder, tmp_path / "graph", runtime, precision)
     model = EncoderModel(tmp_path / "graph", context=WINDOW, threads=1)
     together, torchs = np.stack(model.logits(texts())), one_by_one(network, texts())
     assert np.ptp(torchs, axis=0).min() > 0.1, "the texts are told apart"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny.encoders import FAMILIES, WINDOW, local, write_encoder
+from tests.tiny.encoders import WINDOW, build, local, write_encoder
 from tunewright.errors import UserError
 from tunewright.evaluate.classifiers import trained_encoder
 from tunewright.evaluate.predictors import RecordTagger
@@ -81,7 +81,8 @@ def trainer_of(folder: Path, scratch: Path, objective: Any, examples: list[Examp
     )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# Those whose positions are counted in other ways; test_encoders.py has all.
+@pytest.fixture(scope="module", params=["bert", "deberta-v2", "modernbert", "roberta"])
 def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any]:
     """(architecture, the folder of one that was trained a few steps, its objective)."""
     home = tmp_path_factory.mktemp(request.param)
@@ -110,13 +111,13 @@ def test_a_graph_has_torchs_logits_of_each_token_whoever_is_beside_the_text(
 ) -> None:
     import torch
 
-    from tunewright.export.encoders import build_encoder, token_outputs
+    from tunewright.export.encoders import token_outputs
     from tunewright.train.encoders.network import Network
     from tunewright.train.encoders.passes import rows_of
 
     _, folder, objective = tuned
     assert token_outputs(folder) == objective.outputs
-    build_encoder(folder, tmp_path / "graph", runtime, precision)
+    build(folder, tmp_path / "graph", runtime, precision)
     model, network = EncoderModel(tmp_path / "graph", context=WINDOW, threads=1), Network.load(folder)
     tokenizer = TextTokenizer(folder)
     texts = [tokenizer.encode_framed(each.request[:60]) for each in EXAMPLES[:9]]

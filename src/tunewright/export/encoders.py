@@ -36,12 +36,31 @@ def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> L
         UserError: the precision is another one.
     """
     require_encoder_precision(precision)
-    target.mkdir(parents=True)
+    return write_graph(graph_of(source, runtime), target, runtime, precision)
+
+
+def graph_of(source: Path, runtime: str) -> Any:
+    """The graph of a tuned encoder as it is: a `torch.onnx.ONNXProgram` or an `openvino.Model`.
+
+    Args:
+        source, runtime: as of `build_encoder`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, for whoever writes models
-        if runtime == "onnxruntime-encoder":
-            return _build_onnx(_served(source), target / ONNX, precision)
-        return _build_openvino(_served(source), target / OPENVINO, precision)
+        return (_onnx_graph if runtime == "onnxruntime-encoder" else _openvino_graph)(_served(source))
+
+
+def write_graph(graph: Any, target: Path, runtime: str, precision: str) -> Loss:
+    """Write what `graph_of` gave, which can then be written again in ONNX alone.
+
+    Args:
+        target: a new folder.
+        precision: one that encoders have.
+    """
+    target.mkdir(parents=True)
+    if runtime == "onnxruntime-encoder":
+        return _write_onnx(graph, target / ONNX, precision)
+    return _write_openvino(graph, target / OPENVINO, precision)
 
 
 def token_outputs(source: Path) -> list[str]:
@@ -82,11 +101,17 @@ def _example() -> Any:
     return torch.full((2, 9), 5)
 
 
-def _build_openvino(network: Any, file: Path, precision: str) -> Loss:
+def _openvino_graph(network: Any) -> Any:
     import openvino as ov
 
     model = ov.convert_model(network, example_input={INPUT: _example()})
     model.inputs[0].tensor.set_names({INPUT})
+    return model
+
+
+def _write_openvino(model: Any, file: Path, precision: str) -> Loss:
+    import openvino as ov
+
     loss = _compress(model) if precision == "int8" else Loss()
     ov.save_model(model, str(file), compress_to_fp16=False)
     return loss
@@ -128,15 +153,18 @@ def _eight_bits(rows: Any, loss: Loss) -> tuple[Any, Any]:
     return levels, scales
 
 
-def _build_onnx(network: Any, file: Path, precision: str) -> Loss:
+def _onnx_graph(network: Any) -> Any:
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     dynamic = torch.export.Dim.DYNAMIC
-    program = torch.onnx.export(
+    return torch.onnx.export(
         network, (_example(),), dynamo=True, input_names=[INPUT], output_names=["logits"],
         dynamic_shapes={INPUT: {0: dynamic, 1: dynamic}}, verbose=False,
     )  # fmt: skip
+
+
+def _write_onnx(program: Any, file: Path, precision: str) -> Loss:
     if precision == "fp32":
         program.save(str(file))
         return Loss()
