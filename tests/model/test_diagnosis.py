@@ -73,11 +73,11 @@ def test_a_clean_training_is_left_alone_and_recorded_in_mlflow(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     mlflow.set_tracking_uri(None)
-    assert train(count=144, epochs=2, max_steps=None) == []
+    assert train(count=96, epochs=2, max_steps=None) == []
     assert "diagnosis: nothing found in the curve" in capsys.readouterr().err
     (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
-    assert [metric.step for metric in losses] == list(range(1, 73))
+    assert [metric.step for metric in losses] == list(range(1, 49))
     assert run.data.tags["tunewright.diagnosis"] == "nothing found"
 
 
@@ -94,7 +94,7 @@ def test_a_learning_rate_that_is_too_high_is_said_while_it_trains(
 def test_shuffled_labels_carry_no_signal(train: Train, tickets: list[dict[str, Any]]) -> None:
     labels = [row["label"] for row in tickets]
     random.Random(1).shuffle(labels)
-    assert train(count=144, labels=labels, batch_size=16, epochs=3, max_steps=None) == ["T004"]
+    assert train(count=112, labels=labels, batch_size=16, epochs=3, max_steps=None) == ["T004"]
 
 
 def test_a_few_examples_many_times_over_are_learnt_by_heart(train: Train, tickets: list[dict[str, Any]]) -> None:
@@ -102,7 +102,7 @@ def test_a_few_examples_many_times_over_are_learnt_by_heart(train: Train, ticket
     for wrong in range(0, 16, 4):
         labels[wrong] = LABELS[LABELS.index(labels[wrong]) - 1]  # can only be learnt by heart
     # Three batches of four, a quarter of them wrong, may have a loss that looks like too high a rate.
-    assert train(count=16, labels=labels, batch_size=8, epochs=16, max_steps=None, evaluations=5) == ["T005"]
+    assert train(count=16, labels=labels, batch_size=8, epochs=12, max_steps=None, evaluations=4) == ["T005"]
 
 
 def test_activations_beyond_float16_are_told_from_a_learning_rate(
