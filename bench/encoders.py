@@ -46,6 +46,7 @@ from tunewright.serve.server import running_server
 from tunewright.spec import Spec
 from tunewright.tasks import Example, task_of
 from tunewright.train.encoders.beside import weight_beside
+from tunewright.train.encoders.settings import for_encoder
 
 ROOT = Path(__file__).parents[1]
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "encoders"
@@ -292,7 +293,7 @@ def arm(name: str) -> None:
         from tunewright.train.encoders.objectives import objective_of
         from tunewright.train.encoders.trainer import build_encoder_trainer
 
-        own = spec.model_copy(update={"train": spec.train.for_encoder()})
+        own = for_encoder(spec, len(rows))
         objective = objective_of(task_of(own.task), own.train.encoder)
         ready = [{"input_ids": row["input_ids"], "labels": [row["labels"]]} for row in encoded]
         trainer: Any = build_encoder_trainer(own, base, objective, ready, [], RUNS / "scratch", 0, STEPS)

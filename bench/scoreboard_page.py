@@ -38,7 +38,8 @@ RULES = """
   ([experiments](experiments.md)).
 - **Tests** are read once a row, after training, by the served bundle: quantised, over HTTP. What is tuned is chosen on
   rows that are held out of training parts, but on some tests earlier recipes were read before
-  ([encoders](encoders.md#what-it-reaches)). Intervals are of 95 % ([experiments](experiments.md#intervals)). One seed says little about differences of half a point.
+  ([encoders](encoders.md#what-it-reaches)). Intervals are of 95 % ([experiments](experiments.md#intervals)). One seed
+  says little about differences of half a point.
 - **Training** is the step `train`, **run** every step from the raw files to the verdict. **P50 and P95** are of one
   request at a time over HTTP, on the same machine.
 - **Answers a second** are those of a batch on all cores (`tunewright batch`), the start of its workers included. It has

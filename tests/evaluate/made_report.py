@@ -61,6 +61,7 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
                 measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
                 write_jsonl(out.path / CURVE, [] if trained == "linear" else [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
+                out.result = {"batch_size": 32}
                 if trained == "encoder":
                     (out.path / ENCODER / BESIDE).mkdir(parents=True)
                 write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})

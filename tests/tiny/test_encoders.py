@@ -23,6 +23,7 @@ from tunewright.spec import Spec
 from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import ClassifyTask, Example, Meta
 from tunewright.train.encode import Row
+from tunewright.train.encoders.settings import for_encoder
 
 Logits = npt.NDArray[np.float32]
 
@@ -108,7 +109,7 @@ def spec_of(folder: Path, **train: Any) -> Spec:
     """The spec of a training as `train_encoder` sees it."""
     settings = {"precision": "float32", "max_steps": 4, "checkpoints": 0, "encoder": {"batch_size": 8}, **train}
     spec = make_spec(folder, model=str(folder), train=settings)
-    return spec.model_copy(update={"train": spec.train.for_encoder()})
+    return for_encoder(spec, 0)
 
 
 def trainer_of(folder: Path, scratch: Path, examples: Sequence[Example] = EXAMPLES, **train: Any) -> Any:

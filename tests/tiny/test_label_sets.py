@@ -15,6 +15,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import Example, Meta, MultiLabelTask
 from tunewright.train.encode import Row
+from tunewright.train.encoders.settings import for_encoder
 
 TASK = MultiLabelTask("Which hold?", dict.fromkeys([*LABELS, "never"], ""))
 SETS = ([LABELS[0]], [LABELS[1], LABELS[0]], [LABELS[2]], [])
@@ -57,7 +58,7 @@ def trainer_of(base: Path, scratch: Path, **train: Any) -> Any:
     settings = {"precision": "float32", "max_steps": 60, "checkpoints": 0, **train}
     task = {"kind": "multi_label", "instruction": "Which hold?", "labels": [*LABELS, "never"]}
     spec = make_spec(base, model=str(base), train=settings, task=task)
-    spec = spec.model_copy(update={"train": spec.train.for_encoder()})
+    spec = for_encoder(spec, 0)
     taught = rows(base)
     return build_encoder_trainer(spec, local(base), objective(), taught, taught[:3], scratch, 0, settings["max_steps"])
 

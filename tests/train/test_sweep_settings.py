@@ -10,10 +10,11 @@ from optuna.trial import FixedTrial
 from tests.conftest import make_spec, spec_data
 from tunewright.spec import parse_spec
 from tunewright.train import sweep
+from tunewright.train.encoders.settings import for_encoder
 
 
 def test_an_encoders_trial_is_of_its_own_settings_and_can_be_typed() -> None:
-    spec = make_spec(train={"encoder": {"epochs": 4}, "members": 3})
+    spec = for_encoder(make_spec(train={"encoder": {"epochs": 4}, "members": 3}), 0)
     drawn = {"lr": 6.04e-4, "head_lr": 1e-2, "epochs": 0.5, "label_smoothing": 0.1}
     overrides = sweep._of_encoder(FixedTrial(drawn), spec)
     assert sweep.written(overrides) == (
@@ -22,7 +23,7 @@ def test_an_encoders_trial_is_of_its_own_settings_and_can_be_typed() -> None:
     tried = sweep._with(spec, overrides).train
     assert (tried.lr, tried.epochs, tried.batch_size, tried.members) == (6e-4, 2, 32, 1)
     typed = parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), sweep.written(overrides).split())
-    assert tried.encoder == typed.train.encoder
+    assert tried.encoder == for_encoder(typed, 0).train.encoder
 
 
 def test_an_adapters_trial_is_as_it_was() -> None:

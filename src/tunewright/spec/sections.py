@@ -190,8 +190,9 @@ class EncoderSpec(Section):
     """That of the head, which chooses the label."""
     epochs: Positive = 6
     """Passes over the training rows."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts in one forward pass; those of a batch are about equally long."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Texts in one forward pass; those of a batch are about equally long. Unset: 32, and 8 for records of fewer than \
+500 documents."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decay of the encoder's matrices."""
     label_smoothing: Share = 0.05
@@ -248,7 +249,7 @@ is not worse, beyond chance, than the best; two in a row that are end the traini
     """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
     def for_encoder(self) -> TrainSpec:
-        """What an encoder's training goes by, in the same keys."""
+        """What an encoder's training goes by, in the same keys; its batch size must be settled."""
         own = self.encoder.model_dump(exclude={"head_lr", "label_smoothing", "consistency"})
         return self.model_copy(update=own | {"accumulation": 1, "gradient_checkpointing": False})
 

@@ -26,6 +26,7 @@ from tunewright.tasks import Example, task_of
 from tunewright.train.batches import BATCHES, Batches
 from tunewright.train.encode import Row
 from tunewright.train.encoders.rows import require_short, window_for
+from tunewright.train.encoders.settings import for_encoder
 from tunewright.train.footprint import Footprint
 
 _PRODUCTS = 6
@@ -71,7 +72,7 @@ def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, Batches, Any
     Raises:
         UserError: as `shape_of_encoder`, or a text is longer than the encoder reads.
     """
-    spec = spec.model_copy(update={"train": spec.train.for_encoder()})
+    spec = for_encoder(spec, len(examples))
     shape, sizes = shape_of_encoder(spec), sizes_of(spec.model, spec.folder)
     sizes = sizes or Sizes.of_encoder(shape.parameters, shape.embeddings)
 

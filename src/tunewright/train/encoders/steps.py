@@ -25,6 +25,7 @@ from tunewright.train.encoders.beside import fit_beside
 from tunewright.train.encoders.network import Network
 from tunewright.train.encoders.objectives import Objective, OneLabel, objective_of
 from tunewright.train.encoders.rows import encoded, refusal, window_for
+from tunewright.train.encoders.settings import for_encoder
 from tunewright.train.encoders.soup import average_encoders
 from tunewright.train.encoders.trainer import build_encoder_trainer
 from tunewright.train.history import ENCODER, Facts
@@ -80,6 +81,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
         "diagnosis": [each.code for each in found],
         "longest_answer": 0,
         "linear_beside": bool(beside),
+        "batch_size": training.spec.train.batch_size,
     }
     # Last, so that whatever goes wrong before loses no training.
     shutil.rmtree(training.home)
@@ -93,8 +95,8 @@ def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
 def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
     if error := refusal(spec):
         raise error
-    spec = spec.model_copy(update={"train": spec.train.for_encoder()})
     base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
+    spec = for_encoder(spec, len(dataset.train))
     tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
     task = task.within(window - tokenizer.frame)
     objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)

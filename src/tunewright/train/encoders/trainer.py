@@ -154,7 +154,7 @@ def build_encoder_trainer(spec: Spec, base: LocalEncoder, objective: Objective, 
     """The trainer, not yet started; its model has the head that the objective begins with.
 
     Args:
-        spec: its `train` as `TrainSpec.for_encoder` gives it.
+        spec: its `train` as `tunewright.train.encoders.settings.for_encoder` gives it.
         held: the rows that it is measured on.
         steps: optimizer steps of the training.
     """
