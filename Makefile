@@ -10,6 +10,9 @@ TOOLS := $(VENV)/.tools
 # One process more than there are cores: the tests of Azure wait most of their time.
 ONE_MORE = $(shell expr $$(nproc) + 1)
 
+# There is a process for each core; more threads than cores wait for each other ten times as long as they work.
+ONE_THREAD = OMP_NUM_THREADS=1
+
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -19,14 +22,14 @@ demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/azure \
-	  --numprocesses auto
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses $(ONE_MORE) --dist loadfile \
+	$(ONE_THREAD) $(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama \
+	  --ignore tests/azure --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses $(ONE_MORE) --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
 test-fast: $(TOOLS) ## only the tests that need no model and take no seconds each
-	$(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama --ignore tests/slow \
-	  --ignore tests/azure -m "not slow" --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama \
+	  --ignore tests/slow --ignore tests/azure -m "not slow" --numprocesses auto
 
 test-vllm: $(TOOLS) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10
