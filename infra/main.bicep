@@ -76,6 +76,36 @@ var tags = {
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var start = empty(budgetStart) ? thisMonth : budgetStart
 
+// Quota is counted by family, under the name that the API of quotas has for it: `standard...Family`, `dedicated`, or `TotalLowPriorityCores`,
+// `lowPriority`, for all at low priority. Source: github.com/Azure/azure-rest-api-specs, specification/quota, examples
+// getMachineLearningServicesQuotaLimits and putMachineLearningServicesQuotaRequestLowPriority (read 2026-11-29). The examples have no family with
+// GPUs: these are spelt as the preflight spells them (src/tunewright/places/azure/rules.yaml). Azure's own list: az quota list --scope.
+var gpuFamilies = {
+  Standard_NC4as_T4_v3: 'standardNCASv3_T4Family'
+  Standard_NC8as_T4_v3: 'standardNCASv3_T4Family'
+  Standard_NC64as_T4_v3: 'standardNCASv3_T4Family'
+  Standard_NC24ads_A100_v4: 'standardNCADSA100v4Family'
+  Standard_NC48ads_A100_v4: 'standardNCADSA100v4Family'
+  Standard_NC96ads_A100_v4: 'standardNCADSA100v4Family'
+  Standard_ND96amsr_A100_v4: 'standardNDAMSv4_A100Family'
+  Standard_NC40ads_H100_v5: 'standardNCADSH100v5Family'
+  Standard_NC80adis_H100_v5: 'standardNCADSH100v5Family'
+  Standard_ND96isr_H100_v5: 'standardNDv5H100Family'
+}
+var gpuCores = {
+  Standard_NC4as_T4_v3: 4
+  Standard_NC8as_T4_v3: 8
+  Standard_NC64as_T4_v3: 64
+  Standard_NC24ads_A100_v4: 24
+  Standard_NC48ads_A100_v4: 48
+  Standard_NC96ads_A100_v4: 96
+  Standard_ND96amsr_A100_v4: 96
+  Standard_NC40ads_H100_v5: 40
+  Standard_NC80adis_H100_v5: 80
+  Standard_ND96isr_H100_v5: 96
+}
+var quotaScope = '/subscriptions/${subscription().subscriptionId}/providers/Microsoft.MachineLearningServices/locations/${location}'
+
 resource group 'Microsoft.Resources/resourceGroups@2024-07-01' = {
   name: 'rg-${environmentName}'
   location: location
@@ -277,8 +307,9 @@ output AZURE_CONTAINER_REGISTRY_ENDPOINT string = registry.outputs.host
 @description('Name of the Container Apps environment; empty where none was asked for.')
 output AZURE_CONTAINER_APPS_ENVIRONMENT string = containerApps ? apps!.outputs.name : ''
 
-@description('What asks for quota of GPUs; the names of families: az quota list with the same --scope.')
-output TUNEWRIGHT_GPU_QUOTA string = 'az quota create --resource-name FAMILY --limit-object value=CORES --scope /subscriptions/${subscription().subscriptionId}/providers/Microsoft.MachineLearningServices/locations/${location}'
+// The hook in azure.yaml shows it.
+@description('What asks for quota for the cluster tunewright-gpu; of a size that is not known here, what lists the families.')
+output TUNEWRIGHT_GPU_QUOTA string = contains(gpuFamilies, gpuSize) ? (lowPriority ? 'az quota create --resource-name TotalLowPriorityCores --limit-object value=${gpuCores[gpuSize] * gpuNodes} --scope ${quotaScope} --resource-type lowPriority' : 'az quota create --resource-name ${gpuFamilies[gpuSize]} --limit-object value=${gpuCores[gpuSize] * gpuNodes} --scope ${quotaScope} --resource-type dedicated') : 'az quota list --scope ${quotaScope}'
 
 @description('Comes back as budgetStart at the next deployment.')
 output TUNEWRIGHT_BUDGET_START string = start

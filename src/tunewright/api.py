@@ -454,7 +454,7 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
         anyway: even where its own verdict speaks against it.
 
     Raises:
-        UserError: Azure refuses, the machine can't hold it, or the verdict is not to serve it.
+        UserError: Azure refuses, the machine can't hold it or is not to be had, or the verdict is not to serve it.
         GateFailed: it does not answer as it was judged, or too slowly; it was taken away again.
     """
     from tunewright.places.azure.connection import connect
@@ -462,7 +462,7 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
     from tunewright.places.azure.deploy.exam import exam_of
     from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
     from tunewright.places.azure.deploy.room import require_room
-    from tunewright.places.azure.preflight import TARGETS, image_checks, require
+    from tunewright.places.azure.preflight import TARGETS, endpoint_checks, image_checks, require
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     if not anyway:
@@ -472,6 +472,8 @@ def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None 
     at = connect(spec)
     if to in TARGETS:
         require(image_checks(spec, at, to))
+    elif to == "aml":
+        require(endpoint_checks(spec, at, outputs))
     return release(spec, target_of(to, spec, at, outputs, identity, dry=False), exam, canary, mirror)
 
 

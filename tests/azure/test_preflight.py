@@ -15,8 +15,9 @@ from tests.planning.made import model_folder
 from tunewright.assess.speed import Range
 from tunewright.errors import Check, UserError
 from tunewright.pipeline import steps_to
+from tunewright.places.azure import preflight as module
 from tunewright.places.azure.connection import connect
-from tunewright.places.azure.preflight import preflight, require
+from tunewright.places.azure.preflight import preflight, quota_command, require
 from tunewright.places.azure.rules import is_allowed
 from tunewright.places.rehearsal import Rehearsal
 from tunewright.places.rehearsal.cloud import Answer, Fault
@@ -116,6 +117,28 @@ def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal,
     assert "endpoint" in name and found[name].found == "24 cores needed, 16 of 16 free"
 
 
+def test_an_endpoints_machines_are_those_that_the_verdict_counts_with(
+    offered: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `deploy` makes them; before a run at least those that stand ready."""
+    spec = job(traffic=SERVING)
+    offered.offers.quota[family(SERVING["machine"])] = 15
+    name = "quota of at least 1 x Standard_F4s_v2 for the endpoint, a fifth in reserve"
+    assert checks(spec, deploy="aml")[name].found.startswith("8 cores needed, 15 of 15 free; a canary will need 8 ")
+    monkeypatch.setattr(module, "outputs_of", lambda _: SimpleNamespace(replicas=3))
+    (name,) = failed(found := checks(spec, deploy="aml"))
+    assert name == "quota of 3 x Standard_F4s_v2 for the endpoint, a fifth in reserve"
+    assert found[name].found == "16 cores needed, 15 of 15 free"
+
+
+@pytest.mark.usefixtures("offered")
+def test_the_command_that_asks_for_quota_at_low_priority(job: MakeJob) -> None:
+    remedy = checks(job(azure={"gpu": GPU, "low_priority": True}))[f"quota of {GPU}"].remedy
+    command = quota_command(SUBSCRIPTION, "eastus", "Total Cluster LowPriority", 24)
+    assert command in remedy and "--resource-name TotalLowPriorityCores" in command
+    assert command.endswith("/locations/eastus --resource-type lowPriority")
+
+
 @pytest.mark.usefixtures("offered")
 def test_memory_and_money_of_a_plan(job: MakeJob) -> None:
     option = SimpleNamespace(machine=GPU, peak_gib=90.0, usable_gib=78.0, why="a batch is large", fits=False)
@@ -207,6 +230,8 @@ def test_a_region_that_is_dearer_than_the_price_book(offered: Rehearsal, job: Ma
     (name,) = failed(found)
     assert found[name].found == "$0.230 an hour in eastus, and $0.192 by the price book"
     assert "models prices --refresh --region eastus" in found[name].remedy
+    dearer = {"price of Standard_D4s_v3", "price of Standard_F4s_v2"}
+    assert set(failed(checks(job(traffic=SERVING), deploy="aml"))) == dearer, "what serves costs more there, too"
 
 
 def test_a_data_scientist_can_not_make_a_cluster() -> None:

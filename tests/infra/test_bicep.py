@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,10 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+
+from tunewright.assess.prices import price_book
+from tunewright.places.azure.preflight import quota_command
+from tunewright.places.azure.rules import endpoint_family, is_of_clusters
 
 from .arm import Schemas
 from .bicep import (
@@ -425,10 +430,96 @@ def test_azd_and_tunewright_find_what_was_made() -> None:
 
 def test_azure_yaml_leads_azd_to_the_infrastructure() -> None:
     settings = YAML(typ="safe").load((ROOT / "azure.yaml").read_text())
-    assert settings.keys() == {"name", "requiredVersions", "infra"}
+    assert settings.keys() == {"name", "requiredVersions", "infra", "hooks"}
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", settings["name"])
     assert settings["infra"]["provider"] == "bicep"
     assert (ROOT / settings["infra"]["path"] / f"{settings['infra']['module']}.bicep").is_file()
+
+
+SCOPE = "/subscriptions/ID/providers/Microsoft.MachineLearningServices/locations/eastus"
+
+
+def quota_output(size: str, nodes: int, *, low_priority: bool = False) -> str:
+    """What TUNEWRIGHT_GPU_QUOTA is under these parameters."""
+    main = infra()["main.bicep"]
+    families, cores = (
+        {str(key): value for key, value in main.part("variables")[name]["value"].items()}
+        for name in ("gpuFamilies", "gpuCores")
+    )
+    known = main.part("outputs")["TUNEWRIGHT_GPU_QUOTA"]["value"]["operator"]["operands"]
+    assert known["condition"]["function"]["type"] == "contains" and families.keys() == cores.keys()
+    asked = known["true_value"]["operator"]["operands"]
+    assert asked["condition"] == "lowPriority"
+    text = known["false_value"] if size not in families else asked["true_value" if low_priority else "false_value"]
+    values = {
+        "gpuFamilies[gpuSize]": families.get(size), "gpuCores[gpuSize] * gpuNodes": cores.get(size, 0) * nodes,
+        "quotaScope": main.part("variables")["quotaScope"]["value"],
+        "subscription().subscriptionId": "ID", "location": "eastus",
+    }  # fmt: skip
+    for expression, value in values.items():
+        text = text.replace(f"${{{expression}}}", str(value))
+    assert "${" not in text, "of the expressions one is not known here"
+    return str(text)
+
+
+GPUS = sorted(name for name, machine in price_book().machines.items() if machine.gpu and is_of_clusters(name))
+
+
+@pytest.mark.parametrize("size", GPUS)
+def test_azd_asks_for_quota_as_the_preflight_does(size: str) -> None:
+    """Of every size with GPUs that clusters take: the same family, its cores, the whole command."""
+    known = endpoint_family(size)
+    assert known
+    wanted = 2 * price_book().machine(size).cores
+    assert quota_output(size, 2) == quota_command("ID", "eastus", known.family, wanted)
+    low = quota_output(size, 2, low_priority=True)
+    assert low == quota_command("ID", "eastus", "Total Cluster LowPriority", wanted)
+
+
+def test_of_a_size_that_is_not_known_the_families_are_listed() -> None:
+    assert quota_output("Standard_NC1_v99", 1) == f"az quota list --scope {SCOPE}"
+
+
+def test_the_page_has_the_command_for_the_default_size() -> None:
+    size = infra()["main.bicep"].part("parameters")["gpuSize"]["default"]
+    command = quota_output(size, 1)
+    assert command == (
+        f"az quota create --resource-name standardNCASv3_T4Family --limit-object value=4 --scope {SCOPE} "
+        "--resource-type dedicated"
+    )
+    assert f"\n{command}\n" in (ROOT / "docs" / "azure-infrastructure.md").read_text("utf-8")
+
+
+def hook(system: str) -> dict[str, Any]:
+    """What runs after `azd provision`, which `azd up` has in it; by azd's schema each system says all of it."""
+    settings = YAML(typ="safe").load((ROOT / "azure.yaml").read_text())["hooks"]["postprovision"]
+    assert settings.keys() == {"posix", "windows"}
+    found = dict(settings[system])
+    assert found.keys() == {"shell", "run", "interactive", "continueOnError"}
+    assert found["interactive"] is True, "azd shows nothing else that a hook prints"
+    assert found["continueOnError"] is True, "all is made by then"
+    return found
+
+
+@pytest.mark.parametrize(("system", "shell"), [("posix", "sh"), ("windows", "pwsh")])
+def test_the_hook_shows_the_command_after_azd_up(system: str, shell: str) -> None:
+    found = hook(system)
+    assert found["shell"] == shell and "TUNEWRIGHT_GPU_QUOTA" in infra()["main.bicep"].part("outputs")
+    assert "TUNEWRIGHT_GPU_QUOTA" in found["run"] and "az provider register --namespace Microsoft.Quota" in found["run"]
+    if not (program := shutil.which(shell)):
+        return  # its words are looked at, and no more can be done here
+    command = quota_output("Standard_NC4as_T4_v3", 1)
+    told = [
+        subprocess.run([program, "-c" if shell == "sh" else "-Command", found["run"]], env=environment,
+                       capture_output=True, text=True, check=True).stdout
+        for environment in ({**os.environ, "TUNEWRIGHT_GPU_QUOTA": command}, _without_the_output())
+    ]  # fmt: skip
+    assert told[0].rstrip().splitlines()[-1].strip() == command
+    assert told[1].strip() == "", "before the first deployment there is no output"
+
+
+def _without_the_output() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "TUNEWRIGHT_GPU_QUOTA"}
 
 
 def test_the_page_tells_every_setting_and_output() -> None:

@@ -9,13 +9,14 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.conftest import make_spec
+from tests.conftest import REPOSITORY, make_spec
 from tunewright.data.classical import fit_linear
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export.bundle import SECOND, load_bundle, read_info, write_info, write_linear_bundle
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES, RuntimeName
+from tunewright.places.azure import bases
 from tunewright.places.azure.deploy.images import engine_of, infra_folder
 from tunewright.places.azure.deploy.room import Second, held
 from tunewright.serve.server import _check_engine
@@ -49,6 +50,15 @@ def test_every_runtime_has_an_image_and_the_dockerfile_has_them_all() -> None:
 )  # fmt: skip
 def test_a_bundle_has_the_image_of_all_of_its_models(runtimes: list[str], engine: str, tmp_path: Path) -> None:
     assert engine_of(bundle(tmp_path, *runtimes)) == engine
+
+
+def test_what_is_to_be_imported_is_what_the_dockerfile_builds_on() -> None:
+    """In the refusal of a private workspace and on the page about it."""
+    assert f"\nFROM {bases._VLLM} AS vllm\n" in (infra_folder() / "docker" / "Dockerfile").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "azure-infrastructure.md").read_text("utf-8")
+    named = bases._VLLM.rpartition("/")[2]
+    assert f"az acr import --name REGISTRY --source docker.io/{bases._VLLM} --image {named}`" in page
+    assert f"vllm: REGISTRY.azurecr.io/{named}}}" in page
 
 
 def test_a_cascade_of_two_engines_has_none(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.conftest import make_spec
 from tests.planning.made import model_folder, sizes
 from tunewright.assess.memory import GIB, weights
 from tunewright.errors import UserError
-from tunewright.places.azure.deploy.room import container_of, held, pod_memory, require_room
+from tunewright.places.azure.deploy.room import container_of, held, instances_of, pod_memory, require_room
 
 
 def outputs(folder: Path, model: str, runtime: str = "openvino", precision: str = "int8") -> Any:
@@ -87,3 +87,11 @@ def test_vllm_needs_its_weights_on_one_gpu(tmp_path: Path) -> None:
     require_room("aml", make_spec(traffic={"machine": "Standard_NV36ads_A10_v5"}), made)
     assert pod_memory(outputs(tmp_path / "small", "smollm2-135m")) == "2048Mi"
     assert 13 * GIB < held(made) < 14 * GIB
+
+
+@pytest.mark.parametrize(("replicas", "redundancy", "machines"), [(3, 1, 3), (1, 2, 2), (None, 1, 1), (None, 2, 2)])
+def test_as_many_machines_as_the_verdict_counts_with_and_no_fewer_than_stand_ready(
+    replicas: int | None, redundancy: int, machines: int
+) -> None:
+    made: Any = SimpleNamespace(replicas=replicas) if replicas else None
+    assert instances_of(make_spec(traffic={"redundancy": redundancy}), made) == machines

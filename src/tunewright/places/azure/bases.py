@@ -6,6 +6,7 @@ through (rule reaches-microsofts-registry).
 
 from __future__ import annotations
 
+from tunewright.errors import UserError
 from tunewright.places.azure.connection import Connection
 from tunewright.spec import Spec
 
@@ -20,6 +21,8 @@ _DIGESTS = {
 github.com/devcontainers/images, src/python/history/3.2.6.md (read 2026-11-28)."""
 SERVED_PYTHON = "3.12"
 """Of the serving images: infra/docker/Dockerfile."""
+_VLLM = "vllm/vllm-openai:v0.32.0"
+"""Of the serving image for GPUs: infra/docker/Dockerfile. It is on Docker Hub alone."""
 
 
 def python_base(version: str) -> str:
@@ -40,3 +43,28 @@ def on_reachable_bases(spec: Spec, at: Connection) -> Spec:
         return spec
     azure = spec.azure.model_copy(update={"base_images": bases | {"serve": python_base(SERVED_PYTHON)}})
     return spec.model_copy(update={"azure": azure})
+
+
+def require_reachable(spec: Spec, at: Connection, engine: str) -> None:
+    """Refuse an engine whose image is built on what the workspace can't reach: vLLM in a private one, where the spec
+    names no image for it.
+
+    Args:
+        engine: a stage of infra/docker/Dockerfile.
+
+    Raises:
+        UserError: it can't be reached, or Azure does not tell whether the workspace is private.
+    """
+    if engine != "vllm" or engine in spec.azure.base_images or not at.is_private:
+        return
+    registry = str(at.workspace.container_registry or "").rpartition("/")[2] or "REGISTRY"
+    image = _VLLM.rpartition("/")[2]
+    # Azure imports into a registry that is closed to the public network, too, and takes layers beyond 2 GiB since 2025
+    # (learn.microsoft.com/azure/container-registry/container-registry-import-images;
+    # github.com/MicrosoftDocs/azure-management-docs/pull/47; read 2026-11-29).
+    raise UserError(
+        "The image for vLLM can't be built in a private workspace.", where="azure.base_images.vllm",
+        why=f"It is built on {_VLLM}, which is on Docker Hub alone, and {at.name.workspace} can't reach Docker Hub.",
+        fix=f"Bring it into the workspace's registry once: az acr import --name {registry} --source docker.io/{_VLLM} "
+        f"--image {image}; and name it: azure.base_images.vllm={registry}.azurecr.io/{image}",
+    )  # fmt: skip

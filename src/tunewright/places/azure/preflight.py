@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunewright.assess.prices import price_book
@@ -15,12 +15,17 @@ from tunewright.errors import Check, UserError
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline import STEPS, Step
 from tunewright.places.azure import machines
+from tunewright.places.azure.bases import require_reachable
 from tunewright.places.azure.connection import ARM, Connection, azure_errors, is_unregistered, register
-from tunewright.places.azure.rules import endpoint_cores, endpoint_family, is_allowed, rules
+from tunewright.places.azure.deploy import is_standing, live_of, target_of
+from tunewright.places.azure.deploy.live import State
+from tunewright.places.azure.deploy.outputs import Outputs, outputs_of
+from tunewright.places.azure.deploy.room import instances_of
+from tunewright.places.azure.rules import EndpointFamily, endpoint_cores, endpoint_family, is_allowed, rules
 from tunewright.places.azure.store import Store
 from tunewright.planning.machines import priced_machine
 from tunewright.planning.preflight import memory_checks
-from tunewright.spec import Spec
+from tunewright.spec import RUNS, Spec
 
 if TYPE_CHECKING:
     from tunewright.planning.project import ProjectPlan
@@ -46,8 +51,23 @@ _SOON = "A role that was just given is in force after up to ten minutes."
 """The rule assignments-take-time."""
 _LOW_PRIORITY, _REGIONAL = "Total Cluster LowPriority", "Total Cluster Dedicated Regional"
 """How Azure ML calls quotas that are of no family."""
+_LOW_PRIORITY_NAME = "TotalLowPriorityCores"
+"""And the API of quotas the first of them; the second one it does not have."""
 _DEARER = 1.01
 """Times the price book's price from which on a region counts as dearer."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Cores that are wanted at once, of one quota."""
+
+    name: str
+    """Of the check."""
+    kind: str
+    """The family that the quota is of, or what stands for one."""
+    cores: int
+    later: int = 0
+    """Cores that a canary will take beside it, where nothing serves yet."""
 
 
 def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | None], steps: Sequence[Step], *,
@@ -67,14 +87,19 @@ def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | No
         made += [_region(spec, at), *_asked("permissions", lambda: _rights(spec, at, steps, endpoint)), _storage(at)]
         wanted = _wanted(spec, steps)
         made += _asked("machine sizes", lambda: _sizes(spec, at, wanted))
-        made += _asked("quotas", lambda: _quotas(spec, at, wanted, endpoint))
+        outputs = _outputs(spec) if endpoint else None
+        made += _asked("quotas", lambda: _quotas(spec, at, wanted, outputs, endpoint))
         if endpoint:
             made += _asked("endpoint sizes", lambda: [_endpoint_size(spec, at)])
+        if deploy in ("aml", "aks"):
+            made += _vllm_image(spec, at)
         made += _memory(spec, steps, endpoint)
         plan = planned()
         if spec.azure.gpu in wanted:
             made += _training_memory(spec, plan)
-        made += _price(spec, at, plan, wanted)
+        known = endpoint and spec.traffic.machine in price_book(spec.price_file).machines
+        made += _prices(spec, at, [*wanted, *([spec.traffic.machine] if known else [])])
+        made.append(_total(spec, plan))
     if deploy in TARGETS and made[0].passed:
         made += image_checks(spec, at, deploy)
     return made
@@ -95,6 +120,25 @@ def image_checks(spec: Spec, at: Connection, to: str) -> list[Check]:
         *_asked(f"provider {provider}", lambda: [_registered(at, provider)]),
         *_asked(name, lambda: [_allowed(name, at, group, wanted, remedy)]),
         *_asked("identity", lambda: _assignable(spec, at)),
+    ]
+
+
+def endpoint_checks(spec: Spec, at: Connection, outputs: Outputs) -> list[Check]:
+    """What a managed endpoint needs of the region, before the model is registered: its machine, quota, and the price
+    that was counted with. Nothing where this version stands there already, so that none is made.
+
+    Raises:
+        UserError: an endpoint can't serve this bundle, or Azure refuses.
+    """
+    target, size = target_of("aml", spec, at, outputs, None, dry=True), spec.traffic.machine
+    if is_standing(target, target.live.state() or State({})):
+        return []
+    # A size that only the user's own price book knows may be newer than the list, so Azure decides about it.
+    listed = endpoint_family(size) is not None
+    return [
+        *(_asked("endpoint sizes", lambda: [_endpoint_size(spec, at)]) if listed else []),
+        *_asked("quotas", lambda: _quotas(spec, at, {}, outputs, endpoint=True)),
+        *(_prices(spec, at, [size]) if size in price_book(spec.price_file).machines else []),
     ]
 
 
@@ -237,48 +281,119 @@ def _endpoint_size(spec: Spec, at: Connection) -> Check:
                  "Name another: traffic.machine=…, or deploy with --to aca.")  # fmt: skip
 
 
-def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], deploy: bool) -> Iterator[Check]:
-    """Each size's cores beside what was wanted before of the same family, and all of them in the region."""
+def _vllm_image(spec: Spec, at: Connection) -> Iterator[Check]:
+    """Whether vLLM's image can be built, where it is to serve in a private workspace."""
+    if at.is_private and spec.export.runtime.startswith("vllm"):
+        try:
+            require_reachable(spec, at, "vllm")
+        except UserError as error:
+            yield Check("image for vLLM", False, (error.why or error.what).rstrip("."), error.fix or "")
+        else:
+            yield Check("image for vLLM", True, f"built on {spec.azure.base_images['vllm']}")
+
+
+def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], outputs: Outputs | None,
+            endpoint: bool) -> Iterator[Check]:  # fmt: skip
+    """Each size's cores beside what was wanted before of the same family, and all of them in the region.
+
+    Args:
+        outputs: what is to be deployed; None where there is no whole run, so that more machines may be needed.
+        endpoint: whether a managed endpoint is to be made.
+    """
     with azure_errors("the quotas"):
         offered = {size.name: size for size in at.ml.compute.list_sizes()}
         usages = {_letters(_field(usage, "name")["value"]): usage for usage in at.ml.compute.list_usage()}
-    wanted: list[tuple[str, str, int]] = []
-    """The name of a check, the family that its quota is of, cores."""
+    wanted: list[_Wanted] = []
     total = 0
     for size, count in machines_wanted.items():
         if size in offered:
-            cores = count * int(_field(offered[size], "vCPUs", "v_cp_us"))
+            cores = count * _cores(size, offered, spec)
             low = spec.azure.low_priority and size == spec.azure.gpu
             total += 0 if low else cores
-            wanted.append((f"quota of {size}", _LOW_PRIORITY if low else _field(offered[size], "family"), cores))
-    if deploy and (family := endpoint_family(spec.traffic.machine)):
-        size, count = spec.traffic.machine, spec.traffic.redundancy
-        cores = endpoint_cores(size, count, machines.price_of(size, spec).cores)
-        total += cores
-        reserve = "" if family.skips_reserve else ", a fifth in reserve"
-        wanted.append((f"quota of {size} for the endpoint{reserve}", family.family, cores))
-    wanted.append(("quota of the region", _REGIONAL, total))
-    scope = f"/subscriptions/{at.name.subscription}/providers/Microsoft.MachineLearningServices/locations/{at.region}"
+            kind = _LOW_PRIORITY if low else _field(offered[size], "family")
+            wanted.append(_Wanted(f"quota of {size}", kind, cores))
+    if endpoint and (family := endpoint_family(spec.traffic.machine)):
+        own, in_region = _of_endpoint(spec, at, family, outputs, offered)
+        total += in_region
+        wanted.append(own)
+    wanted.append(_Wanted("quota of the region", _REGIONAL, max(0, total)))
     before = Counter[str]()
-    for name, kind, cores in wanted:
-        key = next((each for each in usages if each.startswith(_letters(kind))), None)
+    for one in wanted:
+        key = next((each for each in usages if each.startswith(_letters(one.kind))), None)
         if key is None:
-            yield Check(name, True, "not told by Azure for this family")
+            yield Check(one.name, True, "not told by Azure for this family")
             continue
         limit = int(_field(usages[key], "limit"))
         free = limit - int(_field(usages[key], "currentValue", "current_value")) - before[key]
-        beside = f" beside {before[key]} that are wanted above" if before[key] else ""
-        before[key] += cores
-        # learn.microsoft.com/cli/azure/quota and learn.microsoft.com/rest/api/quota (read 2026-11-28).
-        command = f"az quota create --resource-name {kind} --limit-object value={limit + cores - free} --scope {scope}"
-        how = "ml.azure.com > Quota" if kind in (_LOW_PRIORITY, _REGIONAL) else (
-            f"ml.azure.com > Quota, or: {command}  (once before: az provider register --namespace Microsoft.Quota)"
-        )  # fmt: skip
-        otherwise = (
-            "go on without a GPU: azure.gpu=null" if name == f"quota of {spec.azure.gpu}" else "name a smaller machine"
-        )
-        remedy = f"Ask for {cores - free} more cores of this family ({how}), or {otherwise}."
-        yield Check(name, free >= cores, f"{cores} cores needed, {free} of {limit} free{beside}", remedy)
+        found = f"{one.cores} cores needed, {free} of {limit} free"
+        if before[key]:
+            found += f" beside {before[key]} that are wanted above"
+        left = free - one.cores
+        if 0 <= left < one.later:
+            found += f"; a canary will need {one.later} beside them, and {left} are left"
+        before[key] += one.cores
+        how = "ml.azure.com > Quota"
+        if one.kind != _REGIONAL:
+            command = quota_command(at.name.subscription, at.region, one.kind, limit - left)
+            how += f", or: {command}  (once before: az provider register --namespace Microsoft.Quota)"
+        of_gpu = one.name == f"quota of {spec.azure.gpu}"
+        otherwise = "go on without a GPU: azure.gpu=null" if of_gpu else "name a smaller machine"
+        passed = left >= 0 or not one.cores
+        yield Check(one.name, passed, found, f"Ask for {-left} more cores of this family ({how}), or {otherwise}.")
+
+
+def _of_endpoint(spec: Spec, at: Connection, family: EndpointFamily, outputs: Outputs | None,
+                 offered: dict[str, Any]) -> tuple[_Wanted, int]:  # fmt: skip
+    """What a new version takes of its family's quota, and cores of the region's. What serves stays beside it, and so
+    does a canary: Azure's usage has both."""
+    size, count = spec.traffic.machine, instances_of(spec, outputs)
+    cores = endpoint_cores(size, count, _cores(size, offered, spec))
+    state = live_of("aml", spec, at).state() or State({})
+    freed = _freed(spec, at, state, offered)
+    about = f"quota of {'' if outputs else 'at least '}{count} x {size} for the endpoint"
+    reserve = "" if family.skips_reserve else ", a fifth in reserve"
+    needed, later = max(0, cores - freed[family.family]), 0 if state.shares else cores
+    return _Wanted(about + reserve, family.family, needed, later), cores - freed.total()
+
+
+def quota_command(subscription: str, region: str, kind: str, cores: int) -> str:
+    """What asks for a quota of so many cores; infra/main.bicep has the same.
+
+    Args:
+        kind: a family, or what stands for all at low priority.
+    """
+    # learn.microsoft.com/cli/azure/quota; the names are those of github.com/Azure/azure-rest-api-specs, specification/\
+    # quota, examples getMachineLearningServicesQuotaLimits and putMachineLearningServicesQuotaRequestLowPriority (read
+    # 2026-11-29).
+    name, of = (_LOW_PRIORITY_NAME, "lowPriority") if kind == _LOW_PRIORITY else (kind, "dedicated")
+    scope = f"/subscriptions/{subscription}/providers/Microsoft.MachineLearningServices/locations/{region}"
+    return f"az quota create --resource-name {name} --limit-object value={cores} --scope {scope} --resource-type {of}"
+
+
+def _outputs(spec: Spec) -> Outputs | None:
+    """What a deployment would serve by now; None where there is no whole run."""
+    try:
+        return outputs_of(spec.folder / RUNS)
+    except UserError:
+        return None
+
+
+def _freed(spec: Spec, at: Connection, state: State, offered: dict[str, Any]) -> Counter[str]:
+    """Cores by family of a trial that was broken off: the next deployment takes it away first, or goes on with it."""
+    if state.fresh is None or state.is_canary or state.is_asked:
+        return Counter()
+    with azure_errors(f"the deployment {state.fresh}"):
+        left = at.ml.online_deployments.get(state.fresh, live_of("aml", spec, at).name)
+    size, count = str(left.instance_type), int(left.instance_count or 1)
+    family = endpoint_family(size)
+    if family is None:
+        return Counter()
+    return Counter({family.family: endpoint_cores(size, count, _cores(size, offered, spec))})
+
+
+def _cores(size: str, offered: dict[str, Any], spec: Spec) -> int:
+    """Of one machine, as Azure says it; where it does not, as the price book does."""
+    return int(_field(offered[size], "vCPUs", "v_cp_us")) if size in offered else machines.price_of(size, spec).cores
 
 
 def _letters(name: str) -> str:
@@ -317,10 +432,11 @@ def _training_memory(spec: Spec, found: ProjectPlan | None) -> Iterator[Check]:
     yield Check("GPU memory", option.fits, said, f"azure.gpu={best.machine} would do." if best else plan.sentence)
 
 
-def _price(spec: Spec, at: Connection, found: ProjectPlan | None, wanted: dict[str, int]) -> Iterator[Check]:
-    known = {size: machines.price_of(size, spec).usd_per_hour for size in wanted}
+def _prices(spec: Spec, at: Connection, sizes: Sequence[str]) -> Iterator[Check]:
+    """Of machines of the price book in the workspace's region."""
+    known = {size: machines.price_of(size, spec).usd_per_hour for size in sizes}
     try:
-        there, unasked = machine_prices(list(wanted), at.region), ""
+        there, unasked = machine_prices(list(known), at.region), ""
     except UserError:
         there, unasked = {}, "; Azure's list could not be asked"
     for size, booked in known.items():
@@ -328,14 +444,16 @@ def _price(spec: Spec, at: Connection, found: ProjectPlan | None, wanted: dict[s
         dearer = asked > _DEARER * booked
         said = f"${asked:.3f} an hour " + (f"in {at.region}" if size in there else f"by the price book{unasked}")
         yield Check(f"price of {size}", not dearer, f"{said}, and ${booked:.3f} by the price book" if dearer else said,
-                    f"Budgets are held by the price book. Make one of the region: tunewright models prices --refresh "
-                    f"--region {at.region}; and name it in the spec: prices: prices.yaml.")  # fmt: skip
+                    "Budgets and verdicts follow the price book. Make one of the region: tunewright models prices "
+                    f"--refresh --region {at.region}; and name it in the spec: prices: prices.yaml.")  # fmt: skip
+
+
+def _total(spec: Spec, found: ProjectPlan | None) -> Check:
     budget = spec.azure.budget_usd
     if found is None:
-        yield Check("total", True, f"at most ${budget:.2f}, where it is stopped")
-        return
+        return Check("total", True, f"at most ${budget:.2f}, where it is stopped")
     # More machines finish sooner and cost about the same.
     usd = found.azure.usd
-    yield Check("total", usd.low <= budget,
-                f"about ${usd.low:.2f} to ${usd.high:.2f}, and at most ${budget:.2f}, where it is stopped",
-                f"Raise it: azure.budget_usd={math.ceil(usd.high)}")  # fmt: skip
+    return Check("total", usd.low <= budget,
+                 f"about ${usd.low:.2f} to ${usd.high:.2f}, and at most ${budget:.2f}, where it is stopped",
+                 f"Raise it: azure.budget_usd={math.ceil(usd.high)}")  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tunewright.errors import GateFailed, UserError
-from tunewright.places.azure.bases import on_reachable_bases
+from tunewright.places.azure.bases import on_reachable_bases, require_reachable
 from tunewright.places.azure.connection import Connection
 from tunewright.places.azure.deploy.apps import App, LiveApp
 from tunewright.places.azure.deploy.blueprint import Blueprint
@@ -18,7 +18,7 @@ from tunewright.places.azure.deploy.images import engine_of
 from tunewright.places.azure.deploy.kubernetes import LiveRelease, Release
 from tunewright.places.azure.deploy.live import Live, State, command, not_taken_back, said, standing_now
 from tunewright.places.azure.deploy.outputs import Outputs
-from tunewright.places.azure.deploy.room import pod_memory
+from tunewright.places.azure.deploy.room import instances_of, pod_memory
 from tunewright.places.azure.deploy.trial import Exam, Trial
 from tunewright.places.azure.place import TAG
 from tunewright.places.azure.registry import Registered, register
@@ -98,7 +98,9 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
         UserError: there is no such target, it can't serve this bundle, or Azure refuses.
     """
     spec = on_reachable_bases(spec, at)
-    replicas, engine = max(outputs.replicas, spec.traffic.redundancy), engine_of(outputs.bundle)
+    replicas, engine = instances_of(spec, outputs), engine_of(outputs.bundle)
+    if to != "aca":  # which takes no vLLM, and says so itself
+        require_reachable(spec, at, engine)
     if to == "aml":
         model = (
             Registered(f"{TAG}-{spec.name}", "…", "", outputs.content)
@@ -117,6 +119,11 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
         )  # fmt: skip
     service = outputs.service(spec)
     return App(spec, at, engine, outputs.bundle, identity, service, replicas)
+
+
+def is_standing(target: Target, state: State) -> bool:
+    """Whether a version serves already or is the canary, so that deploying it makes nothing."""
+    return bool(state.shares.get(target.fresh)) or (state.fresh == target.fresh and state.is_canary)
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
     if mirror is not None and not isinstance(target, Endpoint):
         raise UserError("Only a managed endpoint can mirror its traffic.", fix="Use --to aml, or --canary.")
     state = target.live.state() or State({})
-    if state.shares.get(target.fresh) or (state.fresh == target.fresh and state.is_canary):
+    if is_standing(target, state):
         return _again(spec, target, exam, state)
     beside = any(share for version, share in state.shares.items() if version != target.fresh)
     if mirror is not None and not beside:

@@ -22,6 +22,7 @@ from tunewright.errors import UserError
 from tunewright.export.bundle import SECOND, BundleInfo, read_info
 from tunewright.models.runtime import FOLDERS
 from tunewright.models.sizes import Sizes, shape_of
+from tunewright.places.azure.deploy.outputs import Outputs
 from tunewright.places.azure.rules import endpoint_family, rules
 from tunewright.spec import Spec
 
@@ -74,6 +75,16 @@ def pod_memory(outputs: Served) -> str:
 def container_of(spec: Spec) -> str:
     """The size of a container app, by its name in the price book."""
     return spec.traffic.machine if spec.traffic.machine.startswith(CONTAINERS) else _SMALLEST
+
+
+def instances_of(spec: Spec, outputs: Outputs | None) -> int:
+    """Machines that one version of a project stands on: those that the verdict counts with, and no fewer than
+    `traffic.redundancy`.
+
+    Args:
+        outputs: None where there is no whole run, so that the verdict's machines are not known.
+    """
+    return max(outputs.replicas if outputs else 1, spec.traffic.redundancy)
 
 
 def takes_endpoint(size: str) -> bool:
