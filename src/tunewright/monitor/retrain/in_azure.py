@@ -17,6 +17,7 @@ from tunewright.places.azure.deploy.live import State
 from tunewright.places.azure.deploy.outputs import STEPS, Outputs
 from tunewright.places.azure.deploy.room import require_room
 from tunewright.places.azure.deploy.trial import Exam, NoAnswer
+from tunewright.places.azure.preflight import endpoint_checks, require
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -52,9 +53,12 @@ class InAzure:
 
         Raises:
             GateFailed: it does not keep a gate; it was taken away.
-            UserError: Azure refuses; nothing of it was left standing.
+            UserError: Azure refuses, or has not the room; nothing of it was left standing.
         """
-        target, exam = self._target(bundle)
+        outputs = self._outputs(bundle)
+        if self.to == "aml":
+            require(endpoint_checks(self._spec, self._at, outputs))
+        target, exam = self._target(outputs)
         percent = min(99, max(1, round(100 * terms.share))) if terms else None
         try:
             return release(self._spec, target, exam, percent)
@@ -75,7 +79,7 @@ class InAzure:
             TakenAway: somebody else has ended it.
             UserError: Azure can't be reached; the canary stands as it is.
         """
-        target, exam = self._target(bundle)
+        target, exam = self._target(self._outputs(bundle))
         ends, count = since + timedelta(minutes=terms.minutes), 0
         while not self._serves_alone(target):
             count += 1
@@ -94,13 +98,13 @@ class InAzure:
 
     def promote(self, bundle: Path) -> None:
         """It serves all, and is the registry's champion; what served before goes."""
-        target, _ = self._target(bundle)
+        target, _ = self._target(self._outputs(bundle))
         if not self._serves_alone(target):
             target.live.promote()
 
     def withdraw(self, bundle: Path) -> None:
         """It goes; what served before serves all."""
-        target, _ = self._target(bundle)
+        target, _ = self._target(self._outputs(bundle))
         target.live.withdraw()
 
     def _serves_alone(self, target: Target) -> bool:
@@ -123,12 +127,15 @@ class InAzure:
             )
         raise TakenAway("The canary was ended by somebody else.", where=target.name)
 
-    def _target(self, bundle: Path) -> tuple[Target, Exam]:
+    def _outputs(self, bundle: Path) -> Outputs:
         folders = made_of(bundle)
         if missing := [step for step in STEPS if step not in folders]:
             raise UserError(f"Of what the bundle was made of, {', '.join(missing)} is gone.", where=bundle,
                             fix="Make it again: tunewright retrain … --anyway")  # fmt: skip
         outputs = Outputs({step: folders[step] for step in STEPS})
         require_room(self.to, self._spec, outputs)
+        return outputs
+
+    def _target(self, outputs: Outputs) -> tuple[Target, Exam]:
         exam = exam_of(self._spec, outputs.folders["split"], outputs.folders["parity"])
         return target_of(self.to, self._spec, self._at, outputs, self._identity, dry=False), exam
