@@ -1,4 +1,5 @@
-"""What Azure said to a probe: each answer, what it means for a rule, and the file of them, which identifies nobody."""
+"""What Azure said: without secrets wherever it is quoted. To a probe: each answer, what it means for a rule, and the
+file of them, which identifies nobody."""
 
 from __future__ import annotations
 
@@ -18,10 +19,28 @@ _SHAPE = (400, 405, 413, 415, 422)
 """Statuses by which Azure refuses what was asked; with others it refuses who asks, when, or where."""
 _OTHER = re.compile(r"quota|capacity|polic(?:y|ies)", re.I)
 """In the words of a refusal that is not of the rule: nothing follows from it."""
-_HIDDEN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*"), "<token>"),
+_NAMES = (
+    r"sig|signature|(?:access_?|refresh_?|id_?|cluster)?token|password|client_?(?:secret|assertion)"
+    r"|account_?key|shared_?access_?key|api[-_]?key"
+)
+"""What secrets are called, in addresses, connection strings and JSON."""
+_SCHEMES = "(?:bearer|basic|digest|negotiate|sharedkey(?:lite)?|sharedaccesssignature)"
+"""What a header of a sign-in may begin with."""
+_VALUE = r"[^&;,\s\"'<>)\]}]+"
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(://)[^/\s\"'@]+@"), r"\1<secret>@"),  # the password in the address of a proxy or a feed
+    # Without the mark before it a code is the name of a refusal, and a key anything.
+    (re.compile(rf"((?:[?&]|&amp;)(?:code|key)=){_VALUE}", re.I), r"\1<secret>"),
+    (re.compile(rf"(?:(?<![A-Za-z])|(?<=%3F))((?:{_NAMES})(?:=|%3D|[\"']\s*:\s*[\"'])){_VALUE}", re.I), r"\1<secret>"),
+    (re.compile(rf"\b(authorization[\"']?\s*[:=]\s*[\"']?(?:{_SCHEMES}\s+)?+){_VALUE}", re.I), r"\1<secret>"),
+    (re.compile(r"\b(bearer\s+)[\w.~+/=-]{16,}", re.I), r"\1<secret>"),
+    (re.compile(r"\beyJ[\w-]+(?:\.[\w-]*)*"), "<token>"),
+)
+"""What lets somebody in: tokens, passwords, signatures of addresses. HTTP libraries write these into their errors, such
+as urllib3's "Max retries exceeded with url: ...?sig=...", which it raises unless its retries are switched off."""
+_PERSONAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<e-mail>"),
-    (re.compile(r"([?&](?:sig|code|key|se|skoid|sktid)=)[^&\s\"']+"), r"\1<secret>"),
+    (re.compile(r"([?&](?:se|skoid|sktid)=)[^&\s\"']+"), r"\1<secret>"),
     (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b", re.I), "<id>"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), "<address>"),
 )
@@ -144,7 +163,16 @@ def hidden(text: str, names: Mapping[str, str]) -> str:
     """
     for name in _longest_first(names):
         text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])", names[name], text, flags=re.I)
-    for pattern, instead in _HIDDEN:
+    return _replaced(without_secrets(text), _PERSONAL)
+
+
+def without_secrets(text: str) -> str:
+    """A text for the user with what lets somebody in replaced. It is to be cut to its length after that."""
+    return _replaced(text, _SECRETS)
+
+
+def _replaced(text: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, instead in patterns:
         text = pattern.sub(instead, text)
     return text
 

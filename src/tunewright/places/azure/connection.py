@@ -21,6 +21,7 @@ import httpx
 
 from tunewright.errors import UserError
 from tunewright.places.azure import azd
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.waiting import Wait
 from tunewright.spec import Spec
 
@@ -31,6 +32,9 @@ _CONFIGS = ("config.json", ".azureml/config.json")
 ARM = "https://management.azure.com"
 _LONGEST_SECONDS = 3000.0
 _POLL_SECONDS = 2.0
+_LONGEST_POLL = 30.0
+"""Seconds between two looks at a long operation, whatever `Retry-After` asks for: a line is due each minute, and one
+answer that asks for an hour must not outlast `_LONGEST_SECONDS`."""
 _LONGEST_WAIT = 12
 """Seconds: the most that one retry waits, whatever Azure asks for."""
 RETRIES = {"retry_total": 5, "retry_status": 5, "retry_backoff_max": _LONGEST_WAIT}
@@ -73,6 +77,11 @@ _HINTS = {
     "ScopeLocked":
         "A lock keeps it as it is. See which: az lock list --resource-group GROUP. Who set it can take it off; then "
         "type the same command again.",
+    # With 403 (learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy,
+    # read 2026-11-29).
+    "RequestDisallowedByPolicy":
+        "A policy of your company denies it, whatever your roles are. See what it wants: az policy definition show "
+        "--name NAME  (the name stands in the refusal); name what it allows, or ask who assigned it for an exemption.",
     # The rule storage-refusals.
     "AuthorizationFailure":
         "The storage account's firewall does not let this machine in. Add its address (Networking, in the portal), or "
@@ -156,6 +165,8 @@ class Connection:
         # Experimental classes, uploads and every way to sign in that failed are announced otherwise.
         for logger in ("azure.ai.ml", "azure.identity", "azure.core", "azure.storage"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
+        for logger in ("httpx", "urllib3"):  # they log whole addresses, and some are signed
+            logging.getLogger(logger).setLevel(logging.WARNING)
 
     @cached_property
     def credential(self) -> Any:
@@ -233,22 +244,26 @@ class Connection:
         """
         return datetime.now(UTC) + timedelta(seconds=self._ahead)
 
-    def ask(self, method: str, path: str, version: str, body: Any = None,
-            query: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
+    def ask(self, method: str, path: str, version: str, body: Any = None, query: Mapping[str, str] | None = None, *,
+            what: str = "", costs: str = "") -> dict[str, Any]:  # fmt: skip
         """One call of Resource Manager: its JSON. It is followed to its end where it takes long, and to the last page
         where it lists.
+
+        Args:
+            what: is waited for where it takes long, as of `Wait.look`; the call itself where it is not said.
+            costs: as of `Wait.look`.
 
         Raises:
             azure.core.exceptions.HttpResponseError: it refused.
             UserError: it takes longer than anything does.
         """
         response = self._sent(method, f"{ARM}{path}", {"api-version": version, **(query or {})}, body)
-        wait, what = Wait(), f"Azure to end {method} {'/'.join(path.split('/')[-2:])}"
+        wait, what = Wait(), what or f"Azure to end {method} {'/'.join(path.split('/')[-2:])}"
         while response.status_code == httpx.codes.ACCEPTED and (place := response.headers.get("location")):
-            if wait.look(what, _LONGEST_SECONDS):
+            if wait.look(what, _LONGEST_SECONDS, costs):
                 raise UserError(f"Azure has not ended {method} {path} after {_LONGEST_SECONDS / 60:.0f} minutes.",
                                 fix="See in the Azure portal what holds it up.")  # fmt: skip
-            time.sleep(float(response.headers.get("retry-after", _POLL_SECONDS)))
+            time.sleep(_pause(response.headers))
             response = self._sent("GET", place, {}, None)
         return self._with_all_pages(dict(_json(response))) if response.content else {}
 
@@ -291,12 +306,30 @@ def _json(response: Any) -> Any:
 def _ahead(answer: Any) -> float:
     """Seconds that the clock of who answered is ahead of this machine's; 0 where the answer does not tell, or it is
     about right."""
-    told = (answer.headers if answer is not None else {}).get("date")
-    try:
-        seconds = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds() if told else 0.0
-    except ValueError:
-        return 0.0
+    told = _moment(answer.headers if answer is not None else {}, "date")
+    seconds = (told - datetime.now(UTC)).total_seconds() if told else 0.0
     return seconds if abs(seconds) > _CLOCK_SECONDS else 0.0
+
+
+def _pause(headers: Mapping[str, str]) -> float:
+    """Seconds until a long operation is looked at again. `Retry-After` says it, as seconds or as a date by the clock of
+    who answered; ours where it says neither."""
+    told, seconds = headers.get("retry-after", ""), _POLL_SECONDS
+    if re.fullmatch(r"\d+(\.\d+)?", told.strip()):
+        seconds = float(told)
+    elif then := _moment(headers, "retry-after"):
+        ahead = (then - (_moment(headers, "date") or datetime.now(UTC))).total_seconds()
+        seconds = ahead if ahead > 0 else _POLL_SECONDS
+    return min(seconds, _LONGEST_POLL)
+
+
+def _moment(headers: Mapping[str, str], name: str) -> datetime | None:
+    """The HTTP date in a header; None where there is none."""
+    try:
+        told = parsedate_to_datetime(headers.get(name) or "")
+    except ValueError:
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=UTC)  # "-0000" is UTC as well
 
 
 def is_unregistered(error: UserError) -> bool:
@@ -490,12 +523,13 @@ def _refused(what: str, error: Any) -> UserError:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says first, with its first detail; of a sign-in that tried several ways, what the first came to
-    that was set up."""
-    lines = str(getattr(error, "message", None) or error).strip().splitlines() or [type(error).__name__]
+    """What an error says first, with its first detail, without secrets; of a sign-in that tried several ways, what the
+    first came to that was set up."""
+    told = without_secrets(str(getattr(error, "message", None) or error))
+    lines = told.strip().splitlines() or [type(error).__name__]
     if "DefaultAzureCredential" in lines[0]:
         lines = [line for line in lines if _SET_UP.search(line)] or [_NOBODY]
     details = getattr(getattr(error, "error", None), "details", None) or []
-    detail = str(getattr(details[0], "message", None) or "") if details else ""
+    detail = without_secrets(str(getattr(details[0], "message", None) or "")) if details else ""
     more = f" {detail}" if detail and detail not in lines[0] else ""
     return f"{lines[0].strip()[:_LONGEST_SAID]}{more[:_LONGEST_SAID]}".rstrip(".") + "."

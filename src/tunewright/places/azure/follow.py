@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.connection import Connection, Unreachable, azure_errors, found
 from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
@@ -37,6 +38,10 @@ _BEFORE = {
     "Starting": ("the machine to fetch image and data", 3600.0),
 }
 """What is waited for before a run runs, by its status, and for how many seconds. Others' jobs may take hours."""
+_LONGEST_RUN = 7 * 24 * 3600.0
+"""Seconds that a step may run whose job does not say: no step is given more."""
+_ENDING_SECONDS = 15 * 60.0
+"""For Azure to end a step that has reached its limit, and to save what it made."""
 
 
 class Stopped(UserError):
@@ -58,6 +63,8 @@ class Follower:
         """Bytes of each run's log that were printed."""
         self._curve_at = 0.0
         self._ledger: dict[str, float] = {}
+        self._limits: dict[str, float] = {}
+        """Seconds after which Azure ends each step, by the job itself."""
         self._over = False
         self._final: set[str] = set()
         """Steps that cost nothing more."""
@@ -67,7 +74,7 @@ class Follower:
 
         Raises:
             UserError: Azure can't be asked any more; the job runs on.
-            Stopped: the budget is reached, or the step does not begin.
+            Stopped: the budget is reached, or the step does not begin, or not end.
         """
         wait, silence = _FASTEST, Wait()
         while True:
@@ -93,12 +100,19 @@ class Follower:
         """Say what a step that says nothing waits for.
 
         Raises:
-            Stopped: it has not begun for longer than anybody waits.
+            Stopped: it has not begun for longer than anybody waits, or runs on after its limit.
         """
         status = run.status if run is not None else "NotStarted"
         rate = self._rates.get(step, 0.0)
         if status not in _BEFORE:
-            silence.look(f"the step {step}, which runs", costs=f"${rate:.2f} an hour, ${self.spent:.2f} so far")
+            limit, costs = self._limits.get(step, _LONGEST_RUN), f"${rate:.2f} an hour, ${self.spent:.2f} so far"
+            ends = f"Azure ends it after {limit / 60:.0f} min; " if step in self._limits else ""
+            if silence.look(f"the step {step}, which runs", limit + _ENDING_SECONDS, ends + costs):
+                raise Stopped(
+                    f"The step {step} runs on, though its limit of {limit / 60:.0f} minutes has passed.",
+                    why=f"It costs {costs}.",
+                    fix="See in the studio what holds it up, then type the same command to go on from there.",
+                )
             return
         what, longest = _BEFORE[status]
         if silence.look(what, longest, f"${rate:.2f} an hour from when a machine stands"):
@@ -156,7 +170,7 @@ class Follower:
         """What Azure says of a run that failed."""
         details = self._details(run)
         found = getattr(getattr(details, "error", None), "error", None)
-        return f"{str(found.message).strip().rstrip('.')}." if found and found.message else None
+        return f"{without_secrets(str(found.message)).strip().rstrip('.')}." if found and found.message else None
 
     def last_words(self, run: str) -> str | None:
         """How the log of the image's build ends, where a run failed before it had a log of its own."""
@@ -164,7 +178,7 @@ class Follower:
         built = [url for name, url in logs.items() if _BUILD.search(name)]
         if not built or any(name.startswith(_LOG) for name in logs):
             return None
-        text = " ".join(_tail(built[-1], 0).decode("utf-8", "replace").split())
+        text = without_secrets(" ".join(_tail(built[-1], 0).decode("utf-8", "replace").split()))
         return f"The log of its image's build ends: {text[-_WORDS:]}" if text else None
 
     def _machines(self, run: Any) -> str | None:
@@ -179,19 +193,20 @@ class Follower:
         faults = "; ".join(str((each.get("error") or each).get("message")) for each in own.get("errors") or [])
         state = own.get("allocationState") or state
         said = f"The cluster {name} is {str(state).lower()}; machines now: {own.get('currentNodeCount') or 0}."
-        return f"{said} It says: {faults}." if faults else said
+        return f"{said} It says: {without_secrets(faults)}." if faults else said
 
     def _look_patiently(self, name: str) -> tuple[Any, Any]:
         """As `_look`; where Azure can't be reached, again and again for some minutes, while the job runs on."""
-        away: float | None = None
+        away: Wait | None = None
         while True:
             try:
                 return self._look(name)
             except Unreachable as error:
                 if away is None:
-                    away = time.monotonic()
+                    away = Wait()
                     say(f"  azure: {error.what} Trying on; the job runs on.")
-                if time.monotonic() - away > _PATIENCE_SECONDS:
+                costs = f"the job costs up to ${max(self._rates.values()):.2f} an hour meanwhile"
+                if away.look("Azure to be reached again", _PATIENCE_SECONDS, costs):
                     raise
                 time.sleep(_SLOWEST)
 
@@ -200,6 +215,7 @@ class Follower:
         with azure_errors(f"the job {self._job}"):
             whole = self._at.ml.jobs.get(self._job)
             self._over = whole.status in OVER
+            self._limits |= _limits(name, whole)
             if whole.type != "pipeline":
                 self._note(name, whole)
                 return whole, whole
@@ -246,7 +262,7 @@ class Follower:
         if run.status in OVER:
             lines, rest = text, b""
         for line in lines.decode("utf-8", "replace").splitlines():
-            say(f"  {line}" if line else "")
+            say(f"  {without_secrets(line)}" if line else "")
         self._shown[run.name] = shown + len(text) - len(rest)
         return bool(lines)
 
@@ -270,6 +286,17 @@ class Follower:
         from mlflow import MlflowClient
 
         return MlflowClient(self._at.workspace.mlflow_tracking_uri)
+
+
+def _limits(step: str, job: Any) -> dict[str, float]:
+    """Seconds after which Azure ends each step of a job, where it says so.
+
+    Args:
+        step: the one that a job of one step does.
+    """
+    runs = (job.jobs or {}) if job.type == "pipeline" else {step: job}
+    told = {name: getattr(getattr(run, "limits", None), "timeout", None) for name, run in runs.items()}
+    return {name: float(seconds) for name, seconds in told.items() if isinstance(seconds, int | float)}
 
 
 def sparkline(values: list[float]) -> str:

@@ -21,6 +21,7 @@ from tunewright.places.azure.jobs import Work, job_of, output_of
 from tunewright.places.azure.node import ERROR, INPUT
 from tunewright.places.azure.sources import Source, needed, sources_of, taken_along
 from tunewright.places.azure.store import DATASTORE, FOLDER, Store
+from tunewright.places.azure.waiting import Wait
 from tunewright.places.ending import names_memory
 from tunewright.progress import say
 from tunewright.spec import Spec
@@ -213,11 +214,16 @@ class AzurePlace:
             return found(self._at.ml.jobs.get, name)
 
     def _once_cancelled(self, name: str) -> Any:
-        """A job that is being cancelled, when that is done: two must not write the same checkpoints."""
+        """A job that is being cancelled, when that is done: two must not write the same checkpoints.
+
+        Raises:
+            UserError: it is not done after some minutes.
+        """
         say(f"  azure: job {name} is still being cancelled")
-        end = time.monotonic() + _CANCELLING_SECONDS
+        wait, what = Wait(), f"the job {name} to be cancelled"
         while (known := self._job(name)).status == _CANCELLING:
-            if time.monotonic() > end:
+            # A job of this name may run on other machines than the spec names by now, so there is no price.
+            if wait.look(what, _CANCELLING_SECONDS, "its machines cost until then"):
                 raise UserError(f"The job {name} is still being cancelled.", fix="Type the same command in a minute.")
             time.sleep(1)
         return known

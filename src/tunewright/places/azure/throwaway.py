@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
-from tunewright.places.azure.answers import Said, Wanted
+from tunewright.places.azure.answers import Said, Wanted, without_secrets
 from tunewright.places.azure.connection import ARM, Connection, code_of
+from tunewright.places.azure.machines import price_of
 from tunewright.places.azure.place import TAG
+from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say
 from tunewright.spec import Spec
 
@@ -45,7 +47,7 @@ class Throwaway:
     """What is made of one name, with the project's tag, in one workspace."""
 
     def __init__(self, spec: Spec, at: Connection):
-        self.at = at
+        self._spec, self.at = spec, at
         self.name = f"tw-probe-p{secrets.token_hex(4)}"  # no dash before digits alone (rule cluster-name)
         self.tags = {TAG: spec.name, f"{TAG}.probe": "true"}
         self._made: list[Made] = []
@@ -105,37 +107,47 @@ class Throwaway:
         kind, name = _kind_and_name(path)
         whole, version = f"{self.at.name.path}/{path}", VERSIONS[kind]
         command = f"az rest --method delete --url '{ARM}{whole}?api-version={version}'"
-        made = Made(f"{kind} {name}", lambda: self._delete(whole, version), command)
+        costs = self._costs(body)
+        made = Made(f"{kind} {name}", lambda: self._delete(whole, version, costs), command)
         self.remember(made)
         say(f"  azure: {asked}")
         try:
-            self.at.ask("PUT", whole, version, body)
+            self.at.ask("PUT", whole, version, body, costs=costs)
         except HttpResponseError as error:
             status = int(error.status_code or 0)
             if httpx.codes.is_client_error(status):
                 self._made.remove(made)  # a refusal makes nothing
-            told = str(getattr(error.error, "message", None) or error.message)
+            told = without_secrets(str(getattr(error.error, "message", None) or error.message))
             return Said(asked, wanted, status, code_of(error), told.partition("\n")[0][:_MOST], about)
-        state, fault = self._settled(whole, version) if settle else ("", "")
+        state, fault = self._settled(whole, version, costs) if settle else ("", "")
         if state.lower() in ("failed", "canceled"):
             return Said(asked, wanted, httpx.codes.BAD_REQUEST, state, fault[:_MOST], about)
         return Said(asked, wanted, httpx.codes.OK, about=about)
 
-    def _settled(self, path: str, version: str) -> tuple[str, str]:
-        """(the state that something comes to, what went wrong)."""
-        end = time.monotonic() + _SETTLE_SECONDS
+    def _costs(self, body: dict[str, Any]) -> str:
+        """What something costs while it stands, in words; only a deployment has a machine (see `probe.outlook`)."""
+        size = body["properties"].get("instanceType")
+        return f"${price_of(size, self._spec).usd_per_hour:.2f} an hour" if size else "it costs nothing"
+
+    def _settled(self, path: str, version: str, costs: str) -> tuple[str, str]:
+        """(the state that something comes to, what went wrong).
+
+        Raises:
+            UserError: it comes to none.
+        """
+        wait, (kind, name) = Wait(), _kind_and_name(path)
         while True:
             found = self.at.ask("GET", path, version).get("properties", {})
             state = str(found.get("provisioningState") or "")
             if state.lower() not in _SETTLING:
-                return state, json.dumps(found.get("provisioningErrors") or "")
-            if time.monotonic() > end:
+                return state, without_secrets(json.dumps(found.get("provisioningErrors") or ""))
+            if wait.look(f"{kind} {name} to be made", _SETTLE_SECONDS, costs):
                 minutes = f"{_SETTLE_SECONDS / 60:.0f} minutes"
                 raise UserError(f"Azure has not made {path.rpartition('/')[2]} after {minutes}.",
                                 fix="See in the Azure portal what holds it up.")  # fmt: skip
             time.sleep(_POLL_SECONDS)
 
-    def _delete(self, path: str, version: str) -> None:
+    def _delete(self, path: str, version: str, costs: str) -> None:
         """Take something away; of an asset its name too, which is left behind otherwise."""
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -143,7 +155,7 @@ class Throwaway:
         query = {"underlyingResourceAction": "Delete"} if "/computes/" in path else None
         for each in (path, asset) if versioned else (path,):
             try:
-                self.at.ask("DELETE", each, version, query=query)
+                self.at.ask("DELETE", each, version, query=query, costs=costs)
             except ResourceNotFoundError:
                 continue
 

@@ -13,7 +13,7 @@ _POLL_SECONDS = 2.0
 
 
 class Wait:
-    """One wait, of which a line is said each minute in which nothing else was."""
+    """One wait, of which a line is said each minute in which nothing else was. Its time begins as it is made."""
 
     def __init__(self) -> None:
         self._what = ""
@@ -34,8 +34,9 @@ class Wait:
         Returns: whether it took longer than it may.
         """
         now = time.monotonic()
-        if what != self._what:
-            self._what, self._began, self._said = what, now, now
+        if self._what and what != self._what:
+            self._began = self._said = now
+        self._what = what
         waited = now - self._began
         if now - self._said >= EVERY_SECONDS:
             self._said = now

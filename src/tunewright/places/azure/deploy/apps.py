@@ -84,7 +84,7 @@ class LiveApp:
     def activate(self, revision: str) -> None:
         """Let a revision that went come back: the same template makes no new one."""
         with azure_errors(f"the revision {revision}"):
-            self._at.ask("POST", f"{self.path}/revisions/{revision}/activate", VERSION)
+            self._at.ask("POST", f"{self.path}/revisions/{revision}/activate", VERSION, costs=app_cost(self._spec))
 
     def change(self, shares: Mapping[str, int], fresh: str | None, is_canary: bool) -> None:
         """Divide the traffic, and say which revision is fresh, in one call."""
@@ -95,7 +95,7 @@ class LiveApp:
             "properties": {"configuration": {"ingress": {"traffic": traffic_of(shares, fresh)}}},
         }
         with azure_errors(f"the traffic of {self.name}"):
-            self._at.ask("PATCH", self.path, VERSION, change)
+            self._at.ask("PATCH", self.path, VERSION, change, costs=app_cost(self._spec))
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
@@ -120,12 +120,12 @@ class LiveApp:
         """As of `Live`."""
         say(f"  azure: the container app {self.name} goes")
         with azure_errors(f"the container app {self.name}"):
-            self._at.ask("DELETE", self.path, VERSION)
+            self._at.ask("DELETE", self.path, VERSION, costs=app_cost(self._spec))
 
     def _deactivate(self, revision: str) -> None:
         say(f"  azure: the revision {revision} goes")
         with azure_errors(f"the revision {revision}"):
-            self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION)
+            self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION, costs=app_cost(self._spec))
 
 
 class App:
@@ -209,13 +209,13 @@ class App:
         body = self._body(image, traffic_of(shares, self.fresh))
         body["tags"] = ((self.live.known() or {}).get("tags") or {}) | body["tags"]
         with azure_errors(f"the container app {self.name}"):
-            self._at.ask("PUT", self.path, VERSION, body)
+            self._at.ask("PUT", self.path, VERSION, body, costs=self.cost)
         self._settled()
         self._is_new = True
 
     def try_out(self, exam: Exam) -> Trial:
         """As of `Target`. Once a revision that nobody else asks has scaled to zero its start is measured too."""
-        found = trial(self._door(), exam)
+        found = trial(self._door(), exam, self.cost)
         if self._is_new:
             self._is_new = False
             found = replace(found, cold_ms=self._cold_ms(exam))
@@ -228,11 +228,11 @@ class App:
         """Milliseconds of the first answer after it has scaled to zero; None where it does not."""
         wait, what = Wait(), f"{self.fresh} to scale to zero, so that its start can be measured"
         while self._replicas_now():
-            if wait.look(what, _ASLEEP_SECONDS):
+            if wait.look(what, _ASLEEP_SECONDS, self.cost):
                 say(f"  azure: {self.fresh} has not scaled to zero, so its start is not measured")
                 return None
             time.sleep(_POLL_SECONDS)
-        return first_answer(self._door(), exam)
+        return first_answer(self._door(), exam, self.cost)
 
     def _replicas_now(self) -> int:
         with azure_errors(f"the replicas of {self.fresh}"):
@@ -345,7 +345,7 @@ class App:
         """
         wait, what = Wait(), f"the revision {self._suffix}: its image is fetched and its container begins"
         state = self._state()
-        while state not in _ENDED and not wait.look(what, _STUCK_SECONDS):
+        while state not in _ENDED and not wait.look(what, _STUCK_SECONDS, self.cost):
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tunewright.errors import UserError
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.connection import Connection, azure_errors
 
 _NAMED = "AZURE_AKS_CLUSTER"
@@ -58,11 +59,14 @@ class Cluster:
         """What a release was given."""
         return dict(self._told(f"helm get values {release} --namespace {release} --output json"))
 
-    def uninstall(self, release: str) -> None:
-        self.run(f"helm uninstall {release} --namespace {release} --ignore-not-found")
+    def uninstall(self, release: str, costs: str = "") -> None:
+        self.run(f"helm uninstall {release} --namespace {release} --ignore-not-found", costs=costs)
 
-    def run(self, command: str, files: Mapping[str, bytes] | None = None) -> str:
+    def run(self, command: str, files: Mapping[str, bytes] | None = None, costs: str = "") -> str:
         """Run a command in the cluster, with some files beside it. Returns what it printed.
+
+        Args:
+            costs: meanwhile, as of `Wait.look`.
 
         Raises:
             UserError: Azure refuses, the command fails, or takes too long.
@@ -70,10 +74,13 @@ class Cluster:
         body = {"command": command, "context": _packed(files) if files else ""}
         with azure_errors(f"the cluster {self.name}"):
             body |= self._sign_in()
-            result = self._at.ask("POST", f"{self._path}/runCommand", _VERSION, body)["properties"]
+            what = f"the cluster {self.name} to end {_head(command)}"
+            result = self._at.ask(
+                "POST", f"{self._path}/runCommand", _VERSION, body, what=what, costs=costs
+            )["properties"]  # fmt: skip
         if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
-            said = str(result.get("logs") or result.get("reason") or "").strip()[-500:]
-            raise UserError(f"In the cluster {self.name} failed: {command.partition(' --')[0]}.", why=said or None,
+            said = without_secrets(str(result.get("logs") or result.get("reason") or "")).strip()[-500:]
+            raise UserError(f"In the cluster {self.name} failed: {_head(command)}.", why=said or None,
                             fix=self._remedy(said))  # fmt: skip
         return str(result.get("logs") or "")
 
@@ -103,8 +110,8 @@ class Cluster:
             with contextlib.suppress(ValueError):
                 return json.loads(line)
         raise UserError(
-            f"In the cluster {self.name}, {command.partition(' --')[0]} did not answer in JSON.",
-            why=said.strip()[-500:],
+            f"In the cluster {self.name}, {_head(command)} did not answer in JSON.",
+            why=without_secrets(said).strip()[-500:],
             fix=f"See what it says there: az aks command invoke --name {self.name} --command '{command}'",
         )  # fmt: skip
 
@@ -134,6 +141,11 @@ class Cluster:
     @cached_property
     def _candidates(self) -> list[str]:
         return [self._given] if self._given else _paths(self._at)
+
+
+def _head(command: str) -> str:
+    """A command without its options."""
+    return command.partition(" --")[0]
 
 
 def clusters(at: Connection) -> list[Cluster]:

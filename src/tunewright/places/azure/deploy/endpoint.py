@@ -10,6 +10,7 @@ from typing import Any
 from tunewright.artifacts import sha256_json
 from tunewright.errors import UserError
 from tunewright.places.azure import assets, machines
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.connection import Connection, azure_errors, found
 from tunewright.places.azure.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.places.azure.deploy.images import context, tag_of
@@ -62,6 +63,8 @@ class LiveEndpoint:
         self._spec, self._at = spec, at
         # Names are taken region-wide: the workspace's makes ours our own.
         self.name = f"{machines.azure_name(spec, 25)}-{sha256_json(at.name.path)[:4]}"
+        self.costs: dict[str, str] = {}
+        """What each deployment costs, in words, as it was last seen."""
 
     def state(self) -> State | None:
         """As of `Live`."""
@@ -73,10 +76,15 @@ class LiveEndpoint:
             standing = list(self._at.ml.online_deployments.list(self.name))
         shares = {each.name: int((endpoint.traffic or {}).get(each.name, 0)) for each in standing}
         costs = {each.name: hourly(int(each.instance_count or 1), each.instance_type, self._spec) for each in standing}
+        self.costs = dict(costs)
         fresh, is_canary = marked(endpoint.tags)
         if fresh not in shares:
             return State(shares, costs=costs)
         return State(shares, fresh, is_canary, int((endpoint.mirror_traffic or {}).get(fresh, 0)), costs)
+
+    @property
+    def _all_costs(self) -> str:
+        return " and ".join(self.costs.values()) or "it costs nothing without a deployment"
 
     def begin(self, version: str) -> None:
         """Name the version that is about to be made, so that it is found even where this process is killed meanwhile;
@@ -86,7 +94,7 @@ class LiveEndpoint:
             if known is None:
                 say(f"  azure: endpoint {self.name}")
                 made = self._at.ml.online_endpoints.begin_create_or_update(self.entity(marks(version, False)))
-                awaited(made, f"the endpoint {self.name}", _STUCK_SECONDS)
+                awaited(made, f"the endpoint {self.name}", _STUCK_SECONDS, self._all_costs)
         if known is not None:
             self.change(version, False)
 
@@ -102,7 +110,7 @@ class LiveEndpoint:
             if mirror is not None:
                 endpoint.mirror_traffic = mirror
             changed = self._at.ml.online_endpoints.begin_create_or_update(endpoint)
-            awaited(changed, f"the traffic of {self.name} to change", _STUCK_SECONDS)
+            awaited(changed, f"the traffic of {self.name} to change", _STUCK_SECONDS, self._all_costs)
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
@@ -125,7 +133,8 @@ class LiveEndpoint:
         """As of `Live`. With an endpoint Azure deletes its deployments."""
         say(f"  azure: the endpoint {self.name} goes, and all on it")
         with azure_errors(f"the endpoint {self.name}"):
-            awaited(self._at.ml.online_endpoints.begin_delete(self.name), f"{self.name} to go", _STUCK_SECONDS)
+            gone = self._at.ml.online_endpoints.begin_delete(self.name)
+            awaited(gone, f"{self.name} to go", _STUCK_SECONDS, self._all_costs)
 
     def entity(self, more: dict[str, str] | None = None) -> Any:
         """The endpoint as it is made, before it has a deployment."""
@@ -148,7 +157,8 @@ class LiveEndpoint:
         say(f"  azure: the deployment {deployment} goes")
         with azure_errors(f"the deployment {deployment}"):
             gone = self._at.ml.online_deployments.begin_delete(deployment, self.name)
-            awaited(gone, f"the deployment {deployment} to go", _STUCK_SECONDS)
+            awaited(gone, f"the deployment {deployment} to go", _STUCK_SECONDS, self.costs.get(deployment, ""))
+        self.costs.pop(deployment, None)
 
 
 class Endpoint:
@@ -207,13 +217,14 @@ class Endpoint:
         self.live.begin(self.fresh)
         deployment = self._deployment(self._environment())
         say(f"  azure: deployment {self.fresh}: {self.cost}")
+        self.live.costs[self.fresh] = self.cost
         with azure_errors(f"the deployment {self.fresh}"):
             poller = self._at.ml.online_deployments.begin_create_or_update(deployment, skip_script_validation=True)
             self._wait(poller)
 
     def try_out(self, exam: Exam) -> Trial:
         """As of `Target`."""
-        return trial(self._door(), exam)
+        return trial(self._door(), exam, self.cost)
 
     def _door(self) -> Door:
         """The new version alone, whatever its share of the traffic."""
@@ -296,10 +307,10 @@ class Endpoint:
         Raises:
             UserError: it takes longer than Azure ever needs.
         """
-        wait, costs = Wait(), hourly(self._instances, self._spec.traffic.machine, self._spec)
+        wait = Wait()
         what = f"the deployment {self.fresh}: its image is built once, then its machines begin"
         while not poller.done():
-            if wait.look(what, _STUCK_SECONDS, costs):
+            if wait.look(what, _STUCK_SECONDS, self.cost):
                 minutes = f"{_STUCK_SECONDS / 60:.0f} minutes"
                 raise UserError(
                     f"The deployment {self.fresh} was not ready after {minutes}.", why=self._log(),
@@ -318,6 +329,7 @@ class Endpoint:
         try:
             with azure_errors("the log"):
                 text = str(self._at.ml.online_deployments.get_logs(self.fresh, self.name, lines=_LOG_LINES))
+                text = without_secrets(text)
         except UserError:
             return None
         return f"Its log ends: {text.strip()[-600:]}" if text.strip() else None

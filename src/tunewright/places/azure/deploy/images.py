@@ -19,6 +19,7 @@ from tunewright.export.bundle import SECOND, read_info
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES
 from tunewright.places.azure import store
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
 from tunewright.places.azure.bases import SERVED_PYTHON, python_base
 from tunewright.places.azure.connection import Connection, azure_errors, transport
@@ -32,6 +33,7 @@ _VERSION = "2019-06-01-preview"
 """Of the registry's tasks."""
 _POLL_SECONDS = 3.0
 _LONGEST_SECONDS = 3600.0
+_COSTS = "the registry bills the build's seconds, for which the price book has no price"
 _LIMITED = re.compile(r"toomanyrequests|pull rate limit", re.I)
 """In a build's log: Docker Hub gives no more images to whoever does not sign in (docs.docker.com/docker-hub/usage)."""
 _DOCKER_HUB = (
@@ -200,9 +202,10 @@ def _last_words(at: Connection, run: str) -> str:
     try:
         with azure_errors("the log of the build"):
             link = at.ask("POST", f"{run}/listLogSasUrl", _VERSION).get("logLink", "")
-        return httpx.get(link, timeout=30).raise_for_status().text.strip()[-600:] if link else ""
+        text = httpx.get(link, timeout=30).raise_for_status().text if link else ""
     except (UserError, httpx.HTTPError):
         return ""
+    return without_secrets(text).strip()[-600:]
 
 
 def is_built(at: Connection, registry: str, image: str) -> bool:
@@ -222,13 +225,18 @@ def _ended(at: Connection, run: str) -> dict[str, Any]:
     wait = Wait()
     while True:
         found = at.ask("GET", run, _VERSION)
-        over = wait.look("the image to be built", _LONGEST_SECONDS)
+        over = wait.look("the image to be built", _LONGEST_SECONDS, _COSTS)
         if found["properties"]["status"] not in ("Queued", "Started", "Running") or over:
             return found
         time.sleep(_POLL_SECONDS)
 
 
 def _send(url: str, packed: Path) -> None:
+    """Upload a context.
+
+    Args:
+        url: signed, so no message may have it.
+    """
     from azure.storage.blob import BlobClient, ExponentialRetry
 
     client = BlobClient.from_blob_url(url, transport=transport(), retry_policy=ExponentialRetry(**store.RETRIES))

@@ -34,6 +34,8 @@ class LiveRelease:
     def __init__(self, spec: Spec, at: Connection):
         self._spec, self.cluster = spec, Cluster(at)
         self.name = release_name(spec)
+        self._costs = ""
+        """What its pods cost, in words, as they were last seen."""
 
     def values(self) -> dict[str, Any] | None:
         """Of the release; None where it is not there.
@@ -45,7 +47,12 @@ class LiveRelease:
             return None
         values = self.cluster.values(self.name)
         require_ours(self._spec, f"the Helm release {self.name}", owner_of(values, self._spec))
-        return {"stable": NONE, "canary": NONE, "traffic": "all"} | values
+        values = {"stable": NONE, "canary": NONE, "traffic": "all"} | values
+        self._costs = self._cost_of(values)
+        return values
+
+    def _cost_of(self, values: dict[str, Any]) -> str:
+        return pods_cost(values["stable"]["replicas"] + values["canary"]["replicas"], self._spec)
 
     def state(self) -> State | None:
         """As of `Live`; traffic follows the pods, and versions are called by their image's tag."""
@@ -93,7 +100,7 @@ class LiveRelease:
     def remove(self) -> None:
         """As of `Live`."""
         say(f"  azure: the Helm release {self.name} goes")
-        self.cluster.uninstall(self.name)
+        self.cluster.uninstall(self.name, self._costs)
 
     def install(self, values: dict[str, Any]) -> None:
         """Bring the release to these values, and wait until its pods are ready."""
@@ -104,7 +111,8 @@ class LiveRelease:
         chart = infra_folder() / "chart"
         inside = [path for path in chart.rglob("*") if path.is_file()]
         files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
-        self.cluster.run(command, files | {"values.json": json.dumps(values).encode()})
+        self._costs = self._cost_of(values)
+        self.cluster.run(command, files | {"values.json": json.dumps(values).encode()}, self._costs)
 
     def _fresh(self) -> dict[str, Any]:
         """The values, of which the canary track must have pods."""
@@ -188,7 +196,7 @@ class Release:
         pods = f"deploy/{self.name}-{'canary' if state and state.fresh == self.fresh else 'stable'}"
         command = f"kubectl exec --namespace {self.name} -i {pods} -- python -m {_MODULE} < exam.json"
         try:
-            said = self.live.cluster.run(command, {"exam.json": exam.json().encode()})
+            said = self.live.cluster.run(command, {"exam.json": exam.json().encode()}, self.cost)
         except UserError as error:
             ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
             if self.live.cluster.run(ready).strip():

@@ -20,12 +20,16 @@ from typing import Any
 import httpx
 
 from tunewright.errors import UserError
+from tunewright.places.azure.answers import without_secrets
+from tunewright.places.azure.waiting import Wait
 from tunewright.progress import say, track
 
 _AT_ONCE = 64
 _TRY_SECONDS = 2.0
 _SECONDS = 60.0
 _SHOWN = 3
+_LONGEST_SAID = 200
+"""How many signs of what a deployment says a message has."""
 
 
 class NoAnswer(UserError):
@@ -106,11 +110,14 @@ class Trial:
         )
 
 
-def trial(door: Door, exam: Exam) -> Trial:
+def trial(door: Door, exam: Exam, costs: str = "") -> Trial:
     """Wake a deployment, compare its answers, then ask as often as its busiest minute will.
 
     Requests are sent when they are due, at random times (Poisson), not when the last one came back: a slow server then
     shows in the latencies (coordinated omission, Tene 2013).
+
+    Args:
+        costs: of the deployment, as of `Wait.look`.
 
     Raises:
         NoAnswer: it never answers.
@@ -119,7 +126,7 @@ def trial(door: Door, exam: Exam) -> Trial:
     questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
         ask = _Asker(client, door, exam.model)
-        woke = _wake(ask, exam)
+        woke = _wake(ask, exam, costs)
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
         say(f"  load test: {exam.count} requests at {exam.rate:.1f} a second")
@@ -134,14 +141,17 @@ def trial(door: Door, exam: Exam) -> Trial:
     return Trial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
 
 
-def first_answer(door: Door, exam: Exam) -> float:
+def first_answer(door: Door, exam: Exam, costs: str = "") -> float:
     """Milliseconds until a deployment that sleeps has woken up and answered.
+
+    Args:
+        costs: as of `trial`.
 
     Raises:
         UserError: as of `trial`.
     """
     with httpx.Client(timeout=_SECONDS) as client:
-        return 1000 * _wake(_Asker(client, door, exam.model), exam)
+        return 1000 * _wake(_Asker(client, door, exam.model), exam, costs)
 
 
 class _Asker:
@@ -157,25 +167,26 @@ class _Asker:
         try:
             reply = self._client.post(url, json=body, headers=dict(self._door.headers()))
             if reply.is_error:
-                self.fault = f"{reply.status_code}: {reply.text[:200]}"
+                self.fault = f"{reply.status_code}: {without_secrets(reply.text)[:_LONGEST_SAID]}"
                 return None
             return str(reply.json()["choices"][0]["message"]["content"])
         except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
-            self.fault = f"{type(error).__name__}: {error}"
+            self.fault = f"{type(error).__name__}: {without_secrets(str(error))[:_LONGEST_SAID]}"
             return None
 
 
-def _wake(ask: _Asker, exam: Exam) -> float:
+def _wake(ask: _Asker, exam: Exam, costs: str) -> float:
     """Seconds until the first answer.
 
     Raises:
         NoAnswer: there is none for too long.
         UserError: the deployment refuses the caller.
     """
-    began = time.monotonic()
+    began, wait = time.monotonic(), Wait()
     while ask(exam.questions[0]) is None:
         refused = ask.fault[:3] in ("401", "403")
-        if refused or time.monotonic() - began > exam.wake_seconds:
+        over = wait.look("the new version's first answer", exam.wake_seconds, costs)
+        if refused or over:
             raise (UserError if refused else NoAnswer)(
                 f"The new version answered nothing in {time.monotonic() - began:.0f} s.", why=f"It said {ask.fault}.",
                 fix="Give yourself a role that may ask it, then type the same command again." if refused
