@@ -16,7 +16,9 @@ from tunewright.pipeline import STEPS, steps_to
 from tunewright.places.azure import connection, machines
 from tunewright.places.azure.connection import Connection, azure_errors, connect
 from tunewright.places.azure.preflight import image_checks, preflight, require
+from tunewright.places.azure.rules import rules
 from tunewright.places.rehearsal import Rehearsal
+from tunewright.places.rehearsal.cloud import PERSON
 from tunewright.places.rehearsal.endpoints import Standing
 from tunewright.places.rehearsal.offers import family
 from tunewright.places.rehearsal.roles import action_of
@@ -135,6 +137,29 @@ def test_an_endpoint_takes_quota_with_its_reserve_until_it_goes(new: Rehearsal, 
     assert failed(checks(spec, deploy="aml")) == []
 
 
+def test_the_region_has_a_quota_of_its_own(new: Rehearsal, job: MakeJob) -> None:
+    """Whatever a family was granted."""
+    large = "Standard_F32s_v2"
+    spec = job(azure={"cpu": large})
+    at = connect(spec)
+    new.access.assign("AzureML Compute Operator", at.name.path)
+    new.offers.quota[family(large)] = 64
+    with pytest.raises(UserError, match=r"a total vCPU quota of 24 and cannot accomodate.*maps to 32 vCPUs") as refused:
+        machines.cluster(at, STEPS["check"], spec, {})
+    assert "tunewright azure preflight" in str(refused.value.fix)
+    endpoint = f"{at.name.path}/onlineEndpoints/region"
+    asked(at, "PUT", endpoint, {"location": REGION, "properties": {"authMode": "AADToken"}})
+    new.offers.quota[family(SERVING)] = 64
+    properties = {"endpointComputeType": "Managed", "instanceType": SERVING, "model": "none"}
+    body = {"location": REGION, "properties": properties, "sku": {"name": "Default", "capacity": 6}}
+    with pytest.raises(UserError, match=r"400, OutOfQuota.*requested is 32, .*maximum quota is 24"):
+        asked(at, "PUT", f"{endpoint}/deployments/large", body)
+    asked(at, "DELETE", endpoint)
+    new.cloud.violations.clear()
+    for path, _ in new.cloud.matching("/computes/tunewright-f32s-v2$"):
+        new.cloud.remove(path)
+
+
 # Providers
 
 
@@ -231,6 +256,30 @@ def test_a_role_that_was_just_given_is_not_in_force(new: Rehearsal, job: MakeJob
     assert failed(found) == ["storage"] and "up to ten minutes" in found["storage"].remedy
     time.sleep(1.0)
     assert failed(checks(spec)) == []
+
+
+def test_a_role_counts_a_while_after_it_is_assigned_and_taken(
+    new: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = connect(job())
+    given = f"{new.access.storage}/providers/Microsoft.Authorization/roleAssignments/mine"
+    role = rules().roles["Storage Blob Data Contributor"].id
+    roles = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions"
+    body = {"properties": {"roleDefinitionId": f"{roles}/{role}", "principalId": PERSON, "principalType": "User"}}
+    with pytest.raises(UserError, match=r"403, AuthorizationFailed.*roleAssignments/write"):
+        asked(at, "PUT", given, body)
+    new.access.assignments.clear()
+    new.access.assign("Owner", f"/subscriptions/{SUBSCRIPTION}")
+    monkeypatch.setattr(new.access, "slow", 1.0)
+    asked(at, "PUT", given, body)
+    found = checks(job())
+    assert failed(found) == ["storage"] and "up to ten minutes" in found["storage"].remedy
+    time.sleep(1.0)
+    assert failed(checks(job())) == []
+    asked(at, "DELETE", given)
+    assert new.access.allows_blobs("read", PERSON)
+    time.sleep(1.0)
+    assert not new.access.allows_blobs("read", PERSON)
 
 
 # What else Azure refuses

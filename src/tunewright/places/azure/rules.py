@@ -6,9 +6,9 @@ import re
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, HttpUrl
+from pydantic import BaseModel, ConfigDict, HttpUrl, model_validator
 from ruamel.yaml import YAML
 
 
@@ -23,7 +23,18 @@ class Rule(BaseModel):
     read: date
     """The day on which the source was read."""
     kept_in: str
-    """The module, or the function of one, in which the rule decides something."""
+    """The module, or the function of one, in which the rule decides something; or the file below `infra/` that keeps
+    it."""
+    enforced_by: list[str] = []
+    """The functions of the emulator that refuse what the rule refuses, as `module:function`. Each names the rule."""
+    not_enforced: str = ""
+    """Why the emulator can't enforce it."""
+
+    @model_validator(mode="after")
+    def _is_enforced_or_says_why(self) -> Self:
+        if bool(self.enforced_by) == bool(self.not_enforced):
+            raise ValueError("a rule has either enforced_by or not_enforced")
+        return self
 
 
 class EndpointFamily(BaseModel):
@@ -43,6 +54,8 @@ class Role(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    id: str
+    """The last part of `roleDefinitionId`, the same in every subscription."""
     actions: list[str]
     not_actions: list[str] = []
     data_actions: list[str] = []

@@ -19,18 +19,18 @@ from typing import Any
 from tunewright.places.rehearsal.app import Server, Service
 from tunewright.places.rehearsal.apps import HOST as APPS
 from tunewright.places.rehearsal.apps import Apps
-from tunewright.places.rehearsal.arm import Arm
+from tunewright.places.rehearsal.arm import INSIGHTS, REGISTRY, Arm, workspace_of
 from tunewright.places.rehearsal.bill import Bill, bill_of
 from tunewright.places.rehearsal.blobs import ACCOUNT, azurite
 from tunewright.places.rehearsal.children import guarded
-from tunewright.places.rehearsal.cloud import TENANT, Cloud
+from tunewright.places.rehearsal.cloud import PERSON, Cloud
 from tunewright.places.rehearsal.clusters import Clusters
-from tunewright.places.rehearsal.containers import environment_of_containers
+from tunewright.places.rehearsal.containers import environment_of_containers, sign_in
 from tunewright.places.rehearsal.endpoints import SCORING, Endpoints
 from tunewright.places.rehearsal.history import API, History
 from tunewright.places.rehearsal.images import Registry
 from tunewright.places.rehearsal.jobs import Runner
-from tunewright.places.rehearsal.login import LOGIN, Login
+from tunewright.places.rehearsal.login import LOGIN, Login, principal_of
 from tunewright.places.rehearsal.names import Names
 from tunewright.places.rehearsal.network import BLOBS, Proxy, certificates, hosts
 from tunewright.places.rehearsal.offers import PRICES, Offers
@@ -57,6 +57,7 @@ class Rehearsal:
     jobs: Jobs
     offers: Offers
     tracking: Tracking
+    registry: Registry
     endpoints: Endpoints
     apps: Apps
     clusters: Clusters
@@ -70,6 +71,11 @@ class Rehearsal:
         """What the real thing would have caused so far."""
         return bill_of(self.cloud, self.runner, self.proxy.refused)
 
+    def set_private(self, private: bool) -> None:
+        """Make the workspace one with a managed network, closed to the public one, as `infra/` does; or a public one
+        again."""
+        self.cloud.put(self.cloud.workspace, workspace_of(self.cloud, private=private))
+
 
 @contextmanager
 def rehearse(subscription: str, group: str, workspace: str, region: str, *,
@@ -77,10 +83,12 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, *,
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
 
     It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
-    providers registered that azd has needed, the roles that docs/azure.md asks for, and the cluster `tunewright-cpu`.
+    providers registered that azd has needed, the roles that docs/azure.md asks for, the cluster `tunewright-cpu`, and
+    an identity for jobs and endpoints with the roles that `infra/` gives it.
 
     Args:
-        seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in.
+        seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in and
+            where each managed identity has these roles.
 
     Raises:
         UserError: what it stands on can't be fetched or started.
@@ -101,16 +109,16 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, *,
         proxy = Proxy(hosts(region), port)
         stack.callback(proxy.close)
         stack.enter_context(_pointed_at(proxy, made.authority))
-        runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end)
+        providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
+        runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end, access)
         stack.callback(runner.close)
         offers = Offers(cloud, runner, seasoned=seasoned)
-        providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
         history, registries = History(cloud, runner), Registries(cloud)
-        endpoints = Endpoints(cloud, storage)
+        endpoints = Endpoints(cloud, storage, access)
         stack.callback(endpoints.close)
         throttle = Throttle()
         login, registry = Login(), Registry(cloud, storage)
-        apps = Apps(cloud, registry, login)
+        apps = Apps(cloud, registry, login, access)
         stack.callback(apps.close)
         clusters, jobs = Clusters(cloud, registry), Jobs(cloud, runner)
         stack.callback(clusters.close)
@@ -130,22 +138,31 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, *,
             LOGIN: login, "management.azure.com": throttle.limited(arm), PRICES: offers.prices,
             BLOBS: access.guarded(storage.handed_on),
             SCORING: endpoints.score, APPS: apps.serve,
-            API: lambda asked: registries(asked) or (
+            API: lambda asked: registries(asked) or access.run_refusal(asked) or (
                 tracking(asked) if asked.path.startswith("/mlflow") else history(asked)
             ),
         }  # fmt: skip
         stack.callback(Server(cloud, services, made, port).close)
         yield Rehearsal(
-            cloud, storage, runner, jobs, offers, tracking, endpoints, apps, clusters, access, providers, throttle,
-            proxy,
+            cloud, storage, runner, jobs, offers, tracking, registry, endpoints, apps, clusters, access, providers,
+            throttle, proxy,
         )  # fmt: skip
 
 
 def _access(cloud: Cloud, seasoned: bool) -> Access:
-    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person."""
+    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person; and those
+    of the identity that jobs and endpoints run as, which in a seasoned subscription every one was given."""
     subscription = f"/subscriptions/{cloud.subscription}"
     group = f"{subscription}/resourceGroups/{cloud.group}/providers"
-    access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}")
+    registry = f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}"
+    access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}", registry, cloud.workspace)
+    identity = None if seasoned else principal_of(_identity(cloud))
+    for role, scope in (
+        ("Storage Blob Data Contributor", access.storage), ("AcrPull", access.registry),
+        ("AzureML Data Scientist", cloud.workspace),
+        ("Monitoring Metrics Publisher", f"{group}/Microsoft.Insights/components/{INSIGHTS}"),
+    ):  # fmt: skip
+        access.assign(role, scope, principal=identity)
     access.assign("Storage Blob Data Contributor", access.storage)
     if seasoned:
         access.assign("Owner", subscription)
@@ -177,8 +194,7 @@ def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
     told = {
         "HTTPS_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
         "REQUESTS_CA_BUNDLE": str(authority), "SSL_CERT_FILE": str(authority),
-        "AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": TENANT, "AZURE_CLIENT_SECRET": "rehearsal",
-    }  # fmt: skip
+    } | sign_in(PERSON)  # fmt: skip
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:

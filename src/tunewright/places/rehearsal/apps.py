@@ -4,18 +4,23 @@ weight, and an address for each label."""
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
+import uuid
 from collections import Counter
 from typing import Any
 
 from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.images import Registry
-from tunewright.places.rehearsal.login import Login
+from tunewright.places.rehearsal.login import Login, principal_of
+from tunewright.places.rehearsal.roles import Access, assigned
 from tunewright.places.rehearsal.served import Server
 
 HOST = ".azurecontainerapps.io"
 _APP = r"/containerApps/[^/]+$"
+_CHANGED = r"/containerApps/([^/]+)(/revisions/[^/]+/(de)?activate)?$"
+_RESULTS = "containerappOperationResults"
 ENVIRONMENT = "rehearsal"
 _BUNDLE = "/bundle"
 """Where a bundle lies in its image."""
@@ -28,10 +33,11 @@ class Apps:
     """One environment of container apps.
 
     `second` is how long a second of a cool-down period lasts here: a minute takes one, so that nobody waits for it.
+    `seconds` is how long a change of an app takes, in which any other one is refused.
     """
 
-    def __init__(self, cloud: Cloud, registry: Registry, login: Login):
-        self._cloud, self._registry, self._login = cloud, registry, login
+    def __init__(self, cloud: Cloud, registry: Registry, login: Login, access: Access):
+        self._cloud, self._registry, self._login, self._access = cloud, registry, login, access
         self._domain = f"{ENVIRONMENT}.{cloud.region}{HOST}"
         self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
         self._servers: dict[str, Server] = {}
@@ -39,6 +45,11 @@ class Apps:
         self._inactive: set[str] = set()
         self._lock = threading.Lock()
         self.second = 1 / 60
+        self.seconds = 0.0
+        self._until: dict[str, float] = {}
+        """When the change of an app ends (`time.monotonic`), by its name."""
+        self._principals: dict[str, str] = {}
+        """The object id of the identity of a revision's app."""
         self._arguments: dict[str, list[str]] = {}
         """Those of a revision's container."""
         self._cooling: dict[str, float] = {}
@@ -52,6 +63,8 @@ class Apps:
         cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
                   {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
         self.hooks = [
+            *((method, _CHANGED, self._refused) for method in ("PUT", "PATCH", "DELETE", "POST")),
+            ("GET", _APP, self._get), ("GET", rf"/{_RESULTS}/[^/]+$", self._result),
             ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
             ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
             ("POST", r"/revisions/[^/]+/activate$", self._activate), ("GET", _APP[:-1] + "/revisions$", self._list),
@@ -87,7 +100,7 @@ class Apps:
                 self._asked[revision] = time.monotonic()
 
     def _scale(self) -> None:
-        """Put revisions to sleep that nobody has asked for their cool-down period."""
+        """Put revisions to sleep that nobody has asked for their cool-down period (rule apps-cool-down)."""
         while not self._closed.wait(_LOOK_SECONDS):
             with self._lock:
                 for revision in list(self._servers):
@@ -102,33 +115,90 @@ class Apps:
             if revision not in self._servers:
                 image = self._registry.images[self._images[revision]]
                 options = tuple(arg.replace(_BUNDLE, str(image.bundle), 1) for arg in self._arguments[revision])
-                server = Server(self._cloud.folder, image.bundle, revision, options, image.container)
+                server = Server(self._cloud.folder, image.bundle, revision, options, image.container,
+                                principal=self._principals[revision])  # fmt: skip
                 server.wait()
                 self._servers[revision] = server
             return self._servers[revision]
 
+    def _refused(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The refusal of a change while another one is under way (rule changes-follow-each-other). In the words of
+        github.com/microsoft/azure-container-apps/issues/1731 (read 2026-11-29)."""
+        found = re.search(_CHANGED, path, re.I)
+        if found is None or not self._changes(found[1]):
+            return None
+        why = (
+            f"Cannot modify a container app '{found[1]}' because there is an active provisioning operation in "
+            f"progress. OperationId: '{uuid.uuid4()}'"
+        )
+        return error(409, "ContainerAppOperationInProgress", why)
+
+    def _changes(self, name: str) -> bool:
+        """Whether an app is being changed."""
+        return time.monotonic() < self._until.get(name, 0.0)
+
+    def _get(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An app while it is being changed."""
+        known = self._cloud.get(path)
+        if known is None or not self._changes(path.rpartition("/")[2]):
+            return None
+        return Answer(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
+
+    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """What became of a change that is followed by its address."""
+        name = path.rpartition("/")[2]
+        if self._changes(name):
+            return self._accepted(name)
+        known = self._cloud.get(f"{self._group}/containerApps/{name}")
+        return Answer(body=known) if known else Answer(204)
+
+    def _accepted(self, name: str) -> Answer:
+        """That a change goes on, and where to ask for its end."""
+        place = f"/subscriptions/{self._cloud.subscription}/providers/Microsoft.App/locations/{self._cloud.region}"
+        where = f"https://management.azure.com{place}/{_RESULTS}/{name}?api-version=2025-07-01"
+        return Answer(202, None, {"location": where, "retry-after": "0.1"})
+
+    def _begun(self, name: str, answer: Answer) -> Answer:
+        """The answer to a change, which takes its time where `seconds` says so."""
+        if not self.seconds:
+            return answer
+        self._until[name] = time.monotonic() + self.seconds
+        return self._accepted(name)
+
     def _put(self, asked: Asked, path: str) -> Answer | None:
+        """Make an app, or a revision of it. The identity that fetches the image must be allowed to (rule
+        identities-need-roles)."""
         body = asked.json()
         app = path.rpartition("/")[2]
         template = body["properties"]["template"]
-        image = template["containers"][0]["image"].partition("/")[2]
+        server, _, image = template["containers"][0]["image"].partition("/")
         if image not in self._registry.images:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
+        for each in body["properties"]["configuration"].get("registries") or []:
+            puller = str(each.get("identity"))
+            if puller.startswith("/") and not self._access.allows_pull(principal_of(puller)):
+                return _not_pulled(f"{server}/{image}", puller, server)
         revision = f"{app}--{template['revisionSuffix']}"
         self._images[revision] = image
+        self._principals[revision] = principal_of((assigned(body) or [path])[0])
         self._arguments[revision] = template["containers"][0].get("args") or []
         scale = template["scale"]
         if not scale.get("minReplicas"):
             self._cooling[revision] = scale.get("cooldownPeriod", COOLING)
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
-        return self._kept(path, body)
+        kept = self._kept(path, body)
+        if kept.status == 200 and self.seconds:
+            self._until[app] = time.monotonic() + self.seconds
+            return self._get(asked, path)
+        return kept
 
     def _patch(self, asked: Asked, path: str) -> Answer:
         known = self._cloud.get(path)
         if known is None:
             return error(404, "ResourceNotFound", path)
-        return self._kept(path, _merged(known, asked.json()))
+        kept = self._kept(path, _merged(known, asked.json()))
+        return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
 
     def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         """An app's revisions, those among them that were deactivated."""
@@ -158,7 +228,7 @@ class Apps:
             self._stop(revision)
         self._inactive = {each for each in self._inactive if not each.startswith(f"{name}--")}
         self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
-        return Answer(200 if self._cloud.remove(path) else 204)
+        return self._begun(name, Answer(200)) if self._cloud.remove(path) else Answer(204)
 
     def _activate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         self._inactive.discard(path.split("/")[-2])
@@ -177,12 +247,21 @@ class Apps:
 
 
 def _merged(known: Any, patch: Any) -> Any:
-    """JSON merge patch, RFC 7396, by which Container Apps patches."""
+    """JSON merge patch, RFC 7396, by which Container Apps patches (rule merge-patch)."""
     if not isinstance(patch, dict):
         return patch
     old = known if isinstance(known, dict) else {}
     kept = {key: value for key, value in old.items() if key not in patch}
     return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
+
+
+def _not_pulled(image: str, identity: str, registry: str) -> Answer:
+    """The refusal of an image that its identity may not have, in words that many projects quote (read 2026-11-29)."""
+    why = (
+        f"Field 'template.containers.server.image' is invalid with details: 'Invalid value: \"{image}\": unable to "
+        f"pull image using Managed identity {identity} for registry {registry}'"
+    )
+    return error(400, "InvalidParameterValueInContainerTemplate", why)
 
 
 def _ingress(app: dict[str, Any]) -> dict[str, Any]:

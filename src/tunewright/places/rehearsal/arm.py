@@ -11,7 +11,7 @@ from tunewright.places.azure.rules import is_of_clusters
 from tunewright.places.rehearsal.blobs import ACCOUNT, CONTAINER
 from tunewright.places.rehearsal.cloud import TENANT, Answer, Asked, Cloud, error
 from tunewright.places.rehearsal.providers import Providers
-from tunewright.places.rehearsal.roles import Access
+from tunewright.places.rehearsal.roles import Access, signed_in
 from tunewright.places.rehearsal.schemas import complaints
 
 _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
@@ -21,6 +21,9 @@ PAGE = 3
 """Resources in a page of a list; few, so that a client that reads the first page alone is found out at once."""
 _UNDIVIDED = re.compile(r"/vmSizes$", re.I)
 """Lists whose official answers have no `nextLink`."""
+REGISTRY, INSIGHTS = "rehearsal", "rehearsal"
+"""Names of what belongs to the workspace."""
+_LOCK = re.compile(r"^(.*)/providers/microsoft\.authorization/locks/[^/]+$", re.I)
 
 Handler = Callable[[Asked, str], Answer | None]
 
@@ -38,11 +41,12 @@ class Arm:
         self._cloud, self._access, self._providers = cloud, access, providers
         self._hooks = [
             *providers.hooks,
+            *access.hooks,
             *hooks,
             ("GET", r"/(data|environments|models)/[^/]+$", self._container),
             ("GET", r"/providers/Microsoft\.Authorization/permissions$", self._permissions),
         ]  # fmt: skip
-        cloud.put(cloud.workspace, _workspace(cloud))
+        cloud.put(cloud.workspace, workspace_of(cloud, private=False))
         cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
 
     def __call__(self, asked: Asked) -> Answer:
@@ -51,8 +55,23 @@ class Arm:
             return Answer(body=[])  # the clouds beside the public one
         if "authorization" not in asked.headers:
             return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
-        refused = self._access.refusal(asked, path) or self._providers.refusal(path)
+        refused = self._access.refusal(asked, path) or self._providers.refusal(path) or self._locked(asked, path)
         return refused or _page(asked, path, self._answered(asked, path))
+
+    def _locked(self, asked: Asked, path: str) -> Answer | None:
+        """The refusal of what a lock keeps as it is (rule scope-locked); a lock itself can be taken off."""
+        if asked.method in ("GET", "HEAD") or _LOCK.match(path):
+            return None
+        for found, lock in self._cloud.matching(_LOCK.pattern):
+            scope = found.partition("/providers/microsoft.authorization/locks/")[0]
+            is_below = f"{path}/".lower().startswith(f"{scope}/")
+            # What holds something locked can't be deleted with all that is in it.
+            is_above = f"{scope}/".startswith(f"{path}/".lower())
+            if asked.method == "DELETE" and (is_below or is_above):
+                return _scope_locked(path, "delete", scope)
+            if is_below and lock["properties"]["level"] == "ReadOnly":
+                return _scope_locked(path, "write", scope)
+        return None
 
     def _answered(self, asked: Asked, path: str) -> Answer:
         if asked.method == "PUT" and asked.body:
@@ -100,12 +119,13 @@ class Arm:
         properties = {"latestVersion": versions[-1]["name"], "nextVersion": str(len(versions) + 1), "tags": {}}
         return Answer(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
 
-    def _permissions(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body={"value": self._access.permissions(path)})
+    def _permissions(self, asked: Asked, path: str) -> Answer:
+        return Answer(body={"value": self._access.permissions(path, signed_in(asked))})
 
 
 def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> Answer | None:
-    """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer and cluster-series."""
+    """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer, cluster-series and
+    retired-series."""
     if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
         return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
     size = (body.get("properties", {}).get("properties") or {}).get("vmSize")
@@ -114,6 +134,15 @@ def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -
         why = f"The specified value {size} for property Cluster.Properties.VMSize is not a supported VM size."
         return error(400, "BadRequest", why)
     return None
+
+
+def _scope_locked(path: str, operation: str, scope: str) -> Answer:
+    """In the words of learn.microsoft.com/azure/automation/troubleshoot/start-stop-vm (read 2026-11-29)."""
+    why = (
+        f"The scope '{path}' cannot perform {operation} operation because following scope(s) are locked: '{scope}'. "
+        "Please remove the lock and try again."
+    )
+    return error(409, "ScopeLocked", why)
 
 
 def _page(asked: Asked, path: str, answer: Answer) -> Answer:
@@ -149,7 +178,12 @@ def _defaults(versioned: re.Match[str] | None) -> dict[str, Any]:
     return {"flavors": {}} if versioned and versioned[1].lower() == "models" else {}
 
 
-def _workspace(cloud: Cloud) -> dict[str, Any]:
+def workspace_of(cloud: Cloud, *, private: bool) -> dict[str, Any]:
+    """The workspace, as `infra/` makes it.
+
+    Args:
+        private: with a managed network, and closed to the public one.
+    """
     group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
     api = f"https://{cloud.region}.api.azureml.ms"
     tracking = f"azureml://{cloud.region}.api.azureml.ms/mlflow/v1.0{cloud.workspace}"
@@ -165,13 +199,14 @@ def _workspace(cloud: Cloud) -> dict[str, Any]:
             "mlFlowTrackingUri": tracking,
             "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}",
             "keyVault": f"{group}/Microsoft.KeyVault/vaults/rehearsal",
-            "containerRegistry": f"{group}/Microsoft.ContainerRegistry/registries/rehearsal",
-            "applicationInsights": f"{group}/Microsoft.Insights/components/rehearsal",
+            "containerRegistry": f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}",
+            "applicationInsights": f"{group}/Microsoft.Insights/components/{INSIGHTS}",
             "provisioningState": "Succeeded",
-            "publicNetworkAccess": "Enabled",
+            "publicNetworkAccess": "Disabled" if private else "Enabled",
             "systemDatastoresAuthMode": "identity",
             "hbiWorkspace": False,
-        },
+        }
+        | ({"managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"}} if private else {}),
     }
 
 

@@ -56,6 +56,13 @@ def error(status: int, code: str, message: str, **headers: str) -> Answer:
     return Answer(status, {"error": {"code": code, "message": message}}, {"x-ms-error-code": code} | named)
 
 
+def invalid(code: str, message: str) -> Answer:
+    """A refusal as Azure ML gives it of endpoints and deployments: what is wrong is in the detail."""
+    detail = {"code": code, "message": message}
+    refused = {"code": "BadRequest", "message": "The request is invalid.", "details": [detail]}
+    return Answer(400, {"error": refused}, error(400, "BadRequest", "").headers)
+
+
 def refusal(status: int, code: str, message: str) -> Answer:
     """A refusal in the form that the storage gives it."""
     body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
@@ -186,6 +193,12 @@ class Cloud:
                 each for key, each in self._resources.items() if key.startswith(start) and "/" not in key[len(start) :]
             ]
         yield from found
+
+    def matching(self, pattern: str) -> list[tuple[str, dict[str, Any]]]:
+        """The resources whose path has a match of a pattern, each behind its path in lower case."""
+        with self.lock:
+            known = list(self._resources.items())
+        return [(path, each) for path, each in known if re.search(pattern, path, re.I)]
 
     @property
     def now(self) -> float:

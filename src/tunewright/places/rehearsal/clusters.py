@@ -25,11 +25,14 @@ _CLUSTER = r"/managedClusters/[^/]+"
 NAME = "rehearsal"
 ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """Who a token for a cluster with Entra ID must be for: AKS' server application."""
-_INSTALL = re.compile(r"^helm upgrade --install (\S+) chart ")
+_INSTALL = re.compile(r"^helm upgrade --install (\S+) chart --namespace (\S+) ")
 _LIST = re.compile(r"^helm list --namespace (\S+) ")
 _VALUES = re.compile(r"^helm get values (\S+) ")
 _UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
 _ROLLBACK = re.compile(r"^helm rollback (\S+) ")
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
+_RELEASE = re.compile(rf"{_NAMESPACE.pattern}(?:\.{_NAMESPACE.pattern})*")
+_LONGEST_RELEASE, _LONGEST_NAMESPACE = 53, 63
 _PENDING = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
 _EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
 _READY = re.compile(r"^kubectl get .*deploy/(\S+)-(stable|canary) --output jsonpath=\{\.status\.readyReplicas\}$")
@@ -70,6 +73,7 @@ class Clusters:
             server.close()
 
     def _run(self, asked: Asked, path: str) -> Answer:
+        """A command, where the rule cluster-token lets it."""
         wanted = asked.json()
         token = wanted.get("clusterToken")
         self.tokens.append(token)
@@ -102,8 +106,10 @@ class Clusters:
         return Answer(body=found) if found else error(404, "NotFound", path)
 
     def _done(self, command: str, files: dict[str, bytes]) -> tuple[int, str]:
-        """(exit code, what was printed)."""
+        """(exit code, what was printed). Of lists the rule helm-hides-pending holds."""
         if found := _INSTALL.match(command):
+            if wrong := _misnamed(found[1], found[2]):
+                return 1, wrong
             return self._installed(found[1], json.loads(files["values.json"]), files)
         if found := _LIST.match(command):
             is_listed = found[1] in self.releases and (found[1] not in self._pending or " --all " in command)
@@ -182,6 +188,21 @@ class Clusters:
             [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
         )
         return done.returncode, (done.stdout if done.returncode == 0 else done.stderr).decode()
+
+
+def _misnamed(release: str, namespace: str) -> str:
+    """What Helm and Kubernetes say of a name that they don't take (rule release-name); empty of others. In the words of
+    github.com/helm/helm, pkg/action/history.go, and of kubernetes.io/docs/concepts/overview/working-with-objects/names
+    (read 2026-11-29)."""
+    if len(release) > _LONGEST_RELEASE or not _RELEASE.fullmatch(release):
+        return f"Error: release name is invalid: {release}"
+    if len(namespace) > _LONGEST_NAMESPACE or not _NAMESPACE.fullmatch(namespace):
+        return (
+            f'Error: Namespace "{namespace}" is invalid: metadata.name: Invalid value: "{namespace}": a lowercase RFC '
+            "1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
+            "alphanumeric character"
+        )
+    return ""
 
 
 def _is_for_clusters(token: str) -> bool:

@@ -6,13 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+from tunewright.places.rehearsal.cloud import TENANT
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs lie in an image."""
-_TO_THE_STAND_IN = (
-    "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE",
-    "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET",
-)  # fmt: skip
-"""What leads clients to the stand-in and signs them in there, in place of a node's identity."""
+_TO_THE_STAND_IN = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""What leads clients to the stand-in."""
 _OF_THIS_MACHINE = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 """How much of this machine a container may take, and where its Python finds libraries."""
 
@@ -21,7 +20,7 @@ def environment_of_containers() -> dict[str, str]:
     """The variables that a container has before what is asked for it: those of an image and of where it runs.
 
     A real one sees nothing of the machine where the command was typed, so a token or a key of this process must not
-    reach it here either. HOME is missing: each container has one of its own.
+    reach it here either, nor the sign-in of who typed it. HOME is missing: each container has one of its own.
     """
     kept = {name: os.environ[name] for name in (*_TO_THE_STAND_IN, *_OF_THIS_MACHINE) if name in os.environ}
     # The proxy refuses plain http, whoever it is for.
@@ -37,3 +36,12 @@ def environment_of_containers() -> dict[str, str]:
             "LANG": "C.UTF-8",
         }
     )
+
+
+def sign_in(principal: str) -> dict[str, str]:
+    """The variables that sign clients in to the stand-in as a principal, in place of a node's managed identity.
+
+    Args:
+        principal: its object id.
+    """
+    return {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": principal, "AZURE_CLIENT_SECRET": "rehearsal"}

@@ -53,6 +53,19 @@ class Container:
         return kept
 
 
+def base_of(dockerfile: str, stage: str) -> str:
+    """The image that a stage is built on in the end, through the stages it is built on.
+
+    Raises:
+        KeyError: there is no such stage.
+    """
+    bases = {found[2]: found[1] for found in map(_FROM.match, dockerfile.splitlines()) if found and found[2]}
+    image = bases[stage]
+    while image in bases:
+        image = bases[image]
+    return image
+
+
 def container_of(dockerfile: str, stage: str | None = None) -> Container:
     """What a stage says, by default the last one.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tunewright.places.azure.rules import endpoint_family
-from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error, invalid
 from tunewright.places.rehearsal.dockerfiles import container_of
+from tunewright.places.rehearsal.login import principal_of
+from tunewright.places.rehearsal.roles import Access, assigned
 from tunewright.places.rehearsal.served import Server
 from tunewright.places.rehearsal.storage import Storage, path_of
 
@@ -21,7 +25,7 @@ SCORING = ".inference.ml.azure.com"
 _ENDPOINT = r"/onlineEndpoints/([^/]+)$"
 _SECONDS = TypeAdapter(timedelta)
 _DEPLOYMENT = r"/onlineEndpoints/([^/]+)/deployments/([^/]+)$"
-_NAME = re.compile(r"(?=.{3,32}$)[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
+_LONGEST_REQUEST = timedelta(seconds=180)
 _MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
 
 
@@ -36,15 +40,24 @@ class Standing:
 
 
 class Endpoints:
-    """`stuck` makes the next deployment stay as it is for ever."""
+    """`stuck` makes the next deployment stay as it is for ever; with `keeps_unfinished` one that is being made can't be
+    deleted, nor its endpoint.
 
-    def __init__(self, cloud: Cloud, storage: Storage):
-        self._cloud, self._storage = cloud, storage
+    `seconds` is how long a change of an endpoint takes, in which any other one is refused.
+    """
+
+    def __init__(self, cloud: Cloud, storage: Storage, access: Access):
+        self._cloud, self._storage, self._access = cloud, storage, access
         self._standing: dict[str, Standing] = {}
         self.stuck = False
+        self.keeps_unfinished = False
+        self.seconds = 0.0
+        self._until: dict[str, float] = {}
+        """When the change of an endpoint ends (`time.monotonic`), by its name."""
         self.hooks = [
-            ("PUT", r"/onlineEndpoints/", self._busy),
+            ("PUT", r"/onlineEndpoints/", self._busy), ("DELETE", r"/onlineEndpoints/", self._busy),
             ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
+            ("GET", _ENDPOINT, self._get_endpoint),
             ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete_deployment),
             ("DELETE", _ENDPOINT, self._delete),
             ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
@@ -56,12 +69,17 @@ class Endpoints:
             if each.server:
                 each.server.close()
 
-    def _busy(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _busy(self, asked: Asked, path: str) -> Answer | None:
         """The refusal of a change while another one is under way (rule changes-follow-each-other)."""
         name = _key(path).partition("/")[0]
-        if not any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/")):
+        is_made = any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/"))
+        if not self._changes(name) and not (is_made and (asked.method == "PUT" or self.keeps_unfinished)):
             return None
         return error(409, "Conflict", f"Cannot change endpoint {name} because it is in Updating provisioning state.")
+
+    def _changes(self, name: str) -> bool:
+        """Whether an endpoint itself is being changed."""
+        return time.monotonic() < self._until.get(name, 0.0)
 
     def score(self, asked: Asked) -> Answer:
         """A request to an endpoint's own host."""
@@ -84,7 +102,7 @@ class Endpoints:
     def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
         """What the service adds: the addresses."""
         name, body = path.rpartition("/")[2], asked.json()
-        if refusal := _misnamed("endpoint", name):
+        if refusal := self._taken(name, path):
             return refusal
         known = self._cloud.get(path)
         wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
@@ -93,12 +111,39 @@ class Endpoints:
         host = f"https://{name}.{self._cloud.region}{SCORING}"
         addresses = {"scoringUri": f"{host}/v1/chat/completions", "swaggerUri": f"{host}/openapi.json"}
         body["properties"] |= addresses | {"provisioningState": "Succeeded"}
-        return Answer(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
+        kept = self._cloud.put(path, body | {"made_by_client": True})
+        if self.seconds:
+            self._until[name] = time.monotonic() + self.seconds
+            return self._updating(200 if known else 201, kept)
+        return Answer(200 if known else 201, kept)
+
+    def _get_endpoint(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An endpoint while it is being changed."""
+        known = self._cloud.get(path)
+        return self._updating(200, known) if known and self._changes(path.rpartition("/")[2]) else None
+
+    def _updating(self, status: int, endpoint: dict[str, Any]) -> Answer:
+        properties = endpoint["properties"] | {"provisioningState": "Updating"}
+        return Answer(status, endpoint | {"properties": properties}, {"retry-after": "0.1"})
+
+    def _taken(self, name: str, path: str) -> Answer | None:
+        """The refusal of a name that an endpoint of another workspace has (rule endpoint-name). In the words of
+        github.com/Azure/azureml-examples/pull/1931, in the form of github.com/Azure/azure-sdk-for-python/issues/35109
+        (read 2026-11-29)."""
+        named = self._cloud.matching(rf"/onlineEndpoints/{re.escape(name)}$")
+        if all(found == path.lower() for found, _ in named):
+            return None
+        why = (
+            "There is already an endpoint with this name, Endpoint name needs to be unique within a region. "
+            "Try some other name."
+        )
+        told = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
+        return invalid("InferencingClientCallFailed", json.dumps(told))
 
     def _put_deployment(self, asked: Asked, path: str) -> Answer:
         body = asked.json()
         key = _key(path)
-        if refusal := _misnamed("deployment", path.rpartition("/")[2]) or _refused(body["properties"]):
+        if refusal := self._refused(body["properties"]):
             return refusal
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
@@ -119,6 +164,11 @@ class Endpoints:
         return kept | {"properties": kept["properties"] | {"provisioningState": standing.state}}
 
     def _start(self, key: str, standing: Standing, properties: dict[str, Any]) -> None:
+        path = f"{self._cloud.workspace}/onlineEndpoints/{key.partition('/')[0]}"
+        identities = assigned(self._cloud.get(path) or {})
+        if lacking := self._lacking(identities):
+            standing.why, standing.state = lacking, "Failed"
+            return
         found = _MODEL.search(str(properties["model"]))
         model = self._cloud.get(f"{self._cloud.workspace}/models/{found[1]}/versions/{found[2]}") if found else None
         prefix = path_of(str(model["properties"]["modelUri"])) if model else None
@@ -141,8 +191,36 @@ class Endpoints:
             standing.state, standing.why = "Failed", f"The image exposes no port {min(closed)}."
             return
         standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"), container=container,
-                                 ready=routes["readinessRoute"]["path"])  # fmt: skip
+                                 ready=routes["readinessRoute"]["path"],
+                                 principal=principal_of(identities[0] if identities else path))  # fmt: skip
         standing.state = "Succeeded" if standing.server.wait(_patience(properties["readinessProbe"])) else "Failed"
+
+    def _lacking(self, identities: list[str]) -> str:
+        """What Azure says where an endpoint's identity may not have the image or the model (rule identities-need-roles;
+        how-to-troubleshoot-online-endpoints, "BadArgument", read 2026-11-29); empty where it may."""
+        for each in identities:
+            principal = principal_of(each)
+            if not (self._access.allows_blobs("read", principal) and self._access.allows_pull(principal)):
+                return f"BadArgument: Startup task failed due to authorization error. Identity: {each}"
+        return ""
+
+    def _refused(self, properties: dict[str, Any]) -> Answer | None:
+        """What Azure refuses of a deployment: the rules endpoint-sizes, retired-series, endpoint-egress and
+        endpoint-request-time."""
+        size = str(properties.get("instanceType"))
+        if endpoint_family(size) is None:
+            return error(400, "BadRequest", f"The specified value {size} for instanceType is not a supported VM size.")
+        if str(properties.get("egressPublicNetworkAccess", "Enabled")).lower() == "disabled":
+            workspace = self._cloud.get(self._cloud.workspace) or {"properties": {}}
+            mode = (workspace["properties"].get("managedNetwork") or {}).get("isolationMode", "Disabled")
+            why = "the workspace has no private link"
+            if mode != "Disabled":
+                why = "the flag does not apply in a workspace with a managed network, and is not to be set there"
+            return error(400, "BadRequest", f"egressPublicNetworkAccess can't be Disabled: {why}.")
+        longest = (properties.get("requestSettings") or {}).get("requestTimeout")
+        if longest and _SECONDS.validate_python(longest) > _LONGEST_REQUEST:
+            return error(400, "BadRequest", f"The request timeout {longest} is longer than 180000 ms.")
+        return None
 
     def _text(self, prefix: str | None, name: str) -> str:
         """A file of an environment's context."""
@@ -178,26 +256,6 @@ def _patience(probe: dict[str, Any]) -> float:
     """Seconds after which a container that is not ready is given up."""
     first, period = (_SECONDS.validate_python(probe[each]).total_seconds() for each in ("initialDelay", "period"))
     return first + period * int(probe["failureThreshold"])
-
-
-def _misnamed(kind: str, name: str) -> Answer | None:
-    """What Azure refuses of a name: the rule endpoint-name."""
-    if _NAME.fullmatch(name):
-        return None
-    why = "begins with a letter and has 3 to 32 letters, digits and single dashes between them"
-    return error(400, "BadRequest", f"The name {name} is invalid: the name of this {kind} {why}.")
-
-
-def _refused(properties: dict[str, Any]) -> Answer | None:
-    """What Azure refuses of a deployment: the rules endpoint-sizes and endpoint-egress."""
-    size = str(properties.get("instanceType"))
-    if endpoint_family(size) is None:
-        return error(400, "BadRequest", f"The specified value {size} for instanceType is not a supported VM size.")
-    if str(properties.get("egressPublicNetworkAccess", "Enabled")).lower() == "disabled":
-        return error(
-            400, "BadRequest", "egressPublicNetworkAccess can't be Disabled: the workspace has no private link."
-        )
-    return None
 
 
 def _key(path: str) -> str:

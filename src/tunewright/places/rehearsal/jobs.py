@@ -18,7 +18,10 @@ from typing import Any
 
 from tunewright.models.device import GPU
 from tunewright.places.rehearsal.children import started, stop
-from tunewright.places.rehearsal.cloud import Cloud
+from tunewright.places.rehearsal.cloud import PERSON, Cloud
+from tunewright.places.rehearsal.containers import sign_in
+from tunewright.places.rehearsal.login import principal_of
+from tunewright.places.rehearsal.roles import NOT_PERMITTED, Access
 from tunewright.places.rehearsal.storage import STORE, Storage, path_of
 from tunewright.processes import free_port
 
@@ -54,6 +57,22 @@ class Job:
     """Whether a user has submitted it, as whom it may run."""
 
     @property
+    def is_as_user(self) -> bool:
+        """Whether it reads and writes as who submits it, by its own words."""
+        return self._identity("identityType", "identity_type").lower() == "useridentity"
+
+    @property
+    def principal(self) -> str:
+        """The object id of whom it reads and writes as: of its managed identity, or else of who submits it."""
+        named = self._identity("resourceId", "resource_id")
+        return principal_of(named) if named else PERSON
+
+    def _identity(self, *keys: str) -> str:
+        """What its identity has under one of some keys: jobs and parts of pipelines spell them differently."""
+        identity = self.body.get("identity") or {}
+        return str(next((identity[key] for key in keys if identity.get(key)), ""))
+
+    @property
     def told(self) -> str:
         """Its status, as clients are told it."""
         return "CancelRequested" if self.cancelled and self.status not in OVER else self.status
@@ -72,17 +91,23 @@ class Job:
         return int((self.body.get("resources") or {}).get("instanceCount") or 1)
 
 
+class StreamAccess(Exception):
+    """A job may not read or write its data, in the words of Azure ML."""
+
+
 class Runner:
     """Runs jobs, as many at once as their clusters have nodes.
 
     Args:
         environment: the variables of every container.
         track: is told of a job that begins and gives the variables of its MLflow run; and of its end, with its status.
+        access: what the identities of jobs may do.
     """
 
     def __init__(self, cloud: Cloud, storage: Storage, environment: dict[str, str],
-                 track: Callable[[Job, str | None], dict[str, str]]):  # fmt: skip
+                 track: Callable[[Job, str | None], dict[str, str]], access: Access):  # fmt: skip
         self._cloud, self._storage, self._environment, self._track = cloud, storage, environment, track
+        self._access = access
         self.jobs: dict[str, Job] = {}
         self.evictions: list[str] = []
         """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
@@ -118,6 +143,8 @@ class Runner:
         try:
             with self._place(job):
                 self._run(job)
+        except StreamAccess as error:
+            job.error, job.status = str(error), "Failed"
         except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
             job.error, job.status = f"{type(error).__name__}: {error}", "Failed"
         job.ended = time.time()
@@ -147,6 +174,8 @@ class Runner:
             return self._nodes[compute]
 
     def _run(self, job: Job) -> None:
+        """A job from its image to its outputs. Of one whose image can't be built there is but that build's log (rule
+        image-build-log)."""
         if job.cancelled:
             job.status = "Canceled"
             return
@@ -157,15 +186,16 @@ class Runner:
             self._storage.write(self._built[job.name], self.image_log.encode())
             self.image_log = ""
             raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
-        if not job.is_signed_in and (job.body.get("identity") or {}).get("identity_type") == "UserIdentity":
+        if not job.is_signed_in and job.is_as_user:
             raise PermissionError("The job reads and writes as the user who submits it, and nobody did.")
-        paths = {f"inputs.{name}": self._input(value, folder / "inputs" / name)
+        paths = {f"inputs.{name}": self._input(job, value, folder / "inputs" / name)
                  for name, value in (job.body.get("inputs") or {}).items()}  # fmt: skip
         for name in job.body.get("outputs") or {}:
             (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
             paths[f"outputs.{name}"] = str(folder / "outputs" / name)
             # A mount shows what an earlier try left there.
             if prefix := path_of(self.output(job, name)):
+                self._require(job, "read", self.output(job, name))
                 self._storage.download(prefix, folder / "outputs" / name)
         variables = self._track(job, None)
         job.status = "Running"
@@ -175,6 +205,7 @@ class Runner:
                 break
             job.status = "Queued"
         for name in job.body.get("outputs") or {}:
+            self._require(job, "write", self.output(job, name))
             self._storage.mirror(folder / "outputs" / name, path_of(self.output(job, name)) or "")
         job.status = "Canceled" if job.cancelled else "Failed" if code else "Completed"
         if job.status == "Failed":
@@ -206,8 +237,9 @@ class Runner:
         work, home = node / "wd", node / "home"
         for each in (work, home):
             each.mkdir(parents=True, exist_ok=True)
-        environment = self._environment | variables | (job.body.get("environmentVariables") or {})
-        environment |= (_PLAYED if self.plays_gpus else {}) | {"HOME": str(home)}
+        environment = self._environment | sign_in(job.principal) | variables
+        environment |= (job.body.get("environmentVariables") or {}) | (_PLAYED if self.plays_gpus else {})
+        environment |= {"HOME": str(home)}
         return started(self._cloud.folder, ["bash", "-c", command], output, environment, work)
 
     def _watch(self, job: Job, log: Path) -> bool:
@@ -242,10 +274,35 @@ class Runner:
                 self.evictions.remove(found)
         return found is not None
 
-    def _input(self, value: dict[str, Any], folder: Path) -> str:
+    def _require(self, job: Job, verb: str, uri: str) -> None:
+        """Refuse a job data that its identity may not read or write (rule identities-need-roles), in the words of
+        github.com/Azure/azureml-examples/issues/2994 and of learn.microsoft.com/azure/machine-learning/\
+how-to-troubleshoot-data-access (read 2026-11-29).
+
+        Args:
+            verb: read or write.
+
+        Raises:
+            StreamAccess: it may not.
+        """
+        if self._access.allows_blobs(verb, job.principal):
+            return
+        if verb == "write":
+            raise StreamAccess(
+                "Error Code: ScriptExecution.WriteStreams.Authentication Native Error: An error occur when streaming "
+                "data to output target. DestinationError(PermissionDenied(None)) Error Message: Authentication failed "
+                "when trying to access destination. Make sure you have correct permissions set up."
+            )
+        raise StreamAccess(
+            f"Failed to mount URI {uri}. Error Code: ScriptExecution.StreamAccess.Authentication Native Error: error "
+            f"in streaming from input data sources StreamError(PermissionDenied(Some({NOT_PERMITTED})))"
+        )
+
+    def _input(self, job: Job, value: dict[str, Any], folder: Path) -> str:
         """Where an input lies on the node; of a literal, the literal."""
         if value.get("jobInputType") == "literal":
             return str(value["value"])
+        self._require(job, "read", str(value["uri"]))
         prefix = path_of(self._address(str(value["uri"])))
         if prefix is None or not self._storage.names(prefix):
             raise FileNotFoundError(f"nothing lies at {value['uri']}")

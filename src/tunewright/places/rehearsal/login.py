@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
@@ -17,8 +18,14 @@ _TENANT = re.compile(r"^/([^/]+)/")
 _KEY = "rehearsal"
 
 
+def principal_of(resource: str) -> str:
+    """The object id of the managed identity at ARM's path, or of the one of its own that the resource there has. The
+    emulator takes it for the client id, too."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, resource.lower()))
+
+
 class Login:
-    """Signs everybody in."""
+    """Signs everybody in: whoever names a client id is the principal of this id."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric import rsa
@@ -40,12 +47,13 @@ class Login:
         if asked.path.endswith("/keys"):
             return Answer(body={"keys": [self._public()]})
         if asked.path.endswith("/token"):
-            scope = parse_qs(asked.body.decode())["scope"][0].split()[0]
-            made = self.token(scope.removesuffix("/.default"), tenant)
+            form = parse_qs(asked.body.decode())
+            scope, principal = form["scope"][0].split()[0], form.get("client_id", [PERSON])[0]
+            made = self.token(scope.removesuffix("/.default"), tenant, principal)
             return Answer(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
         return error(404, "NotFound", asked.path)
 
-    def token(self, audience: str, tenant: str = TENANT) -> str:
+    def token(self, audience: str, tenant: str, principal: str) -> str:
         """A JWT as Entra ID gives it: an application's own audience has its second form, Azure's services the first."""
         import jwt
 
@@ -53,7 +61,7 @@ class Login:
         issuer = f"https://sts.windows.net/{tenant}/" if "://" in audience else f"https://{LOGIN}/{tenant}/v2.0"
         claims = {
             "aud": audience, "iss": issuer, "iat": now, "nbf": now, "exp": now + SECONDS, "tid": tenant,
-            "oid": PERSON, "sub": "rehearsal", "appid": "rehearsal",
+            "oid": principal, "sub": "rehearsal", "appid": "rehearsal",
             "name": "rehearsal", "roles": self._roles.get(audience, []),
         }  # fmt: skip
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY})

@@ -55,6 +55,7 @@ class Names:
         ]
 
     def _put(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The rules workspace-name, cluster-name, endpoint-name, asset-name and app-name."""
         for kind in KINDS:
             found = re.search(kind.path, path, re.IGNORECASE)
             if found and not re.fullmatch(kind.name, found[1]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunewright.assess.prices import MachinePrice, price_book
 from tunewright.places.azure.rules import endpoint_cores, endpoint_family, is_of_clusters
-from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error
+from tunewright.places.rehearsal.cloud import Answer, Asked, Cloud, error, invalid
 from tunewright.places.rehearsal.jobs import OVER, Runner
 
 PRICES = "prices.azure.com"
@@ -20,6 +20,7 @@ _LOW_PRIORITY = 100
 """Cores at low priority of a new subscription, for all families together."""
 _TOTAL, _TOTAL_LOW = "Total Cluster Dedicated Regional vCPUs", "Total Cluster LowPriority Regional vCPUs"
 _ASK = "https://docs.microsoft.com/azure/machine-learning/how-to-manage-quotas#request-quota-increases"
+_GUIDE = "Please see troubleshooting guide, available here: https://aka.ms/oe-tsg#error-outofquota"
 _SERVICE = "Microsoft.MachineLearningServices"
 
 
@@ -78,12 +79,16 @@ class Offers:
         used = self._used()
         names = {family(name): f"{family(name)} Cluster Dedicated vCPUs" for name in sorted(self._machines)}
         rows = [self._usage(names[each], self._limit(each), used[each]) for each in sorted(names)]
-        dedicated = sum(cores for each, cores in used.items() if each != _TOTAL_LOW)
         rows += [
-            self._usage(_TOTAL, 10 * SEASONED if self._seasoned else NEW, dedicated),
+            self._usage(_TOTAL, self._regional, _dedicated(used)),
             self._usage(_TOTAL_LOW, SEASONED if self._seasoned else _LOW_PRIORITY, used[_TOTAL_LOW]),
         ]
         return Answer(body={"value": rows})
+
+    @property
+    def _regional(self) -> int:
+        """Cores of all families that the subscription may have in the region."""
+        return 10 * SEASONED if self._seasoned else NEW
 
     def _usage(self, name: str, limit: int, used: int) -> dict[str, Any]:
         return {
@@ -126,8 +131,8 @@ class Offers:
         return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
 
     def _cluster(self, asked: Asked, path: str) -> Answer | None:
-        """Refuse a cluster where the quota does not allow a single machine (rule cluster-quota). The refusal comes once
-        the change was accepted, and the cluster stays there as failed."""
+        """Refuse a cluster where a quota does not allow a single machine (rule cluster-quota): the family's or the
+        region's. The refusal comes once the change was accepted, and the cluster stays there as failed."""
         body = asked.json()
         wanted = body["properties"].get("properties") or {}
         size = str(wanted.get("vmSize"))
@@ -135,12 +140,15 @@ class Offers:
             return None
         low, cores = wanted.get("vmPriority") == "LowPriority", self._machines[size].cores
         nodes = max(1, int((wanted.get("scaleSettings") or {}).get("minNodeCount") or 0))
-        limit = (SEASONED if self._seasoned else _LOW_PRIORITY) if low else self._limit(family(size))
-        if limit >= nodes * cores:
+        of_family = f"{family(size).removesuffix('Family').replace('standard', 'Standard ')} family"
+        limits = {of_family: self._limit(family(size)), "total": self._regional}
+        if low:
+            limits = {"total low-priority": SEASONED if self._seasoned else _LOW_PRIORITY}
+        kind = next((kind for kind, limit in limits.items() if limit < nodes * cores), None)
+        if kind is None:
             return None
-        kind = "total low-priority" if low else family(size).removesuffix("Family").replace("standard", "Standard ")
         why = (
-            f"The specified subscription has a {kind}{'' if low else ' family'} vCPU quota of {limit} and cannot "
+            f"The specified subscription has a {kind} vCPU quota of {limits[kind]} and cannot "
             f"accomodate for at least {nodes} requested managed compute node{'s' * (nodes > 1)} which maps to "
             f"{nodes * cores} vCPUs. Talk to your Subscription Admin or refer to {_ASK} to increase the family quota"
         )  # fmt: skip
@@ -158,26 +166,31 @@ class Offers:
         return Answer(body=self._refusals[int(path.rpartition("/")[2]) - 1])
 
     def _deployment(self, asked: Asked, path: str) -> Answer | None:
-        """Refuse a deployment that is beyond the quota (rule endpoint-quota)."""
+        """Refuse a deployment that is beyond the quota of its family, or of the region (rule endpoint-quota)."""
         wanted = asked.json()
         size = str(wanted["properties"].get("instanceType"))
         if endpoint_family(size) is None or size not in self._machines:
             return None
         known = self._cloud.get(path)
-        used = self._used()[family(size)] - (self._needed(known) if known else 0)
-        limit, needed = self._limit(family(size)), self._needed(wanted)
-        if needed <= limit - used:
-            return None
-        why = (
-            f"Not enough quota available for {size} in SubscriptionId {self._cloud.subscription}. Current usage/limit: "
-            f"{used}/{limit}. Additional needed: {needed} Please see troubleshooting guide, available here: "
-            "https://aka.ms/oe-tsg#error-outofquota"
-        )
-        told = json.dumps({"errors": {"VmSize": [why]}})
-        said = f"InferencingClient HttpRequest error, error detail: {told}"
-        detail = {"code": "InferencingClientCreateDeploymentFailed", "message": said}
-        refused = {"code": "BadRequest", "message": "The request is invalid.", "details": [detail]}
-        return Answer(400, {"error": refused}, error(400, "BadRequest", "").headers)
+        own, all_used = (self._needed(known) if known else 0), self._used()
+        used, limit, needed = all_used[family(size)] - own, self._limit(family(size)), self._needed(wanted)
+        if needed > limit - used:
+            why = (
+                f"Not enough quota available for {size} in SubscriptionId {self._cloud.subscription}. Current "
+                f"usage/limit: {used}/{limit}. Additional needed: {needed} {_GUIDE}"
+            )
+            told = json.dumps({"errors": {"VmSize": [why]}})
+            said = f"InferencingClient HttpRequest error, error detail: {told}"
+            return invalid("InferencingClientCreateDeploymentFailed", said)
+        used = _dedicated(all_used) - own
+        if needed > self._regional - used:
+            # In the words of github.com/MicrosoftDocs/azure-docs/issues/121466 (read 2026-11-29).
+            said = (
+                f"Not enough cluster CPU quota. The amount of additional CPU quota requested is {needed}, and you are "
+                f"currently using {used}. Your amount of maximum quota is {self._regional}. {_GUIDE}"
+            )
+            return error(400, "OutOfQuota", said)
+        return None
 
     def prices(self, asked: Asked) -> Answer:
         """The price list's rows of the sizes that a question names."""
@@ -188,6 +201,11 @@ class Offers:
             for name, each in self._offered() if name in wanted
         ]  # fmt: skip
         return Answer(body={"Items": rows, "NextPageLink": None})
+
+
+def _dedicated(used: Counter[str]) -> int:
+    """Cores of all families together."""
+    return sum(cores for each, cores in used.items() if each != _TOTAL_LOW)
 
 
 def family(size: str) -> str:

@@ -20,7 +20,7 @@ _WORKS = 2
 
 
 class Providers:
-    """Answers about providers, and refusals of calls under one that is not registered (rule unregistered)."""
+    """Answers about providers, and refusals of calls under one that is not registered."""
 
     def __init__(self, *, seasoned: bool):
         self.registered = set(ALWAYS + BY_AZD + (SEASONED if seasoned else ()))
@@ -31,7 +31,7 @@ class Providers:
         ]
 
     def refusal(self, path: str) -> Answer | None:
-        """The refusal of a call, where its provider is not registered."""
+        """The refusal of a call, where its provider is not registered (rule unregistered)."""
         named = re.search(r"/providers/([^/]+)/(?!register$)", path[path.rfind("/providers/") :], re.I)
         if named is None or self._knows(named[1]):
             return None

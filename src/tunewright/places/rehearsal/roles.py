@@ -2,94 +2,164 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.places.azure.rules import Role, is_allowed, rules
-from tunewright.places.rehearsal.cloud import PERSON, Answer, Asked, error
+from tunewright.places.rehearsal.cloud import PERSON, Answer, Asked, error, refusal
 
-_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+"""What data actions of blobs begin with."""
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
-_NOT_PERMITTED = "This request is not authorized to perform this operation using this permission."
+_PULL = "Microsoft.ContainerRegistry/registries/pull/read"
+_RUNS = "Microsoft.MachineLearningServices/workspaces/experiments/runs"
+NOT_PERMITTED = "This request is not authorized to perform this operation using this permission."
+_NO_KEYS = "Key based authentication is not permitted on this storage account."
+_ASSIGNMENT = re.compile(r"^(.*)/providers/Microsoft\.Authorization/roleAssignments/[^/]+$", re.I)
 
 
 @dataclass
 class Assignment:
-    """A role of the emulator's user.
+    """A role of a principal.
 
     Args:
         scope: ARM's path, on which and below which it holds.
-        since: when it comes into force (`time.monotonic`).
+        since: when it comes into force (`time.monotonic`), and until when it is.
+        principal: the object id of whose it is; None: of every managed identity.
+        path: ARM's own, of one that a client has made.
     """
 
     role: str
     scope: str
     since: float = 0.0
+    until: float = math.inf
+    principal: str | None = PERSON
+    path: str = ""
 
-    def holds_on(self, path: str) -> bool:
-        return time.monotonic() >= self.since and f"{path}/".lower().startswith(f"{self.scope}/".lower())
+    def holds_on(self, path: str, principal: str) -> bool:
+        is_theirs = principal == self.principal or (self.principal is None and principal != PERSON)
+        is_in_force = self.since <= time.monotonic() < self.until
+        return is_theirs and is_in_force and f"{path}/".lower().startswith(f"{self.scope}/".lower())
 
 
 @dataclass
 class Access:
-    """What the emulator's user may do; what no assignment allows is refused (rule deny-by-default)."""
+    """What principals may do: the emulator's user, and the managed identities of what runs there. What no assignment
+    allows is refused."""
 
     storage: str
     """ARM's path of the storage account."""
+    registry: str
+    """And of the container registry."""
+    workspace: str
     assignments: list[Assignment] = field(default_factory=list)
+    slow: float = 10.0
+    """Seconds until an assignment that a client makes or deletes counts; in Azure it is up to ten minutes."""
 
-    def assign(self, role: str, scope: str, after: float = 0.0) -> None:
-        """Give the user a built-in role.
+    @property
+    def hooks(self) -> list[tuple[str, str, Callable[[Asked, str], Answer | None]]]:
+        return [("PUT", _ASSIGNMENT.pattern, self._assigned), ("DELETE", _ASSIGNMENT.pattern, self._taken)]
+
+    def assign(self, role: str, scope: str, after: float = 0.0, principal: str | None = PERSON) -> None:
+        """Give somebody a built-in role.
 
         Args:
-            after: seconds until it is in force (rule assignments-take-time).
+            after: seconds until it is in force.
+            principal: as of an `Assignment`.
         """
         assert role in rules().roles, role
-        self.assignments.append(Assignment(role, scope, time.monotonic() + after if after else 0.0))
+        since = time.monotonic() + after if after else 0.0
+        self.assignments.append(Assignment(role, scope, since, principal=principal))
 
-    def permissions(self, path: str) -> list[dict[str, Any]]:
-        """What the user's roles allow on a path, as Azure tells it."""
-        return [_told(rules().roles[each.role]) for each in self.assignments if each.holds_on(path)]
+    def permissions(self, path: str, principal: str = PERSON) -> list[dict[str, Any]]:
+        """What somebody's roles allow on a path, as Azure tells it."""
+        return [_told(rules().roles[each.role]) for each in self.assignments if each.holds_on(path, principal)]
 
-    def allows(self, action: str, path: str) -> bool:
-        return is_allowed(action, self.permissions(path))
+    def allows(self, action: str, path: str, principal: str = PERSON) -> bool:
+        """Whether somebody may do something (rule role-wildcards)."""
+        return is_allowed(action, self.permissions(path, principal))
+
+    def allows_blobs(self, verb: str, principal: str) -> bool:
+        """Whether somebody may read or write blobs."""
+        return is_allowed(f"{BLOBS}/{verb}", self.permissions(self.storage, principal), data=True)
+
+    def allows_pull(self, principal: str) -> bool:
+        """Whether somebody may have the registry's images."""
+        return self.allows(_PULL, self.registry, principal)
 
     def refusal(self, asked: Asked, path: str) -> Answer | None:
-        """The refusal of a call to Resource Manager; None where a role allows it."""
+        """The refusal of a call to Resource Manager (rules deny-by-default and identity-must-be-assignable); None where
+        a role allows it."""
         action, scope = action_of(asked.method, path)
-        who = f"The client 'emulator' with object id '{PERSON}'"
-        if not self.allows(action, scope):
-            return error(
-                403, "AuthorizationFailed",
-                f"{who} does not have authorization to perform action '{action}' over scope '{scope}' or the scope is "
-                "invalid. If access was recently granted, please refresh your credentials.",
-            )  # fmt: skip
-        wanting = [each for each in _identities(asked) if not self.allows(_ASSIGN, each)]
+        principal = signed_in(asked)
+        if not self.allows(action, scope, principal):
+            return _not_authorized(principal, action, scope)
+        wanting = [each for each in _identities(asked) if not self.allows(_ASSIGN, each, principal)]
         if wanting:
             return error(
                 403, "LinkedAuthorizationFailed",
-                f"{who} has permission to perform action '{action}' on scope '{scope}'; however, it does not have "
-                f"permission to perform action(s) '{_ASSIGN}' on the linked scope(s) '{','.join(wanting)}' "
-                "(respectively) or the linked scope(s) are invalid.",
+                f"{_client(principal)} has permission to perform action '{action}' on scope '{scope}'; however, it "
+                f"does not have permission to perform action(s) '{_ASSIGN}' on the linked scope(s) "
+                f"'{','.join(wanting)}' (respectively) or the linked scope(s) are invalid.",
             )  # fmt: skip
         return None
 
+    def run_refusal(self, asked: Asked) -> Answer | None:
+        """The refusal of a signed-in call to run history or MLflow, which are not Resource Manager's and need roles on
+        the workspace all the same (rule deny-by-default); None where one allows it."""
+        action, principal = f"{_RUNS}/{_VERBS.get(asked.method, 'write')}", signed_in(asked)
+        if "authorization" not in asked.headers or self.allows(action, self.workspace, principal):
+            return None
+        return _not_authorized(principal, action, self.workspace)
+
     def guarded(self, blobs: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
-        """A blob service that answers the user only what data actions allow; signed addresses need no role."""
+        """A blob service that answers who signs in only what data actions allow (rule deny-by-default), and takes no
+        keys (rule storage-refusals). Signed addresses need no role."""
 
         def answer(asked: Asked) -> Answer:
-            action = f"{_BLOBS}/{_VERBS.get(asked.method, 'write')}"
-            if "authorization" not in asked.headers or is_allowed(action, self.permissions(self.storage), data=True):
-                return blobs(asked)
-            code = "AuthorizationPermissionMismatch"
-            told = f"<Error><Code>{code}</Code><Message>{_NOT_PERMITTED}</Message></Error>"
-            body = f'<?xml version="1.0" encoding="utf-8"?>{told}'
-            return Answer(403, body.encode(), {"x-ms-error-code": code, "content-type": "application/xml"})
+            header = asked.headers.get("authorization", "")
+            if header.startswith("SharedKey"):
+                return refusal(403, "KeyBasedAuthenticationNotPermitted", _NO_KEYS)
+            if header and not self.allows_blobs(_VERBS.get(asked.method, "write"), signed_in(asked)):
+                return refusal(403, "AuthorizationPermissionMismatch", NOT_PERMITTED)
+            return blobs(asked)
 
         return answer
+
+    def _assigned(self, asked: Asked, path: str) -> Answer | None:
+        """A role that a client gives counts after a while (rule assignments-take-time)."""
+        properties = asked.json()["properties"]
+        identifier = str(properties["roleDefinitionId"]).rpartition("/")[2]
+        role = next((name for name, each in rules().roles.items() if each.id == identifier), None)
+        found = _ASSIGNMENT.match(path)
+        if role is None or found is None:
+            return error(400, "RoleDefinitionDoesNotExist", f"There is no role '{identifier}' here (rules.yaml).")
+        since = time.monotonic() + self.slow
+        self.assignments.append(Assignment(role, found[1], since, principal=properties["principalId"], path=path))
+        return None
+
+    def _taken(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """A role that a client takes counts on for a while (rule assignments-take-time)."""
+        for each in self.assignments:
+            if each.path.lower() == path.lower():
+                each.until = time.monotonic() + self.slow
+        return None
+
+
+def signed_in(asked: Asked) -> str:
+    """The object id of who asks, by the token; empty where there is none."""
+    import jwt
+
+    token = asked.headers.get("authorization", "").removeprefix("Bearer ")
+    try:
+        return str(jwt.decode(token, options={"verify_signature": False})["oid"])
+    except (jwt.InvalidTokenError, KeyError):
+        return ""
 
 
 def action_of(method: str, path: str) -> tuple[str, str]:
@@ -114,8 +184,25 @@ def _identities(asked: Asked) -> Iterable[str]:
     """The user-assigned identities that something is to run as."""
     if asked.method not in ("PUT", "PATCH"):
         return []
-    identity = asked.json().get("identity")
-    return ((identity or {}).get("userAssignedIdentities") or {}) if isinstance(identity, dict) else []
+    return assigned(asked.json())
+
+
+def assigned(resource: dict[str, Any]) -> list[str]:
+    """ARM's paths of the user-assigned identities that a resource has."""
+    identity = resource.get("identity")
+    return list((identity.get("userAssignedIdentities") or {}) if isinstance(identity, dict) else {})
+
+
+def _client(principal: str) -> str:
+    return f"The client '{principal}' with object id '{principal}'"
+
+
+def _not_authorized(principal: str, action: str, scope: str) -> Answer:
+    return error(
+        403, "AuthorizationFailed",
+        f"{_client(principal)} does not have authorization to perform action '{action}' over scope '{scope}' or the "
+        "scope is invalid. If access was recently granted, please refresh your credentials.",
+    )  # fmt: skip
 
 
 def _told(role: Role) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import httpx
 
 from tunewright.places.rehearsal.children import started, stop
 from tunewright.places.rehearsal.cloud import Answer, Asked, error
-from tunewright.places.rehearsal.containers import environment_of_containers
+from tunewright.places.rehearsal.containers import environment_of_containers, sign_in
 from tunewright.places.rehearsal.dockerfiles import Container
 from tunewright.processes import free_port
 
@@ -29,10 +29,11 @@ class Server:
         options: further ones of the command line.
         container: what its image says; by default what every image of ours comes to.
         ready: the path that says that it is ready.
+        principal: the object id of the identity that it has; None: of none.
     """
 
     def __init__(self, folder: Path, bundle: Path, name: str, options: tuple[str, ...] = (),
-                 container: Container = SERVER, ready: str = "/ready"):  # fmt: skip
+                 container: Container = SERVER, ready: str = "/ready", principal: str | None = None):  # fmt: skip
         self._ready = ready
         self.port, self.log = free_port(), folder / "served" / f"{name}.log"
         command = container.here(self.port, options)
@@ -40,7 +41,8 @@ class Server:
         home = self.log.with_suffix("")
         home.mkdir(exist_ok=True)
         own = {"TUNEWRIGHT_BUNDLE": str(bundle), "HOME": str(home)}
-        environment = environment_of_containers() | container.variables | own
+        signed_in = sign_in(principal) if principal else {}
+        environment = environment_of_containers() | signed_in | container.variables | own
         with self.log.open("wb") as output:
             self._process = started(folder, command, output, environment)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)

@@ -39,13 +39,15 @@ class Bucket:
 
 
 class Throttle:
-    """Answers 429 in place of a service that is asked too fast (rule calls-are-limited)."""
+    """Answers 429 in place of a service that is asked too fast."""
 
     def __init__(self) -> None:
         self.buckets = {"reads": Bucket(250, 25), "writes": Bucket(200, 10), "deletes": Bucket(200, 10)}
         self._lock = threading.Lock()
 
     def limited(self, service: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
+        """A service that is asked no faster than Azure takes it (rule calls-are-limited)."""
+
         def answer(asked: Asked) -> Answer:
             kind = {"GET": "reads", "HEAD": "reads", "DELETE": "deletes"}.get(asked.method, "writes")
             bucket = self.buckets[kind]
