@@ -153,9 +153,7 @@ class _Questions:
         return self._deployment("endpoint-sizes", asked, _NO_ENDPOINT_SIZE, "Enabled", "size|sku|instance ?type")
 
     def _egress(self) -> Row:
-        network = getattr(self._at.workspace, "managed_network", None)
-        mode = str(getattr(network, "isolation_mode", None) or "disabled")
-        if mode.lower() != "disabled" or self._at.is_private:
+        if is_isolated(self._at.workspace) or self._at.is_private:
             return Row("endpoint-egress", "not asked", "this workspace is private, so Azure might make the deployment")
         asked = "a deployment without egress in a public workspace"
         return self._deployment("endpoint-egress", asked, _ENDPOINT_SIZE, "Disabled", "egress|network|private")
@@ -264,3 +262,10 @@ def _names(at: Connection) -> dict[str, str]:
         if isinstance(value, str) and claim in _PERSONAL:
             known.setdefault(value, f"<{claim}>")
     return known
+
+
+def is_isolated(workspace: Any) -> bool:
+    """Whether a workspace, as the SDK gives it, has a managed network."""
+    mode = getattr(getattr(workspace, "managed_network", None), "isolation_mode", None)
+    # An enum of the SDK, whose str is its name in Python.
+    return str(getattr(mode, "value", mode) or "disabled").lower() != "disabled"
