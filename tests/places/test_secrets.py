@@ -98,7 +98,7 @@ def test_no_error_of_azures_clients_tells_a_secret(kind: type[AzureError]) -> No
     assert SECRET not in caught.value.paragraph()
     with pytest.raises(UserError) as caught, azure_errors("the image x"):
         error = kind(message="Not so.")
-        error.error = SimpleNamespace(details=[SimpleNamespace(message=LEAKY)], code="No")  # type: ignore[attr-defined]
+        error.error = SimpleNamespace(details=[SimpleNamespace(message=LEAKY)], code="No")
         raise error
     assert SECRET not in caught.value.paragraph() and "sig=<secret>" in caught.value.paragraph()
 
