@@ -29,6 +29,7 @@ from tunewright.places.azure.connection import Connection, WorkspaceName, azure_
 from tunewright.places.azure.deploy import images
 from tunewright.places.azure.deploy.cluster import Cluster
 from tunewright.places.azure.deploy.endpoint import Endpoint
+from tunewright.places.azure.deploy.live import said as said_of
 from tunewright.places.azure.deploy.trial import Door, Question, _Asker
 from tunewright.places.azure.follow import Follower
 from tunewright.places.azure.throwaway import Throwaway
@@ -182,3 +183,8 @@ def test_what_a_probe_is_told_is_without_secrets() -> None:
         at: Any = SimpleNamespace(name=SimpleNamespace(path="/w"), ask=ask)
         said = Throwaway(make_spec(), at).put("a cluster", "taken", "computes/x", {"properties": {}}, "size")
         assert SECRET not in said.message and "sig=<secret>" in said.message
+
+
+def test_a_failed_undo_is_told_without_secrets() -> None:
+    told = said_of(httpx.ConnectError(LEAKY))
+    assert SECRET not in told and "sig=<secret>" in told

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from tunewright.errors import UserError
 from tunewright.places.azure import machines
+from tunewright.places.azure.answers import without_secrets
 from tunewright.places.azure.place import TAG
 from tunewright.spec import Spec
 
@@ -264,7 +265,8 @@ def hourly(count: int, size: str, spec: Spec) -> str:
 
 
 def said(error: BaseException) -> str:
-    """An error as a sentence."""
+    """An error as a sentence, without secrets."""
     if isinstance(error, KeyboardInterrupt):
         return "It was interrupted."
-    return f"{str(error).rstrip('.')}." if str(error) else f"{type(error).__name__}."
+    told = without_secrets(str(error))
+    return f"{told.rstrip('.')}." if told else f"{type(error).__name__}."
