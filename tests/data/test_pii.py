@@ -143,6 +143,11 @@ def test_what_a_label_gave_away_is_found_without_the_label_too() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [f"{'anna.' * 30}smith@example.com", f"xoxb-{'Ab3' * 100}"])
+def test_long_values_are_found_whole(value: str) -> None:
+    assert [span.text for span in find_pii(f"It is {value} now.")] == [value]
+
+
 def test_a_private_key_that_was_cut_off_is_found_to_the_end() -> None:
     text = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIB..."
     assert [span.text for span in find_pii(text)] == [text]

@@ -64,7 +64,7 @@ def _find(text: str, finders: list[Finder | type[KnownNames]]) -> list[Span]:
             labelled.update((span.text, span) for span in spans)
     if not found:
         return []
-    for start, end in WholeWords(labelled).spans(text) if labelled else ():
+    for start, end in WholeWords(labelled).spans(text):
         span = labelled[text[start:end]]
         found.append(Span(start, end, span.kind, span.text, span.score))
     kept = _apart(found, len(text))

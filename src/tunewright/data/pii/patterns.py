@@ -58,8 +58,8 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
             Finder(
                 "EMAIL",
                 0.99,
-                # RFC 5321: 64 characters before the @.
-                re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,63}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
+                # RFC 5321: an address has at most 256 characters, its angle brackets included.
+                re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,255}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
             ),
             Finder("URL_LOGIN", 1.0, re.compile(r"(?<=://)(?P<v>[^\s/@:]+:[^\s/@]+)@")),
         ],
@@ -181,7 +181,16 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
     ),
     (
         Gate(piece="xox"),
-        [Finder("SLACK_TOKEN", 0.99, re.compile(rf"\bxox[abeoprs]-[A-Za-z0-9-]{{10,250}}+{_END}"))],
+        [
+            Finder(
+                "SLACK_TOKEN",
+                0.99,
+                re.compile(
+                    r"(?<![A-Za-z0-9-])(?>[A-Za-z0-9-]*?\b(?=xox[abeoprs]-))"
+                    rf"(xox[abeoprs]-[A-Za-z0-9-]{{10,}}+){_END}"
+                ),
+            )
+        ],
     ),
     (
         Gate(piece="hooks.slack.com/services/"),

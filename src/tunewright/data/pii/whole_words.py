@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_TOKEN = re.compile(r"\w+|\W")
+_TOKEN, _WORD = re.compile(r"\w+|\W"), re.compile(r"\w+")
 _DEEPEST = 64
 """Tokens by which values are told apart; those that begin with the same so many are compared one by one."""
 _ENDS = ""
@@ -28,11 +28,12 @@ class WholeWords:
             for token in _TOKEN.findall(value)[:_DEEPEST]:
                 node = node.setdefault(token, {})
             node.setdefault(_ENDS, []).append(value)
+        self._firsts = _WORD if all(_in_word(first[0]) for first in self._tree) else _TOKEN
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """(start, end) of each place at which a value stands, in order of the starts and then of the ends; they may
         overlap."""
-        for first in _TOKEN.finditer(text):
+        for first in self._firsts.finditer(text) if self._tree else ():
             start = first.start()
             node = self._tree.get(first[0])
             if node is None or (start and _in_word(text[start - 1])):
