@@ -9,7 +9,6 @@ from typing import Any
 from tunewright.artifacts import read_manifest
 from tunewright.evaluate.comparison import SERVED, kind_in
 from tunewright.evaluate.table import arm_rows
-from tunewright.models.beside import BESIDE
 from tunewright.models.catalogue import catalogue
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import published_name
@@ -17,7 +16,7 @@ from tunewright.models.runtime import runtime_in
 from tunewright.page import render
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
-from tunewright.train.history import ENCODER
+from tunewright.train.history import linear_beside
 
 _PIPELINES = {
     "classify": "text-classification", "multi_label": "text-classification", "extract": "text-generation",
@@ -46,7 +45,7 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
         "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
         "short": [each for each in data["details"]["slices"] if each["falls_short"]],
         "kind": kind_in(data["comparison"]["arms"]),
-        "beside": (inputs["train"] / ENCODER / BESIDE).is_dir(),
+        "beside": linear_beside(inputs["train"]),
         "steps": {name: read_manifest(folder) for name, folder in inputs.items()},
     }
     file.write_text(render("tunewright.evaluate", "model_card.md.jinja", context), "utf-8")

@@ -34,7 +34,6 @@ from tunewright.evaluate.model_card import write_card
 from tunewright.evaluate.predictors import controls, language_model
 from tunewright.evaluate.report import verdict_data, write_report
 from tunewright.evaluate.verdict import decide
-from tunewright.models.beside import BESIDE
 from tunewright.models.chat import token_counter
 from tunewright.models.resolve import LocalModel, kind_of, resolve
 from tunewright.models.tokenizer import TextTokenizer
@@ -43,7 +42,7 @@ from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.base import SomeOf
-from tunewright.train.history import ENCODER, kept_early, longest_answer
+from tunewright.train.history import kept_early, linear_beside, longest_answer
 
 ANSWERS = "answers"
 BASELINE = "baseline.json"
@@ -192,7 +191,7 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):
         doubt = "which model was kept went by the same validation part"
-    elif (train / ENCODER / BESIDE).is_dir():
+    elif linear_beside(train):
         doubt = "how much the linear model beside the encoder says was chosen on the same validation part"
     elif isinstance(task_of(spec.task).constraint, SomeOf):
         doubt = "the thresholds of its labels were chosen on the same validation part"

@@ -248,11 +248,6 @@ is not worse, beyond chance, than the best; two in a row that are end the traini
     start: Path | None = None
     """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
-    def for_encoder(self) -> TrainSpec:
-        """What an encoder's training goes by, in the same keys; its batch size must be settled."""
-        own = self.encoder.model_dump(exclude={"head_lr", "label_smoothing", "consistency"})
-        return self.model_copy(update=own | {"accumulation": 1, "gradient_checkpointing": False})
-
 
 class EvaluateSpec(Section):
     few_shot: Annotated[int, Field(ge=0)] = 8

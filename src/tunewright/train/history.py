@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.models.beside import BESIDE
 from tunewright.spec.sections import EncoderSpec, TrainSpec
 from tunewright.tasks import Task
 from tunewright.train.chance import Change, change
@@ -30,6 +31,11 @@ def longest_answer(run: Path) -> int:
     manifest = read_manifest(run)
     assert manifest
     return int(manifest.result["longest_answer"])
+
+
+def linear_beside(run: Path) -> bool:
+    """Whether a training put a linear model beside its encoder."""
+    return (run / ENCODER / BESIDE).is_dir()
 
 
 def kept_early(run: Path) -> bool:
@@ -115,7 +121,7 @@ class History:
     `epoch` (how often the training examples had been seen), `validation_loss`, `headline`, `right` (right answers by
     label), and of each example its `losses` and what its answer is `worth`."""
     encoder: bool = False
-    """Whether an encoder is trained, whose `settings` are as `TrainSpec.for_encoder` gives them."""
+    """Whether an encoder is trained, whose `settings` are as `train.encoders.settings.for_encoder` gives them."""
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from tunewright.progress import say, track
 from tunewright.spec import Spec
 from tunewright.tasks import task_of
 from tunewright.train.diagnosis import CannotTrain
+from tunewright.train.encoders.settings import for_encoder
 from tunewright.train.member import Members
 from tunewright.train.prepare import prepare
 from tunewright.train.trainer import planned_steps
@@ -221,7 +222,7 @@ def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
     own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
     if own:
         settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "members": 1})
-        return spec.model_copy(update={"train": settings.for_encoder()})
+        return for_encoder(spec.model_copy(update={"train": settings}), 0)
     lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
     changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "members": 1}
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
