@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_spec
+from tests.models.test_resolve import hub_snapshot
 from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
 from tunewright.errors import UserError
 from tunewright.models import resolve as resolving
@@ -164,10 +165,7 @@ def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
-    repository = tmp_path / "hub" / "models--owner--name"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("abc", "utf-8")
-    folder = folder_of(repository / "snapshots" / "abc")
+    folder = folder_of(hub_snapshot(tmp_path / "hub", "owner", "name"))
     (folder / "model.safetensors").unlink()
     assert is_encoder("owner/name", tmp_path)
     assert encoder_window("owner/name", tmp_path) == (folder, 64)
@@ -175,11 +173,8 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
 
 
 def test_what_was_fetched_of_the_hub_tells_the_kind_without_asking_it(tmp_path: Path) -> None:
-    repository = tmp_path / "hub" / "models--owner--name"
     assert known_kind("owner/name", tmp_path) == "decoder"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("abc", "utf-8")
-    folder_of(repository / "snapshots" / "abc")
+    folder_of(hub_snapshot(tmp_path / "hub", "owner", "name"))
     assert known_kind("owner/name", tmp_path) == "encoder"
 
 

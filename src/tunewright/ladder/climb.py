@@ -151,11 +151,11 @@ class _Search(Generic[_Run]):
         name = spec.model_name
         if len(self._spec.candidates) > 1:
             say(f"Candidate {name}")
-        costs = self._steps.rented and self._spec.search.usd and not self._steps.ready(spec)
+        is_paid = self._steps.rented and bool(self._spec.search.usd) and not self._steps.ready(spec)
         outcome = self._steps.run(spec)
         found = tried(name, known_kind(spec.model, spec.folder), outcome)
         self._outcomes[name] = outcome
-        if costs and (usd := self._forecast(spec, outcome).usd):
+        if is_paid and (usd := self._forecast(spec, outcome).usd):
             self._usd += usd.middle
         self._tried.append(found)
         if found.summary:
