@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import TOKENIZER
 from tests.models.test_grammar import END, TOKENS, VOCABULARY, Reciter
 from tunewright.evaluate.predictors import Answer, Terms, TextGenerator
-from tunewright.evaluate.predictors.language_model import settled
+from tunewright.evaluate.predictors.shown import Shown
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.free_text import TextRules
 from tunewright.models.writing import room_for, written
@@ -71,7 +71,9 @@ def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeT
     ("Grü\ufffd", "Grü"), ("a\r\nb", "a\nb"), ("", ""),
 ])  # fmt: skip
 def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
-    assert settled(so_far, ["\nUser:"]) == shown
+    assert Shown(["\nUser:"]).add(so_far) == shown
+    one_by_one = Shown(["\nUser:"])
+    assert "".join(map(one_by_one.add, so_far)) == shown
 
 
 def generator(stop: Sequence[str], model: Reciter) -> TextGenerator:

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from tests.conftest import TOKENIZER
-from tunewright.models.grammar import RecordGrammar
+from tunewright.call import CALL, Abandoned, Call
+from tunewright.models.grammar import GrammarError, RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import written
+from tunewright.tasks.json_schema import least_letters
 from tunewright.tasks.record_form import RecordForm
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -114,3 +116,94 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
 def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
     rules, _ = grammar({"properties": {name: {"type": "string"} for name in "abc"}, "required": list("abc")})
     assert TOKENS.decode(written(rules, Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema, "minItems": 1}
+    return schema
+
+
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "long text": ({"type": "string", "minLength": 1_000_000}, "shortest answer has 1,000,002"),
+    "long list": ({"type": "array", "items": {"type": "integer"}, "minItems": 1_000_000}, "shortest answer"),
+    "more than all": ({"type": "string", "minLength": 10**400}, "shortest answer"),
+    "requires itself": (
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}},
+                                              "required": ["a"]}}},
+        "requires itself",
+    ),
+    "large": ({"const": "x" * 1_000_000}, "64 KiB"),
+    "long constant": ({"const": "x" * 50_000}, "shortest answer"),
+    "many": ({"enum": [f"v{number}" for number in range(100_000)]}, "64 KiB"),
+    "deep": (nested(200), "48 levels"),
+    "doubled": (
+        {"$ref": "#/$defs/a0", "$defs": {"a30": {"const": 1}} | {
+            f"a{n}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/a{n + 1}"}] * 2, "minItems": 2}
+            for n in range(30)
+        }},
+        "shortest answer",
+    ),
+    "chain": (
+        {"$ref": "#/$defs/a0", "$defs": {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(1500)}},
+        "references",
+    ),
+    "not disjoint": ({"allOf": [{"anyOf": [{"type": "object", "properties": {f"k{n}{m}": {"type": "string"}},
+                                            "required": [f"k{n}{m}"]} for m in range(6)]} for n in range(9)]}, "large"),
+    "no type": ({"type": "strin"}, "Invalid type"),
+    "type in a list": ({"type": [1]}, "no JSON Schema|must be a string"),
+    "names in a list": ({"properties": [1]}, "no JSON Schema"),
+    "not a number": ({"type": "number", "minimum": float("nan")}, "no JSON Schema"),
+    "half a letter": ({"type": "object", "properties": {"\ud800": {"type": "string"}}}, "no JSON Schema"),
+    "elsewhere": ({"$ref": "http://example.com/x"}, "not present"),
+    "a file": ({"$ref": "file:///etc/passwd"}, "not present"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_schema_that_costs_too_much_or_is_none_is_refused(name: str) -> None:
+    schema, reason = HOSTILE[name]
+    with pytest.raises(GrammarError, match=reason):
+        RecordGrammar(TOKENIZER, schema, END).begin(16)
+
+
+def test_an_answer_that_can_not_be_ended_is_given_up() -> None:
+    rules = RecordGrammar(TOKENIZER, {"type": "string", "pattern": "^[a-z]{60000}$"}, END)
+    with pytest.raises(GrammarError, match="can't be ended"):
+        written(rules, Babbler(0), [], 8)
+
+
+def test_what_is_forced_ends_with_the_call() -> None:
+    rules = RecordGrammar(TOKENIZER, {"const": "x" * 8000}, END)
+    call = Call(60)
+    token = CALL.set(call)
+    call.gone.set()
+    try:
+        with pytest.raises(Abandoned):
+            rules.begin(16)
+    finally:
+        CALL.reset(token)
+
+
+@pytest.mark.parametrize(("schema", "letters"), [
+    (True, 1), ({}, 1), ({"type": "string", "minLength": 3}, 5), ({"type": ["string", "null"]}, 2),
+    ({"const": "ab"}, 4),
+    ({"enum": ["abc", "a"]}, 3), ({"type": "array", "items": {"type": "null"}, "minItems": 2}, 11),
+    ({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}, 10), ({"$ref": "#/nowhere"}, 1),
+    ({"anyOf": [{"const": "abc"}, {"$ref": "#"}]}, 5), ({"minLength": "no", "type": "string"}, 2),
+])  # fmt: skip
+def test_the_shortest_answer_to_a_schema_is_known(schema: Any, letters: int) -> None:
+    assert least_letters(schema) == letters
+
+
+def test_a_list_that_is_linked_to_itself_has_an_end() -> None:
+    link = {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/link"}]}
+    schema = {
+        "type": "object", "properties": {"first": link, "second": {"$ref": "#/$defs/link"}}, "required": ["second"],
+        "$defs": {"link": {"type": "object", "properties": {"next": link}, "required": ["next"]}},
+    }  # fmt: skip
+    text = '{"second":{"next":null}}'
+    assert least_letters(schema) == len(text)
+    rules = RecordGrammar(TOKENIZER, schema, END)
+    assert json.loads(TOKENS.decode(written(rules, Reciter(text), [], 100).ids)) == json.loads(text)

@@ -21,6 +21,7 @@ import jsonschema
 import openai
 import pytest
 
+from tests.models.test_grammar import HOSTILE
 from tests.tiny.conftest import run_example
 from tunewright.artifacts import read_jsonl
 from tunewright.export.bundle import read_info, write_info
@@ -168,6 +169,16 @@ def test_an_answer_has_the_form_that_is_asked_for(run: tuple[Path, dict], server
         for wrong in ({"type": "strin"}, {"$ref": "#/nowhere"}):
             with pytest.raises(openai.BadRequestError, match="can't be confined"):
                 answer(wrong)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_schema_keeps_others_waiting(run: tuple[Path, dict], server: str, name: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": HOSTILE[name][0]}}
+    body = {"model": "replies", "messages": [{"role": "user", "content": asked(run)}], "response_format": wanted}
+    told = {"content-type": "application/json"}
+    refused = httpx.post(f"{server}/v1/chat/completions", content=json.dumps(body), headers=told, timeout=60)
+    assert refused.status_code == 400, refused.text
+    assert httpx.post(f"{server}/v1/generate", json={"text": asked(run), "max_tokens": 1}, timeout=20).is_success
 
 
 def test_a_bundle_is_loaded_anew_without_a_dropped_request(run: tuple[Path, dict], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
+from tunewright.call import check_call
 from tunewright.errors import UserError
 from tunewright.models.sandbox import compiled, render
 from tunewright.tasks import Message, Task
@@ -276,8 +277,14 @@ def without_marks(text: str) -> str:
 
 
 def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
-    """Text -> the number of its tokens."""
-    return lambda text: len(tokenizer.encode_verbatim(text))
+    """Text -> the number of its tokens. Long texts are counted piece by piece, so it raises as
+    `tunewright.call.check_call`."""
+
+    def count(text: str) -> int:
+        check_call()
+        return len(tokenizer.encode_verbatim(text))
+
+    return count
 
 
 def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> dict[str, list[int]]:

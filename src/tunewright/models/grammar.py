@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.call import check_call
+from tunewright.limits import ENDING_TOKENS
 from tunewright.models.following import Wanted
-from tunewright.tasks.json_schema import transformed
+from tunewright.tasks.json_schema import Unbounded, require_bounded, transformed
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
 _OUT_OF_VALUES = ("}", "]", '"}', '"]', '"')
@@ -36,7 +38,7 @@ _DATE = (
 
 
 class GrammarError(ValueError):
-    """A schema that no grammar can be made of."""
+    """A schema that no grammar can be made of, or none whose answers come to an end."""
 
 
 class RecordGrammar:
@@ -48,19 +50,12 @@ class RecordGrammar:
         end: the token that ends an assistant's turn.
 
     Raises:
-        GrammarError: the schema is none, or is not expressible.
+        GrammarError: the schema is none, is not expressible, or is beyond the limits of `tunewright.limits`.
     """
 
     def __init__(self, folder: Path, schema: Mapping[str, Any], end: int):
-        from llguidance import LLMatcher
-
         self.tokens = _vocabulary(folder, end)
-        self.schema = transformed(schema, _with_real_dates)
-        self.grammar = LLMatcher.grammar_from_json_schema(
-            json.dumps(self.schema), overrides={"whitespace_flexible": False}
-        )
-        if wrong := LLMatcher.validate_grammar(self.grammar, self.tokens):
-            raise GrammarError(wrong)
+        self.schema, self.grammar = _grammar_of(schema, self.tokens)
         self.end = end
         self.out_of_text, self.out_of_values, self.onward = (
             list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _OUT_OF_VALUES, _ONWARD)
@@ -88,11 +83,40 @@ def _vocabulary(folder: Path, end: int) -> Any:
     return LLTokenizer((folder / "tokenizer.json").read_text("utf-8"), eos_token=end)
 
 
+def _grammar_of(schema: Mapping[str, Any], tokens: Any) -> tuple[dict[str, Any], str]:
+    """The schema with dates that exist, and llguidance's grammar of it.
+
+    Raises:
+        GrammarError: as `RecordGrammar`.
+    """
+    from llguidance import LLMatcher
+
+    try:
+        require_bounded(schema)
+        whole = transformed(schema, _with_real_dates)
+        grammar = LLMatcher.grammar_from_json_schema(
+            json.dumps(whole, allow_nan=False), overrides={"whitespace_flexible": False}
+        )
+        wrong = LLMatcher.validate_grammar(grammar, tokens)
+    except Unbounded as error:
+        raise GrammarError(str(error)) from None
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # of what is no schema, anywhere in it
+        reason = f": {error}" if isinstance(error, ValueError) else ""
+        raise GrammarError(f"it is no JSON Schema{reason}") from None
+    if wrong:
+        raise GrammarError(wrong)
+    return whole, grammar
+
+
 class RecordWriter:
     """A record as it is written, token by token. What must come is written at once, and no model is asked for it.
 
     Args:
         begun: the tokens it begins with, which the grammar allows.
+
+    Raises:
+        GrammarError: it can't come to its end within `ENDING_TOKENS` behind `most`; of `choose` too.
+        Abandoned, OutOfTime: as `tunewright.call.check_call`; of `choose` too.
     """
 
     def __init__(self, rules: RecordGrammar, most: int, begun: Sequence[int] = ()):
@@ -126,10 +150,16 @@ class RecordWriter:
     def _force(self) -> None:
         """Write what must come; and once it is too long, what brings it to its end."""
         while not self.done:
-            if forced := self._matcher.compute_ff_tokens():
+            check_call()
+            forced = self._matcher.compute_ff_tokens()
+            if len(self.ids) + len(forced) > self._most + ENDING_TOKENS:
+                raise GrammarError(f"an answer of {self._most} tokens can't be ended within {ENDING_TOKENS} more")
+            if forced:
                 self._matcher.consume_tokens(forced)
                 self.ids += forced
                 self.log_probabilities += [0.0] * len(forced)
+            if self._matcher.is_error():
+                raise GrammarError(self._matcher.get_error())
             if self._matcher.is_stopped():
                 self.done = True
             elif len(self.ids) >= self._most:

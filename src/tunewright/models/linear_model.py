@@ -75,6 +75,11 @@ class Ngrams:
         about = json.loads((folder / NGRAMS).read_text("utf-8"))
         return cls(about["words"], about["parts"])
 
+    @staticmethod
+    def most_letters(count: int) -> int:
+        """Letters of a text of which that many n-grams may be known: one may begin at each; see `TextTokenizer`."""
+        return count
+
     def encode_framed(self, text: str) -> list[int]:
         """The numbers of a text's n-grams, as often as they occur, without those that are not known; named as a
         tokenizer's method is, in whose place it stands."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+
+from tunewright.limits import LETTERS_A_TOKEN
 
 
 class Framed(list[int]):
@@ -17,6 +21,48 @@ class Framed(list[int]):
     def __init__(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str):
         super().__init__(ids)
         self.offsets, self.text = list(offsets), text
+
+
+_KEEPING = frozenset({"NFC", "Prepend", "Replace"})
+"""Normalizers after which a text of known tokenizers is hardly shorter."""
+_COMPOSED = 3
+"""Letters that may become one when they are composed (NFC)."""
+_OPEN = 8
+"""Tokens after which bytes that are still no character will not become one: a character has at most four."""
+_HALF = "\ufffd"
+"""What stands for bytes that are no character, or not yet."""
+
+
+class Reading:
+    """The text of tokens as they come, each decoded beside a few others, not all before it again.
+
+    A token is decoded together with those of the last piece of text: a tokenizer may write a token otherwise where it
+    is the first.
+
+    Args:
+        decode: token ids -> their text.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]):
+        self._decode = decode
+        self._ids: list[int] = []
+        self._before: int = 0
+        """How many tokens of `_ids` only stand there so that the others are decoded as in their place."""
+        self._settled = 0
+
+    def add(self, token: int) -> tuple[str, int]:
+        """(the text that is certain with this token and was not before, letters up to the token's end); the letter of a
+        character that is not whole yet counts as one."""
+        self._ids.append(token)
+        known = len(self._decode(self._ids[: self._before])) if self._before else 0
+        fresh = self._decode(self._ids)[known:]
+        if fresh.endswith(_HALF) and len(self._ids) - self._before < _OPEN:
+            return "", self._settled + len(fresh)
+        self._settled += len(fresh)
+        if fresh:
+            del self._ids[: self._before]
+        self._before = len(self._ids)
+        return fresh, self._settled
 
 
 class TextTokenizer:
@@ -51,6 +97,27 @@ class TextTokenizer:
     def frame(self) -> int:
         """Tokens that an encoder reads around a text."""
         return len(self.encode_framed(""))
+
+    def most_letters(self, tokens: int) -> int:
+        """Letters of a text, beyond which it has more tokens, known without reading it; see `LETTERS_A_TOKEN`."""
+        return tokens * self._longest
+
+    @cached_property
+    def _longest(self) -> int:
+        """Letters that a token may stand for."""
+        from tokenizers.models import BPE
+
+        model, normalizer = self._tokenizer.model, self._tokenizer.normalizer
+        form = json.loads(normalizer.__getstate__()) if normalizer else {"normalizers": []}
+        forms = [each["type"] for each in form.get("normalizers", [form])]
+        if (
+            not isinstance(model, BPE)
+            or (model.unk_token and not model.byte_fallback)
+            or not _KEEPING.issuperset(forms)
+        ):
+            return LETTERS_A_TOKEN
+        longest = max(len(token.encode()) for token in self._tokenizer.get_vocab(with_added_tokens=True))
+        return longest * (_COMPOSED if "NFC" in forms else 1)
 
     @property
     def size(self) -> int:

@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from tunewright.call import Abandoned, OutOfTime
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
-from tunewright.models.grammar import GrammarError
 from tunewright.serve.body import Asked
-from tunewright.serve.call import Abandoned, OutOfTime
 from tunewright.serve.captures import CaptureJournal
-from tunewright.serve.engine import Engine, TooLong, finish_reason, told
+from tunewright.serve.engine import Engine, finish_reason, told
 from tunewright.serve.errors import REFUSALS, ApiError, tell_errors
 from tunewright.serve.guard import ANSWER_SECONDS, ASKER, MOST_UNDER_WAY, Admission, Attendance, CheckAsker, LimitBody
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
@@ -30,6 +29,7 @@ from tunewright.serve.metrics import METRICS_TYPE, Metrics
 from tunewright.serve.recorder import Question, Recorder
 from tunewright.serve.replies import events, head, likeliest, log_probabilities, usage
 from tunewright.serve.requests import ChatRequest, ClassifyRequest, FeedbackRequest, GenerateRequest
+from tunewright.serve.strict import StrictRoute
 from tunewright.tasks import Message
 from tunewright.tasks.base import JsonRecord
 
@@ -51,6 +51,7 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
         journal: where questions and answers are kept; None: nowhere.
     """
     app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None, responses=REFUSALS)
+    app.router.route_class = StrictRoute
     created = int(time.time())
     tell_errors(app)
     # The last one added is the first one met.
@@ -79,11 +80,11 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
             except (Abandoned, OutOfTime):
                 raise
             except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the champion answers)
-                answer = _in_context(lambda: ask(asked.engine))  # what this refuses too is no fault of the challenger's
+                answer = ask(asked.engine)  # what this refuses too is no fault of the challenger's
                 trial.fail(error)
                 metrics.challenger_failed(trial.version)
                 return asked, answer
-        return asked, _in_context(lambda: ask(engine))
+        return asked, ask(engine)
 
     def plain(asked: Question, answer: Answer) -> dict[str, Any]:
         """What a plain route answers."""
@@ -271,13 +272,3 @@ def _text(request: Asked) -> str:
     except ModuleNotFoundError as error:
         reason = missing_extra("documents", error.name or "").paragraph()
         raise ApiError(501, reason, "documents_not_installed", "document") from None
-
-
-def _in_context(answer: Callable[[], _Answer]) -> _Answer:
-    try:
-        return answer()
-    except TooLong as error:
-        raise ApiError(400, error.paragraph(), "context_length_exceeded", "messages") from None
-    except GrammarError as error:
-        said = f"Answers can't be confined to this schema: {error}"
-        raise ApiError(400, said, "invalid_value", "response_format") from None

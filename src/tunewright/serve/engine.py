@@ -22,7 +22,7 @@ from tunewright.evaluate.predictors import (
 )
 from tunewright.export.bundle import Bundle
 from tunewright.models.runtime import Runtime
-from tunewright.serve.call import attended, turn
+from tunewright.serve.attended import attended, turn
 
 NO_TERMS = Terms()
 MOST_PORTIONS = 64
@@ -212,13 +212,29 @@ class Engine:
         yield answer
 
     def _prompts(self, text: str) -> list[list[int]]:
+        self._require_room(text)
         return self._fitting(self._model.prompts(text))
+
+    @property
+    def _room(self) -> int:
+        """Tokens that a prompt may have."""
+        return self.bundle.info.context - self._model.longest_answer
+
+    def _require_room(self, *texts: str) -> None:
+        """Refuse what can't fit by its letters, before anybody reads it: reading takes a second for each million.
+
+        Raises:
+            TooLong: it can't.
+        """
+        windows = MOST_PORTIONS if self.kind == "extract" else 1
+        letters, most = sum(map(len, texts)), windows * self.bundle.reader.most_letters(self._room)
+        if letters > most:
+            raise TooLong(f"The request has {letters:,} letters, this model takes {most:,}.", fix="Shorten the text.")
 
     def _fitting(self, prompts: list[list[int]]) -> list[list[int]]:
         """The prompts, if the bundle's context has room for them and for an answer."""
-        room, longest = self.bundle.info.context - self._model.longest_answer, max(map(len, prompts))
-        if longest > room:
-            raise TooLong(f"The request has {longest} tokens, this model takes {room}.", fix="Shorten the text.")
+        if (longest := max(map(len, prompts))) > self._room:
+            raise TooLong(f"The request has {longest} tokens, this model takes {self._room}.", fix="Shorten the text.")
         if len(prompts) > MOST_PORTIONS:
             raise TooLong(
                 f"The document would be read in {len(prompts)} windows, this server reads {MOST_PORTIONS}.",

@@ -13,7 +13,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from tunewright.serve.call import Abandoned, OutOfTime
+from tunewright.call import Abandoned, OutOfTime
+from tunewright.models.grammar import GrammarError
+from tunewright.serve.engine import TooLong
 
 
 class Error(BaseModel):
@@ -73,6 +75,11 @@ def error_of(error: Exception) -> ApiError:
             return ApiError(499, "Whoever asked has gone.", "gone")
         case OutOfTime(seconds=seconds):
             return ApiError(504, f"The answer took longer than the {seconds:g} s this server gives one.", "timeout")
+        case TooLong():
+            return ApiError(400, error.paragraph(), "context_length_exceeded", "messages")
+        case GrammarError():
+            said = f"Answers can't be confined to this schema: {error}."
+            return ApiError(400, said, "invalid_value", "response_format")
         case RequestValidationError():
             first = error.errors()[0]
             param = ".".join(str(part) for part in first["loc"][1:]) or None
@@ -92,7 +99,9 @@ def tell_errors(app: FastAPI) -> None:
         told = error_of(error)
         return JSONResponse(told.body(), told.status, getattr(error, "headers", None))
 
-    for kind in (ApiError, Abandoned, OutOfTime, RequestValidationError, HTTPException, Exception):
+    for kind in (
+        ApiError, Abandoned, OutOfTime, TooLong, GrammarError, RequestValidationError, HTTPException, Exception,
+    ):  # fmt: skip
         app.add_exception_handler(kind, tell)
 
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from tunewright.call import CALL, Call
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
-from tunewright.serve.call import CALL, Call
 from tunewright.serve.errors import refusal
 from tunewright.serve.identity import Identity, NoRole
 from tunewright.serve.keys import Allowances, Asker, KeyRing
@@ -160,7 +160,7 @@ class Admission:
 
 
 class Attendance:
-    """Notes when whoever asked goes, and until when a request must be answered; see `tunewright.serve.call`.
+    """Notes when whoever asked goes, and until when a request must be answered; see `tunewright.call`.
 
     Args:
         seconds: for an answer.

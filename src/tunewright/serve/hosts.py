@@ -235,5 +235,6 @@ class BaseEngine(Engine):
 
     def converse(self, messages: Sequence[Message], terms: Terms) -> Pieces:
         """As `stream`, of a conversation."""
+        self._require_room(*(message.content for message in messages))
         prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)
         return self._pieces(self._fitting([prompt]), terms)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tunewright.evaluate.predictors import Terms
+from tunewright.limits import LONGEST_STOP
 from tunewright.serve.body import Asked, Text, whole_letters
 
 
@@ -17,7 +18,7 @@ class ClassifyRequest(Asked):
 
 
 Stop = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...],
+    tuple[Annotated[Text, Field(min_length=1, max_length=LONGEST_STOP)], ...],
     Field(max_length=4),
     BeforeValidator(lambda value: () if value is None else (value,) if isinstance(value, str) else value),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +16,12 @@ import numpy as np
 
 from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.evaluate.predictors.base import Answer, Pieces, Terms, Token
+from tunewright.evaluate.predictors.shown import Shown
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.following import Written
 from tunewright.models.free_text import TextRules
 from tunewright.models.grammar import RecordGrammar
-from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.tokenizer import Reading, TextTokenizer
 from tunewright.models.writing import AnyModel, Rules, begun, room_for, rules_of, written
 from tunewright.tasks import Example, LabelTrie, Task, score_labels
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit
@@ -213,36 +213,28 @@ class TextGenerator(_Prompted):
         return self._shown(*begun(rules, self._model, prompt, most), prompt, terms.stop)
 
     def _shown(self, writer: Written, pauses: Iterator[None], prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
-        shown = ""
+        shown, reading, read = Shown((*self._rules.stop, *stop)), Reading(self._decode), 0
         for _ in pauses:
-            text = settled(self._decode(writer.ids), (*self._rules.stop, *stop))
-            if not writer.done and len(text) > len(shown):
-                yield text[len(shown) :]
-                shown = text
+            if writer.done:
+                continue
+            fresh = "".join(reading.add(token)[0] for token in writer.ids[read:])
+            read = len(writer.ids)
+            if more := shown.add(fresh):
+                yield more
         whole = self._answer(prompt, writer)
         answer = replace(whole, text=until(whole.text, stop).rstrip())
-        if rest := answer.text[len(shown) :]:
+        if rest := answer.text[shown.letters :]:
             yield rest
         yield answer
 
     def _answer(self, prompt: Sequence[int], writer: Written) -> Answer:
         confidence = math.exp(fmean(writer.log_probabilities)) if writer.ids else 1.0
-        text = self._task.canonical(self._decode(writer.ids))
-        ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
-        tokens = _tokens(self._decode(writer.ids), ends, writer.log_probabilities)
+        text, ends = _read(self._decode, writer.ids)
+        tokens = _tokens(text, ends, writer.log_probabilities)
+        text = self._task.canonical(text)
         return self._calibrated(
             Answer(text, confidence, len(prompt), len(writer.ids) + 1, cut=writer.cut, tokens=tokens)
         )
-
-
-def settled(text: str, stop: Sequence[str]) -> str:
-    """What can be shown of an answer whose end is not written yet: nothing that its canonical form lacks, no half
-    character, and not what may be the beginning of a text that ends it."""
-    known = re.sub(r"\r\n?", "\n", text).rstrip("\ufffd").strip()
-    for each in stop:
-        begun = next((size for size in range(len(each) - 1, 0, -1) if known.endswith(each[:size])), 0)
-        known = known[: len(known) - begun].rstrip()
-    return known
 
 
 class RecordReader(_Prompted):
@@ -316,14 +308,19 @@ class RecordReader(_Prompted):
         return self._of_writer(prompt, written(grammar, self._model, prompt, self.longest_answer))
 
     def _of_writer(self, prompt: Sequence[int], writer: Written) -> Answer:
-        text = self._decode(writer.ids)
-        ends = [len(self._decode(writer.ids[:count])) for count in range(1, len(writer.ids) + 1)]
+        text, ends = _read(self._decode, writer.ids)
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
         return Answer(
             self._task.of_portion(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut,
             tokens=_tokens(text, ends, writer.log_probabilities),
         )  # fmt: skip
+
+
+def _read(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> tuple[str, list[int]]:
+    """(the text of tokens, for each the number of letters up to its end)."""
+    text, reading = decode(ids), Reading(decode)
+    return text, [reading.add(token)[1] for token in ids]
 
 
 def _tokens(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> list[Token]:
@@ -343,12 +340,13 @@ def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[flo
     """
     spans = list(value_spans(text))
     total = dict.fromkeys((path for path, _, _ in spans), 0.0)
-    start = 0
+    start = place = 0
     for end, log_probability in zip(ends, log_probabilities, strict=True):
         # A token that ends a value may begin the next one: what it decides is the end.
-        path = next((path for path, first, last in spans if first < end and start < last), None)
-        if path is not None:
-            total[path] += log_probability
+        while place < len(spans) and spans[place][2] <= start:
+            place += 1
+        if place < len(spans) and spans[place][1] < end:
+            total[spans[place][0]] += log_probability
         start = end
     return {path: math.exp(value) for path, value in total.items()}
 

@@ -12,9 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.serve.test_app import Echo
+from tunewright.call import CALL, Abandoned, Call, OutOfTime
 from tunewright.evaluate.predictors import Answer
 from tunewright.serve.app import build_app
-from tunewright.serve.call import CALL, Abandoned, Call, OutOfTime, attended, turn
+from tunewright.serve.attended import attended, turn
 from tunewright.serve.guard import Attendance
 from tunewright.serve.hosts import OneModel
 

@@ -1,0 +1,59 @@
+"""The bodies of requests as JSON's standard has them; see `tunewright.data.readers.strict_json`.
+
+What no model, no log and no answer can hold (half letters, NaN, nesting without end) is refused here, in one place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from tunewright.data.readers.strict_json import JSON_FAULTS, MAX_DEPTH, StrictJson, described
+
+_REASONS = {
+    "surrogate": "there is half a letter in it, a lone surrogate",
+    "nesting": f"it is nested more than {MAX_DEPTH} levels deep",
+    "number": "it holds a whole number of thousands of digits; write it as text",
+    "nan": "it holds a number that JSON doesn't have, such as NaN; write null",
+}
+"""By the codes of `described`, whose own reasons speak of the lines of a file."""
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is read so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strictly
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        """Raises:
+        json.JSONDecodeError: it is no JSON.
+        HTTPException: it is not JSON as the standard has it.
+        """
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body())
+        return self._json
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a body; raises as `_StrictRequest.json`."""
+    try:
+        return StrictJson().read(body.decode(json.detect_encoding(body)))[0]
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError:
+        raise HTTPException(400, "body: it is not written in UTF-8") from None
+    except JSON_FAULTS as error:
+        raise HTTPException(400, f"body: {_REASONS[described(error).code]}") from None
