@@ -45,10 +45,12 @@ MakeProject = Callable[..., Path]
 def make_project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> MakeProject:
     """Settings of a training -> a project with its data split: 66 training rows, 6 to measure on, a tiny model."""
 
-    def make(**settings: object) -> Path:
+    def make(task: dict[str, Any] | None = None, **settings: object) -> Path:
         _, model = make_tiny_model("llama3")
         settings = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
-        project = write_project(tmp_path / "project", model=str(model), train=settings)
+        project = write_project(
+            tmp_path / "project", model=str(model), train=settings, **({"task": task} if task else {})
+        )
         for name, inputs in (("check", []), ("split", ["--in", f"check={project / 'check'}"])):
             step = [sys.executable, "-m", "tunewright.step", name, "--spec", str(project), *inputs]
             subprocess.run([*step, "--out", str(project / name)], check=True, capture_output=True)
@@ -83,6 +85,16 @@ def test_two_processes_take_the_steps_of_one(make_project: MakeProject) -> None:
     two = train(project, "two", "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29541")
     assert result(one)["steps"] == 6
     assert_same_training(one, two)
+
+
+def test_texts_that_are_written_are_measured_in_both_processes(make_project: MakeProject) -> None:
+    task = {"kind": "generate", "instruction": "Name the topic.", "max_tokens": 6}
+    project = make_project(task, batch_size=8, max_steps=4)
+    one = train(project, "one")
+    two = train(project, "two", "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
+    measured = [[row["headline"] for row in read_jsonl(run / "curve.jsonl") if "headline" in row] for run in (one, two)]
+    assert len(measured[0]) == 2
+    assert measured[1] == pytest.approx(measured[0], abs=0.1)
 
 
 def test_a_cpu_machine_divides_batches_by_itself(make_project: MakeProject) -> None:

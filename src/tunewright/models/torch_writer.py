@@ -13,7 +13,7 @@ def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: 
     """The greedy answer to each prompt, as `tunewright.models.writing.written` finds it one by one.
 
     Args:
-        model: a transformers causal model, or a peft one, in evaluation.
+        model: a transformers causal model, or a peft one, in evaluation; as DistributedDataParallel wraps it, too.
         most: tokens that an answer may have.
         at_once: prompts in one batch; those of like length go together.
     """
@@ -33,8 +33,9 @@ def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: 
 
 def _window(model: Any) -> int | None:
     """Tokens that a position of a model sees in its narrowest layers; None: all."""
-    used = getattr(model.config, "use_sliding_window", True)
-    return getattr(model.config, "sliding_window", None) if used else None
+    config = getattr(model, "module", model).config  # several processes train one that is wrapped
+    used = getattr(config, "use_sliding_window", True)
+    return getattr(config, "sliding_window", None) if used else None
 
 
 def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Writer]) -> None:
