@@ -39,7 +39,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 """What lets somebody in: tokens, passwords, signatures of addresses. HTTP libraries write these into their errors, such
 as urllib3's "Max retries exceeded with url: ...?sig=...", which it raises unless its retries are switched off."""
 _PERSONAL: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<e-mail>"),
+    (re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+"), "<e-mail>"),
     (re.compile(r"([?&](?:se|skoid|sktid)=)[^&\s\"']+"), r"\1<secret>"),
     (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b", re.I), "<id>"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), "<address>"),
