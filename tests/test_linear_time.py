@@ -20,7 +20,7 @@ import pytest
 
 from tunewright.data.pii import find_pii
 from tunewright.data.readers import read_rows
-from tunewright.documents import text_of
+from tunewright.documents.kinds import text_of
 from tunewright.documents.thread import newest
 from tunewright.errors import UserError
 from tunewright.models.chat import _quoted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from reportlab.lib.pdfencrypt import StandardEncryption
@@ -55,3 +57,13 @@ def words(text: str, width: float = 10, height: float = 20, leading: float = 30)
                 found.append(Word(word, left, top, left + len(word) * width, top + height))
             column += len(word) + 1
     return found
+
+
+def path_without(module: str, folder: Path) -> str:
+    """A PYTHONPATH on which a library is not installed, for the processes that have it.
+
+    Args:
+        folder: receives what hides the library.
+    """
+    (folder / f"{module}.py").write_text("raise ModuleNotFoundError(name=__name__)\n", "utf-8")
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import python
-from tests.documents.made import pdf
-from tunewright.documents import MOST_BYTES, read_document, text_of
+from tests.documents.made import path_without, pdf
+from tunewright.documents import MOST_BYTES, kinds, read_document, text_of
 from tunewright.documents.decoding import decoded
 from tunewright.errors import UserError
 
@@ -53,7 +53,7 @@ def test_garbage_is_one_paragraph_or_a_text(name: str) -> None:
     draw = random.Random(name)
     for size in (1, 10, 1000, 1_000_000):
         try:
-            assert text_of(name, draw.randbytes(size))
+            assert kinds.text_of(name, draw.randbytes(size))
         except UserError as error:
             assert error.where == name
 
@@ -101,14 +101,17 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
 
 def test_the_libraries_are_loaded_when_they_are_needed() -> None:
     told = python(
-        "-c", "import sys, tunewright.documents; print({'pypdfium2', 'lxml', 'inscriptis'} & set(sys.modules))"
+        "-c",
+        "import sys, tunewright.documents; from tunewright.documents import kinds; "
+        "print({'pypdfium2', 'lxml', 'inscriptis', 'quotequail'} & set(sys.modules))",
     )
     assert told.stdout == "set()\n", told.stderr
 
 
 def test_a_missing_library_is_told_as_the_extra(tmp_path: Path) -> None:
     (tmp_path / "in.pdf").write_bytes(pdf([(50, 50, "hello there")]))
-    without = "import sys; sys.modules['pypdfium2'] = None; from tunewright.cli import main; main()"
-    told = python("-c", without, "data", "text", str(tmp_path / "in.pdf"))
+    without = path_without("pypdfium2", tmp_path)
+    command = "from tunewright.cli import main; main()"
+    told = python("-c", command, "data", "text", str(tmp_path / "in.pdf"), PYTHONPATH=without)
     assert told.returncode == 2
     assert "pip install 'tunewright[documents]'" in told.stderr

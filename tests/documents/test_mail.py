@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from tunewright.documents import text_of
+from tunewright.documents.kinds import text_of
 from tunewright.errors import UserError
 
 

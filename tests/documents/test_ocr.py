@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.documents.made import words
-from tunewright.documents import text_of
+from tunewright.documents.kinds import text_of
 from tunewright.documents.layout import Word
 from tunewright.documents.ocr import TSV_HEADER
 from tunewright.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from tests.documents.made import INVOICE, pdf
-from tunewright.documents import text_of
+from tunewright import documents
+from tunewright.documents.kinds import text_of
 from tunewright.errors import UserError
 
 
@@ -97,7 +98,7 @@ def test_a_pdf_without_pages_is_one_paragraph() -> None:
 
 def test_threads_may_read_at_the_same_time() -> None:
     content, found = pdf(INVOICE, INVOICE), []
-    threads = [threading.Thread(target=lambda: found.append(text_of("in.pdf", content))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(documents.text_of("in.pdf", content))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

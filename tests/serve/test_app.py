@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import python
-from tests.documents.made import INVOICE, pdf
-from tunewright.documents import text_of
+from tests.documents import hostile
+from tests.documents.made import INVOICE, path_without, pdf
+from tunewright.documents import pool, text_of
+from tunewright.documents.pool import Pool
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
 from tunewright.serve.app import build_app
 from tunewright.serve.body import MOST_DOCUMENT_BYTES
@@ -134,6 +136,22 @@ def test_a_document_that_cannot_be_read_is_refused(
     assert said in error["message"]
 
 
+@pytest.mark.parametrize("route", ["extract"], indirect=True)
+def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClient, route: str) -> None:
+    harmful = [
+        ("in.pdf", hostile.nested_forms(), "1024 MiB of memory"),
+        ("in.eml", hostile.nested_parts(), "nested too deeply"),
+        ("in.json", hostile.far_boxes()[0], "no place on a page"),
+        ("in.json", b"[" * 100_000, "nested too deeply"),
+    ]
+    for name, content, said in harmful:
+        error = refusal(client, route, document(name, content))
+        assert (error["code"], error["param"]) == ("invalid_document", "document")
+        assert error["message"].startswith(f"{name}: ")
+        assert said in error["message"]
+        assert asked(client, route, document("mail.eml", b"Subject: lamp\n\nbroken")) == "Subject: lamp\n\nbroken"
+
+
 def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:
     error = refusal(client, route, document("a.txt", b"a" * (MOST_DOCUMENT_BYTES + 1)))
     assert "larger than 16 MiB" in error["message"]
@@ -159,9 +177,10 @@ def test_a_request_above_the_limit_is_not_read_to_its_end(client: TestClient, ro
 
 
 def test_a_missing_library_is_the_servers_fault(
-    client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
+    monkeypatch.setattr(pool, "POOL", Pool())
     error = refusal(client, route, document("in.pdf", pdf(INVOICE)), status=501)
     assert "pip install 'tunewright[documents]'" in error["message"]
     assert asked(client, route, {"text": "still here"}) == "still here"

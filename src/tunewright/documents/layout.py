@@ -83,21 +83,21 @@ def _page(words: Sequence[Word]) -> str:
         return ""
     usual = median([word.height for word in words if word.height > 0] or [1.0])
     words = [word if word.height > 0 else replace(word, bottom=word.top + usual) for word in words]
-    width = median(max(word.right - word.left, 0.0) / len(word.text) for word in words) or usual / 2
+    width = median(max(word.right - word.left, 0.0) / len(word.text) for word in words) or usual / 2 or 1.0
     directions = Counter(_direction(word.text) for word in words)
     if backward := directions["R"] > directions["L"]:
         # Seen in a mirror, lines go from left to right, and are written as such.
         words = [replace(word, left=-word.right, right=-word.left) for word in words]
     left, right = min(word.left for word in words), max(word.right for word in words)
-    text = ""
+    parts: list[str] = []
     above: _Line | None = None
     for line in _lines(_straightened(words, usual, right - left), usual):
         if above:
             apart = line.middle - line.height / 2 - (above.middle + above.height / 2)
-            text += "\n\n" if apart > PARAGRAPH_GAP * usual else "\n"
-        text += _written(line.words, left, width, "L" if backward else "R")
+            parts.append("\n\n" if apart > PARAGRAPH_GAP * usual else "\n")
+        parts.append(_written(line.words, left, width, "L" if backward else "R"))
         above = line
-    return text
+    return "".join(parts)
 
 
 def _straightened(words: list[Word], usual: float, breadth: float) -> list[Word]:
@@ -150,22 +150,20 @@ def _written(words: list[Word], left: float, width: float, foreign: str) -> str:
         width: of a character.
         foreign: the direction ("L" or "R") that the page's lines don't have.
     """
-    text = ""
+    parts: list[str] = []
+    length = 0
     before: Word | None = None
     for run in _runs(_once(sorted(words, key=lambda word: word.left)), foreign):
-        said = ""
+        said: list[str] = []  # from the last to the first, but for what stands before the run
         for word in run:
-            place = round(min((word.left - left) / width, len(text) + len(said) + MOST_SPACES)) - len(text) - len(said)
-            if before is None:
-                text = " " * place
-            elif said:
-                said = _spaces(before, word, place, width) + said
-            else:
-                text += _spaces(before, word, place, width)
-            said = word.text + said
+            place = round(min((word.left - left) / width, length + MOST_SPACES)) - length
+            spaces = " " * place if before is None else _spaces(before, word, place, width)
+            (said if said else parts).append(spaces)
+            said.append(word.text)
+            length += len(spaces) + len(word.text)
             before = word
-        text += said
-    return text
+        parts += reversed(said)
+    return "".join(parts)
 
 
 def _once(words: list[Word]) -> list[Word]:

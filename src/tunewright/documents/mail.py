@@ -7,15 +7,38 @@ import re
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.message import Message
+from typing import Any
 
 from tunewright.documents.decoding import decoded
 from tunewright.documents.markup import text_of_html
 from tunewright.documents.thread import newest
 from tunewright.errors import UserError
+from tunewright.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_SUBJECT_CHARACTERS
 
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 MOST_PARTS = 200
 """Parts of a message that are looked at; real ones have ten."""
+
+
+class _Refused(Exception):
+    """Raised within Python's parser: what is wrong with the message."""
+
+
+class _Part(Message):
+    """A message, or a part of one, that is refused before Python's parser takes quadratic time for it."""
+
+    depth = 0
+
+    def attach(self, payload: Any) -> None:
+        payload.depth = self.depth + 1
+        if payload.depth > MAIL_DEPTH:
+            raise _Refused(f"The e-mail's parts are nested too deeply: more than {MAIL_DEPTH} within each other.")
+        super().attach(payload)
+
+    def set_raw(self, name: str, value: Any) -> None:
+        if len(value) > MAIL_HEADER_CHARACTERS and name.lower().startswith("content-"):
+            raise _Refused(f"The e-mail has a header {name[:40]} of more than {MAIL_HEADER_CHARACTERS} characters.")
+        super().set_raw(name, value)
 
 
 def text_of_mail(name: str, content: bytes) -> str:
@@ -30,11 +53,11 @@ def text_of_mail(name: str, content: bytes) -> str:
     """
     # Not with policy.default: its parsers raise on headers that are only a little broken.
     try:
-        message = email.message_from_bytes(content)
+        message = email.message_from_bytes(content, _class=_Part)
         subject = " ".join(_header(message).split())
         body = _body(message)
-    except RecursionError:
-        raise UserError("The e-mail's parts are nested too deeply.", where=name, fix="Leave it out.") from None
+    except _Refused as error:
+        raise UserError(str(error), where=name, fix="Leave it out.") from None
     said = newest(body, subject)
     text = f"Subject: {subject}\n\n{said}".strip() if subject else said
     if not text:
@@ -45,10 +68,14 @@ def text_of_mail(name: str, content: bytes) -> str:
 def _header(message: Message) -> str:
     """The subject. Encoded words are decoded; raw bytes are taken for UTF-8 or Windows-1252."""
     raw = "".join(value for key, value in message.raw_items() if key.lower() == "subject" and isinstance(value, str))
+    unfolded = _FOLD.sub("", raw)
+    if len(unfolded) > MAIL_SUBJECT_CHARACTERS:
+        cut = unfolded[:MAIL_SUBJECT_CHARACTERS]
+        unfolded = cut.rpartition(" ")[0] or cut  # before an encoded word, not within it
     try:
-        pairs = decode_header(_FOLD.sub("", raw))
+        pairs = decode_header(unfolded)
     except (HeaderParseError, ValueError):
-        pairs = [(raw, None)]
+        pairs = [(unfolded, None)]
     # What is no ASCII in the file stands in the text as half surrogate pairs.
     return "".join(decoded(_bytes(part), charset) for part, charset in pairs)
 
@@ -73,8 +100,10 @@ def _parts(message: Message) -> list[tuple[str, str]]:
     """(content type, text) of each part that is shown: no attachments, and nothing of attached messages."""
     found: list[tuple[str, str]] = []
     waiting = [message]
-    while waiting and len(found) < MOST_PARTS:
+    seen = 0
+    while waiting and seen < MOST_PARTS:
         part = waiting.pop()
+        seen += 1
         kind = part.get_content_type()
         if part.is_multipart():
             waiting += reversed(part.get_payload()) if kind != "message/rfc822" else ()  # type: ignore[arg-type]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tunewright.documents.layout import Word, lay_out
 from tunewright.documents.markup import html_root, xml_root
 from tunewright.errors import UserError
+from tunewright.limits import DOCUMENT_FAR
 
 TSV_HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
 _TSV_WORD = "5"
@@ -26,7 +27,7 @@ def text_of_hocr(name: str, text: str) -> str:
     root = html_root(text)
     pages: Pages = []
     for page in _of_class(root, ("ocr_page",)) if root is not None else ():
-        found = next(filter(None, (_of_class(page, classes) for classes in _HOCR_WORDS)), [])
+        found = next(filter(None, (list(_of_class(page, classes)) for classes in _HOCR_WORDS)), [])
         pages.append([_hocr_word(name, element) for element in found])
     return lay_out(pages)
 
@@ -38,17 +39,16 @@ def text_of_alto(name: str, text: str) -> str:
         raise UserError("This XML is neither ALTO nor hOCR.", where=name, fix="Run the OCR again, with ALTO as output.")
     pages: Pages = []
     for page in root.iter("{*}Page"):
-        words: list[Word] = []
+        words: list[tuple[list[str], list[float]]] = []
         for element in page.iter("{*}String", "{*}HYP"):
             content = element.get("CONTENT", "")
-            if element.tag.endswith("HYP"):
-                if words:
-                    last = words[-1]
-                    words[-1] = Word(last.text + content, last.left, last.top, last.right, last.bottom)
-                continue
-            left, top, wide, high = _numbers(name, [element.get(key) for key in _ALTO_BOX])
-            words.append(Word(content, left, top, left + wide, top + high))
-        pages.append(words)
+            if not element.tag.endswith("HYP"):
+                words.append(([content], _numbers(name, [element.get(key) for key in _ALTO_BOX])))
+            elif words:
+                words[-1][0].append(content)
+        pages.append(
+            [Word("".join(texts), left, top, left + wide, top + high) for texts, (left, top, wide, high) in words]
+        )
     return lay_out(pages)
 
 
@@ -58,7 +58,8 @@ _ALTO_BOX = ("HPOS", "VPOS", "WIDTH", "HEIGHT")
 def text_of_tsv(name: str, text: str) -> str:
     """The table that `tesseract page.png out tsv` writes."""
     pages: dict[str, list[Word]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not by splitlines, which takes signs within a word, such as U+2028, for ends of lines.
+    for number, line in enumerate(text.split("\n"), 1):
         fields = line.split("\t", 11)
         if len(fields) < 12 or fields[0] != _TSV_WORD:
             continue
@@ -103,7 +104,7 @@ def _azure_page(name: str, page: Any) -> list[Word]:
     page = _object(name, page)
     words = page.get("words") or []
     angle = page.get("angle") or 0.0
-    turn = _turner(angle) if isinstance(angle, (int, float)) and angle else None
+    turn = _turner(angle) if isinstance(angle, (int, float)) and 0 < abs(angle) <= DOCUMENT_FAR else None
     return [
         _word(name, place.get("content"), place.get("polygon"), turn)
         for place in (_object(name, word) for word in _list(name, words))
@@ -147,25 +148,31 @@ def _hocr_word(name: str, element: Any) -> Word:
     return Word(text, left, top, right, bottom)
 
 
-def _of_class(root: Any, classes: Iterable[str]) -> list[Any]:
-    wanted = set(classes)
-    return [element for element in root.iter("*") if wanted & set(element.get("class", "").split())]
+def _of_class(root: Any, classes: Sequence[str]) -> Iterator[Any]:
+    """The elements of some classes that lie in none of these: each is gone through once, however they are nested."""
+    from lxml.etree import iterwalk
+
+    walk = iterwalk(root, events=("start",), tag="*")
+    for _, element in walk:
+        if not set(classes).isdisjoint(element.get("class", "").split()):
+            walk.skip_subtree()
+            yield element
 
 
 def _numbers(name: str, values: Sequence[Any]) -> list[float]:
-    """Coordinates, four at least, as finite numbers."""
+    """Coordinates, four at least, as numbers that a page can have."""
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _unplaced(name) from None
-    if len(numbers) < 4 or not all(map(math.isfinite, numbers)):
+    if len(numbers) < 4 or not all(abs(number) <= DOCUMENT_FAR for number in numbers):
         raise _unplaced(name)
     return numbers
 
 
 def _unplaced(name: str) -> UserError:
     return UserError(
-        "A word has no text or no place: four numbers for its edges, or eight for its corners.",
+        "A word has no text or no place on a page: four numbers for its edges, or eight for its corners.",
         where=name,
         fix="Run the OCR again, with the places of words.",
     )

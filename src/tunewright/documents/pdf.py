@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import shlex
-import threading
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunewright.documents.layout import Word, lay_out
 from tunewright.errors import UserError
+from tunewright.limits import DOCUMENT_FAR
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfTextPage
     from pypdfium2.raw import FS_RECTF
 
-_PDFIUM = threading.Lock()
-"""PDFium may be in one thread at a time."""
 _HYPHENS = {0x02: "-", 0xFFFE: "-"}
 """How PDFium writes a hyphen at the end of a line."""
 _TURN_SAMPLE = 500
@@ -24,7 +23,7 @@ _TURN_SAMPLE = 500
 
 
 def text_of_pdf(name: str, content: bytes) -> str:
-    """The text of all pages.
+    """The text of all pages. PDFium may be in one thread at a time, and a worker has one.
 
     Raises:
         UserError: the PDF is encrypted, broken or without pages, or has no text layer.
@@ -32,24 +31,23 @@ def text_of_pdf(name: str, content: bytes) -> str:
     import pypdfium2
     from pypdfium2.raw import FPDF_ERR_PASSWORD
 
-    with _PDFIUM:
-        try:
-            with pypdfium2.PdfDocument(content) as document:
-                document.init_forms()
-                text = lay_out(_words(document, number) for number in range(len(document)))
-        except pypdfium2.PdfiumError as error:
-            if error.err_code == FPDF_ERR_PASSWORD:
-                raise UserError(
-                    "The PDF is protected by a password.",
-                    where=name,
-                    fix=f"Type: qpdf --decrypt --password=… {shlex.quote(name)} open.pdf  and name open.pdf instead.",
-                ) from None
+    try:
+        with pypdfium2.PdfDocument(content) as document:
+            document.init_forms()
+            text = lay_out(_words(document, number) for number in range(len(document)))
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == FPDF_ERR_PASSWORD:
             raise UserError(
-                "The PDF is broken, or has no pages.",
+                "The PDF is protected by a password.",
                 where=name,
-                why=f"{str(error).rstrip('.')}.",
-                fix=f"Type: qpdf {shlex.quote(name)} mended.pdf  and name mended.pdf instead, or export it again.",
+                fix=f"Type: qpdf --decrypt --password=… {shlex.quote(name)} open.pdf  and name open.pdf instead.",
             ) from None
+        raise UserError(
+            "The PDF is broken, or has no pages.",
+            where=name,
+            why=f"{str(error).rstrip('.')}.",
+            fix=f"Type: qpdf {shlex.quote(name)} mended.pdf  and name mended.pdf instead, or export it again.",
+        ) from None
     if not text:
         raise UserError(
             "The PDF has no text layer: its pages are pictures, or empty.",
@@ -69,7 +67,7 @@ def _words(document: PdfDocument, number: int) -> list[Word]:
     count = characters.count_chars()
     quarters = _quarters(characters, count)
     box = FS_RECTF()
-    words: list[Word] = []
+    words: list[_Signs] = []
     open_word = False
     for index in range(count):
         code = FPDFText_GetUnicode(characters, index)
@@ -77,13 +75,41 @@ def _words(document: PdfDocument, number: int) -> list[Word]:
         if not code or sign.isspace() or not FPDFText_GetLooseCharBox(characters, index, box):
             open_word = False
             continue
-        place = Word(sign, *_turned(box, quarters))
-        if open_word and _continues(words[-1], place):
-            words[-1] = _joined(words[-1], place)
-        else:
-            words.append(place)
+        place = _turned(box, quarters)
+        if not (open_word and words[-1].take(sign, *place)):
+            words.append(_Signs([sign], *place))
         open_word = True
-    return words
+    return [word.whole() for word in words if word.is_near()]
+
+
+@dataclass(slots=True)
+class _Signs:
+    """A word that grows by its characters."""
+
+    signs: list[str]
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def take(self, sign: str, left: float, top: float, right: float, bottom: float) -> bool:
+        """Whether a character belongs to the word, which then has it: some PDFs place words without any space between
+        them."""
+        height = self.bottom - self.top
+        apart = max(self.left, left) - min(self.right, right)
+        if apart >= height or abs(self.top + self.bottom - top - bottom) >= height:
+            return False
+        self.signs.append(sign)
+        self.left, self.top = min(self.left, left), min(self.top, top)
+        self.right, self.bottom = max(self.right, right), max(self.bottom, bottom)
+        return True
+
+    def is_near(self) -> bool:
+        """Whether it stands where a page can be."""
+        return all(abs(edge) <= DOCUMENT_FAR for edge in (self.left, self.top, self.right, self.bottom))
+
+    def whole(self) -> Word:
+        return Word("".join(self.signs), self.left, self.top, self.right, self.bottom)
 
 
 def _quarters(characters: PdfTextPage, count: int) -> int:
@@ -104,16 +130,3 @@ def _turned(box: FS_RECTF, quarters: int) -> tuple[float, float, float, float]:
     if quarters == 3:
         return box.bottom, box.left, box.top, box.right
     return box.left, -box.top, box.right, -box.bottom
-
-
-def _continues(word: Word, sign: Word) -> bool:
-    """Whether a character belongs to the word before it: some PDFs place words without any space between them."""
-    apart = max(word.left, sign.left) - min(word.right, sign.right)
-    return apart < word.height and abs(word.middle - sign.middle) < word.height / 2
-
-
-def _joined(word: Word, sign: Word) -> Word:
-    return Word(
-        word.text + sign.text,
-        min(word.left, sign.left), min(word.top, sign.top), max(word.right, sign.right), max(word.bottom, sign.bottom),
-    )  # fmt: skip

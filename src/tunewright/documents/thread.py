@@ -13,6 +13,8 @@ MOST_LINES = 1000
 """Lines in which a quote is looked for; what is new stands at the top, and the search is quadratic at its worst."""
 LONGEST_LINE = 300
 """Characters of a line that may introduce a quote; patterns with two gaps are quadratic in it."""
+MOST_ADDRESSES = 3
+"""Signs "@", and signs "<", in a line that may introduce a quote; a pattern of quotequail is cubic in them."""
 _SIGNATURE_LINES = 25
 """Lines that a signature with its disclaimer may have."""
 
@@ -25,6 +27,8 @@ _MORE_INTRODUCTIONS = re.compile(
 )
 """Languages and orders of words that quotequail doesn't know."""
 _QUOTED = re.compile(r"^>.*\n?", re.MULTILINE)
+_RECIPIENTS = re.compile(r"(?:> ?)*+(?:\*?[-\w ]{1,30}+:)?")
+"""What stands before many addresses: marks of a quote, and a header's name."""
 
 _CLOSING = re.compile(
     r"""(?:(?:with\ )?(?:best|kind|kindest|warm|many)\ (?:regards|wishes)|regards|sincerely(?:\ yours)?|yours\ \w+
@@ -69,15 +73,13 @@ def newest(body: str, subject: str, levels: int = 5) -> str:
 
     lines = [line.strip() for line in body.replace("\xa0", " ").replace("\0", "").split("\n")]
     later = "\n".join(lines[MOST_LINES:])
-    looked_at = "\n".join(
-        _introduction(line) if len(line) <= LONGEST_LINE else f"{'> ' * line.startswith('>')}\0{number}\0"
-        for number, line in enumerate(lines[:MOST_LINES])
-    )
+    hidden: list[str] = []
+    looked_at = "\n".join(_introduction(line, hidden) for line in lines[:MOST_LINES])
     found = unwrap(looked_at) if levels else None
     if not found or not _is_quote(looked_at, found):
         return _signed_off("\n".join(lines))
     above, quoted, below = (
-        re.sub("\0(\\d+)\0", lambda match: lines[int(match[1])], found.get(key, ""))
+        re.sub("\0(\\d+)\0", lambda match: hidden[int(match[1])], found.get(key, ""))
         for key in ("text_top", "text", "text_bottom")
     )
     own = [_signed_off(above), newest(_QUOTED.sub("", f"{below}\n{later}"), "", levels - 1) if below else ""]
@@ -87,8 +89,19 @@ def newest(body: str, subject: str, levels: int = 5) -> str:
     return "\n\n".join(filter(None, own))
 
 
-def _introduction(line: str) -> str:
-    """The line, made one that quotequail knows where it introduces a quote in other words."""
+def _introduction(line: str, hidden: list[str]) -> str:
+    """The line, made one that quotequail knows where it introduces a quote in other words.
+
+    Args:
+        hidden: receives what quotequail must not see, because its patterns would take too long; its place in this list
+            stands in the line instead.
+    """
+    addresses = line.count("@") > MOST_ADDRESSES
+    if addresses or len(line) > LONGEST_LINE or line.count("<") > MOST_ADDRESSES:
+        match = _RECIPIENTS.match(line) if addresses else re.match(r"(?:> ?)?", line)
+        before = match[0] if match else ""
+        hidden.append(line[len(before) :])
+        return f"{before}\0{len(hidden) - 1}\0"
     known = line.startswith("On ") or not (_MORE_INTRODUCTIONS.match(line) and _WHEN_OR_WHO.search(line))
     return line if known else f"On {line.rstrip(': ')} wrote:"
 

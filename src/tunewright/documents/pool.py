@@ -1,0 +1,243 @@
+"""Processes that read documents for this one, each of which may be killed at any time.
+
+A document is data of a stranger's, and the libraries that parse it take what time and memory it makes them take. So it
+is read in a `worker`, which the kernel ends at its limits; this process holds the one on the clock. Workers are started
+when they are needed, and kept. One that was ended is replaced, and its document is refused.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tunewright import limits
+from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, REFUSED, REQUEST
+from tunewright.errors import UserError
+
+_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+"""How a worker ends that somebody else ended, the kernel for want of memory among them."""
+_SMALLER = "Cut out the pages that matter, export it again, or leave it out."
+
+
+class _Ended(Exception):
+    """The worker ended before it answered."""
+
+
+class _Late(Exception):
+    """The time on the clock is over."""
+
+
+class _Worker:
+    """A process that reads documents. It is asked by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tunewright.documents.worker", str(limits.DOCUMENT_MEMORY_BYTES)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+        )  # fmt: skip
+        assert self._process.stdin and self._process.stdout
+        self._pipes = (self._process.stdin, self._process.stdout)
+        self._into, self._from = (pipe.fileno() for pipe in self._pipes)
+        os.set_blocking(self._into, False)
+        os.set_blocking(self._from, False)
+        self._writable, self._readable = select.poll(), select.poll()
+        self._writable.register(self._into, select.POLLOUT)
+        self._readable.register(self._from, select.POLLIN)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, name: str, content: bytes) -> tuple[int, bool, bytes]:
+        """(the answer's kind, whether this worker must be replaced, the answer's body).
+
+        Raises:
+            _Ended: the worker ended; `code` says how.
+            _Late: it took too long.
+            UserError: the text is too large.
+        """
+        deadline = time.monotonic() + limits.DOCUMENT_WALL_SECONDS
+        called = name.encode(ENCODING, ERRORS)
+        self._send(REQUEST.pack(len(called), len(content), limits.DOCUMENT_CPU_SECONDS) + called, deadline)
+        self._send(content, deadline)
+        kind, worn, length = ANSWER.unpack(self._received(ANSWER.size, deadline))
+        if length > limits.DOCUMENT_TEXT_BYTES:
+            raise UserError(
+                f"The document's text is larger than {limits.DOCUMENT_TEXT_BYTES >> 20} MiB.", where=name, fix=_SMALLER
+            )
+        return kind, bool(worn), self._received(length, deadline)
+
+    def code(self) -> int:
+        """The exit code, of a worker that closed its pipes."""
+        try:
+            return self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return 0
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the pipes, and leave the process to whom it belongs."""
+        for pipe in self._pipes:
+            pipe.close()
+
+    def _send(self, content: bytes, deadline: float) -> None:
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(self._into, rest) :]
+            except BlockingIOError:
+                _wait(self._writable, deadline)
+            except BrokenPipeError:
+                raise _Ended from None
+
+    def _received(self, count: int, deadline: float) -> bytes:
+        chunks = []
+        while count:
+            _wait(self._readable, deadline)
+            if not (chunk := os.read(self._from, count)):
+                raise _Ended
+            chunks.append(chunk)
+            count -= len(chunk)
+        return b"".join(chunks)
+
+
+def _wait(poll: select.poll, deadline: float) -> None:
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise _Late
+
+
+class Pool:
+    """Some workers, which any threads may ask at once; more threads than workers wait for each other."""
+
+    def __init__(self) -> None:
+        # Two at least, so that not every document has to wait for one that is slow.
+        self._places = threading.BoundedSemaphore(max(2, _cores()))
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        # The kernel ends a worker with the thread that started it, so that thread stays.
+        self._starter = ThreadPoolExecutor(1, "documents")
+
+    def text_of(self, name: str, content: bytes) -> str:
+        """A document's text.
+
+        Raises:
+            UserError: as `tunewright.documents.text_of`, and a document that exceeds a limit or ends its worker.
+            ModuleNotFoundError: a library of the [documents] extra is missing.
+            RuntimeError: no worker can be started.
+        """
+        with self._places:
+            try:
+                kind, body = self._asked(name, content)
+            except _Ended:
+                try:
+                    kind, body = self._asked(name, content)
+                except _Ended:
+                    raise UserError(
+                        "The process that read the document was killed twice.",
+                        where=name,
+                        why="Most often memory has run out.",
+                        fix="Free some memory, then type the same command again.",
+                    ) from None
+        if kind == MISSING:
+            raise ModuleNotFoundError("A library is not installed.", name=body.decode())
+        if kind == REFUSED:
+            raise UserError(**json.loads(body))
+        return body.decode(ENCODING, ERRORS)
+
+    def _asked(self, name: str, content: bytes) -> tuple[int, bytes]:
+        """(the answer's kind, its body).
+
+        Raises:
+            _Ended: the worker was ended from outside.
+        """
+        worker = self._ready()
+        keep = False
+        try:
+            kind, worn, body = worker.ask(name, content)
+            keep = not worn
+        except _Ended:
+            if (code := worker.code()) in _OUTSIDE:
+                raise
+            raise _failure(name, code) from None
+        except _Late:
+            said = f"Reading the document took longer than {limits.DOCUMENT_WALL_SECONDS} seconds."
+            raise UserError(said, where=name, fix=_SMALLER) from None
+        finally:
+            if keep:
+                self._idle.append(worker)
+            else:
+                worker.kill()
+                self._workers.discard(worker)
+        return kind, body
+
+    def _ready(self) -> _Worker:
+        """A worker that waits for a request, the one that was last busy first."""
+        while self._idle:
+            try:
+                worker = self._idle.pop()
+            except IndexError:  # another thread was first
+                break
+            if worker.runs:
+                return worker
+            worker.kill()
+            self._workers.discard(worker)
+        return self._starter.submit(self._started).result()
+
+    def _started(self) -> _Worker:
+        worker = _Worker()
+        self._workers.add(worker)
+        return worker
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in list(self._workers):
+            worker.kill()
+
+    def begin_again(self) -> None:
+        """In a fork, which has copies of the pipes: leave the workers to the process that started them."""
+        for worker in self._workers:
+            worker.forget()
+        self.__init__()  # type: ignore[misc]
+
+
+def _failure(name: str, code: int) -> UserError | RuntimeError:
+    """Why there is no answer, by the exit code of the worker."""
+    if code == -signal.SIGXCPU:
+        said = f"Reading the document took more than {limits.DOCUMENT_CPU_SECONDS} seconds of processor time."
+        return UserError(said, where=name, fix=_SMALLER)
+    if code == OUT_OF_MEMORY:
+        said = f"Reading the document took more than {limits.DOCUMENT_MEMORY_BYTES >> 20} MiB of memory."
+        return UserError(said, where=name, fix=_SMALLER)
+    if code < 0:
+        return UserError(
+            f"The document ended the process that read it ({signal.Signals(-code).name}).",
+            where=name,
+            why=f"It is broken, or needs more than {limits.DOCUMENT_MEMORY_BYTES >> 20} MiB of memory.",
+            fix=_SMALLER,
+        )
+    return RuntimeError(
+        f"The process that reads documents ended with exit code {code}. "
+        "To see why, type: python -m tunewright.documents.worker 0 </dev/null"
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+POOL = Pool()
+"""That of this process."""
+os.register_at_fork(after_in_child=POOL.begin_again)
+atexit.register(POOL.close)

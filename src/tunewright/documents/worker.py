@@ -1,0 +1,110 @@
+"""The process that reads documents, one after the other and each within limits, for the process that started it.
+
+    python -m tunewright.documents.worker BYTES
+
+BYTES of memory may be taken beside what the process has when it starts. The limits of memory and of processor time are
+the kernel's, so that they hold in a library's loop too; `pool` holds the one on the clock. macOS has no limit of the
+address space: there, only time bounds memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from tunewright.documents import kinds
+from tunewright.documents.frames import (
+    ANSWER,
+    ENCODING,
+    ERRORS,
+    MISSING,
+    OUT_OF_MEMORY,
+    REFUSED,
+    REQUEST,
+    TEXT,
+)
+from tunewright.errors import UserError
+from tunewright.processes import end_with_parent
+
+
+def main(memory: int) -> None:
+    """Answer requests until standard input ends.
+
+    Args:
+        memory: bytes that reading a document may take.
+    """
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    size = _own_bytes()
+    _limit(resource.RLIMIT_CORE, 0)
+    if size:
+        _limit(resource.RLIMIT_AS, size + memory)
+    with suppress(OSError):  # where memory runs out, a document must end rather than a server
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    while head := requests.read(REQUEST.size):
+        kind, body = _answered(requests, *REQUEST.unpack(head))
+        worn = _own_bytes() > size + memory // 4  # the next document needs that memory
+        answers.write(ANSWER.pack(kind, worn, len(body)))
+        answers.write(body)
+        answers.flush()
+
+
+def _own_bytes() -> int:
+    """This process's address space; 0 on a system that does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()
+
+
+def _limit(which: int, amount: int) -> None:
+    """Set a soft limit, as far as the hard one allows."""
+    hard = resource.getrlimit(which)[1]
+    resource.setrlimit(which, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
+
+
+def _answered(requests: BinaryIO, name_bytes: int, content_bytes: int, seconds: int) -> tuple[int, bytes]:
+    """Read a request and make its answer: (kind, body)."""
+    name = requests.read(name_bytes).decode(ENCODING, ERRORS)
+    content = requests.read(content_bytes)
+    _limit(resource.RLIMIT_CPU, math.ceil(sum(os.times()[:2])) + seconds)
+    try:
+        return TEXT, kinds.text_of(name, content).encode(ENCODING, ERRORS)
+    except UserError as error:
+        refusal = error
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except ModuleNotFoundError as error:
+        return MISSING, (error.name or "").encode()
+    except RecursionError:
+        refusal = UserError("The document's parts are nested too deeply.", where=name, fix="Leave it out.")
+    except Exception as error:  # noqa: BLE001 (whatever a parser raises of what others sent, that document is to blame)
+        refusal = _unforeseen(name, error)
+    said = {"what": refusal.what, "where": refusal.where, "why": refusal.why, "fix": refusal.fix}
+    return REFUSED, json.dumps(said).encode()
+
+
+def _unforeseen(name: str, error: Exception) -> UserError:
+    """The message of the error is left out: it may quote the document."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return UserError(
+        f"The document can't be read: {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}.",
+        where=name,
+        fix="Export it again, or leave it out.",
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,245 @@
+"""The processes that read documents: what ends them, and that others do their work then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import python
+from tests.documents.made import INVOICE, path_without, pdf
+from tunewright import limits
+from tunewright.documents import pool, text_of
+from tunewright.documents.pool import Pool
+from tunewright.errors import UserError
+
+MAIL = b"Subject: lamp\n\nbroken\n"
+SAID = "Subject: lamp\n\nbroken"
+SLOW = b"[" + b",".join([b'{"text": "a", "box": [0, 0, 9, 9]}'] * 400_000) + b"]"
+"""Words that take some seconds to lay out."""
+SOURCE = str(Path(pool.__file__).parents[2])
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    """A pool without workers, which `text_of` asks."""
+    made = Pool()
+    monkeypatch.setattr(pool, "POOL", made)
+    yield made
+    made.close()
+
+
+def worker_of(pool: Pool) -> subprocess.Popen[bytes]:
+    """The process that was last asked."""
+    return pool._idle[-1]._process
+
+
+def ended(worker: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process that was killed, and leave its exit code to the pool."""
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_a_worker_is_kept(own: Pool) -> None:
+    text_of("a.eml", MAIL)
+    first = worker_of(own).pid
+    assert text_of("a.eml", MAIL) == SAID
+    assert worker_of(own).pid == first
+
+
+def test_plain_text_needs_no_worker_unless_it_is_long(own: Pool) -> None:
+    line = b"hello there\n"
+    assert text_of("a.txt", line) == "hello there"
+    assert not own._workers
+    content = line * (limits.DOCUMENT_IN_PROCESS_BYTES // len(line) + 1)
+    assert text_of("a.txt", content) == content.decode().strip()
+    assert own._workers
+
+
+def test_a_worker_that_was_killed_while_it_waited_is_replaced(own: Pool) -> None:
+    text_of("a.eml", MAIL)
+    first = worker_of(own)
+    first.kill()
+    ended(first)
+    assert text_of("a.eml", MAIL) == SAID
+    assert worker_of(own).pid != first.pid
+    assert len(own._workers) == 1
+
+
+def test_a_document_is_read_again_where_its_worker_was_killed(own: Pool) -> None:
+    text_of("a.eml", MAIL)
+    first = worker_of(own)
+    first.send_signal(signal.SIGSTOP)
+    found: list[str] = []
+    asking = threading.Thread(target=lambda: found.append(text_of("a.eml", MAIL)))
+    asking.start()
+    assert eventually(lambda: not own._idle)
+    first.kill()
+    asking.join()
+    assert found == [SAID]
+
+
+def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text_of("a.eml", MAIL)
+    first = worker_of(own)
+    first.send_signal(signal.SIGSTOP)
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "DOCUMENT_WALL_SECONDS", 1)
+        # More than a pipe holds, so that sending it waits too.
+        for content in (MAIL, MAIL * 100_000):
+            with pytest.raises(UserError, match=r"^a\.eml: Reading the document took longer than 1 seconds\. Cut out"):
+                text_of("a.eml", content)
+            if content is MAIL:
+                patched.setattr(limits, "DOCUMENT_WALL_SECONDS", 60)
+                text_of("a.eml", MAIL)
+                patched.setattr(limits, "DOCUMENT_WALL_SECONDS", 1)
+                worker_of(own).send_signal(signal.SIGSTOP)
+    assert first.returncode == -signal.SIGKILL
+    assert text_of("a.eml", MAIL) == SAID
+
+
+@pytest.mark.usefixtures("own")
+def test_the_time_of_a_processor_is_limited_for_each_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "DOCUMENT_CPU_SECONDS", 1)
+        with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
+            text_of("a.json", SLOW)
+    assert text_of("a.html", b"<p>hello") == "hello"
+
+
+@pytest.mark.usefixtures("own")
+def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "DOCUMENT_MEMORY_BYTES", 100 << 20)
+        with pytest.raises(UserError, match="took more than 100 MiB of memory"):
+            text_of("a.json", b"[" + b"[]," * 3_000_000 + b"[]]")
+    assert text_of("a.eml", MAIL) == SAID
+
+
+def test_a_worker_that_grew_is_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DOCUMENT_MEMORY_BYTES", 256 << 20)
+    with pytest.raises(UserError, match="A list stands where an object should"):
+        text_of("a.json", b"[" + b"[]," * 1_000_000 + b"[]]")
+    text_of("a.eml", MAIL)
+    small = worker_of(own).pid
+    text_of("a.eml", MAIL)
+    assert worker_of(own).pid == small
+
+
+@pytest.mark.usefixtures("own")
+def test_a_text_larger_than_a_document_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DOCUMENT_TEXT_BYTES", 10)
+    with pytest.raises(UserError, match="The document's text is larger than 0 MiB"):
+        text_of("a.eml", MAIL)
+
+
+def test_many_threads_at_once(own: Pool) -> None:
+    """More than there are workers; each gets the text of its own document."""
+    found: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        for _ in range(5):
+            found[number] = text_of("a.eml", b"Subject: %d\n\nbroken\n" % number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: f"Subject: {number}\n\nbroken" for number in range(24)}
+    assert len(own._workers) <= max(2, os.cpu_count() or 1)
+
+
+def test_a_worker_outlives_the_thread_that_asked_for_it(own: Pool) -> None:
+    thread = threading.Thread(target=text_of, args=("a.eml", MAIL))
+    thread.start()
+    thread.join()
+    first = worker_of(own)
+    assert text_of("a.eml", MAIL) == SAID
+    assert worker_of(own).pid == first.pid
+
+
+def test_a_fork_has_workers_of_its_own() -> None:
+    """Two processes that write into one pipe would get each other's texts."""
+    text_of("a.eml", MAIL)
+    child = os.fork()
+    if not child:
+        fine = text_of("a.eml", b"Subject: child\n\nbroken\n") == "Subject: child\n\nbroken"
+        os._exit(0 if fine else 1)
+    assert text_of("a.eml", MAIL) == SAID
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.usefixtures("own")
+def test_a_library_that_is_not_installed_is_no_fault_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
+    with pytest.raises(ModuleNotFoundError) as caught:
+        text_of("in.pdf", pdf(INVOICE))
+    assert caught.value.name == "pypdfium2"
+    assert text_of("a.eml", MAIL) == SAID
+
+
+@pytest.mark.usefixtures("own")
+def test_a_worker_that_ends_by_itself_is_no_fault_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inscriptis.py").write_text("import os\nos._exit(1)\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    with pytest.raises(RuntimeError, match="ended with exit code 1"):
+        text_of("a.html", b"<p>hello")
+    assert text_of("a.eml", MAIL) == SAID
+
+
+ASKING = """
+import sys, time
+from tunewright.documents import text_of
+from tunewright.documents.pool import POOL
+print(text_of("a.eml", b"Subject: lamp"), POOL._idle[0]._process.pid, flush=True)
+if sys.argv[1:]:
+    text_of("a.json", b"[" + b",".join([b'{"text": "a", "box": [0, 0, 9, 9]}'] * 400_000) + b"]")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_worker_outlives_its_parent(how: signal.Signals, busy: bool) -> None:
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKING, *["busy"] * busy], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=os.environ | {"PYTHONPATH": SOURCE}, process_group=0,
+    )  # fmt: skip
+    assert asking.stdout
+    worker = int(asking.stdout.readline().split()[-1])
+    assert runs(worker)
+    # As a terminal does it, Ctrl-C reaches both.
+    (os.killpg if how == signal.SIGINT else os.kill)(asking.pid, how)
+    asking.wait(60)
+    assert eventually(lambda: not runs(worker))
+
+
+def test_a_process_that_ends_leaves_no_worker() -> None:
+    told = python("-W", "error", "-c", ASKING.replace("time.sleep(60)", ""), PYTHONPATH=SOURCE)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert eventually(lambda: not runs(int(told.stdout.split()[-1])))
