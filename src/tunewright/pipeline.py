@@ -344,14 +344,14 @@ def source_hashes(spec: Spec, step: Step) -> dict[str, str]:
         for name, files in raw_files(spec).items():
             sources[name] = sha256_json([(file.name, sha256_file(file.path)) for file in files])
             if spec.data.document:
-                sources[f"{name}.documents"] = documents_sha256(files, spec.data.document)
+                sources[f"{name}.documents"] = documents_sha256(files, spec.data.document, spec.documents_root)
     if step.name == "split" and (frozen := spec.frozen_folder):
         sources["frozen"] = sha256_tree(frozen)[0]
     if step.name == "train" and spec.train.start:
         sources["start"] = sha256_tree(spec.path(spec.train.start))[0]
     for key, path in spec.sources.items():
         if step.reads_from(key):
-            sources[key] = sources_sha256(path, spec.data.document)
+            sources[key] = sources_sha256(path, spec.data.document, spec.documents_root)
     return sources
 
 

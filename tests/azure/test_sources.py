@@ -99,6 +99,17 @@ def test_a_document_outside_is_refused_before_anything_goes_up(azure: Rehearsal,
     assert all(call.method != "PUT" for call in azure.cloud.calls[before:])
 
 
+def test_a_link_out_of_the_data_goes_up_only_where_the_spec_says_so(job: MakeJob) -> None:
+    spec = job(data={"train": "data/rows.jsonl", "document": "mail"})
+    (spec.folder / "outside.txt").write_text("hello there", "utf-8")
+    write(spec.folder / "data" / "rows.jsonl", [{"mail": "link.txt", "label": "billing"}])
+    (spec.folder / "data" / "link.txt").symlink_to(spec.folder / "outside.txt")
+    with pytest.raises(UserError, match=f"write into the spec: data.documents_root: {spec.folder}$"):
+        sources_of(spec)
+    open_spec = spec.model_copy(update={"data": spec.data.model_copy(update={"documents_root": Path()})})
+    assert "link.txt" in sources_of(open_spec)["data.train"].files
+
+
 def test_a_step_is_given_what_it_reads_and_nothing_else(job: MakeJob) -> None:
     spec = job(api={"model": "gpt-4o-mini", "recorded": "train.jsonl"}, prices="prices.yaml")
     (spec.folder / "prices.yaml").write_text("{}", "utf-8")

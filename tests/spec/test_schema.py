@@ -23,7 +23,18 @@ def count_keys(model: type[BaseModel]) -> int:
 
 
 def test_the_schema_stays_small() -> None:
-    assert 20 < count_keys(Spec) <= 120
+    assert 20 < count_keys(Spec) <= 121
+
+
+def test_where_documents_lie_is_kept_on_this_machine_and_nowhere_else(tmp_path: Path) -> None:
+    data = {**spec_data()["data"], "document": "file"}
+    without, spec = make_spec(data=data), make_spec(data={**data, "documents_root": "scans"})
+    assert without.documents_root is None
+    saved = load_spec(spec.save(tmp_path))
+    assert saved.documents_root == spec.documents_root == spec.folder / "scans"
+    assert spec_sha256(saved) == spec_sha256(spec) == spec_sha256(without)
+    named = dict.fromkeys(spec.sources, "given")
+    assert load_spec(spec.save(tmp_path, sources=named)).documents_root is None
 
 
 def test_every_key_but_the_sections_is_described_in_the_schema() -> None:

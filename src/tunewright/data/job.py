@@ -42,11 +42,13 @@ class Job:
     seed: int = 0
     corrections: Path | None = None
     """The folder of corrections, which are read behind "train"; None: there are none to read."""
+    documents_root: Path | None = None
+    """The folder in which documents must lie; None: that of the data that names them."""
 
     @property
     def columns(self) -> Columns:
         data = self.data
-        return Columns(data.text, data.label, data.group, data.time, data.document, data.separator)
+        return Columns(data.text, data.label, data.group, data.time, data.document, data.separator, self.documents_root)
 
     def asked(self, example: Example) -> str:
         """What a model is to answer: the last question, where a task puts it behind its own prompt; else all turns."""
@@ -66,14 +68,17 @@ def job_of(spec: Spec) -> Job:
     """The job of a whole spec. Its tokenizer is fetched where it isn't on this machine."""
     sources = {"train": spec.path(spec.data.train), **{n: spec.path(p) for n, p in spec.data.test.items()}}
     limit, unknown = _limit(spec.model, spec.folder, spec.train.max_length)
-    return Job(spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed, spec.corrections_folder)
+    return Job(
+        spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed, spec.corrections_folder,
+        spec.documents_root,
+    )  # fmt: skip
 
 
 def job_of_files(spec: FileSpec) -> Job:
     """The job of bare files, relative to the current folder."""
     sources = {"train": spec.data.train, **spec.data.test}
     limit, unknown = _limit(spec.model, Path.cwd(), spec.train.max_length) if spec.model else (None, "")
-    return Job(spec.data, sources, None, limit, unknown, spec.goal)
+    return Job(spec.data, sources, None, limit, unknown, spec.goal, documents_root=spec.data.documents_root)
 
 
 def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str]:

@@ -17,7 +17,7 @@ from tunewright.data.partition import partition
 from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.withholding import save_withheld
-from tunewright.documents import is_there
+from tunewright.documents import is_there, require_within
 from tunewright.errors import UserError
 from tunewright.spec import Spec
 
@@ -33,24 +33,42 @@ def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
     return found | {"train": with_corrections(found["train"], spec.corrections_folder)}
 
 
-def documents_sha256(files: Iterable[SourceFile], column: str) -> str:
-    """SHA-256 of all documents that the rows of some files name, in order; one that is missing counts as such."""
+def documents_sha256(files: Iterable[SourceFile], column: str, root: Path | None) -> str:
+    """SHA-256 of all documents that the rows of some files name, in order; one that is missing, or must not be read,
+    counts as such.
+
+    Args:
+        root: the folder in which they must lie; None: that of the data.
+    """
     digest = hashlib.sha256()
     for file in files:
         for path in documents_of(file, column):
-            digest.update((sha256_file(path) if is_there(path) else "missing").encode() + b"\n")
+            digest.update(_state(path, root or file.folder).encode() + b"\n")
     return digest.hexdigest()
 
 
-def sources_sha256(source: Path, document: str | None) -> str:
+def _state(path: Path, root: Path) -> str:
+    try:
+        require_within(root, path)
+    except UserError:
+        return "outside"
+    return sha256_file(path) if is_there(path) else "missing"
+
+
+def sources_sha256(source: Path, document: str | None, root: Path | None) -> str:
     """SHA-256 of the files that a path or a pattern names, and of the documents that their rows name; that something is
-    missing is for the step to tell that reads it."""
+    missing is for the step to tell that reads it.
+
+    Args:
+        document: the column that names documents.
+        root: as in `documents_sha256`.
+    """
     try:
         named = files(source)
     except UserError:
         return "missing"
     digests = [sha256_file(file.path) for file in named]
-    return sha256_json([digests, documents_sha256(named, document) if document else ""])
+    return sha256_json([digests, documents_sha256(named, document, root) if document else ""])
 
 
 def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)

@@ -18,8 +18,9 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
         UserError: the file is not there, or a row of it can't be read.
     """
     data = spec.data
+    columns = Columns(data.text, data.label, None, None, data.document, data.separator, spec.documents_root)
     found = {}
-    for item in read(file, columns=Columns(data.text, data.label, None, None, data.document, data.separator)):
+    for item in read(file, columns=columns):
         if isinstance(item, Fault):
             raise UserError(
                 item.reason, where=item.where,

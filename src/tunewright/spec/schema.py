@@ -206,6 +206,11 @@ docs/economics.md has its keys."""
         return self.path(self.data.corrections or Path(CORRECTIONS))
 
     @property
+    def documents_root(self) -> Path | None:
+        """The folder in which documents must lie; None: that of the data that names them."""
+        return self.path(self.data.documents_root) if self.data.documents_root else None
+
+    @property
     def model_name(self) -> str:
         """The base model, without the folder it lies in on this machine."""
         return Path(self.model).name if self.path(Path(self.model)).exists() else self.model
@@ -239,6 +244,9 @@ docs/economics.md has its keys."""
             sources: where what `sources` names is to be found, in place of where it lies here.
         """
         data = self.model_dump(mode="json") | {"model": model or self.model, "candidates": []}
+        # Elsewhere, what lies outside the folder of the data is not there.
+        root = self.documents_root if sources is None else None
+        data["data"]["documents_root"] = str(root) if root else None
         listed = data["apis"] or [data["api"]]
         if data["apis"]:
             del data["api"]  # one of the list
@@ -336,7 +344,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "prices": True,
             "azure": True,
             "monitor": True,
-            "data": {"train", "frozen", "corrections"},
+            "data": {"train", "frozen", "corrections", "documents_root"},
             "train": {"start"},
             "judge": {"human"},
             "api": {"recorded"},

@@ -147,6 +147,9 @@ Parquet are read, gzipped or not."""
     document: str | None = None
     """The column that holds the path of a document, relative to the data file, whose text is the input in place of \
 `text`: a PDF, an e-mail, a file of an OCR engine, plain text."""
+    documents_root: Path | None = None
+    """The folder in which documents must lie, relative to the spec; a row that names any other file is not read. By \
+default the folder of the data."""
     label: str | dict[str, str] = "label"
     """The column that holds the answer: a label, or a record (an object, or JSON as text). For a record that lies in \
 several columns, a mapping from its fields to them."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.data.readers.helpers import Read, lines, read_all, write
-from tests.documents.made import pdf
+from tests.documents.made import path_without, pdf
 from tunewright.data.readers import Columns, documents_of
 from tunewright.data.readers.sources import files
+from tunewright.documents import pool
+from tunewright.documents.pool import Pool
 
 COLUMNS = Columns(label="queue", document="file")
 HELLO = pdf([(50, 50, "hello there")])
@@ -39,9 +40,30 @@ def test_the_document_is_what_is_asked(tmp_path: Path, monkeypatch: pytest.Monke
     assert (read.faults, read.notes) == ([], [])
 
 
-def test_paths_may_be_absolute_or_lead_elsewhere(tmp_path: Path) -> None:
+def test_paths_lead_elsewhere_only_where_the_spec_says_so(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere" / "a.txt", "one")
-    assert found(tmp_path, {}, str(elsewhere), "../elsewhere/a.txt").requests == ["one", "one"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link.txt").symlink_to(elsewhere)
+    (tmp_path / "elsewhere" / "out.txt").symlink_to("/etc/hosts")
+    names = [str(elsewhere), "../elsewhere/a.txt", "link.txt"]
+    refused = found(tmp_path, {}, *names)
+    assert refused.placed == [(1, "document"), (2, "document"), (3, "document")]
+    path = project(tmp_path, {}, *names, "../elsewhere/out.txt")
+    read = read_all(path, columns=Columns(label="queue", document="file", documents_root=tmp_path))
+    assert read.requests == ["one", "one", "one"]
+    assert read.placed == [(4, "document")]
+    assert f"may only name what lies in {tmp_path}" in read.fault.reason
+    assert "write into the spec: data.documents_root: /etc" in read.fault.reason
+
+
+def test_of_a_folder_of_data_all_documents_may_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "mails" / "a.txt", "one")
+    write(tmp_path / "b.txt", "two")
+    for name, document in (("good", "../mails/a.txt"), ("bad", "../../b.txt")):
+        write(tmp_path / "data" / name / "rows.jsonl", lines([{"file": document, "queue": "a"}]))
+    read = read_all(tmp_path / "data", columns=COLUMNS)
+    assert read.requests == ["one"]
+    assert read.placed == [(1, "document")]
 
 
 def test_a_table_and_a_record_in_columns(tmp_path: Path) -> None:
@@ -96,7 +118,8 @@ def test_rows_of_other_forms_are_read_as_ever(tmp_path: Path) -> None:
 
 def test_a_missing_library_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be the same for every row: no row is to blame."""
-    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
+    monkeypatch.setattr(pool, "POOL", Pool())
     with pytest.raises(ModuleNotFoundError):
         found(tmp_path, {"a.pdf": HELLO}, "a.pdf")
 

@@ -118,7 +118,7 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
         try:
             if form is None:
                 raise Refusal("form", _no_form(row))
-            read = example(row, form, named, f"{file.name}:{number}", path.parent, remarks)
+            read = example(row, form, named, f"{file.name}:{number}", file, remarks)
         except Refusal as refusal:
             yield fault(path, number, refusal.code, refusal.reason, _text(row))
             continue

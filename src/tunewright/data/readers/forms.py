@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from tunewright.data.readers import chat
 from tunewright.data.readers.base import Refusal
 from tunewright.data.readers.chat import Remarks
+from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
-from tunewright.documents import read_document
+from tunewright.documents import read_document, require_within
 from tunewright.errors import UserError
 from tunewright.tasks import Example
 
@@ -38,6 +39,8 @@ class Columns:
     """Where it is named, the column of the path of a document whose text is the example's."""
     separator: str | None = None
     """What stands between several labels of a row where they are one text; None: a text is one answer."""
+    documents_root: Path | None = None
+    """The folder in which documents must lie; None: that of the data."""
 
     @property
     def asked(self) -> str:
@@ -56,13 +59,15 @@ class _Parts:
     """What else is to be kept, beside the unused keys."""
 
 
-def example(row: dict[str, Any], form: str, columns: Columns, source: str, folder: Path, remarks: Remarks) -> Example:
+def example(
+    row: dict[str, Any], form: str, columns: Columns, source: str, file: SourceFile, remarks: Remarks
+) -> Example:
     """The canonical example of a row.
 
     Args:
         form: a name in FORMS.
         source: file and line, which is the example's id as well.
-        folder: where the paths of documents start.
+        file: where the row stands: the paths of documents start there.
         remarks: receives what is to be noted about the row.
 
     Raises:
@@ -70,7 +75,7 @@ def example(row: dict[str, Any], form: str, columns: Columns, source: str, folde
     """
     parts = FORMS[form].parts(row, columns, remarks)
     if columns.document and form == "labelled":
-        parts.messages[0]["content"] = _document(folder / parts.messages[0]["content"])
+        parts.messages[0]["content"] = _document(file, parts.messages[0]["content"], columns)
     meta: dict[str, Any] = {"id": source, "source": source}
     used = {*parts.used, "weight"}
     for name, column in (("group", columns.group), ("time", columns.time)):
@@ -126,8 +131,10 @@ def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Part
     return _Parts(_turns(_scalar(row, columns.asked), _answer(row, columns)), used)
 
 
-def _document(path: Path) -> str:
+def _document(file: SourceFile, name: str, columns: Columns) -> str:
+    path = file.path.parent / name
     try:
+        require_within(columns.documents_root or file.folder, path)
         return read_document(path)
     except UserError as error:
         raise Refusal("document", error.paragraph()) from None

@@ -22,6 +22,11 @@ class SourceFile:
     corrected: bool = False
     """Whether it is of the corrections, which have a form of their own whatever the spec says of the data's."""
 
+    @property
+    def folder(self) -> Path:
+        """The folder, or the fixed part of the pattern, that `name` is relative to."""
+        return self.path.parents[len(Path(self.name).parts) - 1]
+
 
 def suffix_of(path: Path) -> str:
     """The suffix in small letters, that of gzip aside."""

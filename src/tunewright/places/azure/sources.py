@@ -13,7 +13,7 @@ from pathlib import Path
 from tunewright.artifacts import sha256_file, sha256_json
 from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import files
-from tunewright.documents import is_there
+from tunewright.documents import is_there, require_within
 from tunewright.errors import UserError
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import files_of_named
@@ -113,7 +113,7 @@ def sources_of(spec: Spec) -> dict[str, Source]:
     for key, path in spec.sources.items():
         of_data = key.startswith(("data.", RECORDED)) and key not in _CHAINS
         is_data = of_data or key == "judge.human"
-        made[key] = _data(key, path, spec.data.document) if is_data else _as_it_is(key, path)
+        made[key] = _data(key, path, spec.data.document, spec.documents_root) if is_data else _as_it_is(key, path)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
         made["model"] = _as_it_is("model", local)
@@ -142,7 +142,7 @@ def _as_it_is(key: str, path: Path) -> Source:
     return Source(key, {p.relative_to(path.parent).as_posix(): p for p in inside}, f"{LAID_OUT}/{key}/{path.name}")
 
 
-def _data(key: str, path: Path, document: str | None) -> Source:
+def _data(key: str, path: Path, document: str | None, root: Path | None) -> Source:
     """Data files, and the documents that their rows name, at the same place relative to them."""
     named, top = files(path), Path(path.name if path.is_dir() else "")
     lying = {(top / file.name).as_posix(): file.path for file in named}
@@ -156,6 +156,7 @@ def _data(key: str, path: Path, document: str | None) -> Source:
                     "A document lies outside the folder of the data that names it, so it can't go along.", where=each,
                     fix=f"Move it below {file.path.parent}, or run this where the data lies: leave --on azure out.",
                 )  # fmt: skip
+            require_within(root or file.folder, each)
             lying[place] = each
     return Source(key, lying, str(Path(LAID_OUT, key, _told(path))))
 

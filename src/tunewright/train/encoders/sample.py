@@ -49,7 +49,7 @@ def not_literal(spec: Spec) -> UserError | None:
 def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
     """The first training rows whose answers are records."""
     data, found = spec.data, []
-    columns = Columns(data.text, data.label, data.group, data.time, data.document)
+    columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
     rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
     for row in islice(rows, _ROWS):
         try:
