@@ -91,13 +91,13 @@ def test_a_word_may_hold_a_separator_of_lines() -> None:
     assert kinds.text_of("a.tsv", tsv(words("one two")).replace("\n", "\r\n").encode()) == "one two"
 
 
-@pytest.mark.parametrize("line", ["a <" * 90 + "@", "2026/1/1 a" + " <@>" * 71 + "x", "> To: a" + " <@>" * 71])
+@pytest.mark.parametrize("line", ["a <" * 90 + "@", "2026/1/1 a" + " <@>" * 71 + "x"])
 def test_lines_of_many_addresses(line: str) -> None:
     """In each message of a thread."""
     message = f"{line}\n" * 990 + "On 2026-01-05, a@b.example wrote:\n> hello\n"
     content = f"Subject: x\n\n{message * 5}".encode()
     assert ends_in_time(lambda: kinds.text_of("a.eml", content))
-    assert line.removeprefix("> To: a").strip() in kinds.text_of("a.eml", content)
+    assert line in kinds.text_of("a.eml", content)
 
 
 def test_many_control_characters_take_little_memory() -> None:

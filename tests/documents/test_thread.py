@@ -44,6 +44,20 @@ def test_the_headers_of_outlook_begin_a_quote(headers: str, line: str) -> None:
     assert newest(f"{NEW}\n\n{line}{headers}\n\nDid you restart it?\n", "RE: Order 1") == NEW
 
 
+@pytest.mark.parametrize("mark", ["", "> "])
+@pytest.mark.parametrize("count", [4, 9, 40])
+def test_headers_with_many_recipients_begin_a_quote(count: int, mark: str) -> None:
+    recipients = "; ".join(f"Person {n} <p{n}@c.example>" for n in range(count))
+    headers = HEADERS["en"].replace("To: Jane", f"To: {recipients}").split("\n")
+    quote = "\n".join(f"{mark}{line}" for line in (*headers, "", "Did you restart it?"))
+    assert newest(f"{NEW}\n\n{quote}\n", "RE: Order 1") == NEW
+
+
+def test_a_quoted_line_that_is_long_comes_back_whole() -> None:
+    long = "> " + "word " * 100 + "end"
+    assert newest(f"{NEW}\n{long}", "Order 1") == f"{NEW}\n{long}"
+
+
 def test_quotes_within_quotes_go_with_them() -> None:
     body = f"{NEW}\n\n{INTRODUCTIONS[0]}\n\n> And now?\n>\n> {INTRODUCTIONS[2]}\n>\n>> It is broken.\n"
     assert newest(body, "Re: x") == NEW

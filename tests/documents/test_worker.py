@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from tests.conftest import python
 from tests.documents.made import INVOICE, path_without, pdf
 from tunewright import limits
+from tunewright.call import CALL, Abandoned, Call
 from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
 from tunewright.errors import UserError
@@ -125,6 +127,34 @@ def test_the_time_of_a_processor_is_limited_for_each_document(monkeypatch: pytes
         with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
             text_of("a.json", SLOW)
     assert text_of("a.html", b"<p>hello") == "hello"
+
+
+def abandoned() -> None:
+    """Ask for a text that nobody waits for."""
+    call = Call(seconds=600)
+    call.gone.set()
+    context = contextvars.copy_context()
+    context.run(CALL.set, call)
+    with pytest.raises(Abandoned):
+        context.run(text_of, "a.eml", MAIL)
+
+
+def test_what_nobody_waits_for_is_not_read_on(own: Pool) -> None:
+    text_of("a.eml", MAIL)
+    first = worker_of(own)
+    first.send_signal(signal.SIGSTOP)
+    abandoned()
+    assert first.returncode == -signal.SIGKILL
+    assert text_of("a.eml", MAIL) == SAID
+
+
+def test_what_nobody_waits_for_does_not_wait_for_a_worker(own: Pool) -> None:
+    taken = 0
+    while own._places.acquire(blocking=False):
+        taken += 1
+    abandoned()
+    own._places.release(taken)
+    assert text_of("a.eml", MAIL) == SAID
 
 
 @pytest.mark.usefixtures("own")

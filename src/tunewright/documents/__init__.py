@@ -81,6 +81,7 @@ def text_of(name: str, content: bytes) -> str:
     Raises:
         UserError: a kind that can't be read, a broken file, one without text, or one that exceeds a limit; says what
             to type.
+        Abandoned, OutOfTime: nobody waits for the text any more, as `tunewright.call.check_call`.
         ModuleNotFoundError: a library of the [documents] extra is missing.
     """
     if len(content) > MOST_BYTES:

@@ -19,12 +19,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tunewright import limits
+from tunewright.call import check_call
 from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, REFUSED, REQUEST
 from tunewright.errors import UserError
 
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 """How a worker ends that somebody else ended, the kernel for want of memory among them."""
 _SMALLER = "Cut out the pages that matter, export it again, or leave it out."
+_LOOK_SECONDS = 0.25
+"""Seconds after which a thread that waits looks whether anybody still waits for it."""
 
 
 class _Ended(Exception):
@@ -63,6 +66,7 @@ class _Worker:
             _Ended: the worker ended; `code` says how.
             _Late: it took too long.
             UserError: the text is too large.
+            Abandoned, OutOfTime: as `tunewright.call.check_call`.
         """
         deadline = time.monotonic() + limits.DOCUMENT_WALL_SECONDS
         called = name.encode(ENCODING, ERRORS)
@@ -114,8 +118,10 @@ class _Worker:
 
 
 def _wait(poll: select.poll, deadline: float) -> None:
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise _Late
+    while not poll.poll(max(0.0, min(deadline - time.monotonic(), _LOOK_SECONDS)) * 1000):
+        check_call()
+        if time.monotonic() >= deadline:
+            raise _Late
 
 
 class Pool:
@@ -136,8 +142,11 @@ class Pool:
             UserError: as `tunewright.documents.text_of`, and a document that exceeds a limit or ends its worker.
             ModuleNotFoundError: a library of the [documents] extra is missing.
             RuntimeError: no worker can be started.
+            Abandoned, OutOfTime: as `tunewright.call.check_call`; nobody waits for the text any more.
         """
-        with self._places:
+        while not self._places.acquire(timeout=_LOOK_SECONDS):
+            check_call()
+        try:
             try:
                 kind, body = self._asked(name, content)
             except _Ended:
@@ -150,6 +159,8 @@ class Pool:
                         why="Most often memory has run out.",
                         fix="Free some memory, then type the same command again.",
                     ) from None
+        finally:
+            self._places.release()
         if kind == MISSING:
             raise ModuleNotFoundError("A library is not installed.", name=body.decode())
         if kind == REFUSED:
@@ -229,7 +240,7 @@ def _failure(name: str, code: int) -> UserError | RuntimeError:
         )
     return RuntimeError(
         f"The process that reads documents ended with exit code {code}. "
-        "To see why, type: python -m tunewright.documents.worker 0 </dev/null"
+        "To see why, type: python -m tunewright.documents.worker 1000000000 </dev/null"
     )
 
 
