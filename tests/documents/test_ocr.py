@@ -165,7 +165,8 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> str:
     ("name", "text", "said"),
     [
         ("a.json", "{", "can't be read"),
-        ("a.json", "[" * 100_000, "can't be read"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", f"[{'1' * 5000}]", "a number has too many digits"),
         ("a.json", '{"a": 1}', "no document"),
         ("a.json", '"text"', "no document"),
         ("a.json", "[1, 2]", "A int stands where an object should"),

@@ -80,7 +80,10 @@ def text_of_json(name: str, text: str) -> str:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg}, line {error.lineno}"
+        else:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise UserError(f"The JSON can't be read: {reason}.", where=name, fix="Run the OCR again.") from None
     result = data.get("analyzeResult", data) if isinstance(data, dict) else data
     if isinstance(result, dict) and isinstance(result.get("pages"), list):
