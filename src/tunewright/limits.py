@@ -47,3 +47,33 @@ Real ones have two hundred."""
 MAIL_DEPTH = 50
 """Parts of a mail within each other: every line is compared with the end of each. A forwarded message has two or
 three more than the one it is in."""
+
+# Connections and bodies
+MOST_CONNECTIONS = 2048
+"""Connections that a server has at a time. Each takes some tens of kilobytes, and a server that answers 64 requests
+at a time has no use for more."""
+RESERVED_DESCRIPTORS = 128
+"""File descriptors that connections leave to a server for its model, its journal, its database, and what it asks."""
+REQUEST_SECONDS = 10.0
+"""In which a connection must have sent the head of a request, counted from its beginning or its last answer. Honest
+clients send it at once; a mobile phone that loses packets takes a few seconds."""
+STALLED_SECONDS = 30.0
+"""In which whoever is sent an answer must take `STALLED_BYTES` of it."""
+STALLED_BYTES = 16 << 10
+"""That an answer which waits in memory must shrink by in `STALLED_SECONDS`: 550 bytes a second, which a modem takes."""
+HEAD_BYTES = 16 << 10
+"""Bytes of a request's line and headers. Tokens of identity providers have up to some 8 KiB."""
+SMALL_BODY_BYTES = 64 << 10
+"""Bytes of a body that need no share of `BODY_BYTES_AT_ONCE`, so that large bodies keep no plain question out, and that
+strangers may send to the review app."""
+BODY_BYTES_AT_ONCE = 256 << 20
+"""Bytes of bodies that a server holds at a time, those that are being sent and those of requests under way. Ten of the
+largest requests; what a body becomes, text and JSON, takes a few times as much."""
+FORM_BYTES_AT_ONCE = 64 << 20
+"""The same of the review app, whose largest form has 4 MiB."""
+READERS_PER_PLACE = 4
+"""Bodies that are being sent, for each request that is answered at a time."""
+FORM_READERS = 64
+"""Forms that are being sent to the review app."""
+LOGGED_SECONDS = 1.0
+"""Between two lines of one kind in a log that others can make grow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from starlette.testclient import TestClient
 
 from tests.serve.test_app import Echo
 from tunewright.evaluate.predictors import Answer
+from tunewright.limits import SMALL_BODY_BYTES
 from tunewright.serve.app import build_app
-from tunewright.serve.guard import LimitBody
+from tunewright.serve.guard import MOST_BODY_BYTES, Admission, Attendance, LimitBody
 from tunewright.serve.hosts import OneModel
 from tunewright.serve.keys import KeyRing, add_key, remove_key
 
@@ -75,6 +77,7 @@ def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, st
         answer = client.post("/v1/classify", content=body(), headers=headers)
         assert client.get("/v1/models", headers=headers).status_code == 401
         assert [client.get(path).status_code for path in ("/health", "/ready", "/metrics")] == [200, 200, 200]
+        assert [client.get(path, headers=headers).status_code for path in ("/openapi.json", "/docs")] == [401, 401]
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["error"] == {
@@ -127,22 +130,176 @@ def test_a_refused_request_gives_its_place_back() -> None:
         assert client.post("/v1/classify", json=TEXT).status_code == 200
 
 
+class Asking:
+    """A request, straight to a middleware.
+
+    Args:
+        pieces: of its body; None: an empty one, which comes when `more` is set.
+        length: that its body is said to have.
+    """
+
+    def __init__(self, *pieces: bytes | None, length: int | None = None, method: str = "POST"):
+        self.scope = {
+            "type": "http", "path": "/v1/classify", "method": method,
+            "headers": [] if length is None else [(b"content-length", str(length).encode())],
+        }  # fmt: skip
+        self.more, self.went = asyncio.Event(), asyncio.Event()
+        self.read = 0
+        self.sent: list[Any] = []
+        self._pieces = list(pieces)
+
+    async def receive(self) -> dict[str, Any]:
+        if self.read == len(self._pieces):
+            await self.went.wait()
+            return {"type": "http.disconnect"}
+        piece = self._pieces[self.read]
+        if piece is None:
+            await self.more.wait()
+        self.read += 1
+        return {"type": "http.request", "body": piece or b"", "more_body": self.read < len(self._pieces)}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def of(self, app: Any) -> int:
+        """Ask; returns the status."""
+        await app(self.scope, self.receive, self.send)
+        return int(self.sent[0]["status"])
+
+
+class Held:
+    """An application that answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.go, self.bodies = asyncio.Event(), list[bytes]()
+
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+        self.bodies.append((await receive())["body"])
+        await self.go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
 def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     """Nor does its sender keep a place: the body comes before one is taken."""
-    sent: list[dict[str, Any]] = []
+    app = Held()
+    assert asyncio.run(Asking(b"a", None).of(LimitBody(app, seconds=0.05))) == 408
+    assert not app.bodies
 
-    async def app(*_: Any) -> None:
-        raise AssertionError("nothing was sent")
 
-    async def receive() -> dict[str, Any]:
-        await asyncio.sleep(10)
-        raise AssertionError
+def test_who_goes_while_he_sends_is_answered_nothing() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        asking.went.set()
+        await LimitBody(app)(asking.scope, asking.receive, asking.send)
+        assert not asking.sent
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    app = Held()
+    asyncio.run(ask())
+    assert not app.bodies
 
-    asyncio.run(LimitBody(app, seconds=0.05)({"type": "http"}, receive, send))
-    assert sent[0]["status"] == 408
+
+def test_of_many_slow_senders_the_slowest_makes_room() -> None:
+    async def ask() -> None:
+        app = Held()
+        app.go.set()
+        limited = LimitBody(app, readers=2)
+        slow = [Asking(b"a", None) for _ in range(3)]
+        tasks = [asyncio.create_task(each.of(limited)) for each in slow]
+        assert await tasks[0] == 408, "the first has had the longest time"
+        assert [await Asking(b"quick").of(limited) for _ in range(5)] == [200] * 5
+        assert await tasks[1] == 408, "the first of those in its place"
+        slow[2].more.set()
+        assert await tasks[2] == 200
+        assert app.bodies == [b"quick"] * 5 + [b"a"]
+
+    asyncio.run(ask())
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    asking = Asking(b"a", length=MOST_BODY_BYTES + 1)
+    assert asyncio.run(asking.of(LimitBody(Held()))) == 413
+    assert asking.read == 0
+
+
+def test_bodies_of_all_requests_together_have_so_many_bytes() -> None:
+    async def ask() -> None:
+        app = Held()
+        limited = LimitBody(app, at_once=100)
+        large = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES, b"a" * 60).of(limited))
+        while not app.bodies:
+            await asyncio.sleep(0)
+        said = Asking(b"a", length=SMALL_BODY_BYTES + 50)
+        assert await said.of(limited) == 429
+        assert said.read == 0
+        assert dict(said.sent[0]["headers"])[b"retry-after"] == b"1"
+        unsaid = Asking(b"a" * SMALL_BODY_BYTES, b"a" * 30, b"a" * 30, b"a" * 30)
+        assert await unsaid.of(limited) == 429
+        assert unsaid.read == 3, "what is left was read"
+        small = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES).of(limited))
+        other = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES, b"a" * 40).of(limited))
+        while len(app.bodies) < 3:
+            await asyncio.sleep(0)
+        app.go.set()
+        assert [await each for each in (large, small, other)] == [200] * 3
+        assert await Asking(b"a" * (SMALL_BODY_BYTES + 100)).of(limited) == 200, "all of it is free again"
+
+    asyncio.run(ask())
+
+
+def test_where_all_places_are_taken_no_body_is_read() -> None:
+    async def ask() -> None:
+        app = Held()
+        admission = Admission(app, most=1)
+        slow = Asking(b"a", None)
+        late = asyncio.create_task(slow.of(admission))
+        first = asyncio.create_task(Asking(b"first").of(admission))
+        while not app.bodies:
+            await asyncio.sleep(0)
+        refused = Asking(b"a")
+        assert await refused.of(admission) == 429
+        assert refused.read == 0
+        slow.more.set()
+        assert await late == 429, "it was sent while another took the place"
+        app.go.set()
+        assert await first == 200
+        assert admission.under_way == 0
+        assert await Asking(b"next").of(admission) == 200
+
+    asyncio.run(ask())
+
+
+def test_a_body_that_nobody_wants_is_not_read() -> None:
+    async def ask() -> None:
+        app = Held()
+        app.go.set()
+        asking = Asking(b"a" * 1000, None, method="GET")
+        assert await asking.of(Admission(app)) == 200
+        assert (asking.read, app.bodies) == (0, [b""])
+
+    asyncio.run(ask())
+
+
+def test_a_body_is_held_once() -> None:
+    """However many pieces it comes in, and whatever stands between."""
+    size = 16 << 20
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        assert len(body) == size
+        held.append(tracemalloc.get_traced_memory())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    held: list[tuple[int, int]] = []
+    piece = bytes(1 << 16)
+    tracemalloc.start()
+    try:
+        asyncio.run(Asking(*[piece] * (size >> 16)).of(Admission(Attendance(app))))
+    finally:
+        tracemalloc.stop()
+    ((now, peak),) = held
+    assert now < 1.1 * size
+    assert peak < 1.3 * size
 
 
 def test_the_metrics_tell_what_was_asked_and_no_text() -> None:

@@ -21,7 +21,7 @@ from tunewright.serve.body import Asked
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.engine import Engine, finish_reason, told
 from tunewright.serve.errors import REFUSALS, ApiError, tell_errors
-from tunewright.serve.guard import ANSWER_SECONDS, ASKER, MOST_UNDER_WAY, Admission, Attendance, CheckAsker, LimitBody
+from tunewright.serve.guard import ANSWER_SECONDS, ASKER, MOST_UNDER_WAY, Admission, Attendance, CheckAsker
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serve.identity import Identity
 from tunewright.serve.keys import Asker, KeyRing
@@ -50,7 +50,8 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
         seconds: in which a request must be answered.
         journal: where questions and answers are kept; None: nowhere.
     """
-    app = FastAPI(title=f"Tunewright: {models.label}", docs_url="/docs", redoc_url=None, responses=REFUSALS)
+    # No page for the document: FastAPI's has scripts of other sites.
+    app = FastAPI(title=f"Tunewright: {models.label}", docs_url=None, redoc_url=None, responses=REFUSALS)
     app.router.route_class = StrictRoute
     created = int(time.time())
     tell_errors(app)
@@ -58,7 +59,6 @@ def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | No
     metrics = Metrics()
     app.add_middleware(Attendance, seconds=seconds)
     app.add_middleware(Admission, most=most)
-    app.add_middleware(LimitBody)
     if keys or identity:
         app.add_middleware(CheckAsker, keys=keys, identity=identity)
     app.add_middleware(metrics.measured)

@@ -81,9 +81,8 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     Raises:
         UserError: the folder is no bundle, the port is taken, or the key file can't be read.
     """
-    import uvicorn
-
     from tunewright.serve.app import build_app
+    from tunewright.serve.connections import HttpServer
     from tunewright.serve.hosts import Host, ManyModels
 
     folder = find().champion
@@ -112,17 +111,14 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
         watching.start(address)
     app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
-    )
 
-    class Server(uvicorn.Server):
+    class Server(HttpServer):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await super().shutdown(sockets)
             if watching:  # here, because behind `run` a SIGTERM that came has ended the process
                 watching.end()
 
-    Server(config).run(sockets=[waiting])
+    Server(app, drain=DRAIN_SECONDS).run(sockets=[waiting])
 
 
 def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
