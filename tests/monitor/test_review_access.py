@@ -12,6 +12,7 @@ import pytest
 from tests.monitor.captures import capture, review
 from tests.monitor.reviewing import Browser, site_with
 from tunewright.errors import UserError
+from tunewright.limits import SMALL_BODY_BYTES
 from tunewright.monitor.review import people
 from tunewright.monitor.review.people import KeyHolders, OneTimeLink, Person
 from tunewright.monitor.review.site import MOST_FORM_BYTES, Site
@@ -202,6 +203,34 @@ def test_what_is_too_large_is_not_read(store: Store, asked: str) -> None:
     ann = Browser(site_with(store))
     assert ann.submit(asked, say="right", comment="x" * MOST_FORM_BYTES).status_code == 413
     assert state(store) == "open"
+
+
+def test_a_stranger_may_send_little(store: Store) -> None:
+    stranger = Stranger(site_with(store))
+    assert stranger.post("/sign-in", data={"key": "x" * SMALL_BODY_BYTES}).status_code == 413
+    assert stranger.post("/sign-in", data={"key": "x" * 100}).status_code == 403
+
+
+def test_who_has_many_addresses_of_one_network_guesses_no_more_often(store: Store) -> None:
+    site = site_with(store)
+
+    def tried(host: str) -> int:
+        browser = Stranger(site)
+        browser._transport.client = (host, 50000)  # type: ignore[attr-defined]
+        return browser.post("/sign-in", data={"key": "tw-guess"}).status_code
+
+    statuses = [tried(f"2001:db8:1:2::{number:x}") for number in range(people.TRIES_A_MINUTE + 1)]
+    assert statuses == [403] * people.TRIES_A_MINUTE + [429]
+    assert tried("2001:db8:1:3::1") == 403
+
+
+def test_a_proxy_is_named_by_its_address() -> None:
+    from tunewright.monitor.review.server import Access
+
+    Access("ann", proxies=["127.0.0.1", "::1", "10.0.0.0/8"])
+    for wrong in ("proxy.example", "*", "10.0.0.1/8", ""):
+        with pytest.raises(UserError, match="is no address of a proxy"):
+            Access("ann", proxies=[wrong])
 
 
 def test_a_clock_that_is_set_back_signs_nobody_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

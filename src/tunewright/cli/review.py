@@ -31,6 +31,10 @@ def review(
     identity: Annotated[
         Path | None, typer.Option(help="Those may review who sign in with the OpenID Connect provider of this file.")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="A proxy's address, whose X-Forwarded-For and -Proto are believed.", metavar="ADDRESS"),
+    ] = None,
     wanted: Annotated[
         int, typer.Option("--reviewers-per-item", min=1, max=9, help="People who are to review each request.")
     ] = 1,
@@ -39,6 +43,6 @@ def review(
     from tunewright.monitor.review.server import Access, serve
     from tunewright.spec import load_spec
 
-    access = Access(name or getpass.getuser(), keys, admin or (), reader or (), identity)
+    access = Access(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         serve(load_spec(project), host, port, access, wanted)

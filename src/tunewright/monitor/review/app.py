@@ -11,11 +11,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from tunewright.errors import UserError
+from tunewright.limits import FORM_BYTES_AT_ONCE, FORM_READERS, SMALL_BODY_BYTES
 from tunewright.monitor.review import entrance, pages
 from tunewright.monitor.review.guard import Headers, SameOrigin
-from tunewright.monitor.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site
+from tunewright.monitor.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site, session_of
 from tunewright.page import LOOK
-from tunewright.serve.guard import LimitBody
+from tunewright.serve.guard import LimitBody, Message
 
 
 def build_app(site: Site) -> FastAPI:
@@ -30,7 +31,14 @@ def build_app(site: Site) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(UserError, _fail)
-    app.add_middleware(LimitBody, most=MOST_FORM_BYTES)
+
+    def most(scope: Message) -> int:
+        """Bytes of a form: few of who is not signed in."""
+        if scope["method"] in ("GET", "HEAD"):
+            return 0
+        return MOST_FORM_BYTES if session_of(Request(scope)) else SMALL_BODY_BYTES
+
+    app.add_middleware(LimitBody, readers=FORM_READERS, at_once=FORM_BYTES_AT_ONCE, most=most)
     app.add_middleware(SameOrigin)
     app.add_middleware(Headers)
     return app

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tunewright.monitor.review.people import IDLE_SECONDS
 from tunewright.monitor.review.site import Posted, Refused, Site, SiteOf, cookie_of
+from tunewright.serve.connections import client_of
 
 router = APIRouter()
 
@@ -96,7 +97,7 @@ def send_in(request: Request, _: Exception) -> Response:
 
 
 def _count_try(request: Request, site: Site) -> None:
-    seconds = site.attempts.wait(request.client.host if request.client else "")
+    seconds = site.attempts.wait(client_of(request.client.host) if request.client else "")
     if seconds:
         raise Refused(429, f"Too many tries. Come again in {seconds:.0f} s.")
 

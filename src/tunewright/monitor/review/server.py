@@ -37,6 +37,17 @@ class Access:
     readers: Sequence[str] = ()
     """Names of keys."""
     identity: Path | None = None
+    proxies: Sequence[str] = ()
+    """Addresses, or networks, of proxies whose word is taken for where a request comes from."""
+
+    def __post_init__(self) -> None:
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise UserError(
+                    f"'{proxy}' is no address of a proxy.", fix="Give the one it connects from: --proxy 127.0.0.1"
+                ) from None
 
     @property
     def is_shared(self) -> bool:
@@ -68,7 +79,7 @@ def serve(spec: Spec, host: str, port: int, access: Access, wanted: int) -> None
     Raises:
         UserError: others could come in without a key, the port is taken, or the store can't be opened.
     """
-    import uvicorn
+    from tunewright.serve.connections import HttpServer
 
     if not access.is_shared and not _is_local(host):
         raise UserError(f"On {host} others can reach this.", fix="Say who may review: --keys FILE or --identity FILE.")
@@ -81,9 +92,8 @@ def serve(spec: Spec, host: str, port: int, access: Access, wanted: int) -> None
     Thread(target=_go_on_collecting, args=(spec, store, stop), daemon=True).start()
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
     say(f"Review {spec.name} at {address}" + (f"/sign-in/link?secret={site.link.secret}" if site.link else ""))
-    config = uvicorn.Config(build_app(site), log_level="warning", access_log=False, server_header=False)
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        HttpServer(build_app(site), access.proxies).run(sockets=[bound])
     finally:
         stop.set()
         store.close()

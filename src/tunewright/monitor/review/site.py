@@ -100,11 +100,16 @@ def cookie_of(request: Request) -> str:
     return f"tunewright-review-{request.url.port or request.url.scheme}"
 
 
+def session_of(request: Request) -> Session | None:
+    """Of who sends a request; None: nobody who is signed in."""
+    return site_of(request).sessions.find(request.cookies.get(cookie_of(request), ""))
+
+
 def signed_in(request: Request) -> Session:
     """Raises:
     NotSignedIn: nobody is.
     """
-    session = site_of(request).sessions.find(request.cookies.get(cookie_of(request), ""))
+    session = session_of(request)
     if session is None:
         raise NotSignedIn
     request.state.session = session
