@@ -245,6 +245,32 @@ def test_history_tells_who_said_what_and_what_was_undone(store: Store) -> None:
     assert ann.shown() in ids
 
 
+def test_history_tells_nothing_that_would_lead_who_reviews_next(store: Store) -> None:
+    asked = capture(0, "Where is it?")
+    other = capture(1, "Is it done?")
+    put(store, asked, other)
+    site = site_with(store, wanted=2)
+    ann, bob, lea = Browser(site), Browser(site, "bob"), Browser(site, "lea", "reader")
+    with store.session() as session:
+        session.add(review(asked, "shop", "refund", source="feedback", comment="who asked"))
+    bob.submit(f"/item/{asked.id}", answer="defect", comment="a first opinion")
+    bob.submit(f"/item/{other.id}", answer="defect", comment="a slip")
+    bob.submit("/undo")
+
+    def shown(browser: Browser) -> list[bool]:
+        page = browser.get("/history").text
+        assert "Where is it?" in page
+        assert "bob" in page
+        assert "who asked" in page, "which the request's own page shows, too"
+        return [part in page for part in ("defect", "a first opinion", "a slip")]
+
+    assert shown(bob) == [True] * 3
+    assert shown(ann) == shown(lea) == shown(Browser(site, "root", "admin")) == [False] * 3
+    ann.submit(f"/item/{asked.id}", say="right")
+    assert shown(ann) == [True, True, False]
+    assert shown(lea) == [True, True, False], "nobody is to review it any more"
+
+
 def test_history_is_read_page_by_page(store: Store) -> None:
     asked = [capture(number, f"request {number}.") for number in range(120)]
     put(store, *asked)

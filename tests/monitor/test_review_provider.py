@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from tests.monitor.captures import capture
+from tests.monitor.captures import capture, review
 from tests.monitor.reviewing import Browser, site_with
 from tests.serve.test_identity import Provider
 from tunewright.errors import UserError
@@ -22,6 +24,7 @@ from tunewright.monitor.review.provider import SignInProvider
 from tunewright.monitor.review.site import Site
 from tunewright.monitor.store import Store
 from tunewright.monitor.store.database import open_at
+from tunewright.monitor.store.tables import Review
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +131,78 @@ def test_who_signs_in_there_reviews_here_under_his_name(provider: SigningIn, sit
     cookies = back.headers.get_list("set-cookie")
     assert any("samesite=strict" in cookie.lower() and "httponly" in cookie.lower() for cookie in cookies)
     assert ">ann@example.com<" in browser.get("/").text
+
+
+def reviews(store: Store) -> list[tuple[str, str | None]]:
+    with store.session() as session:
+        found = session.scalars(select(Review).where(Review.undone.is_(None)).order_by(Review.number))
+        return [(each.reviewer, each.answer) for each in found]
+
+
+def signed_in(site: Site, provider: SigningIn, subject: str, name: str) -> Browser:
+    provider.claims |= {"sub": subject, "preferred_username": name}
+    browser = stranger(site)
+    assert go(browser, provider).status_code == 200
+    browser.csrf = re.findall(r'name="csrf" value="(.*?)"', browser.get("/overview").text)[0]
+    return browser
+
+
+def test_who_changes_his_name_stays_who_he_was(provider: SigningIn, site: Site, store: Store) -> None:
+    site.wanted = 2
+    asked = f"/item/{capture().id}"
+    signed_in(site, provider, "one", "ann@example.com").submit(asked, answer="refund")
+    renamed = signed_in(site, provider, "one", "bob@example.com")
+    page = renamed.get("/").text
+    assert ">bob@example.com<" in page
+    assert "Nothing waits for you" in page
+    assert renamed.submit(asked, answer="billing").status_code == 409
+    ((reviewer, answer),) = reviews(store)
+    assert (reviewer[:17], answer) == ("ann@example.com (", "refund")
+    renamed.submit("/undo")
+    assert reviews(store) == []
+
+
+def test_who_takes_the_name_of_another_is_not_he(provider: SigningIn, site: Site, store: Store) -> None:
+    site.wanted = 2
+    asked = f"/item/{capture().id}"
+    signed_in(site, provider, "one", "ann@example.com").submit(asked, answer="refund", comment="for ann's eyes")
+    with store.session() as session:
+        act = session.scalars(select(Review.act)).one()
+    other = signed_in(site, provider, "two", "ann@example.com")
+    assert "for ann" not in other.get(asked).text + other.get("/history").text
+    assert other.submit("/undo", act=act).status_code == 403
+    other.submit("/undo")
+    assert len(reviews(store)) == 1
+    other.submit(asked, answer="billing")
+    (one, _), (two, _) = reviews(store)
+    assert one != two
+    page = other.get("/history").text
+    assert one in page
+    assert two in page
+
+
+def test_what_was_said_under_a_name_before_stays_and_is_not_asked_again(
+    provider: SigningIn, site: Site, store: Store
+) -> None:
+    site.wanted = 2
+    asked = f"/item/{capture().id}"
+    with store.session() as session:
+        session.add(review(capture(), "ann@example.com", "refund", comment="before accounts", act="old"))
+    ann = signed_in(site, provider, "one", "ann@example.com")
+    assert "Nothing waits for you" in ann.get("/").text
+    page = ann.get(asked).text
+    assert "Somebody of your name has reviewed this before" in page
+    assert "before accounts" not in page, "anybody can take that name"
+    late = ann.submit(asked, answer="billing")
+    assert late.status_code == 409
+    assert "refund" not in re.findall(r'class="wrong" role="alert">(.*?)</p>', late.text, re.DOTALL)[0]
+    assert ann.submit("/undo", act="old").status_code == 403
+    bob = signed_in(site, provider, "two", "bob@example.com")
+    bob.submit(asked, answer="refund")
+    assert [name.partition(" ")[0] for name, _ in reviews(store)] == ["ann@example.com", "bob@example.com"]
+    page = bob.get("/history").text
+    assert "<td>ann@example.com</td>" in page
+    assert "before accounts" in page
 
 
 @pytest.mark.parametrize(

@@ -98,15 +98,19 @@ def _against(session: Session, captures: Sequence[Capture]) -> dict[str, float]:
 
 
 def waiting(
-    session: Session, model: str, reviewer: str, after: Capture | None = None, without: Collection[str] = ()
-) -> Capture | None:
+    session: Session, model: str, reviewer: str, after: Capture | None = None, without: Collection[str] = (),
+    formerly: str | None = None,
+) -> Capture | None:  # fmt: skip
     """The next capture that waits for this reviewer, the most urgent first; one that he has reviewed never does.
 
     Args:
+        formerly: what else his reviews may stand under.
         after: only what stands behind this one in the queue.
         without: ids to pass over.
     """
-    found = _open(select(Capture), model, reviewer).order_by(Capture.priority.desc(), Capture.id.desc()).limit(1)
+    found = (
+        _open(select(Capture), model, reviewer, formerly).order_by(Capture.priority.desc(), Capture.id.desc()).limit(1)
+    )
     if after is not None:
         found = found.where(tuple_(Capture.priority, Capture.id) < (after.priority, after.id))
     if without:
@@ -115,30 +119,31 @@ def waiting(
     return first
 
 
-def alike(session: Session, capture: Capture, reviewer: str) -> list[tuple[str, str, str, float | None]]:
+def alike(
+    session: Session, capture: Capture, reviewer: str, formerly: str | None = None
+) -> list[tuple[str, str, str, float | None]]:
     """(id, the request's beginning, answer, confidence) of the captures of a cluster that wait for this reviewer, at
     most `MOST_ALIKE`; none where the capture is alike nothing."""
     if not capture.cluster:
         return []
     columns = select(Capture.id, func.substr(Capture.request, 1, 300), Capture.answer, Capture.confidence)
-    found = _open(columns, capture.model, reviewer).where(Capture.cluster == capture.cluster)
+    found = _open(columns, capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
     return [tuple(row) for row in session.execute(found.order_by(Capture.id).limit(MOST_ALIKE))]
 
 
-def count_alike(session: Session, capture: Capture, reviewer: str) -> int:
+def count_alike(session: Session, capture: Capture, reviewer: str, formerly: str | None = None) -> int:
     """How many `alike` would find, a capture that waits itself counted."""
     if not capture.cluster:
         return 0
-    found = _open(select(Capture.id), capture.model, reviewer).where(Capture.cluster == capture.cluster)
+    found = _open(select(Capture.id), capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
     return session.scalar(select(func.count()).select_from(found.limit(MOST_ALIKE).subquery())) or 0
 
 
-def _open(of: Select[Any], model: str, reviewer: str) -> Select[Any]:
+def _open(of: Select[Any], model: str, reviewer: str, formerly: str | None) -> Select[Any]:
     """What waits for this reviewer."""
-    return of.where(Capture.model == model, Capture.state == "open", ~_has_reviewed(reviewer))
+    return of.where(Capture.model == model, Capture.state == "open", ~_has_reviewed(reviewer, formerly))
 
 
-def _has_reviewed(reviewer: str) -> ColumnElement[bool]:
-    return exists().where(
-        Review.capture_id == Capture.id, Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT)
-    )
+def _has_reviewed(reviewer: str, formerly: str | None) -> ColumnElement[bool]:
+    is_his = Review.reviewer == reviewer if formerly is None else Review.reviewer.in_((reviewer, formerly))
+    return exists().where(Review.capture_id == Capture.id, is_his, Review.undone.is_(None), Review.source.in_(EXPERT))

@@ -48,13 +48,14 @@ class Saved:
 
 def save(
     session: Session, ids: Sequence[str], model: str, reviewer: str, verdict: Verdict, *, source: str, wanted: int,
-    comment: str = "",
+    comment: str = "", formerly: str | None = None,
 ) -> Saved:  # fmt: skip
     """Save a review of some captures, those aside that wait for nobody any more or that the reviewer has reviewed.
 
     Args:
         source: review or bulk of what is open, settle of what is in conflict.
         wanted: people who are to review each capture.
+        formerly: what else his reviews may stand under.
     """
     captures = _held(session, ids, model)
     live = _live(session, [capture.id for capture in captures])
@@ -63,7 +64,7 @@ def save(
     saved: list[Capture] = []
     before: list[Review] = []
     for capture in captures:
-        mine = [said for said in live[capture.id] if said.reviewer == reviewer and source != "settle"]
+        mine = [said for said in live[capture.id] if said.reviewer in (reviewer, formerly) and source != "settle"]
         if mine or capture.state != expected:
             before += (mine or live[capture.id])[-1:]
             continue

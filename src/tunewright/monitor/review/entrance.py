@@ -7,8 +7,10 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from tunewright.monitor.review.accounts import person_of
 from tunewright.monitor.review.people import IDLE_SECONDS
 from tunewright.monitor.review.site import Posted, Refused, Site, SiteOf, cookie_of
 from tunewright.serve.connections import client_of
@@ -62,7 +64,8 @@ async def from_provider(request: Request, site: SiteOf, state: str = "", code: s
     found = await site.provider.finish(state, code) if site.provider and state and mine else None
     if found is None:
         raise Refused(403, "You were not signed in: the provider refused, it took too long, or you have no role here.")
-    person, to = found
+    claimed, to = found
+    person = await run_in_threadpool(person_of, site.store, claimed)
     # A page, not a redirect: a browser on its way from another site would not yet send the strict cookie.
     answer = welcome(request, site.page(request, "welcome.html.jinja", to=to), site.sessions.begin(person))
     answer.delete_cookie(_state_of(request), path="/sign-in/provider")

@@ -14,7 +14,7 @@ from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from tunewright.monitor.store.database import pieces
-from tunewright.monitor.store.tables import Capture, Review
+from tunewright.monitor.store.tables import EXPERT, Capture, Review
 
 PAGE = 50
 RECENT = 2000
@@ -30,13 +30,17 @@ class Entry:
     """Its beginning."""
     given: str
     """What the model had answered."""
+    hidden: bool
+    """Whether it would tell somebody what another says of a capture that he has yet to review."""
 
 
-def history(session: Session, model: str, before: int | None = None) -> list[Entry]:
+def history(session: Session, model: str, reviewer: str, before: int | None = None, *, blind: bool) -> list[Entry]:
     """A page of it, the latest first; by number, because clocks may be set back.
 
     Args:
+        reviewer: who looks at it.
         before: the number of the review that the page begins behind.
+        blind: hide what was said and taken back, too.
     """
     entries: list[Entry] = []
     while len(entries) < PAGE:
@@ -45,10 +49,24 @@ def history(session: Session, model: str, before: int | None = None) -> list[Ent
         if not reviews:
             break
         before = reviews[-1].number
-        columns = select(Capture.id, func.substr(Capture.request, 1, 200), Capture.answer)
+        columns = select(Capture.id, func.substr(Capture.request, 1, 200), Capture.answer, Capture.state)
         captures = {row[0]: row[1:] for row in by_id(session, columns, model, {each.capture_id for each in reviews})}
-        entries += [Entry(each, *captures[each.capture_id]) for each in reviews if each.capture_id in captures]
+        waiting = {capture_id for capture_id, (*_, state) in captures.items() if state == "open"}
+        waiting -= _reviewed(session, waiting, reviewer)
+        for each in reviews:
+            if each.capture_id in captures:
+                request, given, _ = captures[each.capture_id]
+                is_opinion = each.reviewer != reviewer and each.source in EXPERT and (blind or each.undone is None)
+                entries.append(Entry(each, request, given, is_opinion and each.capture_id in waiting))
     return entries[:PAGE]
+
+
+def _reviewed(session: Session, ids: Collection[str], reviewer: str) -> set[str]:
+    """Those captures of which a reviewer says something."""
+    found = select(Review.capture_id).where(
+        Review.capture_id.in_(ids), Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT)
+    )
+    return set(session.scalars(found))
 
 
 def recent(sources: Sequence[str]) -> Subquery:

@@ -31,18 +31,21 @@ SHORT = 4000
 @router.get("/")
 def queue(request: Request, site: SiteOf, session: SignedIn, after: str = "") -> Response:
     """The next capture."""
-    name = session.person.name
+    person = session.person
+    name, formerly = person.reviewer, person.formerly
     with site.store.session() as transaction:
         behind = transaction.get(Capture, after.replace("\0", "")) if after else None
         held = site.desks.of_others(name)
-        found = waiting(transaction, site.model, name, behind, held)
+        found = waiting(transaction, site.model, name, behind, held, formerly)
         if found is None and behind is not None:
             session.said = f"{session.said} That was the end of the queue: what you passed over comes again.".strip()
             return RedirectResponse("/", 303)
-        found = found or waiting(transaction, site.model, name)  # rather what another looks at than nothing
+        found = found or waiting(
+            transaction, site.model, name, formerly=formerly
+        )  # rather what another looks at than nothing
         if found is None:
             return site.page(request, "empty.html.jinja")
-        if session.person.may_review:
+        if person.may_review:
             site.desks.take(name, found.id)
         return _item(request, site, session, transaction, found, after=after)
 
@@ -69,8 +72,9 @@ def answer_item(request: Request, site: SiteOf, session: Reviewing, form: Posted
             return _item(request, site, session, transaction, found, 422, after=after, **told)
         settles = found.state == "conflict"
         saved = acts.save(
-            transaction, [found.id], site.model, session.person.name, verdict, wanted=site.wanted,
+            transaction, [found.id], site.model, session.person.reviewer, verdict, wanted=site.wanted,
             source="settle" if settles else "review", comment=_text(form, "comment")[:2000],
+            formerly=session.person.formerly,
         )  # fmt: skip
         if not saved.count:
             transaction.refresh(found)
@@ -105,8 +109,9 @@ def answer_alike(request: Request, site: SiteOf, session: Reviewing, form: Poste
         else:
             fitting = ids
         saved = acts.save(
-            transaction, fitting, site.model, session.person.name, verdict, source="bulk", wanted=site.wanted
-        )
+            transaction, fitting, site.model, session.person.reviewer, verdict, source="bulk", wanted=site.wanted,
+            formerly=session.person.formerly,
+        )  # fmt: skip
     left = len(ids) - saved.count
     session.said = f"Saved {saved.count} alike: {_named(verdict, 'each answer is right')}."
     if left:
@@ -119,12 +124,12 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
     """Take back an act, or the latest of one's own."""
     person = session.person
     with site.store.session() as transaction:
-        act = _text(form, "act") or acts.latest_act(transaction, person.name)
+        act = _text(form, "act") or acts.latest_act(transaction, person.reviewer)
         if act is None:
             session.said = "There is nothing of yours to undo."
             return RedirectResponse("/", 303)
         try:
-            undone = acts.undo(transaction, act, person.name, admin=person.role == "admin", wanted=site.wanted)
+            undone = acts.undo(transaction, act, person.reviewer, admin=person.role == "admin", wanted=site.wanted)
         except NotYours:
             raise Refused(403, "Somebody else saved that. An admin can undo it.") from None
     if not undone:
@@ -138,9 +143,10 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
 
 
 @router.get("/history")
-def all_reviews(request: Request, site: SiteOf, _: SignedIn, before: Before = None) -> HTMLResponse:
+def all_reviews(request: Request, site: SiteOf, session: SignedIn, before: Before = None) -> HTMLResponse:
     with site.store.session() as transaction:
-        return site.page(request, "history.html.jinja", entries=history(transaction, site.model, before), before=before)
+        entries = history(transaction, site.model, session.person.reviewer, before, blind=site.wanted > 1)
+        return site.page(request, "history.html.jinja", entries=entries, before=before)
 
 
 @router.get("/agreement")
@@ -172,17 +178,18 @@ def _item(
 
     What other reviewers said is shown only to those who have said something themselves, so that two opinions are two.
     """
-    name = session.person.name
+    name, formerly = session.person.reviewer, session.person.formerly
     said = acts.reviews_of(transaction, found.id)
     feedback = [each for each in said if each.source == BY_WHO_ASKED and each.undone is None]
     live = [each for each in said if each.source != BY_WHO_ASKED and each.undone is None]
-    waits = found.state == "open" and all(each.reviewer != name for each in live)
+    is_open, has_said = found.state == "open", any(each.reviewer == name for each in live)
+    waits = is_open and not any(each.reviewer in (name, formerly) for each in live)
     opinions = transaction.scalars(select(SecondOpinion).where(SecondOpinion.capture_id == found.id)).all()
     return site.page(
         request, "item.html.jinja", status, capture=found, opinions=opinions, feedback=feedback,
-        reviews=[] if waits else live, waits=waits, settles=found.state == "conflict", after=after,
+        reviews=[] if is_open and not has_said else live, waits=waits, settles=found.state == "conflict", after=after,
         text=found.request if whole else found.request[:SHORT], length=len(found.request),
-        alike=count_alike(transaction, found, name) if waits else 0, fits=_fits(site, found.answer),
+        alike=count_alike(transaction, found, name, formerly) if waits else 0, fits=_fits(site, found.answer),
         drawn=found.priority >= DRAWN, **told,
     )  # fmt: skip
 
@@ -191,7 +198,7 @@ def _alike(
     request: Request, site: Site, session: Session, transaction: Transaction, found: Capture, status: int = 200,
     **told: Any,
 ) -> HTMLResponse:  # fmt: skip
-    rows = alike(transaction, found, session.person.name)
+    rows = alike(transaction, found, session.person.reviewer, session.person.formerly)
     # Ticked at first are those that were answered alike, too: they are most probably right or wrong together.
     told = {"ticked": [row[0] for row in rows if row[2] == found.answer], "written": "", "unfit": ""} | told
     return site.page(request, "alike.html.jinja", status, capture=found, rows=rows, **told)

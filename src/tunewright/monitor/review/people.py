@@ -30,6 +30,19 @@ TRIES_A_MINUTE = 10
 class Person:
     name: str
     role: Role
+    account: str | None = None
+    """What stands for the account that he has signed in with at a provider, where he may change his name; None: he is
+    known by his name, which an operator has given him."""
+
+    @property
+    def reviewer(self) -> str:
+        """What his reviews stand under."""
+        return self.account or self.name
+
+    @property
+    def formerly(self) -> str | None:
+        """What reviews stand under that may be his from before accounts were told apart; None: none do."""
+        return self.name if self.account else None
 
     @property
     def may_review(self) -> bool:

@@ -19,13 +19,15 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunewright.errors import UserError
-from tunewright.monitor.review.people import Person, Role
+from tunewright.monitor.review.people import Role
 from tunewright.serve.identity import Signer, read_provider, roles_in
 
 _SECONDS = 600.0
 """In which somebody has to sign in at the provider."""
 _MOST = 1000
 """Sign-ins that are under way."""
+MOST_NAME = 100
+"""Letters of a name; behind it the account is told in what `tunewright.monitor.review.accounts` calls it."""
 _RANK: tuple[Role, ...] = ("admin", "reviewer", "reader")
 
 
@@ -42,6 +44,18 @@ class ReviewProvider(BaseModel):
     """The environment variable that holds the app's secret, where it has one."""
     roles: dict[Role, list[str]] = Field(min_length=1)
     """For reader, reviewer and admin, the provider's roles and groups that make one. The highest counts."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Who has signed in, as a provider says."""
+
+    issuer: str
+    subject: str
+    """Whose account it is, which stays; the issuer has no two alike."""
+    name: str
+    """What its owner is called, which he may be able to change."""
+    role: Role
 
 
 @dataclass
@@ -94,7 +108,7 @@ class SignInProvider:
         joint = "&" if "?" in self._authorize else "?"
         return f"{self._authorize}{joint}{urlencode(asked)}", state
 
-    async def finish(self, state: str, code: str) -> tuple[Person, str] | None:
+    async def finish(self, state: str, code: str) -> tuple[Claimed, str] | None:
         """Who has signed in, and where he wanted to go; None: nobody who may be here."""
         begun = self._begun.pop(state, None)
         if begun is None or time.monotonic() - begun.since > _SECONDS:
@@ -114,7 +128,9 @@ class SignInProvider:
         if claims is None or not secrets.compare_digest(str(claims.get("nonce", "")).encode(), begun.nonce.encode()):
             return None
         role = self._role(claims)
-        return (Person(_name(claims), role), begun.to) if role else None
+        if role is None:
+            return None
+        return Claimed(str(claims["iss"]).rstrip("/"), str(claims["sub"]), _name(claims), role), begun.to
 
     def _role(self, claims: dict[str, Any]) -> Role | None:
         has = roles_in(claims)
@@ -122,5 +138,11 @@ class SignInProvider:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """What a person is called in the history: as a rule his address in the organisation."""
-    return str(claims.get("preferred_username") or claims.get("email") or claims["sub"])[:120]
+    """What a person is called: as a rule his address in the organisation."""
+    told = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
+    return printable(told)[:MOST_NAME]
+
+
+def printable(text: str) -> str:
+    """What of a text can be seen: databases don't keep all else, and some of it makes one name look like another."""
+    return "".join(letter for letter in text if letter.isprintable())

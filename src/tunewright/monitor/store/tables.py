@@ -104,6 +104,8 @@ class Review(Base):
     capture_id: Mapped[str] = mapped_column(String(ID))
     """No foreign key: feedback may arrive before what it speaks of, or where that was not sampled."""
     reviewer: Mapped[str] = mapped_column(String(NAME))
+    """Who said it: `Account.reviewer` of who signs in with a provider, else the name that an operator gave. In reviews
+    from before there were accounts, what a provider called somebody then."""
     time: Mapped[datetime] = mapped_column(UtcTime)
     source: Mapped[str] = mapped_column(String(8))
     """review (one by one), bulk (with others of its cluster), settle (the last word where reviewers differed), or
@@ -124,6 +126,23 @@ class Review(Base):
         Index("reviews_capture", "capture_id", "reviewer"),
         Index("reviews_reviewer", "reviewer", "number"),
     )
+
+
+class Account(Base):
+    """An account at an identity provider that somebody reviews with."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of issuer and subject, which no other account has."""
+    issuer: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(String(NAME))
+    """What its owner was called when he last signed in."""
+    reviewer: Mapped[str] = mapped_column(String(NAME), unique=True)
+    """What his reviews stand under: his name when he first signed in, and the beginning of `id`. It never changes."""
+    time: Mapped[datetime] = mapped_column(UtcTime)
+    """When it was first seen."""
 
 
 class Deployment(Base):

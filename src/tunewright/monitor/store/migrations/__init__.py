@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from tunewright.errors import UserError
 from tunewright.monitor.store.faults import place
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest version. Versions are numbers, so that a newer one is known by being greater."""
 _LOCK = 0x74756E65
 """PostgreSQL's number for who upgrades."""

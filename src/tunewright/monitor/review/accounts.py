@@ -1,0 +1,36 @@
+"""Who signed in with which account at a provider. Reviews stand under an account: its owner may change his name, and
+take that of somebody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+from tunewright.monitor.review.people import Person
+from tunewright.monitor.review.provider import Claimed, printable
+from tunewright.monitor.store import Store
+from tunewright.monitor.store.tables import Account
+
+_SHOWN = 12
+"""Letters of an account's digest that stand behind a name."""
+
+
+def person_of(store: Store, claimed: Claimed) -> Person:
+    """Whom an account belongs to. It is noted when it is first seen, and so is another name of its owner.
+
+    Raises:
+        UserError: the database does not answer.
+    """
+    digest = hashlib.sha256(json.dumps([claimed.issuer, claimed.subject]).encode()).hexdigest()
+    noted = {
+        "id": digest, "issuer": claimed.issuer, "subject": printable(claimed.subject), "name": claimed.name,
+        "reviewer": f"{claimed.name} ({digest[:_SHOWN]})", "time": datetime.now(UTC),
+    }  # fmt: skip
+    with store.session() as session:
+        # Two browsers may sign in at once.
+        session.execute(store.insert(Account).values(noted).on_conflict_do_nothing())
+        account = session.get_one(Account, digest, with_for_update=True)
+        account.name = claimed.name
+        return Person(claimed.name, claimed.role, account.reviewer)
