@@ -561,12 +561,20 @@ def roll_back(spec: Spec) -> tuple[str, Standing]:
         return back(spec, store, spec.folder / RUNS)
 
 
-def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Answer requests until interrupted; see `tunewright.serve.server.serve`."""
+def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, verify: bool = True, pin: str = "") -> None:
+    """Answer requests until interrupted; see `tunewright.serve.server.serve`.
+
+    Args:
+        verify: whether the bundle's files must be those that it was made with.
+        pin: the digest that the bundle must have, as its export printed it; empty: any.
+    """
+    from tunewright.export.checksums import Verification
+    from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
     from tunewright.serve.serving import Traffic
 
-    serve_bundle(lambda: Traffic(Path(bundle)), host, port)
+    limits = Limits(verification=Verification(verify, pin))
+    serve_bundle(lambda: Traffic(Path(bundle)), host, port, limits=limits)
 
 
 def outputs_of(path: Path) -> Path | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, save_calibration
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import Answer
-from tunewright.export.bundle import load_bundle, read_info, write_bundle
+from tunewright.export.bundle import SECOND, load_bundle, read_info, write_bundle
+from tunewright.export.checksums import CHECKSUMS, read_checksums, seal
 from tunewright.export.steps import run_bundle
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
@@ -89,6 +91,36 @@ def test_the_weights_take_no_room_again_and_nothing_else_is_shared(made: Path, i
         before = (exported / path.name).read_bytes() if (exported / path.name).exists() else b""
         path.write_text("changed")
         assert not before or (exported / path.name).read_bytes() == before
+
+
+def test_the_checksums_of_the_weights_are_those_of_the_export(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What happens to the weights between the steps is found."""
+    exported = inputs["export"] / "bundle"
+    seal(exported)
+    for name in ("whole", "hurt"):
+        if name == "hurt":
+            (exported / "onnx" / "model.onnx").write_bytes(b"w3ights")
+        (tmp_path / name).mkdir()
+        output = Output(tmp_path / name)
+        run_bundle(make_spec(tmp_path), inputs, output)
+        assert f"digest, for --pin: {output.result['digest']}" in capsys.readouterr().err
+    sealed = read_checksums(tmp_path / "hurt")
+    assert sealed
+    assert sealed.digest == output.result["digest"]
+    assert (tmp_path / "whole" / CHECKSUMS).read_bytes() == (tmp_path / "hurt" / CHECKSUMS).read_bytes()
+    with pytest.raises(UserError, match=r"model\.onnx: .*not the one"):
+        load_bundle(tmp_path / "hurt").verify()
+
+
+def test_a_second_bundle_for_the_same_runtime_keeps_its_weights(inputs: dict[str, Path], tmp_path: Path) -> None:
+    exported = inputs["export"] / "bundle"
+    shutil.copytree(exported, tmp_path / "copy")
+    shutil.copytree(tmp_path / "copy", exported / SECOND)
+    (tmp_path / "made").mkdir()
+    run_bundle(make_spec(tmp_path), inputs, Output(tmp_path / "made"))
+    assert (tmp_path / "made" / SECOND / "onnx" / "model.onnx").read_bytes() == b"weights"
 
 
 def test_nothing_of_the_data_or_the_machine_is_in_the_bundle(made: Path, tmp_path: Path) -> None:

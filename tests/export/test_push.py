@@ -19,6 +19,7 @@ from tunewright.errors import UserError
 from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
 from tunewright.export import hub as hub_module
 from tunewright.export.bundle import load_bundle, write_linear_bundle
+from tunewright.export.checksums import seal
 from tunewright.export.elsewhere import CHOICES, SYSTEM_PROMPT
 from tunewright.export.hub import push_to_hub
 from tunewright.export.parcel import Form
@@ -207,6 +208,7 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
         )
         write_linear_bundle(spec, output.path)
         save_calibration(UNCALIBRATED, output.path)
+        seal(output.path)
         (output.path / "notes.txt").write_text(SECRET, "utf-8")
     (runs / "latest" / "bundle").symlink_to(runs / "bundle-1")
     with atomic_folder(runs / "export-1", kind="export", **about) as output:
@@ -218,8 +220,8 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
     push_to_hub(parcel, NAME)
     there = hub.repositories[NAME].files
     assert set(there) == {
-        "bundle.json", "calibration.json", "README.md", "linear/ngrams.json", "linear/weights.safetensors",
-        "openvino.md",
+        "bundle.json", "calibration.json", "checksums.json", "README.md", "linear/ngrams.json",
+        "linear/weights.safetensors", "openvino.md",
     }  # fmt: skip
     fetched = tmp_path / "fetched"
     for name, content in there.items():
@@ -227,6 +229,9 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
         (fetched / name).write_bytes(content)
     engine = Engine.load(load_bundle(fetched))
     assert engine.answer("it does not arrive").text == labels[1]
+    (fetched / "linear" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="not the one that the bundle was made with"):
+        load_bundle(fetched)
 
 
 def test_there_is_no_gguf_of_an_encoder(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tunewright.export.bundle import (
     write_info,
     write_linear_bundle,
 )
+from tunewright.export.checksums import Verification, seal
 from tunewright.export.encoders import build_encoder
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.adapter import Adapter, load_adapter
@@ -264,6 +265,34 @@ def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], 
     for name in ("base", AdapterStore(store).base.name, "../up", ""):
         with pytest.raises(UserError):
             add_adapter(store, make_bundle("shop", 9), name)
+
+
+def test_a_folder_of_adapters_answers_with_what_was_added(store: Path, make_bundle: Callable[..., Path]) -> None:
+    """A damaged adapter is refused when it is asked for, a damaged base when the server starts, a damaged bundle before it
+    is added."""
+    models = ManyModels(AdapterStore(store))
+    flip(store / "bank" / "1" / "adapter" / "adapter.safetensors")
+    assert models.engine("shop").answer("which?").text
+    with pytest.raises(UserError, match=r"adapter\.safetensors: .*not the one"):
+        models.engine("bank")
+    assert ManyModels(AdapterStore(store), verification=Verification(on=False)).engine("bank")
+    flip(store / "base" / "openvino" / "model.safetensors")
+    with pytest.raises(UserError, match=r"base/openvino/model\.safetensors: .*not the one"):
+        ManyModels(AdapterStore(store))
+    hurt = Path(shutil.copytree(make_bundle("shop", 0), store.parent / "hurt", symlinks=True))
+    seal(hurt)
+    flip(hurt / "adapter" / "adapter.safetensors")
+    with pytest.raises(UserError, match=r"adapter\.safetensors: .*not the one"):
+        add_adapter(store, hurt)
+    with pytest.raises(UserError, match="can't be pinned"):
+        serve(lambda: Traffic(store), "127.0.0.1", 0, limits=Limits(verification=Verification(pin="0" * 64)))
+
+
+def flip(path: Path) -> None:
+    """Change the last bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 def linear_bundle(name: str, folder: Path) -> Path:

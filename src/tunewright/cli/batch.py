@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import JsonOption, print_json
+from tunewright.cli.options import JsonOption, VerifyOption, print_json
 from tunewright.errors import EXIT_GATE
 
 
@@ -19,14 +20,17 @@ def batch(
     machine: Annotated[str, typer.Option(help="The machine whose price is told, by its name in the price book.")] = (
         "Standard_D2s_v5"
     ),
+    verify: VerifyOption = "on",
     json: JsonOption = False,
 ) -> None:
     """Answer every line of a file, on all cores or on the Ray cluster that RAY_ADDRESS names. Interrupted, the same
     command goes on. Exit code 1 where a line has an error in the place of an answer."""
     from tunewright.api import bundle_of
     from tunewright.assess import price_book
+    from tunewright.export.checksums import VERIFY
     from tunewright.serve.batch import answer_file
 
+    os.environ[VERIFY] = verify  # the workers ask their environment
     price = price_book(None).machine(machine).usd_per_hour
     found = answer_file(bundle_of(bundle), source, target)
     hours = 1e6 / found.per_second / 3600 if found.per_second else None

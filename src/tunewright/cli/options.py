@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ RecipeOption = Annotated[
     typer.Option("--recipe", help="Settings that lie over the spec's: tunewright recipes ls", metavar="NAME"),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
+VerifyOption = Annotated[
+    Literal["on", "off"],
+    typer.Option(help="Whether a bundle's files must be those that it was made with.", envvar="TUNEWRIGHT_VERIFY"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tunewright.cli.options import VerifyOption
+
 
 def serve(
     bundle: Annotated[
@@ -46,13 +48,19 @@ def serve(
     redact: Annotated[
         bool, typer.Option("--redact", help="Replace personal data in what is kept by its kind: [EMAIL].")
     ] = False,
+    verify: VerifyOption = "on",
+    pin: Annotated[
+        str, typer.Option(help="Serve only the bundle with this digest, which export printed.", envvar="TUNEWRIGHT_PIN")
+    ] = "",
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
     later, or else the latest bundle, which SIGHUP loads anew."""
     from tunewright.api import outputs_of, traffic_of
+    from tunewright.export.checksums import Verification
     from tunewright.serve.server import Limits
     from tunewright.serve.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact)
+        asked = Verification(verify == "on", pin)
+        limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact, asked)
         serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, outputs_of(bundle))

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunewright.artifacts import write_json
 from tunewright.evaluate.thresholds import Decisions
+from tunewright.models.files import require_file
 
 CALIBRATION = "calibration.json"
 MIN_EXAMPLES = 20
@@ -71,9 +72,13 @@ def load_calibration(bundle: Path) -> Calibration:
 
     Raises:
         ValueError: the file says something else.
+        UserError: it is no plain file.
     """
     file = bundle / CALIBRATION
-    return Calibration.model_validate_json(file.read_text("utf-8")) if file.exists() else UNCALIBRATED
+    if not file.exists():
+        return UNCALIBRATED
+    require_file(file)
+    return Calibration.model_validate_json(file.read_bytes())
 
 
 def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence[float] | None = None) -> Calibration:

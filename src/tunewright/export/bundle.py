@@ -6,23 +6,29 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunewright.artifacts import sha256_tree, write_json
+from tunewright.artifacts import sha256_file, sha256_json, sha256_tree, write_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import Calibration, load_calibration
 from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, encoder_predictor, language_model
+from tunewright.export.checksums import BUNDLE_FILE as BUNDLE_FILE
+from tunewright.export.checksums import SECOND as SECOND
+from tunewright.export.checksums import Checksums, Verification, amend, is_beside_weights, read_checksums
 from tunewright.models.architectures import longest_exact
 from tunewright.models.beside import BESIDE
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
+from tunewright.models.files import require_file
 from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, Ngrams
 from tunewright.models.resolve import LocalModel
 from tunewright.models.runtime import (
+    ADAPTER_FOLDER,
     FOLDERS,
     ClassifyingRuntime,
     NextTokenRuntime,
@@ -36,15 +42,13 @@ from tunewright.models.runtime import (
 )
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import room_for
+from tunewright.progress import say
 from tunewright.spec import Spec
 from tunewright.spec.sections import TaskSpec
 from tunewright.tasks import Task, task_of
 
-BUNDLE_FILE = "bundle.json"
 CASCADE = " → "
 """Between the names of a cascade's two models."""
-SECOND = "second"
-"""Of a cascade, the folder of the bundle behind it."""
 _VERSION = 12
 """Characters of a hash that tell versions apart."""
 
@@ -98,6 +102,9 @@ class Bundle:
     calibration: Calibration
     second: Bundle | None = None
     """Of a cascade the one that answers what this one is not sure enough of."""
+    checksums: Checksums | None = None
+    """What its files are to be; None where it was made before there were any, or is not verified."""
+    verification: Verification = field(default_factory=Verification)
 
     @property
     def template(self) -> ChatTemplate:
@@ -117,11 +124,30 @@ class Bundle:
         return is_classifier(self.info.runtime)
 
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
-        """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`."""
+        """Its model, loaded into its runtime; arguments as of `tunewright.models.runtime.load_runtime`.
+
+        Raises:
+            UserError: as `verify`.
+        """
+        self.verify()
         return load_runtime(
             self.info.runtime, self.folder, context=self.info.context, threads=threads, streams=streams,
             tokenizer=self.reader if isinstance(self.reader, TextTokenizer) else None,
         )  # fmt: skip
+
+    def verify(self) -> None:
+        """See that its weights are those that it was made with, unless it was read not to be verified. The second one
+        of a cascade does so for itself.
+
+        Raises:
+            UserError: they are not.
+        """
+        if not self.verification.on:
+            return
+        if self.checksums:
+            self.checksums.check(self.folder, [name for name in self.checksums.files if not is_beside_weights(name)])
+        else:
+            _check_version(self.folder, self.info)
 
     @property
     def weight_bytes(self) -> int:
@@ -219,26 +245,92 @@ def version_of(weights: Path) -> str:
     return sha256_tree(weights)[0][:_VERSION]
 
 
+def _check_version(folder: Path, info: BundleInfo) -> None:
+    """Hold the weights of a bundle that has no checksums against its version, which has 48 bits of their hash: enough
+    to find what was damaged, not what was made to fit.
+
+    Raises:
+        UserError: they are others.
+    """
+    weights, alone = folder / FOLDERS[info.runtime], (FOLDERS[info.runtime], ADAPTER_FOLDER)
+    again = "Make it anew, with checksums: tunewright export YOUR_PROJECT"
+    # An adapter in a folder of many has its weights elsewhere, and a cascade's version is made of both of its parts'.
+    if not weights.is_dir() or info.second_below is not None:
+        say(f"  note: {folder} was made before bundles had checksums, and can't be verified. {again}")
+        return
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {name: path for name, path in files.items() if name.parts[0] in alone and len(name.parts) > 1}
+    with ThreadPoolExecutor() as readers:
+        found = dict(zip(files, readers.map(sha256_file, files.values()), strict=True))
+    inside = {name.relative_to(weights.name): each for name, each in found.items() if name.parts[0] == weights.name}
+    # The base of a folder of adapters is called by what lies in the folder of its weights.
+    versions = [sha256_json([(name.as_posix(), each) for name, each in of.items()]) for of in (found, inside)]
+    if not any(version.startswith(info.version) for version in versions):
+        raise UserError(
+            "The weights are not those that the bundle was made with.", where=weights,
+            why=f"Their hash is {versions[0][:_VERSION]}; by {BUNDLE_FILE} it was {info.version}.",
+            fix=f"Copy the bundle again from where it was made. {again}",
+        )  # fmt: skip
+    say(f"  note: {folder} was made before bundles had checksums: only its weights were verified. {again}")
+
+
 def write_info(folder: Path, info: BundleInfo) -> None:
+    """Write `bundle.json` of a bundle, and what it is now into the checksums, where there are some."""
     write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
+    amend(folder, BUNDLE_FILE)
 
 
 def read_info(folder: Path) -> BundleInfo:
-    return BundleInfo.model_validate_json((folder / BUNDLE_FILE).read_text("utf-8"))
+    """`bundle.json` of a bundle.
+
+    Raises:
+        FileNotFoundError: it has none.
+        UserError: it can't be read.
+    """
+    try:
+        return BundleInfo.model_validate_json(_content(folder / BUNDLE_FILE))
+    except ValidationError as error:
+        raise _unreadable(folder, error) from None
 
 
-def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
-    """Read a bundle.
+def _content(file: Path) -> bytes:
+    """Of a small file of a bundle."""
+    if file.exists():
+        require_file(file)
+    return file.read_bytes()
+
+
+def _unreadable(folder: Path, error: ValidationError) -> UserError:
+    return UserError(
+        f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
+        fix="Make the bundle again with: tunewright export YOUR_PROJECT",
+    )  # fmt: skip
+
+
+def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None,
+                verification: Verification | None = None) -> Bundle:  # fmt: skip
+    """Read a bundle, but for its weights.
 
     Args:
         tokenizer: its tokenizer, where that is loaded already.
+        verification: what is asked of it; by default what the environment says.
 
     Raises:
-        UserError: the folder is no bundle, a file is absent, or the chat template is not the one it was trained with.
+        UserError: the folder is no bundle, a file is absent or is not the one that the bundle was made with, or the
+            chat template is not the one it was trained with.
     """
+    verification = verification or Verification.by_environment()
+    checksums = read_checksums(folder) if verification.on else None
+    if verification.pin:
+        _check_pin(folder, checksums, verification.pin)
+    if checksums:
+        checksums.check_names(folder)
+        checksums.check(folder, [name for name in checksums.files if is_beside_weights(name)])
     try:
         info = read_info(folder)
-        source = "" if is_classifier(info.runtime) else (folder / "chat_template.jinja").read_text("utf-8")
+        source = "" if is_classifier(info.runtime) else _text(folder / "chat_template.jinja")
+        if checksums and info.runtime == LINEAR:
+            checksums.check(folder, [name for name in checksums.files if not is_beside_weights(name)])
         reader = Ngrams.load(folder / FOLDERS[LINEAR]) if info.runtime == LINEAR else tokenizer or TextTokenizer(folder)
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
@@ -247,13 +339,12 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             fix="Make one with: tunewright export YOUR_PROJECT",
         ) from None  # fmt: skip
     except ValidationError as error:
-        raise UserError(
-            f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
-            fix="Make the bundle again with: tunewright export YOUR_PROJECT",
-        ) from None  # fmt: skip
-    second = load_bundle(folder / SECOND) if info.second_below is not None else None
+        raise _unreadable(folder, error) from None
+    # What is pinned names the second one's checksums, so that it is pinned too.
+    behind = Verification(verification.on)
+    second = load_bundle(folder / SECOND, verification=behind) if info.second_below is not None else None
     if is_classifier(info.runtime):
-        return Bundle(folder, info, task_of(info.task), None, reader, calibration, second)
+        return Bundle(folder, info, task_of(info.task), None, reader, calibration, second, checksums, verification)
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(
@@ -263,7 +354,33 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None) -> Bundle:
             fix="Restore the file, or export again.",
         )
     task = task_of(info.task, info.answer_lead, info.answer_codes)
-    return Bundle(folder, info, task, template, reader, calibration, second)
+    return Bundle(folder, info, task, template, reader, calibration, second, checksums, verification)
+
+
+def _check_pin(folder: Path, checksums: Checksums | None, pin: str) -> None:
+    if checksums is None:
+        raise UserError(
+            "This bundle has no checksums, so that it can't be held against a pin.", where=folder,
+            fix="Make it anew with: tunewright export YOUR_PROJECT",
+        )  # fmt: skip
+    if checksums.digest != pin:
+        raise UserError(
+            "This is not the bundle that is pinned.", where=folder,
+            why=f"Its digest is {checksums.digest[:_VERSION]}…, the pin {pin[:_VERSION]}….",
+            fix="Serve the bundle that the pin was taken of. If this one is right, pin its digest.",
+        )  # fmt: skip
+
+
+def _text(file: Path) -> str:
+    """Of a file in UTF-8.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return _content(file).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"This is no text in UTF-8: {error}.", where=file, fix="Copy the bundle again.") from None
 
 
 def _model_card(spec: Spec, info: BundleInfo, folder: Path) -> str:

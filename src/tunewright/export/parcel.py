@@ -17,6 +17,7 @@ from tunewright.artifacts import link_file, read_manifest, sha256_json
 from tunewright.errors import UserError
 from tunewright.evaluate.calibration import CALIBRATION
 from tunewright.export.bundle import BUNDLE_FILE, SECOND, load_bundle, read_info
+from tunewright.export.checksums import CHECKSUMS
 from tunewright.export.elsewhere import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, bundle_card, card, read_json
 from tunewright.export.gguf import LIST_FILE
 from tunewright.models.linear_model import NGRAMS
@@ -37,6 +38,7 @@ _OF: Mapping[Form, tuple[str, ...]] = {
     "gguf": ("*.gguf", "Modelfile", SYSTEM_PROMPT, GRAMMAR, _CARD),
     "bundle": (
         BUNDLE_FILE,
+        CHECKSUMS,
         CALIBRATION,
         "tokenizer.json",
         "chat_template.jinja",

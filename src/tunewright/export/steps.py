@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunewright.artifacts import Output, link_file, write_json
 from tunewright.data import load_dataset
@@ -24,6 +25,7 @@ from tunewright.export.bundle import (
     write_linear_bundle,
 )
 from tunewright.export.calibrate import calibrate
+from tunewright.export.checksums import Verification, read_checksums, seal
 from tunewright.export.elsewhere import asking_of, complete
 from tunewright.export.encoders import build_encoder, token_outputs
 from tunewright.export.merge import merge
@@ -81,17 +83,21 @@ def _export_linear(spec: Spec, inputs: Mapping[str, Path], output: Output) -> No
     output.result = _calibrated(folder, inputs["split"], Loss())
 
 
-def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, float]:
-    """Calibrate a bundle that is whole otherwise.
+def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, Any]:
+    """Calibrate a bundle that is whole otherwise, and write its checksums.
 
     Returns: its figures for the manifest.
     """
-    calibration = calibrate(load_bundle(bundle), load_dataset(split).validation)
+    unsealed = load_bundle(bundle, verification=Verification(on=False))
+    calibration = calibrate(unsealed, load_dataset(split).validation)
     save_calibration(calibration, bundle)
+    digest = seal(bundle)
+    say(f"  the bundle's digest, for --pin: {digest}")
     return {
         "bundle_mb": round(sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file()) / 1e6, 1),
         "quantization_error": round(loss.relative, 5),
         "temperature": round(calibration.temperature, 3),
+        "digest": digest,
     }
 
 
@@ -131,12 +137,13 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
     card.
 
     The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
-    who changes it here changes nothing there.
+    who changes it here changes nothing there. The weights' checksums are those of the export.
     """
     exported = inputs["export"] / "bundle"
     info = read_info(exported)
     weights = FOLDERS[info.runtime]
-    shutil.copytree(exported, output.path, ignore=shutil.ignore_patterns(weights, "README.md"), dirs_exist_ok=True)
+    left = {str(exported): (weights, "README.md")}  # of the folder itself: a cascade's second bundle has its own
+    shutil.copytree(exported, output.path, ignore=lambda folder, _: left.get(str(folder), ()), dirs_exist_ok=True)
     link_weights(exported / weights, output.path / weights)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
     if chosen:
@@ -150,6 +157,9 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
                            task_of(info.task))  # fmt: skip
     reference.save(output.path)
     output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed, "reference_rows": reference.rows}
+    if checksums := read_checksums(output.path):
+        output.result["digest"] = checksums.digest
+        say(f"  the bundle's digest, for --pin: {checksums.digest}")
 
 
 def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Reference:

@@ -23,6 +23,7 @@ from tunewright.evaluate.pairs import paired_records
 from tunewright.evaluate.rules import is_good, worst
 from tunewright.evaluate.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
 from tunewright.export.bundle import CASCADE, SECOND, read_info, write_info
+from tunewright.export.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal
 from tunewright.export.steps import run_bundle
 from tunewright.ladder.tried import Outcome, Tried
 from tunewright.pipeline import PipelineResult, StepOutcome, code_version, point_latest
@@ -193,6 +194,10 @@ def _join(cascade: Cascade, bundle: Path) -> None:
     sure = {record.id: record.confidence or 0.0 for record in cascade.records if record.split == VALIDATION}
     likely = scope([sure[block[0].meta.id] for block in blocks_of(validation)])
     save_calibration(load_calibration(first).model_copy(update={"in_scope": likely}), bundle)
+    if not (bundle / SECOND / CHECKSUMS).exists():
+        seal(bundle / SECOND)
+    known = read_checksums(first)
+    seal(bundle, {name: each for name, each in known.files.items() if not is_beside_weights(name)} if known else None)
 
 
 def _copy_small(source: str, target: str) -> None:

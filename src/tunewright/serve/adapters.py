@@ -15,12 +15,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.errors import UserError
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import BundleInfo, load_bundle, read_info, version_of, write_info
+from tunewright.evaluate.calibration import CALIBRATION, UNCALIBRATED, save_calibration
+from tunewright.export.bundle import BUNDLE_FILE, BundleInfo, load_bundle, read_info, version_of, write_info
+from tunewright.export.checksums import FileSum, seal
 from tunewright.models.runtime import FOLDERS, is_classifier
 from tunewright.processes import sole_writer
 from tunewright.serve.keys import NAME
@@ -122,10 +124,12 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         name: by default the bundle's.
 
     Raises:
-        UserError: the bundle is none, has its adapter merged or has none, or another base than the folder's; or the
-            name can't be had.
+        UserError: the bundle is none or is not what it was made as, has its adapter merged or has none, or another base
+            than the folder's; or the name can't be had.
     """
-    info = load_bundle(bundle).info
+    loaded = load_bundle(bundle)
+    loaded.verify()
+    info, known = loaded.info, loaded.checksums.files if loaded.checksums else {}
     name = info.name if name is None else name
     if not re.fullmatch(NAME, name) or name == BASE:
         raise UserError(f"An adapter can't be called '{name}'.",
@@ -146,7 +150,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
             raise UserError(f"'{base.name}' is the name by which the base is asked, and can't be another model's too.",
                             where=folder, fix="Give the other one a name of its own: --name NAME")  # fmt: skip
         if needed and not there:
-            _begin(folder / BASE, bundle, needed)
+            _begin(folder / BASE, bundle, needed, known)
         home = folder / name
         home.mkdir(exist_ok=True)
         number = max(_numbers_in(home), default=0) + 1
@@ -154,6 +158,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         shutil.rmtree(fresh, ignore_errors=True)
         shared = () if alone else (_WEIGHTS, "tokenizer.json")
         shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(*shared))
+        seal(fresh, known)
         fresh.rename(home / str(number))
         _write_current(home, number)
     return Version(name, number, home / str(number))
@@ -171,7 +176,7 @@ def _base_in(folder: Path) -> BundleInfo | None:
     return read_info(folder / BASE) if (folder / BASE).is_dir() else None
 
 
-def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
+def _begin(base: Path, bundle: Path, info: BundleInfo, known: Mapping[str, FileSum]) -> None:
     fresh = base.with_name(f".{base.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(bundle / _WEIGHTS, fresh / _WEIGHTS)
@@ -179,6 +184,7 @@ def _begin(base: Path, bundle: Path, info: BundleInfo) -> None:
         shutil.copy(bundle / file, fresh / file)
     save_calibration(UNCALIBRATED, fresh)
     write_info(fresh, info)
+    seal(fresh, {name: each for name, each in known.items() if name not in (BUNDLE_FILE, CALIBRATION)})
     fresh.rename(base)
 
 

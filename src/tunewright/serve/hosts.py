@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from tunewright.evaluate.predictors import Pieces, Terms
 from tunewright.export.bundle import Bundle, load_bundle, read_info
+from tunewright.export.checksums import Verification
 from tunewright.models.adapter import load_adapter
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.paged_network import ADAPTERS
@@ -147,11 +148,12 @@ class ManyModels:
 
     Args:
         threads: CPU threads; all cores by default.
+        verification: what is asked of each model before it is loaded; by default what the environment says.
     """
 
-    def __init__(self, store: AdapterStore, threads: int | None = None):
-        self._store, self._threads = store, threads
-        self._base = BaseEngine.load_for_adapters(store.folder / BASE, threads) if store.base else None
+    def __init__(self, store: AdapterStore, threads: int | None = None, verification: Verification | None = None):
+        self._store, self._threads, self._verification = store, threads, verification
+        self._base = BaseEngine.load_for_adapters(store.folder / BASE, threads, verification) if store.base else None
         if store.base:
             self.label, self.precision = store.base.name, store.base.precision
         else:
@@ -209,11 +211,12 @@ class ManyModels:
     def _made(self, version: Version) -> tuple[Engine, int]:
         """(the engine of a version, the bytes that it alone needs)."""
         if is_classifier(read_info(version.folder).runtime):
-            bundle = load_bundle(version.folder)
+            bundle = load_bundle(version.folder, verification=self._verification)
             return Engine.load(bundle, self._threads), bundle.weight_bytes
         assert self._base, "a folder with an adapter has a base"
         base = self._base.bundle
-        bundle = load_bundle(version.folder, base.tokenizer)
+        bundle = load_bundle(version.folder, base.tokenizer, self._verification)
+        bundle.verify()
         info = bundle.info.model_copy(update={"context": min(bundle.info.context, base.info.context)})
         adapter = load_adapter(version.folder / ADAPTER_FOLDER)
         return Engine(replace(bundle, info=info), self._base.paged.with_adapter(adapter)), adapter.nbytes
@@ -227,9 +230,10 @@ class BaseEngine(Engine):
         self.paged = paged
 
     @classmethod
-    def load_for_adapters(cls, folder: Path, threads: int | None) -> Self:
+    def load_for_adapters(cls, folder: Path, threads: int | None, verification: Verification | None = None) -> Self:
         """The engine of a base in its folder, with room for adapters in its graph."""
-        bundle = load_bundle(folder)
+        bundle = load_bundle(folder, verification=verification)
+        bundle.verify()
         weights = folder / FOLDERS[bundle.info.runtime]
         return cls(bundle, PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS))
 

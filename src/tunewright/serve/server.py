@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ import httpx
 
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import SECOND, Bundle, load_bundle
+from tunewright.export.checksums import VERIFY, Verification
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES, is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
@@ -58,6 +60,8 @@ class Limits:
     """Of the questions that are kept."""
     redact: bool = False
     """Whether personal data is taken out of what is kept."""
+    verification: Verification = field(default_factory=Verification.by_environment)
+    """What is asked of a bundle before it is loaded."""
 
     def __post_init__(self) -> None:
         if self.captures is None and (self.capture_share < 1 or self.redact):
@@ -79,14 +83,14 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
         runs: the folder of a project's outputs; a change of its `serving.json` counts within seconds.
 
     Raises:
-        UserError: the folder is no bundle, the port is taken, or the key file can't be read.
+        UserError: the folder is no bundle or not what it was made as, the port is taken, or the key file can't be read.
     """
     from tunewright.serve.app import build_app
     from tunewright.serve.connections import HttpServer
     from tunewright.serve.hosts import Host, ManyModels
 
     folder = find().champion
-    served = AdapterStore(folder) if AdapterStore.is_one(folder) else load_bundle(folder)
+    served = _served(folder, limits.verification)
     if limits.engine:
         _check_engine(served, limits.engine)
     keys = KeyRing(limits.keys) if limits.keys else None
@@ -100,7 +104,7 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
     models: Host
     watching = None
     if isinstance(served, AdapterStore):
-        models = ManyModels(served, threads)
+        models = ManyModels(served, threads, limits.verification)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the folder is looked at at each request
     else:
         from tunewright.serve.watching import Watching
@@ -110,6 +114,8 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
         signal.signal(signal.SIGHUP, lambda *_: watching.reload())
         watching.start(address)
     app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
+    if isinstance(served, Bundle) and served.checksums:
+        say(f"  its digest, for --pin: {served.checksums.digest}")
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
 
     class Server(HttpServer):
@@ -119,6 +125,15 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
                 watching.end()
 
     Server(app, drain=DRAIN_SECONDS).run(sockets=[waiting])
+
+
+def _served(folder: Path, verification: Verification) -> AdapterStore | Bundle:
+    if not AdapterStore.is_one(folder):
+        return load_bundle(folder, verification=verification)
+    if verification.pin:
+        raise UserError("A folder of adapters changes while it is served, and can't be pinned.", where=folder,
+                        fix="Leave --pin away, or serve a bundle by itself.")  # fmt: skip
+    return AdapterStore(folder)
 
 
 def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
@@ -227,6 +242,7 @@ def main() -> int:
     parser.add_argument("--capture-share", type=float, default=1.0)
     parser.add_argument("--redact", action="store_true")
     parser.add_argument("--engine")
+    parser.add_argument("--verify", default=os.environ.get(VERIFY, "on"))
     options = parser.parse_args()
     end_with_parent()
     try:
@@ -241,6 +257,7 @@ def main() -> int:
                 engine=options.engine,
                 capture_share=options.capture_share,
                 redact=options.redact,
+                verification=Verification(on=options.verify != "off"),
             ),
         )
     except UserError as error:

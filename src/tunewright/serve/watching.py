@@ -24,13 +24,14 @@ class Watching:
 
     Args:
         find: tells what is to serve.
-        bundle: the champion to begin with.
+        bundle: the champion to begin with; what was asked of it before it was loaded is asked of those that follow.
         runs: the folder of outputs whose `serving.json` is watched; None: only `reload` has it look again.
         threads: CPU threads of an engine.
     """
 
     def __init__(self, find: Callable[[], Traffic], bundle: Bundle, runs: Path | None, threads: int | None):
         self._find, self._threads = find, threads
+        self._verification = bundle.verification
         self._file = runs / SERVING if runs else None
         self._sign = Sign(runs) if runs else None
         self._wake, self._end = threading.Event(), threading.Event()
@@ -138,7 +139,7 @@ class Watching:
         return self._load(folder)
 
     def _load(self, folder: Path) -> Engine:
-        return Engine.load(load_bundle(folder), self._threads)
+        return Engine.load(load_bundle(folder, verification=self._verification), self._threads)
 
     def _presence(self) -> Presence:
         trial = self.models.trial

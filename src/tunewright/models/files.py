@@ -1,0 +1,85 @@
+"""Files of models and bundles, which others may have made: what is no plain file or no JSON object is refused."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+
+_AGAIN = "Copy the model again, from where it was made."
+_LARGEST_JSON = 256 << 20
+"""Bytes. The largest tokenizer.json that is known has 35 million (Gemma 3)."""
+_LINKED = (".safetensors",)
+"""Files of these kinds may be links out of a model's folder: people keep weights on a larger disk. They are read as
+weights or refused, and never copied as text."""
+
+
+def require_file(path: Path) -> None:
+    """Refuse what can't be read to its end, as a named pipe or a device, and a link that leads nowhere.
+
+    Raises:
+        UserError: it is no plain file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise UserError(f"This file can't be reached: {error.strerror}.", where=path, fix=_AGAIN) from None
+    if not stat.S_ISREG(mode):
+        raise UserError("This is no plain file.", where=path, why="A pipe or a device may have no end.", fix=_AGAIN)
+
+
+def require_own_files(folder: Path) -> None:
+    """Refuse a model's folder with files that are none, or that are links to what is not the model's: its small files
+    are copied into what is exported and sent away.
+
+    Links within the folder are its own, and those of the hub's cache, whose folders hold nothing but links.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    home = folder.resolve()
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    for path in folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        target = path.resolve() if path.is_symlink() else path
+        if path.is_symlink() and path.suffix not in _LINKED and not any(target.is_relative_to(each) for each in homes):
+            raise UserError(
+                "A file of the model is a link out of its folder.", where=path,
+                why="What it leads to would be exported and sent away as a part of the model.",
+                fix="Copy the file that was meant in its place.",
+            )  # fmt: skip
+        if not path.is_dir():
+            require_file(path)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model.
+
+    Raises:
+        UserError: it can't be read, or is no JSON object.
+        FileNotFoundError: there is none.
+    """
+    if not file.is_symlink():
+        file.stat()
+    require_file(file)
+    try:
+        if file.stat().st_size > _LARGEST_JSON:
+            raise ValueError(f"it has {file.stat().st_size:,} bytes")
+        found = json.loads(file.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+    except RecursionError:
+        raise _unreadable(file, "it is nested too deeply") from None
+    except ValueError as error:
+        raise _unreadable(file, str(error)) from None
+    return found
+
+
+def _unreadable(file: Path, why: str) -> UserError:
+    return UserError(f"The model's {file.name} can't be read: {why}.", where=file, fix=_AGAIN)
