@@ -137,8 +137,8 @@ def make_bundle(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             task={"kind": "classify", "instruction": f"{name}: {{labels}}", "labels": labels},
         )  # fmt: skip
         (folder / "openvino").symlink_to(weights, target_is_directory=True)
-        peft_adapter(base, seed, 4, folder / "peft")
-        export_adapter(folder / "peft", base, folder / "adapter", "int8")
+        peft_adapter(base, seed, 4, home / f"peft-{name}-{seed}")
+        export_adapter(home / f"peft-{name}-{seed}", base, folder / "adapter", "int8")
         write_bundle(spec, resolve(spec.model, spec.folder), folder, 12)
         save_calibration(UNCALIBRATED, folder)
         return folder
@@ -268,8 +268,7 @@ def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], 
 
 
 def test_a_folder_of_adapters_answers_with_what_was_added(store: Path, make_bundle: Callable[..., Path]) -> None:
-    """A damaged adapter is refused when it is asked for, a damaged base when the server starts, a damaged bundle before it
-    is added."""
+    """Or refuses: an adapter when it is asked for, a base when the server starts, a bundle before it is added."""
     models = ManyModels(AdapterStore(store))
     flip(store / "bank" / "1" / "adapter" / "adapter.safetensors")
     assert models.engine("shop").answer("which?").text

@@ -1,9 +1,11 @@
 """Where a chat template runs: Jinja's sandbox, with what transformers gives a template, and a budget.
 
 A template comes with a downloaded model. The sandbox keeps it from Python's own objects. The budget keeps it from
-hanging the server or filling its memory: each turn of a loop, each call and each character that is made costs
-something, and a template that has spent its budget ends with an error. Operations that could make much out of little
-in one step (`'x' * 10**10`, `|center`, `%`-formats) are priced before they run, or left out.
+hanging the server or filling its memory: each turn of a loop, each call and each character that is made, copied or
+compared costs something, and a template that has spent its budget ends with an error. A value that holds others costs
+what all of them would if they were written out, so that no list is larger than what was paid for it, however often it
+has the same text. Operations that could make much out of little in one step (`'x' * 10**10`, `|center`, `%`-formats)
+are priced before they run, or left out.
 
 What a template may use beyond Jinja follows transformers 5.24, `utils/chat_template_utils.py` (read 2026-11-27).
 """
@@ -14,7 +16,8 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
@@ -22,19 +25,22 @@ from typing import Any
 from jinja2 import Environment, Template, TemplateError, Undefined, UndefinedError, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
+from jinja2.filters import do_map
 from jinja2.meta import find_undeclared_variables
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-_SOURCE = 1 << 19
+_SOURCE = 1 << 17
 """Characters of a template's source. The longest of known models have 30 thousand."""
 _STEPS = 1 << 23
 """Characters, turns and calls of a rendering, together: a fraction of a second, some ten megabytes."""
 _PER_CHARACTER = 64
 """Of the above, what each character of the messages allows for besides."""
 _SECONDS = 20.0
+_SAID = 500
+"""Characters of an error's text."""
 _CALL = 8
 """What a call or a turn of a loop costs, in characters."""
 _METHODS = frozenset({
@@ -43,13 +49,24 @@ _METHODS = frozenset({
     "replace", "join", "isdigit", "isalpha", "isspace", "isupper", "islower",
 })  # fmt: skip
 """Of a string. The others pad it to any width, or read a format of any width."""
+_METHODS_OF_OTHERS = frozenset({"get", "items", "keys", "values", "copy", "index", "count"})
+"""Of all else that a template is given or makes; numbers could write themselves as any number of bytes."""
+_BACKWARDS = frozenset({"rfind", "rsplit", "rpartition"})
+"""Python looks for a text from its end in as many steps as both texts have characters, multiplied."""
+_BACKWARDS_AT_ONCE = 16
+"""Of such steps, those that cost one."""
+_STRIPPED = 100
+"""Characters that may be stripped: each character of a text is looked for among them."""
+_INDENT = 16
+_SEPARATOR = 16
+"""Characters between the items of a JSON text."""
 _FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "groupby", "int",
-    "items", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "safe",
-    "select", "selectattr", "sort", "string", "sum", "title", "trim", "unique", "upper",
+    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "int", "items",
+    "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "safe",
+    "select", "selectattr", "sort", "string", "title", "unique", "upper",
 )  # fmt: skip
 """Without those that pad or divide by any number."""
-_WIDTHS = re.compile(r"%[-_0^#]?\d")
+_WIDTHS = re.compile(r"%[-_0^#+]*\d")
 _FORMAT = 100
 _EXPONENT = 64
 _BITS = 1024
@@ -64,7 +81,7 @@ class _Budget:
         self.left, self.until = allowed, time.monotonic() + _SECONDS
 
     def spend(self, cost: int) -> None:
-        self.left -= cost
+        self.left -= max(cost, 0)
         if self.left < 0:
             raise Spent("it does not end, or makes far more text than it is given")
         if time.monotonic() > self.until:
@@ -77,6 +94,14 @@ _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
 def _spend(cost: int) -> None:
     if budget := _budget.get():
         budget.spend(cost)
+
+
+def _cost(value: Any) -> int:
+    """What a value costs, which is spent on it."""
+    budget = _budget.get()
+    before = budget.left if budget else 0
+    _spend_on(value)
+    return before - budget.left if budget else 0
 
 
 def _spend_on(value: Any) -> Any:
@@ -92,6 +117,8 @@ def _spend_on(value: Any) -> Any:
             _spend_on(item)
     elif isinstance(value, int) and value.bit_length() > _BITS:
         raise SecurityError("a number of this size is unsafe")
+    elif isinstance(value, Namespace | LoopContext):  # what it holds changes behind what was paid
+        raise SecurityError(f"a {type(value).__name__.strip('_').lower()} as a value is unsafe")
     _spend(1)
     return value
 
@@ -117,6 +144,9 @@ class _Namespace(Namespace):
         _plain(name)
         super().__setitem__(name, value)
 
+    def __repr__(self) -> str:  # without what it holds, which would be written for nothing
+        return "namespace"
+
 
 def _plain(name: Any) -> None:
     if isinstance(name, str) and name.startswith("_"):
@@ -124,11 +154,37 @@ def _plain(name: Any) -> None:
 
 
 def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    return dict(*args, **kwargs)
+    found: dict[Any, Any] = _spend_on(dict(*args, **kwargs))
+    return found
+
+
+def _trim(text: Any, chars: str | None = None) -> str:
+    return str(text).strip(_few(chars))
+
+
+def _few(chars: Any) -> Any:
+    if chars is not None and len(chars) > _STRIPPED:
+        raise SecurityError("so many characters to strip are unsafe")
+    return chars
+
+
+def _sum(values: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
+    """Of numbers: sums of lists take the square of their length."""
+    found = start
+    for value in values:
+        found += _number(value if attribute is None else value[attribute])
+        _spend_on(found)
+    return _number(found)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise SecurityError("a sum of anything but numbers is unsafe")
+    return value
 
 
 def _raise(message: Any) -> None:
-    raise TemplateError(str(message)[:500])
+    raise TemplateError(str(message)[:_SAID])
 
 
 def _now(form: str) -> str:
@@ -139,15 +195,18 @@ def _now(form: str) -> str:
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
             sort_keys: bool = False) -> str:  # fmt: skip
-    if isinstance(indent, int) and not 0 <= indent <= _EXPONENT:
+    if indent is not None and not (isinstance(indent, int) and 0 <= indent <= _INDENT):
         raise SecurityError("this indent is unsafe")
+    if separators is not None and any(len(each) > _SEPARATOR for each in separators):
+        raise SecurityError("these separators are unsafe")
     _spend_on(value)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
     whole, former, latter = str(text), str(old), str(new)
-    times = whole.count(former) if count is None else min(count, whole.count(former))
+    found = whole.count(former)
+    times = found if count is None or count < 0 else min(count, found)
     _spend(len(whole) + times * len(latter))
     return whole.replace(former, latter, times)
 
@@ -177,19 +236,48 @@ def _written(context: Context, value: Any) -> Any:  # noqa: ARG001 (so that Jinj
 
 
 def _paid(made: Callable[..., Any]) -> Callable[..., Any]:
-    """The same filter, whose result is paid for where it is more than a number."""
+    """The same filter, whose result is paid for. What it would make one by one it makes at once: generators in each
+    other, many of them, crash Python when they are thrown away."""
 
     @functools.wraps(made)
     def paid(*args: Any, **kwargs: Any) -> Any:
         result = made(*args, **kwargs)
-        _spend(len(result) if isinstance(result, str | list | dict) else 1)
-        return result
+        if isinstance(result, Iterator):
+            result = [_spend_on(item) if made is do_map else _counted(item) for item in result]
+        return _counted(result)
 
     return paid
 
 
+def _counted(value: Any) -> Any:
+    """Pay for a value, but not for what it holds, which was there before."""
+    if isinstance(value, list | tuple | dict):
+        _spend(len(value) + 1)
+        return value
+    return _spend_on(value) if isinstance(value, str | int) else _free(value)
+
+
+def _free(value: Any) -> Any:
+    _spend(1)
+    return value
+
+
+def _priced(test: Callable[..., bool]) -> Callable[..., bool]:
+    """The same test, whose operands are paid for where it compares."""
+
+    @functools.wraps(test)
+    def priced(*args: Any, **kwargs: Any) -> bool:
+        for each in args if len(args) + len(kwargs) > 1 else ():
+            if not isinstance(each, Context | Environment):
+                _spend_on(each)
+        _spend(1)
+        return test(*args, **kwargs)
+
+    return priced
+
+
 class _Priced(NodeTransformer):
-    """Puts a price on what a template repeats, builds and compares."""
+    """Puts a price on what a template repeats, builds, cuts and compares."""
 
     def _repeated(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
         """A turn pays for the text that stands in it too, which is made again each time."""
@@ -199,7 +287,12 @@ class _Priced(NodeTransformer):
         node.body.insert(0, nodes.ExprStmt(pay))
         return node
 
-    visit_For = visit_Macro = visit_CallBlock = _repeated
+    visit_Macro = visit_CallBlock = _repeated
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        if node.test:  # a turn that it leaves out is one too
+            node.test = nodes.Filter(node.test, "_counted", [], [], None, None, lineno=node.lineno)
+        return self._repeated(node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
@@ -211,7 +304,19 @@ class _Priced(NodeTransformer):
             return node
         return nodes.Filter(node, "_built", [], [], None, None, lineno=node.lineno)
 
-    visit_List = visit_Tuple = visit_Dict = visit_Compare = _built
+    visit_List = visit_Tuple = visit_Dict = _built
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        cut = isinstance(node.arg, nodes.Slice)
+        return nodes.Filter(node, "_counted", [], [], None, None, lineno=node.lineno) if cut else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        for operand in (node, *node.ops):
+            if not isinstance(operand.expr, nodes.Const):
+                operand.expr = nodes.Filter(operand.expr, "_built", [], [], None, None, lineno=node.lineno)
+        return node
 
     def _refused(self, node: nodes.Node) -> nodes.Node:
         raise SecurityError(f"{type(node).__name__.lower()} is not for chat templates")
@@ -220,7 +325,7 @@ class _Priced(NodeTransformer):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self, extensions: list[type[Extension]]):
         super().__init__(
@@ -228,9 +333,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             undefined=_Undefined, optimized=False, finalize=_written,
         )  # fmt: skip
         own: dict[str, Callable[..., Any]] = {
-            "tojson": _tojson, "replace": _replace, "join": _join, "indent": _indent, "_built": _spend_on,
+            "tojson": _tojson, "replace": _replace, "join": _join, "indent": _indent, "trim": _paid(_trim), "sum": _sum,
+            "_built": _spend_on, "_counted": _counted,
         }  # fmt: skip
         self.filters = {name: _paid(self.filters[name]) for name in _FILTERS} | own
+        self.tests = {name: _priced(test) for name, test in self.tests.items()}
         self.globals = {
             "range": self.globals["range"], "namespace": _Namespace, "dict": _dict, "raise_exception": _raise,
             "strftime_now": _now,
@@ -246,40 +353,57 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("formatting a text is unsafe")
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "+":
-            _spend_on(left)
-            _spend_on(right)
-        elif operator == "**":
-            if not isinstance(right, int | float) or abs(right) > _EXPONENT:
-                raise SecurityError("this power is unsafe")
-            _spend_on(left)
-        elif operator == "%" and isinstance(left, str | bytes):
+        if operator == "**" and (not isinstance(right, int | float) or abs(right) > _EXPONENT):
+            raise SecurityError("this power is unsafe")
+        if operator == "%" and isinstance(left, str | bytes):
             raise SecurityError("formatting a text is unsafe")
-        elif operator == "*":
-            for some, times in ((left, right), (right, left)):
+        paid = _cost(left), _cost(right)
+        if operator == "*":
+            for some, times, cost in ((left, right, paid[0]), (right, left, paid[1])):
                 if isinstance(some, str | bytes | list | tuple) and isinstance(times, int):
-                    _spend((len(some) + 1) * max(times, 0))
-            _spend_on(left)
-            _spend_on(right)
+                    _spend(cost * times)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __called: Any, *args: Any, **kwargs: Any) -> Any:
         _spend(_CALL)
-        owner = getattr(__called, "__self__", None)
+        owner, name = getattr(__called, "__self__", None), getattr(__called, "__name__", "")
         if isinstance(owner, str | bytes):
-            name = __called.__name__
             if name not in _METHODS:
                 raise SecurityError(f"a text's {name}() is unsafe")
             if name == "replace":
                 return _replace(owner, *args, **kwargs)
             if name == "join":
                 return _join(args[0], owner)
+            if name in ("strip", "lstrip", "rstrip"):
+                _few(args[0] if args else None)
+            elif name in _BACKWARDS and args and isinstance(args[0], str):
+                _spend(len(owner) * len(args[0]) // _BACKWARDS_AT_ONCE)
             _spend(len(owner))
+        elif isinstance(owner, int | float | list | tuple | dict | range | type) and name not in _METHODS_OF_OTHERS:
+            raise SecurityError(f"{name}() is unsafe")
         result = super().call(__context, __called, *args, **kwargs)
-        return _spend_on(result) if isinstance(result, str) else result
+        return _counted(list(result) if isinstance(result, KeysView | ValuesView | ItemsView) else result)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whatever fails inside is an error of the template: it is a program that others wrote.
+
+    Raises:
+        TemplateError: in place of any other error.
+    """
+    try:
+        yield
+    except TemplateError:
+        raise
+    except RecursionError:
+        raise Spent("it is nested too deeply, or calls itself without end") from None
+    except Exception as error:  # noqa: BLE001 (a program can fail in any way)
+        raise TemplateError(f"{type(error).__name__}: {error}"[:_SAID]) from None
 
 
 @functools.lru_cache(16)
+@_told()
 def compiled(source: str, extensions: tuple[type[Extension], ...]) -> Template:
     """A template, ready to be rendered.
 
@@ -288,12 +412,10 @@ def compiled(source: str, extensions: tuple[type[Extension], ...]) -> Template:
     """
     if len(source) > _SOURCE:
         raise TemplateError(f"it is longer than {_SOURCE} characters")
-    try:
-        return _Sandbox(list(extensions)).from_string(source)
-    except RecursionError:
-        raise TemplateError("it is nested too deeply") from None
+    return _Sandbox(list(extensions)).from_string(source)
 
 
+@_told()
 def render(template: Template, given: Mapping[str, Any]) -> str:
     """The text of a template, within its budget.
 
@@ -303,15 +425,14 @@ def render(template: Template, given: Mapping[str, Any]) -> str:
     size = sum(len(message["content"]) for message in given["messages"])
     token = _budget.set(_Budget(_STEPS + _PER_CHARACTER * size))
     try:
-        return template.render(given)
-    except RecursionError:
-        raise Spent("it calls itself without end") from None
-    except (OverflowError, MemoryError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise TemplateError(f"{type(error).__name__}: {error}") from None
+        text = template.render(given)
+        text.encode()  # half a letter, which no tokenizer takes, is an error here
+        return text
     finally:
         _budget.reset(token)
 
 
+@_told()
 def asked_for(source: str, extensions: Iterable[type[Extension]]) -> frozenset[str]:
     """The names that a template wants to be given.
 
