@@ -77,3 +77,22 @@ FORM_READERS = 64
 """Forms that are being sent to the review app."""
 LOGGED_SECONDS = 1.0
 """Between two lines of one kind in a log that others can make grow."""
+
+# Tokenizers of models from elsewhere
+PROBE_TEXT = 100_000
+"""Characters of each text that an unusual tokenizer is tried on: enough for a pattern that takes the square of a text's
+length to take minutes, where a usual one takes milliseconds."""
+PROBE_CPU_SECONDS = 30
+"""That such a try may take. SentencePiece's largest, with 250 thousand pieces, takes some three."""
+PROBE_SECONDS = 120
+"""The same on the wall clock, for a machine that has much else to do."""
+PROBE_MEMORY = 4 << 30
+"""Bytes of address space of such a try, most of which are never touched; a usual one touches some hundred megabytes."""
+TOKENIZER_GROWTH = 4
+"""Characters that a tokenizer may put in the place of one; SentencePiece's own put one, GPT-4's none."""
+TOKENIZER_LONGEST_WORD = 1000
+"""Characters of a word that WordPiece cuts in a number of steps that is their cube; BERT's own limit is 100."""
+TOKENIZER_LONGEST_PIECE = 256
+"""Characters of a token that Unigram tries at each place of a text; SentencePiece's own limit is 16."""
+TOKENIZER_LARGEST_NUMBER = 1 << 24
+"""Of a token; the largest vocabularies that are known have a quarter of a million."""

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
 from tunewright.export.elsewhere import read_json, special_tokens
+from tunewright.models.tokenizer_check import parts_of
+from tunewright.models.tokenizer_patterns import CUTS
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS = _SHORT + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|" + _REST
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = r"[^\r\n\p{L}\p{N}]?" + _UPPER + r"%s" + _LOWER + r"%s"
-_CASES = _CASED % ("*", "+%s") + "|" + _CASED % ("+", "*%s") + r"|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _REST
-_CUTS = {
-    _WORDS % "{1,3}": "llama-bpe",
-    _WORDS % "": "qwen2",
-    _CASES % (_SHORT + "?", _SHORT + "?", "{1,3}"): "gpt-4o",
-    _CASES % ("", "", ""): "tekken",
-}
-"""The pattern by which a tokenizer first cuts a text -> llama.cpp's name of it (src/llama-vocab.cpp, 2026-11-27)."""
 
 
 class Vocabulary:
@@ -113,13 +102,13 @@ class Vocabulary:
         return any(each["special"] and each["rstrip"] for each in self._data["added_tokens"])
 
     def _cut(self) -> str:
-        nodes = list(_nodes(self._data.get("pre_tokenizer")))
+        nodes = list(parts_of(self._data.get("pre_tokenizer")))
         kinds = [node["type"] for node in nodes]
         if kinds == ["Digits", "ByteLevel"] and nodes[0]["individual_digits"]:
             return "smollm"
         if kinds == ["ByteLevel"] and nodes[0].get("use_regex", True):
             return "gpt-2"
-        if kinds == ["Split", "ByteLevel"] and (found := _CUTS.get(nodes[0]["pattern"].get("Regex", ""))):
+        if kinds == ["Split", "ByteLevel"] and (found := CUTS.get(nodes[0]["pattern"].get("Regex", ""))):
             # The same pattern with merges for every token is that of Phi-4.
             whole = self._data["model"].get("ignore_merges")
             return "dbrx" if found == "llama-bpe" and not whole else found
@@ -127,10 +116,10 @@ class Vocabulary:
 
     def _prefixed(self) -> bool:
         """Whether each text behind a control token begins with a space."""
-        for node in _nodes(self._data.get("normalizer")):
+        for node in parts_of(self._data.get("normalizer")):
             if node["type"] == "Prepend":
                 return True
-        for node in _nodes(self._data.get("pre_tokenizer")):
+        for node in parts_of(self._data.get("pre_tokenizer")):
             if node["type"] == "Metaspace":
                 return str(node.get("prepend_scheme", "always")) == "always"
         return False
@@ -140,14 +129,3 @@ class Vocabulary:
             "llama.cpp has no tokenizer like that of this model.", where=self._folder / "tokenizer.json", why=why,
             fix="Serve merged/ with vLLM or transformers, or the bundle with tunewright serve.",
         )  # fmt: skip
-
-
-def _nodes(node: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """The parts of a normalizer or pre-tokenizer in their order."""
-    if node is None:
-        return
-    if node["type"] == "Sequence":
-        for each in node.get("pretokenizers") or node.get("normalizers") or ():
-            yield from _nodes(each)
-    else:
-        yield node

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, as_user_error
 
 _AGAIN = "Copy the model again, from where it was made."
 _LARGEST_JSON = 256 << 20
 """Bytes. The largest tokenizer.json that is known has 35 million (Gemma 3)."""
+_SAID = 300
+"""Characters of a library's error."""
 _LINKED = (".safetensors",)
 """Files of these kinds may be links out of a model's folder: people keep weights on a larger disk. They are read as
 weights or refused, and never copied as text."""
@@ -45,17 +49,45 @@ def require_own_files(folder: Path) -> None:
     home = folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in folder.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_dir():
+            require_file(path)
+        if not path.is_symlink() or path.suffix in _LINKED:
             continue
-        target = path.resolve() if path.is_symlink() else path
-        if path.is_symlink() and path.suffix not in _LINKED and not any(target.is_relative_to(each) for each in homes):
+        target = path.resolve()
+        if not any(target.is_relative_to(each) for each in homes):
             raise UserError(
                 "A file of the model is a link out of its folder.", where=path,
                 why="What it leads to would be exported and sent away as a part of the model.",
                 fix="Copy the file that was meant in its place.",
             )  # fmt: skip
-        if not path.is_dir():
-            require_file(path)
+
+
+@contextmanager
+def loading(folder: Path, what: str = "The model") -> Iterator[None]:
+    """While a library loads what others made: whatever it stumbles over is told in one paragraph.
+
+    Args:
+        folder: of what is loaded.
+        what: it is, as the paragraph calls it.
+
+    Raises:
+        UserError: in place of the library's own error, of whatever type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise as_user_error(error, folder) or _not_loaded(error, folder, what) from error
+    except BaseException as error:  # what is written in Rust panics with what is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _not_loaded(error, folder, what) from None
+
+
+def _not_loaded(error: BaseException, folder: Path, what: str) -> UserError:
+    said = (str(error).strip().splitlines() or [""])[0][:_SAID]
+    return UserError(f"{what} can't be loaded.", where=folder, why=f"{type(error).__name__}: {said}", fix=_AGAIN)
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -65,9 +97,8 @@ def read_object(file: Path) -> dict[str, Any]:
         UserError: it can't be read, or is no JSON object.
         FileNotFoundError: there is none.
     """
-    if not file.is_symlink():
-        file.stat()
-    require_file(file)
+    if file.exists():
+        require_file(file)
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise ValueError(f"it has {file.stat().st_size:,} bytes")
@@ -79,6 +110,19 @@ def read_object(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _unreadable(file, str(error)) from None
     return found
+
+
+def read_text(file: Path) -> str:
+    """The text in a file of a model.
+
+    Raises:
+        UserError: it is none in UTF-8.
+        FileNotFoundError: there is none.
+    """
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, str(error)) from None
 
 
 def _unreadable(file: Path, why: str) -> UserError:

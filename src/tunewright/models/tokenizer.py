@@ -7,6 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from tunewright.models.files import loading, require_file
+from tunewright.models.tokenizer_check import check_tokenizer
 
 from tunewright.limits import LETTERS_A_TOKEN
 
@@ -71,26 +75,35 @@ class TextTokenizer:
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        # The switch belongs to a tokenizer, not to a call, and serving encodes from several threads: so there are two.
-        self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
+        file = folder / "tokenizer.json"
+        if file.exists():
+            require_file(file)
+        content = file.read_bytes()
+        check_tokenizer(content, file)
+        with loading(file, "The tokenizer"):
+            self._tokenizer = Tokenizer.from_buffer(content)
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            # The switch belongs to a tokenizer, not to a call, and serving encodes from several threads: so there are
+            # two.
+            self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
+        with loading(file, "The tokenizer"):  # the frame of a text may name tokens that are not there
+            self._verbatim.encode("")
         self._verbatim.encode_special_tokens = True
         written = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
         longest_first = sorted(written, key=len, reverse=True)
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def encode_text(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(_encoded(self._tokenizer, text, add_special_tokens=False).ids)
 
     def encode_framed(self, text: str) -> list[int]:
         """As an encoder reads it: between the tokenizer's own first and last token."""
-        return list(self._verbatim.encode(text).ids)
+        return list(_encoded(self._verbatim, text).ids)
 
     def framed(self, text: str) -> Framed:
         """As `encode_framed`, with what each token stands for."""
-        encoding = self._verbatim.encode(text)
+        encoding = _encoded(self._verbatim, text)
         return Framed(encoding.ids, encoding.offsets, text)
 
     @property
@@ -137,4 +150,14 @@ class TextTokenizer:
         return [token for token, added in self._tokenizer.get_added_tokens_decoder().items() if added.special]
 
     def encode_verbatim(self, text: str) -> list[int]:
-        return list(self._verbatim.encode(text, add_special_tokens=False).ids)
+        return list(_encoded(self._verbatim, text, add_special_tokens=False).ids)
+
+
+def _encoded(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> Any:
+    """Raises: RuntimeError: the library gave up at a pattern; it panics then, with what is no `Exception`."""
+    try:
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"the tokenizer gave up: {error}") from None

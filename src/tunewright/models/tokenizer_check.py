@@ -1,0 +1,200 @@
+"""Whether a tokenizer.json can be used: it is a program too, of patterns and replacements that others wrote.
+
+The `tokenizers` library runs patterns in Oniguruma, which tries each start of a match ten million times and then
+panics; below that a text of some thousand characters can keep it busy for minutes. A replacement may be of any length,
+and what does not fit memory ends the process. So of a tokenizer.json all that is known to end soon is let through:
+which parts it has, with what settings, and the patterns of known models. Whatever else it has, a process with limits
+tries on texts that are known to be hard. That finds the usual mistakes and attacks; that no other text is hard for a
+pattern nobody can tell, which is why a server also verifies that the file is the one of the bundle.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+from tunewright.limits import (
+    PROBE_CPU_SECONDS,
+    PROBE_MEMORY,
+    PROBE_SECONDS,
+    PROBE_TEXT,
+    TOKENIZER_GROWTH,
+    TOKENIZER_LARGEST_NUMBER,
+    TOKENIZER_LONGEST_PIECE,
+    TOKENIZER_LONGEST_WORD,
+)
+from tunewright.models.tokenizer_patterns import KNOWN_PATTERNS
+
+_PLAIN = frozenset({
+    "BertNormalizer", "BertPreTokenizer", "BPEDecoder", "ByteFallback", "ByteLevel", "CharDelimiterSplit", "Digits",
+    "Fuse", "Lowercase", "Metaspace", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Punctuation", "Strip", "StripAccents",
+    "UnicodeScripts", "Whitespace", "WhitespaceSplit", "WordPiece",
+})  # fmt: skip
+"""Parts that take as many steps as a text has characters, whatever their settings."""
+_FIX = "Give a model with the tokenizer.json that its makers published."
+
+
+def check_tokenizer(content: bytes, file: Path) -> None:
+    """Refuse a tokenizer that would hang or fill memory; one with unusual parts is tried, which takes a second or two.
+
+    Raises:
+        UserError: it can't be read, or did not end within its limits.
+    """
+    if why := _refused(content):
+        raise UserError("The tokenizer can't be used.", where=file, why=why, fix=_FIX)
+
+
+@functools.lru_cache(4)
+def _refused(content: bytes) -> str:
+    """Why a tokenizer is refused; empty where it is not."""
+    try:
+        said = json.loads(content)
+        if not isinstance(said, dict):
+            return "It is no JSON object."
+        if (largest := max(_numbers(said), default=0)) > TOKENIZER_LARGEST_NUMBER:
+            return f"One of its tokens has the number {largest:,}; the library makes a list of all numbers before it."
+        unusual = next(_unusual(said), None)
+    except (ValueError, RecursionError) as error:
+        return f"It is no JSON: {error}."
+    except (KeyError, TypeError, AttributeError) as error:
+        unusual = f"a part that can't be read ({type(error).__name__})"
+    return _tried(content, unusual) if unusual else ""
+
+
+def _unusual(said: Mapping[str, Any]) -> Iterator[str]:
+    """What a tokenizer has that is not known to end soon."""
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        replaced = 0
+        for node in parts_of(said.get(part)):
+            kind = node.get("type")
+            if kind == "Prepend" and len(node["prepend"]) <= TOKENIZER_GROWTH:
+                continue
+            if kind == "Replace" and not replaced and _is_short(node):
+                replaced += node["content"] != "" and len(node["content"]) > 1
+                continue
+            if kind == "Split" and _is_known(node["pattern"]):
+                continue
+            if kind not in _PLAIN:
+                yield f"a {part} of the type {str(kind)[:40]}"
+    model = said["model"]
+    if model.get("type") == "WordPiece" and model.get("max_input_chars_per_word", 100) > TOKENIZER_LONGEST_WORD:
+        yield "words without a limit"
+    if model.get("type") == "Unigram" and max((len(piece) for piece, _ in model["vocab"]), default=0) > (
+        TOKENIZER_LONGEST_PIECE
+    ):
+        yield "pieces without a limit"
+    if model.get("type") not in ("BPE", "WordPiece", "Unigram", "WordLevel"):
+        yield "a model of a type that is not known"
+
+
+def _numbers(said: Mapping[str, Any]) -> Iterator[int]:
+    """Of its tokens."""
+    vocabulary = said["model"].get("vocab")
+    yield from vocabulary.values() if isinstance(vocabulary, dict) else ()
+    yield from (each["id"] for each in said.get("added_tokens") or ())
+
+
+def parts_of(node: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """The parts of a normalizer, pre-tokenizer or decoder in their order."""
+    if node is None:
+        return
+    if node["type"] == "Sequence":
+        for each in node.get("pretokenizers") or node.get("normalizers") or node.get("decoders") or ():
+            yield from parts_of(each)
+    else:
+        yield node
+
+
+def _is_known(pattern: Mapping[str, str]) -> bool:
+    """Whether matches of a pattern are found in as many steps as a text has characters."""
+    return "String" in pattern or pattern.get("Regex") in KNOWN_PATTERNS
+
+
+def _is_short(node: Mapping[str, Any]) -> bool:
+    """Whether a replacement can't make much out of little."""
+    found = node["pattern"].get("String") or " "
+    return _is_known(node["pattern"]) and len(node["content"]) <= TOKENIZER_GROWTH * len(found)
+
+
+def _tried(content: bytes, unusual: str) -> str:
+    """Why a tokenizer is refused after it was tried; empty where it ended in time."""
+    command = [sys.executable, "-m", "tunewright.models.tokenizer_check", str(PROBE_CPU_SECONDS)]
+    because = f"It has {unusual}, and was tried on texts that are hard for such: "
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, check=False, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"{because}it did not end within {PROBE_SECONDS} seconds."
+    if done.returncode == 0:
+        return ""
+    last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
+    if last and done.returncode == 1:
+        return f"{because}{last[0][:300]}"
+    return f"{because}it took more than {PROBE_CPU_SECONDS} seconds or {PROBE_MEMORY >> 30} GiB."
+
+
+def _try(content: bytes) -> str:
+    """What is wrong with a tokenizer that is used here and now; empty: nothing."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(content)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    most = TOKENIZER_GROWTH * (PROBE_TEXT + 2000)
+    for text in _hard(content):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        if len(ids) > most or len(tokenizer.decode(ids)) > most:
+            return f"{len(text):,} characters became more than {most:,} tokens or characters."
+    known = tokenizer.get_vocab_size(with_added_tokens=True)
+    longest = max((len(tokenizer.decode([number])) for number in range(known)), default=0)
+    if longest > TOKENIZER_LONGEST_PIECE * TOKENIZER_GROWTH:
+        return f"one token became {longest:,} characters."
+    if tokenizer.normalizer:
+        for start in range(0, 0x110000, 256):
+            block = "".join(chr(each) for each in range(start, start + 256) if not 0xD800 <= each < 0xE000)
+            if len(tokenizer.normalizer.normalize_str(block)) > 20 * 256:  # Unicode's own longest is 18 to one
+                return f"some of the characters from {start:#x} become many."
+    return ""
+
+
+def _hard(content: bytes) -> Iterator[str]:
+    """Long runs of what patterns repeat: signs of each kind, and the letters that stand in the patterns themselves.
+
+    Behind a sign that ends the run stand the patterns as they are written: a pattern is not even tried on a text that
+    lacks what every match of it has.
+    """
+    said = json.loads(content)
+    nodes = [node for part in ("normalizer", "pre_tokenizer", "decoder") for node in parts_of(said.get(part))]
+    patterns = "".join(text for node in nodes for text in (node.get("pattern") or {}).values() if isinstance(text, str))
+    own = "".join(dict.fromkeys(letter for letter in patterns if letter.isalnum()))[:32]
+    end = f"\u2603{patterns[:1000]}"
+    for letter in dict.fromkeys("aA1 \n\t\r.'é中\u0301_" + own):
+        for length in (PROBE_TEXT // 25, PROBE_TEXT):
+            yield letter * length + end
+    for pair in ("a1", "a ", "aA", " \n", "a'", "1."):
+        yield pair * (PROBE_TEXT // 2) + end
+
+
+def main() -> int:
+    """Try the tokenizer on standard input, for so many seconds as the first argument says."""
+    import resource
+
+    seconds = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (PROBE_MEMORY, PROBE_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        wrong = _try(sys.stdin.buffer.read())
+    except BaseException as error:  # noqa: BLE001 (what is written in Rust panics with what is no Exception)
+        wrong = f"{type(error).__name__}: {error}"
+    sys.stdout.write(" ".join(wrong.split()))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
