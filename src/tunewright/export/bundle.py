@@ -265,7 +265,7 @@ def _check_version(folder: Path, info: BundleInfo) -> None:
     inside = {name.relative_to(weights.name): each for name, each in found.items() if name.parts[0] == weights.name}
     # The base of a folder of adapters is called by what lies in the folder of its weights.
     versions = [sha256_json([(name.as_posix(), each) for name, each in of.items()]) for of in (found, inside)]
-    if not any(version.startswith(info.version) for version in versions):
+    if info.version not in (version[:_VERSION] for version in versions):
         raise UserError(
             "The weights are not those that the bundle was made with.", where=weights,
             why=f"Their hash is {versions[0][:_VERSION]}; by {BUNDLE_FILE} it was {info.version}.",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tunewright.errors import UserError
 from tunewright.export.rotation import Rotation
 from tunewright.models.architectures import SLIDING, architecture_of
+from tunewright.models.files import loading
 from tunewright.models.tensor_files import Tensor, TensorWriter, Weights
 from tunewright.progress import track
 
@@ -67,7 +68,8 @@ class Decoder:
         from transformers import AutoConfig
 
         self.folder = folder
-        self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with loading(folder):
+            self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
         self._weights = Weights(folder)
         if f"{EMBEDDING}.weight" not in self._weights:
             raise UserError(

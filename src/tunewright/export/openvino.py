@@ -15,6 +15,7 @@ from tunewright.export.quantise import Grid, Loss, Quantised
 from tunewright.export.rotation import Rotation
 from tunewright.models.adapter import Adapter, save_adapter
 from tunewright.models.architectures import architecture_of, unsupported
+from tunewright.models.files import loading
 from tunewright.models.paged_graph import CONFIG, GROUP, WEIGHTS
 from tunewright.models.tensor_files import TensorWriter, Weights
 
@@ -85,7 +86,8 @@ def export_adapter(source: Path, base: Path, target: Path, precision: str) -> No
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    with loading(base):
+        config = AutoConfig.from_pretrained(base, local_files_only=True)
     turned = None
     if precision != "fp32":
         turned = Rotation(Weights(base), config.hidden_size, architecture_of(config.to_dict()))

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.errors import UserError
+from tunewright.models.tensor_files import FLOATS, TensorFile
+
 Floats = npt.NDArray[np.float32]
 
 ADAPTER = "adapter.safetensors"
@@ -46,13 +49,29 @@ def save_adapter(adapter: Adapter, folder: Path) -> None:
 
 
 def load_adapter(folder: Path) -> Adapter:
-    from safetensors.numpy import load_file
+    """What `save_adapter` wrote.
 
+    Raises:
+        UserError: it is none, or has values that are no numbers.
+    """
+    path = folder / ADAPTER
     parts: dict[str, dict[str, Floats]] = {"down": {}, "up": {}}
-    for key, matrix in load_file(folder / ADAPTER).items():
-        part, name = key.split(".", 1)
-        parts[part][name] = matrix.astype(np.float32)
-    return Adapter(parts["down"], parts["up"])
+    for key, tensor in TensorFile(path).items():
+        part, _, name = key.partition(".")
+        if part not in parts or tensor.kind not in FLOATS or len(tensor.shape) != 2:
+            raise _unlike(path, f"It has a tensor {key[:100]} of the type {tensor.kind}, {list(tensor.shape)}.")
+        parts[part][name] = np.array(tensor.float32())
+        if not np.isfinite(parts[part][name]).all():
+            raise _unlike(path, f"Some values of {key[:100]} are no numbers.")
+    down, up = parts["down"], parts["up"]
+    for name in down.keys() | up.keys():
+        if name not in down or name not in up or down[name].shape[1] != up[name].shape[0]:
+            raise _unlike(path, f"What it has for {name[:100]} is no pair of matrices.")
+    return Adapter(down, up)
+
+
+def _unlike(path: Path, why: str) -> UserError:
+    return UserError("This is no adapter.", where=path, why=why, fix="Export it again, or copy it again.")
 
 
 def side_by_side(places: Sequence[Adapter | None], sizes: Mapping[str, tuple[int, int]], width: int) -> Adapter:

@@ -6,13 +6,13 @@ become one vector; without it, that is their mean.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tunewright.errors import UserError
+from tunewright.models.files import loading, read_object
 from tunewright.models.tokenizer import TextTokenizer
 
 ENCODERS = frozenset((
@@ -100,11 +100,13 @@ def read_encoder(name: str, folder: Path) -> LocalEncoder:
     """What a folder of an encoder says.
 
     Raises:
-        UserError: its tokenizer is another model's.
+        UserError: its tokenizer is another model's, or one of its files can't be read.
     """
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    _check_tokenizer(config, folder)
-    return LocalEncoder(name, folder, window_of(config), _pooling(folder))
+    config = read_object(folder / "config.json")
+    with loading(folder / "config.json", "The encoder's config.json"):
+        window, tokens = window_of(config), int(config["vocab_size"])
+    _check_tokenizer(tokens, config.get("pad_token_id"), folder)
+    return LocalEncoder(name, folder, window, _pooling(folder))
 
 
 def window_of(config: dict[str, Any]) -> int:
@@ -115,19 +117,25 @@ def window_of(config: dict[str, Any]) -> int:
 
 def _pooling(folder: Path) -> Pooling:
     try:
-        said = json.loads((folder / _POOLING).read_text("utf-8"))
+        said = read_object(folder / _POOLING)
     except FileNotFoundError:
         return "mean"
     return "cls" if said.get("pooling_mode_cls_token") else "mean"
 
 
-def _check_tokenizer(config: dict[str, Any], folder: Path) -> None:
-    """Refuse a tokenizer that the weights were not made for, as far as the config tells it."""
-    tokenizer, known = TextTokenizer(folder), int(config["vocab_size"])
-    padding = config.get("pad_token_id")
+def _check_tokenizer(known: int, padding: Any, folder: Path) -> None:
+    """Refuse a tokenizer that the weights were not made for, as far as the config tells it.
+
+    Args:
+        known: tokens that the model knows.
+        padding: the token that it fills up with; None: it does not say.
+    """
+    tokenizer = TextTokenizer(folder)
     why = ""
     if tokenizer.size > known:
         why = f"It has {tokenizer.size:,} tokens, the model {known:,}."
+    elif padding is not None and (type(padding) is not int or not 0 <= padding < known):
+        why = f"The model fills up with token {str(padding)[:40]}, and knows {known:,}."
     elif padding is not None and "pad" not in (word := tokenizer.decode([padding])).lower():
         why = f"The model fills up with token {padding}, which is {word!r} here."
     elif tokenizer.encode_framed("") == []:

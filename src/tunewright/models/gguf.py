@@ -10,7 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tunewright.errors import UserError
+from tunewright.models.files import loading
+from tunewright.models.gguf_header import check_gguf
 from tunewright.models.torch_model import quiet_libraries
 from tunewright.progress import say
 
@@ -43,16 +44,12 @@ def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    try:
-        with _parsed_once():
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-            )
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise UserError(
-            "The file can't be loaded as a GGUF model.", where=gguf, why=f"{type(error).__name__}: {error}"
-        ) from None
+    check_gguf(gguf)
+    with loading(gguf, "The GGUF file"), _parsed_once():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
     if digits_pretokenizer:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

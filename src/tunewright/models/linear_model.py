@@ -19,6 +19,10 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.errors import UserError
+from tunewright.models.files import read_object
+from tunewright.models.tensor_files import TensorFile
+
 LINEAR: Final = "linear"
 """What the spec's `model` calls it; it has no weights to fetch, because it begins with none."""
 MOST_NGRAMS = 1_000_000
@@ -72,7 +76,7 @@ class Ngrams:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Those of a model's folder, as `LinearModel.save` wrote it."""
-        about = json.loads((folder / NGRAMS).read_text("utf-8"))
+        about = _about(folder)
         return cls(about["words"], about["parts"])
 
     @staticmethod
@@ -85,6 +89,20 @@ class Ngrams:
         tokenizer's method is, in whose place it stands."""
         words, parts = ngrams(text)
         return [*_known(words, self._of_word), *_known(parts, self._of_part)]
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """The n-grams and labels of a model's folder.
+
+    Raises:
+        UserError: they can't be read.
+    """
+    about = read_object(folder / NGRAMS)
+    for name in ("words", "parts", "labels"):
+        each = about.get(name)
+        if not isinstance(each, list) or not all(isinstance(text, str) for text in each):
+            raise UserError(f"Its {name} are no list of texts.", where=folder / NGRAMS, fix="Copy it again.")
+    return about
 
 
 def _known(found: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
@@ -140,17 +158,19 @@ class LinearModel:
         """What `save` wrote.
 
         Raises:
-            ValueError: its files don't belong together.
+            UserError: its files can't be read, or don't belong together.
         """
-        from safetensors.numpy import load_file
-
-        tensors: dict[str, Any] = load_file(str(folder / WEIGHTS))
-        about = json.loads((folder / NGRAMS).read_text("utf-8"))
-        known = Ngrams(about["words"], about["parts"])
-        labels = tuple(about["labels"])
-        if tensors["weight"].shape != (len(known), len(labels)):
-            raise ValueError(f"{folder}: {WEIGHTS} has other n-grams or labels than {NGRAMS}")
-        return cls(known, tensors["frequency"], tensors["weight"], tensors["bias"], labels)
+        about, tensors = _about(folder), TensorFile(folder / WEIGHTS)
+        known, labels = Ngrams(about["words"], about["parts"]), tuple(about["labels"])
+        wanted = {"weight": (len(known), len(labels)), "frequency": (len(known),), "bias": (len(labels),)}
+        found = {name: tensor.shape for name, tensor in tensors.items() if tensor.kind == "F32"}
+        if found != wanted:
+            raise UserError(
+                "These are not the files of one linear model.", where=folder,
+                why=f"{WEIGHTS} has {found}, and by {NGRAMS} it would have {wanted}.", fix="Copy it again.",
+            )  # fmt: skip
+        weight, frequency, bias = (np.array(tensors[name].float32()) for name in ("weight", "frequency", "bias"))
+        return cls(known, frequency, weight, bias, labels)
 
 
 def weighed(sequence: Sequence[int], words: int, frequency: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
+from tunewright.models.files import read_object, require_own_files
 from tunewright.models.gguf import gguf_to_folder
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.template_choice import template_of
@@ -217,10 +217,9 @@ def _is_encoder(folder: Path) -> bool:
 def _config(folder: Path) -> dict[str, Any]:
     """What its config.json holds; nothing where it has none."""
     try:
-        found = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / "config.json")
+    except (OSError, UserError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
@@ -232,6 +231,7 @@ def resolve_tokenizer(model: str, anchor: Path) -> tuple[Path, ChatTemplate]:
     entry = catalogue().get(model)
     local = (anchor / Path(model).expanduser()).resolve()
     if entry is None and local.is_dir():
+        require_own_files(local)
         return local, template_of(local)
     if (entry and entry.wheel) or local.suffix == ".gguf":
         base = resolve(model, anchor)
@@ -412,7 +412,8 @@ def _snapshot(hub_id: str, name: str, wanted: list[str]) -> Path:
 def _has_weights(folder: Path) -> bool:
     """Whether all weights are there; a download that was killed leaves some of the files an index names."""
     indexes = list(folder.glob("*.safetensors.index.json"))
-    named = {name for index in indexes for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    placed = [read_object(index).get("weight_map") for index in indexes]
+    named = {str(name) for each in placed if isinstance(each, dict) for name in each.values()}
     return all((folder / name).is_file() for name in named) if named else bool(list(folder.glob("*.safetensors")))
 
 
@@ -426,6 +427,7 @@ def _require_tokenizer(folder: Path) -> None:
 
 
 def _checked(folder: Path) -> Path:
+    require_own_files(folder)
     if not (folder / "config.json").is_file():
         raise UserError("This folder holds no Hugging Face model.", where=folder, why="It has no config.json.")
     if not list(folder.glob("*.safetensors")):
@@ -436,15 +438,10 @@ def _checked(folder: Path) -> Path:
             fix="Convert them on a machine where you trust them: model.save_pretrained(folder)",
         )
     _require_tokenizer(folder)
-    try:
-        quantised = json.loads((folder / "config.json").read_text("utf-8")).get("quantization_config")
-    except ValueError as error:
+    if quantised := read_object(folder / "config.json").get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise UserError(
-            f"The model's config.json can't be read: {error}.", where=folder, fix="Copy the model again."
-        ) from None
-    if quantised:
-        raise UserError(
-            f"These weights are quantised already ({quantised.get('quant_method', 'no method said')}).", where=folder,
+            f"These weights are quantised already ({method or 'no method said'}).", where=folder,
             why="An adapter can't be merged into them, and a second quantisation adds its loss to theirs.",
             fix="Choose the folder with the 16-bit weights; train.method=qlora quantises them as it loads.",
         )  # fmt: skip

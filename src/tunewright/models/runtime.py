@@ -4,7 +4,6 @@ in numpy."""
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 from tunewright.models.architectures import VLLM_ONLY, unsupported
+from tunewright.models.files import loading, read_object
 from tunewright.models.following import WritingModel
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.tokenizer import TextTokenizer
@@ -82,8 +82,8 @@ def require_encoder_precision(precision: str) -> None:
 
 def best_runtime(model: Path) -> RuntimeName:
     """What a model is served fastest with on this machine's processor; vLLM where nothing else knows its type."""
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    if config["model_type"] in VLLM_ONLY:
+    config = read_object(model / "config.json")
+    if config.get("model_type") in VLLM_ONLY:
         return "vllm"
     known = unsupported(config) is None
     return "openvino" if known and platform.machine() in _X86 else "onnxruntime"
@@ -144,7 +144,16 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         threads: CPU threads; all cores by default.
         streams: of OpenVINO, passes side by side; see `tunewright.models.paged_model.PagedNextToken`.
         tokenizer: an encoder's, where it is loaded already.
+
+    Raises:
+        UserError: they can't be loaded.
     """
+    with loading(folder / FOLDERS[name], "The weights"):
+        return _load(name, folder, context, threads, streams, tokenizer)
+
+
+def _load(name: RuntimeName, folder: Path, context: int, threads: int | None, streams: int,
+          tokenizer: TextTokenizer | None) -> Runtime:  # fmt: skip
     weights = folder / FOLDERS[name]
     if is_of_encoder(name):
         from tunewright.models.beside import Beside

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunewright.errors import UserError
 from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
 from tunewright.models.encoders import encoder_shape
+from tunewright.models.files import read_object
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import Kind, cached_folder
 
@@ -123,10 +124,9 @@ def _config_of(model: str, anchor: Path) -> dict[str, Any]:
     """What the config.json of a model on this machine holds; nothing where there is none."""
     folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
     try:
-        found = json.loads((folder / _CONFIG).read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / _CONFIG)
+    except (OSError, UserError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def shape_in(config: Any) -> Shape | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.models.catalogue import catalogue
+from tunewright.models.files import loading
 from tunewright.models.resolve import resolve_tokenizer
 
 _BLOCK, _SUPERBLOCK = 64, 256
@@ -26,7 +27,9 @@ def config_of(model: str, anchor: Path) -> Any:
     entry = catalogue().get(model)
     if entry and entry.shape:
         return entry.shape.config(entry.context)
-    return AutoConfig.from_pretrained(resolve_tokenizer(model, anchor)[0], local_files_only=True).get_text_config()
+    folder = resolve_tokenizer(model, anchor)[0]
+    with loading(folder):
+        return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
 
 
 def skeleton(config: Any, dtype: str, *, nf4: bool = False) -> Any:

@@ -19,6 +19,7 @@ from jinja2 import TemplateError
 
 from tunewright.errors import UserError
 from tunewright.models.chat import ChatTemplate, Generation, marks_generation, without_marks
+from tunewright.models.files import read_object, read_text
 from tunewright.models.sandbox import asked_for, compiled, render
 from tunewright.progress import say
 from tunewright.tasks import Message
@@ -147,23 +148,16 @@ def _own(folder: Path) -> tuple[str | None, dict[str, str]]:
         if isinstance(token, str):
             tokens[name] = token
     if (folder / FILE).is_file():
-        return (folder / FILE).read_text("utf-8"), tokens
+        return read_text(folder / FILE), tokens
     own = settings.get("chat_template")
     if isinstance(own, list):  # named ones
-        own = next((each.get("template") for each in own if each.get("name") == "default"), None)
+        named = (each for each in own if isinstance(each, dict))
+        own = next((each.get("template") for each in named if each.get("name") == "default"), None)
     return own if isinstance(own, str) else None, tokens
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"The model's {file.name} can't be read: {error}.", where=file.parent, fix="Copy the model again."
-        ) from None
-    return content if isinstance(content, dict) else {}
+    return read_object(file) if file.is_file() else {}
 
 
 def _family(folder: Path) -> str:
@@ -173,9 +167,9 @@ def _family(folder: Path) -> str:
     config = _read(folder / "config.json")
     if not (folder / "tokenizer.json").is_file():
         raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
-    vocabulary = (folder / "tokenizer.json").read_text("utf-8")
+    vocabulary = read_text(folder / "tokenizer.json")
     marked = next((family for mark, family in _MARKS.items() if json.dumps(mark) in vocabulary), None)
-    family = marked or _FAMILY_OF_TYPE.get(config.get("model_type", ""))
+    family = marked or _FAMILY_OF_TYPE.get(str(config.get("model_type")))
     if family == "chatml" and config.get("model_type") == "qwen3" and '"<think>"' in vocabulary:
         family = "qwen3"
     if family is None:

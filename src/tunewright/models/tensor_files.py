@@ -8,6 +8,7 @@ header's length, the header as JSON, then the tensors' bytes (https://github.com
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
@@ -20,12 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.errors import UserError
+from tunewright.models.files import read_object, require_file
 
 INDEX, ALONE = "model.safetensors.index.json", "model.safetensors"
 """transformers looks for a file of any other name only where an index names it."""
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
+_MOST_SIDES = 32
+"""Of a tensor: numpy's own limit was as many until its version 2."""
+_SHOWN = 100
+"""Characters of a tensor's name."""
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U8": "u1", "BOOL": "?",
@@ -67,6 +73,8 @@ class TensorFile(Mapping[str, Tensor]):
 
     def __init__(self, path: Path):
         self.path = path
+        if path.exists():
+            require_file(path)
         try:
             with path.open("rb") as stream:
                 self._entries, start = _header(path, stream)
@@ -99,12 +107,16 @@ class TensorFile(Mapping[str, Tensor]):
         there = len(self._map) - self._start
         for name, entry in self._entries.items():
             try:
-                begin, end = entry["data_offsets"]
-                size = int(np.prod(entry["shape"], dtype=np.int64)) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
-            except (KeyError, TypeError, ValueError):
-                raise _foreign(self.path, f"What its header says of {name} can't be read.") from None
-            if not 0 <= begin <= end or end - begin != size:
-                raise _foreign(self.path, f"The bytes that its header gives {name} don't fit its shape.")
+                begin, end, *sides = *entry["data_offsets"], *entry["shape"]
+                size = math.prod(sides) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
+                if len(entry["data_offsets"]) != 2 or len(entry["shape"]) > _MOST_SIDES:
+                    raise ValueError
+                if not all(type(each) is int and each >= 0 for each in (begin, end, *sides)):
+                    raise ValueError
+            except (KeyError, TypeError, ValueError, MemoryError):
+                raise _foreign(self.path, f"What its header says of {name[:_SHOWN]} can't be read.") from None
+            if begin > end or end - begin != size:
+                raise _foreign(self.path, f"The bytes that its header gives {name[:_SHOWN]} don't fit its shape.")
             if end > there:
                 raise UserError(
                     "A file of weights is cut.", where=self.path,
@@ -123,7 +135,7 @@ def _header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:
         raise _foreign(path, f"Its header would have {length:,} bytes.")
     try:
         entries = json.loads(stream.read(length))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _foreign(path, "Its header is no JSON.") from None
     if not isinstance(entries, dict):
         raise _foreign(path, "Its header is no JSON object.")
@@ -177,7 +189,7 @@ def _index(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        placed = json.loads(path.read_text("utf-8"))["weight_map"]
+        placed = read_object(path)["weight_map"]
         if not all(isinstance(name, str) and Path(name).name == name for name in placed.values()):
             raise ValueError("a name that is no file of this folder")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

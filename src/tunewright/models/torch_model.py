@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 from tunewright.models.device import has_bfloat16
+from tunewright.models.files import loading
 from tunewright.models.prefix import common_prefix
 from tunewright.models.products import give_fast_products, give_float32_logits, product
 from tunewright.models.tensor_files import FLOATS, Weights
@@ -133,16 +134,17 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False,
     if device != "cpu":
         # cuBLAS would add parts of long sums up in float16, which ends at 65,504.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        quantization_config=quantization,
-        device_map={"": device},
-        attn_implementation=attention_kind(dtype) if device != "cpu" else "sdpa",
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    with loading(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            quantization_config=quantization,
+            device_map={"": device},
+            attn_implementation=attention_kind(dtype) if device != "cpu" else "sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
     for module in model.modules() if nf4 else ():
         # With AVX-512 BF16, bitsandbytes repacks a layer at its first answer, and training can't go on from there.
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
+from tunewright.models.files import read_object
 from tunewright.models.tensor_files import Tensor, Weights
 
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d{1,6})\.")
+_WHOLE = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads",
+          "num_key_value_heads", "head_dim", "max_position_embeddings")  # fmt: skip
+"""What is a whole number in every config that has it, but where it is one a layer, or null."""
 _FIX = "Copy config.json and the weights again, from the same place."
 
 
@@ -22,10 +26,7 @@ def check_whole(folder: Path) -> None:
         UserError: a file of weights is missing or cut, the index lies, or the config is another model's.
     """
     weights = Weights(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("The model's config.json can't be read.", where=folder, why=str(error), fix=_FIX) from None
+    config = read_object(folder / "config.json")
     for found in _differences(weights, config):
         raise UserError("The model's config.json is not that of its weights.", where=folder, why=found, fix=_FIX)
 
@@ -33,13 +34,19 @@ def check_whole(folder: Path) -> None:
 def _differences(weights: Weights, config: dict[str, Any]) -> Iterator[str]:
     """What the config says otherwise than the weights, as far as both say it."""
     config = config.get("text_config") or config
+    if not isinstance(config, dict):
+        yield "Its text_config is no JSON object."
+        return
+    if wrong := [name for name in _WHOLE if not isinstance(config.get(name), int | list | None)]:
+        yield f"Its {wrong[0]} is {str(config[wrong[0]])[:40]!r}, which is no whole number."
+        return
     decoder = {name: tensor for name, tensor in weights.items() if "vision" not in name and "audio" not in name}
     layers = {int(found[1]) for name in decoder if (found := _LAYER.search(name))}
     wanted = config.get("num_hidden_layers")
-    if layers and wanted and layers != set(range(wanted)):
-        missing = sorted(set(range(wanted)) - layers)
+    if layers and wanted and (len(layers) != wanted or max(layers) != wanted - 1):
+        missing = next(number for number in count() if number not in layers)
         yield f"It has {wanted} layers, the weights " + (
-            f"lack the layer {missing[0]}." if missing else f"have {max(layers) + 1}."
+            f"lack the layer {missing}." if missing < wanted else f"have {max(layers) + 1}."
         )
     hidden, inner, words = (config.get(key) for key in ("hidden_size", "intermediate_size", "vocab_size"))
     yield from _wrong(decoder, "embed_tokens.weight", (words, hidden))

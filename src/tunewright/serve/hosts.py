@@ -14,6 +14,7 @@ from tunewright.evaluate.predictors import Pieces, Terms
 from tunewright.export.bundle import Bundle, load_bundle, read_info
 from tunewright.export.checksums import Verification
 from tunewright.models.adapter import load_adapter
+from tunewright.models.files import loading
 from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.paged_network import ADAPTERS
 from tunewright.models.runtime import ADAPTER_FOLDER, FOLDERS, is_classifier
@@ -235,7 +236,9 @@ class BaseEngine(Engine):
         bundle = load_bundle(folder, verification=verification)
         bundle.verify()
         weights = folder / FOLDERS[bundle.info.runtime]
-        return cls(bundle, PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS))
+        with loading(weights, "The weights"):
+            paged = PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS)
+        return cls(bundle, paged)
 
     def converse(self, messages: Sequence[Message], terms: Terms) -> Pieces:
         """As `stream`, of a conversation."""

@@ -38,6 +38,7 @@ class Encoder:
         config = json.loads((self.base.folder / "config.json").read_text("utf-8"))
         _check_length(config, self.base.folder, spec.train.max_length)
         self._context = config.get("max_position_embeddings") or math.inf
+        self._vocabulary = config.get("vocab_size") or math.inf
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
@@ -55,6 +56,7 @@ class Encoder:
         rows = encode_examples(
             lessons, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
         )
+        self._check_tokens(rows)
         longest = max((len(row["input_ids"]) for row in rows), default=0)
         if longest > self._context:
             raise UserError(
@@ -63,6 +65,16 @@ class Encoder:
                 fix="Shorten such inputs, or choose a model with a longer context: tunewright models ls",
             )
         return rows
+
+    def _check_tokens(self, rows: Sequence[Row]) -> None:
+        """A tokenizer may know tokens that its model lacks (Gemma 3's does), as long as no text has them."""
+        largest = max((max(row["input_ids"], default=0) for row in rows), default=0)
+        if largest >= self._vocabulary:
+            raise UserError(
+                "The tokenizer is another model's.", where=self.base.folder / "tokenizer.json",
+                why=f"The examples have the token {largest} in it; the model knows {self._vocabulary}.",
+                fix="Copy the model again, with its own tokenizer.json.",
+            )  # fmt: skip
 
     def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
         """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tunewright.models.beside import Beside
 from tunewright.models.encoders import LocalEncoder, Pooling, read_encoder
+from tunewright.models.files import loading
 
 SCALE = 12.0
 """By which cosines are sharpened."""
@@ -58,11 +59,12 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         """A base with a head that knows nothing."""
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
-        for name in _DROPOUT_IN_ATTENTION:
-            if hasattr(config, name):
-                setattr(config, name, 0.0)
-        body = AutoModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32, config=config)
+        with loading(base.folder):
+            config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
+            for name in _DROPOUT_IN_ATTENTION:
+                if hasattr(config, name):
+                    setattr(config, name, 0.0)
+            body = AutoModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32, config=config)
         without_pooler(body)
         return cls(body, base, labels, half=half, per_token=per_token)
 
