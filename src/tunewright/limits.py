@@ -96,3 +96,39 @@ TOKENIZER_LONGEST_PIECE = 256
 """Characters of a token that Unigram tries at each place of a text; SentencePiece's own limit is 16."""
 TOKENIZER_LARGEST_NUMBER = 1 << 24
 """Of a token; the largest vocabularies that are known have a quarter of a million."""
+
+# Batches
+BATCH_LINE_BYTES = 24 << 20
+"""Bytes in a line of a batch. A document of 16 MiB, which a line may hold, has 22 MiB as base64."""
+BATCH_CHUNK_BYTES = 64 << 20
+"""Bytes of lines that a worker of a batch holds at once; a longer line is held alone."""
+
+SPEC_BYTES = 1 << 20
+"""Bytes in a spec, and letters in it once its anchors are put in. 10,000 labels with a line on each have as many."""
+SPEC_DEPTH = 64
+"""Levels of nesting in a spec. One with a record's schema has twenty."""
+SPEC_NODES = 100_000
+"""Values and keys in a spec once its anchors are put in; its labels are most of them."""
+SPEC_ALIASES = 100
+"""Places in a spec where an anchor is used. What `<<` merges is copied at each."""
+SPEC_DIGITS = 100
+"""Characters in a number of a spec."""
+SPEC_FAULTS = 20
+"""Faults of a spec that an error lists."""
+
+SCHEMA_BYTES = 256 << 10
+"""Bytes in a record's schema. A spec that is saved holds it."""
+SCHEMA_PATTERNS = 100
+"""Regular expressions in a schema: each may take PATTERN_MEMORY."""
+PATTERN_LENGTH = 2_000
+"""Characters in a regular expression from outside."""
+PATTERN_MEMORY = 16 << 20
+"""Bytes that RE2 may take for one: enough for 200 letters of any script in a row."""
+RECORD_BYTES = 1 << 20
+"""Characters in an answer that is a record. No model this small writes so much."""
+RECORD_CHECKS = 200_000
+"""Keywords of a schema that are looked at for one record. A record of 2,000 lines with ten fields takes 80,000."""
+
+COMBINING_MARKS = 30
+"""Combining marks in a row, above which a grapheme joiner parts them: the Stream-Safe Text Format of UAX #15. To
+normalise a run takes time that grows with its square."""

@@ -13,6 +13,7 @@ import pytest
 from tests.serve.test_app import Echo
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer
+from tunewright.limits import BATCH_LINE_BYTES
 from tunewright.serve import batch
 from tunewright.serve.batch import Batch, answer_file, answer_lines
 from tunewright.serve.engine import Engine, TooLong
@@ -25,12 +26,15 @@ class Counting(Echo):
 
     def __init__(self, kind: str = "classify", dies_at: str = ""):
         super().__init__(kind)
+        self.broken = False
         self.asked: list[str] = []
         self._dies_at = dies_at
 
     def answer(self, text: str) -> Answer:
         if text == self._dies_at:
             raise KeyboardInterrupt
+        if self.broken or text == "breaks the model":
+            raise ValueError("broken")
         if text.startswith("long"):
             raise TooLong("The request has 9 tokens, this model takes 5.")
         self.asked.append(text)
@@ -134,6 +138,14 @@ def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: 
         (b"", {"line": 7}, "invalid_json"),
         (b"[1]", {"line": 7}, "invalid_json"),
         (b"\xff", {"line": 7}, "invalid_json"),
+        (b'{"id": "\\ud800", "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": "a", "text": "\\ud800"}', {"line": 7}, "invalid_json"),
+        (b"[" * 100_000, {"line": 7}, "invalid_json"),
+        (b'{"id": ' + b"[" * 500 + b"]" * 500 + b', "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": NaN, "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": 1e999, "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": ' + b"9" * 5000 + b', "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"text": "' + b"a" * BATCH_LINE_BYTES + b'"}', {"line": 7}, "invalid_json"),
         (b'{"id": "a"}', {"id": "a"}, "invalid_value"),
         (b'{"id": "a", "text": " "}', {"id": "a"}, "invalid_value"),
         (b'{"id": "a", "text": 5}', {"id": "a"}, "invalid_value"),
@@ -158,6 +170,51 @@ def test_refused_lines_are_counted_and_nothing_else_suffers(engine: Any, bundle:
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
     assert [row.get("label") for row in rows] == ["a", None, 'the word "error"', "b"]
     assert rows[1]["error"]["code"] == "invalid_json"
+
+
+HOSTILE = [
+    b'{"id": "a\\ud800", "text": "x"}', b"[" * 100_000, b'{"id": NaN, "text": "x"}', b'{"id": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe", b"\0", b'{"text": "breaks the model"}', b"x" * 300,
+]  # fmt: skip
+
+
+def test_no_line_aborts_a_batch_or_its_next_run(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "BATCH_LINE_BYTES", 250)
+    good = '{"id": "a\u2028b\x85", "text": "an \\"error\\"\u2028"}'.encode()
+    lines = [each for bad in HOSTILE for each in (good, bad)]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\n".join([*lines, b'{"text": "stop"}', good]))
+    engine(dies_at="stop")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    engine()
+    found = answer_file(bundle, source, target, chunk=3)
+    assert (found.lines, found.refused, found.kept) == (18, 8, 15)
+    rows = [json.loads(line) for line in target.read_bytes().split(b"\n") if line]
+    assert ["error" in row for row in rows] == [False, True] * 8 + [False] * 2
+    assert {row["id"] for row in rows if "label" in row and "id" in row} == {"a\u2028b\x85"}
+    assert rows[13]["error"]["code"] == "internal_error"
+
+
+def test_a_model_that_answers_nothing_any_more_ends_the_batch(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine().broken = True
+    with pytest.raises(ValueError, match="broken"):
+        answer_file(bundle, written(tmp_path, 2), tmp_path / "out.jsonl")
+
+
+def test_a_worker_holds_few_bytes_at_once(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "BATCH_CHUNK_BYTES", 100)
+    engine()
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": "a" * size}) + "\n" for size in (30, 30, 200, 10, 10)))
+    chunks, lines = batch._chunks(source, 500)
+    assert lines == 5
+    assert [(each.first, each.lines) for each in chunks] == [(1, 2), (3, 1), (4, 2)]
+    assert answer_file(bundle, source, tmp_path / "out.jsonl").refused == 0
 
 
 def test_openais_batch_format_is_taken() -> None:

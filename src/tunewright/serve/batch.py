@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -24,10 +24,12 @@ from tunewright.data.workers import CLUSTER, cores, each
 from tunewright.errors import UserError
 from tunewright.evaluate.predictors import Answer
 from tunewright.export.bundle import load_bundle
+from tunewright.limits import BATCH_CHUNK_BYTES, BATCH_LINE_BYTES
 from tunewright.processes import sole_writer
 from tunewright.progress import track
 from tunewright.serve.body import Asked
 from tunewright.serve.engine import Engine, TooLong, told
+from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 
 CHUNK = 500
 """Lines that are lost at most to a worker that is killed."""
@@ -35,6 +37,8 @@ _SHARED_FROM = 1 << 30
 """Bytes of weights from which on a machine has one worker that reads with all cores from one copy of them. Smaller ones
 are copied, because processes don't wait for each other's Python."""
 _JOB = "job.json"
+_OF_THE_MACHINE = (UserError, OSError, MemoryError, ImportError)
+"""Errors that no line is to blame for: they end the batch, and the same command goes on."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +114,36 @@ def _chunks(source: Path, most: int) -> tuple[list[_Chunk], int]:
     chunks: list[_Chunk] = []
     start = offset = first = count = 0
     with source.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not count:
-                start, first = offset, number
-            offset += len(line)
-            count += 1
-            if count == most:
+        for number, size in enumerate(_sizes(stream), 1):
+            if count == most or (count and offset + size - start > BATCH_CHUNK_BYTES):
                 chunks.append(_Chunk(len(chunks), start, first, count))
                 count = 0
+            if not count:
+                start, first = offset, number
+            offset += size
+            count += 1
     if count:
         chunks.append(_Chunk(len(chunks), start, first, count))
     return chunks, sum(chunk.lines for chunk in chunks)
 
 
+def _sizes(stream: BinaryIO) -> Iterator[int]:
+    """The bytes of each line, however long it is."""
+    size = 0
+    while part := stream.readline(BATCH_LINE_BYTES):
+        size += len(part)
+        if part.endswith(b"\n"):
+            yield size
+            size = 0
+    if size:
+        yield size
+
+
 def _same_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
     """Note what the parts belong to, or refuse those of something else."""
     found = source.stat()
-    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": chunk}
+    cut = [chunk, BATCH_CHUNK_BYTES]
+    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": cut}
     file = parts / _JOB
     if not file.exists():
         write_json(file, job)
@@ -159,7 +176,9 @@ def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
     with source.open("rb") as stream:
         stream.seek(chunk.start)
         for number in range(chunk.first, chunk.first + chunk.lines):
-            yield number, stream.readline()
+            yield number, (line := stream.readline(BATCH_LINE_BYTES + 1))
+            while len(line) > BATCH_LINE_BYTES and not line.endswith(b"\n"):
+                line = stream.readline(BATCH_LINE_BYTES + 1)
 
 
 @lru_cache(maxsize=1)
@@ -173,8 +192,41 @@ def _engine(bundle: Path, streams: int) -> Engine:
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
     read = [_read(number, line) for number, line in lines]
-    answers = iter(engine.answers([each.text for each in read if isinstance(each, _Question)]))
+    answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
     return [_told(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
+
+
+def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
+    """The answer to each text, or what went wrong with it.
+
+    Raises:
+        Exception: the engine answers nothing at all any more, or the machine is at fault.
+    """
+    try:
+        return engine.answers(texts)
+    except _OF_THE_MACHINE:
+        raise
+    except Exception:  # noqa: BLE001 (whatever it is, the other lines are answered)
+        found = [_answer(engine, text) for text in texts]
+        if all(isinstance(each, _Broken) for each in found):
+            engine.answers(["warm-up"])
+        return found
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A text at which the engine fails."""
+
+    reason: str
+
+
+def _answer(engine: Engine, text: str) -> Answer | TooLong | _Broken:
+    try:
+        return engine.answers([text])[0]
+    except _OF_THE_MACHINE:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, the other lines are answered)
+        return _Broken(f"The model fails at this text: {type(error).__name__}.")
 
 
 @dataclass(frozen=True)
@@ -188,10 +240,16 @@ class _Question:
 
 def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
     """What a line asks, or its output where it can't be answered."""
+    if len(line) > BATCH_LINE_BYTES:
+        reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
+        return _refused({"line": number}, "invalid_json", reason)
     try:
-        row = json.loads(line)
-    except ValueError:
+        row, _ = StrictJson().read(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return _refused({"line": number}, "invalid_json", "The line is not JSON.")
+    except JSON_FAULTS as error:
+        refusal = described(error, "The line", "Write it anew.")
+        return _refused({"line": number}, "invalid_json", refusal.reason)
     if not isinstance(row, dict):
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
@@ -202,9 +260,15 @@ def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
         return _refused(name, "invalid_value", reason)
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
+    except _OF_THE_MACHINE:
+        raise
+    except Exception as error:  # noqa: BLE001 (of libraries that read documents; the other lines are answered)
+        return _refused(name, "invalid_document", f"It can't be read: {type(error).__name__}.")
 
 
-def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong) -> dict[str, Any]:
+def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Broken) -> dict[str, Any]:
+    if isinstance(answer, _Broken):
+        return _refused(name, "internal_error", answer.reason)
     if isinstance(answer, TooLong):
         return _refused(name, "context_length_exceeded", answer.paragraph())
     return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
@@ -229,7 +293,7 @@ def _join(parts: Path, chunks: Sequence[_Chunk], target: Path) -> int:
     with fresh.open("wb") as stream:
         for chunk in chunks:
             content = _part(parts, chunk.number).read_bytes()
-            refused += sum('"error"' in line and "error" in json.loads(line) for line in content.decode().splitlines())
+            refused += sum(b'"error"' in line and "error" in json.loads(line) for line in content.split(b"\n"))
             stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

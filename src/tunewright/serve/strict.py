@@ -1,4 +1,4 @@
-"""The bodies of requests as JSON's standard has them; see `tunewright.data.readers.strict_json`.
+"""The bodies of requests as JSON's standard has them; see `tunewright.strict_json`.
 
 What no model, no log and no answer can hold (half letters, NaN, nesting without end) is refused here, in one place.
 """
@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from tunewright.data.readers.strict_json import JSON_FAULTS, MAX_DEPTH, StrictJson, described
+from tunewright.strict_json import JSON_FAULTS, MAX_DEPTH, StrictJson, described
 
 _REASONS = {
     "surrogate": "there is half a letter in it, a lone surrogate",

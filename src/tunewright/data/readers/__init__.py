@@ -2,7 +2,7 @@
 
 files   -> sources.py   a file, a folder or a pattern
 lines   -> lines.py     gzip, encodings, line ends
-rows    -> jsonl.py, array.py (both on strict_json.py), tables.py
+rows    -> jsonl.py, array.py (both on tunewright.strict_json), tables.py
 example -> forms.py, chat.py; documents that rows name: the room `documents`
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.readers import jsonl, tables
-from tunewright.data.readers.base import Fault, Note, Refusal, Row, fault, note
+from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example
 from tunewright.data.readers.lines import head_of
 from tunewright.data.readers.parts import Piece
@@ -23,6 +23,7 @@ from tunewright.data.readers.sources import SourceFile, files, suffix_of
 from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
 from tunewright.errors import UserError
+from tunewright.strict_json import Refusal
 from tunewright.tasks import Example
 
 __all__ = [

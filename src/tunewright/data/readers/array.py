@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, remarks_on, unpacked
-from tunewright.data.readers.strict_json import JSON_FAULTS, StrictJson, described
+from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 
 _CHUNK = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -40,14 +40,6 @@ class Note:
     reason: str
 
 
-class Refusal(Exception):
-    """Why an object can't become an example. Caught inside this room, where it becomes a `Fault`."""
-
-    def __init__(self, code: str, reason: str):
-        self.code, self.reason = code, reason
-        super().__init__(reason)
-
-
 def fault(path: Path, number: int, code: str, reason: str, raw: str | bytes = "") -> Fault:
     """A fault at a line; bytes that are not UTF-8 are kept as escapes."""
     cut = raw[:RAW_LIMIT]

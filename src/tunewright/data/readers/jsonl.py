@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunewright.data.readers import array
-from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Refusal, Row, fault, note
+from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import Span, head_of, text_lines
-from tunewright.data.readers.strict_json import JSON_FAULTS, StrictJson, described
+from tunewright.strict_json import JSON_FAULTS, Refusal, StrictJson, described
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."

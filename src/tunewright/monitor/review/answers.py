@@ -63,7 +63,8 @@ class AnswerForm:
             Unfit: it is no answer of the task.
         """
         if self.several:
-            lines = [line.strip() for line in written.splitlines()]
+            # A browser ends a line with CR and LF; U+2028 and its like may stand in a label.
+            lines = [line.strip(" \t\r") for line in written.split("\n")]
             written = json.dumps([line for line in lines if line not in ("", NO_LABEL)], ensure_ascii=False)
         answer = self._task.canonical(written)
         if not answer.strip():

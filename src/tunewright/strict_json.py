@@ -7,17 +7,26 @@ import math
 import re
 from typing import Any
 
-from tunewright.data.readers.base import Refusal
-
 MAX_DEPTH = 100
 """Levels of nesting. Real rows have ten; serialisers downstream fail somewhere above two hundred."""
 
-JSON_FAULTS = (ValueError, RecursionError, Refusal)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _AGAIN = "Export the file again, or delete that line."
 
 Remark = tuple[str, str]
 """(code, reason) of a note."""
+
+
+class Refusal(Exception):
+    """Why a text from outside can't be used: a short kind that never changes its meaning, and a sentence."""
+
+    def __init__(self, code: str, reason: str):
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+JSON_FAULTS = (ValueError, RecursionError, Refusal)
+"""All that `StrictJson` raises."""
 
 
 class StrictJson:
@@ -33,7 +42,7 @@ class StrictJson:
         """The value of a whole text.
 
         Raises:
-            json.JSONDecodeError, ValueError, RecursionError, Refusal: see `described`.
+            json.JSONDecodeError, ValueError, RecursionError, Refusal: see `described`, which completes the sentence.
         """
         self._repeated.clear()
         value = self._decoder.decode(text)
@@ -71,28 +80,31 @@ class StrictJson:
         return remarks
 
 
-def described(error: Exception) -> Refusal:
-    """Why `StrictJson` refused a row, for all errors but those of syntax."""
+def described(error: Exception, what: str = "This line", again: str = _AGAIN) -> Refusal:
+    """Why `StrictJson` refused a text, for all errors but those of syntax.
+
+    Args:
+        what: what was read, as the beginning of a sentence.
+        again: what to do about it.
+    """
     if isinstance(error, Refusal):
-        return error
+        return Refusal(error.code, f"{what} {error.reason}")
     if isinstance(error, UnicodeEncodeError):
         half = f"U+{ord(error.object[error.start]):04X}"
-        return Refusal(
-            "surrogate", f"This line holds half of a surrogate pair ({half}), which is no character. {_AGAIN}"
-        )
+        return Refusal("surrogate", f"{what} holds half of a surrogate pair ({half}), which is no character. {again}")
     if isinstance(error, RecursionError):
-        return Refusal("nesting", f"This line is nested more than {MAX_DEPTH} levels deep. {_AGAIN}")
-    return Refusal("number", f"This line holds a whole number of thousands of digits; write it as text. {_AGAIN}")
+        return Refusal("nesting", f"{what} is nested more than {MAX_DEPTH} levels deep. {again}")
+    return Refusal("number", f"{what} holds a whole number of thousands of digits; write it as text. {again}")
 
 
 def _refuse_constant(name: str) -> Any:
-    raise Refusal("nan", f"This line holds {name}, which JSON has no number for; write null or leave the key out.")
+    raise Refusal("nan", f"holds {name}, which JSON has no number for; write null or leave the key out.")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise Refusal("nan", f"This line holds the number {digits[:40]}, which is too large.")
+        raise Refusal("nan", f"holds the number {digits[:40]}, which is too large.")
     return value
 
 
