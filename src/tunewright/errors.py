@@ -51,6 +51,11 @@ class GateFailed(Exception):
     """A quality gate the user asked for did not hold. Everything was written; exit code 1."""
 
 
+def shortened(text: str, most: int) -> str:
+    """A text without its middle, where it has more characters than that: what is said of a value stands at its end."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """The fix for a name that isn't known: the closest one that is, or `otherwise`."""
     close = difflib.get_close_matches(name, known, n=1)

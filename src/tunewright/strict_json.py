@@ -30,10 +30,15 @@ JSON_FAULTS = (ValueError, RecursionError, Refusal)
 
 
 class StrictJson:
-    """A parser to be used for many rows. The usual row costs one call of the standard library's."""
+    """A parser to be used for many rows. The usual row costs one call of the standard library's.
 
-    def __init__(self) -> None:
+    Args:
+        keys_once: refuse an object with a key that stands in it twice, in place of remarking on it.
+    """
+
+    def __init__(self, *, keys_once: bool = False) -> None:
         self._repeated: list[str] = []
+        self._keys_once = keys_once
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._object, parse_constant=_refuse_constant, parse_float=_finite
         )
@@ -60,12 +65,14 @@ class StrictJson:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
+                    if self._keys_once:
+                        raise Refusal("repeated-key", f"has the key {key[:80]!r} in an object twice.")
                     self._repeated.append(key)
                 seen.add(key)
         return result
 
     def _remarks(self, text: str, value: Any) -> list[Remark]:
-        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
             raise RecursionError
         remarks = []
         if self._repeated:
@@ -108,7 +115,7 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _depth(value: Any) -> int:
+def depth_of(value: Any) -> int:
     """Levels of nesting, counted without recursion."""
     level, depth = [value], 0
     while level:

@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import TOKENIZER
 from tunewright.call import CALL, Abandoned, Call
 from tunewright.models.grammar import GrammarError, RecordGrammar
+from tunewright.models.shortest import least_letters
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.writing import written
-from tunewright.tasks.json_schema import least_letters
 from tunewright.tasks.record_form import RecordForm
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -134,10 +134,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
                                               "required": ["a"]}}},
         "requires itself",
     ),
-    "large": ({"const": "x" * 1_000_000}, "64 KiB"),
+    "large": ({"const": "x" * 1_000_000}, "256 KiB"),
     "long constant": ({"const": "x" * 50_000}, "shortest answer"),
-    "many": ({"enum": [f"v{number}" for number in range(100_000)]}, "64 KiB"),
-    "deep": (nested(200), "48 levels"),
+    "many": ({"enum": [f"v{number}" for number in range(100_000)]}, "256 KiB"),
+    "deep": (nested(200), "120 levels"),
     "doubled": (
         {"$ref": "#/$defs/a0", "$defs": {"a30": {"const": 1}} | {
             f"a{n}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/a{n + 1}"}] * 2, "minItems": 2}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +56,89 @@ def test_what_is_no_schema_is_refused(named: Any, reason: str, tmp_path: Path) -
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
         ({"not": {"const": "x"}}, "not"),
         ({"type": "string", "format": "iban"}, "iban"),
-        ({"type": "string", "pattern": "^(?=a)"}, "look-ahead"),
+        ({"type": "string", "pattern": r"\ba"}, "lookarounds"),
     ],
 )
 def test_a_feature_that_no_grammar_can_express_is_named(part: dict[str, Any], feature: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"can't be confined to this schema: .*{feature}"):
         record_schema({"type": "object", "properties": {"a": part}}, tmp_path)
+
+
+def laughs(levels: int) -> dict[str, Any]:
+    """A schema that doubles at each of its levels."""
+    named: dict[str, Any] = {"a0": {"type": "string"}}
+    for level in range(levels):
+        named[f"a{level + 1}"] = {"anyOf": [{"$ref": f"#/$defs/a{level}"}] * 2}
+    return {"type": "object", "properties": {"a": {"$ref": f"#/$defs/a{levels}"}}, "$defs": named}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def with_part(part: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": part}}
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    (with_part({"pattern": "(?=a)b"}), r"The pattern '\(\?=a\)b' can't be used: .*RE2.*Write it without"),
+    (with_part({"pattern": r"(a)\1"}), "can't be used: invalid escape"),
+    (with_part({"pattern": "a" * 3000}), "longer than 2,000 characters"),
+    (with_part({"pattern": "("}), "can't be used: missing"),
+    (with_part({"patternProperties": {"(?!a)": {}}}), "can't be used"),
+    ({"type": "object", "properties": {f"a{n}": {"pattern": f"a{n}"} for n in range(200)}}, "more than 100 patterns"),
+    (with_part({"$ref": "#/$defs/none"}), "reference '#/.defs/none' leads nowhere"),
+    (with_part({"$ref": "http://example.com/a"}), "leads nowhere"),
+    (with_part({"$ref": "file:///etc/passwd"}), "leads nowhere"),
+    (with_part({"$ref": "#/properties/a"}), "leads in a circle"),
+    (with_part({"items": {"$ref": "#"}}), "leads in a circle"),
+    (with_part({"default": datetime.date(2026, 1, 1)}), "holds what JSON can't"),
+    (with_part({"default": math.nan}), "holds what JSON can't"),
+    (with_part({"default": "\ud800"}), "holds what JSON can't"),
+    (with_part({"const": "x" * 300_000}), "262,144 are read"),
+    (with_part({"unevaluatedProperties": False}), "can't be checked against 'unevaluatedProperties'"),
+    (laughs(40), "parts once its references are put in"),
+    (deep(400), "nested more than 64 levels"),
+]
+
+
+@pytest.mark.parametrize(("schema", "reason"), HOSTILE)
+def test_a_schema_that_would_take_long_is_refused_at_once(schema: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        record_schema(schema, tmp_path)
+    assert len(caught.value.paragraph()) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 100_000, "nested more than 100 levels"),
+        ('{"a": ' + "9" * 5000 + "}", "a whole number of thousands of digits"),
+        ('{"a": NaN}', "The schema holds NaN"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('{"a": 1, "a": 2}', "has the key 'a' in an object twice"),
+        (" " * 300_000, "has more than 262,144 bytes"),
+    ],
+)
+def test_a_hostile_schema_file_is_refused(content: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=reason):
+        record_schema("schema.json", tmp_path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name, what in (("pipe", "a pipe"), ("zero", "a device"), ("folder", "a folder"), ("loop", "symbolic links")):
+        with pytest.raises(UserError, match=what):
+            record_schema(f"{name}.json", tmp_path)
+    with pytest.raises(UserError, match="can't be read"):
+        record_schema("a\0b.json", tmp_path)
 
 
 def test_a_saved_spec_holds_the_schema_itself(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.test_linear_time import ends_in_time
+from tunewright.limits import RECORD_BYTES
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.record_form import RecordForm
 
@@ -61,11 +64,15 @@ def test_a_required_field_stays_without_a_value() -> None:
         ('{"vendor": "A", "total": 1, "date": "03/04/2024"}', "date: '03/04/2024' is not a 'date'"),
         ('{"vendor": "A", "total": 1, "currency": "GBP"}', "currency: 'GBP' is not one of"),
         ('{"vendor": "A", "total": 1, "lines": [{"what": "x"}, {"count": 1}]}', r"lines\.1: 'what' is a required"),
-        ('{"vendor": "A", "vendor": "B", "total": 1}', "the key 'vendor' stands in it twice"),
-        ('{"vendor": "A", "total": NaN}', "NaN is no number"),
+        ('{"vendor": "A", "vendor": "B", "total": 1}', "it has the key 'vendor' in an object twice"),
+        ('{"vendor": "A", "total": NaN}', "it holds NaN"),
         ('{"vendor": "A", "total": 1', "it is not JSON"),
         ("Acme", "it is not JSON"),
-        ("[" * 100_000, "nested too deeply|not JSON"),
+        ("[" * 100_000, "nested more than 100 levels"),
+        ('{"vendor": "A", "total": 1e999}', "it holds the number 1e999, which is too large"),
+        ('{"vendor": "A", "total": ' + "9" * 5000 + "}", "a whole number of thousands of digits"),
+        ('{"vendor": "\\ud800", "total": 1}', "half of a surrogate pair"),
+        ('{"vendor": "' + "a" * RECORD_BYTES + '"}', "it is longer than 1,048,576 characters"),
         ("[]", r"the record: \[\] is not of type 'object'"),
     ],
 )
@@ -89,6 +96,88 @@ def test_a_value_takes_the_form_of_the_branch_it_fits() -> None:
     assert form.canonical('{"when": null}') == '{"when":null}'
     with pytest.raises(Unfit, match="when"):
         form.canonical('{"when": "tomorrow"}')
+
+
+def object_of(**fields: Any) -> RecordForm:
+    return RecordForm({"type": "object", "properties": fields})
+
+
+EVIL = "x" * 100_000
+HOSTILE = {
+    "a pattern that repeats what repeats": ({"pattern": "^(x+x+)+y$"}, EVIL),
+    "a name that such a pattern must match": (
+        {"type": "object", "properties": {"b": {}}, "patternProperties": {"^(x+x+)+y$": {}}}, {EVIL: 1},
+    ),
+    "unique values": ({"uniqueItems": True}, [[number] for number in range(20_000)] + [{}]),
+    "a string that is no expression": ({"format": "regex"}, "(" * 100_000),
+    "a number that is divided": ({"multipleOf": 0.01}, 10**400),
+    "forms of forms": ({"anyOf": [{"$ref": "#/properties/b"}] * 3}, "x"),
+    "values nested too deeply": ({}, json.loads("[" * 500 + "]" * 500)),
+    "many marks": ({"type": "string"}, "a" + "\u0301\u0323" * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_schema_and_no_record_takes_long(name: str) -> None:
+    part, value = HOSTILE[name]
+
+    def check() -> None:
+        deep: Any = {"type": "integer"}
+        for _ in range(9):
+            deep = {"anyOf": [deep, deep]}
+        with suppress(Unfit):
+            object_of(a=part, b=deep).written({"a": value})
+
+    assert ends_in_time(check)
+
+
+def test_what_takes_too_many_steps_is_refused() -> None:
+    form = object_of(a={"type": "array", "items": {"anyOf": [{"const": number} for number in range(200)]}})
+    assert form.canonical(json.dumps({"a": list(range(200))}))
+    with pytest.raises(Unfit, match="to check it takes more than 200,000 steps"):
+        form.canonical(json.dumps({"a": list(range(199, 200)) * 1000}))
+
+
+@pytest.mark.parametrize(("value", "fits"), [("Müller", True), ("a b", False), ("a\n", False)])
+def test_patterns_know_the_letters_of_every_script(value: str, fits: bool) -> None:
+    form = object_of(a={"type": "string", "pattern": r"^\w+$"})
+    assert form.fits(value, form.schema["properties"]["a"]) is fits
+
+
+def test_a_pattern_is_found_anywhere_and_says_which_names_there_may_be() -> None:
+    form = RecordForm({
+        "type": "object", "properties": {"a": {"pattern": "b"}}, "patternProperties": {"^x-": {"type": "integer"}},
+        "additionalProperties": False,
+    })  # fmt: skip
+    assert form.fits({"a": "abc", "x-1": 2}, form.schema)
+    assert not form.fits({"a": "ac"}, form.schema)
+    assert not form.fits({"x-1": "2"}, form.schema)
+    assert not form.fits({"y-x-1": 2}, form.schema)
+
+
+@pytest.mark.parametrize(("items", "fits"), [
+    ([1, 2], True), ([1, 1.0], False), ([1, True], True), ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False),
+    ([[1], [1]], False), (["1", 1], True),
+])  # fmt: skip
+def test_unique_values(items: list[Any], fits: bool) -> None:
+    form = object_of(a={"uniqueItems": True})
+    assert form.fits(items, form.schema["properties"]["a"]) is fits
+
+
+def test_exactly_one_form_or_any() -> None:
+    form = object_of(a={"oneOf": [{"type": "integer"}, {"minimum": 5}]}, b={"anyOf": [{"type": "null"}, {"const": 1}]})
+    assert form.written({"a": 3}) == '{"a":3}'
+    with pytest.raises(Unfit, match="a: 7 is valid under more than one"):
+        form.written({"a": 7})
+    with pytest.raises(Unfit, match="b: 2 is not valid under any"):
+        form.written({"b": 2})
+
+
+def test_a_long_value_is_not_told_whole() -> None:
+    with pytest.raises(Unfit) as caught:
+        object_of(a={"type": "integer"}).written({"a": "x" * 10_000})
+    assert str(caught.value).endswith("is not of type 'integer'")
+    assert len(str(caught.value)) < 400
 
 
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)

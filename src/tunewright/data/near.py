@@ -28,6 +28,7 @@ from tunewright.data.minhash import (
     similarities,
 )  # fmt: skip
 from tunewright.data.union import DisjointSets
+from tunewright.tasks.normal import normalised
 
 CHARACTERS = 3
 """Characters in a shingle of a short text. On BANKING77's training part three find twice what four or five do, with as
@@ -267,7 +268,7 @@ _COUNTING = _Counting()
 
 def comparable(text: str) -> str:
     """A text as near copies are compared: without the differences of case, punctuation and spacing."""
-    return " ".join(unicodedata.normalize("NFKC", text.casefold()).translate(_COUNTING).split())
+    return " ".join(normalised("NFKC", text.casefold()).translate(_COUNTING).split())
 
 
 def _jaccard_of(text_of: TextOf, words: int) -> Callable[[int, int], float]:

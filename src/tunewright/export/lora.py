@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from tunewright.errors import UserError
 from tunewright.models.tensor_files import TensorFile
+from tunewright.spec.patterns import Unusable, is_found
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,8 +63,10 @@ def _update(name: str, both: dict[str, Floats], settings: dict[str, Any], folder
     rank = len(both["A"])
     alpha = settings["lora_alpha"]
     for pattern, own in (settings.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            alpha = own
+        try:
+            alpha = own if is_found(rf"^(.*\.)?({pattern})$", name) else alpha
+        except Unusable as error:
+            raise _unknown(folder, f"Its alpha_pattern has {pattern[:80]!r}, which can't be used: {error}.") from None
     return Update(both["A"], both["B"], alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))
 
 

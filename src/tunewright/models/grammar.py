@@ -19,7 +19,8 @@ import numpy.typing as npt
 from tunewright.call import check_call
 from tunewright.limits import ENDING_TOKENS
 from tunewright.models.following import Wanted
-from tunewright.tasks.json_schema import Unbounded, require_bounded, transformed
+from tunewright.models.shortest import Unbounded, require_bounded
+from tunewright.spec.json_schema import transformed
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
 _OUT_OF_VALUES = ("}", "]", '"}', '"]', '"')

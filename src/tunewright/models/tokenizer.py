@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunewright.limits import LETTERS_A_TOKEN
 from tunewright.models.files import loading, require_file
 from tunewright.models.tokenizer_check import check_tokenizer
-
-from tunewright.limits import LETTERS_A_TOKEN
 
 
 class Framed(list[int]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.evaluate.predictors import Terms
-from tunewright.limits import LONGEST_STOP
+from tunewright.limits import LONGEST_STOP, REQUEST_SCHEMA_BYTES
 from tunewright.serve.body import Asked, Text, whole_letters
 
 
@@ -53,6 +53,13 @@ class StreamOptions(BaseModel):
 class JsonSchema(BaseModel):
     name: str = ""
     form: dict[str, Any] = Field(alias="schema")
+
+    @field_validator("form")
+    @classmethod
+    def _small(cls, form: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(form)) > REQUEST_SCHEMA_BYTES:
+            raise ValueError(f"the schema has more than {REQUEST_SCHEMA_BYTES >> 10} KiB")
+        return form
 
 
 class ResponseFormat(BaseModel):

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, shortened
+from tunewright.limits import SCHEMA_BYTES
+from tunewright.regular import read_bytes
+from tunewright.spec.checking import schema_fault
+from tunewright.spec.json_schema import require_bounded
+from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 
 _FIX = "Give task.schema as a mapping, a .json file, or a Pydantic model's place such as my_package.models:Invoice."
 
@@ -58,11 +63,14 @@ def _is_import(named: str) -> bool:
 
 def _of_file(file: Path) -> dict[str, Any]:
     try:
-        schema = json.loads(file.read_text("utf-8-sig"))
+        text = read_bytes(file, SCHEMA_BYTES, _FIX).decode("utf-8-sig")
+        schema, _ = StrictJson(keys_once=True).read(text)
     except FileNotFoundError:
         raise UserError("This schema is not there.", where=file, fix=_FIX) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"The schema is not JSON: {error}.", where=file, fix=_FIX) from None
+    except JSON_FAULTS as error:
+        raise UserError(described(error, "The schema", "").reason, where=file, fix="Mend the schema.") from None
     if not isinstance(schema, dict):
         raise UserError("The schema is not a JSON object.", where=file, fix=_FIX)
     return schema
@@ -87,14 +95,10 @@ def _of_model(named: str, folder: Path) -> dict[str, Any]:
 
 
 def _check(schema: Mapping[str, Any], where: str) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        place = ".".join(str(part) for part in error.absolute_path)
-        raise UserError(f"{place or 'The schema'}: {error.message}.", where=where, fix="Mend the schema.") from None
+    require_bounded(schema, where)
+    if fault := schema_fault(schema):
+        place, reason = fault
+        raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Mend the schema.")
     if schema.get("type") != "object" or not schema.get("properties"):
         raise UserError(
             "The schema is not one of an object with named fields.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from tunewright.tasks.normal import normalised
 
 FIELD, LABEL = "field ", "label "
 """What the name of the measure of a single field, or of one of several labels, begins with."""
@@ -113,4 +114,4 @@ _MONTHS = (
 
 def bare(text: str) -> str:
     """A text's letters and digits, case aside."""
-    return "".join(sign for sign in unicodedata.normalize("NFKC", text).casefold() if sign.isalnum())
+    return "".join(sign for sign in normalised("NFKC", text).casefold() if sign.isalnum())

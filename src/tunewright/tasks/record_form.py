@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from tunewright.errors import shortened
+from tunewright.limits import RECORD_BYTES
+from tunewright.spec import checking
+from tunewright.spec.json_schema import closed, require_bounded, target
+from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.tasks.base import Unfit
-from tunewright.tasks.json_schema import closed
+from tunewright.tasks.normal import normalised
 
 _BRANCHES = ("anyOf", "oneOf")
+_SHOWN = 300
+"""Characters of a fault that are told: it may hold the whole record."""
 
 
 class RecordForm:
@@ -27,49 +33,79 @@ class RecordForm:
 
     Args:
         schema: a JSON Schema, draft 2020-12, with its references inside.
+
+    Raises:
+        UserError: to check records against it would take too long; see `require_bounded`.
     """
 
     def __init__(self, schema: Mapping[str, Any]):
+        require_bounded(schema)
         self.schema = closed(schema)
 
     def canonical(self, text: str) -> str:
         """A record given as JSON, written in the one way.
 
         Raises:
-            Unfit: it is not JSON, repeats a key, or does not fit the schema.
+            Unfit: it is not JSON, repeats a key, does not fit the schema, or is too large to be checked.
         """
+        if len(text) > RECORD_BYTES:
+            raise Unfit(f"it is longer than {RECORD_BYTES:,} characters")
         try:
-            value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-        except RecursionError:
-            raise Unfit("its values are nested too deeply") from None
+            value, _ = StrictJson(keys_once=True).read(text)
         except json.JSONDecodeError as error:
             raise Unfit(f"it is not JSON: {error.msg} at character {error.pos}") from None
+        except JSON_FAULTS as error:
+            raise Unfit(described(error, "it", "").reason.strip().rstrip(".")) from None
         return self.written(value)
 
     def written(self, value: Any) -> str:
         """A record given as plain values, written in the one way.
 
         Raises:
-            Unfit: it does not fit the schema.
+            Unfit: it does not fit the schema, or is too large to be checked.
         """
-        ordered = self.ordered(value, self.schema)
-        for error in self._validator.iter_errors(ordered):
-            place = ".".join(str(part) for part in error.absolute_path)
-            raise Unfit(f"{place or 'the record'}: {error.message}")
-        return json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        try:
+            checking.begin()
+            ordered = self._ordered(value, self.schema)
+            for error in self._validator.iter_errors(ordered):
+                place = ".".join(str(part) for part in error.absolute_path)
+                raise Unfit(f"{place[:_SHOWN] or 'the record'}: {shortened(error.message, _SHOWN)}")
+            written = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            written.encode()
+        except Unfit:
+            raise
+        except checking.TooManySteps as error:
+            raise Unfit(str(error)) from None
+        except RecursionError:
+            raise Unfit("its values are nested too deeply") from None
+        except UnicodeEncodeError:
+            raise Unfit("it holds half of a surrogate pair, which is no character") from None
+        except (ValueError, OverflowError):
+            raise Unfit("a number in it is too large") from None
+        return written
 
     @cached_property
     def _validator(self) -> Any:
-        from jsonschema import Draft202012Validator
+        return checking.checker(self.schema)
 
-        return Draft202012Validator(self.schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-
-    def validator(self, schema: Any) -> Any:
-        """What tells whether a value fits a part of the schema, by its `is_valid`."""
-        return self._validator.evolve(schema=schema)
+    def fits(self, value: Any, schema: Any) -> bool:
+        """Whether a value fits a part of the schema; what takes too many steps to check does not."""
+        checking.begin()
+        try:
+            return bool(self._validator.evolve(schema=schema).is_valid(value))
+        except (checking.TooManySteps, RecursionError, OverflowError):
+            return False
 
     def ordered(self, value: Any, schema: Any) -> Any:
         """A value in the one form of its part of the schema, as far as it fits."""
+        checking.begin()
+        try:
+            return self._ordered(value, schema)
+        except (checking.TooManySteps, RecursionError):
+            return value
+
+    def _ordered(self, value: Any, schema: Any) -> Any:
+        checking.count()
         schema = self.resolved(schema)
         for key in _BRANCHES:
             if key in schema:
@@ -78,9 +114,9 @@ class RecordForm:
             return self._object(value, schema)
         if isinstance(value, list):
             items = schema.get("items", {})
-            return [self.ordered(item, items) for item in value]
+            return [self._ordered(item, items) for item in value]
         if isinstance(value, str):
-            text = " ".join(unicodedata.normalize("NFC", value).split())
+            text = " ".join(normalised("NFC", value).split())
             return _number(text, schema) if schema.get("type") in ("number", "integer") else text
         if isinstance(value, float) and value.is_integer() and math.isfinite(value):
             return int(value)
@@ -89,19 +125,19 @@ class RecordForm:
     def _object(self, value: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
         known, required = schema.get("properties", {}), schema.get("required", ())
         ordered = {
-            name: self.ordered(value[name], part)
+            name: self._ordered(value[name], part)
             for name, part in known.items()
             if name in value and (name in required or not _absent(value[name]))
         }
         if others := schema.get("additionalProperties"):
-            ordered |= {name: self.ordered(value[name], others) for name in sorted(value) if name not in known}
+            ordered |= {name: self._ordered(value[name], others) for name in sorted(value) if name not in known}
         return ordered
 
     def _of_branches(self, value: Any, branches: list[Any]) -> Any:
         """The form of the first branch that the value fits; the value itself where it fits none."""
         for branch in branches:
-            ordered = self.ordered(value, branch)
-            if self.validator(branch).is_valid(ordered):
+            ordered = self._ordered(value, branch)
+            if self._validator.evolve(schema=branch).is_valid(ordered):
                 return ordered
         return value
 
@@ -112,24 +148,11 @@ class RecordForm:
         seen = set()
         while "$ref" in schema and schema["$ref"] not in seen:
             seen.add(schema["$ref"])
-            found: Any = self.schema
-            for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
-                found = found[part.replace("~1", "/").replace("~0", "~")] if part else found
+            found = target(self.schema, schema["$ref"])
+            if not isinstance(found, Mapping):
+                return {}
             schema = found
         return dict(schema)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise Unfit(f"the key '{key}' stands in it twice")
-        found[key] = value
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise Unfit(f"{name} is no number of JSON")
 
 
 def _absent(value: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from tunewright.errors import UserError
@@ -47,14 +46,10 @@ class Field:
         return next((value for value in self._fitting(text) if value not in ("", None)), None)
 
     def _fitting(self, text: str) -> Iterator[Any]:
-        for schema, validator in zip(self.schemas, self._validators, strict=True):
+        for schema in self.schemas:
             value = self.form.ordered(text, schema)
-            if validator.is_valid(value):
+            if self.form.fits(value, schema):
                 yield value
-
-    @cached_property
-    def _validators(self) -> list[Any]:
-        return [self.form.validator(schema) for schema in self.schemas]
 
     def among(self, record: Mapping[str, Any]) -> list[Any]:
         """Its values in a record; none where it has none."""

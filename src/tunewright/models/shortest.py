@@ -1,42 +1,17 @@
-"""Walking through a JSON Schema, draft 2020-12."""
+"""What a JSON Schema asks of an answer: whether there is one that comes to an end, and how long it is at least.
+
+It may be anybody's schema: a request brings one in `response_format`. So it may be no schema at all.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tunewright.limits import DEEPEST_SCHEMA, MOST_FORCED_LETTERS, MOST_SCHEMA_BYTES
-
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords that hold schemas by name."""
-_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
-
-
-def transformed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """A schema with every schema in it changed, the inner ones first; `true` and `false` are schemas too, and stay."""
-    if not isinstance(schema, Mapping):
-        return schema
-    parts = dict(schema)
-    for key in parts.keys() & set(_NAMED):
-        parts[key] = {name: transformed(part, change) for name, part in parts[key].items()}
-    for key in parts.keys() & set(_LISTED):
-        parts[key] = [transformed(part, change) for part in parts[key]]
-    for key in parts.keys() & set(_SINGLE):
-        parts[key] = transformed(parts[key], change)
-    return change(parts)
-
-
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema whose objects have no other keys than theirs, where it does not say whether they may."""
-
-    def close(part: dict[str, Any]) -> dict[str, Any]:
-        return {"additionalProperties": False, **part} if "properties" in part else part
-
-    whole: dict[str, Any] = transformed(schema, close)
-    return whole
+from tunewright.limits import DEEPEST_SCHEMA, MOST_FORCED_LETTERS, SCHEMA_BYTES
+from tunewright.spec.json_schema import target
 
 
 class Unbounded(ValueError):
@@ -63,8 +38,8 @@ def require_bounded(schema: Any) -> None:
                 inner += part
             else:
                 size += len(part) if isinstance(part, str) else 1
-        if size > MOST_SCHEMA_BYTES:
-            raise Unbounded(f"the schema has more than {MOST_SCHEMA_BYTES >> 10} KiB")
+        if size > SCHEMA_BYTES:
+            raise Unbounded(f"the schema has more than {SCHEMA_BYTES >> 10} KiB")
         level, depth = inner, depth + 1
     try:
         least = least_letters(schema)
@@ -177,9 +152,7 @@ def _written(value: Any) -> int:
 
 def _referred(schema: Any, name: str) -> Any:
     """What a reference within a schema leads to; anything where it leads elsewhere or nowhere."""
-    if not name.startswith("#"):
+    try:
+        return target(schema, name)
+    except (LookupError, ValueError):
         return True
-    found = schema
-    for part in filter(None, name[1:].split("/")):
-        found = found.get(part.replace("~1", "/").replace("~0", "~"), True) if isinstance(found, Mapping) else True
-    return found
