@@ -32,10 +32,14 @@ _EXTRAS: dict[str, Sequence[str]] = {
 }
 
 
-def examine(project: Path | None) -> list[Check]:
-    """All checks, in the order a run would meet their faults."""
+def examine(project: Path | None, *, allow_code: bool = False) -> list[Check]:
+    """All checks, in the order a run would meet their faults.
+
+    Args:
+        allow_code: as of `tunewright.load_spec`.
+    """
     tracking = _asked({"mlflow": os.environ.get("MLFLOW_TRACKING_URI")})
-    return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project)]
+    return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project, allow_code)]
 
 
 def _machine() -> Iterator[Check]:
@@ -88,12 +92,12 @@ def _version(module: str) -> str:
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
-def _project(project: Path | None) -> Iterator[Check]:
+def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:
     if project is None:
         yield _model("smollm2-135m", Path.cwd())
         return
     try:
-        spec = load_spec(project)
+        spec = load_spec(project, allow_code=allow_code)
     except UserError as error:
         yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
         return

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +90,10 @@ EXTRA_OF = {
 
 _NO_MEMORY = "can't allocate memory"
 """In the text of torch's error on a CPU."""
+_HARDLY_ANY = 1 << 20
+"""Free bytes below which whatever goes wrong while writing does so for want of room."""
+_LITTLE = 256 << 20
+"""Free bytes above which a full disk is another one, or a user's share of it, or one without room for more names."""
 _SMALLER_TRAINING = (
     "Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
     "train.method=qlora; of an encoder halve train.encoder.batch_size; tunewright plan … says what fits."
@@ -122,25 +129,49 @@ def as_user_error(error: BaseException, folder: Path, less_memory: str | None = 
         )
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
     if not full and isinstance(error, (OSError, RuntimeError)):
-        full = _free_bytes(folder) < 1 << 20
+        full = _free_bytes(folder) < _HARDLY_ANY
     if full:
+        where = _fullest(error, folder)
+        free = _free_bytes(where)
         return UserError(
-            f"The disk is full: {_free_bytes(folder) / 1e6:.0f} MB are left.",
-            where=folder,
+            f"The disk is full: {free / 1e6:.0f} MB are left."
+            if free < _LITTLE
+            else "The disk, or your share of it, is full.",
+            where=where,
             why="The step stopped while writing; its unfinished output is set aside and was not taken for whole.",
             fix="Free some space, or set TUNEWRIGHT_CACHE or --runs to another disk, and type the same command again.",
         )
+    if getattr(error, "errno", None) == errno.EROFS or "Read-only file system" in str(error):
+        return UserError(
+            "Nothing can be written here: the disk is read-only.", where=getattr(error, "filename", None) or folder,
+            fix="Name a place on another disk: --runs for outputs, TUNEWRIGHT_CACHE and HF_HOME for base models.",
+        )  # fmt: skip
     if isinstance(error, PermissionError):
         return UserError(
             "Permission denied.", where=error.filename or folder, fix="Check who owns the folder, then run again."
         )
-    if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)):
+    if isinstance(error, OSError) and (error.filename or isinstance(error, FileNotFoundError)):
         what = f"{error.strerror or type(error).__name__}."
         return UserError(what, where=error.filename or folder, fix="Check the path, then run again.")
     return None
 
 
+def _fullest(error: BaseException, folder: Path) -> Path:
+    """The folder that was written to: what the error names, else of those that a step writes to the one on the fullest
+    disk."""
+    named = getattr(error, "filename", None)
+    if isinstance(named, (str, bytes)):
+        return Path(os.fsdecode(named)).parent
+    others = [os.environ.get(name) for name in ("TUNEWRIGHT_CACHE", "HF_HOME")]
+    places = [folder, Path(tempfile.gettempdir()), *(Path(other) for other in others if other)]
+    return min(places, key=_free_bytes)
+
+
 def _free_bytes(folder: Path) -> int:
-    while not folder.exists() and folder != folder.parent:
+    """Of the disk that a folder lies on, or will lie on."""
+    while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return sys.maxsize  # it says nothing

@@ -100,17 +100,15 @@ BATCH_LINE_BYTES = 24 << 20
 BATCH_CHUNK_BYTES = 64 << 20
 """Bytes of lines that a worker of a batch holds at once; a longer line is held alone."""
 
-SPEC_BYTES = 1 << 20
-"""Bytes in a spec, and letters in it once its anchors are put in. 10,000 labels with a line on each have as many."""
+SPEC_BYTES = 512 << 10
+"""Bytes in a spec, and letters in it once its anchors are put in. 5,000 labels with a line on each have as many."""
 SPEC_DEPTH = 64
 """Levels of nesting in a spec. One with a record's schema has twenty."""
 SPEC_NODES = 100_000
 """Values and keys in a spec once its anchors are put in; its labels are most of them."""
-SPEC_ALIASES = 100
-"""Places in a spec where an anchor is used. What `<<` merges is copied at each."""
 SPEC_DIGITS = 100
 """Characters in a number of a spec."""
-SPEC_FAULTS = 20
+SPEC_FAULTS = 10
 """Faults of a spec that an error lists."""
 
 SCHEMA_BYTES = 256 << 10

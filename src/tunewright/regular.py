@@ -58,7 +58,7 @@ def read_bytes(file: Path, most: int, fix: str) -> bytes:
     return content
 
 
-def unreadable(file: Path, error: OSError | ValueError, fix: str) -> UserError:
+def unreadable(file: Path, error: Exception, fix: str) -> UserError:
     """What to say of a file that the system does not give."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # A path from outside may hold line breaks, or be thousands of characters long.

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the spec")
     parser.add_argument("--recipe", help="settings that lie over the spec's")
+    parser.add_argument("--allow-code", action="store_true", help="import the module that the spec's task.schema names")
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
     parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
     options = parser.parse_intermixed_args(arguments)
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     quiet_loggers()  # before a step's module imports the libraries: some speak up as they are imported
     try:
-        spec = load_spec(options.spec, options.overrides, recipe=options.recipe)
+        spec = load_spec(options.spec, options.overrides, recipe=options.recipe, allow_code=options.allow_code)
         step, inputs = (STEPS | BESIDE)[options.name], dict(_pair(text) for text in options.inputs)
         if (count := processes_of(step, spec, inputs)) > 1:
             return launch(sys.argv[1:] if arguments is None else arguments, count)

@@ -197,7 +197,7 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"), ("- 1", "no mapping"), ("a: [", "not YAML"),
+    ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"), ("- 1", "no mapping"), ("a: [", "YAML can't be read"),
     (None, "not there"), ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
     ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
     ("machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: L40S, gib: 48}}}", "L40S, which is not among the cards"),

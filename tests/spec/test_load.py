@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.conftest import spec_data, write_project
+from tests.test_linear_time import ends_in_time
+from tunewright.assess.prices import price_book
 from tunewright.errors import UserError
+from tunewright.evaluate.judge import _human
+from tunewright.pipeline import STEPS, source_hashes
 from tunewright.spec import Spec, load_spec, parse_spec
 
 GOOD = """\
@@ -153,3 +161,106 @@ def test_a_quoted_label_is_read_as_text(name: str) -> None:
 def test_a_plain_label_keeps_the_text_it_was_written_with(written: str, read: str) -> None:
     spec = parse(GOOD.replace("[billing, refund]", f"{{{written}: '', other: ''}}"))
     assert list(spec.task.labels) == [read, "other"]
+
+
+def laughs(levels: int) -> str:
+    """A mapping whose anchors double at each of its levels."""
+    lines = ["a0: &a0 [x, x]"] + [f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]" for n in range(levels)]
+    return "\n".join(lines) + "\n"
+
+
+HOSTILE = {
+    "a deep sequence": ("name: " + "[" * 100_000, "nested more than 64 levels"),
+    "a deep block": ("- " * 100_000, "nested more than 64 levels"),
+    "levels that can just be read": ("name: " + "[" * 90 + "]" * 90, "tunewright.yaml:1: .*nested more than 64 levels"),
+    "a long number": (GOOD + f"seed: {'9' * 5000}\n", "tunewright.yaml:8: This number has 5,000 characters"),
+    "a long hexadecimal number": (GOOD + f"seed: 0x{'f' * 5000}\n", "This number has 5,002 characters"),
+    "anchors that explode": (laughs(60), "more than 100,000 values"),
+    "a text that explodes": (f"a: &a {'x' * 1000}\nb: [{'*a, ' * 1000}]\n", "more than 524,288 characters"),
+    "merges that explode": (
+        "a: &a {"
+        + ", ".join(f"k{n}: 1" for n in range(2000))
+        + "}\n"
+        + "".join(f"b{n}: {{<<: *a}}\n" for n in range(99)),
+        "more than 100,000 values",
+    ),
+    "an anchor that holds itself": ("name: &a [*a]\n", "tunewright.yaml:1: .*holds itself"),
+    "a mapping that holds itself": ("name: &a\n  b: {c: *a}\n", "holds itself"),
+    "a spec of megabytes": ("# " + "x" * (1 << 20), "more than 524,288"),
+    "a tag of Python's": ("name: !!python/object/apply:os.system [ls]\n", "The tag .* means nothing here"),
+    "bytes": ("name: !!binary abc=\n", "The tag .* means nothing here"),
+    "half a letter": ('name: "\\ud800"\n', "U\\+D800, which is no character"),
+    "a NUL": ('name: "a\\0b"\n', "U\\+0000, which is no character"),
+    "a number that is none": ("name: !!int abc\n", "tunewright.yaml: .*can't be read: ValueError"),
+    "two documents": ("a: 1\n---\nb: 2\n", "another document"),
+    "a key that is a mapping": ("? {a: b}\n: c\n", "tunewright.yaml"),
+    "many unknown keys": ("".join(f"k{n}: 1\n" for n in range(9000)), "unknown key 'k0'.*and 8,99\\d more"),
+    "a long unknown key": ("? " + "k" * 100_000 + "\n: 1\n", "unknown key"),
+    "a long wrong value": (GOOD + f"seed: {'x' * 100_000}\n", "'seed'"),
+    "a path that is too long": (GOOD.replace("train.jsonl", "x" * 5000), "name too long"),
+    "a home that nobody has": (GOOD.replace("train.jsonl", "~nobody-of-that-name/x"), "home directory"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_spec_takes_long_and_each_fault_is_one_paragraph(name: str, tmp_path: Path) -> None:
+    text, reason = HOSTILE[name]
+    (tmp_path / "tunewright.yaml").write_text(text, "utf-8")
+
+    def read() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
+        with pytest.raises(UserError, match=reason) as caught:
+            assert load_spec(tmp_path).sources
+        assert len(caught.value.paragraph()) < 3000
+
+    assert ends_in_time(read)
+
+
+@pytest.mark.parametrize(
+    "override", [f"seed={'9' * 5000}", "model=" + "[" * 5000, ".".join("a" * 900) + "=1", "a=!!set {b}"]
+)
+def test_no_override_takes_long(override: str) -> None:
+    assert len(refusal(GOOD, override)) < 2000
+
+
+def test_a_date_is_a_text() -> None:
+    spec = parse(GOOD.replace("tickets", "2026-11-29").replace("refund", "2026-13-45"))
+    assert (spec.name, list(spec.task.labels)) == ("2026-11-29", ["billing", "2026-13-45"])
+
+
+def test_anchors_and_merges_are_read() -> None:
+    text = GOOD + "train: &usual\n  lr: 1e-4\n  gradient_checkpointing: &on true\ncosts: {engineering_usd: &n 7}\n"
+    spec = parse(text + "goal: {accept_worse: *on, p95_ms: *n}\n")
+    assert (spec.train.lr, spec.goal.accept_worse, spec.goal.p95_ms) == (1e-4, True, 7)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    files = {"pipe.yaml": "a pipe", "/dev/zero": "a device", "loop.yaml": "symbolic links", "x" * 5000: "name too long"}
+    for file, what in files.items():
+        with pytest.raises(UserError, match=what):
+            load_spec(tmp_path / file)
+
+
+@pytest.mark.parametrize("key", ["data: {train: PIPE}", "data: {train: train.jsonl, test: {a: PIPE}}", "prices: PIPE",
+                                 "judge: {model: a, human: PIPE}", "api: {recorded: PIPE}"])  # fmt: skip
+def test_no_step_reads_a_pipe(key: str, tmp_path: Path) -> None:
+    write_project(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    data = spec_data() | YAML(typ="safe").load(key.replace("PIPE", "pipe"))
+    (tmp_path / "tunewright.yaml").write_text(json.dumps(data), "utf-8")
+    spec = load_spec(tmp_path)
+
+    def read() -> None:
+        for step in STEPS.values():
+            with suppress(UserError):
+                source_hashes(spec, step)
+        if spec.price_file:
+            with pytest.raises(UserError, match="a pipe"):
+                price_book(spec.price_file)
+        if spec.judge:
+            with pytest.raises(UserError, match="a pipe"):
+                _human(spec, spec.judge)
+
+    assert ends_in_time(read)

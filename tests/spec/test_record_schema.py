@@ -6,14 +6,15 @@ import datetime
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import spec_data
+from tests.conftest import REPOSITORY, spec_data, tunewright
 from tunewright.errors import UserError
-from tunewright.spec import load_spec
+from tunewright.spec import load_money, load_spec
 from tunewright.spec.record_schema import record_schema
 
 SCHEMA = {"type": "object", "properties": {"vendor": {"type": "string"}}, "required": ["vendor"]}
@@ -26,7 +27,7 @@ def test_a_schema_a_file_and_a_model_are_read_alike(tmp_path: Path) -> None:
     )
     assert record_schema(SCHEMA, tmp_path) == SCHEMA
     assert record_schema("invoice.json", tmp_path) == SCHEMA
-    found = record_schema("invoice_models:Invoice", tmp_path)
+    found = record_schema("invoice_models:Invoice", tmp_path, allow_code=True)
     assert list(found["properties"]) == found["required"] == ["vendor"]
 
 
@@ -47,7 +48,38 @@ def test_what_is_no_schema_is_refused(named: Any, reason: str, tmp_path: Path) -
     (tmp_path / "broken.json").write_text("{", "utf-8")
     (tmp_path / "list.json").write_text("[]", "utf-8")
     with pytest.raises(UserError, match=reason):
-        record_schema(named, tmp_path)
+        record_schema(named, tmp_path, allow_code=True)
+
+
+def test_a_spec_runs_code_only_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "their_models.py").write_text(
+        "import pathlib\nfrom pydantic import BaseModel\npathlib.Path('ran').touch()\n"
+        "class Invoice(BaseModel):\n    vendor: str\n", "utf-8",
+    )  # fmt: skip
+    task = {"kind": "extract", "instruction": "Read: {fields}", "schema": "their_models:Invoice"}
+    (tmp_path / "tunewright.yaml").write_text(json.dumps(spec_data(task=task)), "utf-8")
+    for read in (lambda: load_spec(tmp_path), lambda: load_money(tmp_path).job()):
+        with pytest.raises(
+            UserError, match=r"names code to run: their_models:Invoice\. .*--allow-code.*allow_code=True"
+        ):
+            read()
+    refused = tunewright("spec", "show", str(tmp_path))
+    assert refused.returncode == 2
+    assert "--allow-code" in refused.stderr
+    assert not (tmp_path / "ran").exists()
+    allowed = tunewright("spec", "show", str(tmp_path), "--allow-code")
+    assert json.loads(allowed.stdout)["task"]["schema"]["required"] == ["vendor"], allowed.stderr
+    assert load_money(tmp_path, allow_code=True).job().task == load_spec(tmp_path, allow_code=True).task
+
+
+def test_every_command_that_reads_a_spec_can_allow_code() -> None:
+    folder = REPOSITORY / "src" / "tunewright" / "cli"
+    for file in folder.rglob("*.py"):
+        text = file.read_text("utf-8")
+        assert len(re.findall(r"load_(?:spec|money)\(", text)) == len(re.findall("allow_code=allow_code", text)) - (
+            file.name == "doctor.py"
+        ), file
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tunewright.errors import UserError, did_you_mean
+from tunewright.limits import SPEC_BYTES
+from tunewright.regular import read_bytes
 from tunewright.spec import overlay
+from tunewright.spec.yaml_text import read_yaml
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -254,14 +257,11 @@ def _built_in() -> dict[str, Any]:
 
 
 def _own(file: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        own = YAML(typ="safe").load(file.read_text("utf-8"))
+        own = read_yaml(read_bytes(file, SPEC_BYTES, _KEYS).decode(), str(file), _KEYS)
     except FileNotFoundError:
         raise UserError("This price book is not there.", where=file, fix="Check `prices` in the spec.") from None
-    except (YAMLError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         raise UserError("This price book is not YAML.", where=file, fix=_KEYS) from None
     if not isinstance(own, dict):
         raise UserError("This price book is no mapping.", where=file, fix=_KEYS)

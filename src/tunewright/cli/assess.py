@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, console_of, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    console_of,
+    print_json,
+)
 from tunewright.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,13 +45,18 @@ def _root() -> None:
 
 
 @app.command()
-def money(project: ProjectArgument, overrides: OverridesArgument = None, json: JsonOption = False) -> None:
+def money(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
+) -> None:
     """What a month costs on each way of answering, when an own model pays, and what that hinges on. Needs no data."""
     from tunewright.assess import price_book
     from tunewright.assess.money import assess
     from tunewright.spec import load_money
 
-    spec = load_money(project, overrides or ())
+    spec = load_money(project, overrides or (), allow_code=allow_code)
     found = assess(spec, price_book(spec.price_file))
     if json:
         print_json(asdict(found))
@@ -93,7 +106,11 @@ def _print_money(found: Assessment, requests: int) -> None:
 
 @app.command()
 def fit(
-    project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None, json: JsonOption = False
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = None,
+    json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Forecast whether the job suits a small tuned model, from its data alone."""
     from tunewright import api, load_spec
@@ -101,7 +118,7 @@ def fit(
     from tunewright.data.curve import require_one_label
     from tunewright.data.dataset import load_examples
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     require_one_label(spec)
     folder = api.check(spec, runs=runs) / "examples"
     tests = [len(load_examples(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem != "train"]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tunewright.cli.doctor import print_checks
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RecipeOption,
+    print_json,
+)
 from tunewright.cli.places import RehearseOption, placed
 from tunewright.errors import EXIT_GATE, UserError
 
@@ -39,11 +46,13 @@ def preflight(
     to: TargetOption = None,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Check sign-in, roles, storage, region, sizes, quota, memory and price; each ✗ with its remedy."""
     from tunewright import api, load_spec
 
-    with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
+    loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+    with placed(loaded, "azure", rehearse) as (spec, _):
         checks = api.preflight(spec, deploy=to)
     print_checks(checks, json)
 
@@ -56,13 +65,14 @@ def probe(
     yes: YesOption = False,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Ask the subscription which of the rules hold that Tunewright relies on. It takes a minute and costs next to
     nothing; exit code 1 where one does not hold."""
     from tunewright import api, load_spec
     from tunewright.places.azure.probe import outlook
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     typer.echo(outlook(spec), err=True)
     if not (yes or rehearse):
         typer.confirm("Begin?", abort=True, err=True)
@@ -90,11 +100,13 @@ def schedule(
     hour: HourOption = 3,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Retrain by the calendar, on the data that lie in the workspace by then."""
     from tunewright import api, load_spec
 
-    with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
+    loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+    with placed(loaded, "azure", rehearse) as (spec, _):
         found = api.schedule(spec, every, hour)
     if json:
         print_json(asdict(found))
@@ -108,11 +120,12 @@ def ls(
     overrides: OverridesArgument = None,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """List everything of a project that costs money in Azure, or may come to."""
     from tunewright import load_spec
 
-    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
         found, unseen = _standing(spec)
     if json:
         print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
@@ -128,12 +141,13 @@ def down(
     overrides: OverridesArgument = None,
     yes: YesOption = False,
     rehearse: RehearseOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Take away everything of a project that costs money, and only that; data and models stay."""
     from tunewright import load_spec
     from tunewright.places.azure.down import take_down
 
-    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
         found, unseen = _standing(spec)
         _tell(found, unseen)
         if not found or yes or typer.confirm("Take all of these away?"):
@@ -145,12 +159,13 @@ def image(
     project: ProjectArgument,
     folder: Annotated[Path, typer.Argument(help="A new folder for its Dockerfile.")],
     overrides: OverridesArgument = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Lay out what the image of jobs is built of, to build it where Azure can't reach the package index."""
     from tunewright import load_spec
     from tunewright.places.azure.assets import JobImage
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -170,11 +185,12 @@ def notebook(
     overrides: OverridesArgument = None,
     size: SizeOption = "Standard_D4s_v3",
     rehearse: RehearseOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Make a compute instance for notebooks in the workspace; it stops by itself when nobody uses it."""
     from tunewright import api, load_spec
 
-    with placed(load_spec(project, overrides or ()), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
         typer.echo(api.notebook(spec, size))
 
 

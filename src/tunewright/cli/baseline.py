@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     ForceOption,
     JsonOption,
     OverridesArgument,
@@ -27,11 +28,12 @@ def baseline(
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Ask the APIs the test examples, or read their recorded answers. What was paid for is never asked again."""
     from tunewright import api, load_spec
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     if not dry_run:
         print_result(api.baseline(spec, runs=runs, force=force), json)
         return

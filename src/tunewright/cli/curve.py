@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, console_of, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    console_of,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from tunewright.data.curve import LearningCurve
@@ -16,14 +24,18 @@ WIDTH = 40
 
 
 def curve(
-    project: ProjectArgument, overrides: OverridesArgument = None, runs: RunsOption = None, json: JsonOption = False
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = None,
+    json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Say with a cheap model, within a minute, how much more training data would help."""
     from tunewright import api, load_spec
     from tunewright.data.curve import learning_curve, require_one_label
     from tunewright.data.dataset import load_examples
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     require_one_label(spec)
     examples = load_examples(api.check(spec, runs=runs) / "examples" / "train.jsonl")
     found = learning_curve(examples, spec.seed)

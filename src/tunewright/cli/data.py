@@ -12,7 +12,7 @@ import typer
 
 from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
-from tunewright.cli.options import ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
+from tunewright.cli.options import AllowCodeOption, ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
 from tunewright.cli.steps import verb
 from tunewright.errors import GateFailed, UserError
 
@@ -47,6 +47,7 @@ def check(
     runs: RunsOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Look for everything in the data that would hurt: a table here, and report.html with examples."""
     from tunewright.data.checks import SEVERITIES
@@ -54,7 +55,7 @@ def check(
 
     if _is_project(target) and out:
         raise UserError("--out is for data without a spec.", fix="A project's output goes below --runs.")
-    folder = _checked_project(target, overrides, runs, force) if _is_project(target) else _checked_data(
+    folder = _checked_project(target, overrides, runs, force, allow_code) if _is_project(target) else _checked_data(
         target, overrides, out or Path("data-check"))  # fmt: skip
     examination = load_examination(folder)
     if json:
@@ -85,6 +86,7 @@ def fix(
         Path | None, typer.Option(help="For D015: also write who is who, readable by you alone. Keep it apart.")
     ] = None,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Mend findings in new files, with a log of every changed row. The originals stay as they are."""
     from tunewright.data.fix import LOG
@@ -93,7 +95,7 @@ def fix(
     folder = out or ((target if target.is_dir() else target.parent) if _is_project(target) else Path()) / "fixed"
     pseudonymiser = _pseudonymiser(key_file, mapping)
     codes = [code for given in only or () for code in given.split(",")]
-    fixed = fix_data(_job(target, overrides), codes, folder, pseudonymiser)
+    fixed = fix_data(_job(target, overrides, allow_code), codes, folder, pseudonymiser)
     if mapping and pseudonymiser:
         pseudonymiser.save_mapping(mapping)
     if json:
@@ -131,19 +133,21 @@ def _is_project(target: Path) -> bool:
     return (target / SPEC_FILE).is_file() or target.suffix.lower() in (".yaml", ".yml")
 
 
-def _job(target: Path, overrides: list[str] | None) -> Job:
+def _job(target: Path, overrides: list[str] | None, allow_code: bool) -> Job:
     from tunewright.data.job import job_of, job_of_files
     from tunewright.spec import file_spec, load_spec
 
     if _is_project(target):
-        return job_of(load_spec(target, overrides or ()))
+        return job_of(load_spec(target, overrides or (), allow_code=allow_code))
     return job_of_files(file_spec(target, overrides or ()))
 
 
-def _checked_project(target: Path, overrides: list[str] | None, runs: Path | None, force: bool) -> Path:
+def _checked_project(
+    target: Path, overrides: list[str] | None, runs: Path | None, force: bool, allow_code: bool
+) -> Path:
     from tunewright import api, load_spec
 
-    return api.check(load_spec(target, overrides or ()), runs=runs, force=force)
+    return api.check(load_spec(target, overrides or (), allow_code=allow_code), runs=runs, force=force)
 
 
 def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
@@ -153,7 +157,7 @@ def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
     if foreign and not (out / FINDINGS).is_file():
         raise UserError("This folder holds something else; it was left as it is.", where=out,
                         fix="Name another with --out.")  # fmt: skip
-    job = _job(target, overrides)
+    job = _job(target, overrides, allow_code=False)  # of files, which name no code
     job.files()
     out.mkdir(parents=True, exist_ok=True)
     examine(job, out)

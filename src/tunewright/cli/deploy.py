@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     JsonOption,
     OverridesArgument,
     ProjectArgument,
@@ -61,6 +62,7 @@ def deploy(
     anyway: AnywayOption = False,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Serve a project's latest bundle in Azure: beside what serves now, on trial, then in its place or not at all."""
     from tunewright import api, load_spec
@@ -69,7 +71,8 @@ def deploy(
         raise UserError("--dry-run, --canary, --mirror, --promote and --rollback don't go together.", fix="Choose one.")
     if yes and not rollback:
         raise UserError("--yes goes with --rollback alone.", fix="Leave it out.")
-    with placed(load_spec(project, overrides or (), recipe=recipe), "azure", rehearse) as (spec, _):
+    loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+    with placed(loaded, "azure", rehearse) as (spec, _):
         if dry_run:
             plan = api.deployment(spec, to, runs=runs, identity=identity)
             if json:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import JsonOption, print_json
+from tunewright.cli.options import AllowCodeOption, JsonOption, print_json
 from tunewright.errors import EXIT_GATE, Check
 
 
@@ -20,6 +20,7 @@ def doctor(
         typer.Option("--gpu", help="Test this machine's GPU instead, in two minutes; the table can go into an issue."),
     ] = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Check the machine, the installed extras, the model cache and the spec; each ✗ comes with its remedy."""
     if gpu:
@@ -27,7 +28,7 @@ def doctor(
         return
     from tunewright.diagnosis import examine
 
-    checks = examine(project)
+    checks = examine(project, allow_code=allow_code)
     print_checks(checks, json)
 
 

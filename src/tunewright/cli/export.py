@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     ForceOption,
     JsonOption,
     OverridesArgument,
@@ -54,6 +55,7 @@ def export(
     on: OnOption = "local",
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Merge the adapter and build the bundle that is served, or GGUF files for llama.cpp and Ollama."""
     from tunewright import api, load_spec
@@ -62,7 +64,8 @@ def export(
 
     if quantization and to != "gguf":
         raise UserError("--quantization is for GGUF.", fix="Add --to gguf; a bundle's precision is export.precision.")
-    with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
+    loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+    with placed(loaded, on, rehearse) as (spec, place):
         if to == "bundle":
             print_result(api.export(spec, runs=runs, force=force, on=place), json)
             return

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    print_json,
+)
 
 
 def freeze(
@@ -12,13 +19,14 @@ def freeze(
     overrides: OverridesArgument = None,
     runs: RunsOption = None,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Freeze the test of the dataset. Typed again with new data, it adds their share and changes nothing else."""
     from tunewright import api, load_spec
     from tunewright.data.freezing import before_freezing
     from tunewright.data.freezing import freeze as freeze_test
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     frozen = freeze_test(spec, api.split(before_freezing(spec), runs=runs))
     if json:
         print_json(vars(frozen))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     JsonOption,
     OverridesArgument,
     ProjectArgument,
@@ -38,12 +39,13 @@ def gate(
         Path | None, typer.Option("--markdown", help="Write that comment into a file.", metavar="FILE", dir_okay=False)
     ] = None,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Hold the latest verdict against the spec's targets, in seconds; exit code 1 if one is missed."""
     from tunewright.gate import gate as judge
     from tunewright.spec import load_spec
 
-    spec = load_spec(project, overrides or (), recipe=recipe)
+    spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if update:
         from tunewright import api
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     JsonOption,
     OverridesArgument,
     ProjectArgument,
@@ -31,11 +32,12 @@ def plan(
     recipe: RecipeOption = None,
     runs: RunsOption = None,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Predict memory, hours and dollars of every step, here and in Azure, and of a training on each GPU size."""
     from tunewright import api, load_spec
 
-    found = api.plan(load_spec(project, overrides or (), recipe=recipe), runs=runs)
+    found = api.plan(load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code), runs=runs)
     if json:
         print_json(_plain(found))
     else:

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    print_json,
+)
 from tunewright.cli.places import RehearseOption, placed
 from tunewright.errors import UserError
 
@@ -38,11 +45,12 @@ def push(
     yes: YesOption = False,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Send a project's latest model, with its card and system prompt and none of its data, to a hub or a registry."""
     from tunewright import api, load_spec
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     parcel = api.parcel(spec, form, to, runs=runs)
     if public and not to.startswith("hub:"):
         raise UserError("--public is for the hub.", fix="Leave it away: who may read a registry, Azure decides.")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import ProjectArgument
+from tunewright.cli.options import AllowCodeOption, ProjectArgument
 
 
 def review(
@@ -38,6 +38,7 @@ def review(
     wanted: Annotated[
         int, typer.Option("--reviewers-per-item", min=1, max=9, help="People who are to review each request.")
     ] = 1,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Correct what the model answers, in the browser: the most doubtful, new and disputed requests first."""
     from tunewright.monitor.review.server import Access, serve
@@ -45,4 +46,4 @@ def review(
 
     access = Access(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve(load_spec(project), host, port, access, wanted)
+        serve(load_spec(project, allow_code=allow_code), host, port, access, wanted)

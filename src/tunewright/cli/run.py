@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     ForceOption,
     JsonOption,
     OverridesArgument,
@@ -32,6 +33,7 @@ def run(
     on: OnOption = "local",
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """The whole job: check, split, train, export, evaluate, parity, verdict; for each candidate until one does the job.
 
@@ -39,7 +41,8 @@ def run(
     from tunewright import api, load_spec
     from tunewright.evaluate.table import print_summary
 
-    with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
+    loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+    with placed(loaded, on, rehearse) as (spec, place):
         report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place, every=every)
     ladder = None
     if report.ladder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli.options import OverridesArgument, ProjectArgument, RecipeOption, print_json
+from tunewright.cli.options import AllowCodeOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 
 app = typer.Typer(help="The spec's schema and checked content.", no_args_is_help=True)
 
@@ -18,8 +18,13 @@ def schema() -> None:
 
 
 @app.command()
-def show(project: ProjectArgument, overrides: OverridesArgument = None, recipe: RecipeOption = None) -> None:
+def show(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    recipe: RecipeOption = None,
+    allow_code: AllowCodeOption = False,
+) -> None:
     """Check a spec and print it with every default filled in."""
     from tunewright.spec import load_spec
 
-    print_json(load_spec(project, overrides or (), recipe=recipe).model_dump(mode="json"))
+    print_json(load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code).model_dump(mode="json"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     ForceOption,
     JsonOption,
     OverridesArgument,
@@ -25,10 +26,12 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
 
     def command(project: ProjectArgument, overrides: OverridesArgument = None, recipe: RecipeOption = None,
              runs: RunsOption = None, force: ForceOption = False, on: OnOption = "local",
-             rehearse: RehearseOption = False, json: JsonOption = False) -> None:  # fmt: skip
+             rehearse: RehearseOption = False, json: JsonOption = False,
+             allow_code: AllowCodeOption = False) -> None:  # fmt: skip
         from tunewright import api, load_spec
 
-        with placed(load_spec(project, overrides or (), recipe=recipe), on, rehearse) as (spec, place):
+        loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
+        with placed(loaded, on, rehearse) as (spec, place):
             folder = getattr(api, step)(spec, runs=runs, force=force, on=place)
         print_result(folder, json)
 

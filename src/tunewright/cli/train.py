@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     ForceOption,
     JsonOption,
     OverridesArgument,
@@ -44,11 +45,12 @@ def train(
     on: OnOption = "local",
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Train an adapter, or an encoder. After an interruption the same command goes on from the last checkpoint."""
     from tunewright import api, load_spec
 
-    spec = load_spec(project, overrides or (), recipe=recipe)
+    spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if trials and not sweep:
         raise UserError("--trials belongs to a sweep.", fix="Add --sweep, or leave --trials out.")
     if not sweep:

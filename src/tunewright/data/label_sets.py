@@ -101,7 +101,7 @@ def _list(answer: Any) -> list[str] | None:
     if isinstance(answer, str) and answer.lstrip().startswith("["):
         try:
             answer = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     if not isinstance(answer, list) or not all(isinstance(each, str) for each in answer):
         return None

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import Output, read_jsonl, write_json, write_jsonl
+from tunewright.artifacts import Output, write_json, write_jsonl
 from tunewright.data import evenly, load_dataset
+from tunewright.data.readers import read_rows
 from tunewright.errors import UserError
 from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.endpoint import Chat, Endpoint, Question
@@ -207,13 +208,11 @@ def _human(spec: Spec, settings: JudgeSpec) -> list[tuple[Pair, str]]:
     file, found = spec.path(settings.human), []
     form = 'Each row is {"text": …, "first": …, "second": …, "better": "first", "second" or "tie"}.'
     try:
-        rows = list(read_jsonl(file))
-    except FileNotFoundError:
-        raise UserError("This file is not there.", where=file, fix=f"Check judge.human. {form}") from None
-    except ValueError as error:
-        raise UserError(f"This file is not JSON Lines: {error}.", where=file, fix=form) from None
-    for number, row in enumerate(rows, 1):
-        parts = [str(row[name]) for name in _COLUMNS if isinstance(row, dict) and isinstance(row.get(name), str)]
+        rows = read_rows(file)
+    except UserError as error:
+        raise UserError(error.what, where=error.where, fix=f"Check judge.human. {form}") from None
+    for number, row in rows:
+        parts = [str(row[name]) for name in _COLUMNS if isinstance(row.get(name), str)]
         if len(parts) < 4 or parts[3] not in _TURNED:
             raise UserError("This row is no judged pair.", where=f"{file}:{number}", fix=form)
         found.append((Pair(*parts[:3]), parts[3]))

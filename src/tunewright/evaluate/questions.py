@@ -125,11 +125,12 @@ def _record(task: Task, text: str) -> str | None:
     way to leave a field out."""
     try:
         value = json.loads(text)
+        records = [json.dumps(each, ensure_ascii=False) for each in (value, _without_nulls(value))]
     except (ValueError, RecursionError):
         return None
-    for record in (value, _without_nulls(value)):
+    for record in records:
         try:
-            return task.canonical(json.dumps(record, ensure_ascii=False))
+            return task.canonical(record)
         except Unfit:
             continue
     return None

@@ -9,49 +9,59 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, shortened
+from tunewright.limits import SPEC_BYTES, SPEC_DEPTH, SPEC_FAULTS
+from tunewright.regular import read_bytes, unreadable
 from tunewright.spec.recipes import recipe_text
 from tunewright.spec.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 from tunewright.spec.sections import ApiSpec
+from tunewright.spec.yaml_text import read_yaml
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 _EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": "api"}
 """Keys of which an override takes the place of the other."""
+_CHECK = "Name a project's folder, or a spec file."
 
 
-def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
+def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None, *,
+              allow_code: bool = False) -> Spec:  # fmt: skip
     """Read a spec file, or the `tunewright.yaml` of a folder.
 
     Args:
         overrides: `key.subkey=value` strings, the value read as YAML.
         recipe: settings that replace the file's; overrides replace both. See `tunewright.spec.recipes`.
+        allow_code: import the module that `task.schema` names, which runs its code, if it names one.
 
     Raises:
         UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
     """
     file, text = _read(path)
-    return parse_spec(text, file, overrides, recipe)
+    return parse_spec(text, file, overrides, recipe, allow_code=allow_code)
 
 
-def load_money(path: str | Path, overrides: Iterable[str] = ()) -> MoneySpec:
+def load_money(path: str | Path, overrides: Iterable[str] = (), *, allow_code: bool = False) -> MoneySpec:
     """What `tunewright assess` needs of a spec, which may be no more than a name, the API and the traffic.
 
     Raises:
         UserError: as `load_spec`.
     """
     file, text = _read(path)
-    return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent)
+    return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent, allow_code=allow_code)
 
 
 def _read(path: str | Path) -> tuple[Path, str]:
     """(the spec file, its text)."""
-    file = Path(path).expanduser()
-    if file.is_dir():
-        file = file / SPEC_FILE
-    if file.suffix.lower() in (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz") and file.is_file():
+    try:
+        file = Path(path).expanduser()
+        if file.is_dir():
+            file = file / SPEC_FILE
+        is_data = file.suffix.lower() in (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz") and file.is_file()
+    except (OSError, RuntimeError) as error:
+        raise unreadable(Path(path), error, _CHECK) from None
+    if is_data:
         raise UserError("This is data, not a spec.", where=file, fix=f"For a first spec, type: tunewright init {file}")
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_bytes(file, SPEC_BYTES, _CHECK).decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(
             "There is no spec here.", where=file, fix=f"Type: tunewright init YOUR_DATA.jsonl  (it writes {SPEC_FILE})"
@@ -64,20 +74,21 @@ def _read(path: str | Path) -> tuple[Path, str]:
 
 
 def _mapping(text: str, file: Path) -> dict[str, Any]:
-    data = _yaml(text, file)
+    data = read_yaml(text, str(file))
     if not isinstance(data, dict):
         raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
     return data
 
 
-def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None) -> Spec:
+def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *,
+               allow_code: bool = False) -> Spec:  # fmt: skip
     """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
     data = _mapping(text, file)
     if recipe:
-        over = _yaml(recipe_text(recipe), Path(recipe))
+        over = read_yaml(recipe_text(recipe), recipe)
         overlay(data, over)
         _displace(data, over)
-    return _validated(Spec, data, overrides, file).anchored(file.parent)
+    return _validated(Spec, data, overrides, file).anchored(file.parent, allow_code=allow_code)
 
 
 def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:
@@ -97,7 +108,10 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
     try:
         return schema.model_validate(_plain(data))
     except ValidationError as error:
-        faults = "; ".join(_fault(entry, data, schema, overrides) for entry in error.errors())
+        found = error.errors()
+        listed = [_fault(entry, data, schema, overrides) for entry in found[:SPEC_FAULTS]]
+        more = [f"and {len(found) - len(listed):,} more"] if len(found) > len(listed) else []
+        faults = "; ".join([*listed, *more])
         raise UserError(
             faults if faults.endswith("?") else f"{faults}.",
             where=file,
@@ -105,28 +119,17 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
         ) from None
 
 
-def _yaml(text: str, file: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="rt").load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(
-            f"The YAML can't be read: {problem}.",
-            where=f"{file}:{mark.line + 1}" if mark else file,
-            fix="Mend that line, then run again.",
-        ) from None
-
-
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 1) -> Any:
+    """A value in Python's own types."""
+    if depth > SPEC_DEPTH:
+        raise UserError(f"The spec is nested more than {SPEC_DEPTH} levels deep.", fix="Leave out what goes so deep.")
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, bool):
+        return value
+    return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
 
 
 def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
@@ -150,33 +153,29 @@ def _apply(data: dict[str, Any], override: str) -> None:
     called the same; without a list the one paid for today begins it."""
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
-        raise UserError(f"The override '{override}' is not of the form key=value.", fix="For example: train.lr=1e-4")
+        raise UserError(
+            f"The override '{shortened(override, 100)}' is not of the form key=value.", fix="For example: train.lr=1e-4"
+        )
     if key.endswith("+"):
         return _add(data, key.removesuffix("+").strip(), text, override)
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = data.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"The override '{override}' goes below '{parent}', which is a value, not a section.",
-                            fix="Type: tunewright spec schema  (it lists every key with its meaning)")  # fmt: skip
+            what = f"The override '{shortened(override, 100)}' goes below '{parent}', which is a value, not a section."
+            raise UserError(what, fix="Type: tunewright spec schema  (it lists every key with its meaning)")
         data = child
     # 1.1's reading of 1e-4 as text would surprise: numbers are tried first.
     try:
         data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
     except ValueError:
-        try:
-            data[last] = YAML(typ="safe").load(text)
-        except YAMLError:
-            raise UserError(f"The value of the override '{override}' is not YAML.",
-                            fix="Close what it opens, or quote it: 'task.instruction=\"a: b\"'") from None  # fmt: skip
+        fix = "Close what it opens, or quote it: 'task.instruction=\"a: b\"'"
+        data[last] = read_yaml(text, f"override '{shortened(override, 100)}'", fix)
 
 
 def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     if key != "apis":
-        raise UserError(f"The override '{override}' adds to '{key}', and only `apis` can be added to.",
+        raise UserError(f"The override '{shortened(override, 100)}' adds to '{key}', and only `apis` can be added to.",
                         fix="For example: 'apis+={model: gpt-6-luna, url: openai}'")  # fmt: skip
     said: dict[str, Any] = {}
     _apply(said, f"one={text}")
@@ -202,31 +201,35 @@ def _called(api: Any) -> str | None:
 
 def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
     location, section = _place(entry["loc"], schema)
-    key = ".".join(str(part) for part in location) or "spec"
+    key = shortened(".".join(str(part) for part in location), 200) or "spec"
     overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
     line = _line_of(location, data)
     if overridden and location[-1:] in (["url"], ["key"]):
         overridden = f"{key}=…"
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
-        name, options = str(location[-1]), [field.alias or name for name, field in section.model_fields.items()]
+        name, options = str(location[-1])[:100], [field.alias or name for name, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, options, n=1)
         hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
         return f"{at}unknown key '{key}'{hint}"
     if entry["type"] == "missing":
         return f"{at}'{key}' is missing"
     if entry["type"] == "model_type":
-        return f"{at}'{key}' is a section of keys and values (it is {entry.get('input')!r})"
+        return f"{at}'{key}' is a section of keys and values (it is {_shown(entry)})"
     if entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = entry.get("ctx", {}).get("tag")
         return f"{at}'{key}.kind' is one of: {', '.join(_kinds(location, schema))}" + (
-            f" (it is {tag!r})" if tag else ""
+            f" (it is {shortened(repr(tag), 100)})" if tag else ""
         )
-    message = entry["msg"].removeprefix("Value error, ")
+    message = shortened(entry["msg"].removeprefix("Value error, "), 300)
     # What was typed for an address or a key may hold a secret.
     hidden = isinstance(entry.get("input"), (dict, list)) or location[-1:] in (["url"], ["key"])
-    shown = "" if hidden else f" (it is {entry.get('input')!r})"
+    shown = "" if hidden else f" (it is {_shown(entry)})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
+
+
+def _shown(entry: Any) -> str:
+    return shortened(repr(entry.get("input")), 100)
 
 
 def _line_of(location: list[Any], data: Any) -> int | None:

@@ -19,20 +19,22 @@ from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 _FIX = "Give task.schema as a mapping, a .json file, or a Pydantic model's place such as my_package.models:Invoice."
 
 
-def record_schema(named: str | Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def record_schema(named: str | Mapping[str, Any], folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
     """The schema of an `extract` task.
 
     Args:
         named: the schema; or a path of a JSON file, relative to `folder`; or `module:Model`, where modules in `folder`
             are found too.
+        allow_code: import such a module, which runs its code.
 
     Raises:
-        UserError: it can't be found or read, or it is not the schema of an object with named fields.
+        UserError: it can't be found or read, it is not the schema of an object with named fields, or it is in a module
+            and code is not allowed.
     """
     if isinstance(named, Mapping):
         schema, where = dict(named), "task.schema"
     else:
-        schema = _of_model(named, folder) if _is_import(named) else _of_file(folder / named)
+        schema = _of_model(named, folder, allow_code) if _is_import(named) else _of_file(folder / named)
         where = f"task.schema = {named}"
     _check(schema, where)
     require_expressible(schema, where)
@@ -76,9 +78,16 @@ def _of_file(file: Path) -> dict[str, Any]:
     return schema
 
 
-def _of_model(named: str, folder: Path) -> dict[str, Any]:
+def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
     from pydantic import BaseModel
 
+    if not allow_code:
+        raise UserError(
+            f"The spec names code to run: {shortened(named, 100)}.", where="task.schema",
+            why="The module would be imported, and may do whatever you may.",
+            fix="Where you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)); or "
+            "name a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
+        )  # fmt: skip
     module, _, name = named.partition(":")
     sys.path.insert(0, str(folder))
     try:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from tunewright.artifacts import sha256_json
+from tunewright.regular import unreadable
 from tunewright.spec.record_schema import record_schema
 from tunewright.spec.sections import (
     ApiSpec,
@@ -72,8 +73,19 @@ class _Anchored(Section):
         return self._folder
 
     def path(self, relative: Path) -> Path:
-        """A path of the spec, made absolute."""
-        return (self.folder / relative.expanduser()).resolve()
+        """A path of the spec, made absolute.
+
+        Raises:
+            UserError: it is none that the system can look for, whether something is there or not.
+        """
+        try:
+            found = (self.folder / relative.expanduser()).resolve()
+            found.lstat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # told by what reads it
+        except (OSError, RuntimeError, ValueError) as error:
+            raise unreadable(relative, error, "Check the paths in the spec.") from None
+        return found
 
 
 class _WithApis(_Anchored):
@@ -181,15 +193,18 @@ docs/economics.md has its keys."""
             raise ValueError(f"the separator {separator!r} stands in the label '{inside[0]}': lists are needed")
         return data
 
-    def anchored(self, folder: Path) -> Spec:
+    def anchored(self, folder: Path, *, allow_code: bool = False) -> Spec:
         """This spec, its paths relative to a folder, and what its task is about read.
 
+        Args:
+            allow_code: import the module that `task.schema` names, if it names one.
+
         Raises:
-            UserError: the schema that the task names can't be read.
+            UserError: the schema that the task names can't be read, or needs `allow_code`.
         """
         self._folder = folder.resolve()
         if isinstance(self.task, ExtractSpec):
-            self.task.record = record_schema(self.task.record, self._folder)
+            self.task.record = record_schema(self.task.record, self._folder, allow_code=allow_code)
         return self
 
     @property
@@ -296,8 +311,10 @@ class MoneySpec(_WithApis):
     monitor: MonitorSpec = MonitorSpec()
     seed: int = 0
 
-    def anchored(self, folder: Path) -> MoneySpec:
-        self._folder = folder.resolve()
+    _allow_code: bool = PrivateAttr(default=False)
+
+    def anchored(self, folder: Path, *, allow_code: bool = False) -> MoneySpec:
+        self._folder, self._allow_code = folder.resolve(), allow_code
         return self
 
     def job(self) -> Spec:
@@ -306,7 +323,8 @@ class MoneySpec(_WithApis):
         Raises:
             ValidationError: they are not what a spec has.
         """
-        return Spec(name=self.name, task=self.task, data=self.data).anchored(self.folder)
+        spec = Spec(name=self.name, task=self.task, data=self.data)
+        return spec.anchored(self.folder, allow_code=self._allow_code)
 
     @property
     def price_file(self) -> Path | None:

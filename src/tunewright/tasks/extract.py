@@ -123,7 +123,7 @@ def _of_portions(schema: Mapping[str, Any]) -> RecordForm:
 def _leaves(record: str) -> Iterator[tuple[str, str]]:
     try:
         yield from leaves(json.loads(record))
-    except ValueError:
+    except (ValueError, RecursionError):
         return
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.data.readers.helpers import lines, read_all, talk, write
+from tests.test_linear_time import ends_in_time
+from tunewright.data.readers import read_rows
 from tunewright.data.readers.sources import files
 from tunewright.errors import UserError
 
@@ -37,6 +41,9 @@ def test_a_folder_gives_its_data_files_sorted(folder: Path) -> None:
         ("**/*.[ct]sv", ["sub/c.csv"]),
         ("*/c.?sv", ["sub/c.csv"]),
         ("sub/*", ["c.csv"]),
+        ("**/*.jsonl", ["b.jsonl"]),
+        ("**/deep/**/*", ["sub/deep/d.TSV"]),
+        ("sub/**", ["c.csv", "deep/d.TSV"]),
         ("*", ["README.md", "a.jsonl.gz", "b.jsonl"]),
     ],
 )
@@ -83,3 +90,40 @@ def test_another_format_is_a_fault_with_the_way_out(name: str, content: bytes, s
     found = read_all(write(tmp_path / name, content))
     assert found.placed == [(1, "format")]
     assert said in found.fault.reason
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/*.csv", "*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*/*.csv", "**/*/**/*.csv"]
+)
+def test_links_that_go_round_are_followed_once(pattern: str, folder: Path) -> None:
+    for link in ("one", "two", "sub/three", "sub/four"):
+        (folder / link).symlink_to(folder)
+    other = folder.parent / "other"
+    write(other / "linked.csv", ROW)
+    (folder / "five").symlink_to(other)
+
+    def read() -> None:
+        assert len(names(folder / pattern)) <= 2
+
+    assert ends_in_time(read)
+    assert names(folder / "**/*.csv") == ["five/linked.csv", "sub/c.csv"]
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(tmp_path / "socket.jsonl"))
+    bound.close()
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    for name, what in (("pipe.jsonl", "a pipe"), ("socket.jsonl", "a socket"), ("zero.csv", "a device")):
+        with pytest.raises(UserError, match=f"This is {what}, not a file"):
+            files(tmp_path / name)
+        with pytest.raises(UserError, match=f"This is {what}, not a file"):
+            read_rows(Path(tmp_path / name))
+    with pytest.raises(UserError, match="no such data file"):
+        files(tmp_path / "loop.csv")
+    with pytest.raises(UserError, match="name too long"):
+        files(tmp_path / ("x" * 5000))
+    write(tmp_path / "good.jsonl", ROW)
+    assert names(tmp_path) == ["good.jsonl"], "in a folder they are passed over"

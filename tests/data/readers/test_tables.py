@@ -121,6 +121,20 @@ def test_parquet_is_known_by_its_bytes_also_gzipped(name: str, tmp_path: Path) -
     assert pairs_of(write(tmp_path / name, packed)) == [("a", "x")]
 
 
+@pytest.mark.parametrize(("kind", "values"), [("timestamp[s]", [1, -(1 << 60), 2]), ("date32[day]", [1, 1 << 30, 2])])
+def test_a_date_that_none_is_costs_its_row_alone(kind: str, values: list[int], tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    whole = pyarrow.int64() if kind.startswith("timestamp") else pyarrow.int32()
+    days = pyarrow.array(values, whole).view(pyarrow.type_for_alias(kind))
+    table = pyarrow.table({"text": ["a", "b", "c"], "label": ["x", "y", "z"], "day": days})
+    pq.write_table(table, tmp_path / "d.parquet")
+    found = read_all(tmp_path / "d.parquet")
+    assert [(each.request, each.answer) for each in found.examples] == [("a", "x"), ("c", "z")]
+    assert found.placed == [(2, "parquet")]
+
+
 def test_chat_in_parquet(tmp_path: Path) -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     called = {"role": "assistant", "content": None, "tool_calls": calls}

@@ -6,16 +6,16 @@ from dataclasses import asdict
 
 import typer
 
-from tunewright.cli.options import JsonOption, ProjectArgument, print_json
+from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument, print_json
 
 
-def collect(project: ProjectArgument, json: JsonOption = False) -> None:
+def collect(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
     """Move what servers wrote since the last time into the store. Other verbs do this first by themselves."""
     from tunewright import load_spec
     from tunewright.monitor.store import open_store
     from tunewright.monitor.store.collect import collect as move
 
-    spec = load_spec(project)
+    spec = load_spec(project, allow_code=allow_code)
     found = move(spec, open_store(spec))
     if json:
         print_json(asdict(found))

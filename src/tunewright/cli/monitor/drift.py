@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli.options import JsonOption, ProjectArgument, console_of, print_json
+from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument, console_of, print_json
 
 if TYPE_CHECKING:
     from tunewright.monitor.watch import Look
@@ -22,6 +22,7 @@ def drift(
         bool, typer.Option("--rebase", help="First take the last four weeks' traffic for what is usual from now on.")
     ] = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Compare what was captured with what the model was judged on; exit code 1 on a new alarm. Once a day is enough."""
     from tunewright import load_spec
@@ -30,7 +31,7 @@ def drift(
     from tunewright.monitor.watch import look
     from tunewright.monitor.watch import rebase as take_for_usual
 
-    spec = load_spec(project)
+    spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
         if rebase:
             reference = take_for_usual(spec, store, bundle)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import ProjectArgument
+from tunewright.cli.options import AllowCodeOption, ProjectArgument
 
 
 def export(
@@ -18,13 +18,14 @@ def export(
     since: Annotated[
         datetime | None, typer.Option(help="Only what was asked from this day on, in UTC.", formats=["%Y-%m-%d"])
     ] = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Write captures as chat JSONL that `data.train` reads, each with the right answer where somebody said one."""
     from tunewright import load_spec
     from tunewright.monitor.store.collect import collected_store
     from tunewright.monitor.store.export import export as write
 
-    spec = load_spec(project)
+    spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
         count = write(spec, store, out, reviewed=reviewed, since=since.replace(tzinfo=UTC) if since else None)
     typer.echo(f"{out}: {count:,} examples.")

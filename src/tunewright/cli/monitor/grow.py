@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, RunsOption, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    RunsOption,
+    print_json,
+)
 from tunewright.errors import GateFailed
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ def grow(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken, and write nothing.")] = False,
     runs: RunsOption = None,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:  # fmt: skip
     """Make data of the reviews: corrections/N beside the spec, which is read behind data.train from then on."""
     from dataclasses import asdict
@@ -37,7 +45,7 @@ def grow(
     from tunewright.monitor.growth import grow as grow_data
     from tunewright.monitor.store.collect import collected_store
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     with collected_store(spec) as store:
         grown = grow_data(spec, store, include=include or (), dry_run=dry_run)
     examination = load_examination(api.check(spec, runs=runs)) if grown.number else None

@@ -6,16 +6,16 @@ from dataclasses import asdict
 
 import typer
 
-from tunewright.cli.options import JsonOption, ProjectArgument, print_json
+from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument, print_json
 
 
-def prune(project: ProjectArgument, json: JsonOption = False) -> None:
+def prune(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
     """Delete captures older than monitor.keep_days and the journals they came in; what was reviewed stays."""
     from tunewright import load_spec
     from tunewright.monitor.store.collect import collected_store
     from tunewright.monitor.store.retention import prune as delete
 
-    spec = load_spec(project)
+    spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
         found = delete(spec, store)
     if json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tunewright.cli.options import (
+    AllowCodeOption,
     JsonOption,
     OverridesArgument,
     ProjectArgument,
@@ -72,13 +73,14 @@ def retrain(
     identity: IdentityOption = None,
     rehearse: RehearseOption = False,
     json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Train on what people corrected; have the new model serve if it proves better. Exit code 1 where it does not."""
     from tunewright import api, load_spec
     from tunewright.monitor.retrain.canary import Terms
     from tunewright.monitor.retrain.retrain import Course
 
-    spec = load_spec(project, overrides or (), recipe=recipe)
+    spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if if_due or dry_run:
         outlook = api.serving_status(spec).outlook
         typer.echo(outlook.sentence, err=json)
@@ -99,11 +101,11 @@ def retrain(
         raise typer.Exit(EXIT_GATE)
 
 
-def status(project: ProjectArgument, json: JsonOption = False) -> None:
+def status(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
     """What serves, since when, and what waits to be learnt."""
     from tunewright import api, load_spec
 
-    found = api.serving_status(load_spec(project))
+    found = api.serving_status(load_spec(project, allow_code=allow_code))
     if json:
         print_json(_plain(found))
         return
@@ -126,11 +128,11 @@ def status(project: ProjectArgument, json: JsonOption = False) -> None:
         typer.echo(f"{each.time:%Y-%m-%d %H:%M}  {each.event:<11} {each.version}  {each.detail.get('sentence', '')}")
 
 
-def rollback(project: ProjectArgument) -> None:
+def rollback(project: ProjectArgument, allow_code: AllowCodeOption = False) -> None:
     """End a canary, or have the champion before this one serve again; running servers follow by themselves."""
     from tunewright import api, load_spec
 
-    gone, now = api.roll_back(load_spec(project))
+    gone, now = api.roll_back(load_spec(project, allow_code=allow_code))
     typer.echo(f"{gone} was taken away; {now.version} serves.")
 
 

@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tunewright.cli.options import JsonOption, OverridesArgument, ProjectArgument, console_of, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    OverridesArgument,
+    ProjectArgument,
+    console_of,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from tunewright.monitor.ledger import Entry, Ledger
 
 
-def savings(project: ProjectArgument, overrides: OverridesArgument = None, json: JsonOption = False) -> None:
+def savings(
+    project: ProjectArgument,
+    overrides: OverridesArgument = None,
+    json: JsonOption = False,
+    allow_code: AllowCodeOption = False,
+) -> None:
     """What was really saved to date, from what was served: month by month, and how good the answers were."""
     from tunewright import load_spec
     from tunewright.assess import price_book
     from tunewright.monitor.ledger import ledger
     from tunewright.monitor.store.collect import collected_store
 
-    spec = load_spec(project, overrides or ())
+    spec = load_spec(project, overrides or (), allow_code=allow_code)
     with collected_store(spec) as store:
         found = ledger(spec, store, price_book(spec.price_file))
     if json:

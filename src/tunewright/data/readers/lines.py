@@ -14,6 +14,7 @@ from typing import Any
 from tunewright.data.readers.base import CHECK_PATHS, Fault, Note, fault, note
 from tunewright.documents.decoding import BOM, wide_encoding
 from tunewright.errors import UserError
+from tunewright.regular import require_regular
 
 MAX_LINE = 8 << 20
 """Bytes in one line. No model this small reads so much; what is longer lacks its line ends."""
@@ -63,6 +64,7 @@ def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader
         UserError: there is no such file.
     """
     try:
+        require_regular(path, CHECK_PATHS)
         raw = path.open("rb", buffering=0)
         file = io.BufferedReader(_Slice(raw, span) if span else raw, _BUFFER)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.data.readers.base import CHECK_PATHS
 from tunewright.errors import UserError
+from tunewright.regular import require_regular, unreadable
 
 OUTPUTS = ("findings.json", "fixes.jsonl")
 """What tells a folder that a check or a fix wrote, which is no source."""
@@ -39,11 +42,17 @@ def files(source: str | Path) -> list[SourceFile]:
     A folder gives all files below it with one of SUFFIXES (gzipped too), but for hidden ones and what a check or a fix
     wrote. A pattern (`*`, `?`, `[…]`, `**`) gives what it matches, whatever the suffix.
 
+    Links to folders are followed in a pattern, each folder once.
+
     Raises:
-        UserError: there is no such file, or none in the folder, or none that matches.
+        UserError: there is no such file, or none in the folder, or none that matches, or it is a pipe or a device.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:
+        raise unreadable(Path(source), error, CHECK_PATHS) from None
+    if is_folder:
         inside = [p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file()]
         found = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         ours = {marker.parent for name in OUTPUTS for marker in path.rglob(name)} - {path}
@@ -55,15 +64,42 @@ def files(source: str | Path) -> list[SourceFile]:
                 fix=f"Files of these kinds are read, gzipped or not: {', '.join(SUFFIXES)}",
             )
         return _named(found, path)
-    if path.exists():
+    if is_there:
+        require_regular(path, "Write what comes out of it into a file, and name that.")
         return [SourceFile(path, path.name)]
     if not glob.has_magic(str(path)):
         raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS)
     fixed = Path(*path.parts[: next(n for n, part in enumerate(path.parts) if glob.has_magic(part))])
-    found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]  # noqa: PTH207 (absolute patterns)
+    found = [p for p in _matching(path) if p.is_file()]
     if not found:
         raise UserError("No file matches this pattern.", where=path, fix=CHECK_PATHS)
     return _named(found, fixed)
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """What a pattern matches. It is walked here, part by part and into each real folder once: `glob` goes round where a
+    link leads to a folder above it, forty times with one link and without end with two."""
+    found = [Path(pattern.anchor)]
+    for part in pattern.parts[bool(pattern.anchor) :]:
+        folders = {os.path.realpath(each): each for each in sorted(found, reverse=True)}.values()
+        if part == "**":
+            found = [below for folder in folders for below in _folders(folder)]
+        else:
+            found = [folder / name for folder in folders for name in glob.glob(part, root_dir=folder)]  # noqa: PTH207
+    if pattern.parts[-1] == "**":
+        return [folder / name for folder in found for name in glob.glob("*", root_dir=folder)]  # noqa: PTH207
+    return found
+
+
+def _folders(start: Path) -> Iterator[Path]:
+    """A folder and all below it that are not hidden, each real one once."""
+    seen: set[str] = set()
+    for folder, names, _ in os.walk(start, followlinks=True):
+        real = os.path.realpath(folder)
+        names[:] = [] if real in seen else sorted(name for name in names if not name.startswith("."))
+        if real not in seen:
+            yield Path(folder)
+        seen.add(real)
 
 
 def _named(paths: list[Path], root: Path) -> list[SourceFile]:

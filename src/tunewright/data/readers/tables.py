@@ -16,7 +16,7 @@ from typing import Any
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, raw_lines, unpacked
 from tunewright.data.readers.sources import suffix_of
-from tunewright.errors import UserError
+from tunewright.errors import UserError, shortened
 from tunewright.strict_json import Refusal
 
 _DELIMITERS = ",\t;|"
@@ -148,12 +148,28 @@ def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
                 # Parquet is read from its end, which a gzip stream can't be.
                 shutil.copyfileobj(stream, copy)
             for batch in pyarrow.parquet.ParquetFile(copy).iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     number += 1
-                    yield number, {name: _plain(value) for name, value in row.items()}
+                    if isinstance(row, dict):
+                        yield number, {name: _plain(value) for name, value in row.items()}
+                    else:
+                        reason = f"A value of this row can't be read: {shortened(row, 200)}. Write it as text."
+                        yield fault(path, number, "parquet", reason)
         except (pyarrow.ArrowException, OSError, *BROKEN_GZIP) as error:
             reason = f"The Parquet file can't be read: {str(error).splitlines()[0]}. Export it again."
             yield fault(path, number + 1, "parquet", reason)
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch, or why one has a value that Python has none for, such as a date before the year 1."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for at in range(batch.num_rows):
+            try:
+                yield batch.slice(at, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                yield str(error)
 
 
 def _plain(value: Any) -> Any:
