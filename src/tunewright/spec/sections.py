@@ -114,7 +114,8 @@ class ExtractSpec(Section):
     instruction: str
     """The system prompt. `{fields}` in it is replaced by the fields, one a line, with their descriptions."""
     record: Annotated[dict[str, Any] | str, Field(alias="schema")]
-    """What a record looks like: a JSON Schema, a .json file with one, or a Pydantic model as `module:Model`."""
+    """What a record looks like: a JSON Schema, a .json file with one, or, with --allow-code, a Pydantic model as \
+`module:Model`."""
     window: Annotated[int, Field(ge=64)] | None = None
     """Tokens of a document that are read at once. A longer one is read in overlapping windows, cut at line ends, and \
 what is found in them is put together. By default documents are read whole, and too long ones are refused."""
