@@ -24,6 +24,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even 
 VerifyOption = Annotated[
     Literal["on", "off"],
     typer.Option(help="Whether a bundle's files must be those that it was made with.", envvar="TUNEWRIGHT_VERIFY"),
+]
 AllowCodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Import the Python module that the spec's task.schema names.")
 ]
