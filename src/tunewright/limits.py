@@ -17,8 +17,26 @@ LONGEST_STOP = 256
 LETTERS_A_TOKEN = 100
 """Letters of a text for each token of a model's window, beyond which it is refused unread, of tokenizers that have one
 token for any unknown word: a word of more than 100 letters is one to them. Others know their longest token."""
+MOST_PORTIONS = 64
+"""Windows of one document that a request may have. Nobody waits for more."""
+MOST_NGRAMS = 1_000_000
+"""N-grams of a text that a linear model reads: some 300 kB, a third of a second."""
+
+# Chat templates, which come with models
+TEMPLATE_LETTERS = 1 << 17
+"""Letters of a template's source. The longest of known models have 30 thousand."""
+TEMPLATE_STEPS = 1 << 23
+"""Letters, turns and calls of a rendering, together: a fraction of a second, some ten megabytes."""
+TEMPLATE_STEPS_A_LETTER = 64
+"""Of these, what each letter of the messages allows for besides."""
+TEMPLATE_SECONDS = 20.0
+"""That a rendering may take."""
 
 # Documents
+DOCUMENT_BYTES = 64 << 20
+"""Bytes of a document in a folder of data. A model this small reads a few pages."""
+REQUEST_DOCUMENT_BYTES = 16 << 20
+"""Bytes of a document in a request."""
 DOCUMENT_MEMORY_BYTES = 1 << 30
 """Bytes of address space that reading one document may take beside the reading process itself. A PDF of 64 MiB takes
 half of it; a PDF of 4 kB can be made to take any memory."""
@@ -41,9 +59,25 @@ MAIL_SUBJECT_CHARACTERS = 4096
 MAIL_HEADER_CHARACTERS = 8192
 """Characters of a mail's header about its content (Content-Type and such), whose parser in Python is quadratic in it.
 Real ones have two hundred."""
+MAIL_PARTS = 200
+"""Parts of a mail that are looked at. Real ones have ten."""
 MAIL_DEPTH = 50
 """Parts of a mail within each other: every line is compared with the end of each. A forwarded message has two or
 three more than the one it is in."""
+
+# Requests
+MOST_UNDER_WAY = 64
+"""Requests that are answered or wait for it; a further one comes again later (`--max-requests`)."""
+ANSWER_SECONDS = 120.0
+"""In which a request must be answered (`--timeout`)."""
+MOST_BODY_BYTES = 3 * REQUEST_DOCUMENT_BYTES // 2
+"""Bytes of a request: a document in base64, which takes a third more, and what stands around it."""
+BODY_SECONDS = 30.0
+"""In which a body must have been sent."""
+JSON_DEPTH = 100
+"""Levels of nesting in JSON. Real rows and requests have ten; what is behind fails somewhere above two hundred."""
+SIGN_IN_TRIES = 10
+"""Of an address in a minute, at the review app."""
 
 # Connections and bodies
 MOST_CONNECTIONS = 2048
@@ -100,6 +134,7 @@ BATCH_LINE_BYTES = 24 << 20
 BATCH_CHUNK_BYTES = 64 << 20
 """Bytes of lines that a worker of a batch holds at once; a longer line is held alone."""
 
+# Specs and the schemas in them
 SPEC_BYTES = 512 << 10
 """Bytes in a spec, and letters in it once its anchors are put in. 5,000 labels with a line on each have as many."""
 SPEC_DEPTH = 64
@@ -110,7 +145,6 @@ SPEC_DIGITS = 100
 """Characters in a number of a spec."""
 SPEC_FAULTS = 10
 """Faults of a spec that an error lists."""
-
 SCHEMA_BYTES = 256 << 10
 """Bytes in a record's schema. A spec that is saved holds it."""
 SCHEMA_NODES = 5_000
@@ -125,7 +159,6 @@ RECORD_BYTES = 1 << 20
 """Characters in an answer that is a record. No model this small writes so much."""
 RECORD_CHECKS = 200_000
 """Keywords of a schema that are looked at for one record. A record of 2,000 lines with ten fields takes 80,000."""
-
 COMBINING_MARKS = 30
 """Combining marks in a row, above which a grapheme joiner parts them: the Stream-Safe Text Format of UAX #15. To
 normalise a run takes time that grows with its square."""

@@ -7,8 +7,7 @@ import math
 import re
 from typing import Any
 
-MAX_DEPTH = 100
-"""Levels of nesting. Real rows have ten; serialisers downstream fail somewhere above two hundred."""
+from tunewright.limits import JSON_DEPTH
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _AGAIN = "Export the file again, or delete that line."
@@ -72,7 +71,7 @@ class StrictJson:
         return result
 
     def _remarks(self, text: str, value: Any) -> list[Remark]:
-        if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        if text.count("[") + text.count("{") > JSON_DEPTH and depth_of(value) > JSON_DEPTH:
             raise RecursionError
         remarks = []
         if self._repeated:
@@ -100,7 +99,7 @@ def described(error: Exception, what: str = "This line", again: str = _AGAIN) ->
         half = f"U+{ord(error.object[error.start]):04X}"
         return Refusal("surrogate", f"{what} holds half of a surrogate pair ({half}), which is no character. {again}")
     if isinstance(error, RecursionError):
-        return Refusal("nesting", f"{what} is nested more than {MAX_DEPTH} levels deep. {again}")
+        return Refusal("nesting", f"{what} is nested more than {JSON_DEPTH} levels deep. {again}")
     return Refusal("number", f"{what} holds a whole number of thousands of digits; write it as text. {again}")
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.conftest import python
 from tests.documents.made import path_without, pdf
-from tunewright.documents import MOST_BYTES, kinds, read_document, text_of
+from tunewright.documents import kinds, read_document, text_of
 from tunewright.documents.decoding import decoded
 from tunewright.errors import UserError
+from tunewright.limits import DOCUMENT_BYTES
 
 TEXT = "Größe: 5 €\nשלום"
 
@@ -81,9 +82,9 @@ def test_other_kinds_are_refused_with_what_to_type(content: bytes, said: str) ->
 
 def test_a_document_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="larger than 64 MiB"):
-        text_of("a.txt", b"a" * (MOST_BYTES + 1))
+        text_of("a.txt", b"a" * (DOCUMENT_BYTES + 1))
     with (tmp_path / "a.txt").open("wb") as stream:
-        stream.truncate(MOST_BYTES + 1)
+        stream.truncate(DOCUMENT_BYTES + 1)
     with pytest.raises(UserError, match="larger than 64 MiB"):
         read_document(tmp_path / "a.txt")
 

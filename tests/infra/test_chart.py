@@ -25,10 +25,10 @@ from typer.main import get_command
 from tests.conftest import REPOSITORY
 from tests.serve.test_app import Echo
 from tunewright.cli.app import app as cli
+from tunewright.limits import MOST_UNDER_WAY
 from tunewright.models.vllm_guard import _SECONDS as VLLM_SECONDS
 from tunewright.models.vllm_model import _READY_SECONDS as VLLM_READY_SECONDS
 from tunewright.serve.app import build_app
-from tunewright.serve.guard import MOST_UNDER_WAY
 from tunewright.serve.hosts import OneModel
 from tunewright.serve.identity import Provider
 from tunewright.serve.server import DRAIN_SECONDS

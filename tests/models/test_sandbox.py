@@ -69,7 +69,7 @@ def test_a_template_that_would_hang_or_fill_memory_ends_with_an_error(
 ) -> None:
     import resource
 
-    monkeypatch.setattr("tunewright.models.sandbox._STEPS", 1 << 20)
+    monkeypatch.setattr("tunewright.models.sandbox.TEMPLATE_STEPS", 1 << 20)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(TemplateError):
         text_of(BOMBS[bomb])

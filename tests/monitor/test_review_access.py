@@ -12,7 +12,7 @@ import pytest
 from tests.monitor.captures import capture, review
 from tests.monitor.reviewing import Browser, site_with
 from tunewright.errors import UserError
-from tunewright.limits import SMALL_BODY_BYTES
+from tunewright.limits import SIGN_IN_TRIES, SMALL_BODY_BYTES
 from tunewright.monitor.review import people
 from tunewright.monitor.review.people import KeyHolders, OneTimeLink, Person
 from tunewright.monitor.review.site import MOST_FORM_BYTES, Site
@@ -131,10 +131,8 @@ def test_who_signs_out_or_stays_away_is_out(store: Store, monkeypatch: pytest.Mo
 def test_who_guesses_is_slowed_down(store: Store, tmp_path: Path) -> None:
     key = add_key(tmp_path / "keys.json", "ann")
     stranger = Stranger(site_with(store, keys=KeyHolders(KeyRing(tmp_path / "keys.json"))))
-    statuses = [
-        stranger.post("/sign-in", data={"key": "tw-guess"}).status_code for _ in range(people.TRIES_A_MINUTE + 1)
-    ]
-    assert statuses == [403] * people.TRIES_A_MINUTE + [429]
+    statuses = [stranger.post("/sign-in", data={"key": "tw-guess"}).status_code for _ in range(SIGN_IN_TRIES + 1)]
+    assert statuses == [403] * SIGN_IN_TRIES + [429]
     assert stranger.post("/sign-in", data={"key": key}).status_code == 429
 
 
@@ -219,8 +217,8 @@ def test_who_has_many_addresses_of_one_network_guesses_no_more_often(store: Stor
         browser._transport.client = (host, 50000)  # type: ignore[attr-defined]
         return browser.post("/sign-in", data={"key": "tw-guess"}).status_code
 
-    statuses = [tried(f"2001:db8:1:2::{number:x}") for number in range(people.TRIES_A_MINUTE + 1)]
-    assert statuses == [403] * people.TRIES_A_MINUTE + [429]
+    statuses = [tried(f"2001:db8:1:2::{number:x}") for number in range(SIGN_IN_TRIES + 1)]
+    assert statuses == [403] * SIGN_IN_TRIES + [429]
     assert tried("2001:db8:1:3::1") == 403
 
 

@@ -18,10 +18,9 @@ from tests.documents.made import INVOICE, path_without, pdf
 from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
+from tunewright.limits import MOST_BODY_BYTES, REQUEST_DOCUMENT_BYTES
 from tunewright.serve.app import build_app
-from tunewright.serve.body import MOST_DOCUMENT_BYTES
 from tunewright.serve.engine import Classification
-from tunewright.serve.guard import MOST_BODY_BYTES
 from tunewright.serve.hosts import OneModel
 
 
@@ -153,9 +152,9 @@ def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClie
 
 
 def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:
-    error = refusal(client, route, document("a.txt", b"a" * (MOST_DOCUMENT_BYTES + 1)))
+    error = refusal(client, route, document("a.txt", b"a" * (REQUEST_DOCUMENT_BYTES + 1)))
     assert "larger than 16 MiB" in error["message"]
-    assert len(asked(client, route, document("a.txt", b"a" * MOST_DOCUMENT_BYTES))) == MOST_DOCUMENT_BYTES
+    assert len(asked(client, route, document("a.txt", b"a" * REQUEST_DOCUMENT_BYTES))) == REQUEST_DOCUMENT_BYTES
 
 
 def test_a_request_above_the_limit_is_not_read_to_its_end(client: TestClient, route: str) -> None:

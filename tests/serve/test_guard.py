@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from tests.serve.test_app import Echo
 from tunewright.evaluate.predictors import Answer
-from tunewright.limits import SMALL_BODY_BYTES
+from tunewright.limits import MOST_BODY_BYTES, SMALL_BODY_BYTES
 from tunewright.serve.app import build_app
-from tunewright.serve.guard import MOST_BODY_BYTES, Admission, Attendance, LimitBody
+from tunewright.serve.guard import Admission, Attendance, LimitBody
 from tunewright.serve.hosts import OneModel
 from tunewright.serve.keys import KeyRing, add_key, remove_key
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.models.test_grammar import TOKENS
-from tunewright.serve.engine import MOST_PORTIONS, Engine, TooLong
+from tunewright.limits import MOST_PORTIONS
+from tunewright.serve.engine import Engine, TooLong
 
 
 class Model:

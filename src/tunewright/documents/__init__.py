@@ -14,12 +14,9 @@ from pathlib import Path
 
 from tunewright.documents.kinds import SUFFIXES, plain_text_of
 from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_IN_PROCESS_BYTES
+from tunewright.limits import DOCUMENT_BYTES, DOCUMENT_IN_PROCESS_BYTES
 
-__all__ = ["MOST_BYTES", "SUFFIXES", "is_there", "read_document", "require_within", "text_of"]
-
-MOST_BYTES = 64 << 20
-"""Bytes of a document; a model this small reads a few pages."""
+__all__ = ["SUFFIXES", "is_there", "read_document", "require_within", "text_of"]
 
 
 def is_there(path: Path) -> bool:
@@ -64,7 +61,7 @@ def read_document(path: Path) -> str:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UserError("There is no such document.", where=path, fix="Check the path.")
-            content = file.read(MOST_BYTES + 1)  # some files of the kernel have no size, and no end
+            content = file.read(DOCUMENT_BYTES + 1)  # some files of the kernel have no size, and no end
     except OSError as error:
         raise UserError(f"The document can't be read: {error.strerror}.", where=path, fix="Check the path.") from None
     return text_of(str(path), content)
@@ -84,9 +81,9 @@ def text_of(name: str, content: bytes) -> str:
         Abandoned, OutOfTime: nobody waits for the text any more, as `tunewright.call.check_call`.
         ModuleNotFoundError: a library of the [documents] extra is missing.
     """
-    if len(content) > MOST_BYTES:
+    if len(content) > DOCUMENT_BYTES:
         raise UserError(
-            f"The document is larger than {MOST_BYTES >> 20} MiB.", where=name, fix="Cut out the pages that matter."
+            f"The document is larger than {DOCUMENT_BYTES >> 20} MiB.", where=name, fix="Cut out the pages that matter."
         )
     if len(content) <= DOCUMENT_IN_PROCESS_BYTES and (text := plain_text_of(name, content)) is not None:
         return text

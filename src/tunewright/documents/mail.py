@@ -13,11 +13,9 @@ from tunewright.documents.decoding import decoded
 from tunewright.documents.markup import text_of_html
 from tunewright.documents.thread import newest
 from tunewright.errors import UserError
-from tunewright.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_SUBJECT_CHARACTERS
+from tunewright.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_PARTS, MAIL_SUBJECT_CHARACTERS
 
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-MOST_PARTS = 200
-"""Parts of a message that are looked at; real ones have ten."""
 
 
 class _Refused(Exception):
@@ -101,7 +99,7 @@ def _parts(message: Message) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     waiting = [message]
     seen = 0
-    while waiting and seen < MOST_PARTS:
+    while waiting and seen < MAIL_PARTS:
         part = waiting.pop()
         seen += 1
         kind = part.get_content_type()

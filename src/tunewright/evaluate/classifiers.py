@@ -9,7 +9,8 @@ from tunewright.evaluate.calibration import UNCALIBRATED, Calibration, load_cali
 from tunewright.evaluate.comparison import ENCODER, EXPORTED, FITTED
 from tunewright.evaluate.evidence import collect
 from tunewright.evaluate.predictors import EncoderPredictor, encoder_predictor
-from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, LinearModel
+from tunewright.limits import MOST_NGRAMS
+from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.runtime import FOLDERS, ClassifyingRuntime, load_runtime, runtime_in
 from tunewright.models.tokenizer import TextTokenizer

@@ -20,12 +20,13 @@ from tunewright.evaluate.predictors import EncoderPredictor, LanguageModel, enco
 from tunewright.export.checksums import BUNDLE_FILE as BUNDLE_FILE
 from tunewright.export.checksums import SECOND as SECOND
 from tunewright.export.checksums import Checksums, Verification, amend, is_beside_weights, read_checksums
+from tunewright.limits import MOST_NGRAMS
 from tunewright.models.architectures import longest_exact
 from tunewright.models.beside import BESIDE
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
 from tunewright.models.files import require_file
-from tunewright.models.linear_model import LINEAR, MOST_NGRAMS, Ngrams
+from tunewright.models.linear_model import LINEAR, Ngrams
 from tunewright.models.resolve import LocalModel
 from tunewright.models.runtime import (
     ADAPTER_FOLDER,

@@ -25,8 +25,6 @@ from tunewright.models.tensor_files import TensorFile
 
 LINEAR: Final = "linear"
 """What the spec's `model` calls it; it has no weights to fetch, because it begins with none."""
-MOST_NGRAMS = 1_000_000
-"""Of a text that a server answers: some 300 kB, a third of a second."""
 WEIGHTS, NGRAMS = "weights.safetensors", "ngrams.json"
 _WORD = re.compile(r"\b\w\w+\b")
 _CHARACTERS = (2, 3, 4)

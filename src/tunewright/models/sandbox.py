@@ -32,13 +32,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-_SOURCE = 1 << 17
-"""Characters of a template's source. The longest of known models have 30 thousand."""
-_STEPS = 1 << 23
-"""Characters, turns and calls of a rendering, together: a fraction of a second, some ten megabytes."""
-_PER_CHARACTER = 64
-"""Of the above, what each character of the messages allows for besides."""
-_SECONDS = 20.0
+from tunewright.limits import TEMPLATE_LETTERS, TEMPLATE_SECONDS, TEMPLATE_STEPS, TEMPLATE_STEPS_A_LETTER
+
 _SAID = 500
 """Characters of an error's text."""
 _CALL = 8
@@ -78,14 +73,14 @@ class Spent(TemplateError):
 
 class _Budget:
     def __init__(self, allowed: int):
-        self.left, self.until = allowed, time.monotonic() + _SECONDS
+        self.left, self.until = allowed, time.monotonic() + TEMPLATE_SECONDS
 
     def spend(self, cost: int) -> None:
         self.left -= max(cost, 0)
         if self.left < 0:
             raise Spent("it does not end, or makes far more text than it is given")
         if time.monotonic() > self.until:
-            raise Spent(f"it took longer than {_SECONDS:g} seconds")
+            raise Spent(f"it took longer than {TEMPLATE_SECONDS:g} seconds")
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
@@ -410,8 +405,8 @@ def compiled(source: str, extensions: tuple[type[Extension], ...]) -> Template:
     Raises:
         TemplateError: it can't be parsed, or is none.
     """
-    if len(source) > _SOURCE:
-        raise TemplateError(f"it is longer than {_SOURCE} characters")
+    if len(source) > TEMPLATE_LETTERS:
+        raise TemplateError(f"it is longer than {TEMPLATE_LETTERS} characters")
     return _Sandbox(list(extensions)).from_string(source)
 
 
@@ -423,7 +418,7 @@ def render(template: Template, given: Mapping[str, Any]) -> str:
         TemplateError: it fails, or spends more than its budget.
     """
     size = sum(len(message["content"]) for message in given["messages"])
-    token = _budget.set(_Budget(_STEPS + _PER_CHARACTER * size))
+    token = _budget.set(_Budget(TEMPLATE_STEPS + TEMPLATE_STEPS_A_LETTER * size))
     try:
         text = template.render(given)
         text.encode()  # half a letter, which no tokenizer takes, is an error here

@@ -17,11 +17,12 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from tunewright.call import Abandoned, OutOfTime
 from tunewright.errors import UserError, missing_extra
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
+from tunewright.limits import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.body import Asked
 from tunewright.serve.captures import CaptureJournal
 from tunewright.serve.engine import Engine, finish_reason, told
 from tunewright.serve.errors import REFUSALS, ApiError, tell_errors
-from tunewright.serve.guard import ANSWER_SECONDS, ASKER, MOST_UNDER_WAY, Admission, Attendance, CheckAsker
+from tunewright.serve.guard import ASKER, Admission, Attendance, CheckAsker
 from tunewright.serve.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serve.identity import Identity
 from tunewright.serve.keys import Asker, KeyRing

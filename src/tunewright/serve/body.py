@@ -9,9 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.documents import text_of
-
-MOST_DOCUMENT_BYTES = 16 << 20
-"""Bytes of a document in a request."""
+from tunewright.limits import REQUEST_DOCUMENT_BYTES
 
 
 class Document(BaseModel):
@@ -29,8 +27,8 @@ class Document(BaseModel):
             content = base64.b64decode(value, validate=True)
         except (TypeError, ValueError, binascii.Error):
             raise ValueError("the document's content is not base64") from None
-        if len(content) > MOST_DOCUMENT_BYTES:
-            raise ValueError(f"the document is larger than {MOST_DOCUMENT_BYTES >> 20} MiB")
+        if len(content) > REQUEST_DOCUMENT_BYTES:
+            raise ValueError(f"the document is larger than {REQUEST_DOCUMENT_BYTES >> 20} MiB")
         return content
 
 

@@ -21,12 +21,11 @@ from tunewright.evaluate.predictors import (
     TextGenerator,
 )
 from tunewright.export.bundle import Bundle
+from tunewright.limits import MOST_PORTIONS
 from tunewright.models.runtime import Runtime
 from tunewright.serve.attended import attended, turn
 
 NO_TERMS = Terms()
-MOST_PORTIONS = 64
-"""Windows of one document that a request may have: nobody waits for more."""
 
 
 def told(kind: str, answer: Answer) -> dict[str, Any]:

@@ -16,22 +16,21 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from tunewright.call import CALL, Call
-from tunewright.limits import BODY_BYTES_AT_ONCE, READERS_PER_PLACE, SMALL_BODY_BYTES
-from tunewright.serve.body import MOST_DOCUMENT_BYTES
+from tunewright.limits import (
+    ANSWER_SECONDS,
+    BODY_BYTES_AT_ONCE,
+    BODY_SECONDS,
+    MOST_BODY_BYTES,
+    MOST_UNDER_WAY,
+    READERS_PER_PLACE,
+    SMALL_BODY_BYTES,
+)
 from tunewright.serve.errors import refusal
 from tunewright.serve.identity import Identity, NoRole
 from tunewright.serve.keys import Allowances, Asker, KeyRing
 
-MOST_BODY_BYTES = 3 * MOST_DOCUMENT_BYTES // 2
-"""Bytes of a request: a document in base64, which takes a third more, and what stands around it."""
-BODY_SECONDS = 30.0
-"""In which a body must have been sent."""
-ANSWER_SECONDS = 120.0
-"""In which a request must be answered."""
 ASKER = "tunewright.asker"
 """Where a request's scope has who asks."""
-MOST_UNDER_WAY = 64
-"""Requests that are answered or wait for it; a further one is told to come again."""
 _OPEN = ("/health", "/ready", "/metrics")
 """Paths that need no key."""
 

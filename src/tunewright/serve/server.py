@@ -22,13 +22,13 @@ import httpx
 from tunewright.errors import EXIT_USER, UserError
 from tunewright.export.bundle import SECOND, Bundle, load_bundle
 from tunewright.export.checksums import VERIFY, Verification
+from tunewright.limits import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.runtime import ENGINES, is_of_encoder
 from tunewright.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.progress import say
 from tunewright.serve.adapters import AdapterStore
 from tunewright.serve.captures import CaptureJournal
-from tunewright.serve.guard import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serve.identity import Identity
 from tunewright.serve.keys import KeyRing
 from tunewright.serve.serving import Traffic

@@ -13,11 +13,12 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from tunewright.strict_json import JSON_FAULTS, MAX_DEPTH, StrictJson, described
+from tunewright.limits import JSON_DEPTH
+from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 
 _REASONS = {
     "surrogate": "there is half a letter in it, a lone surrogate",
-    "nesting": f"it is nested more than {MAX_DEPTH} levels deep",
+    "nesting": f"it is nested more than {JSON_DEPTH} levels deep",
     "number": "it holds a whole number of thousands of digits; write it as text",
     "nan": "it holds a number that JSON doesn't have, such as NaN; write null",
 }

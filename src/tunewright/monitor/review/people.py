@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
+from tunewright.limits import SIGN_IN_TRIES
 from tunewright.serve.keys import Allowances, Asker, KeyRing
 
 Role = Literal["reader", "reviewer", "admin"]
@@ -22,8 +23,6 @@ Role = Literal["reader", "reviewer", "admin"]
 IDLE_SECONDS = 12 * 3600.0
 """After which who does nothing is signed out."""
 MOST_SESSIONS = 1000
-TRIES_A_MINUTE = 10
-"""To sign in, from one address."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Attempts:
     def wait(self, address: str) -> float:
         """Count a try. Returns 0, or the seconds until another is let through."""
         with self._turn:
-            return self._allowances.wait(Asker(address, TRIES_A_MINUTE, None))
+            return self._allowances.wait(Asker(address, SIGN_IN_TRIES, None))
 
 
 class Desks:
