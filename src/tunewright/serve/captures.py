@@ -157,7 +157,8 @@ def now() -> str:
 
 def journals(folder: Path) -> list[Path]:
     """The journals in a folder, and in the folders in it: one for each server."""
-    return sorted([*folder.glob(_PATTERN), *folder.glob(f"*/{_PATTERN}")], key=lambda file: file.name)
+    found = [file for pattern in (_PATTERN, f"*/{_PATTERN}") for file in folder.glob(pattern) if file.is_file()]
+    return sorted(found, key=lambda file: file.name)
 
 
 def read_entry(line: bytes) -> Capture | Feedback:

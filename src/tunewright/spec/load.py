@@ -122,7 +122,8 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
 def _plain(value: Any, depth: int = 1) -> Any:
     """A value in Python's own types."""
     if depth > SPEC_DEPTH:
-        raise UserError(f"The spec is nested more than {SPEC_DEPTH} levels deep.", fix="Leave out what goes so deep.")
+        what = f"With its overrides, the spec is nested more than {SPEC_DEPTH} levels deep."
+        raise UserError(what, fix="Leave out the override that goes so deep.")
     if isinstance(value, dict):
         return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
