@@ -161,6 +161,13 @@ def test_a_pin_holds_one_bundle(bundle: Path) -> None:
         answer(bundle, Verification(pin=checksums.digest))
 
 
+def test_the_server_refuses_another_bundle_than_the_pinned_one(bundle: Path) -> None:
+    said = tunewright("serve", str(bundle), "--port", "0", TUNEWRIGHT_PIN="0" * 64)
+    assert (said.returncode, "is pinned" in said.stderr) == (2, True), said.stderr
+    both = tunewright("serve", str(bundle), "--port", "0", "--pin", "0" * 64, "--verify", "off")
+    assert (both.returncode, "not verified" in both.stderr) == (2, True), both.stderr
+
+
 @pytest.mark.parametrize(("on", "pin", "said"), [(True, "abc", "64 hex"), (False, "0" * 64, "not verified")])
 def test_a_pin_that_would_hold_nothing_is_refused(on: bool, pin: str, said: str) -> None:
     with pytest.raises(UserError, match=said):

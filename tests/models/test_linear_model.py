@@ -107,7 +107,7 @@ def test_files_of_two_models_are_refused(tmp_path: Path) -> None:
     fit_linear(TEXTS, LABELS).save(tmp_path / "one")
     fit_linear(TEXTS[1:], LABELS[1:]).save(tmp_path / "other")
     (tmp_path / "one" / "ngrams.json").replace(tmp_path / "other" / "ngrams.json")
-    with pytest.raises(ValueError, match="other n-grams"):
+    with pytest.raises(UserError, match="not the files of one linear model"):
         LinearModel.load(tmp_path / "other")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,7 +33,7 @@ SMALL = (BUNDLE_FILE, CALIBRATION, "tokenizer.json", "chat_template.jinja")
 """What a server reads beside the weights."""
 VERIFY = "TUNEWRIGHT_VERIFY"
 """Environment variable: `off` loads bundles without looking at their checksums."""
-_BLOCK = 8 << 20
+_BLOCK: Final = 8388608
 """Bytes: few enough for all cores to share a file of a hundred megabytes."""
 _READ = 1 << 18
 """Bytes that are read at once: they stay in a core's cache until they are hashed."""

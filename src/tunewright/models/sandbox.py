@@ -257,11 +257,11 @@ def _free(value: Any) -> Any:
     return value
 
 
-def _priced(test: Callable[..., bool]) -> Callable[..., bool]:
+def _priced(test: Callable[..., Any]) -> Callable[..., Any]:
     """The same test, whose operands are paid for where it compares."""
 
     @functools.wraps(test)
-    def priced(*args: Any, **kwargs: Any) -> bool:
+    def priced(*args: Any, **kwargs: Any) -> Any:
         for each in args if len(args) + len(kwargs) > 1 else ():
             if not isinstance(each, Context | Environment):
                 _spend_on(each)

@@ -190,7 +190,7 @@ def _index(folder: Path) -> dict[str, str]:
         return {}
     try:
         placed = read_object(path)["weight_map"]
-        if not all(isinstance(name, str) and Path(name).name == name for name in placed.values()):
+        if not all(isinstance(name, str) and Path(name).name == name and len(name) < 128 for name in placed.values()):
             raise ValueError("a name that is no file of this folder")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError("The model's index can't be read.", where=path, why=str(error), fix=_AGAIN) from None

@@ -37,6 +37,8 @@ _PLAIN = frozenset({
     "UnicodeScripts", "Whitespace", "WhitespaceSplit", "WordPiece",
 })  # fmt: skip
 """Parts that take as many steps as a text has characters, whatever their settings."""
+_SIGNS = frozenset(r"\^$.|?*+()[]{}")
+"""Without one of these a pattern matches itself."""
 _FIX = "Give a model with the tokenizer.json that its makers published."
 
 
@@ -113,7 +115,8 @@ def parts_of(node: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 def _is_known(pattern: Mapping[str, str]) -> bool:
     """Whether matches of a pattern are found in as many steps as a text has characters."""
-    return "String" in pattern or pattern.get("Regex") in KNOWN_PATTERNS
+    found = pattern.get("Regex", "")
+    return "String" in pattern or found in KNOWN_PATTERNS or (found != "" and not _SIGNS & set(found))
 
 
 def _is_short(node: Mapping[str, Any]) -> bool:
@@ -145,11 +148,13 @@ def _try(content: bytes) -> str:
     tokenizer = Tokenizer.from_buffer(content)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    most = TOKENIZER_GROWTH * (PROBE_TEXT + 2000)
+    most = 4 * TOKENIZER_GROWTH * (PROBE_TEXT + 2000)  # a letter has four bytes at most, and each may be a token
     for text in _hard(content):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        if len(ids) > most or len(tokenizer.decode(ids)) > most:
-            return f"{len(text):,} characters became more than {most:,} tokens or characters."
+        if len(ids) > most:
+            return f"{len(text):,} characters became {len(ids):,} tokens."
+        if len(decoded := tokenizer.decode(ids)) > TOKENIZER_LONGEST_PIECE * (len(ids) + 1):
+            return f"{len(ids):,} tokens became {len(decoded):,} characters."
     known = tokenizer.get_vocab_size(with_added_tokens=True)
     longest = max((len(tokenizer.decode([number])) for number in range(known)), default=0)
     if longest > TOKENIZER_LONGEST_PIECE * TOKENIZER_GROWTH:

@@ -13,9 +13,9 @@ from tunewright.models.files import read_object
 from tunewright.models.tensor_files import Tensor, Weights
 
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d{1,6})\.")
-_WHOLE = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads",
-          "num_key_value_heads", "head_dim", "max_position_embeddings")  # fmt: skip
-"""What is a whole number in every config that has it, but where it is one a layer, or null."""
+_WHOLE = ("num_hidden_layers", "hidden_size", "vocab_size")
+_WHOLE_OR_BY_LAYER = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+                      "max_position_embeddings")  # fmt: skip
 _FIX = "Copy config.json and the weights again, from the same place."
 
 
@@ -37,7 +37,8 @@ def _differences(weights: Weights, config: dict[str, Any]) -> Iterator[str]:
     if not isinstance(config, dict):
         yield "Its text_config is no JSON object."
         return
-    if wrong := [name for name in _WHOLE if not isinstance(config.get(name), int | list | None)]:
+    wrong = [name for name in _WHOLE if not isinstance(config.get(name), int | None)]
+    if wrong := wrong + [name for name in _WHOLE_OR_BY_LAYER if not isinstance(config.get(name), int | list | None)]:
         yield f"Its {wrong[0]} is {str(config[wrong[0]])[:40]!r}, which is no whole number."
         return
     decoder = {name: tensor for name, tensor in weights.items() if "vision" not in name and "audio" not in name}
@@ -57,5 +58,5 @@ def _differences(weights: Weights, config: dict[str, Any]) -> Iterator[str]:
 def _wrong(decoder: dict[str, Tensor], end: str, wanted: tuple[int | None, ...]) -> Iterator[str]:
     """That a tensor has another shape than the config says."""
     for name, tensor in decoder.items():
-        if name.endswith(end) and None not in wanted and tensor.shape != wanted:
+        if name.endswith(end) and all(isinstance(side, int) for side in wanted) and tensor.shape != wanted:
             yield f"By it {name} has the shape {list(wanted)}; in the files it has {list(tensor.shape)}."
