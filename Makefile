@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 LLAMA := .venv-llama
+SUPPLY := .venv-supply
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
+LOCKS := locks/all.txt locks/build.txt locks/cpu.txt
+
+# Only files whose hashes are in locks/ are installed, and what has to be built is built with what is there.
+LOCKED = -m pip install --quiet --require-hashes --no-build-isolation --constraint locks/all.txt --requirement
 
 # One process more than there are cores: the tests of Azure wait most of their time.
 ONE_MORE = $(shell expr $$(nproc) + 1)
@@ -16,7 +21,7 @@ ONE_THREAD = OMP_NUM_THREADS=1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-vllm test-llama test-wheels lint format install clean
+.PHONY: demo test test-fast test-vllm test-llama test-wheels lint format install lock sbom licences audit clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
@@ -45,6 +50,7 @@ lint: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/licences.py
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .
@@ -52,19 +58,46 @@ format: $(TOOLS)
 
 install: $(TOOLS) ## everything that a run and the tests need
 
-$(READY): pyproject.toml constraints.txt
+lock: $(SUPPLY)/.ready ## locks/ anew, after a change of pyproject.toml or constraints.txt
+	$(SUPPLY)/bin/python tools/lock.py
+
+sbom: $(READY) $(SUPPLY)/.ready ## dist/sbom.json: what is installed here, in CycloneDX's words
+	@mkdir -p dist
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  --output-format JSON --output-file dist/sbom.json $(BIN)/python
+
+licences: $(READY) ## whether the licences of all that runs with Tunewright are ones that we accept
+	$(BIN)/python tools/licences.py
+
+audit: $(SUPPLY)/.ready ## whether anything in locks/ has a known vulnerability; asks the database of PyPI
+	$(SUPPLY)/bin/python tools/audit.py
+
+$(READY): pyproject.toml $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Tunewright needs Python 3.11 or newer; '$(PYTHON)' is older. Type: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
 	  echo "'$(PYTHON)' can't make virtual environments here. Type: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement locks/build.txt
+	@# Not on PyPI: where pip has no source of it, torch is PyPI's.
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement locks/cpu.txt 2>/dev/null || true
+	@$(BIN)/python tools/requirements.py all > $(VENV)/asked.txt
+	$(BIN)/python $(LOCKED) $(VENV)/asked.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # A run needs none of this, and it takes two fifths of the whole set-up's time.
 $(TOOLS): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@$(BIN)/python tools/requirements.py all dev > $(VENV)/asked.txt
+	$(BIN)/python $(LOCKED) $(VENV)/asked.txt
+	@touch $@
+
+# Beside the environment that they look at.
+$(SUPPLY)/.ready: pyproject.toml $(LOCKS)
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet --require-hashes --requirement locks/build.txt
+	@$(SUPPLY)/bin/python tools/requirements.py --only supply > $(SUPPLY)/asked.txt
+	$(SUPPLY)/bin/python $(LOCKED) $(SUPPLY)/asked.txt
 	@touch $@
 
 # The CPU build comes with CUDA builds of two libraries, which it then fails to load.
@@ -80,4 +113,4 @@ $(LLAMA)/.ready:
 	@touch $@
 
 clean: ## remove the environment and all outputs
-	rm -rf $(VENV) $(VLLM) $(LLAMA) examples/*/runs
+	rm -rf $(VENV) $(VLLM) $(LLAMA) $(SUPPLY) dist examples/*/runs

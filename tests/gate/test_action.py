@@ -189,7 +189,11 @@ def test_the_action_installs_judges_and_comments(tmp_path: Path) -> None:
         runner = Runner(tmp_path, on_github(tmp_path, site))
         done = runner.action(project="jobs", extras="train,serve")
     assert done.returncode == 0, done.stderr
-    assert f"{REPOSITORY}[train,serve]" in runner.noted.read_text()
+    *checked, itself = runner.noted.read_text().splitlines()
+    assert all("--require-hashes" in line for line in checked)
+    assert itself.endswith(f"--no-deps --no-build-isolation {REPOSITORY}")
+    asked = {re.split(r"[\[>]", line)[0] for line in (runner.temp / "asked.txt").read_text().splitlines()}
+    assert {"torch", "fastapi", "pydantic"} < asked and "openai" not in asked
     assert "✅ tickets: switch" in site.comments[0]["body"]
     assert "✅ tickets: switch" in (tmp_path / "summary.md").read_text("utf-8")
     assert (tmp_path / "output").read_text("utf-8") == "passed=true\ndecision=switch\n"
