@@ -6,7 +6,7 @@ test and the corrections are such chains.
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunewright.artifacts import sha256_file
+from tunewright.artifacts import partial_of, sha256_file
 from tunewright.errors import UserError
+from tunewright.processes import sole_writer
 
 VERSION = "version.json"
 """In each folder: what it holds. Its hash is the version's."""
@@ -79,13 +80,23 @@ def versions_in(folder: Path) -> list[int]:
 
 @contextmanager
 def new_version(folder: Path, number: int) -> Iterator[Path]:
-    """A folder to write a version into, which becomes that version at the end, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-        partial = Path(scratch) / str(number)
-        partial.mkdir()
-        yield partial
-        partial.rename(folder / partial.name)
+    """A folder to write a version into, which becomes that version at the end, whole or not at all. What a kill left
+    of an earlier try is removed.
+
+    Raises:
+        UserError: another process writes this version.
+    """
+    partial = partial_of(folder / str(number))
+    partial.mkdir(parents=True, exist_ok=True)
+    with sole_writer(partial):
+        for left in partial.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield partial
+            partial.rename(folder / str(number))
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ from tunewright.spec.sections import GenerateSpec
 
 BASE = "base"
 _CURRENT = "current"
+_GONE = ".gone"
 _WEIGHTS = FOLDERS["openvino-lora"]
 _CONTEXT = 4096
 """Tokens of the longest request to a folder of adapters."""
@@ -104,9 +105,12 @@ class AdapterStore:
         Raises:
             UserError: there is none.
         """
-        self._served(name)
-        (self.folder / name / _CURRENT).unlink()
-        shutil.rmtree(self.folder / name)
+        with sole_writer(self.folder):
+            _clear_away(self.folder)
+            self._served(name)
+            # It is gone at once, and then its files: what a kill leaves of them goes with the next change.
+            (self.folder / name).rename(self.folder / f".{name}{_GONE}")
+            _clear_away(self.folder)
 
     def _served(self, name: str) -> Version:
         found = self.current(name)
@@ -138,6 +142,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
     needed = None if alone else _base_of(bundle, info)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
+        _clear_away(folder)
         there = _base_in(folder)
         if needed and there and _identity(there) != _identity(needed):
             raise UserError(
@@ -157,15 +162,25 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         fresh = home / f".{number}"
         shutil.rmtree(fresh, ignore_errors=True)
         shared = () if alone else (_WEIGHTS, "tokenizer.json")
-        shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(*shared))
-        seal(fresh, known)
+        try:
+            shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(*shared))
+            seal(fresh, known)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)  # on a disk that is full it would take the room
+            raise
         fresh.rename(home / str(number))
         _write_current(home, number)
     return Version(name, number, home / str(number))
 
 
+def _clear_away(folder: Path) -> None:
+    """Remove the files of models that were removed."""
+    for left in folder.glob(f".*{_GONE}"):
+        shutil.rmtree(left)
+
+
 def _names_in(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob(f"*/{_CURRENT}"))
+    return sorted(path.parent.name for path in folder.glob(f"[!.]*/{_CURRENT}"))
 
 
 def _numbers_in(home: Path) -> list[int]:
@@ -179,12 +194,16 @@ def _base_in(folder: Path) -> BundleInfo | None:
 def _begin(base: Path, bundle: Path, info: BundleInfo, known: Mapping[str, FileSum]) -> None:
     fresh = base.with_name(f".{base.name}")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(bundle / _WEIGHTS, fresh / _WEIGHTS)
-    for file in ("tokenizer.json", "chat_template.jinja"):
-        shutil.copy(bundle / file, fresh / file)
-    save_calibration(UNCALIBRATED, fresh)
-    write_info(fresh, info)
-    seal(fresh, {name: each for name, each in known.items() if name not in (BUNDLE_FILE, CALIBRATION)})
+    try:
+        shutil.copytree(bundle / _WEIGHTS, fresh / _WEIGHTS)
+        for file in ("tokenizer.json", "chat_template.jinja"):
+            shutil.copy(bundle / file, fresh / file)
+        save_calibration(UNCALIBRATED, fresh)
+        write_info(fresh, info)
+        seal(fresh, {name: each for name, each in known.items() if name not in (BUNDLE_FILE, CALIBRATION)})
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     fresh.rename(base)
 
 

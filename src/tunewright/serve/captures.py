@@ -133,7 +133,10 @@ class CaptureJournal:
             except OSError:
                 return False
             if written < len(line):  # the disk filled up in the middle of it
-                os.ftruncate(self._file, self._size)
+                try:
+                    os.ftruncate(self._file, self._size)
+                except OSError:
+                    self._size = MOST_BYTES  # half a line stays: the next one must not follow it, but begin a file
                 return False
             self._size += written
         return True

@@ -107,11 +107,15 @@ def read_serving(runs: Path) -> Serving | None:
 def write_serving(runs: Path, serving: Serving) -> None:
     """Have a folder's servers change; the file is the old or the new one at any moment."""
     fresh = runs / f".{SERVING}.{uuid.uuid4().hex[:8]}"
-    with fresh.open("w", encoding="utf-8") as stream:
-        stream.write(serving.model_dump_json(indent=2) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(runs / SERVING)
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(serving.model_dump_json(indent=2) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(runs / SERVING)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def traffic_of(runs: Path) -> Traffic | None:

@@ -189,7 +189,8 @@ class _Retraining:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
         if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
             return None
-        self._serve(self._serving)  # before there is a later bundle, so that servers keep to this one
+        # Before there is a later bundle, so that servers keep to this one; and to no challenger that was taken away.
+        self._serve(self._serving.alone())
         self._parts.freeze()
         made = self._parts.run(self._warm(spec) if self._course.warm else spec)
         version = read_info(made.bundle).version

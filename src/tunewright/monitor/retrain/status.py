@@ -57,8 +57,10 @@ def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, Standing]:
         if not (runs / earlier.champion.bundle).is_dir():
             raise UserError("The bundle of the champion before this one is gone.", where=runs / earlier.champion.bundle)
         gone, bundle, then = serving.champion.version, serving.champion.bundle, earlier
-    write_serving(runs, then)
+    # Noted first: a kill between the two then leaves something to do again. The other way round a retraining would
+    # bring back what was taken away, and who typed it again would go back by two.
     sentence = f"Rolled back by hand to version {then.champion.version}."
     events.record(store, spec.name, gone, events.ROLLED_BACK,
                   {"bundle": bundle, "champion": then.champion.version, "sentence": sentence})  # fmt: skip
+    write_serving(runs, then)
     return gone, then.champion
