@@ -1,6 +1,7 @@
 """Whether a server withstands: mixed load with kill -9, slow clients, broken and giant bodies, for half an hour.
 
-    python bench/soak.py ADAPTERS [minutes]        # a folder of adapters that classify; 30 minutes by default
+    python bench/soak.py ADAPTERS [--minutes 30]   # a folder of adapters that classify
+    python bench/soak.py --hostile [BUNDLE]        # one that generates; by default a tiny one, which it makes
 
 Each adapter and the base are first asked alone; under load every answer must be that one, to the last bit of its
 confidence. Besides whole and streamed requests there are clients that leave in the middle, that send or read slowly,
@@ -9,11 +10,15 @@ end, and started again; so is who collects what it keeps. In the end: no wrong a
 not to be expected, every answer and feedback that was acknowledged as captured lies in the journals and in the store
 once, and memory does not grow within a life.
 
+With --hostile, honest clients ask a server at a fixed pace, first alone for some minutes, then while `attacks.py` sends
+it all that may harm it; see `siege.py`.
+
 It exits with 1 where one of these fails.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
@@ -29,11 +34,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+from soak_server import Server
 
-from tunewright.processes import free_port
 from tunewright.serve.adapters import AdapterStore
 from tunewright.serve.captures import Feedback, read_captures
-from tunewright.serve.keys import add_key
 
 TEXTS = 24
 """Different requests."""
@@ -56,48 +60,6 @@ WORDS = [
     "card", "transfer", "pending", "refund", "cash", "top-up", "fee", "abroad", "PIN", "lost", "stolen", "exchange",
     "rate", "arrived", "identity", "declined",
 ]  # fmt: skip
-
-
-class Server:
-    """The server, killed and started again."""
-
-    def __init__(self, folder: Path, scratch: Path):
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.captures = scratch / "captures"
-        keys = scratch / "keys.json"
-        self.headers = {"Authorization": f"Bearer {add_key(keys, 'soak')}"}
-        self._command = [
-            sys.executable, "-m", "tunewright", "serve", str(folder), "--port", str(self.port), "--keys", str(keys),
-            "--captures", str(self.captures), "--max-requests", "8",
-        ]  # fmt: skip
-        self.log = (scratch / "log.txt").open("w+")
-        self.memory: list[list[tuple[float, float]]] = []
-        """Of each life: seconds since its start, megabytes."""
-
-    async def start(self) -> None:
-        self.began = time.monotonic()
-        self.memory.append([])
-        self.process = subprocess.Popen(self._command, stderr=self.log)
-        async with httpx.AsyncClient() as client:
-            while True:
-                try:
-                    if (await client.get(f"{self.address}/ready")).is_success:
-                        return
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-
-    def end(self, how: signal.Signals) -> None:
-        self.process.send_signal(how)
-        self.process.wait(60)
-
-    def measure(self) -> None:
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
-            kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-        except (OSError, StopIteration):
-            return
-        self.memory[-1].append((time.monotonic() - self.began, kilobytes / 1e3))
 
 
 class Soak:
@@ -205,7 +167,7 @@ class Soak:
                     self.expect(await client.post("/v1/classify", content=bytes(40 << 20)), 413)
                 except (httpx.WriteError, httpx.ReadError):
                     self.counts["closed"] += 1
-                    if self.server.process.poll() is not None:
+                    if not self.server.runs:
                         raise
             case 4:
                 headers = {"Authorization": "Bearer tw-wrong"}
@@ -255,7 +217,7 @@ class Soak:
                         await asyncio.sleep(rng.uniform(0, 0.2))
             except (httpx.TransportError, OSError) as error:
                 self.counts["broken off"] += 1
-                if self.up and life == self.server.began and self.server.process.poll() is None:
+                if self.up and life == self.server.began and self.server.runs:
                     await asyncio.sleep(0.5)  # it may be just being killed
                     if self.up and life == self.server.began:
                         self.wrong.append(f"broken off without a kill: {error!r}")
@@ -318,8 +280,8 @@ class Soak:
         print(f"{len(self.acknowledged)} answers and {self.fed_back.total()} feedbacks acknowledged as captured, "
               f"{len(lost)} lost or doubled ({kept.total()} and {feedback.total()} kept)")  # fmt: skip
         grown = []
-        for life in self.server.memory:
-            seconds, megabytes = np.array(life).T
+        for life in self.server.lives:
+            seconds, megabytes, *_ = np.array(life).T
             settled = megabytes[seconds > SETTLED]
             if len(settled) > 20:
                 tenth = max(5, len(settled) // 10)
@@ -337,7 +299,7 @@ class Soak:
 async def run(folder: Path, minutes: float) -> bool:
     store = AdapterStore(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        server = Server(folder, Path(scratch))
+        server = Server(folder, Path(scratch), "--max-requests", "8")
         await server.start()
         try:
             assert store.base, "the folder has adapters"
@@ -354,5 +316,21 @@ async def run(folder: Path, minutes: float) -> bool:
             server.end(signal.SIGKILL)
 
 
+def main() -> bool:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", metavar="ADAPTERS or BUNDLE")
+    parser.add_argument("--hostile", action="store_true")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--quiet", type=float, default=5, help="minutes without attackers, before --hostile ones")
+    options = parser.parse_args()
+    if options.hostile:
+        from siege import besieged
+
+        return asyncio.run(besieged(options.folder, options.minutes, options.quiet))
+    if options.folder is None:
+        parser.error("a folder of adapters is needed")
+    return asyncio.run(run(options.folder, options.minutes))
+
+
 if __name__ == "__main__":
-    sys.exit(not asyncio.run(run(Path(sys.argv[1]), float(sys.argv[2]) if sys.argv[2:] else 30)))
+    sys.exit(not main())

@@ -80,7 +80,7 @@ def any_model(request: pytest.FixtureRequest, make_tiny_model: Callable[[str], t
 def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
     """Family -> (template, folder): a two-layer random model, a byte-level tokenizer that has every mark."""
     known = FAMILIES | NEWER
-    return cache(lambda family: (known[family][0], _tiny_model(known[family], tmp_path_factory.mktemp(family))))
+    return cache(lambda family: (known[family][0], write_tiny_model(known[family], tmp_path_factory.mktemp(family))))
 
 
 TINY = [
@@ -107,7 +107,7 @@ def run_example(name: str, tiny_model: Path, folder: Path, *changes: str) -> tup
     return project, json.loads(done.stdout)
 
 
-def _tiny_model(family: tuple[str, str, dict[str, Any]], folder: Path) -> Path:
+def write_tiny_model(family: tuple[str, str, dict[str, Any]], folder: Path) -> Path:
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
