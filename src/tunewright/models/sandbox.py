@@ -308,7 +308,8 @@ class _Priced(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        for operand in (node, *node.ops):
+        operands: list[nodes.Compare | nodes.Operand] = [node, *node.ops]
+        for operand in operands:
             if not isinstance(operand.expr, nodes.Const):
                 operand.expr = nodes.Filter(operand.expr, "_built", [], [], None, None, lineno=node.lineno)
         return node
@@ -332,7 +333,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             "_built": _spend_on, "_counted": _counted,
         }  # fmt: skip
         self.filters = {name: _paid(self.filters[name]) for name in _FILTERS} | own
-        self.tests = {name: _priced(test) for name, test in self.tests.items()}
+        tests: dict[str, Callable[..., Any]] = dict(self.tests)
+        self.tests = {name: _priced(test) for name, test in tests.items()}
         self.globals = {
             "range": self.globals["range"], "namespace": _Namespace, "dict": _dict, "raise_exception": _raise,
             "strftime_now": _now,

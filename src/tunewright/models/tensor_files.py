@@ -107,13 +107,8 @@ class TensorFile(Mapping[str, Tensor]):
         there = len(self._map) - self._start
         for name, entry in self._entries.items():
             try:
-                begin, end, *sides = *entry["data_offsets"], *entry["shape"]
-                size = math.prod(sides) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
-                if len(entry["data_offsets"]) != 2 or len(entry["shape"]) > _MOST_SIDES:
-                    raise ValueError
-                if not all(type(each) is int and each >= 0 for each in (begin, end, *sides)):
-                    raise ValueError
-            except (KeyError, TypeError, ValueError, MemoryError):
+                begin, end, size = _placed(entry)
+            except (KeyError, TypeError, ValueError):
                 raise _foreign(self.path, f"What its header says of {name[:_SHOWN]} can't be read.") from None
             if begin > end or end - begin != size:
                 raise _foreign(self.path, f"The bytes that its header gives {name[:_SHOWN]} don't fit its shape.")
@@ -123,6 +118,19 @@ class TensorFile(Mapping[str, Tensor]):
                     why=f"Its tensors end at byte {self._start + end:,}, the file at {self._start + there:,}.",
                     fix=_AGAIN,
                 )  # fmt: skip
+
+
+def _placed(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """(a tensor's first byte, the one behind its last, how many its shape needs).
+
+    Raises:
+        KeyError, TypeError, ValueError: the header does not say it.
+    """
+    places, sides = list(entry["data_offsets"]), list(entry["shape"])
+    if len(sides) > _MOST_SIDES or not all(type(each) is int and each >= 0 for each in (*places, *sides)):
+        raise ValueError
+    begin, end = places
+    return begin, end, math.prod(sides) * np.dtype(_DTYPES[entry["dtype"]]).itemsize
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:

@@ -114,9 +114,8 @@ def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None
         signal.signal(signal.SIGHUP, lambda *_: watching.reload())
         watching.start(address)
     app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
-    if isinstance(served, Bundle) and served.checksums:
-        say(f"  its digest, for --pin: {served.checksums.digest}")
-    say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s")
+    digest = f", digest {served.checksums.digest}" if isinstance(served, Bundle) and served.checksums else ""
+    say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s{digest}")
 
     class Server(HttpServer):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
