@@ -14,12 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 
 from tunewright.artifacts import read_jsonl, sha256_file, write_json, write_jsonl
 from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, versions_in
 from tunewright.data.readers.sources import SourceFile
+from tunewright.errors import UserError
 from tunewright.spec import CORRECTIONS
 
 ROWS = "rows.jsonl"
@@ -29,6 +31,7 @@ MEND = (
     "monitor grow PROJECT  It writes anew what the reviews say now."
 )
 _CHAIN = Chain("the corrections", MEND)
+_Line = TypeVar("_Line")
 _PLACE = re.compile(rf"{CORRECTIONS}/(\d+)/{re.escape(ROWS)}:\d+")
 
 
@@ -114,8 +117,8 @@ def corrections_in(folder: Path | None) -> Corrections:
     found = Corrections()
     for file, sha256 in _verified(folder):
         number = found.number + 1
-        rows = TypeAdapter(list[Correction]).validate_python(read_jsonl(file))
-        settled = TypeAdapter(list[Settled]).validate_python(read_jsonl(file.with_name(SETTLED)))
+        rows = _listed(file, Correction)
+        settled = _listed(file.with_name(SETTLED), Settled)
         found = Corrections([*found.rows, *rows], [*found.numbers, *[number] * len(rows)],
                             {**found.settled, number: settled}, number, sha256)  # fmt: skip
     return found
@@ -166,6 +169,18 @@ def write_corrections(folder: Path, before: Corrections, rows: Sequence[Correcti
         sha256 = sha256_file(partial / VERSION)
     return replace(before, rows=[*before.rows, *rows], numbers=[*before.numbers, *[number] * len(rows)],
                    settled={**before.settled, number: list(settled)}, number=number, sha256=sha256)  # fmt: skip
+
+
+def _listed(file: Path, kind: type[_Line]) -> list[_Line]:
+    """What the lines of a file say, whose hash is the one that its version tells.
+
+    Raises:
+        UserError: they say something else: the file and the version were both edited.
+    """
+    try:
+        return TypeAdapter(list[kind]).validate_python(read_jsonl(file))  # type: ignore[valid-type]
+    except (ValueError, RecursionError):
+        raise UserError(f"This file of {_CHAIN.name} was edited.", where=file, fix=MEND) from None
 
 
 def _verified(folder: Path | None) -> list[tuple[Path, str]]:

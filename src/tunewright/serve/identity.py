@@ -170,7 +170,7 @@ def read_provider(file: Path, form: type[Settings]) -> Settings:
         UserError: the file can't be read, or says something else.
     """
     try:
-        return form.model_validate_json(file.read_text("utf-8"))
+        return form.model_validate_json(file.read_bytes())
     except OSError as error:
         raise UserError("The identity provider's file can't be read.", where=file, why=error.strerror) from None
     except ValidationError as error:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 SERVERS = "servers"
 EVERY = 5.0
@@ -27,7 +27,7 @@ class Presence(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    time: datetime
+    time: AwareDatetime
     address: str
     champion: str
     """The version that it answers with."""
