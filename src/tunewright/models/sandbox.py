@@ -333,7 +333,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             "_built": _spend_on, "_counted": _counted,
         }  # fmt: skip
         self.filters = {name: _paid(self.filters[name]) for name in _FILTERS} | own
-        tests: dict[str, Callable[..., Any]] = dict(self.tests)
+        tests: dict[str, Any] = dict(self.tests.items())
         self.tests = {name: _priced(test) for name, test in tests.items()}
         self.globals = {
             "range": self.globals["range"], "namespace": _Namespace, "dict": _dict, "raise_exception": _raise,
