@@ -67,6 +67,11 @@ def hyphens(count: int = 100_000, length: int = 200) -> bytes:
     return f"<alto><Layout><Page>{word}{hyphen * count}</Page></Layout></alto>".encode()
 
 
+def slow_words(count: int = 350_000) -> bytes:
+    """Words that take some seconds to lay out."""
+    return b"[" + b",".join([b'{"text": "a", "box": [0, 0, 9, 9]}'] * count) + b"]"
+
+
 def far_boxes() -> list[bytes]:
     """Words whose boxes are numbers that no page has, or that differ by less than can be divided by."""
     edges = [

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import python
+from tests.documents import hostile
 from tests.documents.made import INVOICE, path_without, pdf
 from tunewright import limits
 from tunewright.call import CALL, Abandoned, Call
@@ -24,8 +25,6 @@ from tunewright.errors import UserError
 
 MAIL = b"Subject: lamp\n\nbroken\n"
 SAID = "Subject: lamp\n\nbroken"
-SLOW = b"[" + b",".join([b'{"text": "a", "box": [0, 0, 9, 9]}'] * 400_000) + b"]"
-"""Words that take some seconds to lay out."""
 SOURCE = str(Path(pool.__file__).parents[2])
 
 
@@ -121,11 +120,9 @@ def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: p
 
 
 @pytest.mark.usefixtures("own")
-def test_the_time_of_a_processor_is_limited_for_each_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(limits, "DOCUMENT_CPU_SECONDS", 1)
-        with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
-            text_of("a.json", SLOW)
+def test_the_time_of_a_processor_is_limited_for_each_document() -> None:
+    with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
+        text_of("a.json", hostile.slow_words(), seconds=1)
     assert text_of("a.html", b"<p>hello") == "hello"
 
 

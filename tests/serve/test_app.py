@@ -19,6 +19,7 @@ from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
 from tunewright.evaluate.predictors import Answer, Pieces, Terms, Token
 from tunewright.limits import MOST_BODY_BYTES, REQUEST_DOCUMENT_BYTES
+from tunewright.serve import body as request_body
 from tunewright.serve.app import build_app
 from tunewright.serve.engine import Classification
 from tunewright.serve.hosts import OneModel
@@ -149,6 +150,13 @@ def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClie
         assert error["message"].startswith(f"{name}: ")
         assert said in error["message"]
         assert asked(client, route, document("mail.eml", b"Subject: lamp\n\nbroken")) == "Subject: lamp\n\nbroken"
+
+
+@pytest.mark.parametrize("route", ["extract"], indirect=True)
+def test_a_document_in_a_request_has_less_time(client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "REQUEST_DOCUMENT_CPU_SECONDS", 1)
+    error = refusal(client, route, document("in.json", hostile.slow_words()))
+    assert "more than 1 seconds of processor time" in error["message"]
 
 
 def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tunewright.documents.kinds import SUFFIXES, plain_text_of
 from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_BYTES, DOCUMENT_IN_PROCESS_BYTES
+from tunewright.limits import DOCUMENT_BYTES, DOCUMENT_CPU_SECONDS, DOCUMENT_IN_PROCESS_BYTES
 
 __all__ = ["SUFFIXES", "is_there", "read_document", "require_within", "text_of"]
 
@@ -67,13 +67,14 @@ def read_document(path: Path) -> str:
     return text_of(str(path), content)
 
 
-def text_of(name: str, content: bytes) -> str:
+def text_of(name: str, content: bytes, seconds: int = DOCUMENT_CPU_SECONDS) -> str:
     """The text of a document, as the model reads it.
 
     All but plain text is parsed in another process, within limits of memory and time (`tunewright.limits`).
 
     Args:
         name: its file name, which tells the kind where the first bytes don't.
+        seconds: of processor time that parsing it may take.
 
     Raises:
         UserError: a kind that can't be read, a broken file, one without text, or one that exceeds a limit; says what
@@ -89,4 +90,4 @@ def text_of(name: str, content: bytes) -> str:
         return text
     from tunewright.documents.pool import POOL  # the worker imports this package, and needs none of it
 
-    return POOL.text_of(name, content)
+    return POOL.text_of(name, content, seconds)

@@ -59,7 +59,7 @@ class _Worker:
     def runs(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, name: str, content: bytes) -> tuple[int, bool, bytes]:
+    def ask(self, name: str, content: bytes, seconds: int) -> tuple[int, bool, bytes]:
         """(the answer's kind, whether this worker must be replaced, the answer's body).
 
         Raises:
@@ -70,7 +70,7 @@ class _Worker:
         """
         deadline = time.monotonic() + limits.DOCUMENT_WALL_SECONDS
         called = name.encode(ENCODING, ERRORS)
-        self._send(REQUEST.pack(len(called), len(content), limits.DOCUMENT_CPU_SECONDS) + called, deadline)
+        self._send(REQUEST.pack(len(called), len(content), seconds) + called, deadline)
         self._send(content, deadline)
         kind, worn, length = ANSWER.unpack(self._received(ANSWER.size, deadline))
         if length > limits.DOCUMENT_TEXT_BYTES:
@@ -135,8 +135,11 @@ class Pool:
         # The kernel ends a worker with the thread that started it, so that thread stays.
         self._starter = ThreadPoolExecutor(1, "documents")
 
-    def text_of(self, name: str, content: bytes) -> str:
+    def text_of(self, name: str, content: bytes, seconds: int) -> str:
         """A document's text.
+
+        Args:
+            seconds: of processor time that reading it may take.
 
         Raises:
             UserError: as `tunewright.documents.text_of`, and a document that exceeds a limit or ends its worker.
@@ -148,10 +151,10 @@ class Pool:
             check_call()
         try:
             try:
-                kind, body = self._asked(name, content)
+                kind, body = self._asked(name, content, seconds)
             except _Ended:
                 try:
-                    kind, body = self._asked(name, content)
+                    kind, body = self._asked(name, content, seconds)
                 except _Ended:
                     raise UserError(
                         "The process that read the document was killed twice.",
@@ -167,7 +170,7 @@ class Pool:
             raise UserError(**json.loads(body))
         return body.decode(ENCODING, ERRORS)
 
-    def _asked(self, name: str, content: bytes) -> tuple[int, bytes]:
+    def _asked(self, name: str, content: bytes, seconds: int) -> tuple[int, bytes]:
         """(the answer's kind, its body).
 
         Raises:
@@ -176,12 +179,12 @@ class Pool:
         worker = self._ready()
         keep = False
         try:
-            kind, worn, body = worker.ask(name, content)
+            kind, worn, body = worker.ask(name, content, seconds)
             keep = not worn
         except _Ended:
             if (code := worker.code()) in _OUTSIDE:
                 raise
-            raise _failure(name, code) from None
+            raise _failure(name, code, seconds) from None
         except _Late:
             said = f"Reading the document took longer than {limits.DOCUMENT_WALL_SECONDS} seconds."
             raise UserError(said, where=name, fix=_SMALLER) from None
@@ -223,10 +226,10 @@ class Pool:
         self.__init__()  # type: ignore[misc]
 
 
-def _failure(name: str, code: int) -> UserError | RuntimeError:
+def _failure(name: str, code: int, seconds: int) -> UserError | RuntimeError:
     """Why there is no answer, by the exit code of the worker."""
     if code == -signal.SIGXCPU:
-        said = f"Reading the document took more than {limits.DOCUMENT_CPU_SECONDS} seconds of processor time."
+        said = f"Reading the document took more than {seconds} seconds of processor time."
         return UserError(said, where=name, fix=_SMALLER)
     if code == OUT_OF_MEMORY:
         said = f"Reading the document took more than {limits.DOCUMENT_MEMORY_BYTES >> 20} MiB of memory."

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.documents import text_of
-from tunewright.limits import REQUEST_DOCUMENT_BYTES
+from tunewright.limits import REQUEST_DOCUMENT_BYTES, REQUEST_DOCUMENT_CPU_SECONDS
 
 
 class Document(BaseModel):
@@ -74,4 +74,6 @@ class Asked(BaseModel):
             UserError: the document can't be read.
             ModuleNotFoundError: a library of the [documents] extra is missing.
         """
-        return text_of(self.document.name, self.document.content) if self.document else self.text or ""
+        if self.document is None:
+            return self.text or ""
+        return text_of(self.document.name, self.document.content, REQUEST_DOCUMENT_CPU_SECONDS)
