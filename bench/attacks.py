@@ -119,7 +119,8 @@ async def dripped(target: Target, first: bytes, drop: bytes, every: float) -> st
 
 
 async def slow_reader(target: Target) -> str:
-    """Ask much at once, and read a hundred bytes a second of the answers."""
+    """Ask much at once, and read a hundred bytes a second of the answers. That the server has given up shows only when
+    all that the kernel holds is read, so that it is usually the reader who gives up."""
     asked = head("/openapi.json", target.key, None, method="GET")
     async with Line(target, buffer=4096) as line:
         await line.send(asked * 50)
@@ -232,7 +233,7 @@ class Came:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     most: float = 0.0
-    """Seconds that one took."""
+    """Seconds that the longest one took."""
     begun: list[float] = field(default_factory=list)
     """When each was begun, in seconds, of those that come less than once a second."""
 
@@ -254,7 +255,7 @@ async def attacker(attack: Attack, wait: float, target: Target, came: Came) -> N
             async with asyncio.timeout(PATIENCE):
                 outcomes[await attack.act(target)] += 1
         except TimeoutError:
-            outcomes[f"still there after {PATIENCE:g} s"] += 1
+            outcomes[f"given up after {PATIENCE:g} s"] += 1
         except OSError as error:
             outcomes["ended" if isinstance(error, ConnectionError) else type(error).__name__] += 1
         came.most = max(came.most, time.monotonic() - began)

@@ -400,5 +400,5 @@ async def besieged(bundle: Path | None, minutes: float, quiet: float) -> bool:
                 server.end(signal.SIGKILL)
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / "hostile.json").write_text(json.dumps(found, indent=1), "utf-8")
-    print(told(found))
+    print(told(found), f"all of it: {KEPT / 'hostile.json'}", sep="\n")
     return all(found["verdict"].values())
