@@ -79,6 +79,9 @@ BODY_SECONDS = 30.0
 """In which a body must have been sent."""
 JSON_DEPTH = 100
 """Levels of nesting in JSON. Real rows and requests have ten; what is behind fails somewhere above two hundred."""
+JSON_PARTS = 500_000
+"""Commas and opening brackets in a request, in texts too. A megabyte of prose has twenty thousand; so many are read
+in a tenth of a second, in which nobody else is answered."""
 SIGN_IN_TRIES = 10
 """Of an address in a minute, at the review app."""
 

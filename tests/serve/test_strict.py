@@ -22,6 +22,7 @@ BODIES = {
     "digits": (b'{"text":"a","max_tokens":' + b"9" * 5000 + b"}", "digits"),
     "depth": (b'{"text":' + b"[" * 100_000 + b"}", "100 levels"),
     "depth that Python reads": (b'{"text":' + b"[" * 300 + b"]" * 300 + b"}", "100 levels"),
+    "parts": (b'{"text":[' + b"[]," * 7_000_000 + b"0]}", "500,000"),
     "Latin-1": (b'{"text":"\xff"}', "UTF-8"),
 }
 
