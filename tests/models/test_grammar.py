@@ -153,7 +153,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
                                             "required": [f"k{n}{m}"]} for m in range(6)]} for n in range(9)]}, "large"),
     "no type": ({"type": "strin"}, "Invalid type"),
     "type in a list": ({"type": [1]}, "no JSON Schema|must be a string"),
-    "names in a list": ({"properties": [1]}, "no JSON Schema"),
+    "names in a list": ({"properties": [1]}, "must be an object"),
     "not a number": ({"type": "number", "minimum": float("nan")}, "no JSON Schema"),
     "half a letter": ({"type": "object", "properties": {"\ud800": {"type": "string"}}}, "no JSON Schema"),
     "elsewhere": ({"$ref": "http://example.com/x"}, "not present"),
