@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +16,28 @@ from tunewright.serve.server import running_server
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """An empty folder for copies."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
+def space(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, in memory where there is room: folders are removed by the thousand."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < 1 << 28:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="tunewright-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def home(space: Path) -> Path:
+    """An empty folder for copies."""
+    (space / "home").mkdir()
+    return space / "home"
+
+
+@pytest.fixture
+def root(space: Path) -> Path:
     """An empty folder for what is cut off."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
+    (space / "root").mkdir()
+    return space / "root"
 
 
 @pytest.fixture(scope="session")

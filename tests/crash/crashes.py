@@ -85,8 +85,8 @@ def crash_everywhere(case: Case, home: Path, *, hiccups: bool = True) -> Crashes
     after, outcome = in_fork(undisturbed)
     found, seen = Crashes(), set[str]()
 
-    def look(name: str) -> None:
-        if (state := digest(case.root)) in seen:
+    def look(name: str, state: str) -> None:
+        if state in seen:
             return
         seen.add(state)
         found.states += 1
@@ -109,12 +109,14 @@ def crash_everywhere(case: Case, home: Path, *, hiccups: bool = True) -> Crashes
 
     for copied in sorted(states.iterdir()):
         restore(copied, case.root)
-        look(f"killed at {copied.name}")
+        name, _, state = copied.name.rpartition("-")
+        look(f"killed at {name}", state)
         found.kills += 1
+    restore(template, case.root)
+    whole = digest(case.root)
     shutil.rmtree(states)
     for kind in (_FullDisk, _Hiccup) if hiccups else (_FullDisk,):
         for number in itertools.count(1):
-            restore(template, case.root)
             met, done = in_fork(partial(_cut_off, case, kind(number)))
             name = f"{kind.__name__} at operation {number}, {met}"
             if isinstance(met, Failed):
@@ -124,8 +126,10 @@ def crash_everywhere(case: Case, home: Path, *, hiccups: bool = True) -> Crashes
             elif done is not None and done != outcome:
                 found.faults.append(f"{name}: it ended as if it were done: {_difference(done, outcome)}")
             found.full += 1
-            look(name)
-    restore(template, case.root)
+            if (state := digest(case.root)) != whole:
+                look(name, state)
+                restore(template, case.root)
+        restore(template, case.root)
     return found
 
 
@@ -150,7 +154,7 @@ class _Copier:
         self._count += 1
         if (state := digest(self._root)) != self._last:  # else a kill here is a kill at the one before
             self._last = state
-            shutil.copytree(self._root, self._states / f"{self._count:05d}-{kind}", symlinks=True)
+            shutil.copytree(self._root, self._states / f"{self._count:05d}-{kind}-{state}", symlinks=True)
 
     def write(self, data: memoryview, write: Callable[[memoryview], int]) -> int:
         self.before("write")
@@ -234,9 +238,8 @@ def in_fork(work: Callable[[], Any]) -> Any:
 
 
 def restore(copied: Path, root: Path) -> None:
-    if digest(root) != digest(copied):
-        shutil.rmtree(root)
-        shutil.copytree(copied, root, symlinks=True)
+    shutil.rmtree(root)
+    shutil.copytree(copied, root, symlinks=True)
 
 
 def digest(root: Path) -> str:

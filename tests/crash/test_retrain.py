@@ -85,6 +85,6 @@ def test_a_retraining(root: Path, home: Path, done: Path, address: str) -> None:
         events = stored(spec, tables.Deployment.event, tables.Deployment.version)
         return kept(), [each.version for each in serving.former], serving.challenger, events
 
-    found = crash_everywhere(Case(root, lambda: brought_into_service(spec, address), kept, result), home)
+    found = crash_everywhere(Case(root, lambda: brought_into_service(spec, address), kept, result), home, hiccups=False)
     assert not found.faults
     assert found.kills > 20 and found.full > 20
