@@ -8,6 +8,7 @@ and each N has a run of its own. All runs are forks of a process that has import
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import itertools
 import os
@@ -75,6 +76,15 @@ def crash_everywhere(case: Case, home: Path, *, hiccups: bool = True) -> Crashes
     with threadpool_limits(1):
         case.operation()
     restore(template, case.root)
+    gc.collect()
+    gc.freeze()  # what a fork never looks at stays shared
+    try:
+        return _everywhere(case, template, states, hiccups=hiccups)
+    finally:
+        gc.unfreeze()
+
+
+def _everywhere(case: Case, template: Path, states: Path, *, hiccups: bool) -> Crashes:
     before = in_fork(case.kept)
 
     def undisturbed() -> tuple[Any, Any]:
@@ -220,6 +230,7 @@ def in_fork(work: Callable[[], Any]) -> Any:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
+            gc.disable()
             try:
                 done = work()
             except BaseException as error:  # noqa: BLE001 (told by the parent)

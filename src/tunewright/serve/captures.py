@@ -100,6 +100,11 @@ class CaptureJournal:
         UserError: nothing can be written there.
     """
 
+    _size: int
+    """Bytes of the file that is written; as many as fill one, where another is to be begun."""
+    _begun: float
+    """When it was begun, by the monotonic clock."""
+
     def __init__(self, folder: Path, share: float = 1.0, redact: Redact | None = None):
         self.share = share
         self._folder, self._redact = folder, redact
