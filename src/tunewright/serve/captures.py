@@ -108,7 +108,6 @@ class CaptureJournal:
     def __init__(self, folder: Path, share: float = 1.0, redact: Redact | None = None):
         self.share = share
         self._folder, self._redact = folder, redact
-        self._size, self._begun = 0, 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = self._begin()
