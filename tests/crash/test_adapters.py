@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import pytest
 
 from tests.crash.crashes import Case, crash_everywhere, digest
 from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle
+from tunewright.export.bundle import load_bundle, read_info, write_info
 from tunewright.serve.adapters import AdapterStore, add_adapter
 
 pytestmark = pytest.mark.slow
@@ -25,8 +24,7 @@ def bundles(done: Path, tmp_path: Path) -> list[Path]:
     found = [tmp_path / "first", tmp_path / "second"]
     for number, folder in enumerate(found):
         shutil.copytree(done / "runs" / "latest" / "bundle", folder)
-        info = json.loads((folder / "bundle.json").read_text("utf-8"))
-        (folder / "bundle.json").write_text(json.dumps(info | {"version": f"v{number}"}), "utf-8")
+        write_info(folder, read_info(folder).model_copy(update={"version": f"v{number}"}))
     return found
 
 
