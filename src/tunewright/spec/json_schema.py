@@ -106,7 +106,8 @@ def _require_patterns(schema: Any, where: str) -> None:
 
     def collect(part: dict[str, Any]) -> dict[str, Any]:
         patterns.update([part["pattern"]] if isinstance(part.get("pattern"), str) else [])
-        patterns.update(part.get("patternProperties", ()))
+        if isinstance(named := part.get("patternProperties"), Mapping):
+            patterns.update(named)
         if odd := next((key for key in _BEYOND if key in part), None):
             fix = "Take that out of the schema, and check the answers for it afterwards."
             raise UserError(f"Records can't be checked against '{odd}'.", where=where, fix=fix)

@@ -33,7 +33,7 @@ def read_yaml(text: str, where: str, fix: str = "Mend that line, then run again.
     if len(text) > SPEC_BYTES:
         raise UserError(f"This has more than {SPEC_BYTES:,} characters.", where=where, fix=_SMALLER)
     yaml = YAML(typ="rt", pure=True)
-    yaml.Constructor = _constructor()
+    yaml.Constructor, yaml.Scanner = _constructor(), _scanner()
     try:
         constructor, _ = yaml.get_constructor_parser(text)
         node = constructor.composer.get_single_node()
@@ -123,3 +123,18 @@ def _constructor() -> Any:
     Constructor.add_constructor(f"{_TAG}timestamp", RoundTripConstructor.construct_scalar)
     Constructor.add_constructor(f"{_TAG}bool", SafeConstructor.construct_yaml_bool)
     return Constructor
+
+
+@cache
+def _scanner() -> Any:
+    from ruamel.yaml.scanner import RoundTripScanner
+
+    class Scanner(RoundTripScanner):
+        """Ends at brackets that are nested too deeply: ruamel.yaml looks at all that are open for each of them."""
+
+        def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
+            if self.flow_level >= SPEC_DEPTH:
+                raise RecursionError
+            super().fetch_flow_collection_start(TokenClass, to_push)
+
+    return Scanner
