@@ -79,7 +79,7 @@ def write(folder: Path, changes: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_hostile_tokenizer_is_refused(attack: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_check, "PROBE_CPU_SECONDS", 8)
+    monkeypatch.setattr(tokenizer_check, "PROBE_CPU_SECONDS", 3)
     changes, said = HOSTILE[attack]
     with pytest.raises(UserError, match=said) as refused:
         TextTokenizer(write(folder, changes))

@@ -43,6 +43,8 @@ def read_yaml(text: str, where: str, fix: str = "Mend that line, then run again.
         return constructor.construct_document(node)
     except UserError:
         raise
+    except _Deep as error:
+        raise UserError(_too_deep(), where=f"{where}:{error.line}", fix=_SMALLER) from None
     except RecursionError:
         raise UserError(_too_deep(), where=where, fix=_SMALLER) from None
     except YAMLError as error:
@@ -125,6 +127,18 @@ def _constructor() -> Any:
     return Constructor
 
 
+class _Deep(Exception):
+    """Brackets are nested too deeply.
+
+    Args:
+        line: where, from 1 on.
+    """
+
+    def __init__(self, line: int):
+        self.line = line
+        super().__init__(line)
+
+
 @cache
 def _scanner() -> Any:
     from ruamel.yaml.scanner import RoundTripScanner
@@ -134,7 +148,7 @@ def _scanner() -> Any:
 
         def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
             if self.flow_level >= SPEC_DEPTH:
-                raise RecursionError
+                raise _Deep(self.reader.line + 1)
             super().fetch_flow_collection_start(TokenClass, to_push)
 
     return Scanner
