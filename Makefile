@@ -21,14 +21,14 @@ ONE_THREAD = OMP_NUM_THREADS=1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast fuzz test-vllm test-llama test-wheels lint format install lock sbom licences audit clean
+.PHONY: demo test test-fast test-nightly fuzz test-vllm test-llama test-wheels lint format install lock sbom licences audit clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
 	$(ONE_THREAD) $(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama \
-	  --ignore tests/azure --numprocesses auto
+	  --ignore tests/azure -m "not nightly" --numprocesses auto
 	$(ONE_THREAD) $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses $(ONE_MORE) --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
@@ -38,6 +38,9 @@ test-fast: $(TOOLS) ## only the tests that need no model and take no seconds eac
 
 fuzz: $(TOOLS) ## what nobody would write, other inputs each time, for ten minutes; `make test` tries a few, the same each time
 	TUNEWRIGHT_FUZZ_SECONDS=600 $(ONE_THREAD) $(BIN)/pytest tests/fuzz
+
+test-nightly: $(TOOLS) ## the longest of the crash tests
+	$(ONE_THREAD) $(BIN)/pytest -m nightly tests/crash --numprocesses auto
 
 test-vllm: $(TOOLS) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10

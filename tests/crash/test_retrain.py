@@ -28,7 +28,7 @@ from tunewright.monitor.store.collect import collect
 from tunewright.serve.serving import read_serving
 from tunewright.spec import Spec, load_spec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 
 def brought_into_service(spec: Spec, address: str) -> None:

@@ -13,9 +13,13 @@ from tunewright.spec import Spec
 
 pytestmark = pytest.mark.slow
 NAMES = [name for name, step in STEPS.items() if not step.only_with]
+LONG = ("check", "evaluate", "parity")
+"""Steps that write so often that all their crashes take ten seconds each, and in the same way as the others."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in LONG else ()) for name in NAMES]
+)
 def test_a_step(root: Path, home: Path, address: str, name: str) -> None:
     """From what the steps before it made. Once it is whole again, those behind it find what they would have found."""
     spec: Spec = project(root)

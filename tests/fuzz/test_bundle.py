@@ -80,10 +80,10 @@ def test_kept(seed: Input, check: Check, keep: Callable[..., None]) -> None:
 
 
 def test_mutated_files(check: Check, bundles: dict[str, Path], fuzz: Callable[..., None]) -> None:
-    fuzz(check, mutated("bundle", _small_files(bundles)), 120)
+    fuzz(check, mutated("bundle", _small_files(bundles)), 60)
 
 
 def test_files_that_hold_anything(check: Check, bundles: dict[str, Path], fuzz: Callable[..., None]) -> None:
     known = {name: json.loads(content) for name, content in _small_files(bundles) if name.endswith(".json")}
     examples = st.sampled_from(sorted(known)).flatmap(lambda name: json_of([known[name]], name))
-    fuzz(check, examples, 120)
+    fuzz(check, examples, 60)

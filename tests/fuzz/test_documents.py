@@ -38,13 +38,13 @@ def test_kept(seed: Input, keep: Callable[..., None]) -> None:
 
 
 def test_mutated_files(fuzz: Callable[..., None]) -> None:
-    fuzz(check, mutated("documents"), 350)
+    fuzz(check, mutated("documents"), 175)
 
 
 def test_mutated_files_under_other_names(fuzz: Callable[..., None]) -> None:
     endings = st.sampled_from([*SUFFIXES, "", ".PDF", "\0", "/", ".\ud800"])
-    fuzz(check, st.tuples(endings, mutated("documents")).map(lambda both: (f"a{both[0]}", both[1][1])), 150)
+    fuzz(check, st.tuples(endings, mutated("documents")).map(lambda both: (f"a{both[0]}", both[1][1])), 75)
 
 
 def test_pages_of_ocr_that_hold_anything(fuzz: Callable[..., None]) -> None:
-    fuzz(check, json_of(PAGES, "page.json", ("words", "pages", "lines", "polygon", "boundingBox", "unit")), 150)
+    fuzz(check, json_of(PAGES, "page.json", ("words", "pages", "lines", "polygon", "boundingBox", "unit")), 75)

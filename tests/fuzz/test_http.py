@@ -102,7 +102,7 @@ def test_kept(seed: Input, server: Server, keep: Callable[..., None]) -> None:
 
 def test_mutated_requests(server: Server, fuzz: Callable[..., None]) -> None:
     ways = st.sampled_from(["whole", "whole", "slow", "gone"])
-    fuzz(server.check, st.tuples(ways, mutated("http")).map(lambda both: (both[0], both[1][1])), 80)
+    fuzz(server.check, st.tuples(ways, mutated("http")).map(lambda both: (both[0], both[1][1])), 40)
 
 
 def test_heads_of_known_parts(server: Server, fuzz: Callable[..., None]) -> None:
@@ -110,4 +110,4 @@ def test_heads_of_known_parts(server: Server, fuzz: Callable[..., None]) -> None
         method, path, version, fields, end, body = parts
         return "whole", end.join([f"{method} {path} {version}", *fields, "", ""]).encode("latin-1") + body
 
-    fuzz(server.check, HEADS.map(written), 80)
+    fuzz(server.check, HEADS.map(written), 40)

@@ -54,13 +54,13 @@ def test_kept(seed: Input, keep: Callable[..., None]) -> None:
 
 
 def test_mutated_files(fuzz: Callable[..., None]) -> None:
-    fuzz(check, mutated("readers"), 250)
+    fuzz(check, mutated("readers"), 125)
 
 
 def test_rows_that_hold_anything(fuzz: Callable[..., None]) -> None:
     lines = st.lists(rewritten(ROWS, KEYS).map(as_json), min_size=1, max_size=3)
-    fuzz(check, lines.map(lambda found: ("rows.jsonl", b"\n".join(found))), 250)
+    fuzz(check, lines.map(lambda found: ("rows.jsonl", b"\n".join(found))), 125)
 
 
 def test_mutated_parquet(fuzz: Callable[..., None]) -> None:
-    fuzz(check, mutated("readers", tuple([("rows.parquet", parquet(n)) for n in (1, 3)] * 10)), 60)
+    fuzz(check, mutated("readers", tuple([("rows.parquet", parquet(n)) for n in (1, 3)] * 10)), 30)

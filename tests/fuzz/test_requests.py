@@ -86,7 +86,7 @@ def test_kept(seed: Input, client: TestClient, keep: Callable[..., None]) -> Non
 
 def test_known_keys_that_hold_anything(client: TestClient, fuzz: Callable[..., None]) -> None:
     requests = st.sampled_from(sorted(BODIES)).flatmap(lambda route: json_of(BODIES[route], route, KEYS))
-    fuzz(checked(client), requests, 150)
+    fuzz(checked(client), requests, 75)
 
 
 def test_mutated_bodies(client: TestClient, fuzz: Callable[..., None]) -> None:
@@ -103,4 +103,4 @@ def test_mutated_bodies(client: TestClient, fuzz: Callable[..., None]) -> None:
         method, _, kind = head.decode().partition(" ")
         checked(client, method, kind)(name, body)
 
-    fuzz(check, told, 150)
+    fuzz(check, told, 75)
