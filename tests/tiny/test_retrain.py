@@ -35,6 +35,7 @@ from tunewright.evaluate.comparison import SERVED
 from tunewright.evaluate.evidence import collect as collect_answers
 from tunewright.evaluate.steps import ANSWERS
 from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
+from tunewright.export.checksums import seal
 from tunewright.export.openvino import build_openvino, export_adapter
 from tunewright.models.resolve import resolve
 from tunewright.monitor.retrain import events
@@ -90,6 +91,7 @@ class Bundles:
         if context:
             write_info(folder, info.model_copy(update={"context": context}))
         save_calibration(UNCALIBRATED, folder)
+        seal(folder)
 
 
 @pytest.fixture(scope="module")
@@ -281,14 +283,19 @@ def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notic
 
 
 def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_changes_nothing(project: Project) -> None:
-    without = better(project)
-    (without / "openvino").unlink()
+    damaged = better(project)
+    weights = damaged / "openvino"
+    whole = weights.resolve()
+    weights.unlink()
+    shutil.copytree(whole, weights)
+    file = max(weights.iterdir(), key=lambda each: each.stat().st_size)
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
     with project.served() as address:
 
         def answers() -> bool:
             return httpx.post(f"{address}/v1/classify", json={"text": "a"}, timeout=60).is_success
 
-        found = project.retrain(lambda: without, Course(0, SOON))
+        found = project.retrain(lambda: damaged, Course(0, SOON))
         assert found.event == events.ROLLED_BACK
         assert found.sentence.startswith("Taken away in the canary: ")
         assert answers()
