@@ -240,7 +240,8 @@ def test_a_worker_that_ends_by_itself_is_no_fault_of_the_document(
 
 
 ASKING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has put in the background
 from tunewright.documents import text_of
 from tunewright.documents.pool import POOL
 print(text_of("a.eml", b"Subject: lamp"), POOL._idle[0]._process.pid, flush=True)

@@ -7,6 +7,7 @@ how often each kind occurs, and what was taught as `Known` keeps it.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -132,7 +133,16 @@ def load_reference(bundle_folder: Path) -> Reference | None:
                 for name in arrays
                 if name.startswith("number.")
             }
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        NotImplementedError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError("The bundle's reference can't be read.", where=file, why=str(error),
                         fix="Make the bundle again with: tunewright run YOUR_PROJECT") from None  # fmt: skip
     return Reference(known, words["rows"], words["kinds"], numbers, words.get("effects", {}))
