@@ -278,6 +278,9 @@ def test_a_changed_chat_template_is_not_served(short_run: ShortRun, tmp_path: Pa
     template.write_text(template.read_text("utf-8") + "\n", "utf-8")
     done = tunewright("serve", str(bundle))
     assert done.returncode == 2
+    assert "A file of the bundle is missing" in done.stderr
+    done = tunewright("serve", str(bundle), "--verify", "off")
+    assert done.returncode == 2
     assert "not the one the model was trained with" in done.stderr
 
 

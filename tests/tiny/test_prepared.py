@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_project
-from tunewright.artifacts import read_manifest
+from tests.conftest import unalike, write_project
+from tunewright.artifacts import read_manifest, write_jsonl
 from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
 
 
@@ -33,10 +33,10 @@ def ready(prepared_steps: int) -> int:
 
 @pytest.fixture
 def waiting(ready: int, tmp_path: Path) -> subprocess.Popen[str]:
-    """A step that reads what nobody writes."""
+    """A step that reads for a minute."""
     project = write_project(tmp_path / "project")
-    (project / "train.jsonl").unlink()
-    os.mkfifo(project / "train.jsonl")
+    rows = ({"text": f"{number} {unalike(str(number % 500))}", "label": "billing"} for number in range(400_000))
+    write_jsonl(project / "train.jsonl", rows)
     process = begun("check", "--spec", str(project), "--out", str(tmp_path / "out"))
     end = time.monotonic() + 60
     while not forks(ready):
