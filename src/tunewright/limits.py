@@ -44,7 +44,7 @@ DOCUMENT_CPU_SECONDS = 60
 """Seconds of processor time that reading one document of a folder of data may take: four times what a PDF or hOCR of
 a thousand pages takes."""
 REQUEST_DOCUMENT_CPU_SECONDS = 20
-"""The same, of a document in a request. Whoever sends many such documents lets others wait."""
+"""The same, of a document in a request. Many such documents let others wait."""
 DOCUMENT_WALL_SECONDS = 180
 """Seconds that reading one document may take on the clock, on a machine that does other work or where the reading
 process is stuck. A request must be answered sooner."""
@@ -95,7 +95,7 @@ REQUEST_SECONDS = 10.0
 """In which a connection must have sent the head of a request, counted from its beginning or its last answer. Honest
 clients send it at once; a mobile phone that loses packets takes a few seconds."""
 STALLED_SECONDS = 30.0
-"""In which whoever is sent an answer must take `STALLED_BYTES` of it."""
+"""In which a client must take `STALLED_BYTES` of an answer that is sent to it."""
 STALLED_BYTES = 16 << 10
 """That an answer which waits in memory must shrink by in `STALLED_SECONDS`: 550 bytes a second, which a modem takes."""
 HEAD_BYTES = 16 << 10
