@@ -128,6 +128,9 @@ class Pool:
     """Some workers, which any threads may ask at once; more threads than workers wait for each other."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         # Two at least, so that not every document has to wait for one that is slow.
         self._places = threading.BoundedSemaphore(max(2, _cores()))
         self._idle: list[_Worker] = []
@@ -223,7 +226,7 @@ class Pool:
         """In a fork, which has copies of the pipes: leave the workers to the process that started them."""
         for worker in self._workers:
             worker.forget()
-        self.__init__()  # type: ignore[misc]
+        self._begin()
 
 
 def _failure(name: str, code: int, seconds: int) -> UserError | RuntimeError:

@@ -25,7 +25,7 @@ from tunewright.models.architectures import longest_exact
 from tunewright.models.beside import BESIDE
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
-from tunewright.models.files import require_file
+from tunewright.models.files import read_bytes
 from tunewright.models.linear_model import LINEAR, Ngrams
 from tunewright.models.resolve import LocalModel
 from tunewright.models.runtime import (
@@ -289,16 +289,9 @@ def read_info(folder: Path) -> BundleInfo:
         UserError: it can't be read.
     """
     try:
-        return BundleInfo.model_validate_json(_content(folder / BUNDLE_FILE))
+        return BundleInfo.model_validate_json(read_bytes(folder / BUNDLE_FILE))
     except ValidationError as error:
         raise _unreadable(folder, error) from None
-
-
-def _content(file: Path) -> bytes:
-    """Of a small file of a bundle."""
-    if file.exists():
-        require_file(file)
-    return file.read_bytes()
 
 
 def _unreadable(folder: Path, error: ValidationError) -> UserError:
@@ -379,7 +372,7 @@ def _text(file: Path) -> str:
         UserError: it is none.
     """
     try:
-        return _content(file).decode()
+        return read_bytes(file).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"This is no text in UTF-8: {error}.", where=file, fix="Copy the bundle again.") from None
 

@@ -37,6 +37,18 @@ def require_file(path: Path) -> None:
         raise UserError("This is no plain file.", where=path, why="A pipe or a device may have no end.", fix=_AGAIN)
 
 
+def read_bytes(file: Path) -> bytes:
+    """A file of a model or a bundle.
+
+    Raises:
+        UserError: as `require_file`.
+        FileNotFoundError: there is none.
+    """
+    if file.exists():
+        require_file(file)
+    return file.read_bytes()
+
+
 def require_own_files(folder: Path) -> None:
     """Refuse a model's folder with files that are none, or that are links to what is not the model's: its small files
     are copied into what is exported and sent away.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.limits import LETTERS_A_TOKEN
-from tunewright.models.files import loading, require_file
+from tunewright.models.files import loading, read_bytes
 from tunewright.models.tokenizer_check import check_tokenizer
 
 
@@ -75,9 +75,7 @@ class TextTokenizer:
         from tokenizers import Tokenizer
 
         file = folder / "tokenizer.json"
-        if file.exists():
-            require_file(file)
-        content = file.read_bytes()
+        content = read_bytes(file)
         check_tokenizer(content, file)
         with loading(file, "The tokenizer"):
             self._tokenizer = Tokenizer.from_buffer(content)
