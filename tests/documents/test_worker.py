@@ -120,6 +120,33 @@ def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: p
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("may_take_back", [True, False])
+def test_a_document_that_takes_long_gives_way_to_others(
+    may_take_back: bool, own: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only root may take that back, and this is not root, the worker is replaced."""
+    text_of("a.eml", MAIL)
+    worker, set_priority = worker_of(own), os.setpriority
+    usual = os.getpriority(os.PRIO_PROCESS, worker.pid)
+
+    def as_anybody(which: int, who: int, niceness: int) -> None:
+        if niceness < os.getpriority(which, who) and not may_take_back:
+            raise PermissionError
+        set_priority(which, who, niceness)
+
+    monkeypatch.setattr(os, "setpriority", as_anybody)
+    worker.send_signal(signal.SIGSTOP)
+    asked = threading.Thread(target=lambda: text_of("b.eml", MAIL))
+    asked.start()
+    assert eventually(lambda: os.getpriority(os.PRIO_PROCESS, worker.pid) > usual)
+    worker.send_signal(signal.SIGCONT)
+    asked.join()
+    assert (worker.poll() is None) is may_take_back
+    if may_take_back:
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == usual
+    assert text_of("a.eml", MAIL) == SAID
+
+
 def test_the_time_of_a_processor_is_limited_for_each_document() -> None:
     with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
         text_of("a.json", hostile.slow_words(), seconds=1)

@@ -27,7 +27,9 @@ _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 """How a worker ends that somebody else ended, the kernel for want of memory among them."""
 _SMALLER = "Cut out the pages that matter, export it again, or leave it out."
 _LOOK_SECONDS = 0.25
-"""Seconds after which a thread that waits looks whether anybody still waits for it."""
+"""Seconds after which a thread looks whether anybody still waits for it, and its worker gives way to others."""
+_GIVING_WAY = 10
+"""The niceness of a worker whose document takes long, so that requests with short ones don't wait for it."""
 
 
 class _Ended(Exception):
@@ -72,12 +74,22 @@ class _Worker:
         called = name.encode(ENCODING, ERRORS)
         self._send(REQUEST.pack(len(called), len(content), seconds) + called, deadline)
         self._send(content, deadline)
+        slow = not self._readable.poll(_LOOK_SECONDS * 1000) and self._nice(_GIVING_WAY)
         kind, worn, length = ANSWER.unpack(self._received(ANSWER.size, deadline))
+        worn = worn or (slow and not self._nice(os.getpriority(os.PRIO_PROCESS, 0)))
         if length > limits.DOCUMENT_TEXT_BYTES:
             raise UserError(
                 f"The document's text is larger than {limits.DOCUMENT_TEXT_BYTES >> 20} MiB.", where=name, fix=_SMALLER
             )
         return kind, bool(worn), self._received(length, deadline)
+
+    def _nice(self, niceness: int) -> bool:
+        """Set how much it gives way to others. Returns whether that may be done: only root may take it back."""
+        try:
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
+        except OSError:  # or it has ended, which is told where it is asked
+            return False
+        return True
 
     def code(self) -> int:
         """The exit code, of a worker that closed its pipes."""
