@@ -181,6 +181,25 @@ def test_what_nobody_waits_for_does_not_wait_for_a_worker(own: Pool) -> None:
     assert text_of("a.eml", MAIL) == SAID
 
 
+def test_a_worker_that_was_ended_is_replaced_before_the_next_document_comes(
+    own: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parsers take a tenth of a second to import, for which nobody has to wait. No more are started than work."""
+    text_of("a.eml", MAIL)
+    monkeypatch.setattr(limits, "DOCUMENT_WALL_SECONDS", 1)
+    for _ in range(2 * own._most):
+        first = worker_of(own)
+        first.send_signal(signal.SIGSTOP)
+        with pytest.raises(UserError, match="took longer"):
+            text_of("a.eml", MAIL)
+        assert eventually(lambda: bool(own._idle))
+        assert "--ready" in worker_of(own).args
+    assert len(own._workers) <= own._most
+    assert eventually(lambda: "pypdfium2" in Path(f"/proc/{worker_of(own).pid}/maps").read_text("utf-8"))
+    monkeypatch.undo()
+    assert text_of("invoice.pdf", pdf(INVOICE))
+
+
 @pytest.mark.usefixtures("own")
 def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:

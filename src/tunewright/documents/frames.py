@@ -21,3 +21,5 @@ OUT_OF_MEMORY = 3
 
 ENCODING, ERRORS = "utf-8", "surrogatepass"
 """Names of files and texts from JSON may hold lone surrogates."""
+READY = "--ready"
+"""The argument of a worker that imports all parsers before its first document."""

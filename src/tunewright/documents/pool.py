@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from tunewright import limits
 from tunewright.call import check_call
-from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, REFUSED, REQUEST
+from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, READY, REFUSED, REQUEST
 from tunewright.errors import UserError
 
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
@@ -43,9 +44,9 @@ class _Late(Exception):
 class _Worker:
     """A process that reads documents. It is asked by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *flags: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tunewright.documents.worker", str(limits.DOCUMENT_MEMORY_BYTES)],
+            [sys.executable, "-P", "-m", "tunewright.documents.worker", str(limits.DOCUMENT_MEMORY_BYTES), *flags],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
         )  # fmt: skip
         assert self._process.stdin and self._process.stdout
@@ -144,7 +145,8 @@ class Pool:
 
     def _begin(self) -> None:
         # Two at least, so that not every document has to wait for one that is slow.
-        self._places = threading.BoundedSemaphore(max(2, _cores()))
+        self._most = max(2, _cores())
+        self._places = threading.BoundedSemaphore(self._most)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         # The kernel ends a worker with the thread that started it, so that thread stays.
@@ -209,6 +211,8 @@ class Pool:
             else:
                 worker.kill()
                 self._workers.discard(worker)
+                with suppress(RuntimeError):  # this process ends
+                    self._starter.submit(self._replace)
         return kind, body
 
     def _ready(self) -> _Worker:
@@ -224,10 +228,15 @@ class Pool:
             self._workers.discard(worker)
         return self._starter.submit(self._started).result()
 
-    def _started(self) -> _Worker:
-        worker = _Worker()
+    def _started(self, *flags: str) -> _Worker:
+        worker = _Worker(*flags)
         self._workers.add(worker)
         return worker
+
+    def _replace(self) -> None:
+        """Start a worker in place of one that was ended, and have it ready before a document comes to it."""
+        if len(self._workers) < self._most:
+            self._idle.insert(0, self._started(READY))
 
     def close(self) -> None:
         """End all workers."""

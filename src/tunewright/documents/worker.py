@@ -1,14 +1,16 @@
 """The process that reads documents, one after the other and each within limits, for the process that started it.
 
-    python -m tunewright.documents.worker BYTES
+    python -m tunewright.documents.worker BYTES [--ready]
 
-BYTES of memory may be taken beside what the process has when it starts. The limits of memory and of processor time are
+BYTES of memory may be taken beside what the process has when it starts. With --ready it imports all parsers first, so
+that the first document does not wait for them. The limits of memory and of processor time are
 the kernel's, so that they hold in a library's loop too; `pool` holds the one on the clock. macOS has no limit of the
 address space: there, only time bounds memory.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -27,6 +29,7 @@ from tunewright.documents.frames import (
     ERRORS,
     MISSING,
     OUT_OF_MEMORY,
+    READY,
     REFUSED,
     REQUEST,
     TEXT,
@@ -35,17 +38,20 @@ from tunewright.errors import UserError
 from tunewright.processes import end_with_parent
 
 
-def main(memory: int) -> None:
+def main(memory: int, *, ready: bool = False) -> None:
     """Answer requests until standard input ends.
 
     Args:
         memory: bytes that reading a document may take.
+        ready: import the parsers before the first request.
     """
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    if ready:
+        _import_parsers()
     size = _own_bytes()
     _limit(resource.RLIMIT_CORE, 0)
     if size:
@@ -58,6 +64,12 @@ def main(memory: int) -> None:
         answers.write(ANSWER.pack(kind, worn, len(body)))
         answers.write(body)
         answers.flush()
+
+
+def _import_parsers() -> None:
+    for name in ("pypdfium2.raw", "lxml.etree", "inscriptis", "quotequail"):
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _own_bytes() -> int:
@@ -107,4 +119,4 @@ def _unforeseen(name: str, error: Exception) -> UserError:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), ready=READY in sys.argv)
