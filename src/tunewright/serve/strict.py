@@ -5,13 +5,14 @@ What no model, no log and no answer can hold (half letters, NaN, nesting without
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from tunewright.limits import JSON_DEPTH, JSON_PARTS
@@ -46,15 +47,20 @@ class _StrictRequest(Request):
         """
         if not hasattr(self, "_json"):
             body = await self.body()
-            # A thread gives the others a turn between decoding, reading and looking; 20 MB take a tenth of a second.
-            in_thread = len(body) > _LARGE
-            self._json = await run_in_threadpool(read_json, body) if in_thread else read_json(body)
+            self._json = await _read_aside(body) if len(body) > _LARGE else read_json(body)
         return self._json
 
 
 _PARTS = (b"[", b"{", b",")
 _LARGE = 1 << 20
 """Bytes of a body from which on it is read in a thread."""
+_READER = ThreadPoolExecutor(1, "large-bodies")
+"""That thread. There is one, because malloc keeps free memory for each thread: with those of a pool, 100 MB."""
+
+
+async def _read_aside(body: bytes) -> Any:
+    """As `read_json`. Others get a turn between decoding, reading and looking: 20 MB take a tenth of a second."""
+    return await asyncio.get_running_loop().run_in_executor(_READER, read_json, body)
 
 
 def read_json(body: bytes) -> Any:
