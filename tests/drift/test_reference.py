@@ -98,6 +98,12 @@ def test_a_broken_one_is_told(content: bytes, tmp_path: Path) -> None:
         load_reference(tmp_path)
 
 
+def test_one_that_is_nested_too_deeply_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / REFERENCE_FILE, words=np.frombuffer(b"[" * 100_000, np.uint8))
+    with pytest.raises(UserError, match="can't be read"):
+        load_reference(tmp_path)
+
+
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / REFERENCE_FILE, words=np.array([print], dtype=object))
     with pytest.raises(UserError, match="can't be read"):
