@@ -75,9 +75,9 @@ class _Worker:
         called = name.encode(ENCODING, ERRORS)
         self._send(REQUEST.pack(len(called), len(content), seconds) + called, deadline)
         self._send(content, deadline)
-        slow = not self._readable.poll(_LOOK_SECONDS * 1000) and self._nice(_GIVING_WAY)
+        gives_way = not self._readable.poll(_LOOK_SECONDS * 1000) and self._nice(_GIVING_WAY)
         kind, worn, length = ANSWER.unpack(self._received(ANSWER.size, deadline))
-        worn = worn or (slow and not self._nice(os.getpriority(os.PRIO_PROCESS, 0)))
+        worn = worn or (gives_way and not self._nice(os.getpriority(os.PRIO_PROCESS, 0)))
         if length > limits.DOCUMENT_TEXT_BYTES:
             raise UserError(
                 f"The document's text is larger than {limits.DOCUMENT_TEXT_BYTES >> 20} MiB.", where=name, fix=_SMALLER
@@ -85,10 +85,10 @@ class _Worker:
         return kind, bool(worn), self._received(length, deadline)
 
     def _nice(self, niceness: int) -> bool:
-        """Set how much it gives way to others. Returns whether that may be done: only root may take it back."""
+        """Set its niceness. Returns whether this user may: only root may lower it."""
         try:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
-        except OSError:  # or it has ended, which is told where it is asked
+        except OSError:  # this user may not, or the worker has ended, which the next read from it finds
             return False
         return True
 

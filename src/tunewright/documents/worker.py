@@ -3,9 +3,9 @@
     python -m tunewright.documents.worker BYTES [--ready]
 
 BYTES of memory may be taken beside what the process has when it starts. With --ready it imports all parsers first, so
-that the first document does not wait for them. The limits of memory and of processor time are
-the kernel's, so that they hold in a library's loop too; `pool` holds the one on the clock. macOS has no limit of the
-address space: there, only time bounds memory.
+that the first document does not wait for them. The limits of memory and of processor time are the kernel's, so that
+they hold in a library's loop too; `pool` holds the one on the clock. macOS has no limit of the address space: there,
+only time bounds memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tunewright.documents.frames import (
     REQUEST,
     TEXT,
 )
-from tunewright.errors import UserError
+from tunewright.errors import EXTRA_OF, UserError
 from tunewright.processes import end_with_parent
 
 
@@ -67,7 +67,7 @@ def main(memory: int, *, ready: bool = False) -> None:
 
 
 def _import_parsers() -> None:
-    for name in ("pypdfium2.raw", "lxml.etree", "inscriptis", "quotequail"):
+    for name in EXTRA_OF["documents"]:
         with suppress(ImportError):
             importlib.import_module(name)
 

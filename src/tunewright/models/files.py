@@ -109,12 +109,10 @@ def read_object(file: Path) -> dict[str, Any]:
         UserError: it can't be read, or is no JSON object.
         FileNotFoundError: there is none.
     """
-    if file.exists():
-        require_file(file)
     try:
-        if file.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"it has {file.stat().st_size:,} bytes")
-        found = json.loads(file.read_bytes())
+        if (size := file.stat().st_size) > _LARGEST_JSON:
+            raise ValueError(f"it has {size:,} bytes")
+        found = json.loads(read_bytes(file))
         if not isinstance(found, dict):
             raise ValueError("it is no JSON object")
     except RecursionError:
@@ -132,7 +130,7 @@ def read_text(file: Path) -> str:
         FileNotFoundError: there is none.
     """
     try:
-        return file.read_bytes().decode()
+        return read_bytes(file).decode()
     except UnicodeDecodeError as error:
         raise _unreadable(file, str(error)) from None
 
