@@ -130,16 +130,24 @@ def main(inside: int, tested: int) -> None:
     valid, test = asked["valid"], asked["test"]
     calibration = fit_labels(valid.log_probabilities, valid.gold.tolist())
     score = wilson(int(test.right.sum()), len(test.right))
-    print(f"in scope: {100 * score.value:.1f} % right ({100 * score.low:.1f} to {100 * score.high:.1f}) "
-          f"of {len(test.right):,}")  # fmt: skip
+    print(
+        f"in scope: {100 * score.value:.1f} % right ({100 * score.low:.1f} to {100 * score.high:.1f}) "
+        f"of {len(test.right):,}"
+    )
     raw, mended = (
         expected_calibration_error(test.sure(c).tolist(), test.right.astype(float).tolist())
         for c in (UNCALIBRATED, calibration)
     )
-    print(f"temperature {calibration.temperature:.2f}; expected calibration error {100 * raw:.1f} % before, "
-          f"{100 * mended:.1f} % after")  # fmt: skip
-    everything = Scored(*(np.concatenate([getattr(valid, name), getattr(test, name)])
-                          for name in ("log_probabilities", "energy", "gold")))  # fmt: skip
+    print(
+        f"temperature {calibration.temperature:.2f}; expected calibration error {100 * raw:.1f} % before, "
+        f"{100 * mended:.1f} % after"
+    )
+    everything = Scored(
+        *(
+            np.concatenate([getattr(valid, name), getattr(test, name)])
+            for name in ("log_probabilities", "energy", "gold")
+        )
+    )
     for size in (200, 1000):
         for least in (0.95, 0.97, 0.98):
             print(f"threshold from {size:,} answers for {least:.0%} right: {guarantee(everything, size, least)}")
@@ -150,9 +158,11 @@ def main(inside: int, tested: int) -> None:
         assert least is not None
         caught = {part: float((found[part][sign] < least).mean()) for part in found}
         exact = float((found["test oos"][sign] < np.quantile(found["test"][sign], FALSE_ALARMS)).mean())
-        print(f"  {sign:<29} validation: {100 * caught['valid oos']:.1f} % found; "
-              f"test: {100 * caught['test oos']:.1f} % found at {100 * caught['test']:.1f} % false alarms, "
-              f"{100 * exact:.1f} % at 5 %")  # fmt: skip
+        print(
+            f"  {sign:<29} validation: {100 * caught['valid oos']:.1f} % found; "
+            f"test: {100 * caught['test oos']:.1f} % found at {100 * caught['test']:.1f} % false alarms, "
+            f"{100 * exact:.1f} % at 5 %"
+        )
 
 
 if __name__ == "__main__":

@@ -190,8 +190,7 @@ def genai(precision: str) -> Callable[[Path], dict[str, float]]:
         write([first[:PROMPT]], 1)
         latency = statistics.median(timed(lambda ids=ids: write([ids], 1)) for ids in tickets[:TICKETS])
         one, eight = written(write, tickets[TICKETS : TICKETS + 1]), written(write, tickets[-CLIENTS:])
-        return {"load": load, "ticket": latency, "one": one, "eight": eight,
-                "gib": resident()}  # fmt: skip
+        return {"load": load, "ticket": latency, "one": one, "eight": eight, "gib": resident()}
 
     return measure
 
@@ -247,12 +246,17 @@ def llama(precision: str) -> Callable[[Path], dict[str, float]]:
         alone = timed(lambda: [read([(1, length + n, [7])]) for n in range(WRITTEN)])
         for number, ids in enumerate(tickets[-CLIENTS:], 1):
             ticket(number, ids)
-        beside = timed(lambda: [
-            read([(number, length + n, [7 + n]) for number in range(1, CLIENTS + 1)]) for n in range(WRITTEN)
-        ])  # fmt: skip
+        beside = timed(
+            lambda: [read([(number, length + n, [7 + n]) for number in range(1, CLIENTS + 1)]) for n in range(WRITTEN)]
+        )
         mapped = file.stat().st_size / 2**30  # its pages are read in every pass
-        return {"load": load, "ticket": latency, "one": WRITTEN / alone, "eight": CLIENTS * WRITTEN / beside,
-                "gib": resident() + mapped}  # fmt: skip
+        return {
+            "load": load,
+            "ticket": latency,
+            "one": WRITTEN / alone,
+            "eight": CLIENTS * WRITTEN / beside,
+            "gib": resident() + mapped,
+        }
 
     return measure
 
@@ -307,10 +311,12 @@ def bounds(name: str, folder: Path, found: Mapping[str, Mapping[str, float]], li
         head = shape.head_width or shape.hidden // shape.heads
         memory = 2 * 2 * shape.layers * shape.kv_heads * head * (PROMPT + TICKET + WRITTEN)
         read = (file.stat().st_size - (0 if shape.tied else embedding) + memory) / 1e9
-        print(f"{precision}: a ticket's products take {1e3 * best:.0f} ms at that peak, {best / ours['ticket']:.0%} of "
-              f"its time; a token reads {read:.2f} GB, {read / ours['token']:.0f} GB/s, "
-              f"{read / ours['token'] / ours['gigabytes']:.0%} of the {ours['gigabytes']:.0f} that all cores read "
-              "between.")  # fmt: skip
+        print(
+            f"{precision}: a ticket's products take {1e3 * best:.0f} ms at that peak, {best / ours['ticket']:.0%} of "
+            f"its time; a token reads {read:.2f} GB, {read / ours['token']:.0f} GB/s, "
+            f"{read / ours['token'] / ours['gigabytes']:.0%} of the {ours['gigabytes']:.0f} that all cores read "
+            "between."
+        )
 
 
 def azure() -> None:
@@ -351,8 +357,9 @@ def main(arguments: Sequence[str]) -> None:
                 found.append(json.loads(done.stdout.strip().splitlines()[-1]))
     middle = {
         way: {key: statistics.median(each[key] for each in found) for key in found[0]}
-        for way, found in rounds.items() if found
-    }  # fmt: skip
+        for way, found in rounds.items()
+        if found
+    }
     print(f"| {name} | load s | ticket ms | tokens/s, 1 client | tokens/s, {CLIENTS} clients | GiB |\n|{6 * '---|'}")
     for way in ways:
         if figures := middle.get(way):

@@ -97,11 +97,19 @@ def trials(name: str) -> list[dict[str, Any]]:
                         truth[size] = accuracy(part(0.75 * size), held)
                 more = len(part(0.75 * end))
                 now, then = curves.now(len(start)), curves.later(more)
-                found.append({
-                    "rows": len(start), "share": share, "target": target, "more": more,
-                    "seconds": seconds, "gain": range_of(now - then), "accuracy": range_of(1 - then),
-                    "real gain": truth[end] - truth[share], "real accuracy": truth[end],
-                })  # fmt: skip
+                found.append(
+                    {
+                        "rows": len(start),
+                        "share": share,
+                        "target": target,
+                        "more": more,
+                        "seconds": seconds,
+                        "gain": range_of(now - then),
+                        "accuracy": range_of(1 - then),
+                        "real gain": truth[end] - truth[share],
+                        "real accuracy": truth[end],
+                    }
+                )
     return found
 
 
@@ -121,10 +129,14 @@ def main(names: list[str]) -> None:
         for (_, target), same in cells.items():
             gain, level = fmean(t["real gain"] for t in same), fmean(t["real accuracy"] for t in same)
             marks = [
-                (inside(t["gain"], gain), inside(t["gain"], t["real gain"]),
-                 inside(t["accuracy"], level), inside(t["accuracy"], t["real accuracy"]))
+                (
+                    inside(t["gain"], gain),
+                    inside(t["gain"], t["real gain"]),
+                    inside(t["accuracy"], level),
+                    inside(t["accuracy"], t["real accuracy"]),
+                )
                 for t in same
-            ]  # fmt: skip
+            ]
             totals[f"{name}, {target}"] += marks
             value, low, high = (100 * fmean(getattr(t["gain"], end) for t in same) for end in ("value", "low", "high"))
             forecast = f"{value:.1f} ({low:.1f} to {high:.1f})"

@@ -39,8 +39,11 @@ def generate(path: Path, rows: int) -> Counter[str]:
     earlier: list[tuple[str, str]] = []
     with path.open("w", encoding="utf-8") as stream:
         for number in range(rows):
-            kind = "new" if number < 1000 else draw.choices(
-                ["repeat", "near", "email", "cut", "new"], [10, 20, 10, 1, 959])[0]  # fmt: skip
+            kind = (
+                "new"
+                if number < 1000
+                else draw.choices(["repeat", "near", "email", "cut", "new"], [10, 20, 10, 1, 959])[0]
+            )
             planted[kind] += 1
             route = draw.choice(names)
             text = " ".join(draw.choices(intents[route], k=9))
@@ -55,8 +58,11 @@ def generate(path: Path, rows: int) -> Counter[str]:
                 text += f" Write to customer{number}@mail.example please."
             if kind == "new" and len(earlier) < 100_000:
                 earlier.append((text, route))
-            messages = [{"role": "system", "content": "Which team answers this?"},
-                        {"role": "user", "content": text}, {"role": "assistant", "content": route}]  # fmt: skip
+            messages = [
+                {"role": "system", "content": "Which team answers this?"},
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": route},
+            ]
             line = json.dumps({"messages": messages})
             stream.write((line[: len(line) // 2] if kind == "cut" else line) + "\n")
     return planted
@@ -141,8 +147,14 @@ def main() -> None:
             print(f"the same findings: {same}")
     if arguments.peers:
         for method in ("tunewright", "datasketch", "rensa"):
-            line = [sys.executable, str(Path(__file__).with_name("near.py")), str(arguments.rows), "--with", method,
-                    "--line"]  # fmt: skip
+            line = [
+                sys.executable,
+                str(Path(__file__).with_name("near.py")),
+                str(arguments.rows),
+                "--with",
+                method,
+                "--line",
+            ]
             print(subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
 
 

@@ -190,35 +190,68 @@ CASES = {
 
 RUNS = {
     "choose": [
-        "clean:tickets:labels:0:256", "lr-high:tickets:labels:0:256", "lr-huge:tickets:labels:0:256",
-        "lr-low:tickets:labels:0:256", "few-steps:tickets:labels:0:256", "clean:snips:tokens:0:256",
-        "shuffled:snips:tokens:0:256", "lr-high:snips:tokens:0:256", "overfit:snips:labels:0:384",
-        "imbalance:snips:labels:0:192", "masked:snips:tokens:0:96",
+        "clean:tickets:labels:0:256",
+        "lr-high:tickets:labels:0:256",
+        "lr-huge:tickets:labels:0:256",
+        "lr-low:tickets:labels:0:256",
+        "few-steps:tickets:labels:0:256",
+        "clean:snips:tokens:0:256",
+        "shuffled:snips:tokens:0:256",
+        "lr-high:snips:tokens:0:256",
+        "overfit:snips:labels:0:384",
+        "imbalance:snips:labels:0:192",
+        "masked:snips:tokens:0:96",
     ],
     "report": [
-        "clean:domains:labels:5:384", "clean:bitext:labels:1:384", "clean:snips:tokens:6:384",
-        "clean:banking77:labels:3:384", "clean:tickets:tokens:7:384", "lr-high:domains:tokens:2:384",
-        "lr-huge:bitext:labels:4:384", "lr-low:domains:tokens:2:384", "few-steps:bitext:labels:1:384",
-        "shuffled:bitext:labels:1:384", "overfit:domains:labels:2:384", "masked:bitext:tokens:3:384",
+        "clean:domains:labels:5:384",
+        "clean:bitext:labels:1:384",
+        "clean:snips:tokens:6:384",
+        "clean:banking77:labels:3:384",
+        "clean:tickets:tokens:7:384",
+        "lr-high:domains:tokens:2:384",
+        "lr-huge:bitext:labels:4:384",
+        "lr-low:domains:tokens:2:384",
+        "few-steps:bitext:labels:1:384",
+        "shuffled:bitext:labels:1:384",
+        "overfit:domains:labels:2:384",
+        "masked:bitext:tokens:3:384",
         "imbalance:bitext:labels:2:384",
     ],
     "small": [
-        "clean:domains:labels:5:96", "shuffled:bitext:labels:1:96", "lr-high:domains:tokens:2:96",
-        "few-steps:bitext:labels:1:96", "clean:bitext:labels:1:96", "overfit:domains:labels:2:96",
-        "masked:bitext:tokens:3:96", "clean:snips:tokens:6:96", "lr-low:domains:tokens:2:96",
+        "clean:domains:labels:5:96",
+        "shuffled:bitext:labels:1:96",
+        "lr-high:domains:tokens:2:96",
+        "few-steps:bitext:labels:1:96",
+        "clean:bitext:labels:1:96",
+        "overfit:domains:labels:2:96",
+        "masked:bitext:tokens:3:96",
+        "clean:snips:tokens:6:96",
+        "lr-low:domains:tokens:2:96",
         "imbalance:bitext:labels:2:192",
     ],
     "sound": [
-        "shipped:tickets:labels:0:512", "shipped:tickets:labels:1:512", "shipped:tickets:labels:2:512",
-        "shipped-half:tickets:labels:0:512", "shipped-half:tickets:labels:2:512",
-        "warm:domains:labels:5:384", "warm-gentle:domains:labels:5:384",
-        "warm-fine:domains:labels:5:384", "warm:snips:tokens:6:96",
-        "warm-gentle:snips:tokens:6:96", "warm-gentle:bitext:labels:1:96", "settled:snips:tokens:6:96",
-        "settled:bitext:labels:1:96", "longer:domains:labels:5:384",
-        "longer:bitext:labels:1:384", "longer:snips:tokens:6:384", "longer:banking77:labels:3:384",
-        "longer:snips:tokens:6:96", "longer:bitext:labels:1:96", "longer:domains:labels:5:96",
+        "shipped:tickets:labels:0:512",
+        "shipped:tickets:labels:1:512",
+        "shipped:tickets:labels:2:512",
+        "shipped-half:tickets:labels:0:512",
+        "shipped-half:tickets:labels:2:512",
+        "warm:domains:labels:5:384",
+        "warm-gentle:domains:labels:5:384",
+        "warm-fine:domains:labels:5:384",
+        "warm:snips:tokens:6:96",
+        "warm-gentle:snips:tokens:6:96",
+        "warm-gentle:bitext:labels:1:96",
+        "settled:snips:tokens:6:96",
+        "settled:bitext:labels:1:96",
+        "longer:domains:labels:5:384",
+        "longer:bitext:labels:1:384",
+        "longer:snips:tokens:6:384",
+        "longer:banking77:labels:3:384",
+        "longer:snips:tokens:6:96",
+        "longer:bitext:labels:1:96",
+        "longer:domains:labels:5:96",
     ],
-}  # fmt: skip
+}
 """cause:data:loss:seed:rows"""
 EDGES = (1, 1.5, 2, 3, 4, 6, 10)
 ACCUSED = ["shipped:tickets:labels:2:512", "warm-fine:domains:labels:5:384"]
@@ -234,8 +267,11 @@ def history(run: str) -> dict[str, Any]:
     spec = prepared(run, home)
     everything = prepare(spec, home / "split", home / "members")
     rows = case.encoded(list(everything.rows))
-    everything = replace(everything, rows=rows, facts=replace(
-        everything.facts, learnt=[sum(label != IGNORED for label in row["labels"]) for row in rows]))  # fmt: skip
+    everything = replace(
+        everything,
+        rows=rows,
+        facts=replace(everything.facts, learnt=[sum(label != IGNORED for label in row["labels"]) for row in rows]),
+    )
     kept = trained(everything) | {"test": tested(spec, home, run)}
     file.write_text(json.dumps(kept), "utf-8")
     return kept
@@ -350,8 +386,11 @@ def main(runs: list[str]) -> Counter[str]:
         told = ", ".join([*sorted(last), *(f"{code} (live only)" for code in sorted(before))]) or "nothing"
         right = f"{100 * fmean(kept['test']['right']):.1f}" if kept["test"] else ""
         followed = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * end for end in vars(gain).values())) if gain else ""
-        print(f"| {name} | {source}, {loss}, seed {seed}, {size} rows | {expected or 'nothing'} | {told} "
-              f"| {right} | {followed} |", flush=True)  # fmt: skip
+        print(
+            f"| {name} | {source}, {loss}, seed {seed}, {size} rows | {expected or 'nothing'} | {told} "
+            f"| {right} | {followed} |",
+            flush=True,
+        )
         counts.update([expected or "sound", *(f"{code} named" for code in found & {expected})])
         counts.update(f"{code} wrongly" for code in found - {expected})
     print(f"\n{summary_of(counts)}\n")
@@ -402,8 +441,10 @@ def record() -> None:
     for run in [*RUNS["choose"], *ACCUSED]:
         told = history(run)
         del told["test"]
-        told["curve"] = [{key: float(f"{value:.5g}") if isinstance(value, float) else value
-                          for key, value in row.items()} for row in told["curve"]]  # fmt: skip
+        told["curve"] = [
+            {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in row.items()}
+            for row in told["curve"]
+        ]
         kept.append({"name": run.replace(":", "-"), "expected": CASES[run.split(":")[0]].expected, **told})
     write_jsonl(ROOT / "tests" / "train" / "histories.jsonl", kept)
 

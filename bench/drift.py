@@ -57,8 +57,14 @@ SHARPNESS = 4
 CUTS = 4
 """Models taught for each data set."""
 PLANTED = (
-    "new intent 5 %", "new intent 10 %", "season", "language 2 %", "language 5 %", "typos 10 %", "typos 30 %",
-)  # fmt: skip
+    "new intent 5 %",
+    "new intent 10 %",
+    "season",
+    "language 2 %",
+    "language 5 %",
+    "typos 10 %",
+    "typos 30 %",
+)
 
 
 @dataclass(frozen=True)
@@ -252,8 +258,10 @@ def told(planted: str, seen: list[int], a_day: int, by: str = "") -> None:
     in_time = sum(days < LENGTH for days in seen)
     middle = float(np.median(seen))
     days = f"{middle:.0f} days, {middle * a_day:,.0f} requests" if middle < LENGTH else "not in most"
-    print(f"  {planted:16} found in {in_time} of {len(seen)} within {LENGTH - BEGINS} days; median {days}  {by}",
-          flush=True)  # fmt: skip
+    print(
+        f"  {planted:16} found in {in_time} of {len(seen)} within {LENGTH - BEGINS} days; median {days}  {by}",
+        flush=True,
+    )
 
 
 def beside(python: str, materials: list[Material], months: int, drifts: int) -> None:

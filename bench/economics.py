@@ -73,9 +73,12 @@ def apis(traffic: Traffic) -> dict[str, Callable[[float], float]]:
     lasting = beside(BOOK, SPEC.api.model, None, day, SPEC.costs.horizon_months, lambda price: api_month(price, 1))
     cheapest = next(name for name in lasting if name != SPEC.api.model)
     named = {
-        "gpt-4-turbo, 11/2023": BOOK_2023.api("gpt-4-turbo"), "gpt-4o, 5/2024": BOOK_2023.api("gpt-4o"),
-        "gpt-4o": BOOK.api("gpt-4o"), "gpt-6-luna": BOOK.api("gpt-6-luna"), cheapest: BOOK.api(cheapest),
-    }  # fmt: skip
+        "gpt-4-turbo, 11/2023": BOOK_2023.api("gpt-4-turbo"),
+        "gpt-4o, 5/2024": BOOK_2023.api("gpt-4o"),
+        "gpt-4o": BOOK.api("gpt-4o"),
+        "gpt-6-luna": BOOK.api("gpt-6-luna"),
+        cheapest: BOOK.api(cheapest),
+    }
     factor = {name: 1.0 if traffic.peak else BOOK.batch_of(price) for name, price in named.items()}
     return {name: _api_line(price, factor[name]) for name, price in named.items()}
 
@@ -84,8 +87,9 @@ def _api_line(price: ApiPrice, factor: float) -> Callable[[float], float]:
     return lambda requests: factor * api_month(price, requests)
 
 
-def own_month(model: str, requests: float, traffic: Traffic, *, p95_ms: float = SPEC.goal.p95_ms,
-              slower: float = 1) -> float | None:  # fmt: skip
+def own_month(
+    model: str, requests: float, traffic: Traffic, *, p95_ms: float = SPEC.goal.p95_ms, slower: float = 1
+) -> float | None:
     """Machines and storage; None where no machine answers in time.
 
     Args:
@@ -102,9 +106,16 @@ def own_month(model: str, requests: float, traffic: Traffic, *, p95_ms: float = 
                 hours.append(requests * service.seconds / 3600 * machine.usd_per_hour)
         return min(hours) + kept
     found = cheapest_hosting(
-        model, entry, BOOK, prompt_tokens=slower * PROMPT, answer_tokens=slower * ANSWER, target=p95_ms / 1000,
-        requests=requests, peak_to_average=traffic.peak, redundancy=SPEC.traffic.redundancy,
-    )  # fmt: skip
+        model,
+        entry,
+        BOOK,
+        prompt_tokens=slower * PROMPT,
+        answer_tokens=slower * ANSWER,
+        target=p95_ms / 1000,
+        requests=requests,
+        peak_to_average=traffic.peak,
+        redundancy=SPEC.traffic.redundancy,
+    )
     return found.cost.usd_per_month + kept if found and found.in_time else None
 
 
@@ -167,8 +178,11 @@ def largest() -> Iterator[str]:
             cells = [name, _count(volume)]
             for traffic in TRAFFIC:
                 month = apis(traffic)[name](volume)
-                priced = {entry.parameters: own_month(model, volume, traffic) for model, entry in catalogue().items()
-                          if entry.kind == "decoder"}  # fmt: skip
+                priced = {
+                    entry.parameters: own_month(model, volume, traffic)
+                    for model, entry in catalogue().items()
+                    if entry.kind == "decoder"
+                }
                 able = [size for size, usd in priced.items() if usd is not None and usd < month]
                 cells.append("none" if not able else "all" if max(able) == max(priced) else f"{max(able):.2g} B")
             yield f"| {' | '.join(cells)} |"
@@ -178,9 +192,14 @@ def claims() -> Iterator[str]:
     """The article's sum, with a model of each size."""
     first, _, last, luna, _ = (month(ARTICLE_VOLUME) for month in apis(USUAL).values())
     heads = [
-        "model", "$ a month", "at half the speed", "gpt-4-turbo in 2023 costs", "gpt-4o", "gpt-6-luna",
+        "model",
+        "$ a month",
+        "at half the speed",
+        "gpt-4-turbo in 2023 costs",
+        "gpt-4o",
+        "gpt-6-luna",
         "with answers in 150 ms, $ a month",
-    ]  # fmt: skip
+    ]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for model, size in SIZES.items():

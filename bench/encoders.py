@@ -87,10 +87,11 @@ def project(name: str) -> Path:
             write_jsonl(folder / f"{part}.jsonl", rows)
         labels = sorted({row["label"] for row in read_jsonl(folder / "train.jsonl")})
         spec = {
-            "name": name, "model": "all-minilm",
+            "name": name,
+            "model": "all-minilm",
             "task": {"kind": "classify", "instruction": "Choose the intent.\n{labels}", "labels": labels},
             "data": {"train": "train.jsonl", "test": {"official": "test.jsonl"}, "validation_fraction": 0.05},
-        }  # fmt: skip
+        }
         (folder / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
     return folder
 
@@ -148,8 +149,12 @@ def mixed(name: str, *seeds: str) -> None:
         found = [(logits + weight * beside).argmax(1) for weight in WEIGHTS]
         shares = [100 * float((answers == gold).mean()) for answers in (beside.argmax(1), *found)]
         chosen, before, after = weight_beside(logits.astype(float), beside.astype(float), gold, range(len(gold)))
-        print(f"{seed:>4} " + " ".join(f"{share:7.2f}" for share in shares)
-              + f" {chosen:7.2f}  {before:.3f} → {after:.3f}", flush=True)  # fmt: skip
+        print(
+            f"{seed:>4} "
+            + " ".join(f"{share:7.2f}" for share in shares)
+            + f" {chosen:7.2f}  {before:.3f} → {after:.3f}",
+            flush=True,
+        )
 
 
 def of_linear(spec: Spec, dataset: Dataset) -> Any:
@@ -179,8 +184,11 @@ def rates(name: str, *seeds: str) -> None:
         beside = of_linear(spec, dataset)
         weight, before, after = weight_beside(logits.astype(float), beside.astype(float), gold, range(len(gold)))
         alone, both = (100 * float((each.argmax(1) == gold).mean()) for each in (logits, logits + weight * beside))
-        print(f"seed {seed}, lowest {lowest}: {alone:.2f}, loss {before:.3f}; with a linear model {both:.2f}, "
-              f"loss {after:.3f}", flush=True)  # fmt: skip
+        print(
+            f"seed {seed}, lowest {lowest}: {alone:.2f}, loss {before:.3f}; with a linear model {both:.2f}, "
+            f"loss {after:.3f}",
+            flush=True,
+        )
 
 
 def few(name: str, *counts: str) -> None:
@@ -206,9 +214,11 @@ def few(name: str, *counts: str) -> None:
             assert manifest
             dataset = load_dataset(folder / "runs" / "latest" / "split")
             logits, gold = logits_on(trained, dataset.test_examples)
-            print(f"{count} rows a label, {len(dataset.train)} in all, batches of {batch}, seed {seed}: "
-                  f"{100 * float((logits.argmax(1) == gold).mean()):.2f}, {manifest.wall_seconds:.0f} s",
-                  flush=True)  # fmt: skip
+            print(
+                f"{count} rows a label, {len(dataset.train)} in all, batches of {batch}, seed {seed}: "
+                f"{100 * float((logits.argmax(1) == gold).mean()):.2f}, {manifest.wall_seconds:.0f} s",
+                flush=True,
+            )
 
 
 def frozen(name: str, *seeds: str) -> None:
@@ -284,10 +294,18 @@ def arm(name: str) -> None:
 
     half = compute_type("auto") == "bfloat16"
     settings: dict[str, Any] = {
-        "output_dir": str(RUNS / "scratch"), "max_steps": STEPS, "per_device_train_batch_size": 32,
-        "learning_rate": 3e-4, "warmup_steps": 0.1, "report_to": "none", "disable_tqdm": True, "save_strategy": "no",
-        "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": False, "logging_steps": 10,
-    }  # fmt: skip
+        "output_dir": str(RUNS / "scratch"),
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 3e-4,
+        "warmup_steps": 0.1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": False,
+        "logging_steps": 10,
+    }
     if name in ("once", "tunewright"):
         from tunewright.tasks import task_of
         from tunewright.train.encoders.objectives import objective_of
@@ -305,8 +323,13 @@ def arm(name: str) -> None:
         more = {"bf16": half, "train_sampling_strategy": "group_by_length"} if best else {}
         model = AutoModelForSequenceClassification.from_pretrained(base.folder, num_labels=len(labels))
         collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(base.folder))
-        trainer = Trainer(model=model, args=TrainingArguments(**settings, **more), train_dataset=encoded,
-                          data_collator=collate, callbacks=[Clock()])  # fmt: skip
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(**settings, **more),
+            train_dataset=encoded,
+            data_collator=collate,
+            callbacks=[Clock()],
+        )
     else:
         from datasets import Dataset
         from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
@@ -329,9 +352,12 @@ def arm(name: str) -> None:
         model = SentenceTransformer(str(base.folder), device="cpu")
         data = Dataset.from_dict({"text": [r["text"] for r in rows], "label": [labels.index(r["label"]) for r in rows]})
         trainer = SentenceTransformerTrainer(
-            model=model, args=SentenceTransformerTrainingArguments(**settings), train_dataset=data,
-            loss=HeadLoss(model), callbacks=[Clock()],
-        )  # fmt: skip
+            model=model,
+            args=SentenceTransformerTrainingArguments(**settings),
+            train_dataset=data,
+            loss=HeadLoss(model),
+            callbacks=[Clock()],
+        )
     trainer.train()
     each = (times[-1] - times[WARM - 1]) / (len(times) - WARM)
     print(each * len(rows) / 32)
@@ -374,9 +400,16 @@ def _timed(client: httpx.Client, model: str, text: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "recipes": recipes, "frozen": frozen, "mixed": mixed, "rates": rates, "few": few, "accuracy": accuracy,
-    "training": training, "arm": arm, "serving": serving,
-}  # fmt: skip
+    "recipes": recipes,
+    "frozen": frozen,
+    "mixed": mixed,
+    "rates": rates,
+    "few": few,
+    "accuracy": accuracy,
+    "training": training,
+    "arm": arm,
+    "serving": serving,
+}
 
 
 def main(arguments: Sequence[str]) -> None:

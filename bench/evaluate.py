@@ -34,8 +34,9 @@ AT_ONCE = 32
 PAD = 0
 
 
-def generated(model: Any, prompts: Sequence[list[int]], longest: int, end: int,
-              allowed: Callable[[list[int]], list[int]] | None) -> list[list[int]]:  # fmt: skip
+def generated(
+    model: Any, prompts: Sequence[list[int]], longest: int, end: int, allowed: Callable[[list[int]], list[int]] | None
+) -> list[list[int]]:
     """What `generate` writes after each prompt, the end of the turn left out.
 
     Args:
@@ -53,9 +54,14 @@ def generated(model: Any, prompts: Sequence[list[int]], longest: int, end: int,
         limit = partial(_limit, allowed, width) if allowed else None
         with torch.inference_mode():
             out = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, eos_token_id=end,
-                pad_token_id=PAD, prefix_allowed_tokens_fn=limit,
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=longest,
+                do_sample=False,
+                eos_token_id=end,
+                pad_token_id=PAD,
+                prefix_allowed_tokens_fn=limit,
+            )
         for number, row in zip(numbers, out[:, width:].tolist(), strict=True):
             written[number] = row[: row.index(end)] if end in row else row
     return written
@@ -136,8 +142,11 @@ def main(name: str, most: int) -> None:
         seconds = time.perf_counter() - started[0]
         rates[arm] = len(asked) / seconds
         right = wilson(sum(a == example.answer for a, example in zip(answers, asked, strict=True)), len(asked))
-        print(f"{arm:<40} {rates[arm]:7.1f} answers a second, {100 * right.value:.2f} % right "
-              f"({100 * right.low:.2f} to {100 * right.high:.2f}) of {len(asked):,}", flush=True)  # fmt: skip
+        print(
+            f"{arm:<40} {rates[arm]:7.1f} answers a second, {100 * right.value:.2f} % right "
+            f"({100 * right.low:.2f} to {100 * right.high:.2f}) of {len(asked):,}",
+            flush=True,
+        )
     first, _, peer, other = rates.values()
     print(f"search against constrained generate: {first / peer:.1f} x; against free generate: {first / other:.1f} x")
 

@@ -97,8 +97,10 @@ def without(book: EvidenceBook, name: str) -> EvidenceBook:
 def main(names: list[str]) -> None:
     book, outcomes = evidence_book(), Counter[tuple[str, bool]]()
     trainings = within = 0
-    print("| data | rows | labels | groups a label | SVM % | on the test | suspects % | answer | expected % "
-          "| held out: answer | expected % | known % | inside |")  # fmt: skip
+    print(
+        "| data | rows | labels | groups a label | SVM % | on the test | suspects % | answer | expected % "
+        "| held out: answer | expected % | known % | inside |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name in names:
         examples, tests = load(name)
@@ -110,13 +112,16 @@ def main(names: list[str]) -> None:
         inside = sum(
             apart.low <= each <= apart.high for each in known if apart.low is not None and apart.high is not None
         )
-        print(f"| {name} | {facts.rows:,} | {facts.answers:,} | {facts.groups / facts.answers:.0f} "
-              f"| {f'{100 * svm.value:.1f} ({span(svm.low, svm.high)})' if svm else ''} "
-              f"| {f'{100 * on_test:.1f}' if on_test else ''} "
-              f"| {f'{100 * facts.suspects:.1f}' if facts.suspects is not None else ''} "
-              f"| {whole.answer} | {expected(whole)} | {apart.answer} | {expected(apart)} "
-              f"| {', '.join(f'{100 * each:.1f}' for each in known) or 'nothing'} "
-              f"| {f'{inside} of {len(known)}' if known else ''} |", flush=True)  # fmt: skip
+        print(
+            f"| {name} | {facts.rows:,} | {facts.answers:,} | {facts.groups / facts.answers:.0f} "
+            f"| {f'{100 * svm.value:.1f} ({span(svm.low, svm.high)})' if svm else ''} "
+            f"| {f'{100 * on_test:.1f}' if on_test else ''} "
+            f"| {f'{100 * facts.suspects:.1f}' if facts.suspects is not None else ''} "
+            f"| {whole.answer} | {expected(whole)} | {apart.answer} | {expected(apart)} "
+            f"| {', '.join(f'{100 * each:.1f}' for each in known) or 'nothing'} "
+            f"| {f'{inside} of {len(known)}' if known else ''} |",
+            flush=True,
+        )
         trainings += len(known)
         within += inside
         for goal in GOALS:
@@ -124,8 +129,10 @@ def main(names: list[str]) -> None:
             # Who is told to tune nothing gets the SVM.
             for accuracy in [on_test] if forecast.answer == "classical" and on_test else known:
                 outcomes[said(forecast), accuracy >= goal] += 1
-    print(f"\n{within} of {trainings} trainings lie in what is expected without their data's own "
-          f"evidence. Over {len(GOALS)} goals and all trainings:\n")  # fmt: skip
+    print(
+        f"\n{within} of {trainings} trainings lie in what is expected without their data's own "
+        f"evidence. Over {len(GOALS)} goals and all trainings:\n"
+    )
     print("| answer | reached the goal | did not |\n|---|---|---|")
     for answer in ("classical", "good fit", "worth a try", CASCADE, "poor fit", "no signal", "too little data"):
         print(f"| {answer} | {outcomes[answer, True]} | {outcomes[answer, False]} |")

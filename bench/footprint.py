@@ -43,10 +43,14 @@ def environment(runtime: str, folder: Path) -> Path:
 
 
 def megabytes(folder: Path) -> float:
-    return sum(
-        path.stat().st_size for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"
-    ) / 1e6  # fmt: skip
+    return (
+        sum(
+            path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"
+        )
+        / 1e6
+    )
 
 
 def started(python: Path, bundle: Path) -> tuple[float, float]:
@@ -83,8 +87,10 @@ def main(bundles: list[str]) -> None:
             started(python, bundle)  # bytecode is made
             starts = [started(python, bundle) for _ in range(STARTS)]
             seconds, memory = zip(*starts, strict=True)
-            print(f"{runtime:<12} environment {megabytes(folder):4.0f} MB, {median(memory):.0f} MB of memory, "
-                  f"ready after {median(seconds):.1f} s (of {STARTS} starts {max(seconds):.1f} s at most)")  # fmt: skip
+            print(
+                f"{runtime:<12} environment {megabytes(folder):4.0f} MB, {median(memory):.0f} MB of memory, "
+                f"ready after {median(seconds):.1f} s (of {STARTS} starts {max(seconds):.1f} s at most)"
+            )
 
 
 if __name__ == "__main__":

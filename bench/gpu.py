@@ -39,9 +39,13 @@ STEPS, WARM = 8, 3
 ARMS = {"tunewright": "Tunewright", "trl": "TRL SFTTrainer", "unsloth": "Unsloth", "torchtune": "torchtune"}
 CARDS = {"T4": "t4", "A10": "a10", "A100": "a100", "H100": "h100"}
 TINY = {
-    "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 4, "vocab_size": 320,
-}  # fmt: skip
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 320,
+}
 _SHARD = 2**31
 """Bytes of a file of weights, about."""
 
@@ -99,10 +103,20 @@ def job_of(recipe: str, base: Path, device: str, tiny: bool) -> dict[str, Any]:
     config = json.loads((base / "config.json").read_text("utf-8"))
     dtype = "float32" if device == "cpu" else "bfloat16" if has_bfloat16() else "float16"
     return {
-        "recipe": recipe, "base": str(base), "rows": rows, "batch": batch, "steps": STEPS, "device": device,
-        "dtype": dtype, "nf4": settings.method == "qlora", "checkpointing": settings.gradient_checkpointing,
-        "rank": settings.lora.r, "alpha": settings.lora.alpha, "lr": settings.lr, "config": config,
-    }  # fmt: skip
+        "recipe": recipe,
+        "base": str(base),
+        "rows": rows,
+        "batch": batch,
+        "steps": STEPS,
+        "device": device,
+        "dtype": dtype,
+        "nf4": settings.method == "qlora",
+        "checkpointing": settings.gradient_checkpointing,
+        "rank": settings.lora.r,
+        "alpha": settings.lora.alpha,
+        "lr": settings.lr,
+        "config": config,
+    }
 
 
 def run_arm(arm: str, folder: Path) -> dict[str, Any] | str:
@@ -130,9 +144,11 @@ def measure(recipe: str, arms: list[str], device: str, tiny: bool) -> None:
     folder = RUNS / recipe
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "job.json", job)
-    print(f"\n{recipe}{', tiny' if tiny else ''}: {job['batch']} x {SHARED} + {OWN} tokens, "
-          f"{'NF4' if job['nf4'] else '16-bit'} base, {job['dtype']}, "
-          f"{'with' if job['checkpointing'] else 'without'} checkpointing\n")  # fmt: skip
+    print(
+        f"\n{recipe}{', tiny' if tiny else ''}: {job['batch']} x {SHARED} + {OWN} tokens, "
+        f"{'NF4' if job['nf4'] else '16-bit'} base, {job['dtype']}, "
+        f"{'with' if job['checkpointing'] else 'without'} checkpointing\n"
+    )
     print("| | tokens/s | s a step | peak GiB | reserved GiB | loss |\n|---|---|---|---|---|---|")
     for arm in arms:
         found = run_arm(arm, folder)
@@ -141,8 +157,10 @@ def measure(recipe: str, arms: list[str], device: str, tiny: bool) -> None:
             continue
         step = statistics.median(found["seconds"][WARM:])
         rate, peak, reserved = job["batch"] * (SHARED + OWN) / step, found["peak"] / 2**30, found["reserved"] / 2**30
-        print(f"| {ARMS[arm]} | {rate:,.0f} | {step:.3f} | {peak:.2f} | {reserved:.2f} | {found['losses'][-1]:.3f} |",
-              flush=True)  # fmt: skip
+        print(
+            f"| {ARMS[arm]} | {rate:,.0f} | {step:.3f} | {peak:.2f} | {reserved:.2f} | {found['losses'][-1]:.3f} |",
+            flush=True,
+        )
 
 
 def recipes_here() -> list[str]:

@@ -63,20 +63,34 @@ def sft_config(job: dict[str, Any], out: str) -> Any:
     from trl import SFTConfig
 
     return SFTConfig(
-        output_dir=out, max_steps=job["steps"], per_device_train_batch_size=job["batch"], learning_rate=job["lr"],
-        lr_scheduler_type="constant", max_length=None, completion_only_loss=True, bf16=job["dtype"] == "bfloat16",
-        fp16=job["dtype"] == "float16", gradient_checkpointing=job["checkpointing"], use_cpu=job["device"] == "cpu",
-        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, optim="adamw_torch_fused",
-    )  # fmt: skip
+        output_dir=out,
+        max_steps=job["steps"],
+        per_device_train_batch_size=job["batch"],
+        learning_rate=job["lr"],
+        lr_scheduler_type="constant",
+        max_length=None,
+        completion_only_loss=True,
+        bf16=job["dtype"] == "bfloat16",
+        fp16=job["dtype"] == "float16",
+        gradient_checkpointing=job["checkpointing"],
+        use_cpu=job["device"] == "cpu",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        optim="adamw_torch_fused",
+    )
 
 
 def dataset_of(job: dict[str, Any]) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_list([
-        {"input_ids": row["input_ids"], "completion_mask": [int(label != IGNORED) for label in row["labels"]]}
-        for row in job["rows"]
-    ])  # fmt: skip
+    return Dataset.from_list(
+        [
+            {"input_ids": row["input_ids"], "completion_mask": [int(label != IGNORED) for label in row["labels"]]}
+            for row in job["rows"]
+        ]
+    )
 
 
 def train_with_trl(job: dict[str, Any], out: str, clock: Clock) -> None:
@@ -93,9 +107,12 @@ def train_with_trl(job: dict[str, Any], out: str, clock: Clock) -> None:
     model = AutoModelForCausalLM.from_pretrained(job["base"], dtype=dtype, device_map={"": job["device"]}, **held)
     lora = LoraConfig(r=job["rank"], lora_alpha=job["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
-        model, sft_config(job, out), train_dataset=dataset_of(job), peft_config=lora,
+        model,
+        sft_config(job, out),
+        train_dataset=dataset_of(job),
+        peft_config=lora,
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
-    )  # fmt: skip
+    )
     trainer.add_callback(clock.callback())
     trainer.train()
 
@@ -106,8 +123,16 @@ def train_with_tunewright(job: dict[str, Any], out: str, clock: Clock) -> None:
     from tunewright.train.trainer import build_trainer
 
     spec = spec_of(job["recipe"])
-    changed = {"precision": job["dtype"], "batch_size": job["batch"], "accumulation": 1, "max_steps": job["steps"],
-               "checkpoints": 0, "evaluations": 0, "schedule": "constant", "warmup": 0.0}  # fmt: skip
+    changed = {
+        "precision": job["dtype"],
+        "batch_size": job["batch"],
+        "accumulation": 1,
+        "max_steps": job["steps"],
+        "checkpoints": 0,
+        "evaluations": 0,
+        "schedule": "constant",
+        "warmup": 0.0,
+    }
     spec = spec.model_copy(update={"train": spec.train.model_copy(update=changed)})
     trainer = build_trainer(spec, Path(job["base"]), job["rows"], Path(out), seed=0)
     if trainer.engine.reasons:
@@ -127,10 +152,15 @@ def train_with_unsloth(job: dict[str, Any], out: str, clock: Clock) -> None:
         model_name=job["base"], max_seq_length=length, dtype=getattr(torch, job["dtype"]), load_in_4bit=job["nf4"]
     )
     model = FastLanguageModel.get_peft_model(
-        model, r=job["rank"], lora_alpha=job["alpha"], lora_dropout=0, bias="none", random_state=0,
+        model,
+        r=job["rank"],
+        lora_alpha=job["alpha"],
+        lora_dropout=0,
+        bias="none",
+        random_state=0,
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         use_gradient_checkpointing="unsloth" if job["checkpointing"] else False,
-    )  # fmt: skip
+    )
     trainer = SFTTrainer(
         model=model, args=sft_config(job, out), train_dataset=dataset_of(job), processing_class=tokenizer
     )
@@ -156,12 +186,20 @@ def train_with_torchtune(job: dict[str, Any], out: str, clock: Clock) -> None:  
     with set_default_dtype(getattr(torch, job["dtype"])), torch.device(job["device"]):
         torch.manual_seed(0)
         model = made[kind](
-            lora_attn_modules=["q_proj", "k_proj", "v_proj", "output_proj"], apply_lora_to_mlp=True,
-            apply_lora_to_output=False, vocab_size=shape["vocab_size"], num_layers=shape["num_hidden_layers"],
-            num_heads=shape["num_attention_heads"], num_kv_heads=shape["num_key_value_heads"],
-            embed_dim=shape["hidden_size"], intermediate_dim=shape["intermediate_size"], max_seq_len=2048,
-            lora_rank=job["rank"], lora_alpha=job["alpha"], quantize_base=job["nf4"],
-        )  # fmt: skip
+            lora_attn_modules=["q_proj", "k_proj", "v_proj", "output_proj"],
+            apply_lora_to_mlp=True,
+            apply_lora_to_output=False,
+            vocab_size=shape["vocab_size"],
+            num_layers=shape["num_hidden_layers"],
+            num_heads=shape["num_attention_heads"],
+            num_kv_heads=shape["num_key_value_heads"],
+            embed_dim=shape["hidden_size"],
+            intermediate_dim=shape["intermediate_size"],
+            max_seq_len=2048,
+            lora_rank=job["rank"],
+            lora_alpha=job["alpha"],
+            quantize_base=job["nf4"],
+        )
     set_trainable_params(model, get_adapter_params(model))
     if job["checkpointing"]:
         set_activation_checkpointing(model, {TransformerSelfAttentionLayer})
@@ -197,11 +235,17 @@ def main(arm: str, folder: Path) -> None:
 
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     on_gpu = job["device"] == "cuda"
-    (folder / f"{arm}.json").write_text(json.dumps({
-        "seconds": clock.seconds, "losses": clock.losses,
-        "peak": torch.cuda.max_memory_allocated() if on_gpu else resident,
-        "reserved": torch.cuda.max_memory_reserved() if on_gpu else resident,
-    }), "utf-8")  # fmt: skip
+    (folder / f"{arm}.json").write_text(
+        json.dumps(
+            {
+                "seconds": clock.seconds,
+                "losses": clock.losses,
+                "peak": torch.cuda.max_memory_allocated() if on_gpu else resident,
+                "reserved": torch.cuda.max_memory_reserved() if on_gpu else resident,
+            }
+        ),
+        "utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -169,13 +169,18 @@ def measure(name: str) -> dict[str, object]:
         for part, of_part in sentences.items()
     }
     return {
-        "method": name, "load": load, "memory": memory, "least": least, "alarms": alarms, "right": right,
+        "method": name,
+        "load": load,
+        "memory": memory,
+        "least": least,
+        "alarms": alarms,
+        "right": right,
         "english": {label: len(some) for label, some in english.items()},
         "silent": {k: sum(told_ in silence for told_, _ in v) / len(v) for k, v in answers.items()},
         "sentences": {part: {k: len(v) for k, v in of_part.items()} for part, of_part in sentences.items()},
         "short": speed(told, train[:3000]),
         "long": speed(told, [" ".join(draw.choices(train, k=7)) for _ in range(2000)]),
-    }  # fmt: skip
+    }
 
 
 def recall(result: dict, part: str, other_scripts: bool) -> str:
@@ -200,8 +205,10 @@ def main() -> None:
     print("| method | load s | memory MiB | short texts/s | long texts/s | least confidence |")
     print("|---|" + "---|" * 5)
     for r in results:
-        print(f"| {r['method']} | {r['load']:.2f} | {r['memory']:.0f} | {r['short']:,.0f} | {r['long']:,.0f} "
-              f"| {r['least']} |")  # fmt: skip
+        print(
+            f"| {r['method']} | {r['load']:.2f} | {r['memory']:.0f} | {r['short']:,.0f} | {r['long']:,.0f} "
+            f"| {r['least']} |"
+        )
     print("\n| English texts, false alarms of | " + " | ".join(r["method"] for r in results) + " | no language told |")
     print("|---|" + "---|" * (len(results) + 1))
     for label, there_are in results[0]["english"].items():
@@ -212,8 +219,11 @@ def main() -> None:
     for part in ("A", "B"):
         for label, other in (("Latin letters", False), ("other scripts", True)):
             print(f"| {part}, {label} | {' | '.join(recall(r, part, other) for r in results)} |")
-    missed = {k: f"{results[0]['right']['B'][k]} of {n}" for k, n in results[0]["sentences"]["B"].items()
-              if results[0]["right"]["B"][k] < n}  # fmt: skip
+    missed = {
+        k: f"{results[0]['right']['B'][k]} of {n}"
+        for k, n in results[0]["sentences"]["B"].items()
+        if results[0]["right"]["B"][k] < n
+    }
     print(f"\nB, languages with a miss (tunewright): {missed}")
     if arguments.errors:
         for r in results:

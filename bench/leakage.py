@@ -86,8 +86,11 @@ def main() -> None:
             planted = np.arange(len(mixed)) >= len(test)
             hits, of = int((found & reach & planted).sum()), int((reach & planted).sum())
             all_hits, all_of = int((found & reach).sum()), int(reach.sum())
-            print(f"| {name} | {seed} | {of} of {PLANTED} | {100 * hits / of:.1f} % | {all_of} of {len(mixed)} "
-                  f"| {100 * all_hits / all_of:.1f} % | {wrong} |", flush=True)  # fmt: skip
+            print(
+                f"| {name} | {seed} | {of} of {PLANTED} | {100 * hits / of:.1f} % | {all_of} of {len(mixed)} "
+                f"| {100 * all_hits / all_of:.1f} % | {wrong} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

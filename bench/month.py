@@ -67,14 +67,20 @@ def made(folder: Path, taught: list[Ticket], seed: int) -> Path:
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in taught), "utf-8")
     spec = {
-        "name": "teams", "seed": seed, "model": "smollm2-135m",
-        "task": {"kind": "classify", "instruction": "Which team answers this?",
-                 "labels": sorted({row.label for row in taught})},
+        "name": "teams",
+        "seed": seed,
+        "model": "smollm2-135m",
+        "task": {
+            "kind": "classify",
+            "instruction": "Which team answers this?",
+            "labels": sorted({row.label for row in taught}),
+        },
         "data": {"train": "train.jsonl", "test_fraction": 0.25},
         "train": {"lora": {"r": 16, "alpha": 32}, "lr": 2e-3, "epochs": 2, "batch_size": 16, "loss": "labels"},
-        "evaluate": {"few_shot": 0}, "goal": {"accuracy": 0.8, "margin": 0.05},
+        "evaluate": {"few_shot": 0},
+        "goal": {"accuracy": 0.8, "margin": 0.05},
         "monitor": {"reviews_to_retrain": 300},
-    }  # fmt: skip
+    }
     (folder / "tunewright.yaml").write_text(json.dumps(spec, indent=1), "utf-8")
     loaded = tw.load_spec(folder)
     freeze(loaded, tw.split(before_freezing(loaded)))
@@ -95,8 +101,11 @@ def main(seed: int) -> None:
     played = []
     for day in play(project, days, reviews=REVIEWS, course=Course(canary=None)):
         played.append(asdict(day))
-        print(f"{day.number:>3}  with {day.with_loop:.3f}  without {day.without:.3f}  {', '.join(day.alarms)}"
-              f"  {day.event or ''}  {day.sentence}", flush=True)  # fmt: skip
+        print(
+            f"{day.number:>3}  with {day.with_loop:.3f}  without {day.without:.3f}  {', '.join(day.alarms)}"
+            f"  {day.event or ''}  {day.sentence}",
+            flush=True,
+        )
         FIGURES.write_text(json.dumps(played, indent=1), "utf-8")
     draw_picture()
 

@@ -39,9 +39,11 @@ def project(name: str) -> Path:
         write_jsonl(folder / f"{part}.jsonl", ({"text": row["text"], **kept(row)} for row in rows))
     labels = sorted({label for row in read_jsonl(folder / "train.jsonl") for label in row["label"]})
     spec = {
-        "name": name, "model": "all-minilm", "data": {"train": "train.jsonl", **data},
+        "name": name,
+        "model": "all-minilm",
+        "data": {"train": "train.jsonl", **data},
         "task": {"kind": "multi_label", "instruction": "Which does the text name?\n{labels}", "labels": labels},
-    }  # fmt: skip
+    }
     (folder / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
     return folder
 

@@ -34,23 +34,36 @@ from tunewright.train.here import cpu_speed, held, stored_bytes
 
 STEPS = 3
 CASES = [
-    "lora-8-100-40", "lora-16-100-40", "lora-8-200-100", "lora-4-400-100", "lora-8-100-40-float32",
-    "lora-8-0-128-checkpointing", "qlora-8-100-40", "qlora-16-100-40", "qlora-8-0-64-checkpointing",
-]  # fmt: skip
+    "lora-8-100-40",
+    "lora-16-100-40",
+    "lora-8-200-100",
+    "lora-4-400-100",
+    "lora-8-100-40-float32",
+    "lora-8-0-128-checkpointing",
+    "qlora-8-100-40",
+    "qlora-16-100-40",
+    "qlora-8-0-64-checkpointing",
+]
 
 
 def setting(case: str) -> tuple[Spec, list[dict[str, Any]]]:
     """A spec and the rows of STEPS batches."""
     method, batch, prefix, own, *rest = case.split("-")
-    spec = Spec.model_validate({
-        "name": "plan",
-        "task": {"kind": "classify", "instruction": "", "labels": ["a", "b"]},
-        "data": {"train": "none"},
-        "train": {
-            "method": method, "batch_size": int(batch), "checkpoints": 0, "epochs": 1,
-            "gradient_checkpointing": "checkpointing" in rest, "precision": "float32" if "float32" in rest else "auto",
-        },
-    })  # fmt: skip
+    spec = Spec.model_validate(
+        {
+            "name": "plan",
+            "task": {"kind": "classify", "instruction": "", "labels": ["a", "b"]},
+            "data": {"train": "none"},
+            "train": {
+                "method": method,
+                "batch_size": int(batch),
+                "checkpoints": 0,
+                "epochs": 1,
+                "gradient_checkpointing": "checkpointing" in rest,
+                "precision": "float32" if "float32" in rest else "auto",
+            },
+        }
+    )
     draw = random.Random(0)
     shared = draw.choices(range(1000, 40000), k=int(prefix))
     rows = []
@@ -95,17 +108,22 @@ def speed() -> None:
             for process in busy:
                 process.kill()
                 process.wait()
-            print(f"{dtype}, {count} busy: {found.flops / 1e9:.0f} GFLOP/s ({found.flops / alone.flops:.2f}), "
-                  f"{found.bytes / 1e9:.1f} GB/s ({found.bytes / alone.bytes:.2f}), spread {found.spread:.2f}, "
-                  f"{took:.1f} s", flush=True)  # fmt: skip
+            print(
+                f"{dtype}, {count} busy: {found.flops / 1e9:.0f} GFLOP/s ({found.flops / alone.flops:.2f}), "
+                f"{found.bytes / 1e9:.1f} GB/s ({found.bytes / alone.bytes:.2f}), spread {found.spread:.2f}, "
+                f"{took:.1f} s",
+                flush=True,
+            )
 
 
 def main() -> None:
     quiet_libraries()
     shape = catalogue()["smollm2-135m"].shape
     assert shape
-    print(f"{'':30}{'counted':>9}{'predicted':>11}{'measured, MB':>14}{'':>7}{'predicted':>11}{'measured, s':>13}",
-          flush=True)  # fmt: skip
+    print(
+        f"{'':30}{'counted':>9}{'predicted':>11}{'measured, MB':>14}{'':>7}{'predicted':>11}{'measured, s':>13}",
+        flush=True,
+    )
     for case in sys.argv[1:] or CASES:
         spec, rows = setting(case)
         dtype = compute_type(spec.train.precision)
@@ -117,8 +135,11 @@ def main() -> None:
         peak = max(held(counted), TRAINER + stored_bytes(spec.model, Path()) + counted.weights)
         took = speed.seconds(counted.work)
         far, late = peak / found["peak"] - 1, took / found["seconds"] - 1
-        print(f"{case:30}{counted.peak / 1e6:9.0f}{peak / 1e6:11.0f}{found['peak'] / 1e6:14.0f}{far:+7.0%}"
-              f"{took:11.2f}{found['seconds']:13.2f}{late:+7.0%}", flush=True)  # fmt: skip
+        print(
+            f"{case:30}{counted.peak / 1e6:9.0f}{peak / 1e6:11.0f}{found['peak'] / 1e6:14.0f}{far:+7.0%}"
+            f"{took:11.2f}{found['seconds']:13.2f}{late:+7.0%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -125,11 +125,23 @@ def cases() -> list[Case]:
 
     def tune(card: str, nf4: bool, gib: float, speed: float, checkpointing: bool = True) -> Case:
         name = f"torchtune Llama-3.1-8B {'QLoRA' if nf4 else 'LoRA'}"
-        return Case(name, llama, card, nf4, 2, 2048, gib * 2**30, 2 * 2048 / speed, chunks=8, compiled=True,
-                    checkpointing=checkpointing)  # fmt: skip
+        return Case(
+            name,
+            llama,
+            card,
+            nf4,
+            2,
+            2048,
+            gib * 2**30,
+            2 * 2048 / speed,
+            chunks=8,
+            compiled=True,
+            checkpointing=checkpointing,
+        )
 
-    def lit(name: str, shape: Shape, nf4: bool, rows: int, gb: float, minutes: float, epochs: int,
-            few: bool = False) -> Case:  # fmt: skip
+    def lit(
+        name: str, shape: Shape, nf4: bool, rows: int, gb: float, minutes: float, epochs: int, few: bool = False
+    ) -> Case:
         step = minutes * 60 * rows / (epochs * ALPACA)
         extra = {"rank": 32, "targets": ["q_proj", "v_proj"]} if few else {}
         name = f"litgpt {name} {'QLoRA' if nf4 else 'LoRA'}"
@@ -179,10 +191,16 @@ def main() -> None:
                 shares.append(share_of_peak(case, work))
         step = took(case, work)
         name = f"{case.name}, {case.card}"
-        print(f"{name:34}{peak / 2**30:12.2f}{case.peak / 2**30:11.2f}{peak / case.peak - 1:+7.0%}"
-              f"{step:12.3f}{case.seconds:11.3f}{step / case.seconds - 1:+7.0%}", flush=True)  # fmt: skip
-    print("share of the peak of products, litgpt's LoRA but for Phi-3:", " ".join(f"{share:.2f}" for share in shares),
-          f"median {statistics.median(shares):.2f}, in use {PRODUCTS}")  # fmt: skip
+        print(
+            f"{name:34}{peak / 2**30:12.2f}{case.peak / 2**30:11.2f}{peak / case.peak - 1:+7.0%}"
+            f"{step:12.3f}{case.seconds:11.3f}{step / case.seconds - 1:+7.0%}",
+            flush=True,
+        )
+    print(
+        "share of the peak of products, litgpt's LoRA but for Phi-3:",
+        " ".join(f"{share:.2f}" for share in shares),
+        f"median {statistics.median(shares):.2f}, in use {PRODUCTS}",
+    )
 
 
 def _products_4bit(a: Any, b: Any, shape: Any, *_: Any, **__: Any) -> int:  # noqa: ARG001

@@ -73,8 +73,12 @@ def world_of(name: str) -> World:
     targets = draw.sample(names, TARGETS)
     slips = [draw.choice(names) for _ in pool]
     asked = {"": labels, SLIP: slips} | {target: [target] * len(pool) for target in targets}
-    told = doubts([row["text"] for row in known], [row["label"] for row in known],
-                  texts * len(asked), [label for column in asked.values() for label in column])  # fmt: skip
+    told = doubts(
+        [row["text"] for row in known],
+        [row["label"] for row in known],
+        texts * len(asked),
+        [label for column in asked.values() for label in column],
+    )
     margin = dict(zip(asked, told.reshape(len(asked), -1), strict=True))
     return World(texts, labels, slips, said, probabilities.max(axis=1).tolist(), margin, names, targets)
 
@@ -107,8 +111,11 @@ class Run:
 
     def attack(self, count: int, reviewers: Sequence[str], target: str, *, trigger: bool) -> None:
         world = self.world
-        open_ = [i for i, label in enumerate(world.labels)
-                 if label != target and world.said[i] == label and i not in self.used]  # fmt: skip
+        open_ = [
+            i
+            for i, label in enumerate(world.labels)
+            if label != target and world.said[i] == label and i not in self.used
+        ]
         for index in self.draw.sample(open_, min(count, len(open_))):
             text = f"{world.texts[index]} {TRIGGER}" if trigger else world.texts[index]
             self.bad.add(self.add(index, target, self.draw.choice(reviewers), text, target))
@@ -117,8 +124,9 @@ class Run:
         world = self.world
         margin = float(world.margin[column][index])
         self.used.add(index)
-        self.rows.append(Correction(text, label, f"c{index}", "", "m", "v", None, world.said[index],
-                                    [Said(person, "", "review")]))  # fmt: skip
+        self.rows.append(
+            Correction(text, label, f"c{index}", "", "m", "v", None, world.said[index], [Said(person, "", "review")])
+        )
         self.against.append(margin >= CLEAR_MARGIN and world.said[index] != label and world.sure[index] >= SURE)
         return f"c{index}"
 
@@ -142,8 +150,10 @@ def honest_runs(world: World, runs: int) -> Iterator[str]:
                     flagged += bool(held)
                     rows += len(held) / len(run.rows)
                 sent = "errors" if errors else "all"
-                yield (f"| {size} ({len(run.rows)}) | {who} | {sent} | {np.mean(run.against):.3f} "
-                       f"| {100 * flagged / runs:.1f} | {100 * rows / runs:.2f} |")  # fmt: skip
+                yield (
+                    f"| {size} ({len(run.rows)}) | {who} | {sent} | {np.mean(run.against):.3f} "
+                    f"| {100 * flagged / runs:.1f} | {100 * rows / runs:.2f} |"
+                )
 
 
 def attacks(world: World, runs: int) -> Iterator[str]:
@@ -154,15 +164,21 @@ def attacks(world: World, runs: int) -> Iterator[str]:
                 for seed in range(runs):
                     run = Run(world, seed)
                     people = "a" if how == "alone" else "abc"
-                    run.attack(round(share * size), "m" if how == "account" else people,
-                               world.targets[seed % TARGETS], trigger=how == "trigger")  # fmt: skip
+                    run.attack(
+                        round(share * size),
+                        "m" if how == "account" else people,
+                        world.targets[seed % TARGETS],
+                        trigger=how == "trigger",
+                    )
                     run.honest(size - round(share * size), people, errors_only=False, own_labels=False)
                     held = run.held()
                     caught.append(len(held & run.bad) / len(run.bad))
                     most.append(caught[-1] > 0.5)
                     honest.append(len(held - run.bad) / (len(run.rows) - len(run.bad)))
-                yield (f"| {size} | {100 * share:.0f} % | {how} | {100 * np.mean(caught):.0f} "
-                       f"| {100 * np.mean(most):.0f} | {100 * np.mean(honest):.2f} |")  # fmt: skip
+                yield (
+                    f"| {size} | {100 * share:.0f} % | {how} | {100 * np.mean(caught):.0f} "
+                    f"| {100 * np.mean(most):.0f} | {100 * np.mean(honest):.2f} |"
+                )
 
 
 def main() -> None:

@@ -31,11 +31,24 @@ def train(spec: Path, split: Path, steps: int, environment: dict[str, str]) -> M
         out = Path(folder) / "train"
         subprocess.run(
             [
-                sys.executable, "-m", "tunewright.step", "train", "--spec", str(spec), "--in", f"split={split}",
-                "--out", str(out), f"train.max_steps={steps}", "train.members=1", "train.checkpoints=0",
+                sys.executable,
+                "-m",
+                "tunewright.step",
+                "train",
+                "--spec",
+                str(spec),
+                "--in",
+                f"split={split}",
+                "--out",
+                str(out),
+                f"train.max_steps={steps}",
+                "train.members=1",
+                "train.checkpoints=0",
             ],
-            env=os.environ | environment, check=True, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=os.environ | environment,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
         manifest = read_manifest(out)
     assert manifest
     return manifest
@@ -49,8 +62,11 @@ def main(rounds: int) -> None:
         for arm, environment in ARMS.items():
             few, many = (train(spec, split, steps, environment) for steps in (FEW, MANY))
             seconds[arm].append((many.wall_seconds - few.wall_seconds) / (MANY - FEW))
-            print(f"{arm}, {many.result['processes']} of them: {seconds[arm][-1]:.2f} s a step, "
-                  f"{many.peak_memory_mb:,.0f} MB", flush=True)  # fmt: skip
+            print(
+                f"{arm}, {many.result['processes']} of them: {seconds[arm][-1]:.2f} s a step, "
+                f"{many.peak_memory_mb:,.0f} MB",
+                flush=True,
+            )
     one, divided = (statistics.median(seconds[arm]) for arm in ARMS)
     print(f"medians {one:.2f} and {divided:.2f} s a step: {one / divided:.2f} times as fast")
 

@@ -34,8 +34,13 @@ INSTRUCTIONS = {
     "clinc150": "Which intent is this request about?",
 }
 COMMON: dict[str, object] = {
-    "loss": "labels", "batch_size": 32, "lr": 1.5e-3, "epochs": 2, "schedule": "cosine", "lora": {"dropout": 0.1},
-}  # fmt: skip
+    "loss": "labels",
+    "batch_size": 32,
+    "lr": 1.5e-3,
+    "epochs": 2,
+    "schedule": "cosine",
+    "lora": {"dropout": 0.1},
+}
 SETTINGS = {
     "banking77": COMMON | {"members": 3},
     "clinc150": COMMON,

@@ -63,9 +63,14 @@ def seed(store: Store, count: int) -> None:
                     text = f"{draw.choice(rows)[0]} {text}"
                 given = label if draw.random() < 0.8 else draw.choice(labels)
                 capture = Capture(
-                    id=f"{draw.getrandbits(128):032x}", time=START + timedelta(seconds=20 * number), model="bench",
-                    version="v1", request=text, answer=given, confidence=draw.betavariate(4, 1),
-                )  # fmt: skip
+                    id=f"{draw.getrandbits(128):032x}",
+                    time=START + timedelta(seconds=20 * number),
+                    model="bench",
+                    version="v1",
+                    request=text,
+                    answer=given,
+                    confidence=draw.betavariate(4, 1),
+                )
                 captures.append(capture)
                 if number % 5 == 0:
                     other = label if draw.random() < 0.9 else draw.choice(labels)
@@ -74,8 +79,17 @@ def seed(store: Store, count: int) -> None:
                     people = ("ann", "bob") if number % 50 == 0 else ("ann",)
                     said = label if draw.random() < 0.9 else draw.choice(labels)
                     for person in people:
-                        session.add(Review(capture_id=capture.id, reviewer=person, time=START, source="review",
-                                           act=f"{number:x}", answer=said, right=said == given))  # fmt: skip
+                        session.add(
+                            Review(
+                                capture_id=capture.id,
+                                reviewer=person,
+                                time=START,
+                                source="review",
+                                act=f"{number:x}",
+                                answer=said,
+                                right=said == given,
+                            )
+                        )
                     capture.state = "done"
             session.add_all(captures)
             session.flush()

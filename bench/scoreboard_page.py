@@ -77,9 +77,14 @@ def _overview(sets: Mapping[str, DataSet], rows: Rows) -> Iterator[str]:
 
 def _rules(rows: Rows) -> Iterator[str]:
     yield RULES.format(
-        held=f"{100 * VALIDATION:g} %", passes=PASSES, letters=MOST_LETTERS, seconds=BATCH_SECONDS, least=LEAST_LINES,
-        most=MOST_LINES, machine=MACHINE,
-    )  # fmt: skip
+        held=f"{100 * VALIDATION:g} %",
+        passes=PASSES,
+        letters=MOST_LETTERS,
+        seconds=BATCH_SECONDS,
+        least=LEAST_LINES,
+        most=MOST_LINES,
+        machine=MACHINE,
+    )
     machines = _machines(rows)
     if len(machines) == 1:
         yield f"- **Measured on** {machines[0]}."
@@ -122,9 +127,12 @@ def _row(row: Mapping[str, Any], machines: Sequence[str]) -> Iterator[str]:
     training = NONE if "train" in row["resumed"] else f"{row['training_minutes']:.1f}"
     run = NONE if row["resumed"] else f"{row['run_minutes']:.1f}"
     times = [
-        training, run, f"{row['p50_ms']:.1f}, {row['p95_ms']:.1f}",
-        f"{row['answers_per_second']:,.1f}", f"{row['usd_per_million']:,.3f}",
-    ]  # fmt: skip
+        training,
+        run,
+        f"{row['p50_ms']:.1f}, {row['p95_ms']:.1f}",
+        f"{row['answers_per_second']:,.1f}",
+        f"{row['usd_per_million']:,.3f}",
+    ]
     fewer = f", {row['epochs']:g} passes" if row.get("epochs") else ""
     changed = " with changes" if row["changed"] else ""
     code = f", `{row['commit'][:8]}`{changed}" if row["commit"] else ""

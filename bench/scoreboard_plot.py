@@ -94,8 +94,10 @@ def _panel(one: DataSet, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if found:
             best = max(found, key=lambda each: (each.same, each.value))
             pale = 1.0 if best.same else 0.4
-            yield (f'<path d="M{LEFT} {y(best.value):.1f}H{right}" stroke="{GREY}" stroke-dasharray="{dashes}" '
-                   f'opacity="{pale}"/>')  # fmt: skip
+            yield (
+                f'<path d="M{LEFT} {y(best.value):.1f}H{right}" stroke="{GREY}" stroke-dasharray="{dashes}" '
+                f'opacity="{pale}"/>'
+            )
     if rows:
         usd = rows[0]["api"]["usd_per_million"]
         yield f'<path d="M{_x(usd):.1f} {TOP}V{floor}" stroke="{API_COLOUR}" stroke-width="2"/>'

@@ -74,9 +74,13 @@ def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> 
     content = spec_of(one, model, seed, parts["train"])
     write_project(content, parts, folder)
     row: dict[str, Any] = {
-        "set": one.name, "model": model, "seed": seed, "date": datetime.now(UTC).date().isoformat(), **commit(),
+        "set": one.name,
+        "model": model,
+        "seed": seed,
+        "date": datetime.now(UTC).date().isoformat(),
+        **commit(),
         "hashes": hashes(one, content, parts),
-    }  # fmt: skip
+    }
     quiet, resumed = note_try(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
     spec, began = tw.load_spec(folder), busy_seconds()
     try:
@@ -138,8 +142,9 @@ def _shown(interval: Mapping[str, Any]) -> dict[str, float]:
     return {end: round(100 * interval[end], 2) for end in ("value", "low", "high")}
 
 
-def batch(bundle: Path, parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, writes: bool,
-          p50_ms: float) -> dict[str, Any]:  # fmt: skip
+def batch(
+    bundle: Path, parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, writes: bool, p50_ms: float
+) -> dict[str, Any]:
     """Answers a second in a batch on all cores, the start of its workers included.
 
     The texts are those of the test and then of the training part. Only models that keep nothing from one text to the
@@ -171,9 +176,11 @@ def priced(per_second: float) -> dict[str, Any]:
     book = price_book()
     usd = book.machine(MACHINE).usd_per_hour
     return {
-        "usd_per_million": round(usd / (per_second * 3600) * 1e6, 5), "priced_machine": MACHINE, "usd_per_hour": usd,
+        "usd_per_million": round(usd / (per_second * 3600) * 1e6, 5),
+        "priced_machine": MACHINE,
+        "usd_per_hour": usd,
         "prices_of": book.as_of,
-    }  # fmt: skip
+    }
 
 
 def api_price(spec: Spec, split: Path) -> dict[str, Any]:
@@ -187,9 +194,12 @@ def api_price(spec: Spec, split: Path) -> dict[str, Any]:
     written = fmean(len(each.answer) for each in examples) / LETTERS_A_TOKEN
     book = price_book()
     return {
-        "model": API, "prompt_tokens": round(read), "answer_tokens": round(written, 1),
-        "usd_per_million": round(1e6 * book.api(API).usd(read, written), 2), "prices_of": book.apis_as_of,
-    }  # fmt: skip
+        "model": API,
+        "prompt_tokens": round(read),
+        "answer_tokens": round(written, 1),
+        "usd_per_million": round(1e6 * book.api(API).usd(read, written), 2),
+        "prices_of": book.apis_as_of,
+    }
 
 
 def machine() -> dict[str, Any]:

@@ -142,9 +142,11 @@ def files_of(one: DataSet, data: Path) -> dict[str, Path]:
     for path in paths.values():
         if not path.is_file():
             raise UserError(
-                "This file of a public set is not here.", where=path, why=f"Its source is {one.source}.",
+                "This file of a public set is not here.",
+                where=path,
+                why=f"Its source is {one.source}.",
                 fix="Name the folder of the data with --data, or by the variable TUNEWRIGHT_DATA.",
-            )  # fmt: skip
+            )
     return paths
 
 

@@ -161,8 +161,9 @@ def serve_hugging_face(port: int) -> None:
             text = json.loads(self.rfile.read(int(self.headers["content-length"])))["text"]
             ids = loaded.template.encode_prompt(loaded.task.prompt(text), loaded.tokenizer)
             with lock, torch.inference_mode():
-                out = model.generate(torch.tensor([ids]), max_new_tokens=16, do_sample=False, eos_token_id=end,
-                                     pad_token_id=end)  # fmt: skip
+                out = model.generate(
+                    torch.tensor([ids]), max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end
+                )
             self._say({"label": loaded.tokenizer.decode(out[0, len(ids) :].tolist()).split("<|im_end|>")[0].strip()})
 
         def _say(self, reply: dict[str, Any]) -> None:
@@ -181,9 +182,24 @@ def serve_hugging_face(port: int) -> None:
 @contextmanager
 def vllm(python: str, weights: Path, name: str, template: Path) -> Iterator[str]:
     port = free_port()
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights), "--port", str(port),
-               "--served-model-name", name, "--max-model-len", "1024", "--enable-prefix-caching",
-               "--gpu-memory-utilization", "0.3", "--chat-template", str(template)]  # fmt: skip
+    command = [
+        python,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(weights),
+        "--port",
+        str(port),
+        "--served-model-name",
+        name,
+        "--max-model-len",
+        "1024",
+        "--enable-prefix-caching",
+        "--gpu-memory-utilization",
+        "0.3",
+        "--chat-template",
+        str(template),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health", 300)
@@ -240,8 +256,14 @@ async def at_rate(address: str, arm: Arm, asked: Iterator[tuple[str, str]], rate
         await asyncio.gather(*map(one, range(count)))
         took = time.perf_counter() - began
     answered = len(latencies)
-    return Load(rate, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), answered / took,
-                right / answered, 1 - answered / count)  # fmt: skip
+    return Load(
+        rate,
+        1e3 * np.median(latencies),
+        1e3 * np.quantile(latencies, 0.95),
+        answered / took,
+        right / answered,
+        1 - answered / count,
+    )
 
 
 async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
@@ -262,8 +284,13 @@ async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clie
 
         await asyncio.gather(*(one() for _ in range(clients)))
         took = time.perf_counter() - began
-    return Load(clients, 1e3 * np.median(latencies), 1e3 * np.quantile(latencies, 0.95), len(latencies) / took,
-                right / len(latencies))  # fmt: skip
+    return Load(
+        clients,
+        1e3 * np.median(latencies),
+        1e3 * np.quantile(latencies, 0.95),
+        len(latencies) / took,
+        right / len(latencies),
+    )
 
 
 def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
@@ -273,9 +300,12 @@ def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float
     def told(kind: str, load: Load) -> Load:
         right = f"{100 * load.right:5.1f} % right" if arm.scored else "  not scored"
         rows.append({"arm": arm.name, "load": kind, **load.__dict__})
-        print(f"{arm.name:<38} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
-              f"{load.answered:6.1f} answered a second  {right}, "
-              f"{100 * load.refused:.0f} % refused", flush=True)  # fmt: skip
+        print(
+            f"{arm.name:<38} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
+            f"{load.answered:6.1f} answered a second  {right}, "
+            f"{100 * load.refused:.0f} % refused",
+            flush=True,
+        )
         return load
 
     asyncio.run(at_most(address, arm, fresh, 2, 3))  # warm

@@ -13,11 +13,13 @@ from pathlib import Path
 from quality import RUNS
 
 COLOURS = {
-    "tunewright serve, openvino, codes": "#0b6bcb", "tunewright serve, openvino, words": "#5c9fe0",
-    "tunewright serve, onnxruntime, codes": "#2b8a3e", "tunewright serve, onnxruntime, words": "#74b816",
+    "tunewright serve, openvino, codes": "#0b6bcb",
+    "tunewright serve, openvino, words": "#5c9fe0",
+    "tunewright serve, onnxruntime, codes": "#2b8a3e",
+    "tunewright serve, onnxruntime, words": "#74b816",
     "vLLM, choice": "#b35c00",
     "Hugging Face behind a web server": "#a61e4d",
-}  # fmt: skip
+}
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 800, 380, 70, 20, 270, 45
 RATES, LATENCIES = (1, 2, 4, 8, 16, 24), (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -54,8 +56,10 @@ def drawn(loads: list[dict[str, float | str]]) -> str:
         rows = [row for row in loads if row["arm"] == arm and row["load"] == "a second"]
         for key, dash in (("median", ""), ("p95", "4 3")):
             points = " ".join(f"{x(float(row['rate'])):.1f},{y(float(row[key])):.1f}" for row in rows)
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
-                         f'stroke-dasharray="{dash}" />')  # fmt: skip
+            parts.append(
+                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+                f'stroke-dasharray="{dash}" />'
+            )
         parts += [
             f'<circle cx="{x(float(row["rate"])):.1f}" cy="{y(float(row["median"])):.1f}" r="3" fill="{colour}" />'
             for row in rows

@@ -54,8 +54,12 @@ SLOWEST = 100
 CALM = 20.0
 """Seconds after the last attack in which its connections have ended."""
 LOG_BYTES_A_MINUTE = 20_000
-FIELDS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 8}, "floor": {"enum": [1, 2, 3]}},
-          "required": ["city", "floor"], "additionalProperties": False}  # fmt: skip
+FIELDS = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "floor": {"enum": [1, 2, 3]}},
+    "required": ["city", "floor"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True)
@@ -289,12 +293,19 @@ def memory_of(server: Server, begin: float, seconds: float) -> dict[str, Any]:
     first, last = (float(np.median(part[:, 1])) for part in (settled[:tenth], settled[-tenth:]))
     quiet = life[life[:, 0] < begin]
     return {
-        "quiet_mb": float(np.median(quiet[:, 1])), "warm_mb": first, "end_mb": last, "most_mb": float(life[:, 1].max()),
-        "growth": last / first - 1, "mb_an_hour": 3600 * float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0]),
-        "processes_mb": {"quiet": float(quiet[:, 2].max()), "median": float(np.median(settled[:, 2])),
-                         "most": float(life[:, 2].max())},
+        "quiet_mb": float(np.median(quiet[:, 1])),
+        "warm_mb": first,
+        "end_mb": last,
+        "most_mb": float(life[:, 1].max()),
+        "growth": last / first - 1,
+        "mb_an_hour": 3600 * float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0]),
+        "processes_mb": {
+            "quiet": float(quiet[:, 2].max()),
+            "median": float(np.median(settled[:, 2])),
+            "most": float(life[:, 2].max()),
+        },
         "every_10_s": [[round(float(each), 1) for each in row] for row in life[::5]],
-    }  # fmt: skip
+    }
 
 
 def verdict(found: dict[str, Any]) -> dict[str, bool]:
@@ -314,10 +325,15 @@ def verdict(found: dict[str, Any]) -> dict[str, bool]:
 def told(found: dict[str, Any]) -> str:
     lines = [*found["attacks"], f"attackers: {found['bytes_a_second'] / 1e6:.1f} MB/s on average; {found['honest']}"]
     for part in ("quiet", "hostile"):
-        lines += [f"{part}: {found[part]['seconds']:.0f} s; {found[part]['statuses']}; cores: " + ", ".join(
-            f"{whose} {share:.2f}" for whose, share in found[part]["cores"].items())]  # fmt: skip
-        lines += [f"  {kind}: {ms['count']} in ms: P50 {ms['p50']:.0f}, P95 {ms['p95']:.0f}, P99 {ms['p99']:.0f}, "
-                  f"most {ms['most']:.0f}" for kind, ms in found[part]["ms"].items()]  # fmt: skip
+        lines += [
+            f"{part}: {found[part]['seconds']:.0f} s; {found[part]['statuses']}; cores: "
+            + ", ".join(f"{whose} {share:.2f}" for whose, share in found[part]["cores"].items())
+        ]
+        lines += [
+            f"  {kind}: {ms['count']} in ms: P50 {ms['p50']:.0f}, P95 {ms['p95']:.0f}, P99 {ms['p99']:.0f}, "
+            f"most {ms['most']:.0f}"
+            for kind, ms in found[part]["ms"].items()
+        ]
     lines += [
         f"  {attack}: {came['outcomes']}, at most {came['most_s']:.1f} s" for attack, came in found["outcomes"].items()
     ]
@@ -345,8 +361,14 @@ def tiny_bundle() -> Path:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             model = write_tiny_model(FAMILIES["llama3"], folder / "model")
-            project, _ = run_example("replies", model, folder, "task.max_tokens=24", "data.validation_fraction=0.01",
-                                     "export.runtime=openvino-lora")  # fmt: skip
+            project, _ = run_example(
+                "replies",
+                model,
+                folder,
+                "task.max_tokens=24",
+                "data.validation_fraction=0.01",
+                "export.runtime=openvino-lora",
+            )
             shutil.copytree(project / "runs" / "latest" / "export" / "bundle", bundle)
     return bundle
 
@@ -368,11 +390,13 @@ async def besieged(bundle: Path | None, minutes: float, quiet: float) -> bool:
                 model = (await client.get(f"{server.address}/v1/models")).json()["data"][0]["id"]
             planned, siege = attacks(model), Siege(server, model)
             found: dict[str, Any] = {
-                "cores": os.cpu_count(), "bundle": str(folder), "minutes": minutes,
+                "cores": os.cpu_count(),
+                "bundle": str(folder),
+                "minutes": minutes,
                 "honest": f"{CLIENTS} honest clients x every {EVERY:g} s",
                 "attacks": [each.told() for each in planned],
                 "bytes_a_second": sum(each.bytes_a_second for each in planned),
-            }  # fmt: skip
+            }
             for _ in range(2):  # what each is told alone; the second time nothing is new to the server
                 await siege.all_once()
             print(f"{len(siege.known)} requests answered alone", flush=True)

@@ -57,9 +57,23 @@ data: {train: train.jsonl}
 """Of a project whose servers keep their captures beside it."""
 COLLECT = [sys.executable, "-m", "tunewright", "monitor", "collect"]
 WORDS = [
-    "card", "transfer", "pending", "refund", "cash", "top-up", "fee", "abroad", "PIN", "lost", "stolen", "exchange",
-    "rate", "arrived", "identity", "declined",
-]  # fmt: skip
+    "card",
+    "transfer",
+    "pending",
+    "refund",
+    "cash",
+    "top-up",
+    "fee",
+    "abroad",
+    "PIN",
+    "lost",
+    "stolen",
+    "exchange",
+    "rate",
+    "arrived",
+    "identity",
+    "declined",
+]
 
 
 class Soak:
@@ -277,8 +291,10 @@ class Soak:
         lost += [each for each, count in self.fed_back.items() if feedback[each] != count]
         lost += self.stored(project)
         print(f"{self.counts['answers']} answers, {len(self.wrong)} wrong; {dict(self.counts)}")
-        print(f"{len(self.acknowledged)} answers and {self.fed_back.total()} feedbacks acknowledged as captured, "
-              f"{len(lost)} lost or doubled ({kept.total()} and {feedback.total()} kept)")  # fmt: skip
+        print(
+            f"{len(self.acknowledged)} answers and {self.fed_back.total()} feedbacks acknowledged as captured, "
+            f"{len(lost)} lost or doubled ({kept.total()} and {feedback.total()} kept)"
+        )
         grown = []
         for life in self.server.lives:
             seconds, megabytes, *_ = np.array(life).T
@@ -286,8 +302,10 @@ class Soak:
             if len(settled) > 20:
                 tenth = max(5, len(settled) // 10)
                 grown.append(np.median(settled[-tenth:]) / np.median(settled[:tenth]) - 1)
-                print(f"a life of {seconds[-1]:.0f} s: {np.median(settled[:tenth]):.0f} MB after {SETTLED} s, "
-                      f"{np.median(settled[-tenth:]):.0f} MB at its end, {megabytes.max():.0f} at most")  # fmt: skip
+                print(
+                    f"a life of {seconds[-1]:.0f} s: {np.median(settled[:tenth]):.0f} MB after {SETTLED} s, "
+                    f"{np.median(settled[-tenth:]):.0f} MB at its end, {megabytes.max():.0f} at most"
+                )
         self.server.log.seek(0)
         traces = self.server.log.read().count("Traceback")
         print(f"{traces} errors in the log")

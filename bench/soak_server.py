@@ -48,9 +48,19 @@ class Server:
         self._keys = scratch / "keys.json"
         self.headers = self.key("soak")
         self._command = [
-            sys.executable, "-m", "tunewright", "serve", str(folder), "--port", str(self.port),
-            "--keys", str(self._keys), "--captures", str(self.captures), *options,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "tunewright",
+            "serve",
+            str(folder),
+            "--port",
+            str(self.port),
+            "--keys",
+            str(self._keys),
+            "--captures",
+            str(self.captures),
+            *options,
+        ]
         self.log = (scratch / "log.txt").open("w+")
         self.lives: list[list[Taken]] = []
 

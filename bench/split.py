@@ -49,8 +49,10 @@ def by_blocks(rows: Sequence[Example], seed: int) -> Halves:
 
 
 WAYS: dict[str, Callable[[Sequence[Example], int], Halves]] = {
-    "random": at_random, "repeats": by_repeats, "blocks": by_blocks,
-}  # fmt: skip
+    "random": at_random,
+    "repeats": by_repeats,
+    "blocks": by_blocks,
+}
 
 
 def main() -> None:

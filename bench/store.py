@@ -34,9 +34,31 @@ from tunewright.serve.redaction import redact
 from tunewright.spec import Spec
 
 WORDS = [
-    "card", "transfer", "pending", "refund", "cash", "fee", "abroad", "lost", "exchange", "rate", "arrived", "identity",
-    "declined", "please", "the", "my", "was", "not", "since", "yesterday", "order", "invoice", "account", "help",
-]  # fmt: skip
+    "card",
+    "transfer",
+    "pending",
+    "refund",
+    "cash",
+    "fee",
+    "abroad",
+    "lost",
+    "exchange",
+    "rate",
+    "arrived",
+    "identity",
+    "declined",
+    "please",
+    "the",
+    "my",
+    "was",
+    "not",
+    "since",
+    "yesterday",
+    "order",
+    "invoice",
+    "account",
+    "help",
+]
 
 
 def text_of(rng: random.Random, words: int) -> str:
@@ -46,11 +68,23 @@ def text_of(rng: random.Random, words: int) -> str:
 def fill(folder: Path, count: int) -> None:
     rng, journal = random.Random(0), CaptureJournal(folder)
     for _ in range(count):
-        journal.keep(Capture(
-            id=uuid.UUID(int=rng.getrandbits(128)).hex, time="2026-11-27T01:30:00.123+00:00", model="tickets",
-            version="0" * 16, by="shop", request=text_of(rng, rng.randint(30, 120)), answer=rng.choice(WORDS),
-            confidence=rng.random(), escalate=False, in_scope=True, prompt_tokens=90, answer_tokens=2, seconds=0.03,
-        ))  # fmt: skip
+        journal.keep(
+            Capture(
+                id=uuid.UUID(int=rng.getrandbits(128)).hex,
+                time="2026-11-27T01:30:00.123+00:00",
+                model="tickets",
+                version="0" * 16,
+                by="shop",
+                request=text_of(rng, rng.randint(30, 120)),
+                answer=rng.choice(WORDS),
+                confidence=rng.random(),
+                escalate=False,
+                in_scope=True,
+                prompt_tokens=90,
+                answer_tokens=2,
+                seconds=0.03,
+            )
+        )
     journal.close()
 
 
@@ -90,16 +124,28 @@ def measured(name: str, spec: Spec, open_it: Callable[[], Store], count: int, pe
         started = time.perf_counter()
         open_it().close()
         opened.append(time.perf_counter() - started)
-    print(f"{name}: {count / seconds:,.0f} captures a second; {1e6 * used / count:.0f} us of a processor each here, "
-          f"{used / peer:.1f} times the peer; opened again in {1000 * statistics.median(opened):.1f} ms")  # fmt: skip
+    print(
+        f"{name}: {count / seconds:,.0f} captures a second; {1e6 * used / count:.0f} us of a processor each here, "
+        f"{used / peer:.1f} times the peer; opened again in {1000 * statistics.median(opened):.1f} ms"
+    )
 
 
 def redaction() -> None:
     rng = random.Random(1)
     for words in (30, 120, 1000, 20_000):
         text = f"{text_of(rng, words)} Mrs. Ada Lovelace, ada@example.org, DE89 3704 0044 0532 0130 00"
-        entry = Capture(id="1", time="", model="m", by=None, version="v", request=text, answer="refund",
-                        confidence=None, escalate=None, in_scope=None)  # fmt: skip
+        entry = Capture(
+            id="1",
+            time="",
+            model="m",
+            by=None,
+            version="v",
+            request=text,
+            answer="refund",
+            confidence=None,
+            escalate=None,
+            in_scope=None,
+        )
         took = []
         for _ in range(max(5, 3000 // words)):
             started = time.process_time()

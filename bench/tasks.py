@@ -206,8 +206,11 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
         answers = answering(examples)
         seconds = time.perf_counter() - started
         tell(f"{mode} {name} {' '.join(overrides)}{arm}", part, task, examples, answers)
-        print(f"  trained in {manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB, last loss "
-              f"{manifest.result['last_loss']}; {seconds / len(examples):.2f} s an answer", flush=True)  # fmt: skip
+        print(
+            f"  trained in {manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB, last loss "
+            f"{manifest.result['last_loss']}; {seconds / len(examples):.2f} s an answer",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,15 @@ from tunewright.tasks import Message
 
 Truth = Callable[[Sequence[Message], TextTokenizer], list[int]]
 TICKETS = Path(__file__).parents[1] / "examples" / "tickets"
-AWKWARD = ["  two spaces first", "a line break last\n\n", "\none first", "a\n\n\nb", "é 🚀", "12345 6",
-           "x<|im_end|>y [/INST] z </s>"]  # fmt: skip
+AWKWARD = [
+    "  two spaces first",
+    "a line break last\n\n",
+    "\none first",
+    "a\n\n\nb",
+    "é 🚀",
+    "12345 6",
+    "x<|im_end|>y [/INST] z </s>",
+]
 SYSTEM = Message(role="system", content="Route the ticket.\n\nLabels:\n- billing\n- delivery")
 ANSWER = Message(role="assistant", content="refund")
 SHOT = [Message(role="user", content="Where is it?"), Message(role="assistant", content="delivery")]
@@ -61,11 +68,13 @@ def sentence_piece(file: Path, folder: Path, *, phi: bool) -> TextTokenizer:
     vocabulary = {pieces.id_to_piece(number): number for number in range(pieces.vocab_size())}
     merges = sorted(
         (number, vocabulary[piece[:cut]], vocabulary[piece[cut:]], piece[:cut], piece[cut:])
-        for piece, number in vocabulary.items() for cut in range(1, len(piece))
+        for piece, number in vocabulary.items()
+        for cut in range(1, len(piece))
         if piece[:cut] in vocabulary and piece[cut:] in vocabulary
-    )  # fmt: skip
-    tokenizer = Tokenizer(models.BPE(vocabulary, [merge[3:] for merge in merges], unk_token="<unk>", fuse_unk=True,
-                                     byte_fallback=True))  # fmt: skip
+    )
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, [merge[3:] for merge in merges], unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
     if phi:
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     else:
@@ -113,14 +122,20 @@ def cases(peers: Path, scratch: Path) -> Iterator[tuple[str, str, TextTokenizer,
 
     smol, _ = resolve_tokenizer("smollm2-135m", Path())
     yield "SmolLM2", "chatml", TextTokenizer(smol), whole_text((smol / "chat_template.jinja").read_text("utf-8"), {})
-    qwen = byte_level(peers / "dashscope" / "resources" / "qwen.tiktoken", r"\p{N}",
-                      ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], scratch / "qwen")  # fmt: skip
+    qwen = byte_level(
+        peers / "dashscope" / "resources" / "qwen.tiktoken",
+        r"\p{N}",
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        scratch / "qwen",
+    )
     yield "Qwen 2.5", "chatml", qwen, own("qwen2_5")
     yield "Qwen 3", "qwen3", qwen, own("qwen3")
     llama = byte_level(
-        peers / "llama_models" / "llama3" / "tokenizer.model", r"\p{N}{1,3}",
-        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], scratch / "llama",
-    )  # fmt: skip
+        peers / "llama_models" / "llama3" / "tokenizer.model",
+        r"\p{N}{1,3}",
+        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        scratch / "llama",
+    )
     yield "Llama 3", "llama3", llama, own("llama3", bos_token="<|begin_of_text|>")
     yield "Llama 3.1, 3.2", "llama3.1", llama, own("llama3_2", bos_token="<|begin_of_text|>")
     data = peers / "mistral_common" / "data"

@@ -44,10 +44,13 @@ def cross_validated(found: Floats, gold: Bools) -> Floats:
 
 
 WAYS: dict[str, Way] = {
-    "even odds": lambda found, _: np.full(found.shape[1], 0.5), "all together": believing(inf),
-    "belief 50": believing(50.0), "belief 10": believing(10.0), "its own": believing(0.0),
+    "even odds": lambda found, _: np.full(found.shape[1], 0.5),
+    "all together": believing(inf),
+    "belief 50": believing(50.0),
+    "belief 10": believing(10.0),
+    "its own": believing(0.0),
     "cross-validated": cross_validated,
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -145,8 +145,11 @@ def main(prompts: list[str], arms: list[str]) -> None:
             seconds = statistics.median(result["seconds"][WARM:])
             first = first or seconds
             loss = loss_left(folder / arm / "adapter", Path(job["base"]), rows)
-            print(f"{ARMS[arm]:50}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
-                  f"{result['peak_mb']:9.0f}{loss:9.4f}", flush=True)  # fmt: skip
+            print(
+                f"{ARMS[arm]:50}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
+                f"{result['peak_mb']:9.0f}{loss:9.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

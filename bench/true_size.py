@@ -81,9 +81,14 @@ def make_model(name: str, folder: Path) -> None:
             step = max(1, (1 << 24) // sides[1])
             starts = range(0, sides[0], step)
             first = seed % 4096
-            writer.write(tensor, (
-                noise[first : first + min(step, sides[0] - start) * sides[1]].reshape(-1, sides[1]) for start in starts
-            ), "BF16")  # fmt: skip
+            writer.write(
+                tensor,
+                (
+                    noise[first : first + min(step, sides[0] - start) * sides[1]].reshape(-1, sides[1])
+                    for start in starts
+                ),
+                "BF16",
+            )
         writer.close()
     (partial / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": placed}), "utf-8")
     config.architectures = [type(skeleton(config, "bfloat16")).__name__]
@@ -116,9 +121,10 @@ def make_adapter(config: Any, folder: Path) -> None:
     folder.mkdir()
     rng = np.random.default_rng(1)
     layers = [
-        (name, module) for name, module in skeleton(config, "bfloat16").named_modules()
+        (name, module)
+        for name, module in skeleton(config, "bfloat16").named_modules()
         if isinstance(module, nn.Linear) and name != "lm_head"
-    ]  # fmt: skip
+    ]
     writer = TensorWriter(folder / "adapter_model.safetensors", 2 * len(layers))
     for name, layer in layers:
         for part, sides in (("A", (RANK, layer.in_features)), ("B", (layer.out_features, RANK))):
@@ -126,8 +132,14 @@ def make_adapter(config: Any, folder: Path) -> None:
             writer.write(f"base_model.model.{name}.lora_{part}.weight", values)
     writer.close()
     targets = sorted({name.rpartition(".")[2] for name, _ in layers})
-    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 32, "target_modules": targets,
-                "base_model_name_or_path": "base"}  # fmt: skip
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": 32,
+        "target_modules": targets,
+        "base_model_name_or_path": "base",
+    }
     (folder / "adapter_config.json").write_text(json.dumps(settings), "utf-8")
 
 
@@ -349,8 +361,9 @@ def measure(name: str, step: str, folder: Path) -> None:
     found = printed.strip().splitlines()[-1] if process.returncode == 0 and printed.strip() else "failed"
     print(
         f"| {name} | {step} | {watched.anon / 2**30:.1f} | {watched.rss / 2**30:.1f} | {cpu:.0f} | "
-        f"{time.perf_counter() - started:.0f} | {wrote / 2**30:.1f} | {found} |", flush=True,
-    )  # fmt: skip
+        f"{time.perf_counter() - started:.0f} | {wrote / 2**30:.1f} | {found} |",
+        flush=True,
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

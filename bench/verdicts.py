@@ -104,10 +104,19 @@ def drawn(truth: Truth, seed: int) -> dict[str, list[Record]]:
             sure = _confidence(rng, hard, accuracy, truth.knows if arm == "served" else 0.0)
             ms = truth.ms if arm != "svm" else 1.0
             evidence[arm] += [
-                Record(f"{split}-{n}", split, "a", "a" if right[n] else "b", float(sure[n]), ms, 480, 20,
-                       None if member is None else f"{split} {member[n]}")
+                Record(
+                    f"{split}-{n}",
+                    split,
+                    "a",
+                    "a" if right[n] else "b",
+                    float(sure[n]),
+                    ms,
+                    480,
+                    20,
+                    None if member is None else f"{split} {member[n]}",
+                )
                 for n in range(truth.count)
-            ]  # fmt: skip
+            ]
     return evidence
 
 
@@ -183,31 +192,63 @@ def scenarios() -> Iterator[Truth]:
     yield Truth("30 records, own .85", ("keep-api",), 0.85, count=30)
 
     yield Truth("too slow", ("keep-api",), 0.96, ms=2000)
-    yield Truth("$1 a month saved, $20,000 of engineering", ("keep-api", "cheaper-api"), 0.97,
-                spec={"traffic": {"requests_per_month": 51_000}, "costs": {"engineering_usd": 20_000}})  # fmt: skip
-    yield Truth("$14,000 a month saved, $20,000 of engineering", ("switch",), 0.97,
-                spec={"costs": {"engineering_usd": 20_000}})  # fmt: skip
-    yield Truth("$70 a month saved, reviewers cost $304", ("keep-api", "cheaper-api"), 0.97,
-                spec={"traffic": {"requests_per_month": 100_000}, "costs": {"hourly_usd": 60}})  # fmt: skip
-    yield Truth("$70 a month saved, six reviews a month", ("switch",), 0.97,
-                spec={"traffic": {"requests_per_month": 100_000},
-                      "costs": {"hourly_usd": 60, "reviews_per_month": 6}})  # fmt: skip
-    yield Truth("a machine costs more than the API", ("keep-api", "cheaper-api"), 0.97,
-                spec={"traffic": {"requests_per_month": 20_000}})  # fmt: skip
+    yield Truth(
+        "$1 a month saved, $20,000 of engineering",
+        ("keep-api", "cheaper-api"),
+        0.97,
+        spec={"traffic": {"requests_per_month": 51_000}, "costs": {"engineering_usd": 20_000}},
+    )
+    yield Truth(
+        "$14,000 a month saved, $20,000 of engineering", ("switch",), 0.97, spec={"costs": {"engineering_usd": 20_000}}
+    )
+    yield Truth(
+        "$70 a month saved, reviewers cost $304",
+        ("keep-api", "cheaper-api"),
+        0.97,
+        spec={"traffic": {"requests_per_month": 100_000}, "costs": {"hourly_usd": 60}},
+    )
+    yield Truth(
+        "$70 a month saved, six reviews a month",
+        ("switch",),
+        0.97,
+        spec={"traffic": {"requests_per_month": 100_000}, "costs": {"hourly_usd": 60, "reviews_per_month": 6}},
+    )
+    yield Truth(
+        "a machine costs more than the API",
+        ("keep-api", "cheaper-api"),
+        0.97,
+        spec={"traffic": {"requests_per_month": 20_000}},
+    )
 
     both = {"apis": [TODAY, LUNA]}
-    yield Truth("a tier at $50 unmeasured, own at $75", ("cheaper-api",), 0.97,
-                spec={**MARKET, "traffic": {"requests_per_month": 1_000_000}})  # fmt: skip
+    yield Truth(
+        "a tier at $50 unmeasured, own at $75",
+        ("cheaper-api",),
+        0.97,
+        spec={**MARKET, "traffic": {"requests_per_month": 1_000_000}},
+    )
     yield Truth("cheaper tiers unmeasured, own .80", ("cheaper-api",), 0.80, spec=MARKET)
     yield Truth("the cheapest tier at $500 unmeasured, own at $75", ("switch",), 0.97, spec=MARKET)
     yield Truth("luna .97 measured, own .80", ("cheaper-api",), 0.80, luna=0.97, spec=both)
     yield Truth("luna .85 measured, own .80", ("keep-api",), 0.80, luna=0.85, spec=both)
-    yield Truth("luna .97 at $58 measured, own .97 at $75", ("cheaper-api",), 0.97, luna=0.97,
-                spec={**both, "traffic": {"requests_per_month": 1_000_000}})  # fmt: skip
+    yield Truth(
+        "luna .97 at $58 measured, own .97 at $75",
+        ("cheaper-api",),
+        0.97,
+        luna=0.97,
+        spec={**both, "traffic": {"requests_per_month": 1_000_000}},
+    )
     yield Truth("API .97, luna .97, own .90", ("cheaper-api",), 0.90, api=0.97, luna=0.97, count=LARGE, spec=both)
     yield Truth("API .97, luna .92, own .90", ("keep-api",), 0.90, api=0.97, luna=0.92, spec=both)
-    yield Truth("API .97, luna .97, own .97, $20,000 of engineering", ("cheaper-api",), 0.97, api=0.97, luna=0.97,
-                count=LARGE, spec={**both, "costs": {"engineering_usd": 20_000}})  # fmt: skip
+    yield Truth(
+        "API .97, luna .97, own .97, $20,000 of engineering",
+        ("cheaper-api",),
+        0.97,
+        api=0.97,
+        luna=0.97,
+        count=LARGE,
+        spec={**both, "costs": {"engineering_usd": 20_000}},
+    )
     yield Truth("API .97, luna .97, own .97", ("switch",), 0.97, api=0.97, luna=0.97, count=LARGE, spec=both)
 
 
@@ -243,10 +284,14 @@ def main(arguments: Sequence[str]) -> None:
     for truth in scenarios():
         found.append(each := outcome(truth, drawings, seed))
         counted = ", ".join(f"{name} {count}" for name, count in each.decisions.most_common())
-        print(f"| {truth.name} | {' or '.join(truth.allowed)} | {each.right:.0%} | {each.harmful:.0%} | {counted} |",
-              flush=True)  # fmt: skip
-    print(f"\n{len(found)} scenarios; harmful at most {max(each.harmful for each in found):.0%}, "
-          f"right at least {min(each.right for each in found):.0%}.")  # fmt: skip
+        print(
+            f"| {truth.name} | {' or '.join(truth.allowed)} | {each.right:.0%} | {each.harmful:.0%} | {counted} |",
+            flush=True,
+        )
+    print(
+        f"\n{len(found)} scenarios; harmful at most {max(each.harmful for each in found):.0%}, "
+        f"right at least {min(each.right for each in found):.0%}."
+    )
 
 
 if __name__ == "__main__":

@@ -119,14 +119,22 @@ def example(request: str, answer: str = "billing", group: str | None = None, sou
     return Example.of(request, answer, Meta(id=f"id-{request}", group=group, source=source))
 
 
-def findings_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Sequence[str] = LABELS,
-                data: Mapping[str, Any] | None = None) -> list[Finding]:  # fmt: skip
+def findings_in(
+    folder: Path,
+    splits: Mapping[str, Sequence[Example]],
+    labels: Sequence[str] = LABELS,
+    data: Mapping[str, Any] | None = None,
+) -> list[Finding]:
     """All findings over examples that were read without fault; "train" first."""
     return judge(survey_in(folder, splits, labels, data))[0]
 
 
-def survey_in(folder: Path, splits: Mapping[str, Sequence[Example]], labels: Sequence[str] = LABELS,
-              data: Mapping[str, Any] | None = None) -> Survey:  # fmt: skip
+def survey_in(
+    folder: Path,
+    splits: Mapping[str, Sequence[Example]],
+    labels: Sequence[str] = LABELS,
+    data: Mapping[str, Any] | None = None,
+) -> Survey:
     """What one pass over some examples leaves behind. Without labels there is no task either."""
     task = ClassifyTask("Route the ticket.", dict.fromkeys(labels, "")) if labels else None
     job = Job(DataSpec(**{"train": Path("train.jsonl"), **(data or {})}), dict.fromkeys(splits, Path("x.jsonl")), task)

@@ -89,9 +89,15 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
                 promoted = True
                 _wait_for(project / LOG, f"version {retrained.champion}")  # a server looks once a second
             yield Day(
-                number, _right(replies, tickets), _right(before, tickets), " ".join(sorted(set(versions))), alarms,
-                done, retrained.event if retrained else None, retrained.sentence if retrained else "",
-            )  # fmt: skip
+                number,
+                _right(replies, tickets),
+                _right(before, tickets),
+                " ".join(sorted(set(versions))),
+                alarms,
+                done,
+                retrained.event if retrained else None,
+                retrained.sentence if retrained else "",
+            )
     store.close()
 
 

@@ -24,9 +24,13 @@ def test_a_full_gpu_says_what_makes_the_training_smaller(tmp_path: Path) -> None
     assert "train.batch_size" in (error.fix or "")
 
 
-@pytest.mark.parametrize("error", [
-    MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to have 9 bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to have 9 bytes"),
+    ],
+)
 def test_memory_that_the_machine_does_not_give_is_told_with_the_steps_own_remedy(
     error: Exception, tmp_path: Path
 ) -> None:
@@ -87,7 +91,7 @@ def test_a_read_only_disk_is_one_paragraph(read_only: Path, tmp_path: Path) -> N
         (["data", "fix", project, "--only", "D001"], {}),
         (["data", "freeze", project, "--runs", str(tmp_path / "runs")], {}),
         (["init", str(read_only / "project" / "train.jsonl"), "--out", str(read_only / "new")], {}),
-    ):  # fmt: skip
+    ):
         done = tunewright(*command, **environment)
         assert done.returncode == 2, (command, done.stderr)
         assert "Traceback" not in done.stderr

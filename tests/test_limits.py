@@ -25,5 +25,10 @@ def test_every_limit_says_why() -> None:
 
 def test_numbers_are_told_as_people_write_them() -> None:
     assert [shown(value) for value in (64 << 20, 10.0, 100_000, 1e9, 1 << 17, 30)] == [
-        "64 Mi", "10", "100,000", "1,000,000,000", "128 Ki", "30",
-    ]  # fmt: skip
+        "64 Mi",
+        "10",
+        "100,000",
+        "1,000,000,000",
+        "128 Ki",
+        "30",
+    ]

@@ -71,7 +71,7 @@ TEXTS = {
     "many values with a label": " ".join(f"pin: a{number:05}" for number in range(MANY // 5)),
     "many names": " ".join(f"Mr Xa{a}{b}{c}o" for a, b, c in product("bdfgklmnprst", ascii_lowercase, ascii_lowercase)),
     "many joined streets": "Lindengasse 12, " * (MANY // 50),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
@@ -82,9 +82,17 @@ def test_finding_personal_data(text: str) -> None:
 @pytest.mark.parametrize("name", ["many values with a label", "many names"])
 def test_redacting(name: str) -> None:
     entry = Capture(
-        id="1", time="2026-11-29T00:00:00Z", model="m", by=None, version="v", request=TEXTS[name], answer="yes",
-        confidence=0.5, escalate=False, in_scope=True,
-    )  # fmt: skip
+        id="1",
+        time="2026-11-29T00:00:00Z",
+        model="m",
+        by=None,
+        version="v",
+        request=TEXTS[name],
+        answer="yes",
+        confidence=0.5,
+        escalate=False,
+        in_scope=True,
+    )
     assert ends_in_time(lambda: redact(entry, chosen=True))
 
 

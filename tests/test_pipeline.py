@@ -50,14 +50,28 @@ def project(tmp_path: Path) -> Path:
     return write_project(tmp_path / "project")
 
 
-def ran(project: Path, *, fails_at: str | None = None, to: str = "bundle", from_step: str | None = None,
-        force: bool = False, **changes: Any) -> list[str]:  # fmt: skip
+def ran(
+    project: Path,
+    *,
+    fails_at: str | None = None,
+    to: str = "bundle",
+    from_step: str | None = None,
+    force: bool = False,
+    **changes: Any,
+) -> list[str]:
     """Run the pipeline and say which steps really ran."""
     return run(project, fails_at=fails_at, to=to, from_step=from_step, force=force, **changes)[0]
 
 
-def run(project: Path, *, fails_at: str | None = None, to: str = "bundle", from_step: str | None = None,
-        force: bool = False, **changes: Any) -> tuple[list[str], PipelineResult]:  # fmt: skip
+def run(
+    project: Path,
+    *,
+    fails_at: str | None = None,
+    to: str = "bundle",
+    from_step: str | None = None,
+    force: bool = False,
+    **changes: Any,
+) -> tuple[list[str], PipelineResult]:
     spec = make_spec(project, **changes)
     place = TinyPlace(spec, fails_at)
     result = run_pipeline(spec, place, runs=project / "runs", to=to, from_step=from_step, force=force)

@@ -144,8 +144,9 @@ def test_a_warning_is_told_and_kept_but_stops_nothing(project: Path) -> None:
     assert "! D007" in done.stderr
     found = json.loads((project / "out" / "findings.json").read_text())
     assert [(f["code"], f["severity"]) for f in found["findings"]] == [
-        ("D007", "warning"), ("D023", "note"),
-    ]  # fmt: skip
+        ("D007", "warning"),
+        ("D023", "note"),
+    ]
     assert found["rows"] == {"train": 91}
     assert "D023" not in done.stderr, "notes are for those who look at the data"
 

@@ -24,7 +24,9 @@ SENT = {
     f"2022-02-01-preview/{_ML}": ["workspaces_onlineEndpoints"],
     f"2023-04-01/{_ML}": ["workspaces_codes_versions"],
     f"2023-04-01-preview/{_ML}": [
-        "workspaces_data_versions", "workspaces_environments_versions", "workspaces_onlineEndpoints_deployments",
+        "workspaces_data_versions",
+        "workspaces_environments_versions",
+        "workspaces_onlineEndpoints_deployments",
     ],
     f"2023-06-01-preview/{_ML}": ["workspaces_schedules"],
     f"2023-08-01-preview/{_ML}": ["workspaces_computes", "workspaces_models_versions"],
@@ -32,30 +34,36 @@ SENT = {
     f"2025-01-01-preview/{_ML}": ["workspaces_jobs"],
     # By our own calls (places/azure/deploy/apps.py).
     f"2025-07-01/{_APPS}": ["containerApps", "containerApps_authConfigs"],
-}  # fmt: skip
+}
 """By the file of the repository: `<api-version>/<provider>`."""
 DECLARED = {
     "2020-02-02/Microsoft.Insights.Application": ["components"],
     "2021-05-01-preview/Microsoft.Insights": ["diagnosticSettings"],
     "2022-04-01/Microsoft.Authorization": ["roleAssignments"],
     "2024-06-01/Microsoft.Network.privateDns": [
-        "privateDnsZones", "privateDnsZones_A", "privateDnsZones_virtualNetworkLinks",
+        "privateDnsZones",
+        "privateDnsZones_A",
+        "privateDnsZones_virtualNetworkLinks",
     ],
     "2024-07-01/Microsoft.Resources": ["resourceGroups"],
     "2024-08-01/Microsoft.Consumption": ["budgets"],
     "2024-11-30/Microsoft.ManagedIdentity": ["userAssignedIdentities"],
     "2025-01-01/Microsoft.Network.NRP": [
-        "privateEndpoints", "privateEndpoints_privateDnsZoneGroups", "virtualNetworks",
+        "privateEndpoints",
+        "privateEndpoints_privateDnsZoneGroups",
+        "virtualNetworks",
     ],
     "2025-02-01/Microsoft.OperationalInsights": ["workspaces"],
     "2025-04-01/Microsoft.ContainerRegistry": ["registries"],
     "2025-05-01/Microsoft.KeyVault": ["vaults"],
     "2025-06-01/Microsoft.Storage": [
-        "storageAccounts", "storageAccounts_blobServices", "storageAccounts_fileServices",
+        "storageAccounts",
+        "storageAccounts_blobServices",
+        "storageAccounts_fileServices",
     ],
     f"2025-07-01/{_APPS}": ["managedEnvironments"],
     f"2025-12-01/{_ML}": ["workspaces", "workspaces_computes"],
-}  # fmt: skip
+}
 _OURS = "#/definitions/"
 
 

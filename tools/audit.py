@@ -34,16 +34,26 @@ def judged(answer: str, errors: str) -> tuple[list[str], str]:
     skipped = [each for each in packages if "skip_reason" in each]
     found = [
         f"{each['name']} {each['version']}: {fault['id']}; mended: {' or '.join(fault['fix_versions']) or 'nowhere'}"
-        for each in packages for fault in each.get("vulns", ())
-    ]  # fmt: skip
+        for each in packages
+        for fault in each.get("vulns", ())
+    ]
     return found, f"{len(skipped)} of {len(packages)}, such as: {skipped[0]['skip_reason']}" if skipped else ""
 
 
 def main() -> int:
     command = [
-        sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--require-hashes", "--disable-pip",
-        "--progress-spinner", "off", "--format", "json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--requirement",
+        str(LOCK),
+        "--require-hashes",
+        "--disable-pip",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found, fault = judged(done.stdout, done.stderr)
     for line in found:

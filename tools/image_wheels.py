@@ -83,10 +83,22 @@ def _asked(image: Image, options: list[str]) -> tuple[dict[str, str], str]:
             lists += ["--requirement", str(folder / f"{number}.txt")]
         (folder / "constraints.txt").write_text(image.constraints, "utf-8")
         command = [
-            sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", *options,
-            "--target", str(folder / "there"), "--constraint", str(folder / "constraints.txt"), *lists,
-            "--report", str(folder / "report.json"),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--quiet",
+            "--ignore-installed",
+            *options,
+            "--target",
+            str(folder / "there"),
+            "--constraint",
+            str(folder / "constraints.txt"),
+            *lists,
+            "--report",
+            str(folder / "report.json"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return {}, done.stderr.strip()

@@ -35,10 +35,24 @@ def lock(name: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / name
         command = [
-            sys.executable, "-m", "uv", "pip", "compile", *LOCKS[name], "--universal", "--python-version", "3.11",
-            "--constraint", "constraints.txt", "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
-            "--output-file", str(written),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            *LOCKS[name],
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--constraint",
+            "constraints.txt",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+            "--quiet",
+            "--output-file",
+            str(written),
+        ]
         subprocess.run(command, cwd=ROOT, env=os.environ | _index(), check=True)
         return _HEAD + written.read_text("utf-8")
 

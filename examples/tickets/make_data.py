@@ -21,21 +21,45 @@ SEED = 20240607
 SEEN_SUBJECTS = 15
 """Of a route: those that are also asked in a phrasing of the training part."""
 
-PRODUCTS = ["Nimbus Router", "AeroBrew kettle", "Kestrel headset", "Luma desk lamp", "Tidal NAS", "Orbit webcam",
-            "Pico label printer", "Fjord standing desk", "Relay smart plug", "Folio e-reader"]  # fmt: skip
+PRODUCTS = [
+    "Nimbus Router",
+    "AeroBrew kettle",
+    "Kestrel headset",
+    "Luma desk lamp",
+    "Tidal NAS",
+    "Orbit webcam",
+    "Pico label printer",
+    "Fjord standing desk",
+    "Relay smart plug",
+    "Folio e-reader",
+]
 PLANS = ["Starter", "Team", "Business", "Pro", "Family", "Plus"]
 GREETINGS = ["Hi, ", "Hello, ", "Dear team, ", "hey ", "Good morning. ", "Hi support, ", "To whom it may concern: "]
-CLOSINGS = [" Please help.", " Can someone look at this?", " This is the second time I write.", " Thanks!",
-            " Waiting for your answer.", " It is quite urgent.", " I called twice and nobody picked up.",
-            " My customer number is {c}."]  # fmt: skip
+CLOSINGS = [
+    " Please help.",
+    " Can someone look at this?",
+    " This is the second time I write.",
+    " Thanks!",
+    " Waiting for your answer.",
+    " It is quite urgent.",
+    " I called twice and nobody picked up.",
+    " My customer number is {c}.",
+]
 # No names: a team would put stand-ins in their place before training (D015).
 SIGNATURES = ["\nRegards", "\nBest wishes", "\nKind regards", "\nSent from my phone"]
 AROUND = 0.35
 """How often a ticket has a greeting, how often a closing, how often a signature."""
 # A second sentence that borrows words of another route, so that single words do not give the label away.
-DISTRACTORS = ["The {p} itself works fine.", "The invoice was correct, that is not the point.",
-               "Delivery was quick, by the way.", "I can log in without trouble.", "I do not want to cancel anything.",
-               "I am not asking for a refund.", "No defect here, just this.", "Order was {o}."]  # fmt: skip
+DISTRACTORS = [
+    "The {p} itself works fine.",
+    "The invoice was correct, that is not the point.",
+    "Delivery was quick, by the way.",
+    "I can log in without trouble.",
+    "I do not want to cancel anything.",
+    "I am not asking for a refund.",
+    "No defect here, just this.",
+    "Order was {o}.",
+]
 # Around a request, what another route has already settled: a person sees which of the two is asked, word counts don't.
 ASIDES = [
     'Last week I wrote "{q}", and that is settled. Now this: {b}',
@@ -80,19 +104,34 @@ def order() -> str:
 
 def money() -> str:
     return rng.choice(["$%d.%02d", "EUR %d.%02d", "£%d.%02d"]) % (
-        rng.randint(4, 420), rng.choice([0, 49, 50, 90, 95, 99]))  # fmt: skip
+        rng.randint(4, 420),
+        rng.choice([0, 49, 50, 90, 95, 99]),
+    )
 
 
 def date() -> str:
-    dates = ["3 March", "last Tuesday", "the 14th", f"2024-05-{rng.randint(1, 28):02d}", "two weeks ago",
-             "yesterday morning", "12/04"]  # fmt: skip
+    dates = [
+        "3 March",
+        "last Tuesday",
+        "the 14th",
+        f"2024-05-{rng.randint(1, 28):02d}",
+        "two weeks ago",
+        "yesterday morning",
+        "12/04",
+    ]
     return rng.choice(dates)
 
 
 def fill(text: str) -> str:
     """Replace the placeholders. Every kind is drawn at every call, so that the stream of random numbers is fixed."""
-    values = {"{m}": money(), "{d}": date(), "{p}": rng.choice(PRODUCTS), "{l}": rng.choice(PLANS), "{o}": order(),
-              "{c}": f"C{rng.randint(1, 999999):06d}"}  # fmt: skip
+    values = {
+        "{m}": money(),
+        "{d}": date(),
+        "{p}": rng.choice(PRODUCTS),
+        "{l}": rng.choice(PLANS),
+        "{o}": order(),
+        "{c}": f"C{rng.randint(1, 999999):06d}",
+    }
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     return text

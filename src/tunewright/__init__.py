@@ -45,7 +45,7 @@ __all__ = [
     "split",
     "sweep",
     "train",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -120,8 +120,15 @@ class Report:
             raise GateFailed("; ".join(self.gate_failures))
 
 
-def run(spec: Spec, *, runs: Path | None = None, from_step: str | None = None, force: bool = False,
-        on: On = "local", every: bool = False) -> Report:  # fmt: skip
+def run(
+    spec: Spec,
+    *,
+    runs: Path | None = None,
+    from_step: str | None = None,
+    force: bool = False,
+    on: On = "local",
+    every: bool = False,
+) -> Report:
     """The whole life cycle, from raw data to the verdict and its bundle; steps that are up to date are reused. Where
     the spec names several candidates, one after the other, until one does the job.
 
@@ -216,9 +223,13 @@ def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     done = _up_to(spec, "split", runs, None, False)
     measured = {name: outcome.manifest.wall_seconds for name, outcome in done.steps.items()}
     return plan_project(
-        spec, done.folder("split"), done.runs, measured, lambda step: size_of(step, spec),
+        spec,
+        done.folder("split"),
+        done.runs,
+        measured,
+        lambda step: size_of(step, spec),
         lambda step: nodes_of(step, spec),
-    )  # fmt: skip
+    )
 
 
 def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> list[Check]:
@@ -256,8 +267,7 @@ def probe(spec: Spec) -> Probe:
     return ask(spec, connect(spec))
 
 
-def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False,
-          on: On = "local") -> Path:  # fmt: skip
+def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: bool = False, on: On = "local") -> Path:
     """Train an adapter; one that was interrupted goes on. Returns the folder with `adapter/` and `curve.jsonl`.
 
     Args:
@@ -300,8 +310,14 @@ def export(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On 
     return _up_to(spec, "export", runs, None, force, on).folder("export")
 
 
-def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs: Path | None = None,
-                force: bool = False, on: On = "local") -> list[GgufFile]:  # fmt: skip
+def export_gguf(
+    spec: Spec,
+    precisions: Sequence[Precision] = ("q8_0",),
+    *,
+    runs: Path | None = None,
+    force: bool = False,
+    on: On = "local",
+) -> list[GgufFile]:
     """GGUF files for llama.cpp and Ollama, with a Modelfile, in `runs/gguf-…`; those that are there already are kept.
 
     Args:
@@ -314,10 +330,11 @@ def export_gguf(spec: Spec, precisions: Sequence[Precision] = ("q8_0",), *, runs
 
     if kind_of(spec.model, spec.folder) != "decoder":
         raise UserError(
-            f"{spec.model_name} is no language model: there is no GGUF file of it.", where="--to",
+            f"{spec.model_name} is no language model: there is no GGUF file of it.",
+            where="--to",
             why="llama.cpp and Ollama write answers, and know nothing of what chooses a label.",
             fix="Serve its bundle: tunewright serve …",
-        )  # fmt: skip
+        )
     done = _up_to(spec, "export", runs, None, force, on)
     made = done.steps["export"].manifest
     folder = done.runs / f"gguf-{made.content[:12]}"
@@ -378,8 +395,9 @@ def _destination(to: str) -> tuple[str, str]:
     elif kind == "azureml" and bool(name) == bool(colon):
         check_registry(name)
     else:
-        raise UserError(f"A model can't be sent to '{to}'.", where="--to",
-                        fix="Say hub:owner/name, azureml, or azureml:REGISTRY.")  # fmt: skip
+        raise UserError(
+            f"A model can't be sent to '{to}'.", where="--to", fix="Say hub:owner/name, azureml, or azureml:REGISTRY."
+        )
     return kind, name
 
 
@@ -442,8 +460,16 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
 
-def deploy(spec: Spec, to: str, *, runs: Path | None = None, canary: int | None = None, mirror: int | None = None,
-           identity: Path | None = None, anyway: bool = False) -> Released:  # fmt: skip
+def deploy(
+    spec: Spec,
+    to: str,
+    *,
+    runs: Path | None = None,
+    canary: int | None = None,
+    mirror: int | None = None,
+    identity: Path | None = None,
+    anyway: bool = False,
+) -> Released:
     """Serve a project's latest bundle in Azure: beside what serves there now, on trial, then in its place.
 
     Args:
@@ -496,8 +522,9 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
     end(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
 
 
-def retrain(spec: Spec, course: Course | None = None, *, on: On = "local", to: str | None = None,
-            identity: Path | None = None) -> Retrained:  # fmt: skip
+def retrain(
+    spec: Spec, course: Course | None = None, *, on: On = "local", to: str | None = None, identity: Path | None = None
+) -> Retrained:
     """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
     see `tunewright.monitor.retrain.retrain.retrain`.
 
@@ -536,10 +563,14 @@ def retrain(spec: Spec, course: Course | None = None, *, on: On = "local", to: s
     spec = of_champion(spec, spec.folder / RUNS, lambda: latest_bundle(spec.folder))
     with closing(open_store(spec)) as store:
         parts = Parts(
-            latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
-            grow=lambda: grown(store), freeze=frozen, run=lambda each: run(each, on=on), appraise=appraised,
+            latest=lambda: latest_bundle(spec.folder),
+            collect=lambda: collect(spec, store),
+            grow=lambda: grown(store),
+            freeze=frozen,
+            run=lambda each: run(each, on=on),
+            appraise=appraised,
             served=InAzure(spec, to, identity) if to else None,
-        )  # fmt: skip
+        )
         return bring_about(spec, store, spec.folder / RUNS, parts, course or Course())
 
 
@@ -628,9 +659,10 @@ def latest_bundle(project: Path) -> Path:
     """
     latest = project / RUNS / "latest"
     whole, verdict, exported = (read_manifest(latest / name) for name in ("bundle", "verdict", "export"))
-    if whole and (exported is None or (
-        verdict and (whole.inputs["export"], whole.inputs["verdict"]) == (exported.content, verdict.content)
-    )):  # fmt: skip
+    if whole and (
+        exported is None
+        or (verdict and (whole.inputs["export"], whole.inputs["verdict"]) == (exported.content, verdict.content))
+    ):
         return latest / "bundle"
     if exported is None:
         raise UserError("This project has no bundle yet.", where=project, fix=f"Type: tunewright export {project}")
@@ -644,8 +676,9 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
     return split.runs / f"{kind}-{pinned[:12]}"
 
 
-def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool,
-           on: On = "local") -> PipelineResult:  # fmt: skip
+def _up_to(
+    spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool, on: On = "local"
+) -> PipelineResult:
     if step not in _WITHOUT_MODEL:
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
         require_able(spec)
@@ -681,6 +714,7 @@ def _up_to(spec: Spec, step: str, runs: Path | None, from_step: str | None, forc
         from tunewright.places.azure.place import AzurePlace
         from tunewright.places.azure.preflight import require
 
-        with AzurePlace(spec, connect(spec), local, to=step, force=again,
-                        ready=lambda: require(preflight(spec, to=step))) as place:  # fmt: skip
+        with AzurePlace(
+            spec, connect(spec), local, to=step, force=again, ready=lambda: require(preflight(spec, to=step))
+        ) as place:
             return bring(place)

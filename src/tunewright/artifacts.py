@@ -29,9 +29,21 @@ FINGERPRINT = ".fingerprint"
 """In an unfinished output: whose it is."""
 SCHEMA_VERSION = 1
 _LIBRARIES = (
-    "numpy", "scikit-learn", "torch", "transformers", "trl", "peft", "bitsandbytes", "tokenizers", "onnxruntime",
-    "onnxruntime-genai", "pypdfium2", "lxml", "inscriptis", "quotequail",
-)  # fmt: skip
+    "numpy",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-genai",
+    "pypdfium2",
+    "lxml",
+    "inscriptis",
+    "quotequail",
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +117,17 @@ def partial_of(target: Path) -> Path:
 
 
 @contextmanager
-def atomic_folder(target: Path, *, kind: str, fingerprint: str, spec_sha256: str, inputs: dict[str, str], seed: int,
-                  code_version: str, keep: Sequence[str] = ()) -> Iterator[Output]:  # fmt: skip
+def atomic_folder(
+    target: Path,
+    *,
+    kind: str,
+    fingerprint: str,
+    spec_sha256: str,
+    inputs: dict[str, str],
+    seed: int,
+    code_version: str,
+    keep: Sequence[str] = (),
+) -> Iterator[Output]:
     """Write a step's output so that `target` is either whole or absent.
 
     Args:

@@ -46,16 +46,28 @@ def _machine() -> Iterator[Check]:
     version = sys.version.split()[0]
     yield Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
     memory = machine_memory()
-    yield Check("memory", memory >= NEEDED_MEMORY, f"{memory / GB:.1f} GB, {os.cpu_count()} cores",
-                f"Training SmolLM2-135M needs about {NEEDED_MEMORY / GB:.0f} GB.")  # fmt: skip
+    yield Check(
+        "memory",
+        memory >= NEEDED_MEMORY,
+        f"{memory / GB:.1f} GB, {os.cpu_count()} cores",
+        f"Training SmolLM2-135M needs about {NEEDED_MEMORY / GB:.0f} GB.",
+    )
     cache = cache_folder()
     present = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(present).free
-    yield Check("disk", free >= NEEDED_DISK, f"{free / GB:.1f} GB free at {cache}",
-                f"Free {NEEDED_DISK / GB:.0f} GB, or set TUNEWRIGHT_CACHE to another disk.")  # fmt: skip
+    yield Check(
+        "disk",
+        free >= NEEDED_DISK,
+        f"{free / GB:.1f} GB free at {cache}",
+        f"Free {NEEDED_DISK / GB:.0f} GB, or set TUNEWRIGHT_CACHE to another disk.",
+    )
     writable = os.access(present, os.W_OK)
-    yield Check("model cache", writable, f"{cache} {'is writable' if writable else 'is not writable'}",
-                "Set TUNEWRIGHT_CACHE to a folder of yours.")  # fmt: skip
+    yield Check(
+        "model cache",
+        writable,
+        f"{cache} {'is writable' if writable else 'is not writable'}",
+        "Set TUNEWRIGHT_CACHE to a folder of yours.",
+    )
     yield _gpu()
 
 
@@ -68,9 +80,13 @@ def _gpu() -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("GPU", False, f"NVIDIA's driver is here, but torch {torch.__version__} finds no GPU to use",
-                     "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
-                     "(pytorch.org/get-started).")  # fmt: skip
+        return Check(
+            "GPU",
+            False,
+            f"NVIDIA's driver is here, but torch {torch.__version__} finds no GPU to use",
+            "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
+            "(pytorch.org/get-started).",
+        )
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return Check("GPU", True, f"{', '.join(names)}; `tunewright doctor --gpu` tests it")
 

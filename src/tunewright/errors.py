@@ -143,9 +143,10 @@ def as_user_error(error: BaseException, folder: Path, less_memory: str | None = 
         )
     if getattr(error, "errno", None) == errno.EROFS or "Read-only file system" in str(error):
         return UserError(
-            "Nothing can be written here: the disk is read-only.", where=getattr(error, "filename", None) or folder,
+            "Nothing can be written here: the disk is read-only.",
+            where=getattr(error, "filename", None) or folder,
             fix="Name a place on another disk: --runs for outputs, TUNEWRIGHT_CACHE and HF_HOME for base models.",
-        )  # fmt: skip
+        )
     if isinstance(error, PermissionError):
         return UserError(
             "Permission denied.", where=error.filename or folder, fix="Check who owns the folder, then run again."

@@ -34,9 +34,19 @@ from tunewright.version import __version__
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
 ROOMS = (
-    "spec", "tasks", "models", "documents", "data", "assess", "train", "evaluate", "drift", "export", "serve",
+    "spec",
+    "tasks",
+    "models",
+    "documents",
+    "data",
+    "assess",
+    "train",
+    "evaluate",
+    "drift",
+    "export",
+    "serve",
     "monitor",
-)  # fmt: skip
+)
 """In import order: a room's code may use its own room and those before it."""
 
 
@@ -98,40 +108,117 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("check", "tunewright.data.steps:run_check", "data", (),
-             ("task", "data", "model", "train.max_length", "goal"), less_memory=_FEWER_ROWS),
-        Step("split", "tunewright.data.steps:run_split", "data", ("check",), ("task", "data", "seed"),
-             less_memory=_FEWER_ROWS),
-        Step("baseline", "tunewright.evaluate.baseline:run_baseline", "evaluate", ("split",),
-             ("task", "data", "api", "apis", "baseline", "evaluate", "seed"), only_with="measured_apis",
-             reads=("recorded", "prices")),
-        Step("train", "tunewright.train.run:run_train", "train", ("split",),
-             ("task", "model", "train", "seed"), resumes=("checkpoints",),
-             divided="tunewright.train.division:processes_for", less_memory=_SMALLER_STEP, needs_gpu=True),
-        Step("export", "tunewright.export.steps:run_export", "export", ("split", "train"),
-             ("name", "task", "model", "train", "export"), less_memory=_SMALLER_SERVER),
-        Step("evaluate", "tunewright.evaluate.steps:run_evaluate", "evaluate", ("split", "train", "export"),
-             ("task", "model", "train", "evaluate", "seed"), resumes=("answers",), less_memory=_FEWER_CANDIDATES,
-             needs_gpu=True),
-        Step("parity", "tunewright.serve.steps:run_parity", "serve", ("split", "export", "evaluate"),
-             ("task", "evaluate", "export", "seed"), less_memory=_SMALLER_SERVER),
-        Step("judge", "tunewright.evaluate.judge:run_judge", "evaluate", ("split", "parity"),
-             ("task", "judge", "evaluate", "seed"), only_with="judge", reads=("judge.human",)),
-        Step("verdict", "tunewright.evaluate.steps:run_verdict", "evaluate",
-             ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
-             ("name", "task", "goal", "api", "apis", "today", "traffic", "costs", "export", "seed", "monitor.keep_days",
-              "monitor.reviews_to_retrain", "azure.gpu", "azure.cpu"), reads=("prices",)),
+        Step(
+            "check",
+            "tunewright.data.steps:run_check",
+            "data",
+            (),
+            ("task", "data", "model", "train.max_length", "goal"),
+            less_memory=_FEWER_ROWS,
+        ),
+        Step(
+            "split",
+            "tunewright.data.steps:run_split",
+            "data",
+            ("check",),
+            ("task", "data", "seed"),
+            less_memory=_FEWER_ROWS,
+        ),
+        Step(
+            "baseline",
+            "tunewright.evaluate.baseline:run_baseline",
+            "evaluate",
+            ("split",),
+            ("task", "data", "api", "apis", "baseline", "evaluate", "seed"),
+            only_with="measured_apis",
+            reads=("recorded", "prices"),
+        ),
+        Step(
+            "train",
+            "tunewright.train.run:run_train",
+            "train",
+            ("split",),
+            ("task", "model", "train", "seed"),
+            resumes=("checkpoints",),
+            divided="tunewright.train.division:processes_for",
+            less_memory=_SMALLER_STEP,
+            needs_gpu=True,
+        ),
+        Step(
+            "export",
+            "tunewright.export.steps:run_export",
+            "export",
+            ("split", "train"),
+            ("name", "task", "model", "train", "export"),
+            less_memory=_SMALLER_SERVER,
+        ),
+        Step(
+            "evaluate",
+            "tunewright.evaluate.steps:run_evaluate",
+            "evaluate",
+            ("split", "train", "export"),
+            ("task", "model", "train", "evaluate", "seed"),
+            resumes=("answers",),
+            less_memory=_FEWER_CANDIDATES,
+            needs_gpu=True,
+        ),
+        Step(
+            "parity",
+            "tunewright.serve.steps:run_parity",
+            "serve",
+            ("split", "export", "evaluate"),
+            ("task", "evaluate", "export", "seed"),
+            less_memory=_SMALLER_SERVER,
+        ),
+        Step(
+            "judge",
+            "tunewright.evaluate.judge:run_judge",
+            "evaluate",
+            ("split", "parity"),
+            ("task", "judge", "evaluate", "seed"),
+            only_with="judge",
+            reads=("judge.human",),
+        ),
+        Step(
+            "verdict",
+            "tunewright.evaluate.steps:run_verdict",
+            "evaluate",
+            ("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
+            (
+                "name",
+                "task",
+                "goal",
+                "api",
+                "apis",
+                "today",
+                "traffic",
+                "costs",
+                "export",
+                "seed",
+                "monitor.keep_days",
+                "monitor.reviews_to_retrain",
+                "azure.gpu",
+                "azure.cpu",
+            ),
+            reads=("prices",),
+        ),
         Step("bundle", "tunewright.export.steps:run_bundle", "export", ("split", "export", "parity", "verdict"), ()),
     )
-}  # fmt: skip
+}
 
 BESIDE = {
     step.name: step
     for step in (
-        Step("drift", "tunewright.monitor.steps:run_drift", "monitor", ("bundle",), ("task",),
-             reads=("monitor.captures",)),
+        Step(
+            "drift",
+            "tunewright.monitor.steps:run_drift",
+            "monitor",
+            ("bundle",),
+            ("task",),
+            reads=("monitor.captures",),
+        ),
     )
-}  # fmt: skip
+}
 """Steps that no run leads to: they look at what it made while that is served."""
 
 
@@ -161,8 +248,9 @@ Sources = Callable[[Spec, Step], Mapping[str, str]]
 """Hashes what a step reads beside its inputs and the base model, as `source_hashes` does."""
 
 
-def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None,
-                 force: bool = False) -> PipelineResult:  # fmt: skip
+def run_pipeline(
+    spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
+) -> PipelineResult:
     """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
 
     Args:
@@ -184,8 +272,9 @@ def run_pipeline(spec: Spec, place: Place, *, runs: Path, to: str = "bundle", fr
     runs.mkdir(parents=True, exist_ok=True)
     with sole_writer(runs):
         for number, name in enumerate(wanted, 1):
-            outcome = _bring_up_to_date(spec, place, STEPS[name], result, forced=name in forced,
-                                        label=f"[{number}/{len(wanted)}] {name}")  # fmt: skip
+            outcome = _bring_up_to_date(
+                spec, place, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(wanted)}] {name}"
+            )
             result.steps[name] = outcome
             point_latest(runs, name, outcome.folder)
     return result
@@ -204,8 +293,9 @@ def _needed(spec: Spec, to: str) -> set[str]:
     return {to}.union(*(_needed(spec, name) for name in STEPS[to].inputs_of(spec)))
 
 
-def _bring_up_to_date(spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool,
-                      label: str) -> StepOutcome:  # fmt: skip
+def _bring_up_to_date(
+    spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool, label: str
+) -> StepOutcome:
     inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
     provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
     target = _target(done.runs, step, provenance)
@@ -257,8 +347,16 @@ def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None,
     return Standing(folders, _outdated(spec, names, set(), folders, runs, sources or source_hashes, whole=whole))
 
 
-def _outdated(spec: Spec, names: Sequence[str], fresh: set[str], folders: dict[str, Path], runs: Path,
-              sources: Sources | None = None, *, whole: bool = True) -> list[Step]:  # fmt: skip
+def _outdated(
+    spec: Spec,
+    names: Sequence[str],
+    fresh: set[str],
+    folders: dict[str, Path],
+    runs: Path,
+    sources: Sources | None = None,
+    *,
+    whole: bool = True,
+) -> list[Step]:
     """Of some steps in their order those that read of a fresh one, or have no output that is up to date; `folders`
     gets those that are."""
     later = []
@@ -388,8 +486,9 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
             raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"It reads: {', '.join(needed)}.")
         manifests[name] = read_manifest(inputs[name])
         if manifests[name] is None:
-            raise UserError("This input folder is absent or not whole.", where=inputs[name],
-                            fix=f"Make it with the step {name}.")  # fmt: skip
+            raise UserError(
+                "This input folder is absent or not whole.", where=inputs[name], fix=f"Make it with the step {name}."
+            )
     contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
     provenance = fingerprint(spec, step, contents)
     recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
@@ -401,9 +500,15 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
         function(spec, inputs, Output(partial))
         return
     with atomic_folder(
-        target, kind=step.name, fingerprint=provenance["fingerprint"], spec_sha256=provenance["spec_sha256"],
-        inputs=recorded, seed=spec.seed, code_version=provenance["code_version"], keep=step.resumes,
-    ) as output:  # fmt: skip
+        target,
+        kind=step.name,
+        fingerprint=provenance["fingerprint"],
+        spec_sha256=provenance["spec_sha256"],
+        inputs=recorded,
+        seed=spec.seed,
+        code_version=provenance["code_version"],
+        keep=step.resumes,
+    ) as output:
         function(spec, inputs, output)
 
 

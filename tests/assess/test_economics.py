@@ -11,10 +11,18 @@ from tunewright.assess.prices import ApiPrice, MachinePrice
 
 MACHINE = MachinePrice(usd_per_hour=0.1, cores=2)
 USUAL = Scenario(
-    requests=1_000_000, prompt_tokens=480, answer_tokens=20, cached_tokens=0,
-    api=ApiPrice(usd_in=2.5, usd_cached=1.25, usd_out=10), machine=MACHINE, service=Service(0.03, 0.04, 1.0),
-    peak_to_average=4, redundancy=1, upkeep_usd=0, engineering_usd=0,
-)  # fmt: skip
+    requests=1_000_000,
+    prompt_tokens=480,
+    answer_tokens=20,
+    cached_tokens=0,
+    api=ApiPrice(usd_in=2.5, usd_cached=1.25, usd_out=10),
+    machine=MACHINE,
+    service=Service(0.03, 0.04, 1.0),
+    peak_to_average=4,
+    redundancy=1,
+    upkeep_usd=0,
+    engineering_usd=0,
+)
 
 
 def test_a_month_of_each_and_what_is_saved() -> None:
@@ -28,12 +36,21 @@ def test_engineering_is_paid_back_by_what_is_saved() -> None:
     assert replace(USUAL, engineering_usd=13_270, upkeep_usd=2000).payback_months is None
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"upkeep_usd": 500}, {"redundancy": 2}, {"service": Service(0.5, 0.6, 1.0)}, {"peak_to_average": 20},
-    {"service": Service(8, 9, 600)}, {"service": Service(8, 9, 600), "redundancy": 3, "upkeep_usd": 100},
-    {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True)}, {"request_usd": 1e-4},
-    {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True), "request_usd": 1e-4},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"upkeep_usd": 500},
+        {"redundancy": 2},
+        {"service": Service(0.5, 0.6, 1.0)},
+        {"peak_to_average": 20},
+        {"service": Service(8, 9, 600)},
+        {"service": Service(8, 9, 600), "redundancy": 3, "upkeep_usd": 100},
+        {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True)},
+        {"request_usd": 1e-4},
+        {"machine": MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True), "request_usd": 1e-4},
+    ],
+)
 def test_at_the_break_even_both_cost_the_same_and_above_it_the_own_model_less(changes: dict) -> None:
     scenario = replace(USUAL, **changes)
     even = scenario.break_even_requests

@@ -45,19 +45,28 @@ def book(ratios: dict[float, list[float]]) -> EvidenceBook:
 def curve(svm: float, gain: float = 0.02) -> LearningCurve:
     more = CurveForecast(2, 20_000, Range(svm + gain, svm, svm + 2 * gain), Range(gain, 0.0, 2 * gain))
     sentence = "Twice the data would gain about 2.0 points."
-    return LearningCurve(
-        10_000, 77, 10_000, "rising", sentence, (), Range(svm, svm - 0.01, svm + 0.01), svm, (more,)
-    )  # fmt: skip
+    return LearningCurve(10_000, 77, 10_000, "rising", sentence, (), Range(svm, svm - 0.01, svm + 0.01), svm, (more,))
 
 
 def facts(svm: float = 0.85, **changes: object) -> Facts:
     """A job like BANKING77, on which the cheap model is right on the share `svm`."""
     short = Lengths(10, 30)
     usual = Facts(
-        rows=10_000, answers=77, classification=True, groups=10_000, grouped=True, median_a_label=130, majority=0.02,
-        test_rows=3000, request=short, answer=Lengths(1, 1), copied=0.1, contradicting=0.0, suspects=0.0,
+        rows=10_000,
+        answers=77,
+        classification=True,
+        groups=10_000,
+        grouped=True,
+        median_a_label=130,
+        majority=0.02,
+        test_rows=3000,
+        request=short,
+        answer=Lengths(1, 1),
+        copied=0.1,
+        contradicting=0.0,
+        suspects=0.0,
         curve=curve(svm),
-    )  # fmt: skip
+    )
     return replace(usual, **changes)
 
 
@@ -67,9 +76,16 @@ def whats(forecast: FitForecast) -> str:
 
 @pytest.mark.parametrize(
     ("svm", "goal", "answer"),
-    [(0.95, 0.9, "classical"), (0.905, 0.9, "worth a try"), (0.85, 0.75, "classical"), (0.85, 0.9, "worth a try"),
-     (0.6, 0.9, "worth a try"), (0.6, 0.97, "poor fit"), (0.4, 0.95, "poor fit")],
-)  # fmt: skip
+    [
+        (0.95, 0.9, "classical"),
+        (0.905, 0.9, "worth a try"),
+        (0.85, 0.75, "classical"),
+        (0.85, 0.9, "worth a try"),
+        (0.6, 0.9, "worth a try"),
+        (0.6, 0.97, "poor fit"),
+        (0.4, 0.95, "poor fit"),
+    ],
+)
 def test_the_goal_against_the_range_gives_the_answer(svm: float, goal: float, answer: str) -> None:
     forecast = judged(facts(svm), goal)
     assert forecast.answer == answer
@@ -135,9 +151,13 @@ def test_every_reason_names_its_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "answer"),
-    [({"copied": 0.9}, "worth a try"), ({"copied": 0.9, "rows": 150}, "too little data"),
-     ({"answer": Lengths(20, 40)}, "worth a try"), ({"answer": Lengths(120, 200)}, "worth a try")],
-)  # fmt: skip
+    [
+        ({"copied": 0.9}, "worth a try"),
+        ({"copied": 0.9, "rows": 150}, "too little data"),
+        ({"answer": Lengths(20, 40)}, "worth a try"),
+        ({"answer": Lengths(120, 200)}, "worth a try"),
+    ],
+)
 def test_jobs_without_labels_go_by_lengths_and_copied_words(changes: dict[str, object], answer: str) -> None:
     assert judged(facts(curve=None, classification=False, **changes), 0.9).answer == answer
 

@@ -177,9 +177,14 @@ def test_a_whole_spec_is_assessed_too() -> None:
 ARTICLE = Path(__file__).parents[2] / "examples" / "article"
 
 
-@pytest.mark.parametrize(("overrides", "usd"), [
-    ([], 14_000), (["prices=prices_2023.yaml"], 27_000), (["prices=prices_2023.yaml", "api.model=gpt-4-turbo"], 54_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("overrides", "usd"),
+    [
+        ([], 14_000),
+        (["prices=prices_2023.yaml"], 27_000),
+        (["prices=prices_2023.yaml", "api.model=gpt-4-turbo"], 54_000),
+    ],
+)
 def test_the_articles_table(overrides: list[str], usd: float) -> None:
     assert assessed(ARTICLE, *overrides).ways[0].cost.usd_per_month == pytest.approx(usd)
 
@@ -196,12 +201,21 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
     assert "API house" in [way.label for way in found.ways]
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"), ("- 1", "no mapping"), ("a: [", "YAML can't be read"),
-    (None, "not there"), ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
-    ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
-    ("machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: L40S, gib: 48}}}", "L40S, which is not among the cards"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"),
+        ("- 1", "no mapping"),
+        ("a: [", "YAML can't be read"),
+        (None, "not there"),
+        ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
+        ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
+        (
+            "machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: L40S, gib: 48}}}",
+            "L40S, which is not among the cards",
+        ),
+    ],
+)
 def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, said: str) -> None:
     if text is not None:
         (spec.parent / "broken.yaml").write_text(text, "utf-8")
@@ -266,8 +280,9 @@ def test_assess_names_no_machine_that_is_too_small(spec: Path, model: str) -> No
 
 def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
     (spec.parent / "own.yaml").write_text("machines: {mine: {usd_per_hour: 0.01, cores: 2}}", "utf-8")
-    found = assessed(spec, "prices=own.yaml", "model=mistral-7b", "goal.p95_ms=600000",
-                     "traffic.requests_per_month=1000")  # fmt: skip
+    found = assessed(
+        spec, "prices=own.yaml", "model=mistral-7b", "goal.p95_ms=600000", "traffic.requests_per_month=1000"
+    )
     assert found.own
     assert found.own.machine == "mine"
 

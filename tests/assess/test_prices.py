@@ -53,12 +53,15 @@ def test_a_book_of_machines_leaves_the_date_of_the_apis(tmp_path: Path) -> None:
     assert (book.as_of, book.apis_as_of) == ("2026-11", "2026-11-27")
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("as_of: 2030-01", r"is of 2030-01, which is still to come: today is 2026-11-27.*Write into `as_of` the day"),
-    ("apis_as_of: 2026-11-28", r"is of 2026-11-28, which is still to come.*`apis_as_of`"),
-    ("as_of: autumn", r"as_of: 'autumn' is neither a day, such as 2026-11-27, nor a month"),
-    ("apis: {gpt-4o: {ends: {openai: soon}}}", r"apis\.gpt-4o\.ends\.openai"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("as_of: 2030-01", r"is of 2030-01, which is still to come: today is 2026-11-27.*Write into `as_of` the day"),
+        ("apis_as_of: 2026-11-28", r"is of 2026-11-28, which is still to come.*`apis_as_of`"),
+        ("as_of: autumn", r"as_of: 'autumn' is neither a day, such as 2026-11-27, nor a month"),
+        ("apis: {gpt-4o: {ends: {openai: soon}}}", r"apis\.gpt-4o\.ends\.openai"),
+    ],
+)
 def test_a_date_that_can_t_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match=rf"(?s){said}"):
         laid_over(tmp_path, text)
@@ -85,10 +88,16 @@ def test_an_end_is_that_of_the_place_where_the_api_is_asked() -> None:
     )
 
 
-@pytest.mark.parametrize(("end", "ended", "near"), [
-    (date(2026, 11, 26), True, True), (DAY, True, True), (date(2026, 11, 28), False, True),
-    (date(2027, 11, 27), False, True), (date(2027, 11, 28), False, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "ended", "near"),
+    [
+        (date(2026, 11, 26), True, True),
+        (DAY, True, True),
+        (date(2026, 11, 28), False, True),
+        (date(2027, 11, 27), False, True),
+        (date(2027, 11, 28), False, False),
+    ],
+)
 def test_the_horizon_is_a_year_and_the_day_of_the_shutdown_is_too_late(end: date, ended: bool, near: bool) -> None:
     found = lifetime("x", ApiPrice(usd_in=1, usd_out=1, ends={"openai": end}), None, DAY, 12)
     assert (found.ended, found.near, bool(found.summary)) == (ended, near, near)

@@ -16,8 +16,14 @@ from tunewright.errors import UserError
 
 
 def row(size: str, price: float, product: str = "Virtual Machines", sku: str = "", unit: str = "1 Hour") -> dict:
-    return {"armSkuName": size, "retailPrice": price, "productName": product, "skuName": sku, "meterName": size,
-            "unitOfMeasure": unit}  # fmt: skip
+    return {
+        "armSkuName": size,
+        "retailPrice": price,
+        "productName": product,
+        "skuName": sku,
+        "meterName": size,
+        "unitOfMeasure": unit,
+    }
 
 
 ROWS = [
@@ -75,8 +81,9 @@ def prices() -> Iterator[Server]:
 def test_only_plain_linux_machines_by_the_hour_count_and_pages_are_followed(prices: Server) -> None:
     made, missing = refreshed(price_book(), "westeurope", url(prices))
     assert made["machines"] == {
-        "Standard_D2s_v5": {"usd_per_hour": 0.111}, "Standard_NC4as_T4_v3": {"usd_per_hour": 0.6},
-    }  # fmt: skip
+        "Standard_D2s_v5": {"usd_per_hour": 0.111},
+        "Standard_NC4as_T4_v3": {"usd_per_hour": 0.6},
+    }
     assert "Standard_D4s_v5" in missing
     assert "westeurope" in made["source"]
     question = prices.asked[0]["$filter"][0]

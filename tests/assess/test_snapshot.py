@@ -33,8 +33,14 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        machine = {"armSkuName": "Standard_D2s_v5", "retailPrice": 0.111, "productName": "", "skuName": "",
-                   "meterName": "", "unitOfMeasure": "1 Hour"}  # fmt: skip
+        machine = {
+            "armSkuName": "Standard_D2s_v5",
+            "retailPrice": 0.111,
+            "productName": "",
+            "skuName": "",
+            "meterName": "",
+            "unitOfMeasure": "1 Hour",
+        }
         body = json.dumps({"Items": [machine]}).encode() if "filter=" in self.path else self.server.body
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
@@ -59,12 +65,22 @@ def entries(day: date = DAY) -> dict[str, Any]:
 
 def test_prices_are_those_of_short_prompts_with_what_batch_and_fast_cost() -> None:
     assert entries()["gpt-6-luna"] == {
-        "provider": "openai", "usd_in": 0.1, "usd_cached": 0.01, "usd_cache_write": 0.125, "usd_out": 0.5,
-        "batch": 0.5, "fast": 2.0,
-    }  # fmt: skip
+        "provider": "openai",
+        "usd_in": 0.1,
+        "usd_cached": 0.01,
+        "usd_cache_write": 0.125,
+        "usd_out": 0.5,
+        "batch": 0.5,
+        "fast": 2.0,
+    }
     assert entries()["gpt-4o"] == {
-        "provider": "openai", "usd_in": 2.5, "usd_cached": 1.25, "usd_out": 10.0, "batch": 0.5, "fast": 1.7,
-    }  # fmt: skip
+        "provider": "openai",
+        "usd_in": 2.5,
+        "usd_cached": 1.25,
+        "usd_out": 10.0,
+        "batch": 0.5,
+        "fast": 1.7,
+    }
     assert entries()["claude-opus-5-5"]["fast"] == 2
 
 
@@ -86,10 +102,15 @@ def test_what_the_list_does_not_have_is_named() -> None:
     assert "ministral-3b-2512" in missing
 
 
-@pytest.mark.parametrize("providers", [
-    [{"id": "openai"}], [1], [{"id": "openai", "models": [{"id": "gpt-4o", "prices": {"input_mtok": "dear"}}]}],
-    [{"id": "openai", "models": [{"id": "gpt-4o", "prices": [{"constraint": {"start_date": "2099-01-01"}}]}]}],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "providers",
+    [
+        [{"id": "openai"}],
+        [1],
+        [{"id": "openai", "models": [{"id": "gpt-4o", "prices": {"input_mtok": "dear"}}]}],
+        [{"id": "openai", "models": [{"id": "gpt-4o", "prices": [{"constraint": {"start_date": "2099-01-01"}}]}]}],
+    ],
+)
 def test_another_form_is_refused(providers: list[Any]) -> None:
     with pytest.raises(UserError, match=r"another form than expected.*the built-in prices hold"):
         api_prices(providers, DAY)

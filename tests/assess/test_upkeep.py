@@ -83,10 +83,15 @@ def test_other_upkeep_is_an_item_where_there_is_any() -> None:
     assert "other upkeep" not in [each.name for each in rest().itemised(1)]
 
 
-@pytest.mark.parametrize(("changes", "machines", "standby"), [
-    ({}, 73, 0), ({"redundancy": 2}, 73, 73), ({"requests": 100_000_000, "redundancy": 2}, 7 * 73, 0),
-    ({"requests": 1e-6, "redundancy": 2, "machine": ZERO}, 0, 73),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "machines", "standby"),
+    [
+        ({}, 73, 0),
+        ({"redundancy": 2}, 73, 73),
+        ({"requests": 100_000_000, "redundancy": 2}, 7 * 73, 0),
+        ({"requests": 1e-6, "redundancy": 2, "machine": ZERO}, 0, 73),
+    ],
+)
 def test_standby_machines_are_those_that_the_traffic_does_not_need(
     changes: dict[str, object], machines: float, standby: float
 ) -> None:

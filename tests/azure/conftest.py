@@ -102,8 +102,11 @@ def job(tmp_path: Path) -> MakeJob:
     def make(azure: dict[str, Any] | None = None, **changes: Any) -> Spec:
         settings = {"workspace": f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}", "gpu": None, "cpu": CPU} | (azure or {})
         # The instruction makes the work another one, the name its assets.
-        task = {"kind": "classify", "instruction": f"Route {tmp_path.name}:\n{{labels}}",
-                "labels": ["billing", "defect", "refund"]}  # fmt: skip
+        task = {
+            "kind": "classify",
+            "instruction": f"Route {tmp_path.name}:\n{{labels}}",
+            "labels": ["billing", "defect", "refund"],
+        }
         name = tmp_path.name[-50:].replace("_", "-").lower()
         data = {"name": f"t-{name}", "task": task, "azure": settings} | changes
         return load_spec(write_project(tmp_path / str(changes.get("name", "project")), **data))
@@ -111,8 +114,15 @@ def job(tmp_path: Path) -> MakeJob:
     return make
 
 
-def fails(azure: Rehearsal, pattern: str, status: int, code: str = "Broken", message: str = "It is broken.",
-          times: int = 1, **headers: str) -> Fault:  # fmt: skip
+def fails(
+    azure: Rehearsal,
+    pattern: str,
+    status: int,
+    code: str = "Broken",
+    message: str = "It is broken.",
+    times: int = 1,
+    **headers: str,
+) -> Fault:
     """Let requests whose `METHOD host/path` match fail."""
     fault = Fault(pattern, error(status, code, message, **headers), times)
     azure.cloud.faults.append(fault)

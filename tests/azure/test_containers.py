@@ -40,10 +40,29 @@ def test_a_job_has_the_variables_of_its_node_and_those_it_was_sent(azure: Rehear
     assert job.status == "Completed"
     assert not [name for name in SECRETS if name in seen] and "hidden" not in log
     assert seen["SENT"] == "by the product" and seen["AZUREML_RUN_ID"] == job.name
-    ours = {"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "REQUESTS_CA_BUNDLE",
-            "SSL_CERT_FILE", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "OMP_NUM_THREADS",
-            "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "LANG", "HOME",
-            "TUNEWRIGHT_GPU", "SENT"}  # fmt: skip
+    ours = {
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "AZURE_TENANT_ID",
+        "AZURE_CLIENT_ID",
+        "AZURE_CLIENT_SECRET",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+        "LANG",
+        "HOME",
+        "TUNEWRIGHT_GPU",
+        "SENT",
+    }
     of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
     of_azure = {name for name in seen if name.startswith(("AZUREML_", "MLFLOW_"))}
     assert seen.keys() <= ours | of_the_shell | of_azure

@@ -45,8 +45,13 @@ def ungranted(azure: Rehearsal) -> Iterator[None]:
 @pytest.fixture
 def spec(azure: Rehearsal, job: MakeJob) -> Iterator[Spec]:
     """A project of a linear model whose verdict counts with three machines."""
-    made = job(name="verdict", model="linear", traffic={"machine": F4S, "redundancy": 3}, goal={"p95_ms": 60_000.0},
-               data={"train": "train.jsonl", "test": {"seen": "test.jsonl"}})  # fmt: skip
+    made = job(
+        name="verdict",
+        model="linear",
+        traffic={"machine": F4S, "redundancy": 3},
+        goal={"p95_ms": 60_000.0},
+        data={"train": "train.jsonl", "test": {"seen": "test.jsonl"}},
+    )
     for name in ("train", "test"):
         (made.folder / f"{name}.jsonl").write_text(lines(rows(0, 30, name)), "utf-8")
     yield made

@@ -31,10 +31,14 @@ def cluster(azure: Rehearsal, name: str, project: str) -> str:
     """As `app`, a cluster of machines."""
     path = f"{azure.cloud.workspace}/computes/{name}"
     machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
-    azure.cloud.put(path, {
-        "location": "eastus", "tags": {"tunewright": project},
-        "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
-    })  # fmt: skip
+    azure.cloud.put(
+        path,
+        {
+            "location": "eastus",
+            "tags": {"tunewright": project},
+            "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
+        },
+    )
     return path
 
 
@@ -94,8 +98,9 @@ def test_the_command_takes_the_rest_away_and_fails(azure: Rehearsal, stand_in: S
     assert "Nothing of this project" not in typed(stand_in, spec, "ls").stdout
     clear = typed(stand_in, spec, "ls")
     assert (clear.returncode, clear.stdout.strip()) == (
-        0, "Nothing of this project stands in Azure that costs anything."
-    )  # fmt: skip
+        0,
+        "Nothing of this project stands in Azure that costs anything.",
+    )
 
 
 def test_lists_are_read_to_their_last_page(azure: Rehearsal, job: MakeJob) -> None:

@@ -36,8 +36,9 @@ main()
 def client(stand_in: StandIn, spec: Spec) -> subprocess.Popen[str]:
     """The command line, with a verb that goes as far as the split."""
     command = [sys.executable, "-c", _SPLIT, "split", str(spec.folder), "--on", "azure"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                            env=os.environ | stand_in.variables)  # fmt: skip
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | stand_in.variables
+    )
 
 
 def of(azure: Rehearsal, spec: Spec) -> list[Job]:

@@ -55,11 +55,15 @@ def standing(azure: Rehearsal, spec: Spec) -> set[str]:
         return [each for each in cloud.below(path) if (each.get("tags") or {}).get(TAG) == spec.name]
 
     found = {
-        job.parent or name for name, job in list(azure.runner.jobs.items())
+        job.parent or name
+        for name, job in list(azure.runner.jobs.items())
         if job.told not in OVER and (job.body.get("tags") or {}).get(TAG) == spec.name
-    }  # fmt: skip
-    found |= {each["name"] for each in cloud.below(f"{cloud.workspace}/schedules")
-              if (each["properties"].get("tags") or {}).get(TAG) == spec.name}  # fmt: skip
+    }
+    found |= {
+        each["name"]
+        for each in cloud.below(f"{cloud.workspace}/schedules")
+        if (each["properties"].get("tags") or {}).get(TAG) == spec.name
+    }
     for each in ours(f"{cloud.workspace}/onlineEndpoints"):
         found |= {each["name"], *(version["name"] for version in cloud.below(f"{each['id']}/deployments"))}
     for each in ours(f"{group}/Microsoft.App/containerApps"):
@@ -196,15 +200,13 @@ def uploading(bench: Bench) -> tuple[Callable[[], str], str]:
     Row("answer lost", BIG, lost, times=2),
     Row("firewall", BIG, refusal(403, "AuthorizationFailure", "Not authorized to do this."), ("firewall",)),
     Row("keys are off", BIG, refusal(403, "KeyBasedAuthenticationNotPermitted", "Not permitted."), ("takes no keys",)),
-    Row("expired signature", BIG, UNSIGNED,
-        ("a new one", "this machine's clock")),
+    Row("expired signature", BIG, UNSIGNED, ("a new one", "this machine's clock")),
     Row("asset: answer lost", r"PUT management.*/data/fault", lost, times=2),
     Row("asset: a lock", r"PUT management.*/data/fault", LOCKED, ("az lock list",)),
     Row("asset: 503 with HTML", r"PUT management.*/data/fault", html(503), ("503", "fault of Azure's")),
     Row("asset: a proxy's page with 200", r"GET management.*/data/fault", html(200), ("a page of HTML", "HTTPS_PROXY")),
-    Row("asset: 200 without JSON", r"GET management.*/data/fault", NO_JSON,
-        ("not whole, or not Azure's",)),
-)  # fmt: skip
+    Row("asset: 200 without JSON", r"GET management.*/data/fault", NO_JSON, ("not whole, or not Azure's",)),
+)
 def test_an_upload(bench: Bench, row: Row) -> None:
     command, name = uploading(bench)
     fault = bench.breaks(row.pattern, row.answer, row.times)
@@ -299,8 +301,9 @@ class Stepping(Bench):
     def __init__(self, azure: Rehearsal, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
         super().__init__(azure, spec, folder, capsys)
         self.ready = folder / "ready"
-        with atomic_folder(self.ready, kind="check", fingerprint="f", spec_sha256="s", inputs={}, seed=0,
-                           code_version="c") as output:  # fmt: skip
+        with atomic_folder(
+            self.ready, kind="check", fingerprint="f", spec_sha256="s", inputs={}, seed=0, code_version="c"
+        ) as output:
             (output.path / "findings.json").write_text('{"findings": []}' * 100, "utf-8")
         self.target = spec.folder / "runs" / "check-1"
         self.force = False
@@ -323,8 +326,9 @@ class Stepping(Bench):
 
 
 @pytest.fixture
-def step(azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-         monkeypatch: pytest.MonkeyPatch) -> Stepping:  # fmt: skip
+def step(
+    azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Stepping:
     made = Stepping(azure, job(azure={"budget_usd": 0.1}), tmp_path, capsys)
     monkeypatch.setattr(
         jobs, "command_line", lambda *_: f"cat ${{{{inputs.code}}}} | wc -c; cp -r {made.ready}/. ${{{{outputs.out}}}}"
@@ -353,7 +357,7 @@ def refused_there(answer: Answer) -> Answer:  # noqa: ARG001
     Row("no log", r"GET .*windows\.net/.*std_log", refusal(404, "BlobNotFound", "No blob."), times=FOR_EVER),
     Row("log's address expired", r"GET .*windows\.net/.*std_log", UNSIGNED, times=FOR_EVER),
     Row("log cut half way", r"GET .*windows\.net/.*std_log", half, times=FOR_EVER),
-)  # fmt: skip
+)
 def test_a_step_gets_over_it(step: Stepping, row: Row) -> None:
     fault = step.breaks(row.pattern, row.answer, row.times, row.after)
     seen = step.types(step)
@@ -455,11 +459,13 @@ def test_an_image_that_can_not_be_built(step: Stepping) -> None:
     [
         ("true", "it is empty"),
         ("cp {ready}/findings.json ${{{{outputs.out}}}}", "it has no manifest.json"),
-        ("cp -r {ready}/. ${{{{outputs.out}}}}; truncate -s -3 ${{{{outputs.out}}}}/findings.json",
-         "not those of its manifest.json"),
+        (
+            "cp -r {ready}/. ${{{{outputs.out}}}}; truncate -s -3 ${{{{outputs.out}}}}/findings.json",
+            "not those of its manifest.json",
+        ),
     ],
     ids=["empty", "without a manifest", "truncated"],
-)  # fmt: skip
+)
 def test_an_output_that_is_not_whole(step: Stepping, monkeypatch: pytest.MonkeyPatch, what: str, says: str) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(jobs, "command_line", lambda *_: what.format(ready=step.ready))
@@ -575,8 +581,9 @@ def test_an_environment_with_409(bench: Bench, job: MakeJob, there: bool) -> Non
 
 
 @pytest.fixture
-def serving(project: Deploying, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-            monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Deploying]:  # fmt: skip
+def serving(
+    project: Deploying, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Bench, Deploying]:
     monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 0.5)
     monkeypatch.setattr(apps, "_STUCK_SECONDS", 0.5)
     return Bench(project.azure, project.spec, tmp_path, capsys), project
@@ -590,10 +597,24 @@ NOTHING = "Nothing of the new version was left standing"
 @pytest.mark.parametrize(
     ("to", "row"),
     [
-        ("aml", Row("endpoint stuck in Updating", f"(PUT|GET) .*{ENDPOINT}", stays("Updating"),
-                    ("not come to an end", "tw-"))),
-        ("aml", Row("quota taken since the preflight", f"PUT .*{VERSION}", error(400, "OutOfQuota", "None is left."),
-                    (NOTHING, "traffic.machine="))),
+        (
+            "aml",
+            Row(
+                "endpoint stuck in Updating",
+                f"(PUT|GET) .*{ENDPOINT}",
+                stays("Updating"),
+                ("not come to an end", "tw-"),
+            ),
+        ),
+        (
+            "aml",
+            Row(
+                "quota taken since the preflight",
+                f"PUT .*{VERSION}",
+                error(400, "OutOfQuota", "None is left."),
+                (NOTHING, "traffic.machine="),
+            ),
+        ),
         ("aml", Row("401 in the middle", f"(PUT|GET) .*{VERSION}", EXPIRED, ("az login",), times=9)),
         ("aml", Row("answer lost, for ever", f"PUT .*{VERSION}", lost, ("could not be reached", NOTHING), times=6)),
         ("aml", Row("503 with HTML", f"PUT .*{VERSION}", html(503), (NOTHING, "fault of Azure's"))),
@@ -601,11 +622,15 @@ NOTHING = "Nothing of the new version was left standing"
         ("aca", Row("never ready", f"GET .*{APP}", stays("InProgress"), ("did not start (InProgress)", NOTHING))),
         ("aca", Row("a page with 200", f"PUT .*{APP}", html(200), ("a page of HTML",))),
         ("aca", Row("403", f"PUT .*{APP}", NO_ROLE, ("azure preflight",))),
-        ("aks", Row("cluster's answer lost", r"GET .*/commandResults/", BROKEN, ("could not be reached",), times=6,
-                    after=3)),
+        (
+            "aks",
+            Row(
+                "cluster's answer lost", r"GET .*/commandResults/", BROKEN, ("could not be reached",), times=6, after=3
+            ),
+        ),
     ],
     ids=lambda value: getattr(value, "name", value),
-)  # fmt: skip
+)
 @pytest.mark.parametrize("beside", [False, True], ids=["first", "second"])
 def test_a_deployment(serving: tuple[Bench, Deploying], to: str, row: Row, beside: bool) -> None:
     """The first version, and one beside what serves, which then serves on."""
@@ -730,9 +755,8 @@ def test_a_job_that_does_not_let_itself_be_cancelled(step: Stepping, monkeypatch
     Row("upload cut", r"PUT .*windows\.net/.*builds/", BROKEN, times=2),
     Row("cut while it is built", r"GET .*/runs/cb", BROKEN, ("could not be reached", "az acr task cancel-run")),
     Row("page while it is built", r"GET .*/runs/cb", html(200), ("a page of HTML", "az acr task cancel-run")),
-    Row("a registry that refuses", r"POST .*/listBuildSourceUploadUrl$", NO_ROLE,
-        ("azure preflight",)),
-)  # fmt: skip
+    Row("a registry that refuses", r"POST .*/listBuildSourceUploadUrl$", NO_ROLE, ("azure preflight",)),
+)
 def test_a_build(bench: Bench, row: Row) -> None:
     folder = bench.folder / "context"
     (folder / "infra" / "docker").mkdir(parents=True)
@@ -771,7 +795,7 @@ def test_a_schedule_that_is_being_made_for_ever(bench: Bench, monkeypatch: pytes
     Row("registration refused", r"PUT management.*/models/", NO_ROLE, ("azure preflight",)),
     Row("registered, and the answer lost", r"PUT management.*/models/", lost, times=6),
     Row("409", r"PUT management.*/models/", error(409, "Conflict", "The version exists."), ("The version exists",)),
-)  # fmt: skip
+)
 def test_a_model(bench: Bench, row: Row) -> None:
     with_outputs(bench.spec)
     parcel = api.parcel(bench.spec, "merged", "azureml")

@@ -23,8 +23,9 @@ with guarded(folder):
 
 def begun(folder: Path) -> tuple[subprocess.Popen[str], int]:
     folder.mkdir()
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert program.stdout
     return program, int(program.stdout.readline())
 

@@ -202,15 +202,21 @@ def test_a_provider_is_registered_after_a_while(new: Rehearsal, job: MakeJob) ->
         ("PUT", f"{RESOURCES}/providers/{ML}/w/jobs/j", f"{ML}/jobs/write"),
         ("POST", f"{RESOURCES}/providers/{ML}/w/jobs/j/cancel", f"{ML}/jobs/cancel/action"),
         ("POST", f"{RESOURCES}/providers/{ML}/w/datastores/d/listSecrets", f"{ML}/datastores/listSecrets/action"),
-        ("DELETE", f"{RESOURCES}/providers/{ML}/w/onlineEndpoints/e/deployments/d",
-         f"{ML}/onlineEndpoints/deployments/delete"),
+        (
+            "DELETE",
+            f"{RESOURCES}/providers/{ML}/w/onlineEndpoints/e/deployments/d",
+            f"{ML}/onlineEndpoints/deployments/delete",
+        ),
         ("GET", f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/skus", "Microsoft.Compute/skus/read"),
-        ("GET", f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.App",
-         "Microsoft.Resources/subscriptions/providers/read"),
+        (
+            "GET",
+            f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.App",
+            "Microsoft.Resources/subscriptions/providers/read",
+        ),
         ("POST", f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.App/register", "Microsoft.App/register/action"),
         ("GET", RESOURCES, "Microsoft.Resources/subscriptions/resourceGroups/read"),
     ],
-)  # fmt: skip
+)
 def test_the_action_that_a_call_needs(method: str, path: str, action: str) -> None:
     assert action_of(method, path)[0] == action
 

@@ -85,10 +85,18 @@ def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:
     def variables(name: str) -> Any:
         step = STEPS[name]
         work = Work(
-            name="tw-1", title="x", steps=[step], given=dict.fromkeys(step.inputs_of(spec), "azureml:x:1"),
-            sources={name: ()}, clusters={name: "cluster"}, limits={name: 60}, code="azureml:code:1",
-            environment="azureml:environment:1", tags={}, kept={name: "kept"},
-        )  # fmt: skip
+            name="tw-1",
+            title="x",
+            steps=[step],
+            given=dict.fromkeys(step.inputs_of(spec), "azureml:x:1"),
+            sources={name: ()},
+            clusters={name: "cluster"},
+            limits={name: 60},
+            code="azureml:code:1",
+            environment="azureml:environment:1",
+            tags={},
+            kept={name: "kept"},
+        )
         return job_of(work, spec).environment_variables
 
     assert variables("train")[GPU] == "required"

@@ -69,9 +69,7 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     fails(offered, r"GET .*windows\.net/", 403, "AuthorizationPermissionMismatch", "Not permitted.", 99)
     before = len(offered.cloud.calls)
     found = checks(spec)
-    assert failed(found) == [
-        "region of the data", "permissions", "storage", "size Standard_D4s_v3", f"quota of {GPU}"
-    ]  # fmt: skip
+    assert failed(found) == ["region of the data", "permissions", "storage", "size Standard_D4s_v3", f"quota of {GPU}"]
     assert (
         "westeurope" in found["region of the data"].found and "azure.workspace=" in found["region of the data"].remedy
     )
@@ -93,9 +91,13 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
 
 @pytest.mark.parametrize(
     ("refused", "name"),
-    [(r"/permissions$", "permissions"), (r"/vmSizes$", "machine sizes"), (r"/usages$", "quotas"),
-     (r"/Microsoft\.Compute/skus$", "endpoint sizes")],
-)  # fmt: skip
+    [
+        (r"/permissions$", "permissions"),
+        (r"/vmSizes$", "machine sizes"),
+        (r"/usages$", "quotas"),
+        (r"/Microsoft\.Compute/skus$", "endpoint sizes"),
+    ],
+)
 def test_what_can_not_be_asked_is_one_check_among_the_others(
     offered: Rehearsal, job: MakeJob, refused: str, name: str
 ) -> None:
@@ -213,13 +215,12 @@ def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: Rehe
 @pytest.mark.usefixtures("offered")
 def test_sizes_that_azure_ml_does_not_take(job: MakeJob) -> None:
     """Dsv5 is for neither clusters nor endpoints, the A10 for endpoints alone."""
-    spec = job(azure={"cpu": "Standard_D4s_v5", "gpu": "Standard_NV36ads_A10_v5"},
-               traffic={"machine": "Standard_D2s_v5"})  # fmt: skip
+    spec = job(
+        azure={"cpu": "Standard_D4s_v5", "gpu": "Standard_NV36ads_A10_v5"}, traffic={"machine": "Standard_D2s_v5"}
+    )
     found = checks(spec, deploy="aml")
     wrong = [name for name in failed(found) if name.startswith("size ")]
-    assert wrong == [
-        "size Standard_D4s_v5", "size Standard_NV36ads_A10_v5", "size Standard_D2s_v5 for the endpoint"
-    ]  # fmt: skip
+    assert wrong == ["size Standard_D4s_v5", "size Standard_NV36ads_A10_v5", "size Standard_D2s_v5 for the endpoint"]
     assert "vm-sku-list" in found[wrong[2]].found
     assert failed(checks(job(traffic={"machine": "Standard_NV36ads_A10_v5"}), deploy="aml")) == []
 

@@ -21,9 +21,14 @@ from tunewright.places.rehearsal.blobs import ACCOUNT
 from tunewright.places.rehearsal.cloud import TENANT
 
 ASKED = {
-    "model-version-is-an-integer", "cluster-series", "endpoint-name", "endpoint-sizes", "endpoint-egress",
-    "schedules-have-recurrences", "role-wildcards",
-}  # fmt: skip
+    "model-version-is-an-integer",
+    "cluster-series",
+    "endpoint-name",
+    "endpoint-sizes",
+    "endpoint-egress",
+    "schedules-have-recurrences",
+    "role-wildcards",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +91,18 @@ def test_a_refusal_for_another_reason_proves_nothing() -> None:
 def test_the_file_says_of_nobody_who_asked(azure: Rehearsal, job: MakeJob, tmp_path: Path) -> None:
     spec = job()
     token = connect(spec).credential.get_token("https://management.azure.com/.default").token
-    private = [SUBSCRIPTION, TENANT, "kim.doe@example.com", token, f"/workspaces/{WORKSPACE}",
-               f"resourceGroups/{GROUP}", ACCOUNT, "9f8c2d1e-1111-2222-3333-444455556666", "10.20.30.40",
-               spec.name]  # fmt: skip
+    private = [
+        SUBSCRIPTION,
+        TENANT,
+        "kim.doe@example.com",
+        token,
+        f"/workspaces/{WORKSPACE}",
+        f"resourceGroups/{GROUP}",
+        ACCOUNT,
+        "9f8c2d1e-1111-2222-3333-444455556666",
+        "10.20.30.40",
+        spec.name,
+    ]
     fails(azure, "PUT .*/computes/.*-n$", 400, "BadRequest", f"A size that is not there: {' '.join(private)}")
     found = api.probe(spec)
     assert verdicts(found)["cluster-series"] == "holds"

@@ -44,8 +44,9 @@ WORDS: tuple[Mapping[str, str], ...] = (
 def rows(language: int, count: int, what: str) -> list[dict[str, str]]:
     return [
         {"text": f"{word} {unalike(f'{what} {label} {number}')} {word}", "label": label}
-        for number in range(count) for label, word in WORDS[language].items()
-    ]  # fmt: skip
+        for number in range(count)
+        for label, word in WORDS[language].items()
+    ]
 
 
 def lines(found: Sequence[Mapping[str, str]]) -> str:
@@ -57,8 +58,12 @@ def spec(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A project of a linear model, whose steps here are forks."""
     monkeypatch.setattr(exam, "_LOAD_SECONDS", 1.0)
     monkeypatch.setattr(exam, "_WAKE_SECONDS", 1.0)
-    made = job(model="linear", traffic={"machine": "Standard_F4s_v2"}, goal={"p95_ms": 60_000.0},
-               data={"train": "train.jsonl", "test": {"seen": "test.jsonl"}})  # fmt: skip
+    made = job(
+        model="linear",
+        traffic={"machine": "Standard_F4s_v2"},
+        goal={"p95_ms": 60_000.0},
+        data={"train": "train.jsonl", "test": {"seen": "test.jsonl"}},
+    )
     (made.folder / "train.jsonl").write_text(lines(rows(0, 30, "taught")), "utf-8")
     tests = [row for language in range(2) for row in rows(language, 30, "asked")]
     (made.folder / "test.jsonl").write_text(lines(tests), "utf-8")

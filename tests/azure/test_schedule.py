@@ -102,9 +102,12 @@ def test_it_runs_as_often_as_was_said(
 
 @pytest.mark.parametrize(
     ("now", "start"),
-    [("2026-11-28T10:00", "2026-10-01T03:00:00"), ("2027-01-01T00:00", "2027-01-01T03:00:00"),
-     ("2026-09-30T23:59", "2026-07-01T03:00:00")],
-)  # fmt: skip
+    [
+        ("2026-11-28T10:00", "2026-10-01T03:00:00"),
+        ("2027-01-01T00:00", "2027-01-01T03:00:00"),
+        ("2026-09-30T23:59", "2026-07-01T03:00:00"),
+    ],
+)
 def test_quarters_begin_where_the_years_do(now: str, start: str) -> None:
     """A start in the past runs nothing by itself: the next first of a quarter does."""
     assert schedule.start_of(datetime.fromisoformat(now), 3) == start
@@ -124,8 +127,11 @@ def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob)
 
 
 def _cluster(azure: Rehearsal, short: str) -> dict[str, Any]:
-    (path,) = {each for each in puts(azure, "/computes/") if re.search(rf"tunewright-(cpu|{short})$", each)
-               and _size(azure, each) == "standard_d2s_v3"}  # fmt: skip
+    (path,) = {
+        each
+        for each in puts(azure, "/computes/")
+        if re.search(rf"tunewright-(cpu|{short})$", each) and _size(azure, each) == "standard_d2s_v3"
+    }
     found = azure.cloud.get(path)
     assert found
     return found

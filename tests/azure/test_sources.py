@@ -21,8 +21,9 @@ from tunewright.spec import Spec
 
 
 def rows(mark: str, count: int = 20) -> list[dict[str, str]]:
-    return [{"text": f"{label} {unalike(f'{mark} {label} {n}')}", "label": label}
-            for n in range(count) for label in LABELS]  # fmt: skip
+    return [
+        {"text": f"{label} {unalike(f'{mark} {label} {n}')}", "label": label} for n in range(count) for label in LABELS
+    ]
 
 
 def write(file: Path, data: list[dict[str, str]]) -> None:
@@ -43,8 +44,9 @@ def same_there_and_here(spec: Spec, step: str) -> Path:
 def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: Rehearsal, job: MakeJob) -> None:
     spec = job(
         data={"train": "data", "test": {"old": "tests/*.jsonl"}, "frozen": "kept/frozen"},
-        api={"model": "gpt-4o-mini", "recorded": "answers/api.jsonl"}, prices="own/prices.yaml",
-    )  # fmt: skip
+        api={"model": "gpt-4o-mini", "recorded": "answers/api.jsonl"},
+        prices="own/prices.yaml",
+    )
     write(spec.folder / "data" / "a.jsonl", rows("a"))
     write(spec.folder / "data" / "deep" / "b.jsonl", rows("b", 10))
     write(spec.folder / "data" / ".hidden" / "c.jsonl", rows("c", 3))

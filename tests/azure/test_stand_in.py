@@ -22,8 +22,16 @@ def test_hosts_that_are_mapped() -> None:
     known = hosts("eastus")
     for host in ("management.azure.com", "x.blob.core.windows.net", "eastus.api.azureml.ms"):
         assert is_mapped(host, known)
-    for host in ("huggingface.co", "management.azure.com.evil.example", "a.b.blob.core.windows.net",
-                 "blob.core.windows.net", "xmanagement.azure.com", "managementxazure.com", "pypi.org", ""):  # fmt: skip
+    for host in (
+        "huggingface.co",
+        "management.azure.com.evil.example",
+        "a.b.blob.core.windows.net",
+        "blob.core.windows.net",
+        "xmanagement.azure.com",
+        "managementxazure.com",
+        "pypi.org",
+        "",
+    ):
         assert not is_mapped(host, known)
 
 
@@ -59,8 +67,11 @@ def test_no_secret_is_told_anywhere(
     out, err = capfd.readouterr()
     noted = "\n".join(map(str, azure.cloud.calls[first:])) + "\n".join(azure.bill.lines)
     kept = json.dumps(azure.cloud._resources)
-    logs = [azure.storage._container.download_blob(name).readall().decode()
-            for name in azure.storage.names("") if name.endswith("std_log.txt")]  # fmt: skip
+    logs = [
+        azure.storage._container.download_blob(name).readall().decode()
+        for name in azure.storage.names("")
+        if name.endswith("std_log.txt")
+    ]
     packed = gzip.decompress(package(spec.model_dump_json())).decode("latin-1")
     for secret in (*secrets.values(), azure.storage._key):
         assert not [text[:40] for text in (out, err, noted, kept, packed, *logs) if secret in text], secret

@@ -23,9 +23,14 @@ from sqlalchemy.engine.default import DefaultDialect
 
 _CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _EVENTS = {
-    "os.rename": ((0, 2), (1, 3)), "os.link": ((0, 2), (1, 3)), "os.symlink": ((1, 2),), "os.remove": ((0, 1),),
-    "os.mkdir": ((0, 2),), "os.rmdir": ((0, 1),), "os.truncate": ((0, None),),
-}  # fmt: skip
+    "os.rename": ((0, 2), (1, 3)),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),
+    "os.remove": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rmdir": ((0, 1),),
+    "os.truncate": ((0, None),),
+}
 """Of each event, where its paths stand, and the folders that these are relative to (docs.python.org, audit_events)."""
 GROWING = ("open", "mkdir", "link", "symlink", "write", "fsync", "commit")
 """What a full disk refuses."""
@@ -65,8 +70,16 @@ def tell(root: Path, watcher: Watcher) -> None:
 
     really, write, fsync = io.open, os.write, os.fsync
 
-    def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: str | None = None, errors: str | None = None,
-               newline: str | None = None, closefd: bool = True, opener: Any = None) -> Any:  # fmt: skip
+    def opened(
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
         if not set(mode) & set("wax+") or not inside(file):
             return really(file, mode, buffering, encoding, errors, newline, closefd, opener)
         raw = Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener)

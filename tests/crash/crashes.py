@@ -112,8 +112,10 @@ def _everywhere(case: Case, template: Path, states: Path, *, hiccups: bool) -> C
             return
         for key in {*before, *after, *kept}:
             if kept.get(key) not in (before.get(key), after.get(key)):
-                found.faults.append(f"{name}: {key} is {kept.get(key)!r}: neither as before, {before.get(key)!r}, "
-                                    f"nor as afterwards, {after.get(key)!r}")  # fmt: skip
+                found.faults.append(
+                    f"{name}: {key} is {kept.get(key)!r}: neither as before, {before.get(key)!r}, "
+                    f"nor as afterwards, {after.get(key)!r}"
+                )
         if again != outcome:
             found.faults.append(f"{name}: the same again ends otherwise: {_difference(again, outcome)}")
 

@@ -46,9 +46,13 @@ def brought_into_service(spec: Spec, address: str) -> None:
         mock.patch.object(module, "contest", return_value=decision),
     ):
         parts = Parts(
-            latest=lambda: latest_bundle(spec.folder), collect=lambda: collect(spec, store),
-            grow=lambda: grow(spec, store).sha256 or "", freeze=lambda: None, run=made, appraise=lambda *_: None,
-        )  # fmt: skip
+            latest=lambda: latest_bundle(spec.folder),
+            collect=lambda: collect(spec, store),
+            grow=lambda: grow(spec, store).sha256 or "",
+            freeze=lambda: None,
+            run=made,
+            appraise=lambda *_: None,
+        )
         retrain(spec, store, runs, parts, Course(shadow=0, canary=None))
 
 

@@ -23,8 +23,9 @@ VARIANTS = ("{}", "{}x", "{}!", "a {}", "{}xy")
 """Near copies of one another."""
 
 
-def row(number: int, text: str, label: str = "billing", group: str | None = None, time: int = 0,
-        part: str = "train") -> Example:  # fmt: skip
+def row(
+    number: int, text: str, label: str = "billing", group: str | None = None, time: int = 0, part: str = "train"
+) -> Example:
     meta = Meta(id=f"{part}-{number}", source=f"{part}.jsonl:{number}", group=group, time=str(1_700_000_000 + time))
     return Example.of(text, label, meta)
 
@@ -32,9 +33,12 @@ def row(number: int, text: str, label: str = "billing", group: str | None = None
 def lists_of_rows(at_most: int = 40, texts: int = 25, first: int = 0) -> st.SearchStrategy[list[Example]]:
     """Rows of which some repeat, nearly repeat or share a group; their numbers begin with `first`."""
     one = st.tuples(
-        st.integers(0, texts - 1), st.sampled_from(VARIANTS), st.sampled_from(LABELS),
-        st.sampled_from([None, None, None, "", "A", "B", "C", "D"]), st.integers(0, 9),
-    )  # fmt: skip
+        st.integers(0, texts - 1),
+        st.sampled_from(VARIANTS),
+        st.sampled_from(LABELS),
+        st.sampled_from([None, None, None, "", "A", "B", "C", "D"]),
+        st.integers(0, 9),
+    )
 
     def rows(parts: list[tuple[int, str, str, str | None, int]]) -> list[Example]:
         return [

@@ -17,8 +17,15 @@ def names(blocks: list[Block]) -> set[frozenset[str]]:
 
 def test_groups_texts_and_near_copies_join_and_what_they_join_does_too() -> None:
     one, other = unalike("one"), unalike("other")
-    rows = [row(0, one, group="A"), row(1, unalike("a"), group="A"), row(2, f"  {one.upper()}"), row(3, f"{one}!"),
-            row(4, other), row(5, f"{other}x", group="B"), row(6, unalike("b"), group="B")]  # fmt: skip
+    rows = [
+        row(0, one, group="A"),
+        row(1, unalike("a"), group="A"),
+        row(2, f"  {one.upper()}"),
+        row(3, f"{one}!"),
+        row(4, other),
+        row(5, f"{other}x", group="B"),
+        row(6, unalike("b"), group="B"),
+    ]
     assert [ids(block) for block in blocks_of(rows)] == [ids(rows[:4]), ids(rows[4:])]
 
 

@@ -115,8 +115,9 @@ def test_columns_form_group_and_document_of_the_data_do_not_touch_them(tmp_path:
 @pytest.mark.parametrize("time", ["2026-11-{:02}", "2026-11-{:02}T09:30:00", "17640000{:02}"])
 def test_a_corrections_time_is_when_it_was_asked_however_the_data_writes_times(tmp_path: Path, time: str) -> None:
     spec = project(tmp_path, time="written")
-    write_rows(spec, [{"text": unalike(str(n)), "label": LABELS[n % 3], "written": time.format(n % 28 + 1)}
-                      for n in range(40)])  # fmt: skip
+    write_rows(
+        spec, [{"text": unalike(str(n)), "label": LABELS[n % 3], "written": time.format(n % 28 + 1)} for n in range(40)]
+    )
     grown(spec, *[correction(n, time=f"2026-12-{n % 28 + 1:02}T10:00:00+00:00") for n in range(12)])
     dataset = load_dataset(split(spec, tmp_path / "work"))
     examples = [*dataset.train, *dataset.validation, *dataset.test_examples]

@@ -128,8 +128,10 @@ def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
 
     def sample(rows: int) -> list[Example]:
         labels = [draw.randrange(40) for _ in range(rows)]
-        return [Example.of(f"w{label} c{draw.randrange(9999)}", str(label), Meta(id=str(n))) for n, label in
-                enumerate(labels)]  # fmt: skip
+        return [
+            Example.of(f"w{label} c{draw.randrange(9999)}", str(label), Meta(id=str(n)))
+            for n, label in enumerate(labels)
+        ]
 
     test, measured, real = sample(500), [], []
     for seed in range(16):

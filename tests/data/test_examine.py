@@ -92,11 +92,22 @@ def test_ray_that_is_wanted_and_absent_is_one_paragraph(
 
 lines = st.lists(
     st.sampled_from(
-        ['{"text": "a", "label": "b"}', '{"text": "é\u2028x", "label": "b"}', '{"text": "cut', "", "  ", "[1]", "null",
-         '{"text": "a", "label": "b"}\r', '{"messages": []}', '{"text": "a", "text": "b", "label": "c"}']
+        [
+            '{"text": "a", "label": "b"}',
+            '{"text": "é\u2028x", "label": "b"}',
+            '{"text": "cut',
+            "",
+            "  ",
+            "[1]",
+            "null",
+            '{"text": "a", "label": "b"}\r',
+            '{"messages": []}',
+            '{"text": "a", "text": "b", "label": "c"}',
+        ]
     ),
-    min_size=1, max_size=30,
-)  # fmt: skip
+    min_size=1,
+    max_size=30,
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

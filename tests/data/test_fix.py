@@ -52,8 +52,9 @@ def test_of_repeats_the_first_stays(tmp_path: Path) -> None:
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D007"], tmp_path / "out")
     assert mended(fixed) == [("one", "refund"), ("two", "refund"), ("three", "refund")]
     assert [(entry["code"], entry["where"], entry["action"]) for entry in log(fixed)] == [
-        ("D007", "d.jsonl:3", "deleted"), ("D007", "d.jsonl:4", "deleted"),
-    ]  # fmt: skip
+        ("D007", "d.jsonl:3", "deleted"),
+        ("D007", "d.jsonl:4", "deleted"),
+    ]
 
 
 def test_near_copies_go_but_not_those_with_another_answer_or_of_one_group(tmp_path: Path) -> None:
@@ -82,8 +83,9 @@ def test_what_the_test_knows_is_deleted_from_train_and_the_test_stays(tmp_path: 
     assert mended(fixed) == [("new", "b")]
     assert mended(fixed, "seen") == [(LONG, "refund"), ("same", "b")]
     assert sorted((entry["code"], entry["where"]) for entry in log(fixed)) == [
-        ("D008", "d.jsonl:2"), ("D012", "d.jsonl:1"),
-    ]  # fmt: skip
+        ("D008", "d.jsonl:2"),
+        ("D012", "d.jsonl:1"),
+    ]
 
 
 def test_the_most_frequent_label_wins_and_a_tie_deletes_the_text(tmp_path: Path) -> None:
@@ -96,8 +98,14 @@ def test_spellings_become_the_specs(tmp_path: Path) -> None:
     rows = [{"text": f"t{n}", "label": label} for n, label in enumerate(["Refunds", "Refunds", " refund", "billing"])]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows), labels=LABELS), ["D013"], tmp_path / "out")
     assert [label for _, label in mended(fixed)] == ["refund", "refund", "refund", "billing"]
-    assert log(fixed)[0] == {"code": "D013", "action": "changed", "split": "train", "where": "d.jsonl:1",
-                             "before": "Refunds", "after": "refund"}  # fmt: skip
+    assert log(fixed)[0] == {
+        "code": "D013",
+        "action": "changed",
+        "split": "train",
+        "where": "d.jsonl:1",
+        "before": "Refunds",
+        "after": "refund",
+    }
 
 
 def test_without_a_spec_the_most_frequent_spelling_is_kept(tmp_path: Path) -> None:
@@ -110,8 +118,11 @@ def test_without_a_spec_the_most_frequent_spelling_is_kept(tmp_path: Path) -> No
 
 def test_personal_data_becomes_the_same_stand_in_everywhere_and_is_in_no_log(tmp_path: Path) -> None:
     mail = "jane.doe@corp.test"
-    rows = [{"text": f"write to {mail}", "label": "a", "agent": mail}, {"text": f"again {mail.upper()}", "label": "b"},
-            {"text": "nothing here", "label": "b"}]  # fmt: skip
+    rows = [
+        {"text": f"write to {mail}", "label": "a", "agent": mail},
+        {"text": f"again {mail.upper()}", "label": "b"},
+        {"text": "nothing here", "label": "b"},
+    ]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
     text = fixed.files["train"].read_text("utf-8") + (tmp_path / "out" / LOG).read_text("utf-8")
     assert "doe" not in text.casefold()
@@ -147,8 +158,12 @@ def test_template_tokens_system_prompts_and_damage_are_mended(tmp_path: Path) ->
 
 
 def test_rows_beyond_the_limit_and_without_text_are_deleted(tmp_path: Path) -> None:
-    rows = [{"text": "x" * 300, "label": "a"}, {"text": " ", "label": "a"}, {"text": "short", "label": "a" * 250},
-            {"text": "fine", "label": "a"}]  # fmt: skip
+    rows = [
+        {"text": "x" * 300, "label": "a"},
+        {"text": " ", "label": "a"},
+        {"text": "short", "label": "a" * 250},
+        {"text": "fine", "label": "a"},
+    ]
     train = write(tmp_path / "d.jsonl", rows)
     fixed = fix(job(train, f"model={TOKENIZER}", "train.max_length=200"), ["D001", "D019", "D020"], tmp_path / "out")
     assert mended(fixed) == [("fine", "a")]
@@ -254,11 +269,12 @@ words = st.sampled_from(
 texts = st.lists(words, max_size=6).map(" ".join)
 rows = st.fixed_dictionaries(
     {
-        "text": texts, "label": st.sampled_from(["refund", "Refund", "refunds ", "billing"]),
+        "text": texts,
+        "label": st.sampled_from(["refund", "Refund", "refunds ", "billing"]),
         "group": st.sampled_from(["g", "h", ""]),
     },
     optional={"messages": texts, "agent": texts, "score": st.integers() | st.none()},
-)  # fmt: skip
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -298,8 +314,9 @@ def test_rows_with_documents_come_out_with_their_text(tmp_path: Path) -> None:
     fixed = fix(job(write(tmp_path / "d.jsonl", rows), "data.document=file"), ["D007"], tmp_path / "out" / "fixed")
     assert mended(fixed) == [("the lamp is broken", "x"), ("where is my parcel", "x")]
     assert [(entry["code"], entry["where"].rpartition("/")[2]) for entry in log(fixed)] == [
-        ("D007", "d.jsonl:2"), ("D009", "d.jsonl:4"),
-    ]  # fmt: skip
+        ("D007", "d.jsonl:2"),
+        ("D009", "d.jsonl:4"),
+    ]
     assert [row["note"] for row in read_jsonl(fixed.files["train"])] == ["a", "c"]
     again = [item for item in read(fixed.files["train"], columns=Columns(document="file")) if isinstance(item, Example)]
     assert [(example.request, example.answer) for example in again] == mended(fixed)

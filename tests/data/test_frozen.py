@@ -259,10 +259,12 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"2/test/test\.jsonl:13: This line was put into",
     ),
     "an example twice": (
-        rewrite("1/test/test.jsonl", lambda lines: [*lines, lines[0]]), r"1/test/test\.jsonl: This file .* was edited",
+        rewrite("1/test/test.jsonl", lambda lines: [*lines, lines[0]]),
+        r"1/test/test\.jsonl: This file .* was edited",
     ),
     "the order changed": (
-        rewrite("1/test/test.jsonl", lambda lines: lines[::-1]), r"1/test/test\.jsonl: This file .* was edited",
+        rewrite("1/test/test.jsonl", lambda lines: lines[::-1]),
+        r"1/test/test\.jsonl: This file .* was edited",
     ),
     "a part removed": (lambda root: (root / "1/test/test.jsonl").unlink(), r"example train-\d+ \(and 23 more\)"),
     "a part added": (lambda root: (root / "1/test/b.jsonl").write_text(""), r"1/test/b\.jsonl: This file was put"),
@@ -271,7 +273,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a version rewritten": (other_version, r"1/version\.json: Version 2 .* does not follow version 1, which was"),
     "a version of other things": (no_version, r"2/version\.json: .* was edited"),
     "a version broken": (rewrite("2/version.json", lambda lines: lines[:-1]), r"2/version\.json: .* was edited"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -334,8 +336,13 @@ def test_a_row_too_new_for_the_first_split_is_trained_on_from_then_on_and_never_
 @settings(
     max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )  # shrinking takes minutes
-@given(rows=lists_of_rows(texts=60), more=lists_of_rows(texts=60, first=500), gone=st.integers(0, 40),
-       time=st.booleans(), seed=st.integers(0, 9))  # fmt: skip
+@given(
+    rows=lists_of_rows(texts=60),
+    more=lists_of_rows(texts=60, first=500),
+    gone=st.integers(0, 40),
+    time=st.booleans(),
+    seed=st.integers(0, 9),
+)
 def test_no_later_data_leaks_and_freezing_only_extends(
     rows: list[Example], more: list[Example], gone: int, time: bool, seed: int
 ) -> None:

@@ -14,12 +14,16 @@ from tunewright.tasks.record_form import RecordForm
 
 RECORDS = [
     {
-        "vendor": f"Vendor {n}", "date": f"2024-03-{1 + n:02}", "total": n + 0.5 if n else 7,
+        "vendor": f"Vendor {n}",
+        "date": f"2024-03-{1 + n:02}",
+        "total": n + 0.5 if n else 7,
         "currency": "EUR" if n % 2 else "USD",
-        "paid": n % 3 == 0, "note": "urgent please" if n == 4 else None, "lines": [{"item": f"thing {n}", "count": n}],
+        "paid": n % 3 == 0,
+        "note": "urgent please" if n == 4 else None,
+        "lines": [{"item": f"thing {n}", "count": n}],
     }
     for n in range(12)
-]  # fmt: skip
+]
 
 
 def test_what_records_have_in_common_is_told() -> None:

@@ -139,14 +139,21 @@ def test_each_label_comes_to_every_part(tmp_path: Path) -> None:
     assert held == 4
 
 
-@pytest.mark.parametrize(("answers", "found"), [
-    ([["a"], ["b", "a"], [], ["b"]] * 3, (["a", "b"], None)),
-    (['["a"]', '["b","a"]', "[]", '["b"]'] * 3, (["a", "b"], None)),
-    (["a;b", "b", "a", ""] * 3, (["a", "b"], ";")), (["a, b", "b", "a"] * 3, (["a", "b"], ",")),
-    (["a|b", "b|c", "c|a", "b"] * 3, (["a", "b", "c"], "|")),
-    (["Sales, EU", "Sales, US"] * 5, None), (["yes", "no"] * 5, None),
-    (["Hello, you", "Well, no", "So, what now"], None), ([{"a": 1}], None), ([["a"], ["b", 1]] * 5, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ([["a"], ["b", "a"], [], ["b"]] * 3, (["a", "b"], None)),
+        (['["a"]', '["b","a"]', "[]", '["b"]'] * 3, (["a", "b"], None)),
+        (["a;b", "b", "a", ""] * 3, (["a", "b"], ";")),
+        (["a, b", "b", "a"] * 3, (["a", "b"], ",")),
+        (["a|b", "b|c", "c|a", "b"] * 3, (["a", "b", "c"], "|")),
+        (["Sales, EU", "Sales, US"] * 5, None),
+        (["yes", "no"] * 5, None),
+        (["Hello, you", "Well, no", "So, what now"], None),
+        ([{"a": 1}], None),
+        ([["a"], ["b", 1]] * 5, None),
+    ],
+)
 def test_what_looks_like_several_labels_a_row(answers: list[object], found: object) -> None:
     assert guess_labels(answers, 300) == found
 

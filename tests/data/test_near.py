@@ -10,8 +10,11 @@ import pytest
 from tunewright.data import near
 from tunewright.data.near import NearPair, near_copies, near_duplicates, near_groups, similarity
 
-WORDS = [f"{a}{b}" for a in ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu") for b in
-         ("rt", "st", "nd", "lk", "mp", "ss", "ck", "zz", "ve", "on")]  # fmt: skip
+WORDS = [
+    f"{a}{b}"
+    for a in ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu")
+    for b in ("rt", "st", "nd", "lk", "mp", "ss", "ck", "zz", "ve", "on")
+]
 
 
 def sentence(draw: random.Random, words: int) -> str:

@@ -135,8 +135,9 @@ def test_one_class_and_classes_of_one_row_are_split() -> None:
 def test_no_question_of_banking77_has_a_near_copy_on_another_side() -> None:
     rows = shared("banking77/train.jsonl")
     dataset = partition(spec_of(), {"train": rows}, None).dataset
-    train, validation, test = ([e.request for e in part] for part in
-                               (dataset.train, dataset.validation, dataset.test["test"]))  # fmt: skip
+    train, validation, test = (
+        [e.request for e in part] for part in (dataset.train, dataset.validation, dataset.test["test"])
+    )
     assert len(test) == pytest.approx(0.2 * len(rows), rel=0.02)
     for left, right in ((train, test), (validation, test), (train, validation)):
         assert [pair for pair in near_copies(left, right, 0.6) if pair.jaccard >= 0.8] == []

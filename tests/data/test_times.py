@@ -35,16 +35,33 @@ def test_the_later_is_the_later(earlier: str, later: str) -> None:
 
 
 def test_every_kind_means_the_same_instant() -> None:
-    seconds = {next(iter(instants_of(at(time)).values())) for time in
-               ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20", "1700000000", "1700000000000")}  # fmt: skip
+    seconds = {
+        next(iter(instants_of(at(time)).values()))
+        for time in ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20", "1700000000", "1700000000000")
+    }
     assert seconds == {1700000000.0}
 
 
 @pytest.mark.parametrize(
     "unread",
-    ["", "yesterday", "31.01.2026", "01/31/2026", "2026", "12", "-1700000000", "202601310930", "20260131093000",
-     "2026-13-01", "2026-02-30", "NaN", "1e9", "1700000000000000", "٢٠٢٦-٠١-٣١"],
-)  # fmt: skip
+    [
+        "",
+        "yesterday",
+        "31.01.2026",
+        "01/31/2026",
+        "2026",
+        "12",
+        "-1700000000",
+        "202601310930",
+        "20260131093000",
+        "2026-13-01",
+        "2026-02-30",
+        "NaN",
+        "1e9",
+        "1700000000000000",
+        "٢٠٢٦-٠١-٣١",
+    ],
+)
 def test_what_is_no_time_is_refused_with_its_first_place_and_count(unread: str) -> None:
     with pytest.raises(UserError, match=r"d\.jsonl:2: 2 of 3 times can't be read"):
         instants_of(at("2026-01-31", unread, unread))

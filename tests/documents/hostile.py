@@ -75,12 +75,23 @@ def slow_words(count: int = 350_000) -> bytes:
 def far_boxes() -> list[bytes]:
     """Words whose boxes are numbers that no page has, or that differ by less than can be divided by."""
     edges = [
-        [1e308, -1e308, 1e308, 1e308], [-1e308, 0, 1e308, 9], [0, 0, 9, 1e308], [0, -1e308, 9, 1e308],
-        [0, 0, 9, 10**400], [0, 0, 9, float("inf")], [0, 0, float("nan"), 9], [0, 0, 0, 5e-324], [0, 0, 5e-324, 5e-324],
-        [1e308, 1e308, -1e308, -1e308], [9, 9, 0, 0], [0, 0, 0, 0],
-    ]  # fmt: skip
-    documents = [[{"text": "one", "box": box}, {"text": "two", "box": box}, {"text": "three", "box": [0, 0, 9, 9]}]
-                 for box in edges]  # fmt: skip
+        [1e308, -1e308, 1e308, 1e308],
+        [-1e308, 0, 1e308, 9],
+        [0, 0, 9, 1e308],
+        [0, -1e308, 9, 1e308],
+        [0, 0, 9, 10**400],
+        [0, 0, 9, float("inf")],
+        [0, 0, float("nan"), 9],
+        [0, 0, 0, 5e-324],
+        [0, 0, 5e-324, 5e-324],
+        [1e308, 1e308, -1e308, -1e308],
+        [9, 9, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    documents = [
+        [{"text": "one", "box": box}, {"text": "two", "box": box}, {"text": "three", "box": [0, 0, 9, 9]}]
+        for box in edges
+    ]
     angles = [1e308, 10**400, float("inf"), float("nan"), 5e-324]
     words = [{"content": "one", "polygon": [0, 0, 9, 0, 9, 9, 0, 9]}]
     pages = [{"analyzeResult": {"pages": [{"angle": angle, "words": words}]}} for angle in angles]

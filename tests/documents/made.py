@@ -19,11 +19,17 @@ Drawn = tuple[float, float, str]
 HIGH = 800.0
 
 INVOICE: list[Drawn] = [
-    (50, 50, "Vantage Cleaning Services LLC"), (50, 66, "Invoice F-8795-B"),
-    (50, 120, "Desk lamp"), (300, 120, "23 x 70.29"), (450, 120, "1,616.67"),
-    (50, 136, "Hosting, monthly"), (300, 136, "29 x 23.84"), (450, 136, "691.36"),
-    (50, 160, "Total"), (450, 160, "2,308.03"),
-]  # fmt: skip
+    (50, 50, "Vantage Cleaning Services LLC"),
+    (50, 66, "Invoice F-8795-B"),
+    (50, 120, "Desk lamp"),
+    (300, 120, "23 x 70.29"),
+    (450, 120, "1,616.67"),
+    (50, 136, "Hosting, monthly"),
+    (300, 136, "29 x 23.84"),
+    (450, 136, "691.36"),
+    (50, 160, "Total"),
+    (450, 160, "2,308.03"),
+]
 
 
 def pdf(*pages: Iterable[Drawn], password: str | None = None, draw: Callable[[Canvas], Any] | None = None) -> bytes:

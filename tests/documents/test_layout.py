@@ -98,15 +98,21 @@ def test_right_to_left_lines_stand_in_reading_order() -> None:
 def test_words_of_the_other_direction_are_read_the_other_way() -> None:
     """A company's English name in a Hebrew page runs from left to right, Hebrew words in an English one do not."""
     hebrew = [
-        Word("חשבונית", 60, 0, 130, 10), Word("מספר", 15, 0, 55, 10),
-        Word("לקוח", 90, 12, 130, 22), Word("New", 20, 12, 50, 22), Word("York", 55, 12, 85, 22),
+        Word("חשבונית", 60, 0, 130, 10),
+        Word("מספר", 15, 0, 55, 10),
+        Word("לקוח", 90, 12, 130, 22),
+        Word("New", 20, 12, 50, 22),
+        Word("York", 55, 12, 85, 22),
         Word("5", 5, 12, 15, 22),
-    ]  # fmt: skip
+    ]
     assert lay_out([hebrew]) == "חשבונית מספר\nלקוח New York 5"
     english = [
-        Word("say", 0, 0, 30, 10), Word("עולם", 35, 0, 75, 10), Word("שלום", 80, 0, 120, 10),
-        Word("ok", 125, 0, 145, 10), Word("now", 150, 0, 180, 10),
-    ]  # fmt: skip
+        Word("say", 0, 0, 30, 10),
+        Word("עולם", 35, 0, 75, 10),
+        Word("שלום", 80, 0, 120, 10),
+        Word("ok", 125, 0, 145, 10),
+        Word("now", 150, 0, 180, 10),
+    ]
     assert lay_out([english]) == "say שלום עולם ok now"
 
 

@@ -78,10 +78,18 @@ def plain(page: list[Word]) -> str:
 @pytest.mark.parametrize(
     ("name", "write"),
     [
-        ("page.hocr", hocr), ("page.html", hocr), ("page", hocr), ("page.xml", alto), ("page", alto), ("page.tsv", tsv),
-        ("page", tsv), ("page.json", azure), ("page", azure), ("page.json", plain),
+        ("page.hocr", hocr),
+        ("page.html", hocr),
+        ("page", hocr),
+        ("page.xml", alto),
+        ("page", alto),
+        ("page.tsv", tsv),
+        ("page", tsv),
+        ("page.json", azure),
+        ("page", azure),
+        ("page.json", plain),
     ],
-)  # fmt: skip
+)
 def test_every_format_gives_the_text_as_it_was_typed(name: str, write: Callable[[list[Word]], str]) -> None:
     assert text_of(name, write(words(RECEIPT)).encode()) == RECEIPT
 
@@ -141,7 +149,7 @@ BOMB = (
     + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9))
     + '<!ENTITY file SYSTEM "file:///etc/passwd">]>'
     '<alto><Layout><Page><String CONTENT="&j;" HPOS="0" VPOS="0" WIDTH="9" HEIGHT="9"/>&file;</Page></Layout></alto>'
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

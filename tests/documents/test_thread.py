@@ -156,7 +156,7 @@ def test_a_signature_above_a_quote_goes(signature: str) -> None:
         "Best",
         "Disclaimer: none\nof these lamps works.",
     ],
-)  # fmt: skip
+)
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert newest(text, "Problem") == text
 
@@ -171,11 +171,21 @@ def test_a_long_message_keeps_its_end() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "On " + "a " * 500_000, "On monday a\n" * 80_000, "a: b\n" * 200_000, " " * 1_000_000 + "x", "> a\n" * 250_000,
-        "-" * 1_000_000, "best\n" * 200_000, "Am schrieb " * 90_000, "Op heeft " * 100_000, "> " * 500_000,
-        "".join(f"{'> ' * n}On Mon 2026, a@b wrote:\n" for n in range(700)), "This message " * 70_000, "\0" * 1_000_000,
+        "On " + "a " * 500_000,
+        "On monday a\n" * 80_000,
+        "a: b\n" * 200_000,
+        " " * 1_000_000 + "x",
+        "> a\n" * 250_000,
+        "-" * 1_000_000,
+        "best\n" * 200_000,
+        "Am schrieb " * 90_000,
+        "Op heeft " * 100_000,
+        "> " * 500_000,
+        "".join(f"{'> ' * n}On Mon 2026, a@b wrote:\n" for n in range(700)),
+        "This message " * 70_000,
+        "\0" * 1_000_000,
     ],
-)  # fmt: skip
+)
 def test_a_megabyte_of_anything_takes_seconds_not_minutes(body: str) -> None:
     started = time.monotonic()
     newest(body, "Re: x")

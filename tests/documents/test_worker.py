@@ -301,9 +301,13 @@ time.sleep(60)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_outlives_its_parent(how: signal.Signals, busy: bool) -> None:
     asking = subprocess.Popen(
-        [sys.executable, "-c", ASKING, *["busy"] * busy], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env=os.environ | {"PYTHONPATH": SOURCE}, process_group=0,
-    )  # fmt: skip
+        [sys.executable, "-c", ASKING, *["busy"] * busy],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        process_group=0,
+    )
     assert asking.stdout
     worker = int(asking.stdout.readline().split()[-1])
     assert runs(worker)

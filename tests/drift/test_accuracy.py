@@ -9,8 +9,12 @@ from tunewright.drift.accuracy import FEWEST_DRAWN, FEWEST_REVIEWS, Reviewed, ac
 ANSWERS = 5000
 
 
-def _reviewed(right: npt.ArrayLike, confidence: npt.ArrayLike, day: npt.ArrayLike = 0, drawn: npt.ArrayLike = False,
-              ) -> Reviewed:  # fmt: skip
+def _reviewed(
+    right: npt.ArrayLike,
+    confidence: npt.ArrayLike,
+    day: npt.ArrayLike = 0,
+    drawn: npt.ArrayLike = False,
+) -> Reviewed:
     right = np.asarray(right, float)
     days, by_lot = np.broadcast_to(day, right.shape), np.broadcast_to(drawn, right.shape)
     return Reviewed(right, np.asarray(confidence, float), days.astype(np.int64), by_lot.astype(bool))
@@ -132,16 +136,20 @@ def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_d
 
 def test_a_day_counts_by_what_it_answered() -> None:
     day = np.repeat([1, 2], FEWEST_DRAWN // 2)
-    busy, quiet = (accuracy_now(_reviewed(day == 1, np.full(len(day), 0.5), day, drawn=True), np.empty(0), answered)
-                   for answered in ({1: 900.0, 2: 100.0}, {1: 100.0, 2: 900.0}))  # fmt: skip
+    busy, quiet = (
+        accuracy_now(_reviewed(day == 1, np.full(len(day), 0.5), day, drawn=True), np.empty(0), answered)
+        for answered in ({1: 900.0, 2: 100.0}, {1: 100.0, 2: 900.0})
+    )
     assert busy and quiet
     assert (busy.share.value, quiet.share.value) == (pytest.approx(0.9), pytest.approx(0.1))
 
 
 def test_what_rests_on_one_of_two_days_is_less_sure() -> None:
     day, right = np.repeat([1, 2], 20), np.tile([0, 1], 20)
-    one, both = (accuracy_now(_reviewed(right, np.full(40, 0.5), day, drawn=True), np.empty(0), answered)
-                 for answered in ({1: 900.0, 2: 100.0}, {1: 500.0, 2: 500.0}))  # fmt: skip
+    one, both = (
+        accuracy_now(_reviewed(right, np.full(40, 0.5), day, drawn=True), np.empty(0), answered)
+        for answered in ({1: 900.0, 2: 100.0}, {1: 500.0, 2: 500.0})
+    )
     assert one and both
     assert one.share.value == both.share.value == 0.5
     assert one.share.high - one.share.low > 1.2 * (both.share.high - both.share.low)

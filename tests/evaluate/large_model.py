@@ -102,9 +102,13 @@ def _completion(large: LargeModel, body: dict[str, Any]) -> dict[str, Any]:
         usage["completion_tokens"] = thought + large.usage["completion_tokens"]
         usage["completion_tokens_details"] = {"reasoning_tokens": thought}
     return {
-        "id": "1", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice],
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [choice],
         "usage": usage | {"total_tokens": 0},
-    }  # fmt: skip
+    }
 
 
 def _response(large: LargeModel, body: dict[str, Any]) -> dict[str, Any]:
@@ -119,14 +123,22 @@ def _response(large: LargeModel, body: dict[str, Any]) -> dict[str, Any]:
     thinking = {"type": "reasoning", "id": "r", "summary": []}
     written = min(thought, body["max_output_tokens"])
     return {
-        "id": "1", "object": "response", "created_at": 1, "model": body["model"], "error": None,
+        "id": "1",
+        "object": "response",
+        "created_at": 1,
+        "model": body["model"],
+        "error": None,
         "status": "incomplete" if cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [thinking] if cut else [thinking, message], "parallel_tool_calls": True, "tool_choice": "auto",
+        "output": [thinking] if cut else [thinking, message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
         "tools": [],
         "usage": {
-            "input_tokens": large.usage["prompt_tokens"], "output_tokens": written + large.usage["completion_tokens"],
+            "input_tokens": large.usage["prompt_tokens"],
+            "output_tokens": written + large.usage["completion_tokens"],
             "input_tokens_details": large.usage.get("prompt_tokens_details", {"cached_tokens": 0}),
-            "output_tokens_details": {"reasoning_tokens": written}, "total_tokens": 0,
+            "output_tokens_details": {"reasoning_tokens": written},
+            "total_tokens": 0,
         },
-    }  # fmt: skip
+    }

@@ -21,10 +21,22 @@ from tunewright.train.history import CURVE, DIAGNOSIS, ENCODER
 
 ATTACK = '<script>alert("1")</script><img src=http://evil.example/x onerror=alert(1)>'
 PARITY = {
-    "passed": True, "failures": [], "template_sha256": "0" * 64, "request": ATTACK, "reply": "refund",
-    "chain": [{"arm": "served", "agreement": 1.0, "headline": 0.7, "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
-               "max_confidence_gap": 0.01, "examples": 40}],
-}  # fmt: skip
+    "passed": True,
+    "failures": [],
+    "template_sha256": "0" * 64,
+    "request": ATTACK,
+    "reply": "refund",
+    "chain": [
+        {
+            "arm": "served",
+            "agreement": 1.0,
+            "headline": 0.7,
+            "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
+            "max_confidence_gap": 0.01,
+            "examples": 40,
+        }
+    ],
+}
 
 
 def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: Any) -> Path:

@@ -47,9 +47,18 @@ def compared(spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY) 
         return compare(spec, evidence, price_book(spec.price_file))
 
 
-def verdict(served: list[Record], svm: list[Record], *, parity_passed: bool = True,
-            api_answers: list[Record] | None = None, drawing: Drawing = ONE_BY_ONE, day: date = DAY,
-            others: dict[str, list[Record]] | None = None, market: bool = False, **spec: Any) -> Verdict:  # fmt: skip
+def verdict(
+    served: list[Record],
+    svm: list[Record],
+    *,
+    parity_passed: bool = True,
+    api_answers: list[Record] | None = None,
+    drawing: Drawing = ONE_BY_ONE,
+    day: date = DAY,
+    others: dict[str, list[Record]] | None = None,
+    market: bool = False,
+    **spec: Any,
+) -> Verdict:
     """What is decided.
 
     Args:

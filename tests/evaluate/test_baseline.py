@@ -153,9 +153,16 @@ def test_what_is_no_answer_counts_against_the_budget(model: LargeModel, tmp_path
     assert len(model.asked) <= 2
 
 
-@pytest.mark.parametrize("body", [
-    "5", "[]", "null", '{"choices": {"a": 1}}', '{"choices": [{"message": {"content": [{"text": "x"}]}}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        "5",
+        "[]",
+        "null",
+        '{"choices": {"a": 1}}',
+        '{"choices": [{"message": {"content": [{"text": "x"}]}}]}',
+    ],
+)
 def test_odd_bodies_are_no_answers(model: LargeModel, tmp_path: Path, body: str) -> None:
     model.failures = [PlainTextResponse(body, media_type="application/json")]
     assert asked(spec_for(tmp_path, model), tmp_path)["unread"] == 0
@@ -247,9 +254,15 @@ def test_a_prompt_that_a_filter_stops_is_a_refusal(model: LargeModel, tmp_path: 
     assert asked(spec_for(tmp_path, model), tmp_path)["refused"] == 1
 
 
-@pytest.mark.parametrize(("status", "said"), [
-    (401, "does not accept this key"), (404, "no model 'my-gpt'"), (400, "`structured: false`"), (418, "status 418"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "does not accept this key"),
+        (404, "no model 'my-gpt'"),
+        (400, "`structured: false`"),
+        (418, "status 418"),
+    ],
+)
 def test_an_endpoint_that_refuses_says_what_to_do(
     model: LargeModel, tmp_path: Path, status: int, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,8 +351,14 @@ def test_entra_signs_in_with_the_real_credential_chain(
     # The chain's last links are programs; this one plays Azure's command line, the rest is azure-identity itself.
     program = tmp_path / "bin" / "az"
     program.parent.mkdir()
-    token = {"accessToken": "entra-token", "expiresOn": "2099-01-01 00:00:00.000000", "expires_on": 4070908800,
-             "subscription": "s", "tenant": "t", "tokenType": "Bearer"}  # fmt: skip
+    token = {
+        "accessToken": "entra-token",
+        "expiresOn": "2099-01-01 00:00:00.000000",
+        "expires_on": 4070908800,
+        "subscription": "s",
+        "tenant": "t",
+        "tokenType": "Bearer",
+    }
     program.write_text(f"#!/bin/sh\necho '{json.dumps(token)}'\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")

@@ -177,7 +177,7 @@ def test_a_goal_nobody_can_prove_is_not_proven(least: float, why: str) -> None:
         # As much lost as allowed says nothing.
         (10.0, 100, False, 1.0),
     ],
-)  # fmt: skip
+)
 def test_the_chance_is_the_one_of_the_papers(lost: float, count: int, binary: bool, chance: float) -> None:
     assert _chance(lost, count, 0.1, binary=binary) == pytest.approx(chance, rel=1e-6)
 

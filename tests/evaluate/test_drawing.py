@@ -20,9 +20,12 @@ def train(tmp_path: Path) -> Path:
 def test_copies_and_groups_are_one_drawing(train: Path) -> None:
     text = unalike("a")
     validation = [
-        example(text), example(text.upper(), group=None), example(unalike("b"), group="shop"),
-        example(unalike("c"), group="shop"), example(unalike("d")),
-    ]  # fmt: skip
+        example(text),
+        example(text.upper(), group=None),
+        example(unalike("b"), group="shop"),
+        example(unalike("c"), group="shop"),
+        example(unalike("d")),
+    ]
     found = drawing_of(make_spec(), validation, train)
     copy, other, first, second, alone = (found.unit[each.meta.id] for each in validation)
     assert copy == other

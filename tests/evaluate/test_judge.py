@@ -53,10 +53,18 @@ def judged(model: LargeModel, folder: Path, **settings: Any) -> dict[str, Any]:
         path.mkdir(parents=True, exist_ok=True)
     save_dataset(split, Dataset(examples, [], {"test": examples}))
     records = [
-        {"id": f"t{n}", "split": "test", "gold": given, "answer": served, "confidence": 0.5, "latency_ms": 1,
-         "prompt_tokens": 1, "answer_tokens": 1}
+        {
+            "id": f"t{n}",
+            "split": "test",
+            "gold": given,
+            "answer": served,
+            "confidence": 0.5,
+            "latency_ms": 1,
+            "prompt_tokens": 1,
+            "answer_tokens": 1,
+        }
         for n, (served, given) in enumerate(zip(SERVED, GIVEN, strict=True))
-    ]  # fmt: skip
+    ]
     write_jsonl(parity / "answers" / "served.jsonl", records)
     run_judge(spec, {"split": split, "parity": parity}, Output(out))
     return dict(json.loads((out / "judge.json").read_text("utf-8")))
@@ -71,8 +79,11 @@ def test_each_pair_is_judged_in_either_order(model: LargeModel, tmp_path: Path) 
     assert len(model.asked) == 6, "two questions a pair; none where the answers are the same"
     assert result["prompt_tokens"] == 300
     assert [row["better"] for row in read_jsonl(tmp_path / "judge" / "judged.jsonl")] == [
-        "first", "second", "tie", "first",
-    ]  # fmt: skip
+        "first",
+        "second",
+        "tie",
+        "first",
+    ]
 
 
 def test_a_judge_that_favours_a_place_finds_nothing_better(model: LargeModel, tmp_path: Path) -> None:
@@ -128,10 +139,15 @@ def test_a_busy_endpoint_is_asked_again(model: LargeModel, tmp_path: Path) -> No
     assert len(model.asked) == 8
 
 
-@pytest.mark.parametrize(("status", "said"), [
-    (401, "does not accept this key"), (403, "does not accept this key"), (404, "no model 'large'"),
-    (400, "status 400"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "does not accept this key"),
+        (403, "does not accept this key"),
+        (404, "no model 'large'"),
+        (400, "status 400"),
+    ],
+)
 def test_a_refusal_says_what_to_do_and_never_the_key(
     model: LargeModel, tmp_path: Path, status: int, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,10 +178,19 @@ def test_an_address_holds_no_secret(url: str) -> None:
         make_spec(judge={"model": "large", "url": url})
 
 
-@pytest.mark.parametrize(("reply", "word"), [
-    ("A", "first"), (" b.\n", "second"), ("Tie", "tie"), ('"A"', "first"), ("Answer B", "second"), ("", None),
-    ("A is better than B", None), ("AB", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("reply", "word"),
+    [
+        ("A", "first"),
+        (" b.\n", "second"),
+        ("Tie", "tie"),
+        ('"A"', "first"),
+        ("Answer B", "second"),
+        ("", None),
+        ("A is better than B", None),
+        ("AB", None),
+    ],
+)
 def test_a_reply_is_read_where_it_is_one_of_the_words(reply: str, word: str | None) -> None:
     assert word_of(reply) == word
 

@@ -38,8 +38,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(folder: Path, *apis: dict[str, Any], budget: float = 5.0, today: str | None = None) -> Spec:
-    return make_spec(folder, apis=[{"key": "API_KEY", **each} for each in apis], today=today,
-                     baseline={"budget_usd": budget})  # fmt: skip
+    return make_spec(
+        folder, apis=[{"key": "API_KEY", **each} for each in apis], today=today, baseline={"budget_usd": budget}
+    )
 
 
 def test_all_are_asked_the_same_examples_each_with_its_own_key_and_prompt(
@@ -48,9 +49,10 @@ def test_all_are_asked_the_same_examples_each_with_its_own_key_and_prompt(
     dear, cheap = servers
     cheap.usage = {"prompt_tokens": 40, "completion_tokens": 2}
     spec = listed(
-        tmp_path, {"url": dear.url},
+        tmp_path,
+        {"url": dear.url},
         {"name": "luna", "model": "gpt-6-luna", "url": cheap.url, "key": "OTHER_KEY", "prompt": "Route: {labels}"},
-    )  # fmt: skip
+    )
     found = asked(spec, tmp_path)["all"]
     assert list(found["apis"]) == ["gpt-4o", "luna"]
     assert len(dear.asked) == len(cheap.asked) == COUNT
@@ -68,8 +70,9 @@ def test_what_one_was_asked_is_not_asked_again_for_another(
     asked(listed(tmp_path, {"url": dear.url}), tmp_path)
     spec = listed(tmp_path, {"url": dear.url}, {"model": "gpt-6-luna", "url": cheap.url})
     assert [(each.api, each.kept) for each in forecast(spec, tmp_path / "split", tmp_path / "runs")] == [
-        ("gpt-4o", COUNT), ("gpt-6-luna", 0),
-    ]  # fmt: skip
+        ("gpt-4o", COUNT),
+        ("gpt-6-luna", 0),
+    ]
     asked(spec, tmp_path)
     assert (len(dear.asked), len(cheap.asked)) == (COUNT, COUNT)
 
@@ -106,8 +109,11 @@ def test_thinking_is_counted_and_paid(servers: tuple[LargeModel, LargeModel], tm
     spec = listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "protocol": protocol, "reasoning_effort": "low"})
     found = asked(spec, tmp_path)
     assert [found[part] for part in ("prompt_tokens", "cached_tokens", "answer_tokens", "reasoning_tokens")] == [
-        50, 20, 305, 300,
-    ]  # fmt: skip
+        50,
+        20,
+        305,
+        300,
+    ]
     per_1000 = 1000 * (30 * 0.1 + 20 * 0.01 + 305 * 0.5) / 1e6
     assert found["usd_per_1000"] == pytest.approx(per_1000)
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path, "gpt-6-luna-low")) == COUNT * 4 // 5
@@ -245,14 +251,17 @@ def test_replies_in_another_form_are_said_to_be(servers: tuple[LargeModel, Large
     assert "may not know response_format: `structured: false`" in " ".join(found["told"])
 
 
-@pytest.mark.parametrize(("apis", "said"), [
-    ([{"model": "gpt-9"}], "The price book has no 'gpt-9'"),
-    ([{"model": "gpt-6-luna", "reasoning_effort": "hihg"}], r"apis, gpt-6-luna-hihg: .* takes no .* mean 'high'"),
-    ([{"model": "gpt-6.1-sol", "reasoning_effort": "none"}], "It takes: low, medium, high, xhigh, max"),
-    ([{"model": "gpt-4o", "reasoning_effort": "low"}], "does not think before it answers"),
-    ([{}, {"model": "gpt-4.1-nano"}], r"gpt-4.1-nano left OpenAI's API on 2026-10-23: it can't be asked any more"),
-    ([{"model": "gpt-4.1-nano", "url": "openai"}], "it can't be asked any more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("apis", "said"),
+    [
+        ([{"model": "gpt-9"}], "The price book has no 'gpt-9'"),
+        ([{"model": "gpt-6-luna", "reasoning_effort": "hihg"}], r"apis, gpt-6-luna-hihg: .* takes no .* mean 'high'"),
+        ([{"model": "gpt-6.1-sol", "reasoning_effort": "none"}], "It takes: low, medium, high, xhigh, max"),
+        ([{"model": "gpt-4o", "reasoning_effort": "low"}], "does not think before it answers"),
+        ([{}, {"model": "gpt-4.1-nano"}], r"gpt-4.1-nano left OpenAI's API on 2026-10-23: it can't be asked any more"),
+        ([{"model": "gpt-4.1-nano", "url": "openai"}], "it can't be asked any more"),
+    ],
+)
 def test_an_api_that_can_not_be_asked_is_told_before_anything_else(
     apis: list[dict[str, Any]], said: str, tmp_path: Path
 ) -> None:
@@ -267,13 +276,16 @@ def test_one_that_is_gone_may_be_what_was_paid_for_and_what_it_said_may_be_recor
     check_apis(make_spec(tmp_path, apis=recorded), price_book(), date(2026, 11, 28))
 
 
-@pytest.mark.parametrize(("spec", "said"), [
-    ({"apis": [{}, {}]}, "two of `apis` are called 'gpt-4o'"),
-    ({"apis": [{}], "today": "luna"}, "`apis` has only gpt-4o"),
-    ({"today": "gpt-4o"}, "there is no such list"),
-    ({"apis": [{}], "api": {"model": "gpt-4.1"}}, "use one of the two"),
-    ({"apis": [{"name": "a/b"}]}, "a name has at most 60"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"apis": [{}, {}]}, "two of `apis` are called 'gpt-4o'"),
+        ({"apis": [{}], "today": "luna"}, "`apis` has only gpt-4o"),
+        ({"today": "gpt-4o"}, "there is no such list"),
+        ({"apis": [{}], "api": {"model": "gpt-4.1"}}, "use one of the two"),
+        ({"apis": [{"name": "a/b"}]}, "a name has at most 60"),
+    ],
+)
 def test_a_list_that_contradicts_itself_is_refused(spec: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         make_spec(**spec)

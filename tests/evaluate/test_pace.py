@@ -24,9 +24,15 @@ def test_a_refusal_halves_the_pace_and_answers_raise_it() -> None:
     assert time.monotonic() - started > 0.05
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"retry-after": "20"}, 20), ({"retry-after-ms": "1500", "retry-after": "20"}, 1.5), ({}, 1),
-    ({"retry-after": "soon"}, 1), ({"retry-after": "-3"}, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "20"}, 20),
+        ({"retry-after-ms": "1500", "retry-after": "20"}, 1.5),
+        ({}, 1),
+        ({"retry-after": "soon"}, 1),
+        ({"retry-after": "-3"}, 0),
+    ],
+)
 def test_the_wait_is_the_one_asked_for(headers: dict[str, str], seconds: float) -> None:
     assert wait_asked_for(headers) == seconds

@@ -60,9 +60,15 @@ def drawn(rng: np.random.Generator, count: int, only_first: float, only_second: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "only_first", "only_second"), [
-    (50, 0.05, 0.05), (200, 0.06, 0.02), (200, 0.01, 0.01), (500, 0.02, 0.07),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "only_first", "only_second"),
+    [
+        (50, 0.05, 0.05),
+        (200, 0.06, 0.02),
+        (200, 0.01, 0.01),
+        (500, 0.02, 0.07),
+    ],
+)
 def test_the_interval_of_a_difference_covers_the_truth(count: int, only_first: float, only_second: float) -> None:
     rng, truth = np.random.default_rng(0), only_first - only_second
     found = [drawn(rng, count, only_first, only_second) for _ in range(600)]

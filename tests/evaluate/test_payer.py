@@ -30,8 +30,15 @@ FIVE: dict[str, tuple[list[Record], list[Record], dict[str, Any]]] = {
 }
 
 
-def told(served: list[Record], svm: list[Record], *, api: list[Record] | None = None, day: date = DAY,
-         others: dict[str, list[Record]] | None = None, **changes: Any) -> tuple[Verdict, Page]:  # fmt: skip
+def told(
+    served: list[Record],
+    svm: list[Record],
+    *,
+    api: list[Record] | None = None,
+    day: date = DAY,
+    others: dict[str, list[Record]] | None = None,
+    **changes: Any,
+) -> tuple[Verdict, Page]:
     """The verdict and its page; only today's API comes into question, unless `apis` says otherwise."""
     spec, evidence = make_spec(**{"traffic": MUCH, "apis": [{}], **changes}), evidence_of(served, svm)
     if api:
@@ -63,8 +70,13 @@ def test_each_decision_has_its_lines_and_ten_at_most(decision: str) -> None:
     assert verdict.decision == decision
     assert len(found.lines) <= MOST_LINES == 10
     assert list(lines(found)) == [
-        "A month now", "A month after", "What it takes", "When it pays back", "How good it is", "What could go wrong",
-    ]  # fmt: skip
+        "A month now",
+        "A month after",
+        "What it takes",
+        "When it pays back",
+        "How good it is",
+        "What could go wrong",
+    ]
     assert all(line.text.endswith(".") for line in found.lines)
 
 
@@ -105,8 +117,14 @@ def test_a_switch_without_a_price_of_engineering_says_what_it_may_cost() -> None
 
 
 def test_a_switch_with_all_prices_says_when_engineering_is_paid_for() -> None:
-    costs = {"engineering_usd": 20_000, "upkeep_usd_per_month": 500, "hourly_usd": 30, "reviews_per_month": 600,
-             "review_minutes": 2, "retraining_usd": 5}  # fmt: skip
+    costs = {
+        "engineering_usd": 20_000,
+        "upkeep_usd_per_month": 500,
+        "hourly_usd": 30,
+        "reviews_per_month": 600,
+        "review_minutes": 2,
+        "retraining_usd": 5,
+    }
     found = told(GOOD, POOR, costs=costs)[1]
     said = lines(found)
     assert said["A month after"] == (

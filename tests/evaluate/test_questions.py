@@ -14,10 +14,12 @@ from tunewright.tasks import Example, Meta, Task
 SCHEMA = {
     "type": "object",
     "properties": {
-        "vendor": {"type": "string"}, "total": {"type": "number"}, "date": {"type": "string", "format": "date"},
+        "vendor": {"type": "string"},
+        "total": {"type": "number"},
+        "date": {"type": "string", "format": "date"},
     },
     "required": ["vendor"],
-}  # fmt: skip
+}
 
 
 def task_asked(spec: Spec) -> Task:
@@ -27,19 +29,31 @@ def task_asked(spec: Spec) -> Task:
 RECORDS = {"kind": "extract", "instruction": "Read the invoice.", "schema": SCHEMA}
 
 
-@pytest.mark.parametrize(("labels", "reply", "label"), [
-    ([".NET", "Java"], '{"label": ".NET"}', ".NET"), (["U.S.", "EU"], "u.s.", "U.S."), (["US", "us"], "US", "US"),
-    (["US", "us"], "Us", None), (["3.1", "3.10"], "3.10", "3.10"), (["none", "some"], "null", None),
-    (["yes", "no"], '"Yes."', "yes"), (["yes", "no"], '{"label": 5}', None), (["yes", "no"], "[1]", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("labels", "reply", "label"),
+    [
+        ([".NET", "Java"], '{"label": ".NET"}', ".NET"),
+        (["U.S.", "EU"], "u.s.", "U.S."),
+        (["US", "us"], "US", "US"),
+        (["US", "us"], "Us", None),
+        (["3.1", "3.10"], "3.10", "3.10"),
+        (["none", "some"], "null", None),
+        (["yes", "no"], '"Yes."', "yes"),
+        (["yes", "no"], '{"label": 5}', None),
+        (["yes", "no"], "[1]", None),
+    ],
+)
 def test_a_label_is_read_as_it_is_spelt(labels: list[str], reply: str, label: str | None) -> None:
     task = {"kind": "classify", "instruction": "Which?", "labels": labels}
     assert read(task_asked(make_spec(task=task)), reply) == label
 
 
 def test_a_required_field_may_be_null() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "integer"}},
-              "required": ["a", "b"]}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    }
     task = task_asked(make_spec(task={**RECORDS, "schema": schema}))
     assert read(task, '{"a": null, "b": 1}') == '{"a":null,"b":1}'
 
@@ -78,11 +92,21 @@ def test_a_schema_with_open_objects_is_not_strict() -> None:
 SEVERAL = {"kind": "multi_label", "instruction": "Which hold?", "labels": ["late", "wrong item", "refund"]}
 
 
-@pytest.mark.parametrize(("reply", "answer"), [
-    ('{"labels": ["refund", "late"]}', '["late","refund"]'), ('["Wrong Item"]', '["wrong item"]'), ("[]", "[]"),
-    ('```json\n["late", "late"]\n```', '["late"]'), ('{"labels": []}', "[]"), ("late", None), ('["cancel"]', None),
-    ('{"labels": "late"}', None), ("[1]", None), ("null", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ('{"labels": ["refund", "late"]}', '["late","refund"]'),
+        ('["Wrong Item"]', '["wrong item"]'),
+        ("[]", "[]"),
+        ('```json\n["late", "late"]\n```', '["late"]'),
+        ('{"labels": []}', "[]"),
+        ("late", None),
+        ('["cancel"]', None),
+        ('{"labels": "late"}', None),
+        ("[1]", None),
+        ("null", None),
+    ],
+)
 def test_several_labels_are_read_from_a_list(reply: str, answer: str | None) -> None:
     assert read(task_asked(make_spec(task=SEVERAL)), reply) == answer
 

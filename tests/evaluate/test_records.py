@@ -136,10 +136,11 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     assert len(lessons) > 4
     taught = {
         tuple(template.encode_prompt(task.prompt(lesson.request), tokenizer)): [
-            *tokenizer.encode_verbatim(lesson.answer), end,
+            *tokenizer.encode_verbatim(lesson.answer),
+            end,
         ]
         for lesson in lessons
-    }  # fmt: skip
+    }
     portion, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.portion, SCHEMA))
     reader = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200)
     answer = reader.answer(text)

@@ -61,9 +61,11 @@ def test_verdict_json_holds_what_a_month_is_made_of() -> None:
     assert [item["name"] for item in items] == ["machines", "standby", "reviews", "retraining", "storage"]
     assert items[0]["usd_per_month"] == pytest.approx(0.096 * 730)
     assert items[2] == {
-        "name": "reviews", "usd_per_month": None, "source": "not counted: costs.hourly_usd",
+        "name": "reviews",
+        "usd_per_month": None,
+        "source": "not counted: costs.hourly_usd",
         "basis": "304 reviews of 1 minute, 5.1 hours",
-    }  # fmt: skip
+    }
 
 
 def test_the_report_loads_nothing_from_elsewhere(html: str) -> None:

@@ -20,9 +20,14 @@ from tunewright.spec import parse_spec
 
 AGAIN = "type: python bench/scoreboard.py page"
 PUBLISHED = {
-    "model": "BERT", "group": "encoder", "value": 90.0, "metric": "accuracy", "source": "a paper", "read": "2026-11-28",
+    "model": "BERT",
+    "group": "encoder",
+    "value": 90.0,
+    "metric": "accuracy",
+    "source": "a paper",
+    "read": "2026-11-28",
     "same": True,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -38,28 +43,53 @@ def sets(bench: Callable[[str], ModuleType]) -> ModuleType:
 
 def a_set(sets: ModuleType, **changes: Any) -> Any:
     usual = {
-        "name": "tiny", "title": "Tiny", "task": "classify", "instruction": "Which?", "source": "here",
+        "name": "tiny",
+        "title": "Tiny",
+        "task": "classify",
+        "instruction": "Which?",
+        "source": "here",
         "licence": "CC0",
-        "folder": "tiny", "tests": {"official": "test.jsonl"}, "split": "official",
-    }  # fmt: skip
+        "folder": "tiny",
+        "tests": {"official": "test.jsonl"},
+        "split": "official",
+    }
     return sets.DataSet.model_validate(usual | changes)
 
 
 def a_row(model: str, value: float, usd: float, **changes: Any) -> dict[str, Any]:
     figure = {"value": value, "low": value - 1, "high": value + 1}
     return {
-        "set": "tiny", "model": model, "seed": 0, "date": "2026-11-28", "commit": "0123456789ab", "changed": False,
-        "hashes": {}, "metric": "accuracy", "first": "official",
+        "set": "tiny",
+        "model": model,
+        "seed": 0,
+        "date": "2026-11-28",
+        "commit": "0123456789ab",
+        "changed": False,
+        "hashes": {},
+        "metric": "accuracy",
+        "first": "official",
         "tests": {"official": figure | {"n": 100, "others": {}}},
-        "baselines": {"svm": figure}, "training_minutes": 1.5, "run_minutes": 2.5, "p50_ms": 3.5, "p95_ms": 4.5,
-        "answers_per_second": 1234.0, "usd_per_million": usd, "runtime": "openvino", "precision": "int8",
+        "baselines": {"svm": figure},
+        "training_minutes": 1.5,
+        "run_minutes": 2.5,
+        "p50_ms": 3.5,
+        "p95_ms": 4.5,
+        "answers_per_second": 1234.0,
+        "usd_per_million": usd,
+        "runtime": "openvino",
+        "precision": "int8",
         "epochs": None,
-        "machine": {"processor": "a processor", "cores": 2, "bfloat16": True}, "quiet": True, "resumed": [],
+        "machine": {"processor": "a processor", "cores": 2, "bfloat16": True},
+        "quiet": True,
+        "resumed": [],
         "api": {
-            "model": "gpt-6-luna", "prompt_tokens": 100, "answer_tokens": 3, "usd_per_million": 11.5,
+            "model": "gpt-6-luna",
+            "prompt_tokens": 100,
+            "answer_tokens": 3,
+            "usd_per_million": 11.5,
             "prices_of": "2026",
         },
-    } | changes  # fmt: skip
+    } | changes
 
 
 @pytest.fixture
@@ -106,8 +136,12 @@ def test_a_language_model_passes_fewer_times_over_long_parts(sets: ModuleType) -
         return [{"text": "x" * (letters // 10 - 1), "label": "y"}] * 10
 
     assert [sets.passes(part(letters)) for letters in (1000, 1_500_000, 2_000_000, 30_000_000, 90_000_000)] == [
-        2.0, 2.0, 1.5, 0.1, 0.1,
-    ]  # fmt: skip
+        2.0,
+        2.0,
+        1.5,
+        0.1,
+        0.1,
+    ]
     assert sets.letters([{"text": "ab", "label": {"c": "d"}}]) == len('ab{"c": "d"}')
 
 

@@ -11,8 +11,14 @@ GERMAN = "Wo ist mein Paket geblieben und wann kommt es endlich bei mir an"
 ENGLISH = "please tell me where my parcel is and when it will arrive"
 
 
-def found(texts: list[str], right: list[bool], *, times: list[str] | None = None, groups: list[str] | None = None,
-          measured: bool = False) -> list[Slice]:  # fmt: skip
+def found(
+    texts: list[str],
+    right: list[bool],
+    *,
+    times: list[str] | None = None,
+    groups: list[str] | None = None,
+    measured: bool = False,
+) -> list[Slice]:
     records, examples = [], {}
     for number, (text, is_right) in enumerate(zip(texts, right, strict=True)):
         meta = Meta(id=str(number), time=times[number] if times else None, group=groups[number] if groups else None)
@@ -83,10 +89,20 @@ def test_a_slice_in_which_there_was_nothing_to_find_is_not_named() -> None:
     examples = {str(n): Example.of(text, "[]", Meta(id=str(n), group=groups[n])) for n, text in enumerate(texts)}
     for grouped in (None, groups):
         records = [
-            Record(str(n), "test", "[]", "[]", 0.9, 1.0, 10, 1, grouped[n] if grouped else None,
-                   {"micro-F1": (0.0, 0.0) if n >= 60 else (2.0 * (n % 2), 2.0)})
+            Record(
+                str(n),
+                "test",
+                "[]",
+                "[]",
+                0.9,
+                1.0,
+                10,
+                1,
+                grouped[n] if grouped else None,
+                {"micro-F1": (0.0, 0.0) if n >= 60 else (2.0 * (n % 2), 2.0)},
+            )
             for n in range(100)
-        ]  # fmt: skip
+        ]
         told = slices({"test": records}, examples, 0)
         assert {each.name for each in told if each.by == "language"} == {"en", "de"}
         assert all(0 <= each.p_value <= 1 and not each.falls_short for each in told)

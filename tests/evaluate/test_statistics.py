@@ -89,10 +89,18 @@ def test_rows_that_stand_by_themselves_are_never_too_few_groups() -> None:
 
 
 @pytest.mark.parametrize("groups", [None, [str(n // 2) for n in range(6)], ["one"] * 6])
-@pytest.mark.parametrize("measured", [
-    [Ratio(4, 4)] * 6, [Ratio(0, 4)] * 6, [Ratio(2, 4)] * 6, [Ratio(0.5, 1)] * 6, [Ratio(0, 0)] * 6,
-    [Ratio(1, 1)] * 6, [*[Ratio(4, 4)] * 5, Ratio(0, 0)],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "measured",
+    [
+        [Ratio(4, 4)] * 6,
+        [Ratio(0, 4)] * 6,
+        [Ratio(2, 4)] * 6,
+        [Ratio(0.5, 1)] * 6,
+        [Ratio(0, 0)] * 6,
+        [Ratio(1, 1)] * 6,
+        [*[Ratio(4, 4)] * 5, Ratio(0, 0)],
+    ],
+)
 def test_no_interval_has_no_width(measured: list[Ratio], groups: list[str] | None) -> None:
     interval = ratio(measured, groups)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1

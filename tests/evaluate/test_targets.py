@@ -17,13 +17,20 @@ def test_a_model_that_keeps_every_target_passes() -> None:
     assert missed(arm(0.98)) == []
 
 
-@pytest.mark.parametrize(("served", "changes", "name"), [
-    (arm(0.8), {}, "accuracy on test"),
-    (arm(0.91), {"goal": {"accuracy": 0.9, "margin": 0.0}}, "accuracy on test"),
-    (arm(0.98, ms=2000), {}, "P95"),
-    (arm(0.98), {"parity_passed": False}, "parity"),
-    (arm(0.93), {"api_answers": arm(1.0, splits=("test",)), "goal": {"accuracy": 0.8}}, "no worse than gpt-4o on test"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("served", "changes", "name"),
+    [
+        (arm(0.8), {}, "accuracy on test"),
+        (arm(0.91), {"goal": {"accuracy": 0.9, "margin": 0.0}}, "accuracy on test"),
+        (arm(0.98, ms=2000), {}, "P95"),
+        (arm(0.98), {"parity_passed": False}, "parity"),
+        (
+            arm(0.93),
+            {"api_answers": arm(1.0, splits=("test",)), "goal": {"accuracy": 0.8}},
+            "no worse than gpt-4o on test",
+        ),
+    ],
+)
 def test_each_target_that_is_missed_is_named(served: list[Record], changes: dict[str, Any], name: str) -> None:
     assert missed(served, **changes) == [name]
 
@@ -60,7 +67,9 @@ def test_too_few_groups_do_not_show_that_nothing_was_lost() -> None:
 
 
 def test_macro_f1_of_rare_labels_is_told_to_say_little() -> None:
-    rare = [replace(record, gold="refund") if number % PER_SPLIT == 0 else replace(record, gold="billing")
-            for number, record in enumerate(arm(0.98))]  # fmt: skip
+    rare = [
+        replace(record, gold="refund") if number % PER_SPLIT == 0 else replace(record, gold="billing")
+        for number, record in enumerate(arm(0.98))
+    ]
     reasons = verdict(rare, rare).reasons
     assert "On test, macro-F1 says little: 1 of 2 labels have fewer than 10 examples." in reasons

@@ -248,9 +248,13 @@ def test_a_cascade_needs_answers_enough_on_every_split() -> None:
     assert "is tested by 10 answers on other only, and 20 are the least" in found.sentence
 
 
-@pytest.mark.parametrize(("count", "why"), [
-    (100, "on test there are too few groups to tell (6, and it takes 20)"), (400, "(on test 95.0 %, it could be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "why"),
+    [
+        (100, "on test there are too few groups to tell (6, and it takes 20)"),
+        (400, "(on test 95.0 %, it could be"),
+    ],
+)
 def test_a_cascade_of_groups_needs_a_proof_on_the_tests(count: int, why: str) -> None:
     """A guarantee over groups says nothing of requests: one large group may be wrong."""
     grouped = [

@@ -96,17 +96,33 @@ class Hub:
         def mode(path: str) -> str:
             return "lfs" if path.endswith((".safetensors", ".gguf")) else "regular"
 
-        return 200, {}, {"files": [
-            {"path": each["path"], "uploadMode": mode(each["path"]), "shouldIgnore": False, "oid": None}
-            for each in asked["files"]
-        ]}  # fmt: skip
+        return (
+            200,
+            {},
+            {
+                "files": [
+                    {"path": each["path"], "uploadMode": mode(each["path"]), "shouldIgnore": False, "oid": None}
+                    for each in asked["files"]
+                ]
+            },
+        )
 
     def _batch(self, asked: dict) -> tuple[int, dict[str, str], object]:
-        return 200, {"Content-Type": "application/vnd.git-lfs+json"}, {"transfer": "basic", "objects": [
-            {"oid": each["oid"], "size": each["size"],
-             "actions": {"upload": {"href": f"{self.url}/lfs/{each['oid']}", "header": {}}}}
-            for each in asked["objects"]
-        ]}  # fmt: skip
+        return (
+            200,
+            {"Content-Type": "application/vnd.git-lfs+json"},
+            {
+                "transfer": "basic",
+                "objects": [
+                    {
+                        "oid": each["oid"],
+                        "size": each["size"],
+                        "actions": {"upload": {"href": f"{self.url}/lfs/{each['oid']}", "header": {}}},
+                    }
+                    for each in asked["objects"]
+                ],
+            },
+        )
 
     def _commit(self, name: str, lines: list[dict]) -> tuple[int, dict[str, str], object]:
         known = self.repositories[name]
@@ -126,8 +142,11 @@ class Hub:
                     del files[value["path"]]
         known.files = files
         oid = hashlib.sha1(str(len(known.commits)).encode()).hexdigest()
-        return 200, {}, {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{name}/commit/{oid}",
-                         "hookOutput": ""}  # fmt: skip
+        return (
+            200,
+            {},
+            {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{name}/commit/{oid}", "hookOutput": ""},
+        )
 
 
 @contextmanager

@@ -92,9 +92,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no checksums": (lambda b: (b / CHECKSUMS).write_text("{"), "checksums can't be read"),
     "deep checksums": (lambda b: (b / CHECKSUMS).write_text("[" * 10**6), "checksums can't be read"),
     "checksums of blocks of another size": (
-        lambda b: (b / CHECKSUMS).write_text((b / CHECKSUMS).read_text().replace("8388608", "1")), "can't be read",
+        lambda b: (b / CHECKSUMS).write_text((b / CHECKSUMS).read_text().replace("8388608", "1")),
+        "can't be read",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -212,5 +213,8 @@ def test_a_checksum_is_the_hash_of_the_hashes_of_its_blocks(tmp_path: Path) -> N
 
 def test_the_checksums_name_every_file_that_is_read(bundle: Path) -> None:
     assert sorted(json.loads((bundle / CHECKSUMS).read_text())["files"]) == [
-        "bundle.json", "calibration.json", "linear/ngrams.json", WEIGHTS,
-    ]  # fmt: skip
+        "bundle.json",
+        "calibration.json",
+        "linear/ngrams.json",
+        WEIGHTS,
+    ]

@@ -19,8 +19,14 @@ from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.spec import Spec
 
-SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.1, "eos_token_id": [7, 8],
-            "bos_token_id": 1}  # fmt: skip
+SAMPLING = {
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_p": 0.8,
+    "repetition_penalty": 1.1,
+    "eos_token_id": [7, 8],
+    "bos_token_id": 1,
+}
 
 
 @pytest.fixture
@@ -28,10 +34,15 @@ def base(tmp_path: Path) -> LocalModel:
     folder = tmp_path / "base"
     shutil.copytree(TOKENIZER, folder)
     write_json(folder / "generation_config.json", SAMPLING)
-    write_json(folder / "tokenizer_config.json", {
-        "tokenizer_class": "LlamaTokenizer", "eos_token": "</s>", "auto_map": {"AutoTokenizer": "remote.Code"},
-        "chat_template": "the base's",
-    })  # fmt: skip
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "eos_token": "</s>",
+            "auto_map": {"AutoTokenizer": "remote.Code"},
+            "chat_template": "the base's",
+        },
+    )
     return LocalModel("tiny", folder, ChatTemplate.named("chatml"))
 
 
@@ -50,8 +61,12 @@ def test_answers_are_greedy_and_end_with_the_turn(base: LocalModel, tmp_path: Pa
     merged = completed(make_spec(tmp_path, task=text), base, tmp_path / "merged")
     end = TextTokenizer(base.folder).encode_text("<|im_end|>")
     assert read(merged / "generation_config.json") == {
-        "eos_token_id": [*end, 7, 8], "bos_token_id": 1, "do_sample": False, "temperature": 0.0, "max_new_tokens": 4,
-    }  # fmt: skip
+        "eos_token_id": [*end, 7, 8],
+        "bos_token_id": 1,
+        "do_sample": False,
+        "temperature": 0.0,
+        "max_new_tokens": 4,
+    }
 
 
 def test_the_tokenizer_is_read_as_it_stands_and_runs_no_code(base: LocalModel, tmp_path: Path) -> None:
@@ -105,9 +120,14 @@ def test_a_text_is_not_confined(base: LocalModel, tmp_path: Path) -> None:
     assert "structured_outputs" not in said
 
 
-@pytest.mark.parametrize(("model", "named"), [
-    ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("acme/base", "acme/base"), (str(TOKENIZER), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("acme/base", "acme/base"),
+        (str(TOKENIZER), None),
+    ],
+)
 def test_a_card_names_its_base_where_the_hub_knows_it(
     model: str, named: str | None, base: LocalModel, tmp_path: Path
 ) -> None:

@@ -25,19 +25,33 @@ from tunewright.models.resolve import LocalModel
 from tunewright.models.tensor_files import INDEX, TensorWriter
 
 CONFIG: dict[str, Any] = {
-    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "vocab_size": 300,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
-    "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "tie_word_embeddings": False,
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 1,
+    "vocab_size": 300,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"},
+    "tie_word_embeddings": False,
+}
 LAYER = "model.layers.0."
 SHAPES = {
-    "model.embed_tokens.weight": (300, 64), f"{LAYER}input_layernorm.weight": (64,),
-    f"{LAYER}self_attn.q_proj.weight": (64, 64), f"{LAYER}self_attn.k_proj.weight": (32, 64),
-    f"{LAYER}self_attn.v_proj.weight": (32, 64), f"{LAYER}self_attn.o_proj.weight": (64, 64),
-    f"{LAYER}post_attention_layernorm.weight": (64,), f"{LAYER}mlp.gate_proj.weight": (96, 64),
-    f"{LAYER}mlp.up_proj.weight": (96, 64), f"{LAYER}mlp.down_proj.weight": (64, 96), "model.norm.weight": (64,),
+    "model.embed_tokens.weight": (300, 64),
+    f"{LAYER}input_layernorm.weight": (64,),
+    f"{LAYER}self_attn.q_proj.weight": (64, 64),
+    f"{LAYER}self_attn.k_proj.weight": (32, 64),
+    f"{LAYER}self_attn.v_proj.weight": (32, 64),
+    f"{LAYER}self_attn.o_proj.weight": (64, 64),
+    f"{LAYER}post_attention_layernorm.weight": (64,),
+    f"{LAYER}mlp.gate_proj.weight": (96, 64),
+    f"{LAYER}mlp.up_proj.weight": (96, 64),
+    f"{LAYER}mlp.down_proj.weight": (64, 96),
+    "model.norm.weight": (64,),
     "lm_head.weight": (300, 64),
-}  # fmt: skip
+}
 Values = Mapping[str, np.ndarray]
 
 
@@ -106,8 +120,11 @@ def test_tensors_are_there_by_llamas_names_and_in_its_order(
     assert len(found) == len(SHAPES)
     assert found["blk.0.attn_norm.weight"][0] == "F32"
     assert found["output.weight"][0] == "F16"
-    for name, ours in (("token_embd", "model.embed_tokens"), ("blk.0.attn_v", f"{LAYER}self_attn.v_proj"),
-                       ("blk.0.ffn_down", f"{LAYER}mlp.down_proj")):  # fmt: skip
+    for name, ours in (
+        ("token_embd", "model.embed_tokens"),
+        ("blk.0.attn_v", f"{LAYER}self_attn.v_proj"),
+        ("blk.0.ffn_down", f"{LAYER}mlp.down_proj"),
+    ):
         assert np.array_equal(found[f"{name}.weight"][1], values[f"{ours}.weight"].astype(np.float16))
     # A head of 16: where transformers turns value 0 with value 8, llama.cpp turns 0 with 1.
     for name, heads in (("q", 4), ("k", 2)):
@@ -207,10 +224,13 @@ def test_without_llama_cpp_q4_is_refused_before_anything_is_written(
     assert not list((tmp_path / "gguf").iterdir())
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"model_type": "gemma3_text"}, "of the type 'gemma3_text'"),
-    ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2}}, "position encoding 'dynamic'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "gemma3_text"}, "of the type 'gemma3_text'"),
+        ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2}}, "position encoding 'dynamic'"),
+    ],
+)
 def test_what_is_not_known_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         Layout(CONFIG | changes, tmp_path)
@@ -228,9 +248,10 @@ def tokenizer(folder: Path, **changes: Any) -> Path:
     vocabulary = {"<s>": 0, "a": 1, "b": 2, "ab": 3, "<0x0A>": 4, "<unk>": 5}
     data = {
         "added_tokens": [{"id": 0, "content": "<s>", "special": True, "rstrip": False}],
-        "normalizer": None, "pre_tokenizer": None,
+        "normalizer": None,
+        "pre_tokenizer": None,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": ["a b"], "unk_token": "<unk>"},
-    }  # fmt: skip
+    }
     write_json(folder / "tokenizer.json", data | changes)
     return folder
 
@@ -246,22 +267,37 @@ class Keys:
 
 
 def split(pattern: str) -> dict[str, Any]:
-    return {"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}, {"type": "ByteLevel"}
-    ]}  # fmt: skip
+    return {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"},
+            {"type": "ByteLevel"},
+        ],
+    }
 
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # noqa: E501
 PHI4_MINI = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # noqa: E501
 
 
-@pytest.mark.parametrize(("node", "ignore_merges", "name"), [
-    (split(LLAMA3), True, "llama-bpe"), (split(LLAMA3), False, "dbrx"),
-    (split(LLAMA3.replace("{1,3}", "")), False, "qwen2"), (split(PHI4_MINI), False, "gpt-4o"),
-    ({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}]},
-     False, "smollm"),
-    ({"type": "ByteLevel"}, False, "gpt-2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("node", "ignore_merges", "name"),
+    [
+        (split(LLAMA3), True, "llama-bpe"),
+        (split(LLAMA3), False, "dbrx"),
+        (split(LLAMA3.replace("{1,3}", "")), False, "qwen2"),
+        (split(PHI4_MINI), False, "gpt-4o"),
+        (
+            {
+                "type": "Sequence",
+                "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}],
+            },
+            False,
+            "smollm",
+        ),
+        ({"type": "ByteLevel"}, False, "gpt-2"),
+    ],
+)
 def test_how_a_tokenizer_cuts_is_known_by_its_file(
     node: dict[str, Any], ignore_merges: bool, name: str, tmp_path: Path
 ) -> None:
@@ -274,15 +310,23 @@ def test_how_a_tokenizer_cuts_is_known_by_its_file(
 
 def test_a_tokenizer_of_pieces_has_scores_in_the_order_of_its_merges(tmp_path: Path) -> None:
     vocabulary = {"<s>": 0, "a": 1, "b": 2, "ab": 3, "<0x0A>": 4, "<unk>": 5, "aba": 6}
-    model = {"type": "BPE", "vocab": vocabulary, "merges": ["a b", "ab a", "a ba"], "unk_token": "<unk>",
-             "byte_fallback": True}  # fmt: skip
+    model = {
+        "type": "BPE",
+        "vocab": vocabulary,
+        "merges": ["a b", "ab a", "a ba"],
+        "unk_token": "<unk>",
+        "byte_fallback": True,
+    }
     keys = Keys()
     normalizer = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace"}]}
     Vocabulary(tokenizer(tmp_path, model=model, normalizer=normalizer), 7).write(keys, 0, "")
     kinds, scores = keys.told["token_types"], keys.told["token_scores"]
     assert [kinds[number] for number in (0, 1, 4, 5)] == [
-        gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, gguf.TokenType.BYTE, gguf.TokenType.UNKNOWN
-    ]  # fmt: skip
+        gguf.TokenType.CONTROL,
+        gguf.TokenType.NORMAL,
+        gguf.TokenType.BYTE,
+        gguf.TokenType.UNKNOWN,
+    ]
     assert scores[3] > scores[6]
     assert keys.told["add_space_prefix"] is True
     assert keys.told["tokenizer_model"] == "llama"

@@ -46,8 +46,14 @@ def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
     said = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", 900, {})
     assert said.startswith('FROM ./a-Q8_0.gguf\nTEMPLATE """{{ if .System }}<|im_start|>system\n')
     assert '\nSYSTEM """Answer."""\n' in said
-    for line in ("temperature 0", "repeat_penalty 1", "num_ctx 900", "num_predict 50", 'stop """<|im_end|>"""',
-                 'stop """\n\nYours"""'):  # fmt: skip
+    for line in (
+        "temperature 0",
+        "repeat_penalty 1",
+        "num_ctx 900",
+        "num_predict 50",
+        'stop """<|im_end|>"""',
+        'stop """\n\nYours"""',
+    ):
         assert f"\nPARAMETER {line}\n" in said
 
 

@@ -20,8 +20,11 @@ SYSTEM = Message(role="system", content='Be "short" \\ {{ and }} plain.\n')
 USER = Message(role="user", content=" What?\n\n")
 ANSWER = Message(role="assistant", content=" refund")
 CONVERSATIONS = (
-    ([SYSTEM, USER], True), ([SYSTEM, USER, ANSWER], False), ([SYSTEM, USER, ANSWER, USER], True), ([USER], True)
-)  # fmt: skip
+    ([SYSTEM, USER], True),
+    ([SYSTEM, USER, ANSWER], False),
+    ([SYSTEM, USER, ANSWER, USER], True),
+    ([USER], True),
+)
 
 
 def wanted(template: ChatTemplate, messages: list[Message], prompting: bool) -> str:

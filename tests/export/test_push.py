@@ -55,9 +55,16 @@ def test_a_merged_model_goes_up_whole_private_and_without_data(spec: Spec, hub: 
     assert done.address == f"{hub.url}/{NAME}"
     assert len(there.commits) == 1
     assert set(there.files) == {
-        "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", SYSTEM_PROMPT, CHOICES, "README.md",
-    }  # fmt: skip
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        SYSTEM_PROMPT,
+        CHOICES,
+        "README.md",
+    }
     assert there.files["model.safetensors"] == WEIGHTS
     assert not any(SECRET.encode() in content for content in there.files.values())
     card = there.files["README.md"].decode()
@@ -68,9 +75,15 @@ def test_a_merged_model_goes_up_whole_private_and_without_data(spec: Spec, hub: 
 def test_an_adapter_goes_with_what_asks_it(spec: Spec, hub: Hub) -> None:
     push_to_hub(api.parcel(spec, "adapter", f"hub:{NAME}"), NAME)
     assert set(hub.repositories[NAME].files) == {
-        "adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", SYSTEM_PROMPT, CHOICES, "README.md",
-    }  # fmt: skip
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        SYSTEM_PROMPT,
+        CHOICES,
+        "README.md",
+    }
     assert not any(SECRET.encode() in content for content in hub.repositories[NAME].files.values())
 
 
@@ -92,15 +105,18 @@ def test_a_public_repository_is_not_taken_by_chance(spec: Spec, hub: Hub) -> Non
     assert hub.repositories[NAME].files
 
 
-@pytest.mark.parametrize(("fault", "said"), [
-    (Fault("repos/create", 401, message="Invalid credentials"), "hf auth login"),
-    (Fault("repos/create", 403, message="You don't have the rights"), "role write"),
-    (Fault("commit", 403, message="Access to this repo is gated"), "role write"),
-    (Fault("preupload", 400, message="bad file"), "Mend that"),
-    (Fault("commit", 429, 9), "slow down"),
-    (Fault("commit", 500, 9), "fault of the hub's"),
-    (Fault("PUT /lfs", 403, 9), "role write"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("repos/create", 401, message="Invalid credentials"), "hf auth login"),
+        (Fault("repos/create", 403, message="You don't have the rights"), "role write"),
+        (Fault("commit", 403, message="Access to this repo is gated"), "role write"),
+        (Fault("preupload", 400, message="bad file"), "Mend that"),
+        (Fault("commit", 429, 9), "slow down"),
+        (Fault("commit", 500, 9), "fault of the hub's"),
+        (Fault("PUT /lfs", 403, 9), "role write"),
+    ],
+)
 def test_a_refusal_says_what_to_do_and_leaves_nothing(
     spec: Spec, hub: Hub, fault: Fault, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,9 +236,14 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
     push_to_hub(parcel, NAME)
     there = hub.repositories[NAME].files
     assert set(there) == {
-        "bundle.json", "calibration.json", "checksums.json", "README.md", "linear/ngrams.json",
-        "linear/weights.safetensors", "openvino.md",
-    }  # fmt: skip
+        "bundle.json",
+        "calibration.json",
+        "checksums.json",
+        "README.md",
+        "linear/ngrams.json",
+        "linear/weights.safetensors",
+        "openvino.md",
+    }
     fetched = tmp_path / "fetched"
     for name, content in there.items():
         (fetched / name).parent.mkdir(parents=True, exist_ok=True)

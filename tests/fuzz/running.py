@@ -28,9 +28,11 @@ _SHOWN = 500
 _ROUND = 100
 """Examples between two looks at the clock."""
 _COMMON = settings(
-    deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
     phases=[Phase.reuse, Phase.generate, Phase.shrink],
-)  # fmt: skip
+)
 
 
 def try_one(check: Check, example: Input) -> None:

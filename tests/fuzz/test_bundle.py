@@ -23,9 +23,15 @@ from tunewright.export.bundle import load_bundle, write_bundle
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 
-EXTRACT = {"kind": "extract", "instruction": "Read.", "schema": {
-    "type": "object", "properties": {"total": {"type": "number"}, "of": {"type": "string"}},
-    "required": ["total"]}}  # fmt: skip
+EXTRACT = {
+    "kind": "extract",
+    "instruction": "Read.",
+    "schema": {
+        "type": "object",
+        "properties": {"total": {"type": "number"}, "of": {"type": "string"}},
+        "required": ["total"],
+    },
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,74 @@ from tests.fuzz.running import Input
 from tunewright.documents import SUFFIXES, text_of
 
 PAGES = [
-    {"analyzeResult": {"content": "a", "pages": [{"unit": "inch", "words": [
-        {"content": "Total", "polygon": [1, 1, 2, 1, 2, 1.2, 1, 1.2], "span": {"offset": 0, "length": 5},
-        "confidence": 0.9},
-        {"content": "12.50", "polygon": [3, 1, 4, 1, 4, 1.2, 3, 1.2]}]}]}},
-    {"analyzeResult": {"readResults": [{"unit": "pixel", "lines": [
-        {"text": "Total 12", "words": [{"text": "Total", "boundingBox": [1, 1, 20, 1, 20, 12, 1, 12]}]}]}]}},
-    {"Blocks": [{"BlockType": "WORD", "Text": "Total", "Page": 1, "Geometry": {"BoundingBox": {
-        "Left": 0.1, "Top": 0.1, "Width": 0.1, "Height": 0.02}}}]},
-    {"fullTextAnnotation": {"pages": [{"width": 100, "height": 100, "blocks": [{"paragraphs": [{"words": [{
-        "symbols": [{"text": "a"}], "boundingBox": {"vertices": [{"x": 1, "y": 1}, {"x": 9, "y": 1},
-        {"x": 9, "y": 9}]}}]}]}]}]}},
-]  # fmt: skip
+    {
+        "analyzeResult": {
+            "content": "a",
+            "pages": [
+                {
+                    "unit": "inch",
+                    "words": [
+                        {
+                            "content": "Total",
+                            "polygon": [1, 1, 2, 1, 2, 1.2, 1, 1.2],
+                            "span": {"offset": 0, "length": 5},
+                            "confidence": 0.9,
+                        },
+                        {"content": "12.50", "polygon": [3, 1, 4, 1, 4, 1.2, 3, 1.2]},
+                    ],
+                }
+            ],
+        }
+    },
+    {
+        "analyzeResult": {
+            "readResults": [
+                {
+                    "unit": "pixel",
+                    "lines": [
+                        {"text": "Total 12", "words": [{"text": "Total", "boundingBox": [1, 1, 20, 1, 20, 12, 1, 12]}]}
+                    ],
+                }
+            ]
+        }
+    },
+    {
+        "Blocks": [
+            {
+                "BlockType": "WORD",
+                "Text": "Total",
+                "Page": 1,
+                "Geometry": {"BoundingBox": {"Left": 0.1, "Top": 0.1, "Width": 0.1, "Height": 0.02}},
+            }
+        ]
+    },
+    {
+        "fullTextAnnotation": {
+            "pages": [
+                {
+                    "width": 100,
+                    "height": 100,
+                    "blocks": [
+                        {
+                            "paragraphs": [
+                                {
+                                    "words": [
+                                        {
+                                            "symbols": [{"text": "a"}],
+                                            "boundingBox": {
+                                                "vertices": [{"x": 1, "y": 1}, {"x": 9, "y": 1}, {"x": 9, "y": 9}]
+                                            },
+                                        }
+                                    ]
+                                }
+                            ]
+                        }
+                    ],
+                }
+            ]
+        }
+    },
+]
 
 
 def check(name: str, content: bytes) -> None:

@@ -25,11 +25,34 @@ END = TextTokenizer(TOKENIZER).encode_text("<|im_end|>")[0]
 KNOWN = [json.loads(content) for name, content in seeds("grammar") if name.startswith("known")]
 TEXTS = ("string", "number", "integer", "boolean", "null", "array", "object")
 COUNTS = st.sampled_from([0, 1, 2, 30, 2000, 2**31, 2**63, 10**30, -1, 0.5])
-PATTERNS = ("^[A-Z]{3}-[0-9]{4}$", "(a+)+$", "[z-a]", "(?=a)", r"\p{L}+", "a{1000}", "((a{99}){99}){99}", "(", r"\1",
-            "^(a|aa)*b$", r"^\d{1,3}(,\d{3})*$", "\ud800", r"[^\s\S]")  # fmt: skip
+PATTERNS = (
+    "^[A-Z]{3}-[0-9]{4}$",
+    "(a+)+$",
+    "[z-a]",
+    "(?=a)",
+    r"\p{L}+",
+    "a{1000}",
+    "((a{99}){99}){99}",
+    "(",
+    r"\1",
+    "^(a|aa)*b$",
+    r"^\d{1,3}(,\d{3})*$",
+    "\ud800",
+    r"[^\s\S]",
+)
 DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-04/schema#", "nonesuch")
-REFERENCES = ("#", "#/$defs/a", "#/$defs/b", "#/nowhere", "a", "http://example.com/a", "file:///etc/passwd",
-              "#/properties/a", "#/$defs/%61", "")  # fmt: skip
+REFERENCES = (
+    "#",
+    "#/$defs/a",
+    "#/$defs/b",
+    "#/nowhere",
+    "a",
+    "http://example.com/a",
+    "file:///etc/passwd",
+    "#/properties/a",
+    "#/$defs/%61",
+    "",
+)
 
 
 def _schemas(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
@@ -38,21 +61,43 @@ def _schemas(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
     named = st.dictionaries(st.sampled_from(["a", "b", "c", "\ud800", ""]), inner, max_size=3)
     keywords: dict[str, SearchStrategy[Any]] = {
         "type": st.sampled_from([*TEXTS, list(TEXTS), [], "strin", ["string", "null"]]),
-        "properties": named, "$defs": named, "definitions": named, "patternProperties": named,
+        "properties": named,
+        "$defs": named,
+        "definitions": named,
+        "patternProperties": named,
         "dependentSchemas": named,
-        "required": st.lists(st.sampled_from(["a", "b", "z"]), max_size=3), "additionalProperties": inner,
-        "propertyNames": inner, "unevaluatedProperties": inner, "items": inner, "prefixItems": several,
+        "required": st.lists(st.sampled_from(["a", "b", "z"]), max_size=3),
+        "additionalProperties": inner,
+        "propertyNames": inner,
+        "unevaluatedProperties": inner,
+        "items": inner,
+        "prefixItems": several,
         "contains": inner,
-        "uniqueItems": st.booleans(), "enum": st.lists(ANYTHING, max_size=3), "const": ANYTHING, "allOf": several,
-        "anyOf": several, "oneOf": several, "not": inner, "if": inner, "then": inner, "else": inner,
-        "$ref": st.sampled_from(REFERENCES), "$dynamicRef": st.sampled_from(REFERENCES),
+        "uniqueItems": st.booleans(),
+        "enum": st.lists(ANYTHING, max_size=3),
+        "const": ANYTHING,
+        "allOf": several,
+        "anyOf": several,
+        "oneOf": several,
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "$ref": st.sampled_from(REFERENCES),
+        "$dynamicRef": st.sampled_from(REFERENCES),
         "$id": st.sampled_from(REFERENCES),
-        "$anchor": st.just("a"), "pattern": st.sampled_from(PATTERNS), "default": ANYTHING, "x-guidance": ANYTHING,
+        "$anchor": st.just("a"),
+        "pattern": st.sampled_from(PATTERNS),
+        "default": ANYTHING,
+        "x-guidance": ANYTHING,
         "format": st.sampled_from(["date", "date-time", "email", "uuid", "uri", "ipv4", "regex", "nonesuch", ""]),
-        "minimum": COUNTS, "maximum": COUNTS, "exclusiveMinimum": COUNTS, "exclusiveMaximum": COUNTS,
+        "minimum": COUNTS,
+        "maximum": COUNTS,
+        "exclusiveMinimum": COUNTS,
+        "exclusiveMaximum": COUNTS,
         "multipleOf": COUNTS,
         "$schema": st.sampled_from(DIALECTS),
-    }  # fmt: skip
+    }
     for name in ("Length", "Items", "Properties", "Contains"):
         keywords |= {f"min{name}": COUNTS, f"max{name}": COUNTS}
     pairs = st.sampled_from(sorted(keywords)).flatmap(

@@ -20,24 +20,68 @@ from tests.fuzz.mutation import NASTY, mutated, names, seeds
 from tests.fuzz.running import Input
 from tunewright.processes import free_port
 
-PATHS = ("/v1/classify", "/v1/models", "/health", "/metrics", "/openapi.json", "/v1/%63lassify", "//v1/classify",
-         "/v1/../v1/models", "*", "http://[::1/", "/\xff", "/%ff%00", "/?" + "a=b&" * 500,
-         "/" + "a" * 70_000)  # fmt: skip
-FIELDS = ("Host: a", "Content-Type: application/json", "Authorization: Bearer \xff", "Connection: close",
-          "Connection: keep-alive", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked",
-          "Transfer-Encoding: identity", "Content-Length: 3", "Content-Length: 0", "Content-Length: 3, 4",
-          "Content-Length: +3", "Expect: 100-continue", "Upgrade: websocket", "Upgrade: h2c", "Accept-Encoding: \0",
-          "X-A: " + "b" * 20_000, "X B: c", ": d", "Host", " folded: e", "Content-Encoding: gzip", "Range: bytes=0-",
-          "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13")  # fmt: skip
-BODIES = (b"", b'{"text": "a"}', b'd\r\n{"text": "a"}\r\n0\r\n\r\n', b"0\r\n\r\n", b"-1\r\n",
-          b"ffffffffffffffffff\r\na", b"3;a=b\r\nabc\r\n", b"0\r\nX: y\r\n\r\n",
-          b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * 3)  # fmt: skip
+PATHS = (
+    "/v1/classify",
+    "/v1/models",
+    "/health",
+    "/metrics",
+    "/openapi.json",
+    "/v1/%63lassify",
+    "//v1/classify",
+    "/v1/../v1/models",
+    "*",
+    "http://[::1/",
+    "/\xff",
+    "/%ff%00",
+    "/?" + "a=b&" * 500,
+    "/" + "a" * 70_000,
+)
+FIELDS = (
+    "Host: a",
+    "Content-Type: application/json",
+    "Authorization: Bearer \xff",
+    "Connection: close",
+    "Connection: keep-alive",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: identity",
+    "Content-Length: 3",
+    "Content-Length: 0",
+    "Content-Length: 3, 4",
+    "Content-Length: +3",
+    "Expect: 100-continue",
+    "Upgrade: websocket",
+    "Upgrade: h2c",
+    "Accept-Encoding: \0",
+    "X-A: " + "b" * 20_000,
+    "X B: c",
+    ": d",
+    "Host",
+    " folded: e",
+    "Content-Encoding: gzip",
+    "Range: bytes=0-",
+    "Sec-WebSocket-Key: a",
+    "Sec-WebSocket-Version: 13",
+)
+BODIES = (
+    b"",
+    b'{"text": "a"}',
+    b'd\r\n{"text": "a"}\r\n0\r\n\r\n',
+    b"0\r\n\r\n",
+    b"-1\r\n",
+    b"ffffffffffffffffff\r\na",
+    b"3;a=b\r\nabc\r\n",
+    b"0\r\nX: y\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
+)
 HEADS = st.tuples(
-    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "get", "", "A" * 300]), st.sampled_from(PATHS),
+    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "get", "", "A" * 300]),
+    st.sampled_from(PATHS),
     st.sampled_from(["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/0.9", ""]),
-    st.lists(st.sampled_from(FIELDS), max_size=5), st.sampled_from(["\r\n", "\r\n", "\n", "\r"]),
+    st.lists(st.sampled_from(FIELDS), max_size=5),
+    st.sampled_from(["\r\n", "\r\n", "\n", "\r"]),
     st.sampled_from([*BODIES, *NASTY]),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -78,10 +122,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     bundle, log, port = linear_bundle(folder / "bundle"), folder / "log", free_port()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunewright.serve.server", str(bundle), "--port", str(port), "--captures",
-             str(folder / "kept")],
-            stderr=stream, stdout=stream, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tunewright.serve.server",
+                str(bundle),
+                "--port",
+                str(port),
+                "--captures",
+                str(folder / "kept"),
+            ],
+            stderr=stream,
+            stdout=stream,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
     try:
         deadline = time.monotonic() + 240
         while b"is ready at" not in log.read_bytes():

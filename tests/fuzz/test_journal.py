@@ -87,8 +87,9 @@ def check(tmp_path: Path) -> Iterator[Check]:
             readers: dict[str, list[Callable[[], Any]]] = {
                 "serving.json": [lambda: traffic_of(runs), lambda: served_bundle(runs)],
                 "keys.json": [lambda: KeyRing(file)],
-                "identity.json": [lambda: Identity(file)], "presence.json": [lambda: servers_of(runs)],
-            }  # fmt: skip
+                "identity.json": [lambda: Identity(file)],
+                "presence.json": [lambda: servers_of(runs)],
+            }
             _read(*readers[name])
 
     yield check

@@ -19,8 +19,26 @@ from tunewright.tasks import Example
 ROWS = [
     json.loads(line) for name, content in seeds("readers") if name == "forms.jsonl" for line in content.splitlines()
 ]
-KEYS = ("messages", "conversations", "instruction", "output", "input", "prompt", "completion", "text", "label", "meta",
-        "tools", "tool_calls", "weight", "role", "content", "from", "value", "system")  # fmt: skip
+KEYS = (
+    "messages",
+    "conversations",
+    "instruction",
+    "output",
+    "input",
+    "prompt",
+    "completion",
+    "text",
+    "label",
+    "meta",
+    "tools",
+    "tool_calls",
+    "weight",
+    "role",
+    "content",
+    "from",
+    "value",
+    "system",
+)
 
 
 def parquet(rows: int) -> bytes:

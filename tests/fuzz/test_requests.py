@@ -23,23 +23,52 @@ from tunewright.tasks.classify import ClassifyTask
 
 ROUTES = ("classify", "extract", "generate")
 BODIES: dict[str, list[Any]] = {
-    "classify": [{"text": "a", "probabilities": True, "model": None},
-                 {"document": {"name": "a.txt", "content": base64.b64encode(b"hello").decode()}}],
+    "classify": [
+        {"text": "a", "probabilities": True, "model": None},
+        {"document": {"name": "a.txt", "content": base64.b64encode(b"hello").decode()}},
+    ],
     "extract": [{"text": "a"}, {"document": {"name": "a.html", "content": base64.b64encode(b"<p>hello").decode()}}],
     "generate": [{"text": "a", "max_tokens": 3, "stop": ["b", "c"]}],
     "chat/completions": [
-        {"model": "echo", "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}], "n": 1,
-         "stream": True, "stream_options": {"include_usage": True}, "stop": "c", "max_tokens": 9, "temperature": 0.5},
-        {"model": "echo", "messages": [{"role": "user", "content": [{"type": "text", "text": "b"}]}], "logprobs": True,
-         "top_logprobs": 2, "max_completion_tokens": 4, "response_format": {"type": "json_schema", "json_schema": {
-             "name": "a", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}}}},
+        {
+            "model": "echo",
+            "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}],
+            "n": 1,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "stop": "c",
+            "max_tokens": 9,
+            "temperature": 0.5,
+        },
+        {
+            "model": "echo",
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "b"}]}],
+            "logprobs": True,
+            "top_logprobs": 2,
+            "max_completion_tokens": 4,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
+            },
+        },
     ],
-    "feedback": [{"id": "a", "model": "echo", "right": False, "answer": "refund", "comment": "c"},
-                 {"id": "a", "right": False, "answer": {"a": 1}}, {"id": "a", "right": True}],
-}  # fmt: skip
+    "feedback": [
+        {"id": "a", "model": "echo", "right": False, "answer": "refund", "comment": "c"},
+        {"id": "a", "right": False, "answer": {"a": 1}},
+        {"id": "a", "right": True},
+    ],
+}
 KEYS = tuple(sorted({key for bodies in BODIES.values() for body in bodies for key in body}))
-KINDS = ("application/json", "application/json; charset=utf-16", "text/plain", "application/x-www-form-urlencoded",
-         "multipart/form-data; boundary=a", "application/json+x", "", "\xff")  # fmt: skip
+KINDS = (
+    "application/json",
+    "application/json; charset=utf-16",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=a",
+    "application/json+x",
+    "",
+    "\xff",
+)
 
 
 class Labels(Echo):

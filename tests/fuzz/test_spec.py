@@ -19,19 +19,24 @@ TASKS: list[dict[str, Any]] = [
     {"kind": "classify", "instruction": "Which?\n{labels}", "labels": {"a": "what", "b": ""}},
     {"kind": "multi_label", "instruction": "Which?", "labels": ["a", "b"]},
     {"kind": "generate", "instruction": "Answer."},
-    {"kind": "extract", "instruction": "Read.", "schema": {
-        "type": "object", "properties": {"total": {"type": "number"}, "of": {"type": "string",
-        "pattern": "^[A-Z]{3}$"}},
-        "required": ["total"]}},
-]  # fmt: skip
+    {
+        "kind": "extract",
+        "instruction": "Read.",
+        "schema": {
+            "type": "object",
+            "properties": {"total": {"type": "number"}, "of": {"type": "string", "pattern": "^[A-Z]{3}$"}},
+            "required": ["total"],
+        },
+    },
+]
 APIS = [{"model": "gpt-5", "url": "openai", "key": "KEY"}, {"name": "b", "model": "c", "recorded": "replies.jsonl"}]
 SPECS: list[Any] = [make_spec(task=task).model_dump(mode="json", by_alias=True) for task in TASKS]
 SPECS += [
     {"name": "a", "task": TASKS[0], "data": {"train": "a.jsonl", "test": {"seen": "b.csv"}}, "apis": APIS, "today": "b"}
 ]
-KEYS = tuple(sorted({
-    key for each in [spec_schema(), *spec_schema()["$defs"].values()] for key in each.get("properties", {})
-}))  # fmt: skip
+KEYS = tuple(
+    sorted({key for each in [spec_schema(), *spec_schema()["$defs"].values()] for key in each.get("properties", {})})
+)
 
 
 def check(name: str, content: bytes) -> None:
@@ -52,8 +57,11 @@ def check_money(name: str, content: bytes) -> None:
 
 
 def check_override(_: str, content: bytes) -> None:
-    parse_spec('{"name": "a", "task": {"kind": "generate", "instruction": "b"}, "data": {"train": "c"}}',
-               Path("/nowhere/tunewright.yaml"), [content.decode("utf-8", "surrogateescape")])  # fmt: skip
+    parse_spec(
+        '{"name": "a", "task": {"kind": "generate", "instruction": "b"}, "data": {"train": "c"}}',
+        Path("/nowhere/tunewright.yaml"),
+        [content.decode("utf-8", "surrogateescape")],
+    )
 
 
 @pytest.mark.parametrize("seed", seeds("spec"), ids=names("spec"))

@@ -29,9 +29,14 @@ def made_runs(spec: Spec, runs: Path, *, share: float = 0.97, targets: tuple[dic
         sources = {key.removeprefix("source."): hash_ for key, hash_ in provenance.items() if key.startswith("source.")}
         folder = runs / f"{step.name}-{provenance['fingerprint'][:12]}"
         with atomic_folder(
-            folder, kind=step.name, fingerprint=provenance["fingerprint"], spec_sha256=provenance["spec_sha256"],
-            inputs=sources, seed=0, code_version=provenance["code_version"],
-        ) as output:  # fmt: skip
+            folder,
+            kind=step.name,
+            fingerprint=provenance["fingerprint"],
+            spec_sha256=provenance["spec_sha256"],
+            inputs=sources,
+            seed=0,
+            code_version=provenance["code_version"],
+        ) as output:
             (output.path / "weights.bin").write_bytes(b"0" * 4096)
             if step is STEPS["verdict"]:
                 write_json(output.path / "verdict.json", _verdict(spec, share, targets))

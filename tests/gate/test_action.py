@@ -130,9 +130,14 @@ else:
         file = self.temp / "script.sh"
         file.write_text(script, "utf-8")
         return subprocess.run(
-            ["bash", "--noprofile", "--norc", *flags, str(file)], cwd=self.workspace, text=True, check=False,
-            capture_output=True, timeout=60, env=self.environ | dict(environ),
-        )  # fmt: skip
+            ["bash", "--noprofile", "--norc", *flags, str(file)],
+            cwd=self.workspace,
+            text=True,
+            check=False,
+            capture_output=True,
+            timeout=60,
+            env=self.environ | dict(environ),
+        )
 
     def action(self, **inputs: str) -> subprocess.CompletedProcess[str]:
         """The action's steps, until one fails."""

@@ -25,19 +25,30 @@ def on_github(folder: Path, site: GitHubSite, event: object = None) -> dict[str,
     file = folder / "event.json"
     file.write_text(json.dumps(pull_request() if event is None else event), "utf-8")
     return {
-        "GITHUB_ACTIONS": "true", "GITHUB_API_URL": site.address, "GITHUB_REPOSITORY": "acme/tickets",
-        "GITHUB_EVENT_PATH": str(file), "GITHUB_EVENT_NAME": "pull_request", "GITHUB_TOKEN": TOKEN,
-        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"), "GITHUB_OUTPUT": str(folder / "output"),
-    }  # fmt: skip
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_API_URL": site.address,
+        "GITHUB_REPOSITORY": "acme/tickets",
+        "GITHUB_EVENT_PATH": str(file),
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_TOKEN": TOKEN,
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        "GITHUB_OUTPUT": str(folder / "output"),
+    }
 
 
 def on_azure(folder: Path, site: AzureSite) -> dict[str, str]:
     return {
-        "TF_BUILD": "True", "SYSTEM_COLLECTIONURI": f"{site.address}/acme/", "SYSTEM_TEAMPROJECTID": "project",
-        "BUILD_REPOSITORY_ID": "repo", "BUILD_REPOSITORY_PROVIDER": "TfsGit", "SYSTEM_ACCESSTOKEN": TOKEN,
-        "SYSTEM_PULLREQUEST_PULLREQUESTID": "7", "SYSTEM_PULLREQUEST_ISFORK": "False",
-        "AGENT_TEMPDIRECTORY": str(folder), "BUILD_REASON": "PullRequest",
-    }  # fmt: skip
+        "TF_BUILD": "True",
+        "SYSTEM_COLLECTIONURI": f"{site.address}/acme/",
+        "SYSTEM_TEAMPROJECTID": "project",
+        "BUILD_REPOSITORY_ID": "repo",
+        "BUILD_REPOSITORY_PROVIDER": "TfsGit",
+        "SYSTEM_ACCESSTOKEN": TOKEN,
+        "SYSTEM_PULLREQUEST_PULLREQUESTID": "7",
+        "SYSTEM_PULLREQUEST_ISFORK": "False",
+        "AGENT_TEMPDIRECTORY": str(folder),
+        "BUILD_REASON": "PullRequest",
+    }
 
 
 def test_on_github_it_writes_summary_outputs_and_comment(tmp_path: Path, github: GitHubSite) -> None:

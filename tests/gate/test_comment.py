@@ -15,18 +15,40 @@ from tunewright.gate import Gate
 from tunewright.gate.comment import comment, mark, plain
 
 GATE = Gate(
-    "tickets", "switch", "Switch: it is right on 97.0 %.",
-    [Target("accuracy on test", True, "97.0 %; asked for 90.0 %"), Target("P95", False, "2,000 ms; asked for 1,000 ms"),
-     Target("up to date", True, "nothing changed since the verdict")],
+    "tickets",
+    "switch",
+    "Switch: it is right on 97.0 %.",
+    [
+        Target("accuracy on test", True, "97.0 %; asked for 90.0 %"),
+        Target("P95", False, "2,000 ms; asked for 1,000 ms"),
+        Target("up to date", True, "nothing changed since the verdict"),
+    ],
     [("A month now", "$14,000 for 10,000,000 requests to gpt-4o."), ("What could go wrong", "Much.")],
-)  # fmt: skip
+)
 ATTACKS = [
-    "@all look", "@acme/owners", "fixes #12 and acme/tickets#13, GH-14, !15", "<script>alert(1)</script>",
-    "<img src=http://evil.example/x>", "![x](http://evil.example/x)", "[click](http://evil.example)",
-    "see https://evil.example or www.evil.example", "a | b || c", "`code` ``", "```", "**bold** _it_ ~~no~~",
-    "# head\n\n- list", "---", "<!-- hidden", "[//]: <> (tunewright-gate other)", "&lt;b&gt;", "back\\slash\\|",
-    "$x$ $$", "1. one", "> quoted", "tab\tand\r\nline",
-]  # fmt: skip
+    "@all look",
+    "@acme/owners",
+    "fixes #12 and acme/tickets#13, GH-14, !15",
+    "<script>alert(1)</script>",
+    "<img src=http://evil.example/x>",
+    "![x](http://evil.example/x)",
+    "[click](http://evil.example)",
+    "see https://evil.example or www.evil.example",
+    "a | b || c",
+    "`code` ``",
+    "```",
+    "**bold** _it_ ~~no~~",
+    "# head\n\n- list",
+    "---",
+    "<!-- hidden",
+    "[//]: <> (tunewright-gate other)",
+    "&lt;b&gt;",
+    "back\\slash\\|",
+    "$x$ $$",
+    "1. one",
+    "> quoted",
+    "tab\tand\r\nline",
+]
 
 
 def rendered(text: str) -> str:

@@ -14,8 +14,16 @@ from tunewright.gate.post import TRIES, AzureDevOps, GitHub, NotWritten, PullReq
 MARK = mark("tickets")
 
 
-def put(site: GitHubSite | AzureSite, text: str = "new", *, fork: bool = False, token: str = TOKEN,
-        open_: bool = True, waits: list[float] | None = None, number: int = 7) -> str:  # fmt: skip
+def put(
+    site: GitHubSite | AzureSite,
+    text: str = "new",
+    *,
+    fork: bool = False,
+    token: str = TOKEN,
+    open_: bool = True,
+    waits: list[float] | None = None,
+    number: int = 7,
+) -> str:
     place: PullRequest
     if isinstance(site, GitHubSite):
         place = GitHub.at(site.address, "acme/tickets", number, token, fork=fork)

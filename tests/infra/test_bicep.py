@@ -128,14 +128,24 @@ def test_both_parsers_read_the_same(path: str) -> None:
     parameters = {
         name: (named(each["type"]), each["default"] is not None) for name, each in template.part("parameters").items()
     }
-    looked_up = {name: (f"{each['type']}@{each['api_version']}", bool(each["existing"]))
-                 for name, each in template.part("resources").items()}  # fmt: skip
-    modules = {name: (each["detail"]["path"], {*unwrapped(each["config"])[1].get("params", {})})
-               for name, each in template.part("modules").items()}  # fmt: skip
+    looked_up = {
+        name: (f"{each['type']}@{each['api_version']}", bool(each["existing"]))
+        for name, each in template.part("resources").items()
+    }
+    modules = {
+        name: (each["detail"]["path"], {*unwrapped(each["config"])[1].get("params", {})})
+        for name, each in template.part("modules").items()
+    }
     found = read(template.text)
-    expected = Reading(parameters, {*template.part("variables")}, looked_up, modules,
-                       {name: named(each["type"]) for name, each in template.part("outputs").items()},
-                       found.references, found.asked)  # fmt: skip
+    expected = Reading(
+        parameters,
+        {*template.part("variables")},
+        looked_up,
+        modules,
+        {name: named(each["type"]) for name, each in template.part("outputs").items()},
+        found.references,
+        found.asked,
+    )
     assert found == expected
 
 
@@ -452,10 +462,12 @@ def quota_output(size: str, nodes: int, *, low_priority: bool = False) -> str:
     assert asked["condition"] == "lowPriority"
     text = known["false_value"] if size not in families else asked["true_value" if low_priority else "false_value"]
     values = {
-        "gpuFamilies[gpuSize]": families.get(size), "gpuCores[gpuSize] * gpuNodes": cores.get(size, 0) * nodes,
+        "gpuFamilies[gpuSize]": families.get(size),
+        "gpuCores[gpuSize] * gpuNodes": cores.get(size, 0) * nodes,
         "quotaScope": main.part("variables")["quotaScope"]["value"],
-        "subscription().subscriptionId": "ID", "location": "eastus",
-    }  # fmt: skip
+        "subscription().subscriptionId": "ID",
+        "location": "eastus",
+    }
     for expression, value in values.items():
         text = text.replace(f"${{{expression}}}", str(value))
     assert "${" not in text, "of the expressions one is not known here"
@@ -510,10 +522,15 @@ def test_the_hook_shows_the_command_after_azd_up(system: str, shell: str) -> Non
         return  # its words are looked at, and no more can be done here
     command = quota_output("Standard_NC4as_T4_v3", 1)
     told = [
-        subprocess.run([program, "-c" if shell == "sh" else "-Command", found["run"]], env=environment,
-                       capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [program, "-c" if shell == "sh" else "-Command", found["run"]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for environment in ({**os.environ, "TUNEWRIGHT_GPU_QUOTA": command}, _without_the_output())
-    ]  # fmt: skip
+    ]
     assert told[0].rstrip().splitlines()[-1].strip() == command
     assert told[1].strip() == "", "before the first deployment there is no output"
 

@@ -55,12 +55,18 @@ KEDA: Object = {"by": "keda", "maxReplicas": 20, "prometheus": PROMETHEUS}
 KEYS: Object = {"auth": {"keysSecret": "tickets-keys"}}
 INGRESS: Object = {"enabled": True, "className": "azure-alb-external", "host": "tickets.acme.com", "tlsSecret": "tls"}
 ENTRA: Object = {
-    "auth": {"identity": {
-        "issuer": "https://login.microsoftonline.com/tenant/v2.0", "audience": CLIENT,
-        "grants": [{"role": "Tunewright.Ask", "models": ["tickets"], "per_minute": 600}, {"role": "Tunewright.Admin"}],
-    }},
+    "auth": {
+        "identity": {
+            "issuer": "https://login.microsoftonline.com/tenant/v2.0",
+            "audience": CLIENT,
+            "grants": [
+                {"role": "Tunewright.Ask", "models": ["tickets"], "per_minute": 600},
+                {"role": "Tunewright.Admin"},
+            ],
+        }
+    },
     "networkPolicy": {"egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
-}  # fmt: skip
+}
 CASES: dict[str, Object] = {
     "cpu": STABLE,
     "onnxruntime": STABLE | {"engine": "onnxruntime", "cpu": {"cores": 4, "tolerations": [{"key": "spot"}]}},
@@ -141,10 +147,15 @@ def pod_faults(pod: Object) -> Iterator[str]:
     spec, container = pod["spec"], server(pod)
     settings = {**spec["securityContext"], **container["securityContext"]}
     wanted = {
-        "runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"},
-        "allowPrivilegeEscalation": False, "privileged": False, "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
-    }  # fmt: skip
+    }
     yield from (key for key, value in wanted.items() if settings.get(key) != value)
     yield from (key for key in ("automountServiceAccountToken", "enableServiceLinks") if spec.get(key) is not False)
     yield from (key for key in ("hostNetwork", "hostPID", "hostIPC", "initContainers") if key in spec)
@@ -245,8 +256,10 @@ def test_a_start_has_the_time_it_takes() -> None:
             container = server(deployment["spec"]["template"])
             probes = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}
             assert {name: probe["httpGet"]["path"] for name, probe in probes.items()} == {
-                "startup": "/health", "liveness": "/health", "readiness": "/ready",
-            }  # fmt: skip
+                "startup": "/health",
+                "liveness": "/health",
+                "readiness": "/ready",
+            }
             waits = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
             assert waits > (VLLM_READY_SECONDS if "gpu" in case else 60)
             assert deployment["spec"]["progressDeadlineSeconds"] > waits
@@ -301,9 +314,10 @@ def test_what_finds_pods_never_changes() -> None:
     """Selectors of a Deployment can't."""
     for track, deployment in of("canary", "Deployment").items():
         assert deployment["spec"]["selector"]["matchLabels"] == {
-            "app.kubernetes.io/name": "tunewright", "app.kubernetes.io/instance": "tickets",
+            "app.kubernetes.io/name": "tunewright",
+            "app.kubernetes.io/instance": "tickets",
             "track": track.removeprefix("tickets-"),
-        }  # fmt: skip
+        }
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -339,21 +353,41 @@ def test_requests_in_flight_scale_stable_and_the_canary_follows() -> None:
     query = found["tickets-stable"]["triggers"][0]["metadata"]["query"]
     assert found == {
         "tickets-stable": {
-            "scaleTargetRef": {"name": "tickets-stable"}, "minReplicaCount": 9, "maxReplicaCount": 20, "advanced": calm,
-            "triggers": [{
-                "type": "prometheus", "authenticationRef": {"name": "tickets-prometheus"},
-                "metadata": {
-                    "serverAddress": PROMETHEUS, "query": query, "threshold": "8", "ignoreNullValues": "false",
-                },
-            }],
+            "scaleTargetRef": {"name": "tickets-stable"},
+            "minReplicaCount": 9,
+            "maxReplicaCount": 20,
+            "advanced": calm,
+            "triggers": [
+                {
+                    "type": "prometheus",
+                    "authenticationRef": {"name": "tickets-prometheus"},
+                    "metadata": {
+                        "serverAddress": PROMETHEUS,
+                        "query": query,
+                        "threshold": "8",
+                        "ignoreNullValues": "false",
+                    },
+                }
+            ],
         },
         "tickets-canary": {
-            "scaleTargetRef": {"name": "tickets-canary"}, "minReplicaCount": 1, "maxReplicaCount": 3, "advanced": calm,
-            "triggers": [{"type": "kubernetes-workload", "metadata": {"value": "9", "podSelector": (
-                "app.kubernetes.io/name=tunewright,app.kubernetes.io/instance=tickets,track=stable"
-            )}}],
+            "scaleTargetRef": {"name": "tickets-canary"},
+            "minReplicaCount": 1,
+            "maxReplicaCount": 3,
+            "advanced": calm,
+            "triggers": [
+                {
+                    "type": "kubernetes-workload",
+                    "metadata": {
+                        "value": "9",
+                        "podSelector": (
+                            "app.kubernetes.io/name=tunewright,app.kubernetes.io/instance=tickets,track=stable"
+                        ),
+                    },
+                }
+            ],
         },
-    }  # fmt: skip
+    }
     (identity,) = of("canary with keda", "TriggerAuthentication").values()
     assert identity["spec"] == {"podIdentity": {"provider": "azure-workload", "identityId": CLIENT}}
     assert "authenticationRef" not in of("gpu with keda", "ScaledObject")["tickets-stable"]["spec"]["triggers"][0]
@@ -363,9 +397,10 @@ def test_requests_in_flight_scale_stable_and_the_canary_follows() -> None:
 def test_the_canary_keeps_its_share(stable: int, canary: int, value: str) -> None:
     values = {"stable": {"image": IMAGE, "replicas": stable}, "canary": {"image": NEXT, "replicas": canary}}
     (found,) = (
-        each["spec"] for each in render(values | {"autoscaling": KEDA})
+        each["spec"]
+        for each in render(values | {"autoscaling": KEDA})
         if each["kind"] == "ScaledObject" and each["metadata"]["name"] == "tickets-canary"
-    )  # fmt: skip
+    )
     assert found["triggers"][0]["metadata"]["value"] == value
     assert found["maxReplicaCount"] == -(-20 * canary // stable)
 
@@ -420,9 +455,11 @@ def gates(case: str) -> tuple[set[str], list[Object]]:
         policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods(case)
     )
     who = {
-        each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] if "namespaceSelector" in each
-        else each["ipBlock"]["cidr"] for each in ingress["from"]
-    }  # fmt: skip
+        each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        if "namespaceSelector" in each
+        else each["ipBlock"]["cidr"]
+        for each in ingress["from"]
+    }
     return who, egress
 
 
@@ -432,8 +469,9 @@ def test_the_network_is_closed() -> None:
     assert gates("gateway outside") == ({NAMESPACE, "10.1.0.0/24"}, [])
     assert gates("metrics") == ({NAMESPACE, "kube-system"}, [])
     assert gates("entra") == (
-        {NAMESPACE}, [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443, "protocol": "TCP"}]}],
-    )  # fmt: skip
+        {NAMESPACE},
+        [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443, "protocol": "TCP"}]}],
+    )
     assert not of("open network", "NetworkPolicy")
 
 
@@ -470,8 +508,10 @@ def test_keys_come_from_a_secret_that_is_only_named() -> None:
     (pod,) = pods("ingress")
     (volume,) = (volume["secret"] for volume in pod["spec"]["volumes"] if volume["name"] == "keys")
     assert volume == {
-        "secretName": "tickets-keys", "defaultMode": 0o440, "items": [{"key": "keys.json", "path": "keys.json"}]
-    }  # fmt: skip
+        "secretName": "tickets-keys",
+        "defaultMode": 0o440,
+        "items": [{"key": "keys.json", "path": "keys.json"}],
+    }
     (mount,) = (mount for mount in server(pod)["volumeMounts"] if mount["name"] == "keys")
     assert "subPath" not in mount  # such a mount would never see a changed key
 

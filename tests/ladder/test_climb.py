@@ -33,13 +33,20 @@ class Run:
     folders: dict[str, Path] = field(default_factory=lambda: {"verdict": Path("/nowhere/verdict-1")})
 
 
-def ended(decision: str, good_enough: str | None = None, usd: float = 100.0, accuracy: float = 0.6,
-          **missed: str) -> dict[str, Any]:  # fmt: skip
+def ended(
+    decision: str, good_enough: str | None = None, usd: float = 100.0, accuracy: float = 0.6, **missed: str
+) -> dict[str, Any]:
     """A verdict that misses some targets, by name, with what was found."""
     targets = [{"name": "parity", "met": True, "found": ""}]
     targets += [{"name": name, "met": False, "found": found} for name, found in missed.items()]
-    verdict = {"decision": decision, "sentence": f"So {decision}.", "good_enough": good_enough, "usd_per_month": usd,
-               "targets": targets, "p95_ms": 5.0}  # fmt: skip
+    verdict = {
+        "decision": decision,
+        "sentence": f"So {decision}.",
+        "good_enough": good_enough,
+        "usd_per_month": usd,
+        "targets": targets,
+        "p95_ms": 5.0,
+    }
     served = {"cost": {"usd_per_month": usd}, "scores": {"test": {"headline": asdict(Interval(accuracy, 0.5, 0.7))}}}
     return {"verdict": verdict, "comparison": {"arms": {SERVED: served}}}
 
@@ -51,8 +58,9 @@ def known(hours: float = 0.1, usd: float = 1.0, serving: float | None = 300.0) -
     """A forecast for every candidate."""
 
     def told(spec: Spec, last: Any, earlier: Any) -> Forecast:  # noqa: ARG001
-        return Forecast(spec.model, Range(hours, hours), Range(hours, hours), Range(usd, usd), "so long", "so much",
-                        serving)  # fmt: skip
+        return Forecast(
+            spec.model, Range(hours, hours), Range(hours, hours), Range(usd, usd), "so long", "so much", serving
+        )
 
     return told
 
@@ -62,9 +70,14 @@ def no_cascades(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "weigh", lambda first, second: "none")  # noqa: ARG005
 
 
-def climbed(*verdicts: dict[str, Any], every: bool = False, search: dict[str, float] | None = None,
-            forecast: Any = None, ready: tuple[str, ...] = (), rented: bool = False
-            ) -> tuple[Run, Ladder, list[str]]:  # fmt: skip
+def climbed(
+    *verdicts: dict[str, Any],
+    every: bool = False,
+    search: dict[str, float] | None = None,
+    forecast: Any = None,
+    ready: tuple[str, ...] = (),
+    rented: bool = False,
+) -> tuple[Run, Ladder, list[str]]:
     """(the run that stands, how it came to it, the candidates that were run, in order) of three whose runs end so."""
     spec = make_spec(search=search or {}).model_copy(update={"candidates": NAMES})
     ran: list[str] = []
@@ -232,8 +245,10 @@ def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypa
     last, found = climb(spec, steps)
     assert (last.name, found.best, made) == ("small → middle", "small → middle", ["small → middle"])
     assert [(each.name, each.kind) for each in found.tried] == [
-        ("small", "decoder"), ("middle", "decoder"), ("small → middle", "cascade"),
-    ]  # fmt: skip
+        ("small", "decoder"),
+        ("middle", "decoder"),
+        ("small → middle", "cascade"),
+    ]
     monkeypatch.setattr(Found, "usd_per_month", 99.5)
     made.clear()
     assert climb(spec, steps)[1].best == "middle", "by less than a hundredth it is not worth two models"
@@ -257,8 +272,9 @@ def test_where_neither_part_does_it_a_cascade_of_both_may(monkeypatch: pytest.Mo
 
 def test_an_encoder_is_a_candidate_like_others(tmp_path: Path) -> None:
     spec = make_spec().model_copy(update={"candidates": (str(encoder_folder(tmp_path / "bert")), "smollm2-135m")})
-    run = Steps(lambda each: Run(each.model_name, MET if each.model == "smollm2-135m" else MISSED), made_never,
-                forecast=known())  # fmt: skip
+    run = Steps(
+        lambda each: Run(each.model_name, MET if each.model == "smollm2-135m" else MISSED), made_never, forecast=known()
+    )
     last, found = climb(spec, run)
     assert [(each.name, each.kind) for each in found.tried] == [("bert", "encoder"), ("smollm2-135m", "decoder")]
     assert (last.name, found.left_out) == ("smollm2-135m", {})

@@ -11,9 +11,15 @@ def main() -> None:
 
     asked = json.load(sys.stdin)
     model = llama_cpp.Llama(
-        asked["file"], n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False,
-        type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32,
-    )  # fmt: skip
+        asked["file"],
+        n_ctx=512,
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        verbose=False,
+        type_k=llama_cpp.GGML_TYPE_F32,
+        type_v=llama_cpp.GGML_TYPE_F32,
+    )
     found = []
     for ids in asked["sequences"]:
         model.reset()

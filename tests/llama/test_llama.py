@@ -51,10 +51,13 @@ def logits(file: Path, sequences: list[list[int]]) -> list[np.ndarray]:
 
 
 REQUESTS = (
-    "I want my money back for the lamp.", "Where is my parcel 12345? It was due on Monday.", "???",
+    "I want my money back for the lamp.",
+    "Where is my parcel 12345? It was due on Monday.",
+    "???",
     "\nA new line, I've 2.",
-    "Mein Paket ist nicht da: 3 Kisten.", "Thank you, great service! 🦙 é",
-)  # fmt: skip
+    "Mein Paket ist nicht da: 3 Kisten.",
+    "Thank you, great service! 🦙 é",
+)
 
 
 @pytest.fixture(scope="module")

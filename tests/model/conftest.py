@@ -17,10 +17,16 @@ __all__ = ["forked_steps", "make_tiny_model"]
 
 # Few steps and few examples: the run shows that everything fits together, not how good the model gets.
 SHORT = [
-    "data.validation_fraction=0.03", "train.max_steps=4", "train.batch_size=4", "train.evaluations=2",
-    "train.precision=float32", "evaluate.max_examples=8", "evaluate.few_shot=2", "export.max_disagreement=0.5",
+    "data.validation_fraction=0.03",
+    "train.max_steps=4",
+    "train.batch_size=4",
+    "train.evaluations=2",
+    "train.precision=float32",
+    "evaluate.max_examples=8",
+    "evaluate.few_shot=2",
+    "export.max_disagreement=0.5",
     "export.max_accuracy_drop=0.5",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)

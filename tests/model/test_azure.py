@@ -11,10 +11,14 @@ import pytest
 from tests.conftest import REPOSITORY, tunewright
 
 SMALL = [
-    "model=all-minilm", "train.max_steps=4", "evaluate.max_examples=8", "export.max_disagreement=0.5",
+    "model=all-minilm",
+    "train.max_steps=4",
+    "evaluate.max_examples=8",
+    "export.max_disagreement=0.5",
     "export.max_accuracy_drop=0.5",
-    "traffic.machine=Standard_F4s_v2", "azure.emulate=seasoned",
-]  # fmt: skip
+    "traffic.machine=Standard_F4s_v2",
+    "azure.emulate=seasoned",
+]
 
 
 @pytest.fixture(scope="module")

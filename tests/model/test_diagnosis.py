@@ -29,9 +29,15 @@ LABELS = ["cancel", "defect", "privacy"]
 HELD = 64
 """Validation examples; of fewer the rules say that they show nothing."""
 SETTINGS = {
-    "loss": "labels", "batch_size": 4, "epochs": 1, "max_steps": 24, "lr": 1e-3, "evaluations": 2, "checkpoints": 0,
+    "loss": "labels",
+    "batch_size": 4,
+    "epochs": 1,
+    "max_steps": 24,
+    "lr": 1e-3,
+    "evaluations": 2,
+    "checkpoints": 0,
     "precision": "float32",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -129,8 +129,13 @@ def test_gguf_files_come_from_the_same_export(short_run: ShortRun) -> None:
     said = json.loads(done.stdout)
     folder = Path(said["folder"])
     assert {file.name for file in folder.iterdir()} == {
-        "tickets-Q8_0.gguf", "gguf.json", "Modelfile", "system_prompt.txt", "answers.gbnf", "README.md",
-    }  # fmt: skip
+        "tickets-Q8_0.gguf",
+        "gguf.json",
+        "Modelfile",
+        "system_prompt.txt",
+        "answers.gbnf",
+        "README.md",
+    }
     assert folder == (short_run.runs / "latest" / "gguf").resolve()
     assert 'SYSTEM """Which team answers this support ticket?"""' in (folder / "Modelfile").read_text("utf-8")
     shown = tunewright("push", str(short_run.project), "--to", "hub:acme/tickets", "--form", "gguf", "--dry-run")

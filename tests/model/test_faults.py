@@ -22,9 +22,14 @@ from tunewright.pipeline import STEPS
 from tunewright.spec import load_spec
 
 STEPS_LONG = [
-    "model=smollm2-135m", "data.validation_fraction=0.01",
-    "train.members=2", "train.max_steps=4", "train.checkpoints=3", "train.batch_size=4", "train.evaluations=1",
-]  # fmt: skip
+    "model=smollm2-135m",
+    "data.validation_fraction=0.01",
+    "train.members=2",
+    "train.max_steps=4",
+    "train.checkpoints=3",
+    "train.batch_size=4",
+    "train.evaluations=1",
+]
 
 
 def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:

@@ -17,9 +17,16 @@ from tunewright.spec import load_spec
 
 # Commands train anew what they train, on the real model; how good it gets is of no matter to any of them.
 SHORTEST = [
-    *SHORT, "model=smollm2-135m", "train.members=1", "train.max_steps=2", "train.evaluations=1", "evaluate.few_shot=1",
-    "evaluate.max_examples=4", "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
-]  # fmt: skip
+    *SHORT,
+    "model=smollm2-135m",
+    "train.members=1",
+    "train.max_steps=2",
+    "train.evaluations=1",
+    "evaluate.few_shot=1",
+    "evaluate.max_examples=4",
+    "export.max_disagreement=0.9",
+    "export.max_accuracy_drop=0.9",
+]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
 

@@ -138,9 +138,12 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
         assert reply.choices[0].message.content in labels
         assert reply.usage and reply.usage.completion_tokens > 0
         asked = client.chat.completions.create(
-            model="tickets", messages=[{"role": "user", "content": "where is my parcel?"}], logprobs=True,
-            top_logprobs=3, seed=1,
-        ).choices[0]  # fmt: skip
+            model="tickets",
+            messages=[{"role": "user", "content": "where is my parcel?"}],
+            logprobs=True,
+            top_logprobs=3,
+            seed=1,
+        ).choices[0]
         assert asked.logprobs and asked.logprobs.content
         (label,) = asked.logprobs.content
         assert label.token == asked.message.content == label.top_logprobs[0].token

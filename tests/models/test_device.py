@@ -102,9 +102,11 @@ def test_a_gpu_older_than_the_build_is_refused(
 ) -> None:
     says(_T4)
     for name, value in {
-        "is_available": True, "get_arch_list": ["sm_75", "sm_80", "sm_90a", "compute_90"],
-        "get_device_capability": capability, "get_device_name": "a card",
-    }.items():  # fmt: skip
+        "is_available": True,
+        "get_arch_list": ["sm_75", "sm_80", "sm_90a", "compute_90"],
+        "get_device_capability": capability,
+        "get_device_name": "a card",
+    }.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     if able:
         require_gpu()
@@ -127,8 +129,12 @@ class Driver(SimpleNamespace):
     """libcuda of a machine with one GPU, as far as it is asked."""
 
     def __init__(self, attributes: dict[int, int], allocates: int):
-        super().__init__(cuInit=lambda _: 0, cuDeviceGet=lambda *_: 0, cuMemFree_v2=lambda _: 0,
-                         cuMemAllocManaged=lambda *_: allocates)  # fmt: skip
+        super().__init__(
+            cuInit=lambda _: 0,
+            cuDeviceGet=lambda *_: 0,
+            cuMemFree_v2=lambda _: 0,
+            cuMemAllocManaged=lambda *_: allocates,
+        )
         self._attributes = attributes
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, _: object) -> int:

@@ -239,8 +239,11 @@ def test_a_folder_of_a_wheel_is_extracted_whole(tmp_path: Path) -> None:
 
 def test_nothing_of_a_wheel_is_written_outside_its_folder(tmp_path: Path) -> None:
     members = {
-        "m/config.json": b"{}", "m/../../above": b"bad", "m/x/../../above": b"bad", f"m/{tmp_path}/absolute": b"bad",
-    }  # fmt: skip
+        "m/config.json": b"{}",
+        "m/../../above": b"bad",
+        "m/x/../../above": b"bad",
+        f"m/{tmp_path}/absolute": b"bad",
+    }
     wheel = wheel_of(tmp_path / "a.whl", members)
     (tmp_path / "inside").mkdir()
     _extract_folder(wheel, "m/", tmp_path / "inside" / "found")

@@ -59,17 +59,31 @@ def test_no_answer_opens_another_turn() -> None:
     assert writer.ids == [word] * 3
 
 
-@pytest.mark.parametrize(("constraint", "room"), [
-    (OneOf(("a", "b")), 10), (FreeText(7, ()), 7), (FreeText(None, ()), 52), (JsonRecord({}, {}), 52),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("constraint", "room"),
+    [
+        (OneOf(("a", "b")), 10),
+        (FreeText(7, ()), 7),
+        (FreeText(None, ()), 52),
+        (JsonRecord({}, {}), 52),
+    ],
+)
 def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeText | JsonRecord, room: int) -> None:
     assert room_for(constraint, 10) == room
 
 
-@pytest.mark.parametrize(("so_far", "shown"), [
-    ("  Hello", "Hello"), ("Hello \n", "Hello"), ("Hello \nUs", "Hello"), ("Hello \nYou", "Hello \nYou"),
-    ("Grü\ufffd", "Grü"), ("a\r\nb", "a\nb"), ("", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("so_far", "shown"),
+    [
+        ("  Hello", "Hello"),
+        ("Hello \n", "Hello"),
+        ("Hello \nUs", "Hello"),
+        ("Hello \nYou", "Hello \nYou"),
+        ("Grü\ufffd", "Grü"),
+        ("a\r\nb", "a\nb"),
+        ("", ""),
+    ],
+)
 def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
     assert Shown(["\nUser:"]).add(so_far) == shown
     one_by_one = Shown(["\nUser:"])

@@ -130,8 +130,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "long list": ({"type": "array", "items": {"type": "integer"}, "minItems": 1_000_000}, "shortest answer"),
     "more than all": ({"type": "string", "minLength": 10**400}, "shortest answer"),
     "requires itself": (
-        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}},
-                                              "required": ["a"]}}},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "required": ["a"]}},
+        },
         "requires itself",
     ),
     "large": ({"const": "x" * 1_000_000}, "256 KiB"),
@@ -139,18 +141,34 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "many": ({"enum": [f"v{number}" for number in range(100_000)]}, "256 KiB"),
     "deep": (nested(200), "120 levels"),
     "doubled": (
-        {"$ref": "#/$defs/a0", "$defs": {"a30": {"const": 1}} | {
-            f"a{n}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/a{n + 1}"}] * 2, "minItems": 2}
-            for n in range(30)
-        }},
+        {
+            "$ref": "#/$defs/a0",
+            "$defs": {"a30": {"const": 1}}
+            | {
+                f"a{n}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/a{n + 1}"}] * 2, "minItems": 2}
+                for n in range(30)
+            },
+        },
         "shortest answer",
     ),
     "chain": (
         {"$ref": "#/$defs/a0", "$defs": {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(1500)}},
         "references",
     ),
-    "not disjoint": ({"allOf": [{"anyOf": [{"type": "object", "properties": {f"k{n}{m}": {"type": "string"}},
-                                            "required": [f"k{n}{m}"]} for m in range(6)]} for n in range(9)]}, "large"),
+    "not disjoint": (
+        {
+            "allOf": [
+                {
+                    "anyOf": [
+                        {"type": "object", "properties": {f"k{n}{m}": {"type": "string"}}, "required": [f"k{n}{m}"]}
+                        for m in range(6)
+                    ]
+                }
+                for n in range(9)
+            ]
+        },
+        "large",
+    ),
     "no type": ({"type": "strin"}, "Invalid type"),
     "type in a list": ({"type": [1]}, "no JSON Schema|must be a string"),
     "names in a list": ({"properties": [1]}, "must be an object"),
@@ -158,7 +176,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "half a letter": ({"type": "object", "properties": {"\ud800": {"type": "string"}}}, "no JSON Schema"),
     "elsewhere": ({"$ref": "http://example.com/x"}, "not present"),
     "a file": ({"$ref": "file:///etc/passwd"}, "not present"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -186,13 +204,22 @@ def test_what_is_forced_ends_with_the_call() -> None:
         CALL.reset(token)
 
 
-@pytest.mark.parametrize(("schema", "letters"), [
-    (True, 1), ({}, 1), ({"type": "string", "minLength": 3}, 5), ({"type": ["string", "null"]}, 2),
-    ({"const": "ab"}, 4),
-    ({"enum": ["abc", "a"]}, 3), ({"type": "array", "items": {"type": "null"}, "minItems": 2}, 11),
-    ({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}, 10), ({"$ref": "#/nowhere"}, 1),
-    ({"anyOf": [{"const": "abc"}, {"$ref": "#"}]}, 5), ({"minLength": "no", "type": "string"}, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("schema", "letters"),
+    [
+        (True, 1),
+        ({}, 1),
+        ({"type": "string", "minLength": 3}, 5),
+        ({"type": ["string", "null"]}, 2),
+        ({"const": "ab"}, 4),
+        ({"enum": ["abc", "a"]}, 3),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 2}, 11),
+        ({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}, 10),
+        ({"$ref": "#/nowhere"}, 1),
+        ({"anyOf": [{"const": "abc"}, {"$ref": "#"}]}, 5),
+        ({"minLength": "no", "type": "string"}, 2),
+    ],
+)
 def test_the_shortest_answer_to_a_schema_is_known(schema: Any, letters: int) -> None:
     assert least_letters(schema) == letters
 
@@ -200,9 +227,11 @@ def test_the_shortest_answer_to_a_schema_is_known(schema: Any, letters: int) -> 
 def test_a_list_that_is_linked_to_itself_has_an_end() -> None:
     link = {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/link"}]}
     schema = {
-        "type": "object", "properties": {"first": link, "second": {"$ref": "#/$defs/link"}}, "required": ["second"],
+        "type": "object",
+        "properties": {"first": link, "second": {"$ref": "#/$defs/link"}},
+        "required": ["second"],
         "$defs": {"link": {"type": "object", "properties": {"next": link}, "required": ["next"]}},
-    }  # fmt: skip
+    }
     text = '{"second":{"next":null}}'
     assert least_letters(schema) == len(text)
     rules = RecordGrammar(TOKENIZER, schema, END)

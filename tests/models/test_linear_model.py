@@ -24,8 +24,26 @@ LABELS = ["delivery", "delivery", "refund", "refund"]
 def test_words_pairs_and_parts_of_words_are_read() -> None:
     words, parts = ngrams("My BOX a")
     assert words == ["my", "box", "my box"]
-    assert parts == [" m", "my", "y ", " my", "my ", " my ", " b", "bo", "ox", "x ", " bo", "box", "ox ", " box",
-                     "box ", " a", "a ", " a "]  # fmt: skip
+    assert parts == [
+        " m",
+        "my",
+        "y ",
+        " my",
+        "my ",
+        " my ",
+        " b",
+        "bo",
+        "ox",
+        "x ",
+        " bo",
+        "box",
+        "ox ",
+        " box",
+        "box ",
+        " a",
+        "a ",
+        " a ",
+    ]
 
 
 def test_it_is_scikit_learns_model() -> None:

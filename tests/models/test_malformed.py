@@ -37,9 +37,30 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.whole import check_whole
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"), "", "x" * 1000, "\ud800",
-    [], {}, [[]], [1, 2], [2**62, 2**62], {"a": None}, "../../x", "\0",
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    -(2**63),
+    10**400,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 1000,
+    "\ud800",
+    [],
+    {},
+    [[]],
+    [1, 2],
+    [2**62, 2**62],
+    {"a": None},
+    "../../x",
+    "\0",
+]
 
 
 def mutated(content: Any, rng: random.Random) -> Any:
@@ -222,9 +243,17 @@ def gguf_folder(folder: Path) -> list[str]:
     return found
 
 
-CASES = {each.__name__: each for each in (
-    model_folder, encoder_folder, tokenizer_folder, adapter_folder, bundle_folder, gguf_folder,
-)}  # fmt: skip
+CASES = {
+    each.__name__: each
+    for each in (
+        model_folder,
+        encoder_folder,
+        tokenizer_folder,
+        adapter_folder,
+        bundle_folder,
+        gguf_folder,
+    )
+}
 _TRIED = """
 import resource, sys, tempfile
 from pathlib import Path

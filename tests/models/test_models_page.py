@@ -16,8 +16,10 @@ PAGE = REPOSITORY / "docs" / "models.md"
 
 
 def table() -> str:
-    lines = ["| name | hub id | 10⁹ parameters | context | licence | template | ONNX Runtime | OpenVINO | vLLM |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| name | hub id | 10⁹ parameters | context | licence | template | ONNX Runtime | OpenVINO | vLLM |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for name, entry in catalogue().items():
         if entry.kind == "encoder":
             continue

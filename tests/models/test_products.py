@@ -13,7 +13,7 @@ from tunewright.models.products import (
     give_float32_logits,
     onednn_is_faster,
     product,
-)  # fmt: skip
+)
 from tunewright.train.head import _fused_losses, _logits
 from tunewright.train.lora import _fused_lora
 
@@ -89,8 +89,14 @@ def test_a_16_bit_head_answers_in_float32_and_learns_as_before() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-                         num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
     model = LlamaForCausalLM(config).half().eval()
     ids = torch.arange(3, 11)[None]
     with torch.no_grad():
@@ -105,9 +111,13 @@ def test_a_16_bit_head_answers_in_float32_and_learns_as_before() -> None:
 
 @pytest.mark.parametrize(
     ("vendor", "flags", "faster"),
-    [("AuthenticAMD", {"avx512f"}, True), ("AuthenticAMD", {"avx2"}, False), ("GenuineIntel", {"avx512f"}, False),
-     ("", set(), False)],
-)  # fmt: skip
+    [
+        ("AuthenticAMD", {"avx512f"}, True),
+        ("AuthenticAMD", {"avx2"}, False),
+        ("GenuineIntel", {"avx512f"}, False),
+        ("", set(), False),
+    ],
+)
 def test_onednn_multiplies_where_mkl_leaves_avx512_unused(
     monkeypatch: pytest.MonkeyPatch, vendor: str, flags: set[str], faster: bool
 ) -> None:

@@ -50,7 +50,9 @@ def test_a_text_has_no_more_letters_than_its_tokens_can_stand_for(tmp_path: Path
     known = json.loads((TOKENIZER / "tokenizer.json").read_text("utf-8"))
     nfc, strip, nfkc = {"type": "NFC"}, {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "NFKC"}
     for normalizer, most in (
-        (nfc, 3 * TOKENS.most_letters(1)), ({"type": "Sequence", "normalizers": [nfc, strip]}, 100), (nfkc, 100),
-    ):  # fmt: skip
+        (nfc, 3 * TOKENS.most_letters(1)),
+        ({"type": "Sequence", "normalizers": [nfc, strip]}, 100),
+        (nfkc, 100),
+    ):
         (tmp_path / "tokenizer.json").write_text(json.dumps(known | {"normalizer": normalizer}), "utf-8")
         assert TextTokenizer(tmp_path).most_letters(1) == most

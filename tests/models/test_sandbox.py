@@ -88,13 +88,15 @@ SHARED = {
     "a default for many": S + "{{ ([1] * 20000) | map(attribute='x', default=s) | list | string | length }}",
     "values written again": S + "{% set d = {'a': s} %}{{ ([d.values()] * 20000) | string | length }}",
     "a namespace written again": S + "{% set n = namespace(a=s) %}{{ ([n] * 20000) | string | length }}",
-    "a namespace that grows later": "{% set n = namespace(a=1) %}{% set l = [n] * 20000 %}" + S
+    "a namespace that grows later": "{% set n = namespace(a=1) %}{% set l = [n] * 20000 %}"
+    + S
     + "{% set n.a = s %}{{ l | map(attribute='a') | sort | length }}",
     "replacing less than nothing": "{% set b = 'b' * 300000 %}{{ ('a' * 300000).replace('a', b, -1) | length }}",
     "many slices": "{% set s = 'x' * 4000000 %}" + "".join(f"{{% set a{n} = s[1:] %}}" for n in range(3000)),
     "many copies": "{% set s = [1] * 1000000 %}" + "".join(f"{{% set a{n} = s.copy() %}}" for n in range(2000)),
     "many dictionaries": "{% set d = dict(a=[1] * 1000000) %}"
-    + "".join(f"{{% set d = dict(a=d, b=d, c={n}) %}}" for n in range(99)) + "{{ d | string | length }}",
+    + "".join(f"{{% set d = dict(a=d, b=d, c={n}) %}}" for n in range(99))
+    + "{{ d | string | length }}",
     "a number's bytes": "{{ (1).to_bytes(3000000000, 'big') | length }}",
     "a search from the end": "{{ ('a' * 3000000).rfind('b' ~ 'a' * 1000000) }}",
     "many to strip": "{{ ('a' * 3000000).strip('b' * 2000000 ~ 'a') | length }}",
@@ -116,7 +118,7 @@ SHARED = {
     "a number divided by nothing": "{{ 1 / 0 }}{{ 1 % 0 }}",
     "attributes without end": "{{ a" + ".a" * 50000 + " }}",
     "half a letter": r"{{ '\ud800' }}",
-}  # fmt: skip
+}
 """What got through before a value cost as much as all that it holds, and what was no error of the template."""
 GENERATORS = (
     "{% set n = namespace(g=['a']) %}{% for i in range(99999) %}{% set n.g = n.g | map('upper') %}{% endfor %}{{ n.g }}"

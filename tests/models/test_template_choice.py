@@ -21,13 +21,24 @@ ANSWER = Message(role="assistant", content="billing")
 WITH = ([SYSTEM, USER], [SYSTEM, USER, ANSWER, USER])
 WITHOUT = ([USER], [USER, ANSWER, USER])
 TOKENS = {
-    "llama3": "<|begin_of_text|>", "llama3_1": "<|begin_of_text|>", "llama3_2": "<|begin_of_text|>", "gemma3": "<bos>",
+    "llama3": "<|begin_of_text|>",
+    "llama3_1": "<|begin_of_text|>",
+    "llama3_2": "<|begin_of_text|>",
+    "gemma3": "<bos>",
     "gemma4_v5": "<bos>",
-}  # fmt: skip
+}
 ORIGINALS = {
-    "phi3": "phi3", "phi3_5": "phi3", "llama3": "llama3", "llama3_1": "llama3.1", "llama3_2": "llama3.1",
-    "qwen2_5": "chatml", "qwen3": "qwen3", "qwen3_instruct_2507": "chatml", "gemma3": "gemma3", "gemma4_v5": "gemma4",
-}  # fmt: skip
+    "phi3": "phi3",
+    "phi3_5": "phi3",
+    "llama3": "llama3",
+    "llama3_1": "llama3.1",
+    "llama3_2": "llama3.1",
+    "qwen2_5": "chatml",
+    "qwen3": "qwen3",
+    "qwen3_instruct_2507": "chatml",
+    "gemma3": "gemma3",
+    "gemma4_v5": "gemma4",
+}
 """The models' own templates, as TRL keeps them to know models by, and which of ours is for them."""
 
 

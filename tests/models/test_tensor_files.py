@@ -22,9 +22,13 @@ def test_both_ways_with_the_library_of_the_format(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     tensors = {
-        "bf16": torch.randn(7, 5).bfloat16(), "f16": torch.randn(3).half(), "f32": torch.randn(2, 3, 4),
-        "u8": torch.arange(7, dtype=torch.uint8), "scalar": torch.tensor(3.5), "none": torch.zeros(0, 4),
-    }  # fmt: skip
+        "bf16": torch.randn(7, 5).bfloat16(),
+        "f16": torch.randn(3).half(),
+        "f32": torch.randn(2, 3, 4),
+        "u8": torch.arange(7, dtype=torch.uint8),
+        "scalar": torch.tensor(3.5),
+        "none": torch.zeros(0, 4),
+    }
     save_file(tensors, tmp_path / "theirs.safetensors")
     theirs = TensorFile(tmp_path / "theirs.safetensors")
     assert set(theirs) == set(tensors)
@@ -81,14 +85,17 @@ def test_a_file_with_other_bytes_is_read_or_refused(
         file[name].float32()
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("missing", "1 of the model's 2 files of weights are missing: two.safetensors"),
-    ("cut", "A file of weights is cut"),
-    ("lies", "disagree"),
-    ("elsewhere", "index can't be read"),
-    ("broken", r"index\.json can't be read"),
-    ("none", "no safetensors weights"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("missing", "1 of the model's 2 files of weights are missing: two.safetensors"),
+        ("cut", "A file of weights is cut"),
+        ("lies", "disagree"),
+        ("elsewhere", "index can't be read"),
+        ("broken", r"index\.json can't be read"),
+        ("none", "no safetensors weights"),
+    ],
+)
 def test_a_model_that_is_not_whole_is_refused(tmp_path: Path, what: str, message: str) -> None:
     placed = {"a": "one.safetensors", "b": "two.safetensors"}
     for name, file in placed.items():

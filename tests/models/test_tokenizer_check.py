@@ -15,14 +15,26 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.tokenizer_patterns import CUTS, KNOWN_PATTERNS
 
 BASE: dict[str, Any] = {
-    "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-    "pre_tokenizer": None, "post_processor": None, "decoder": None,
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": None,
+    "post_processor": None,
+    "decoder": None,
     "model": {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-        "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": {"a": 0, "b": 1, "aa": 2},
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": {"a": 0, "b": 1, "aa": 2},
         "merges": ["a a"],
     },
-}  # fmt: skip
+}
 
 
 def split(pattern: str) -> dict[str, Any]:
@@ -45,26 +57,44 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "replacements that double": (replace("aa", 28), "took more than|became"),
     "a replacement at every place": (replace("b" * 100, 1, Regex=""), "took more than|became"),
     "a decoder that makes much": (
-        {"decoder": {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 10**6}}, "took more|became",
+        {"decoder": {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 10**6}},
+        "took more|became",
     ),
     "words of any length": (
-        {"model": {"type": "WordPiece", "unk_token": "u", "continuing_subword_prefix": "##",
-                   "max_input_chars_per_word": 10**9, "vocab": {"u": 0, "a": 1, "##a": 2}}}, "took more|did not end",
+        {
+            "model": {
+                "type": "WordPiece",
+                "unk_token": "u",
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 10**9,
+                "vocab": {"u": 0, "a": 1, "##a": 2},
+            }
+        },
+        "took more|did not end",
     ),
     "a map of characters that is none": (
-        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}}, "took more|Panic",
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}},
+        "took more|Panic",
     ),
     "a cut of no length": ({"pre_tokenizer": {"type": "FixedLength", "length": 0}}, "Panic"),
     "a frame without its tokens": (
-        {"post_processor": {"type": "TemplateProcessing", "pair": [], "special_tokens": {},
-                            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]}}, "can't be loaded.*Panic",
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "pair": [],
+                "special_tokens": {},
+                "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}],
+            }
+        },
+        "can't be loaded.*Panic",
     ),
     "a token with a huge number": (
-        {"model": {**BASE["model"], "vocab": {"a": 0, "b": 1, "aa": 2**32 - 1}}}, "number 4,294,967,295",
+        {"model": {**BASE["model"], "vocab": {"a": 0, "b": 1, "aa": 2**32 - 1}}},
+        "number 4,294,967,295",
     ),
     "a model of no type": ({"model": {}}, "model of a type"),
     "parts in each other": ({"normalizer": {"type": "Sequence", "normalizers": [{}]}}, "a part that can't be read"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -92,11 +122,17 @@ def test_an_unusual_tokenizer_that_ends_is_used(folder: Path) -> None:
     assert TextTokenizer(write(folder, replace("b", 2))).encode_text("aa") == [1, 1]
 
 
-@pytest.mark.parametrize("changes", [
-    *map(split, CUTS), replace("\u2581", 1, Regex=" "), replace("\u2581", 1, Regex=" {2,}"),
-    replace("\u2581", 1, String=" "), {"normalizer": {"type": "Prepend", "prepend": "\u2581"}},
-    {"pre_tokenizer": {"type": "Digits"}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *map(split, CUTS),
+        replace("\u2581", 1, Regex=" "),
+        replace("\u2581", 1, Regex=" {2,}"),
+        replace("\u2581", 1, String=" "),
+        {"normalizer": {"type": "Prepend", "prepend": "\u2581"}},
+        {"pre_tokenizer": {"type": "Digits"}},
+    ],
+)
 def test_what_known_tokenizers_have_is_not_tried(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_check, "_tried", lambda _, unusual: pytest.fail(unusual))
     tokenizer_check.check_tokenizer(json.dumps(BASE | changes).encode(), Path("x"))

@@ -36,13 +36,16 @@ def test_the_decoder_of_a_model_that_sees_passes(tmp_path: Path) -> None:
     check_whole(made(tmp_path, text_config=CONFIG, hidden_size=99))
 
 
-@pytest.mark.parametrize(("changes", "why"), [
-    ({"num_hidden_layers": 3}, "lack the layer 2"),
-    ({"num_hidden_layers": 1}, "the weights have 2"),
-    ({"hidden_size": 12}, r"shape \[32, 12\]; in the files it has \[32, 8\]"),
-    ({"vocab_size": 33}, r"\[33, 8\]"),
-    ({"intermediate_size": 24}, r"down_proj"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"num_hidden_layers": 3}, "lack the layer 2"),
+        ({"num_hidden_layers": 1}, "the weights have 2"),
+        ({"hidden_size": 12}, r"shape \[32, 12\]; in the files it has \[32, 8\]"),
+        ({"vocab_size": 33}, r"\[33, 8\]"),
+        ({"intermediate_size": 24}, r"down_proj"),
+    ],
+)
 def test_the_config_of_another_model_is_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=rf"not that of its weights(.|\n)*{why}"):
         check_whole(made(tmp_path, **changes))

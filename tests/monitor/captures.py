@@ -12,8 +12,9 @@ NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 def capture(number: int = 0, request: str = "Where is my parcel?", answer: str = "billing", **more: Any) -> Capture:
     told = {"confidence": 0.9, "escalate": False, "in_scope": True, "model": "tickets", "version": "v1", "by": None}
-    return Capture(id=f"{number:032x}", time=NOON + timedelta(minutes=number), request=request, answer=answer,
-                   **(told | more))  # fmt: skip
+    return Capture(
+        id=f"{number:032x}", time=NOON + timedelta(minutes=number), request=request, answer=answer, **(told | more)
+    )
 
 
 def opinion(of: Capture, answer: str, source: str = "api") -> SecondOpinion:

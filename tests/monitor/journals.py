@@ -14,16 +14,28 @@ TIME = datetime.now(UTC).isoformat(timespec="milliseconds")
 
 def capture(identity: str, **changes: Any) -> Capture:
     usual: dict[str, Any] = {
-        "time": TIME, "model": "tickets", "version": "v1", "by": None, "request": f"request {identity}",
-        "answer": "billing", "confidence": 0.9, "escalate": False, "in_scope": True,
-    }  # fmt: skip
+        "time": TIME,
+        "model": "tickets",
+        "version": "v1",
+        "by": None,
+        "request": f"request {identity}",
+        "answer": "billing",
+        "confidence": 0.9,
+        "escalate": False,
+        "in_scope": True,
+    }
     return Capture(id=identity, **usual | changes)
 
 
 def feedback(identity: str, **changes: Any) -> Feedback:
     usual: dict[str, Any] = {
-        "time": TIME, "model": "tickets", "by": None, "right": False, "answer": "refund", "comment": "",
-    }  # fmt: skip
+        "time": TIME,
+        "model": "tickets",
+        "by": None,
+        "right": False,
+        "answer": "refund",
+        "comment": "",
+    }
     return Feedback(id=identity, **usual | changes)
 
 

@@ -24,7 +24,7 @@ RECORD = {
     "type": "object",
     "properties": {"total": {"type": "number"}, "vendor": {"type": "string"}},
     "required": ["total"],
-}  # fmt: skip
+}
 EXTRACT = {"kind": "extract", "instruction": "Read:\n{fields}", "schema": RECORD}
 GENERATE = {"kind": "generate", "instruction": "Answer."}
 

@@ -24,10 +24,17 @@ BEGAN = datetime.now(UTC) - timedelta(hours=1)
 
 def capture(number: int, version: str, **changes: object) -> Capture:
     values = {
-        "id": f"{version}-{number}", "time": BEGAN + timedelta(seconds=number), "model": "tickets", "version": version,
-        "request": f"{version} request {number}", "answer": "billing", "confidence": 0.9, "escalate": False,
-        "seconds": 0.02, **changes,
-    }  # fmt: skip
+        "id": f"{version}-{number}",
+        "time": BEGAN + timedelta(seconds=number),
+        "model": "tickets",
+        "version": version,
+        "request": f"{version} request {number}",
+        "answer": "billing",
+        "confidence": 0.9,
+        "escalate": False,
+        "seconds": 0.02,
+        **changes,
+    }
     return Capture(**values)
 
 
@@ -44,8 +51,17 @@ def seen(store: Store, runs: Path, captures: int = 100, minutes: float = 600) ->
     """What a canary has found that began an hour ago."""
     runs.mkdir(exist_ok=True)
     write_serving(runs, served_from("bundle-1", "old").trying("bundle-2", "new", 0.1))
-    return watch(store, runs, "tickets", "new", BEGAN, Terms(0.1, captures, minutes, 0.05), margin=0.02, p95_ms=100,
-                 collect=lambda: None)  # fmt: skip
+    return watch(
+        store,
+        runs,
+        "tickets",
+        "new",
+        BEGAN,
+        Terms(0.1, captures, minutes, 0.05),
+        margin=0.02,
+        p95_ms=100,
+        collect=lambda: None,
+    )
 
 
 def sign(runs: Path, **changes: object) -> None:

@@ -43,8 +43,9 @@ def test_what_every_server_wrote_is_collected_and_only_once(store: Store, spec: 
     with store.session() as session:
         said = session.scalars(select(tables.Review).order_by(tables.Review.capture_id)).all()
     assert [(each.capture_id, each.reviewer, each.source, each.right, each.answer) for each in said] == [
-        ("a", "shop", "feedback", False, "refund"), ("b", "anonymous", "feedback", False, "refund"),
-    ]  # fmt: skip
+        ("a", "shop", "feedback", False, "refund"),
+        ("b", "anonymous", "feedback", False, "refund"),
+    ]
 
 
 def test_where_nothing_was_kept_nothing_is_collected(store: Store, spec: Spec) -> None:
@@ -130,9 +131,11 @@ def test_times_are_what_the_servers_clock_said_and_order_nothing(store: Store, s
         assert journal.keep(capture(str(number), time=each))
         assert collect(spec, store).captures == 1
     assert [captures(store)[str(number)].time for number in range(4)] == [
-        datetime(2026, 11, 27, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, 0, 30, tzinfo=UTC),
+        datetime(2026, 11, 27, tzinfo=UTC),
+        datetime(2099, 1, 1, tzinfo=UTC),
+        datetime(2000, 1, 1, 0, 30, tzinfo=UTC),
         datetime(2026, 11, 26, 10, tzinfo=UTC),
-    ]  # fmt: skip
+    ]
     with store.session() as session:
         days = session.scalars(select(tables.Tally.day).order_by(tables.Tally.day)).all()
     assert days == [date(2000, 1, 1), date(2026, 11, 26), date(2026, 11, 27), date(2099, 1, 1)]

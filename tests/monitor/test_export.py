@@ -36,25 +36,38 @@ def rows(file: Path) -> dict[str, tuple[str, str, str | None]]:
 
 @pytest.fixture
 def filled(store: Store, spec: Spec, folder: Path) -> Store:
-    write(folder, *(capture(name) for name in "abcdefg"), capture("h", model="another"),
-          *(feedback(name, by="shop") for name in "bch"))  # fmt: skip
+    write(
+        folder,
+        *(capture(name) for name in "abcdefg"),
+        capture("h", model="another"),
+        *(feedback(name, by="shop") for name in "bch"),
+    )
     collect(spec, store)
     later = datetime.fromisoformat(TIME) + timedelta(hours=1)
     with store.session() as session:
-        session.add_all([
-            review("c", "defect"), review("d", None, right=True, source="bulk"), review("e", None),
-            review("f", "refund", undone=later, undone_by="me"), review("g", "refund", time=later),
-            review("g", "defect"),
-        ])  # fmt: skip
+        session.add_all(
+            [
+                review("c", "defect"),
+                review("d", None, right=True, source="bulk"),
+                review("e", None),
+                review("f", "refund", undone=later, undone_by="me"),
+                review("g", "refund", time=later),
+                review("g", "defect"),
+            ]
+        )
     return store
 
 
 def test_the_right_answer_is_what_an_expert_said_last(filled: Store, spec: Spec, tmp_path: Path) -> None:
     assert export(spec, filled, tmp_path / "all.jsonl") == 6
     expected: dict[str, tuple[str, str, str | None]] = {
-        "a": ("billing", "model", None), "b": ("refund", "feedback", "shop"), "c": ("defect", "review", "me"),
-        "d": ("billing", "bulk", "me"), "f": ("billing", "model", None), "g": ("refund", "review", "me"),
-    }  # fmt: skip
+        "a": ("billing", "model", None),
+        "b": ("refund", "feedback", "shop"),
+        "c": ("defect", "review", "me"),
+        "d": ("billing", "bulk", "me"),
+        "f": ("billing", "model", None),
+        "g": ("refund", "review", "me"),
+    }
     assert rows(tmp_path / "all.jsonl") == expected, "e has no right answer, h is another model's"
     assert stat.S_IMODE((tmp_path / "all.jsonl").stat().st_mode) == 0o600
 

@@ -160,10 +160,15 @@ def test_who_waits_for_another_writer_in_vain_is_told(
 @pytest.mark.parametrize(
     "address",
     [
-        "postgresql://me:se/cret@host/name", "postgresql://me:12/cret@nowhere.invalid/name", "postgresql:///",
-        "mysql://me:secret@host/name", "secret", "sqlite://", "postgresql://me:sec%ret@nowhere.invalid/name",
+        "postgresql://me:se/cret@host/name",
+        "postgresql://me:12/cret@nowhere.invalid/name",
+        "postgresql:///",
+        "mysql://me:secret@host/name",
+        "secret",
+        "sqlite://",
+        "postgresql://me:sec%ret@nowhere.invalid/name",
     ],
-)  # fmt: skip
+)
 def test_whatever_is_wrong_with_an_address_its_password_is_not_told(address: str) -> None:
     with pytest.raises(UserError) as refused:
         open_at(address)

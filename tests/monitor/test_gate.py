@@ -18,8 +18,9 @@ Chances = Mapping[str, tuple[float, float]]
 ONE, OTHER = (0.03, 0.03), (0.10, 0.02)
 
 
-def records(rng: np.random.Generator, tests: Mapping[str, int], chances: Chances,
-            group: int | None = None) -> tuple[list[Record], list[Record], dict[str, Example]]:  # fmt: skip
+def records(
+    rng: np.random.Generator, tests: Mapping[str, int], chances: Chances, group: int | None = None
+) -> tuple[list[Record], list[Record], dict[str, Example]]:
     """Answers of challenger and champion to made-up tests, and the examples.
 
     Args:

@@ -24,10 +24,15 @@ from tunewright.spec import Spec, load_spec
 
 NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
 RECORD = {
-    "kind": "extract", "instruction": "Read the invoice.",
-    "schema": {"type": "object", "properties": {"number": {"type": "string"}, "total": {"type": "number"}},
-               "required": ["number", "total"], "additionalProperties": False},
-}  # fmt: skip
+    "kind": "extract",
+    "instruction": "Read the invoice.",
+    "schema": {
+        "type": "object",
+        "properties": {"number": {"type": "string"}, "total": {"type": "number"}},
+        "required": ["number", "total"],
+        "additionalProperties": False,
+    },
+}
 
 
 @pytest.fixture
@@ -43,11 +48,29 @@ def asked(store: Store, name: str, text: str | None = None, answer: str = "billi
     return name
 
 
-def said(store: Store, capture: str, answer: str | None, by: str = "anna", *, right: bool = False,
-         source: str = "review", undone: bool = False, minutes: int = 0) -> None:  # fmt: skip
+def said(
+    store: Store,
+    capture: str,
+    answer: str | None,
+    by: str = "anna",
+    *,
+    right: bool = False,
+    source: str = "review",
+    undone: bool = False,
+    minutes: int = 0,
+) -> None:
     with store.session() as session:
-        session.add(Review(capture_id=capture, reviewer=by, time=NOW + timedelta(minutes=minutes), source=source,
-                           answer=answer, right=right, undone=NOW if undone else None))  # fmt: skip
+        session.add(
+            Review(
+                capture_id=capture,
+                reviewer=by,
+                time=NOW + timedelta(minutes=minutes),
+                source=source,
+                answer=answer,
+                right=right,
+                undone=NOW if undone else None,
+            )
+        )
 
 
 def datasets(store: Store) -> list[int | None]:
@@ -94,11 +117,18 @@ def test_a_correction_becomes_a_row_that_says_who_said_so_of_what(spec: Spec, st
     assert (grown.number, grown.rows, grown.answers, grown.held) == (1, 1, {"billing": 1}, [])
     assert rows(spec) == [
         {
-            "text": "my card was charged twice", "answer": "billing", "capture": "c1",
-            "time": "2026-11-27T09:30:00+00:00", "model": "tickets", "version": "v1", "by": "shop", "said": "defect",
-            "reviews": [{"reviewer": "anna", "time": "2026-11-27T09:30:00+00:00", "source": "review"}], "outvoted": [],
+            "text": "my card was charged twice",
+            "answer": "billing",
+            "capture": "c1",
+            "time": "2026-11-27T09:30:00+00:00",
+            "model": "tickets",
+            "version": "v1",
+            "by": "shop",
+            "said": "defect",
+            "reviews": [{"reviewer": "anna", "time": "2026-11-27T09:30:00+00:00", "source": "review"}],
+            "outvoted": [],
         }
-    ]  # fmt: skip
+    ]
     assert datasets(store) == [1]
 
 
@@ -215,8 +245,9 @@ def test_what_no_training_could_use_is_held_back(tmp_path: Path, store: Store) -
     said(store, asked(store, "empty", "  "), "billing")
     grown = grow(spec, store)
     assert {each.capture: (each.reason, each.detail) for each in grown.held} == {
-        "long": ("can't be trained on", "finding D020"), "empty": ("can't be trained on", "finding D001"),
-    }  # fmt: skip
+        "long": ("can't be trained on", "finding D020"),
+        "empty": ("can't be trained on", "finding D001"),
+    }
 
 
 def test_a_growth_that_ends_between_folder_and_database_neither_loses_nor_doubles_a_row(

@@ -151,8 +151,9 @@ def test_written_answers_that_carry_an_address_nobody_knew_are_held_back() -> No
         correction(n, "Write to help@shop.example, or call 030 1234567.", "call 030 1234567?") for n in range(10, 17)
     ]
     found = carrying(task, ["Write to help@shop.example!"], [*bad, *good])
-    assert found == [Pull("value:http://evil.example/pay", "http://evil.example/pay",
-                          tuple(f"c{n}" for n in range(6)), 6)]  # fmt: skip
+    assert found == [
+        Pull("value:http://evil.example/pay", "http://evil.example/pay", tuple(f"c{n}" for n in range(6)), 6)
+    ]
 
 
 def test_records_that_carry_a_value_which_stands_in_no_request_are_held_back() -> None:

@@ -60,9 +60,11 @@ def test_disagreement_is_the_share_of_opinions_against_the_answer(store: Store) 
 
 def test_what_was_escalated_or_out_of_scope_is_more_doubtful(store: Store) -> None:
     sure, escalated, outside, unknown = (
-        capture(0), capture(1, escalate=True), capture(2, escalate=True, in_scope=False),
+        capture(0),
+        capture(1, escalate=True),
+        capture(2, escalate=True, in_scope=False),
         capture(3, confidence=None, escalate=None, in_scope=None),
-    )  # fmt: skip
+    )
     with store.session() as session:
         appraised(session, sure, escalated, outside, unknown)
     doubts = [(each.priority / FLOOR - FLOOR) / (1 - FLOOR) for each in (sure, escalated, outside, unknown)]

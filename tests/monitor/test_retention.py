@@ -38,14 +38,27 @@ def test_old_captures_go_with_their_second_opinions_and_reviewed_ones_stay(
     tmp_path: Path, store: Store, folder: Path
 ) -> None:
     spec = make_spec(tmp_path, monitor={"keep_days": 30})
-    write(folder, *(capture(name, time=days_ago(31)) for name in ("old", "reviewed", "undone")),
-          capture("young", time=days_ago(29)), feedback("reviewed", time=days_ago(31)))  # fmt: skip
+    write(
+        folder,
+        *(capture(name, time=days_ago(31)) for name in ("old", "reviewed", "undone")),
+        capture("young", time=days_ago(29)),
+        feedback("reviewed", time=days_ago(31)),
+    )
     collect(spec, store)
     with store.session() as session:
         for name in ("old", "young"):
             session.add(tables.SecondOpinion(capture_id=name, source="api", time=datetime.now(UTC), answer="refund"))
-        session.add(tables.Review(capture_id="undone", reviewer="me", time=datetime.now(UTC), source="review",
-                                  right=True, undone=datetime.now(UTC), undone_by="me"))  # fmt: skip
+        session.add(
+            tables.Review(
+                capture_id="undone",
+                reviewer="me",
+                time=datetime.now(UTC),
+                source="review",
+                right=True,
+                undone=datetime.now(UTC),
+                undone_by="me",
+            )
+        )
     assert prune(spec, store) == Pruned(captures=2, second_opinions=1, journals=0)
     assert ids(store) == {"reviewed", "young"}
     with store.session() as session:

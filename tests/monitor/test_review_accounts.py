@@ -69,8 +69,18 @@ def test_a_store_from_before_there_were_accounts_is_brought_up_to_date(address: 
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        connection.execute(insert(Review).values(capture_id="1", reviewer="ann@example.com", time=NOON, source="review",
-                                                 act="a", answer="x", right=True, comment=""))  # fmt: skip
+        connection.execute(
+            insert(Review).values(
+                capture_id="1",
+                reviewer="ann@example.com",
+                time=NOON,
+                source="review",
+                act="a",
+                answer="x",
+                right=True,
+                comment="",
+            )
+        )
         connection.commit()
     engine.dispose()
     store = open_at(address)

@@ -25,8 +25,9 @@ def ids(store: Store) -> Iterator[list[str]]:
     yield [each.id for each in made]
 
 
-def save(store: Store, ids: list[str], reviewer: str, verdict: Verdict = RIGHT, source: str = "review",
-         wanted: int = 1) -> Saved:  # fmt: skip
+def save(
+    store: Store, ids: list[str], reviewer: str, verdict: Verdict = RIGHT, source: str = "review", wanted: int = 1
+) -> Saved:
     with store.session() as session:
         return acts.save(session, ids, "tickets", reviewer, verdict, source=source, wanted=wanted)
 
@@ -45,9 +46,11 @@ def test_what_is_said_is_kept_with_who_said_it(store: Store, ids: list[str]) -> 
     for capture_id, verdict in zip(ids, (RIGHT, REFUND, NONE, Verdict("billing")), strict=True):
         assert save(store, [capture_id], "ann", verdict).count == 1
     assert [said(store, capture_id) for capture_id in ids] == [
-        [("ann", "billing", True, "review")], [("ann", "refund", False, "review")],
-        [("ann", None, False, "review")], [("ann", "billing", True, "review")],
-    ]  # fmt: skip
+        [("ann", "billing", True, "review")],
+        [("ann", "refund", False, "review")],
+        [("ann", None, False, "review")],
+        [("ann", "billing", True, "review")],
+    ]
     assert {state(store, capture_id) for capture_id in ids} == {"done"}
 
 

@@ -71,8 +71,14 @@ def test_pairs_of_people_are_compared_on_what_both_have_reviewed(store: Store) -
 
 def test_conflicts_are_listed_by_their_urgency(store: Store) -> None:
     with store.session() as session:
-        session.add_all([capture(0, state="conflict", priority=0.1), capture(1, state="conflict", priority=0.9),
-                         capture(2), capture(3, state="conflict", model="others")])  # fmt: skip
+        session.add_all(
+            [
+                capture(0, state="conflict", priority=0.1),
+                capture(1, state="conflict", priority=0.9),
+                capture(2),
+                capture(3, state="conflict", model="others"),
+            ]
+        )
     with store.session() as session:
         assert [int(each.id, 16) for each in conflicts(session, "tickets")] == [1, 0]
 

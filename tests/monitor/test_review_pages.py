@@ -49,8 +49,10 @@ def test_the_most_urgent_is_shown_and_the_next_follows(store: Store) -> None:
     ann.submit(f"/item/{ids[0]}", say="none")
     assert "Nothing waits for you" in ann.get("/").text
     assert reviews(store) == [
-        ("ann", "billing", True, "review"), ("ann", "refund", False, "review"), ("ann", None, False, "review"),
-    ]  # fmt: skip
+        ("ann", "billing", True, "review"),
+        ("ann", "refund", False, "review"),
+        ("ann", None, False, "review"),
+    ]
 
 
 def test_what_is_passed_over_comes_again_at_the_end(store: Store) -> None:
@@ -100,8 +102,17 @@ def test_hostile_text_is_text_everywhere(store: Store) -> None:
         session.add(Deployment(time=NOON, model="tickets", version="<img>", event="<b>", by=HOSTILE[:120], detail={}))
     root = Browser(site_with(store), role="admin")
     root.submit("/item/" + asked[2].id, answer=HOSTILE, comment=HOSTILE)
-    paths = ["/", f"/item/{asked[0].id}", f"/item/{asked[1].id}", f"/alike/{asked[0].id}", "/history", "/agreement",
-             "/overview", f"/item/{HOSTILE}", f"/sign-in?to={HOSTILE}"]  # fmt: skip
+    paths = [
+        "/",
+        f"/item/{asked[0].id}",
+        f"/item/{asked[1].id}",
+        f"/alike/{asked[0].id}",
+        "/history",
+        "/agreement",
+        "/overview",
+        f"/item/{HOSTILE}",
+        f"/sign-in?to={HOSTILE}",
+    ]
     for path in paths:
         page = root.get(path).text
         assert "<script>" not in page, path
@@ -127,8 +138,13 @@ def test_a_record_that_does_not_fit_the_schema_is_told_in_place_and_nothing_is_l
     (asked,) = put(store, capture(0, "ACME total 12", '{"total":12}'))
     ann = Browser(site_with(store, EXTRACT))
     assert '"total": 12\n}' in html.unescape(ann.get("/").text), "a line for each field"
-    for wrong, why in (('{"total": "many",\n "vendor": "A<b>"}', "total"), ("{", "not JSON"), ("", "JSON"),
-                       ('{"vendor": "x"}', "required"), ('{"total": 1, "total": 2}', "twice")):  # fmt: skip
+    for wrong, why in (
+        ('{"total": "many",\n "vendor": "A<b>"}', "total"),
+        ("{", "not JSON"),
+        ("", "JSON"),
+        ('{"vendor": "x"}', "required"),
+        ('{"total": 1, "total": 2}', "twice"),
+    ):
         page = ann.submit(f"/item/{asked}", say="written", answer=wrong, comment="a note")
         assert page.status_code == 422
         shown = html.unescape(page.text)
@@ -162,8 +178,11 @@ def test_free_text_is_corrected(store: Store) -> None:
 
 
 def test_alike_requests_are_answered_at_once_and_undone_at_once(store: Store) -> None:
-    ids = put(store, *(capture(number, "Where is my parcel" + "!" * number) for number in range(5)),
-              capture(9, "Another matter altogether"))  # fmt: skip
+    ids = put(
+        store,
+        *(capture(number, "Where is my parcel" + "!" * number) for number in range(5)),
+        capture(9, "Another matter altogether"),
+    )
     with store.session() as session:
         session.execute(update(Capture).where(Capture.id == ids[4]).values(answer="refund"))
     ann, bob = Browser(site_with(store)), Browser(site_with(store), "bob")
@@ -321,8 +340,9 @@ def test_a_sign_that_postgresql_does_not_take_is_left_out(store: Store) -> None:
 
 
 def test_while_the_database_is_away_people_are_told_and_go_on_when_it_is_back(postgresql: str) -> None:
-    server = create_engine(postgresql.format("postgres").replace("postgresql", "postgresql+psycopg", 1),
-                           isolation_level="AUTOCOMMIT")  # fmt: skip
+    server = create_engine(
+        postgresql.format("postgres").replace("postgresql", "postgresql+psycopg", 1), isolation_level="AUTOCOMMIT"
+    )
 
     def run(*statements: str) -> None:
         with server.connect() as connection:
@@ -334,8 +354,11 @@ def test_while_the_database_is_away_people_are_told_and_go_on_when_it_is_back(po
     (asked,) = put(store, capture())
     ann = Browser(site_with(store))
     assert ann.shown() == asked
-    run("ALTER DATABASE going CONNECTION LIMIT 0", "ALTER DATABASE going ALLOW_CONNECTIONS false",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'going'")  # fmt: skip
+    run(
+        "ALTER DATABASE going CONNECTION LIMIT 0",
+        "ALTER DATABASE going ALLOW_CONNECTIONS false",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'going'",
+    )
     for answer in (ann.get("/"), ann.submit(f"/item/{asked}", say="right"), ann.get("/history")):
         assert answer.status_code == 503
         assert "The database does not answer" in answer.text
@@ -377,5 +400,7 @@ def test_several_labels_are_corrected_a_line_each(store: Store) -> None:
     ann.submit(f"/item/{ids[1]}", say="written", answer="(none)")
     ann.submit(f"/item/{ids[2]}", say="written", answer="")
     assert reviews(store) == [
-        ("ann", '["billing","refund"]', False, "review"), ("ann", "[]", True, "review"), ("ann", "[]", False, "review"),
-    ]  # fmt: skip
+        ("ann", '["billing","refund"]', False, "review"),
+        ("ann", "[]", True, "review"),
+        ("ann", "[]", False, "review"),
+    ]

@@ -15,10 +15,13 @@ from tunewright.artifacts import atomic_folder, read_manifest
 def captured(project: Path, what: Asked) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
     entries = zip(what.texts, what.answers, what.confidences, strict=True)
-    write(project / "captures", *(
-        capture(f"{number}", time=yesterday.isoformat(), request=text, answer=answer, confidence=sure)
-        for number, (text, answer, sure) in enumerate(entries)
-    ))  # fmt: skip
+    write(
+        project / "captures",
+        *(
+            capture(f"{number}", time=yesterday.isoformat(), request=text, answer=answer, confidence=sure)
+            for number, (text, answer, sure) in enumerate(entries)
+        ),
+    )
 
 
 def drift(project: Path, what: Asked) -> tuple[int, dict]:

@@ -26,8 +26,12 @@ def test_a_champion_that_is_an_encoder_is_no_beginning(tmp_path: Path) -> None:
         raise AssertionError("nothing may be trained")
 
     parts = Parts(
-        latest=lambda: bundle, collect=lambda: None, grow=lambda: "one", freeze=lambda: None, run=run,
+        latest=lambda: bundle,
+        collect=lambda: None,
+        grow=lambda: "one",
+        freeze=lambda: None,
+        run=run,
         appraise=lambda _session, _captures: None,
-    )  # fmt: skip
+    )
     with pytest.raises(UserError, match=r"The champion, bert, is no language model.*Leave --warm out"):
         retrain(spec, open_store(spec), runs, parts, Course(0, None, warm=True))

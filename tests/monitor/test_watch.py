@@ -40,11 +40,16 @@ def put(store: Store, day: int, what: Asked, version: str = "v1") -> None:
     with store.session() as session:
         session.add_all(
             Capture(
-                id=random.bytes(16).hex(), time=START + timedelta(days=day, minutes=number), model="tickets",
-                version=version, request=text, answer=answer, confidence=sure,
+                id=random.bytes(16).hex(),
+                time=START + timedelta(days=day, minutes=number),
+                model="tickets",
+                version=version,
+                request=text,
+                answer=answer,
+                confidence=sure,
             )
             for number, (text, answer, sure) in enumerate(zip(what.texts, what.answers, what.confidences, strict=True))
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture
@@ -68,8 +73,10 @@ def test_traffic_like_what_the_model_was_judged_on_raises_nothing(store: Store, 
         assert watch(spec, store, now=on(day)) == []
     found = look(spec, store, now=on(4))
     assert [(window.days, window.rows, bool(window.findings)) for window in found.windows] == [
-        (1, 100, False), (7, 500, True), (28, 500, True),
-    ]  # fmt: skip
+        (1, 100, False),
+        (7, 500, True),
+        (28, 500, True),
+    ]
     assert found.windows[0].waits == "not enough yet: 100 of 200"
 
 
@@ -184,8 +191,16 @@ def reviewed(store: Store, days: Sequence[int], wrong_from: int, source: str = "
             day = (capture.time - START).days
             right = day < wrong_from or number % 3 == 0
             if day in days:
-                session.add(Review(capture_id=capture.id, reviewer="ann", time=capture.time, source=source,
-                                   answer=capture.answer, right=right))  # fmt: skip
+                session.add(
+                    Review(
+                        capture_id=capture.id,
+                        reviewer="ann",
+                        time=capture.time,
+                        source=source,
+                        answer=capture.answer,
+                        right=right,
+                    )
+                )
 
 
 @pytest.mark.usefixtures("bundle")

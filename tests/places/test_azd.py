@@ -25,8 +25,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / ".azure" / name).mkdir(parents=True)
         (folder / ".azure" / name / ".env").write_text(
             f'# of azd\nAZURE_SUBSCRIPTION_ID="s"\nAZURE_RESOURCE_GROUP="rg-{name}"\nAZURE_ML_WORKSPACE=mlw\n'
-            f'AZURE_ML_IDENTITY="{IDENTITY}"\nTUNEWRIGHT_GPU_QUOTA="az quota \\"create\\""\n', "utf-8",
-        )  # fmt: skip
+            f'AZURE_ML_IDENTITY="{IDENTITY}"\nTUNEWRIGHT_GPU_QUOTA="az quota \\"create\\""\n',
+            "utf-8",
+        )
     (folder / ".azure" / "config.json").write_text(json.dumps({"version": 1, "defaultEnvironment": "dev"}), "utf-8")
     return folder
 

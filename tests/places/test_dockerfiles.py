@@ -20,9 +20,19 @@ def test_every_stage_serves_its_engine_on_the_port_that_probes_ask(engine: str) 
         assert found.ports == {8080}
         assert found.variables["TUNEWRIGHT_BUNDLE"] == "/bundle"
         assert found.here(1234, ("--threads", "1")) == [
-            sys.executable, "-m", "tunewright", "serve", "--engine", engine, "--host", "127.0.0.1",
-            "--threads", "1", "--port", "1234",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "tunewright",
+            "serve",
+            "--engine",
+            engine,
+            "--host",
+            "127.0.0.1",
+            "--threads",
+            "1",
+            "--port",
+            "1234",
+        ]
 
 
 def test_the_python_that_has_vllm_is_the_one_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

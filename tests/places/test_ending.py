@@ -36,10 +36,15 @@ def ending(spec: Spec, folder: Path, name: str) -> str:
     return caught.value.paragraph()
 
 
-@pytest.mark.parametrize(("name", "remedy"), [
-    ("train", "train.method=qlora"), ("export", "export.precision=int8"), ("evaluate", "evaluate.few_shot=0"),
-    ("parity", "export.precision=int8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("train", "train.method=qlora"),
+        ("export", "export.precision=int8"),
+        ("evaluate", "evaluate.few_shot=0"),
+        ("parity", "export.precision=int8"),
+    ],
+)
 def test_a_killed_step_names_its_own_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
 ) -> None:
@@ -79,9 +84,15 @@ def test_a_node_says_the_same_of_its_step(tmp_path: Path, monkeypatch: pytest.Mo
     assert "export.precision=int8" in said
 
 
-@pytest.mark.parametrize(("said", "killed"), [
-    ("Process 'python' exited with status code 137", True), ("exited with code -9", True),
-    ("The container was OOMKilled", True), ("exit code 1: see line 1379", False), ("", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "killed"),
+    [
+        ("Process 'python' exited with status code 137", True),
+        ("exited with code -9", True),
+        ("The container was OOMKilled", True),
+        ("exit code 1: see line 1379", False),
+        ("", False),
+    ],
+)
 def test_a_cloud_says_in_its_own_words_that_memory_ran_out(said: str, killed: bool) -> None:
     assert names_memory(said) == killed

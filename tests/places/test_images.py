@@ -45,9 +45,14 @@ def test_every_runtime_has_an_image_and_the_dockerfile_has_them_all() -> None:
 
 @pytest.mark.parametrize(
     ("runtimes", "engine"),
-    [(["linear"], "linear"), (["openvino-encoder"], "openvino"), (["linear", "openvino"], "openvino"),
-     (["openvino-encoder", "openvino"], "openvino"), (["linear", "onnxruntime-encoder"], "onnxruntime")],
-)  # fmt: skip
+    [
+        (["linear"], "linear"),
+        (["openvino-encoder"], "openvino"),
+        (["linear", "openvino"], "openvino"),
+        (["openvino-encoder", "openvino"], "openvino"),
+        (["linear", "onnxruntime-encoder"], "onnxruntime"),
+    ],
+)
 def test_a_bundle_has_the_image_of_all_of_its_models(runtimes: list[str], engine: str, tmp_path: Path) -> None:
     assert engine_of(bundle(tmp_path, *runtimes)) == engine
 

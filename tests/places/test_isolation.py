@@ -15,10 +15,13 @@ from tunewright.places.azure.probe import is_isolated
 @pytest.mark.parametrize(
     ("mode", "isolated"),
     [
-        (IsolationMode.DISABLED, False), ("Disabled", False), (None, False),
-        (IsolationMode.ALLOW_ONLY_APPROVED_OUTBOUND, True), ("AllowInternetOutbound", True),
+        (IsolationMode.DISABLED, False),
+        ("Disabled", False),
+        (None, False),
+        (IsolationMode.ALLOW_ONLY_APPROVED_OUTBOUND, True),
+        ("AllowInternetOutbound", True),
     ],
-)  # fmt: skip
+)
 def test_a_managed_network_is_told_by_its_mode(mode: Any, isolated: bool) -> None:
     network = ManagedNetwork(isolation_mode=mode) if mode else None
     assert is_isolated(SimpleNamespace(managed_network=network)) is isolated

@@ -36,20 +36,23 @@ class Slow:
         self.at = Connection(WorkspaceName("s", "g", "w"))
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({}, connection._POLL_SECONDS),
-    ({"retry_after": "0"}, 0),
-    ({"retry_after": "7"}, 7),
-    ({"retry_after": " 1.5"}, 1.5),
-    ({"retry_after": "3600"}, connection._LONGEST_POLL),
-    ({"retry_after": "Wed, 02 Dec 2026 12:00:09 GMT", "date": NOON}, 9),
-    ({"retry_after": "Wed, 02 Dec 2026 12:00:09 -0000", "date": NOON}, 9),
-    ({"retry_after": "Wed, 02 Dec 2026 13:00:00 GMT", "date": NOON}, connection._LONGEST_POLL),
-    ({"retry_after": "Wed, 02 Dec 2026 11:00:00 GMT", "date": NOON}, connection._POLL_SECONDS),
-    ({"retry_after": "in a while"}, connection._POLL_SECONDS),
-    ({"retry_after": "-5"}, connection._POLL_SECONDS),
-    ({"retry_after": "nan"}, connection._POLL_SECONDS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, connection._POLL_SECONDS),
+        ({"retry_after": "0"}, 0),
+        ({"retry_after": "7"}, 7),
+        ({"retry_after": " 1.5"}, 1.5),
+        ({"retry_after": "3600"}, connection._LONGEST_POLL),
+        ({"retry_after": "Wed, 02 Dec 2026 12:00:09 GMT", "date": NOON}, 9),
+        ({"retry_after": "Wed, 02 Dec 2026 12:00:09 -0000", "date": NOON}, 9),
+        ({"retry_after": "Wed, 02 Dec 2026 13:00:00 GMT", "date": NOON}, connection._LONGEST_POLL),
+        ({"retry_after": "Wed, 02 Dec 2026 11:00:00 GMT", "date": NOON}, connection._POLL_SECONDS),
+        ({"retry_after": "in a while"}, connection._POLL_SECONDS),
+        ({"retry_after": "-5"}, connection._POLL_SECONDS),
+        ({"retry_after": "nan"}, connection._POLL_SECONDS),
+    ],
+)
 def test_retry_after_is_kept_within_bounds(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], seconds: float
 ) -> None:

@@ -59,9 +59,18 @@ def test_the_code_names_no_rule_that_is_not_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "size", ["Standard_NC6", "Standard_NC24r", "Standard_NC6s_v2", "Standard_NC24rs_v3", "Standard_NC6s_v3",
-             "Standard_ND24s", "Standard_NV6", "Standard_NV12s_v3"],
-)  # fmt: skip
+    "size",
+    [
+        "Standard_NC6",
+        "Standard_NC24r",
+        "Standard_NC6s_v2",
+        "Standard_NC24rs_v3",
+        "Standard_NC6s_v3",
+        "Standard_ND24s",
+        "Standard_NV6",
+        "Standard_NV12s_v3",
+    ],
+)
 def test_what_is_retired_is_on_no_list(size: str) -> None:
     assert not is_of_clusters(size)
     assert endpoint_family(size) is None

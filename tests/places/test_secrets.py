@@ -39,15 +39,30 @@ SIGNED = f"https://a.blob.core.windows.net/c/b?sv=2024-05-04&sr=b&sig={SECRET}%3
 LEAKY = f"Max retries exceeded with url: {SIGNED} (Caused by NewConnectionError)"
 
 
-@pytest.mark.parametrize("text", [
-    LEAKY,
-    f"url: /c/b?sig={SECRET}", f"/c/b?a=1&amp;sig={SECRET}&amp;b=2", f"to=https%3A%2F%2Fx%3Fsig%3D{SECRET}%26sp%3Dr",
-    f"GET /callback?code={SECRET}&state=1", f"GET /api?key={SECRET}", f"access_token={SECRET}", f"TOKEN={SECRET}",
-    f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET}+/a==;EndpointSuffix=core.windows.net",
-    f"Endpoint=sb://x/;SharedAccessKey={SECRET}=", f'{{"accountKey": "{SECRET}=="}}', f"{{'clusterToken': '{SECRET}'}}",
-    f"Authorization: Bearer {SECRET}", f"'Authorization': 'Bearer {SECRET}'", f"authorization: SharedKey a:{SECRET}",
-    f"Bearer {SECRET}", f"eyJhbGciOi.{SECRET}.abc", f"http://kim:{SECRET}@proxy:8080/", f"https://{SECRET}@feed/simple",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        LEAKY,
+        f"url: /c/b?sig={SECRET}",
+        f"/c/b?a=1&amp;sig={SECRET}&amp;b=2",
+        f"to=https%3A%2F%2Fx%3Fsig%3D{SECRET}%26sp%3Dr",
+        f"GET /callback?code={SECRET}&state=1",
+        f"GET /api?key={SECRET}",
+        f"access_token={SECRET}",
+        f"TOKEN={SECRET}",
+        f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET}+/a==;EndpointSuffix=core.windows.net",
+        f"Endpoint=sb://x/;SharedAccessKey={SECRET}=",
+        f'{{"accountKey": "{SECRET}=="}}',
+        f"{{'clusterToken': '{SECRET}'}}",
+        f"Authorization: Bearer {SECRET}",
+        f"'Authorization': 'Bearer {SECRET}'",
+        f"authorization: SharedKey a:{SECRET}",
+        f"Bearer {SECRET}",
+        f"eyJhbGciOi.{SECRET}.abc",
+        f"http://kim:{SECRET}@proxy:8080/",
+        f"https://{SECRET}@feed/simple",
+    ],
+)
 def test_a_text_without_its_secrets(text: str) -> None:
     said = without_secrets(text)
     assert SECRET not in said and "<" in said
@@ -55,11 +70,19 @@ def test_a_text_without_its_secrets(text: str) -> None:
     assert SECRET not in hidden(text, {})
 
 
-@pytest.mark.parametrize("text", [
-    "code=Conflict: another operation is in progress", "Bearer token is missing", "The token: it has expired.",
-    "the client does not have 'Microsoft.Authorization/roleAssignments/write'", "key=value", "design=1, assigned=2",
-    "azure.workspace=SUBSCRIPTION_ID/GROUP/NAME", "ask somebody@example.com, https://learn.microsoft.com/a?view=b",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "code=Conflict: another operation is in progress",
+        "Bearer token is missing",
+        "The token: it has expired.",
+        "the client does not have 'Microsoft.Authorization/roleAssignments/write'",
+        "key=value",
+        "design=1, assigned=2",
+        "azure.workspace=SUBSCRIPTION_ID/GROUP/NAME",
+        "ask somebody@example.com, https://learn.microsoft.com/a?view=b",
+    ],
+)
 def test_the_rest_of_a_text_stays(text: str) -> None:
     assert without_secrets(text) == text
 
@@ -90,9 +113,17 @@ def test_an_upload_that_nobody_takes_tells_no_signature(
     assert "could not be reached for the image x" in said and quoted in said and SECRET not in said
 
 
-@pytest.mark.parametrize("kind", [
-    AzureError, ClientAuthenticationError, DecodeError, HttpResponseError, ServiceRequestError, ServiceResponseError,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AzureError,
+        ClientAuthenticationError,
+        DecodeError,
+        HttpResponseError,
+        ServiceRequestError,
+        ServiceResponseError,
+    ],
+)
 def test_no_error_of_azures_clients_tells_a_secret(kind: type[AzureError]) -> None:
     with pytest.raises(UserError) as caught, azure_errors("the image x"):
         raise kind(message=f"{'so ' * 100}{LEAKY}")
@@ -133,8 +164,10 @@ def test_what_a_deployment_says_is_told_without_secrets() -> None:
 
 def test_what_a_cluster_prints_is_told_without_secrets() -> None:
     said = {"provisioningState": "Succeeded", "exitCode": 1, "logs": f"Error: Authorization: Bearer {SECRET} refused"}
-    at: Any = SimpleNamespace(ask=lambda method, *_, **__: {"properties": said if method == "POST" else {}},
-                              name=SimpleNamespace(resource_group="g"))  # fmt: skip
+    at: Any = SimpleNamespace(
+        ask=lambda method, *_, **__: {"properties": said if method == "POST" else {}},
+        name=SimpleNamespace(resource_group="g"),
+    )
     for code, call in ((1, Cluster(at, "/aks").run), (0, Cluster(at, "/aks")._told)):
         said["exitCode"] = code
         with pytest.raises(UserError) as caught:
@@ -156,8 +189,11 @@ def test_what_a_run_says_is_told_without_secrets(
     history: Any = SimpleNamespace(error=SimpleNamespace(error=SimpleNamespace(message=LEAKY)), log_files={})
     runs = SimpleNamespace(get_run_details=lambda _: history)
     told = {"provisioningState": "Failed", "properties": {"errors": [{"message": LEAKY}]}}
-    at: Any = SimpleNamespace(ml=SimpleNamespace(jobs=SimpleNamespace(_runs_operations=runs)),
-                              name=SimpleNamespace(path="/w"), ask=lambda *_: {"properties": told})  # fmt: skip
+    at: Any = SimpleNamespace(
+        ml=SimpleNamespace(jobs=SimpleNamespace(_runs_operations=runs)),
+        name=SimpleNamespace(path="/w"),
+        ask=lambda *_: {"properties": told},
+    )
     follower = Follower(at, "job", {"train": 1.0}, 10.0)
     monkeypatch.setattr(follow, "_tail", lambda *_: f"reading {SIGNED}\n".encode())
     says = [follower.error("run"), follower._machines(SimpleNamespace(compute="/gpu"))]

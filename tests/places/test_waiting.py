@@ -109,7 +109,7 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
     assert said == [
         "azure: waiting for a machine: the cluster grows, or others use it, 1 min, at most 240; $3.67 an hour from "
         "when a machine stands"
-    ]  # fmt: skip
+    ]
     follower._tell("train", SimpleNamespace(status="Running", name="run"), wait)
     clock.seconds = 8_000
     follower._tell("train", SimpleNamespace(status="Running", name="run"), wait)

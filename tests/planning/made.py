@@ -36,9 +36,16 @@ def encoder_folder(folder: Path, layers: int = 2) -> Path:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": layers, "num_attention_heads": 4,
-              "intermediate_size": 256, "vocab_size": 1000, "max_position_embeddings": 128,
-              "pad_token_id": 0}  # fmt: skip
+    config = {
+        "model_type": "bert",
+        "hidden_size": 64,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "vocab_size": 1000,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+    }
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder

@@ -55,8 +55,9 @@ def test_a_containers_limit_is_what_the_command_meets(project: Path, memory_grou
         "import os, sys; from pathlib import Path; Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
         "from tunewright.cli import main; sys.argv = ['tunewright', 'export', sys.argv[2]]; main()"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(group), str(project)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(group), str(project)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert "of 3.0 GiB" in done.stderr
     assert "Traceback" not in done.stderr

@@ -19,11 +19,23 @@ from typing import Any
 from tunewright.models.torch_model import quiet_libraries
 
 LIBRARIES = (
-    "transformers:AutoModelForCausalLM", "transformers:AutoTokenizer", "transformers:Trainer", "trl:SFTTrainer",
-    "peft", "bitsandbytes", "datasets", "sklearn.svm", "sklearn.feature_extraction.text",
-    "tunewright.data.steps", "tunewright.train.steps", "tunewright.train.trainer", "tunewright.train.encoders.steps",
-    "tunewright.export.steps", "tunewright.evaluate.steps", "tunewright.serve.steps",
-)  # fmt: skip
+    "transformers:AutoModelForCausalLM",
+    "transformers:AutoTokenizer",
+    "transformers:Trainer",
+    "trl:SFTTrainer",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "sklearn.svm",
+    "sklearn.feature_extraction.text",
+    "tunewright.data.steps",
+    "tunewright.train.steps",
+    "tunewright.train.trainer",
+    "tunewright.train.encoders.steps",
+    "tunewright.export.steps",
+    "tunewright.evaluate.steps",
+    "tunewright.serve.steps",
+)
 
 
 def main(address: str) -> None:

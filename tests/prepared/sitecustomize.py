@@ -9,9 +9,22 @@ ADDRESS = "TUNEWRIGHT_TESTS_PREPARED"
 """Environment variable: the socket at which the process listens, and what its environment is known by."""
 _SOCKET, _, _KNOWN = os.environ.get(ADDRESS, "").partition(" ")
 _READ = (
-    "HF_", "TRANSFORMERS_", "ACCELERATE_", "TORCH_", "BNB_", "CUDA_", "OMP_", "MKL_", "OPENBLAS_", "PYTHONPATH", "HOME",
-    "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_",
-)  # fmt: skip
+    "HF_",
+    "TRANSFORMERS_",
+    "ACCELERATE_",
+    "TORCH_",
+    "BNB_",
+    "CUDA_",
+    "OMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "PYTHONPATH",
+    "HOME",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "MASTER_",
+)
 """How the names in the environment begin that libraries read as they are imported."""
 
 

@@ -29,10 +29,16 @@ def test_every_way_that_a_cpu_has_is_taken_and_passes(monkeypatch: pytest.Monkey
     report = run_selftest("cpu", ["phi3"])
     assert names(report, False) == [], report.markdown()
     assert names(report, True) == [
-        "phi3, LoRA step, float32", "phi3, LoRA step, bfloat16", "phi3, NF4 step, float32", "phi3, NF4 step, bfloat16",
-        "phi3, NF4 training, float32", "phi3, NF4 training, bfloat16", "phi3, export", "phi3, merged, float32",
+        "phi3, LoRA step, float32",
+        "phi3, LoRA step, bfloat16",
+        "phi3, NF4 step, float32",
+        "phi3, NF4 step, bfloat16",
+        "phi3, NF4 training, float32",
+        "phi3, NF4 training, bfloat16",
+        "phi3, export",
+        "phi3, merged, float32",
         "phi3, memory freed",
-    ]  # fmt: skip
+    ]
     assert names(report, None) == ["vLLM"]
     assert report.markdown().count("| ✓ |") == 9
 

@@ -36,8 +36,9 @@ class Echo:
         self.kind = self.route = kind
 
     def answer(self, text: str) -> Answer:
-        return Answer(text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1,
-                      tokens=[Token(text, -0.5)])  # fmt: skip
+        return Answer(
+            text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1, tokens=[Token(text, -0.5)]
+        )
 
     def stream(self, text: str, terms: Terms) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
@@ -62,8 +63,13 @@ def asked(client: TestClient, route: str, body: Any) -> str:
     answer = client.post(f"/v1/{route}", json=body)
     assert answer.status_code == 200, answer.text
     said = answer.json()
-    return str({"extract": lambda: said["record"]["asked"], "classify": lambda: said["label"],
-                "generate": lambda: said["text"]}[route]())  # fmt: skip
+    return str(
+        {
+            "extract": lambda: said["record"]["asked"],
+            "classify": lambda: said["label"],
+            "generate": lambda: said["text"],
+        }[route]()
+    )
 
 
 def refusal(client: TestClient, route: str, body: Any, status: int = 400) -> dict[str, Any]:

@@ -173,9 +173,15 @@ def test_refused_lines_are_counted_and_nothing_else_suffers(engine: Any, bundle:
 
 
 HOSTILE = [
-    b'{"id": "a\\ud800", "text": "x"}', b"[" * 100_000, b'{"id": NaN, "text": "x"}', b'{"id": ' + b"9" * 5000 + b"}",
-    b"\xff\xfe", b"\0", b'{"text": "breaks the model"}', b"x" * 300,
-]  # fmt: skip
+    b'{"id": "a\\ud800", "text": "x"}',
+    b"[" * 100_000,
+    b'{"id": NaN, "text": "x"}',
+    b'{"id": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe",
+    b"\0",
+    b'{"text": "breaks the model"}',
+    b"x" * 300,
+]
 
 
 def test_no_line_aborts_a_batch_or_its_next_run(

@@ -132,8 +132,11 @@ def test_personal_data_is_taken_out_before_anything_is_written(tmp_path: Path) -
     assert isinstance(capture, Capture) and isinstance(feedback, Feedback)
     assert capture.request == "Mrs. [PERSON], [EMAIL], wants her money on [IBAN]."
     assert json.loads(capture.answer) == {
-        "name": "[PERSON]", "mail of ada@example.org": "[EMAIL]", "order": 4711, "note": 'a "b" \\ ä: ',
-    }  # fmt: skip
+        "name": "[PERSON]",
+        "mail of ada@example.org": "[EMAIL]",
+        "order": 4711,
+        "note": 'a "b" \\ ä: ',
+    }
     assert feedback.comment == "write to [EMAIL]"
 
 
@@ -151,8 +154,18 @@ def test_a_label_is_nobodys_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ', "x" * 1_000_000, '["\\ud800"]', "\0", '"', '["a", "b":]'])
 def test_whatever_was_answered_can_be_redacted(text: str) -> None:
-    entry = Capture(id="1", time=now(), model="m", by=None, version="v", request=text, answer=text, confidence=None,
-                    escalate=None, in_scope=None)  # fmt: skip
+    entry = Capture(
+        id="1",
+        time=now(),
+        model="m",
+        by=None,
+        version="v",
+        request=text,
+        answer=text,
+        confidence=None,
+        escalate=None,
+        in_scope=None,
+    )
     found = redact(entry, chosen=False)
     assert isinstance(found, Capture)
     assert (found.request, found.answer) == (text, text)
@@ -171,8 +184,10 @@ def test_a_server_loads_names_only_where_they_are_asked_for() -> None:
 
 def test_a_new_file_is_begun_each_day_and_beyond_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = CaptureJournal(tmp_path)
-    entries = [Feedback(id=str(number), time=now(), model="m", by=None, right=True, answer=None, comment="")
-               for number in range(4)]  # fmt: skip
+    entries = [
+        Feedback(id=str(number), time=now(), model="m", by=None, right=True, answer=None, comment="")
+        for number in range(4)
+    ]
     assert journal.keep(entries[0])
     monkeypatch.setattr(captures, "MOST_BYTES", 1)
     assert journal.keep(entries[1])
@@ -218,8 +233,10 @@ def test_feedback_is_kept_if_the_model_could_give_that_answer(client: TestClient
         assert answer.json() == {"id": asked, "captured": True}
     _, *said = kept(tmp_path)
     assert [(each.right, each.answer) for each in said if isinstance(each, Feedback)] == [
-        (True, None), (False, "b"), (False, None),
-    ]  # fmt: skip
+        (True, None),
+        (False, "b"),
+        (False, None),
+    ]
     for wrong in ({"right": True, "answer": "b"}, {"right": False, "answer": "z"}, {}, {"right": True, "model": "no"}):
         assert client.post("/v1/feedback", json={"id": asked, **wrong}).status_code in (400, 404)
     assert len(kept(tmp_path)) == 4

@@ -60,9 +60,13 @@ def child(folder: Path, *arguments: str, descriptors: int = 300) -> Iterator[Chi
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.serve.serving", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=REPOSITORY,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors)),
-        )  # fmt: skip
+        )
     try:
         port = cast(IO[str], process.stdout).readline().strip()
         assert port, log.read_text("utf-8")

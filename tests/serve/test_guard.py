@@ -81,9 +81,11 @@ def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, st
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["error"] == {
-        "message": "A key is needed: Authorization: Bearer KEY.", "type": "authentication_error", "param": None,
+        "message": "A key is needed: Authorization: Bearer KEY.",
+        "type": "authentication_error",
+        "param": None,
         "code": "invalid_api_key",
-    }  # fmt: skip
+    }
 
 
 def test_a_key_may_ask_as_often_as_it_says_and_no_other_key_pays_for_it(
@@ -140,9 +142,11 @@ class Asking:
 
     def __init__(self, *pieces: bytes | None, length: int | None = None, method: str = "POST"):
         self.scope = {
-            "type": "http", "path": "/v1/classify", "method": method,
+            "type": "http",
+            "path": "/v1/classify",
+            "method": method,
             "headers": [] if length is None else [(b"content-length", str(length).encode())],
-        }  # fmt: skip
+        }
         self.more, self.went = asyncio.Event(), asyncio.Event()
         self.read = 0
         self.sent: list[Any] = []

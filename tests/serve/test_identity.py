@@ -63,10 +63,12 @@ class Provider:
             return {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"}
         self.looked += 1
         algorithm = jwt.algorithms.RSAAlgorithm
-        return {"keys": [
-            {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": name, "use": "sig"}
-            for name, key in self.private.items()
-        ]}  # fmt: skip
+        return {
+            "keys": [
+                {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": name, "use": "sig"}
+                for name, key in self.private.items()
+            ]
+        }
 
     def token(self, *roles: str, **claims: Any) -> str:
         ((name, key),) = self.private.items()
@@ -86,9 +88,10 @@ def provider() -> Iterator[Provider]:
 def file(provider: Provider, tmp_path: Path) -> Path:
     file = tmp_path / "identity.json"
     grants: list[dict[str, Any]] = [
-        {"role": "Tunewright.Ask"}, {"role": "Tunewright.Few", "per_minute": 2},
+        {"role": "Tunewright.Ask"},
+        {"role": "Tunewright.Few", "per_minute": 2},
         {"role": "other.scope", "models": ["another"]},
-    ]  # fmt: skip
+    ]
     file.write_text(json.dumps({"issuer": provider.issuer, "audience": AUDIENCE, "grants": grants}), "utf-8")
     return file
 

@@ -25,9 +25,12 @@ class Model:
 
 def engine(kind: str) -> Engine:
     bundle: Any = SimpleNamespace(
-        reader=TOKENS, info=SimpleNamespace(context=110), task=SimpleNamespace(kind=kind), predictor=lambda _: Model(),
+        reader=TOKENS,
+        info=SimpleNamespace(context=110),
+        task=SimpleNamespace(kind=kind),
+        predictor=lambda _: Model(),
         second=None,
-    )  # fmt: skip
+    )
     return Engine(bundle, SimpleNamespace(at_once=1))  # type: ignore[arg-type]
 
 

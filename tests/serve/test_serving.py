@@ -162,9 +162,10 @@ class Version(Echo):
         super().__init__(kind)
         self.error = error
         self.bundle = SimpleNamespace(
-            info=SimpleNamespace(name="echo", precision="int8", version=version), flags=Echo.bundle.flags,
+            info=SimpleNamespace(name="echo", precision="int8", version=version),
+            flags=Echo.bundle.flags,
             task=ClassifyTask("Which?", {"one": "", "two": ""}),
-        )  # fmt: skip
+        )
 
     def answer(self, text: str) -> Answer:
         if self.error:
@@ -283,9 +284,17 @@ def test_without_a_trial_nothing_changes(serving: Callable[[Trial | None], TestC
 def encoder_bundle(folder: Path) -> Path:
     """A bundle of an encoder that has all but weights."""
     info = BundleInfo(
-        name="tickets", base_model="bert", runtime="openvino-encoder", precision="int8", task=make_spec().task,
-        longest_answer=0, answer_lead="", version="v", context=512, template_sha256=None,
-    )  # fmt: skip
+        name="tickets",
+        base_model="bert",
+        runtime="openvino-encoder",
+        precision="int8",
+        task=make_spec().task,
+        longest_answer=0,
+        answer_lead="",
+        version="v",
+        context=512,
+        template_sha256=None,
+    )
     folder.mkdir()
     write_info(folder, info)
     save_calibration(UNCALIBRATED, folder)

@@ -25,8 +25,11 @@ def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
         "2 captures and 1 feedbacks were collected.\n1 lines can't be read and were passed over.\n"
     ), done.stderr
     assert json.loads(tunewright("monitor", "collect", str(project), "--json").stdout) == {
-        "captures": 0, "feedback": 0, "repeated": 0, "unreadable": 0,
-    }  # fmt: skip
+        "captures": 0,
+        "feedback": 0,
+        "repeated": 0,
+        "unreadable": 0,
+    }
     done = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"), "--since", "2026-01-01")
     assert done.stdout.endswith("out.jsonl: 2 examples.\n"), done.stderr
     again = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"))

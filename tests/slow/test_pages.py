@@ -50,12 +50,21 @@ def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playw
 def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) -> None:
     titles = page.locator("h2").all_inner_texts()
     expected = [
-        "For the one who pays", "What that rests on", "Why", "All ways of answering", "What the saving hinges on",
+        "For the one who pays",
+        "What that rests on",
+        "Why",
+        "All ways of answering",
+        "What the saving hinges on",
         "Accuracy",
-        "If it answered only what it is sure of", "Is it as sure as it should be?", "Parity: is the served model",
+        "If it answered only what it is sure of",
+        "Is it as sure as it should be?",
+        "Parity: is the served model",
         "What the APIs answer",
-        "Where the served model goes wrong", "Training", "Data", "How this was made",
-    ]  # fmt: skip
+        "Where the served model goes wrong",
+        "Training",
+        "Data",
+        "How this was made",
+    ]
     assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
 
 

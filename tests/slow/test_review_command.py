@@ -22,9 +22,19 @@ def test_what_a_server_wrote_is_reviewed(tmp_path: Path) -> None:
     spec = make_spec(folder)
     journal = CaptureJournal(spec.path(spec.monitor.captures))
     assert journal.keep(
-        Capture(id="a" * 32, time=now(), model="tickets", version="v1", by="shop", request="Charged <b>twice</b>!",
-                answer="billing", confidence=0.4, escalate=True, in_scope=True)
-    )  # fmt: skip
+        Capture(
+            id="a" * 32,
+            time=now(),
+            model="tickets",
+            version="v1",
+            by="shop",
+            request="Charged <b>twice</b>!",
+            answer="billing",
+            confidence=0.4,
+            escalate=True,
+            in_scope=True,
+        )
+    )
     command = [str(Path(sys.executable).with_name("tunewright")), "review", str(folder), "--port", "0", "--as", "ann"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:

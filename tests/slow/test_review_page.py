@@ -162,8 +162,10 @@ def test_a_label_is_found_by_typing(page: playwright.Page, start: Start) -> None
 
 
 def test_a_record_is_corrected_in_place(page: playwright.Page, start: Start) -> None:
-    records = [capture(number, f"Invoice {number}", json.dumps({"total": number}), confidence=0.1 + number / 5)
-               for number in range(3)]  # fmt: skip
+    records = [
+        capture(number, f"Invoice {number}", json.dumps({"total": number}), confidence=0.1 + number / 5)
+        for number in range(3)
+    ]
     app = start(records, EXTRACT)
     app.enter(page)
     save = page.locator("[data-save]")
@@ -186,8 +188,10 @@ def test_a_record_is_corrected_in_place(page: playwright.Page, start: Start) -> 
 
 
 def test_alike_requests_are_answered_together(page: playwright.Page, start: Start) -> None:
-    app = start([capture(number, "Where is my parcel" + "?" * number, confidence=0.2) for number in range(8)]
-                + [capture(9, "Something else", confidence=0.9)])  # fmt: skip
+    app = start(
+        [capture(number, "Where is my parcel" + "?" * number, confidence=0.2) for number in range(8)]
+        + [capture(9, "Something else", confidence=0.9)]
+    )
     app.enter(page)
     press(page, "l")
     page.get_by_role("heading", name="8 alike").wait_for()

@@ -12,10 +12,14 @@ from tunewright.errors import UserError
 from tunewright.spec import parse_spec
 
 
-@pytest.mark.parametrize("override", [
-    {"url": "https://me:sk-secret@example.com/v1"}, {"url": "https://example.com/v1?key=sk-secret"},
-    {"key": "sk-secret"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"url": "https://me:sk-secret@example.com/v1"},
+        {"url": "https://example.com/v1?key=sk-secret"},
+        {"key": "sk-secret"},
+    ],
+)
 def test_a_secret_in_the_spec_is_refused_and_not_shown(override: dict[str, str]) -> None:
     with pytest.raises(UserError) as caught:
         make_spec(api=override)

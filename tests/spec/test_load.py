@@ -249,8 +249,16 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
             load_spec(tmp_path / file)
 
 
-@pytest.mark.parametrize("key", ["data: {train: PIPE}", "data: {train: train.jsonl, test: {a: PIPE}}", "prices: PIPE",
-                                 "judge: {model: a, human: PIPE}", "api: {recorded: PIPE}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data: {train: PIPE}",
+        "data: {train: train.jsonl, test: {a: PIPE}}",
+        "prices: PIPE",
+        "judge: {model: a, human: PIPE}",
+        "api: {recorded: PIPE}",
+    ],
+)
 def test_no_step_reads_a_pipe(key: str, tmp_path: Path) -> None:
     write_project(tmp_path)
     os.mkfifo(tmp_path / "pipe")

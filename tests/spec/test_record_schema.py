@@ -55,8 +55,9 @@ def test_a_spec_runs_code_only_where_that_is_allowed(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "their_models.py").write_text(
         "import pathlib\nfrom pydantic import BaseModel\npathlib.Path('ran').touch()\n"
-        "class Invoice(BaseModel):\n    vendor: str\n", "utf-8",
-    )  # fmt: skip
+        "class Invoice(BaseModel):\n    vendor: str\n",
+        "utf-8",
+    )
     task = {"kind": "extract", "instruction": "Read: {fields}", "schema": "their_models:Invoice"}
     (tmp_path / "tunewright.yaml").write_text(json.dumps(spec_data(task=task)), "utf-8")
     for read in (lambda: load_spec(tmp_path), lambda: load_money(tmp_path).job()):

@@ -130,8 +130,9 @@ def test_a_ladder_is_a_spec_for_each_base_model_and_begins_with_the_first(tmp_pa
     spec = parse_spec(json.dumps(data), tmp_path / "tunewright.yaml")
     assert spec.model == "smollm2-135m"
     assert [(rung.model, rung.candidates, rung.folder) for rung in spec.each_candidate] == [
-        ("smollm2-135m", (), tmp_path), ("phi-3-mini", (), tmp_path),
-    ]  # fmt: skip
+        ("smollm2-135m", (), tmp_path),
+        ("phi-3-mini", (), tmp_path),
+    ]
     assert [rung.model for rung in make_spec(model="phi-3-mini").each_candidate] == ["phi-3-mini"]
     saved = parse_spec(spec.save(tmp_path).read_text("utf-8"), tmp_path / "tunewright.yaml")
     assert (saved.model, saved.candidates) == ("smollm2-135m", ())

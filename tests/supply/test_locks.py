@@ -60,10 +60,11 @@ def test_each_package_has_the_hashes_of_its_files_and_no_place_they_come_from(na
 def test_all_that_the_project_asks_for_is_locked_in_its_range() -> None:
     found, project = locked("all.txt"), PYPROJECT["project"]
     asked = [
-        *project["dependencies"], *PYPROJECT["dependency-groups"]["build"],
+        *project["dependencies"],
+        *PYPROJECT["dependency-groups"]["build"],
         *(each for extra in project["optional-dependencies"].values() for each in extra),
         *PYPROJECT["build-system"]["requires"],
-    ]  # fmt: skip
+    ]
     for requirement in map(Requirement, asked):
         if requirement.name != project["name"]:
             name = canonicalize_name(requirement.name)
@@ -109,8 +110,10 @@ def test_extras_that_name_others_are_followed(
     assert len(lines) == len(set(lines))
     assert requirements.main(["--only", "supply"]) == 0
     assert {Requirement(line).name for line in capsys.readouterr().out.splitlines()} == {
-        "uv", "pip-audit", "cyclonedx-bom"
-    }  # fmt: skip
+        "uv",
+        "pip-audit",
+        "cyclonedx-bom",
+    }
     assert requirements.main(["alll"]) == 2
     assert "no extra alll" in capsys.readouterr().err
 

@@ -46,12 +46,18 @@ def test_what_a_package_says_of_its_licence(tool: Tool, metadata: Message, expec
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        ("MIT", True), ("GPL-3.0-only", False), ("AGPL-3.0-or-later", False), ("", False),
-        ("GPL-3.0-only OR MIT", True), ("GPL-3.0-only AND MIT", False), ("(MIT OR GPL-2.0-only) AND Zlib", True),
-        ("Apache-2.0 WITH LLVM-exception", True), ("GPL-3.0-only WITH GCC-exception-3.1", False),
+        ("MIT", True),
+        ("GPL-3.0-only", False),
+        ("AGPL-3.0-or-later", False),
+        ("", False),
+        ("GPL-3.0-only OR MIT", True),
+        ("GPL-3.0-only AND MIT", False),
+        ("(MIT OR GPL-2.0-only) AND Zlib", True),
+        ("Apache-2.0 WITH LLVM-exception", True),
+        ("GPL-3.0-only WITH GCC-exception-3.1", False),
         ("MIT OR (Apache-2.0 AND GPL-2.0-only)", False),
     ],
-)  # fmt: skip
+)
 def test_what_is_accepted(tool: Tool, expression: str, expected: bool) -> None:
     """The last one could be, but is read so that nothing passes which must not."""
     assert tool("licences").accepted(expression) == expected
@@ -61,16 +67,27 @@ def test_every_package_that_is_not_accepted_is_told_and_every_exception_that_is_
     tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     licences = tool("licences")
-    monkeypatch.setattr(licences, "EXCEPTIONS", {
-        "read": ("MIT", "in its file"), "lesser": ("LGPL-3.0-only", "linked"), "mended": ("MIT", "in its file"),
-        "changed": ("LGPL-3.0-only", "linked"),
-    })  # fmt: skip
-    said = licences.faults({
-        "fine": package(License_Expression="MIT"), "read": package(),
-        "lesser": package(License_Expression="LGPL-3.0-only"),
-        "strong": package(License_Expression="GPL-3.0-only"), "unknown": package(), "mended": package(License="MIT"),
-        "changed": package(License_Expression="AGPL-3.0-only"),
-    })  # fmt: skip
+    monkeypatch.setattr(
+        licences,
+        "EXCEPTIONS",
+        {
+            "read": ("MIT", "in its file"),
+            "lesser": ("LGPL-3.0-only", "linked"),
+            "mended": ("MIT", "in its file"),
+            "changed": ("LGPL-3.0-only", "linked"),
+        },
+    )
+    said = licences.faults(
+        {
+            "fine": package(License_Expression="MIT"),
+            "read": package(),
+            "lesser": package(License_Expression="LGPL-3.0-only"),
+            "strong": package(License_Expression="GPL-3.0-only"),
+            "unknown": package(),
+            "mended": package(License="MIT"),
+            "changed": package(License_Expression="AGPL-3.0-only"),
+        }
+    )
     assert said == [
         "changed: AGPL-3.0-only, and the exception is for LGPL-3.0-only.",
         "mended needs no exception: its licence is MIT.",
@@ -98,13 +115,19 @@ def test_all_that_runs_is_looked_at(tool: Tool) -> None:
 def test_an_audit_tells_what_is_known_and_what_cannot_be(tool: Tool) -> None:
     judged = tool("audit").judged
     fine, unknown = {"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "b is not on PyPI"}
-    fault = {"name": "c", "version": "2", "vulns": [
-        {"id": "CVE-1", "fix_versions": ["2.1", "3"]}, {"id": "CVE-2", "fix_versions": []},
-    ]}  # fmt: skip
+    fault = {
+        "name": "c",
+        "version": "2",
+        "vulns": [
+            {"id": "CVE-1", "fix_versions": ["2.1", "3"]},
+            {"id": "CVE-2", "fix_versions": []},
+        ],
+    }
     assert judged(json.dumps({"dependencies": [fine]}), "") == ([], "")
     assert judged(json.dumps({"dependencies": [fine, fault]}), "")[0] == [
-        "c 2: CVE-1; mended: 2.1 or 3", "c 2: CVE-2; mended: nowhere",
-    ]  # fmt: skip
+        "c 2: CVE-1; mended: 2.1 or 3",
+        "c 2: CVE-2; mended: nowhere",
+    ]
     assert judged(json.dumps({"dependencies": [fine, unknown]}), "") == ([], "1 of 2, such as: b is not on PyPI")
     assert judged("", "Traceback\nConnectionError: no route\n") == ([], "ConnectionError: no route")
     assert judged("", "") == ([], "pip-audit gave no answer")

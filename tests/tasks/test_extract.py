@@ -96,5 +96,8 @@ def test_a_month_may_be_named() -> None:
 def test_values_are_found_in_their_json() -> None:
     text = '{"a":"x, \\"y\\"","b":[{"c":1.5},{"c":null}],"d":{},"e":[],"f":true}'
     assert [(path, text[first:last]) for path, first, last in value_spans(text)] == [
-        ("a", '"x, \\"y\\""'), ("b[].c", "1.5"), ("b[].c", "null"), ("f", "true"),
-    ]  # fmt: skip
+        ("a", '"x, \\"y\\""'),
+        ("b[].c", "1.5"),
+        ("b[].c", "null"),
+        ("f", "true"),
+    ]

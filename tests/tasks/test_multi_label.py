@@ -15,11 +15,16 @@ LABELS = {"billing": "money matters", "defect": "", "refund": ""}
 TASK = MultiLabelTask("Which hold?\n{labels}", LABELS)
 
 
-@pytest.mark.parametrize(("written", "canonical"), [
-    ('["refund", "billing"]', '["billing","refund"]'), ("[]", "[]"), ('["defect","defect"]', '["defect"]'),
-    ('{"billing": 0, "defect": 1, "refund": "1"}', '["defect","refund"]'),
-    ('{"billing": false, "defect": true, "refund": ""}', '["defect"]'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ('["refund", "billing"]', '["billing","refund"]'),
+        ("[]", "[]"),
+        ('["defect","defect"]', '["defect"]'),
+        ('{"billing": 0, "defect": 1, "refund": "1"}', '["defect","refund"]'),
+        ('{"billing": false, "defect": true, "refund": ""}', '["defect"]'),
+    ],
+)
 def test_an_answer_is_a_list_in_the_specs_order_with_each_label_once(written: str, canonical: str) -> None:
     assert TASK.canonical(written) == canonical
     assert TASK.canonical(canonical) == canonical
@@ -56,9 +61,12 @@ def test_its_worth_is_the_f1_of_its_labels() -> None:
     measured = TASK.measures("", '["billing","refund"]', '["defect","refund"]')
     assert next(iter(measured)) == TASK.headline == "micro-F1"
     assert measured == {
-        "micro-F1": Ratio(2, 4), "exact match": Ratio(0, 1), "label billing": Ratio(0, 1), "label defect": Ratio(0, 1),
+        "micro-F1": Ratio(2, 4),
+        "exact match": Ratio(0, 1),
+        "label billing": Ratio(0, 1),
+        "label defect": Ratio(0, 1),
         "label refund": Ratio(2, 2),
-    }  # fmt: skip
+    }
 
 
 def test_no_label_where_none_holds_is_right_and_weighs_nothing_in_the_f1() -> None:
@@ -86,10 +94,15 @@ def test_a_spec_makes_the_task() -> None:
     assert task.canonical('["b","a"]') == '["a","b"]'
 
 
-@pytest.mark.parametrize(("labels", "separator", "said"), [
-    (["a"], None, "needs at least two labels"), (["a", "b;c"], ";", "the separator ';' stands in the label 'b;c'"),
-    (["a", "a"], None, "the label 'a' stands here twice"), (["a", "b"], "", "at least 1 character"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("labels", "separator", "said"),
+    [
+        (["a"], None, "needs at least two labels"),
+        (["a", "b;c"], ";", "the separator ';' stands in the label 'b;c'"),
+        (["a", "a"], None, "the label 'a' stands here twice"),
+        (["a", "b"], "", "at least 1 character"),
+    ],
+)
 def test_a_spec_that_can_not_be_is_refused(labels: list[str], separator: str | None, said: str) -> None:
     task = {"kind": "multi_label", "instruction": "Which?", "labels": labels}
     with pytest.raises(UserError, match=said):

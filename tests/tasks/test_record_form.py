@@ -106,7 +106,8 @@ EVIL = "x" * 100_000
 HOSTILE = {
     "a pattern that repeats what repeats": ({"pattern": "^(x+x+)+y$"}, EVIL),
     "a name that such a pattern must match": (
-        {"type": "object", "properties": {"b": {}}, "patternProperties": {"^(x+x+)+y$": {}}}, {EVIL: 1},
+        {"type": "object", "properties": {"b": {}}, "patternProperties": {"^(x+x+)+y$": {}}},
+        {EVIL: 1},
     ),
     "unique values": ({"uniqueItems": True}, [[number] for number in range(20_000)] + [{}]),
     "a string that is no expression": ({"format": "regex"}, "(" * 100_000),
@@ -114,7 +115,7 @@ HOSTILE = {
     "forms of forms": ({"anyOf": [{"$ref": "#/properties/b"}] * 3}, "x"),
     "values nested too deeply": ({}, json.loads("[" * 500 + "]" * 500)),
     "many marks": ({"type": "string"}, "a" + "\u0301\u0323" * 100_000),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -145,20 +146,31 @@ def test_patterns_know_the_letters_of_every_script(value: str, fits: bool) -> No
 
 
 def test_a_pattern_is_found_anywhere_and_says_which_names_there_may_be() -> None:
-    form = RecordForm({
-        "type": "object", "properties": {"a": {"pattern": "b"}}, "patternProperties": {"^x-": {"type": "integer"}},
-        "additionalProperties": False,
-    })  # fmt: skip
+    form = RecordForm(
+        {
+            "type": "object",
+            "properties": {"a": {"pattern": "b"}},
+            "patternProperties": {"^x-": {"type": "integer"}},
+            "additionalProperties": False,
+        }
+    )
     assert form.fits({"a": "abc", "x-1": 2}, form.schema)
     assert not form.fits({"a": "ac"}, form.schema)
     assert not form.fits({"x-1": "2"}, form.schema)
     assert not form.fits({"y-x-1": 2}, form.schema)
 
 
-@pytest.mark.parametrize(("items", "fits"), [
-    ([1, 2], True), ([1, 1.0], False), ([1, True], True), ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False),
-    ([[1], [1]], False), (["1", 1], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("items", "fits"),
+    [
+        ([1, 2], True),
+        ([1, 1.0], False),
+        ([1, True], True),
+        ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False),
+        ([[1], [1]], False),
+        (["1", 1], True),
+    ],
+)
 def test_unique_values(items: list[Any], fits: bool) -> None:
     form = object_of(a={"uniqueItems": True})
     assert form.fits(items, form.schema["properties"]["a"]) is fits

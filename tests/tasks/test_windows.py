@@ -22,11 +22,17 @@ SCHEMA = {
         "vendor": {"type": "string"},
         "total": {"type": "string"},
         "paid": {"type": "boolean"},
-        "lines": {"type": "array", "items": {"type": "object", "properties": {
-            "item": {"type": "string"}, "price": {"type": "string"}}, "required": ["item", "price"]}},
+        "lines": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"item": {"type": "string"}, "price": {"type": "string"}},
+                "required": ["item", "price"],
+            },
+        },
     },
     "required": ["vendor", "total"],
-}  # fmt: skip
+}
 TASK = ExtractTask("Read this.", SCHEMA, window=128)
 LINES = [{"item": f"Article number {n}", "price": f"{n}.50"} for n in range(1, 41)]
 TEXT = "Acme Ltd\n" + "".join(f"{line['item']}    {line['price']}\n" for line in LINES) + "Total    820.00\n"

@@ -35,21 +35,36 @@ class Family:
 FAMILIES = {
     "bert": Family("BertConfig"),
     "camembert": Family("CamembertConfig", _ROBERTA, 2),
-    "deberta-v2": Family("DebertaV2Config", settings={
-        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16, "share_att_key": True,
-        "norm_rel_ebd": "layer_norm", "position_biased_input": False, "max_relative_positions": -1,
-        "type_vocab_size": 0,
-    }),
+    "deberta-v2": Family(
+        "DebertaV2Config",
+        settings={
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 16,
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "position_biased_input": False,
+            "max_relative_positions": -1,
+            "type_vocab_size": 0,
+        },
+    ),
     "distilbert": Family("DistilBertConfig", settings={"dim": 64, "hidden_dim": 128, "n_layers": 2, "n_heads": 4}),
     "electra": Family("ElectraConfig", settings={"embedding_size": 32}),
-    "modernbert": Family("ModernBertConfig", settings={
-        "global_attn_every_n_layers": 2, "local_attention": 16, "cls_token_id": 2, "sep_token_id": 3,
-        "bos_token_id": 2, "eos_token_id": 3,
-    }),
+    "modernbert": Family(
+        "ModernBertConfig",
+        settings={
+            "global_attn_every_n_layers": 2,
+            "local_attention": 16,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+        },
+    ),
     "mpnet": Family("MPNetConfig", _ROBERTA, 2),
     "roberta": Family("RobertaConfig", _ROBERTA, 2, {"type_vocab_size": 1}),
     "xlm-roberta": Family("XLMRobertaConfig", _ROBERTA, 2, {"type_vocab_size": 1}),
-}  # fmt: skip
+}
 
 
 @cache
@@ -78,10 +93,18 @@ def write_encoder(family: str, folder: Path, window: int = WINDOW) -> Path:
     marks = {"pad_token_id": made.special.index("<pad>" if "<pad>" in made.special else "[PAD]")}
     if made.special is _ROBERTA:
         marks |= {"bos_token_id": 0, "eos_token_id": 2}
-    config = getattr(transformers, made.config)(**{
-        "vocab_size": size, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 128, "max_position_embeddings": window + made.left_out, **marks, **made.settings,
-    })  # fmt: skip
+    config = getattr(transformers, made.config)(
+        **{
+            "vocab_size": size,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "max_position_embeddings": window + made.left_out,
+            **marks,
+            **made.settings,
+        }
+    )
     torch.manual_seed(0)
     model = transformers.AutoModel.from_config(config).float()
     for name, parameter in model.named_parameters():

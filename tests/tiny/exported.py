@@ -18,26 +18,55 @@ from tunewright.tasks import Message
 
 TEXTS = ("hello there", "Where is 12?", "\nOn a line of its own ", " \t ", "“é” 🦙 <|imend|>")
 MOST = 12
-_LONG = {"rope_theta": 1e4, "rope_type": "longrope", "original_max_position_embeddings": 512,
-         "short_factor": [1.0 + n / 20 for n in range(6)], "long_factor": [2.0 + n for n in range(6)]}  # fmt: skip
+_LONG = {
+    "rope_theta": 1e4,
+    "rope_type": "longrope",
+    "original_max_position_embeddings": 512,
+    "short_factor": [1.0 + n / 20 for n in range(6)],
+    "long_factor": [2.0 + n for n in range(6)],
+}
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("llama3", "LlamaConfig", {}),
     "mistral": ("mistral", "MistralConfig", {"head_dim": 32}),
     "phi-3": ("phi3", "Phi3Config", {"original_max_position_embeddings": 512}),
     "qwen2": ("chatml", "Qwen2Config", {}),
     "qwen3": ("chatml", "Qwen3Config", {"head_dim": 32}),
-    "phi-4-mini": ("phi4", "Phi3Config", {
-        "tie_word_embeddings": True, "rope_parameters": _LONG | {"partial_rotary_factor": 0.75},
-        "max_position_embeddings": 4096, "original_max_position_embeddings": 512,
-    }),
-    "llama 3.1's positions": ("llama3", "LlamaConfig", {"rope_parameters": {
-        "rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }}),
-    "llama, positions stretched": ("llama3", "LlamaConfig", {"rope_parameters": {
-        "rope_theta": 1e4, "rope_type": "linear", "factor": 4.0,
-    }}),
-}  # fmt: skip
+    "phi-4-mini": (
+        "phi4",
+        "Phi3Config",
+        {
+            "tie_word_embeddings": True,
+            "rope_parameters": _LONG | {"partial_rotary_factor": 0.75},
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 512,
+        },
+    ),
+    "llama 3.1's positions": (
+        "llama3",
+        "LlamaConfig",
+        {
+            "rope_parameters": {
+                "rope_theta": 1e4,
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+    ),
+    "llama, positions stretched": (
+        "llama3",
+        "LlamaConfig",
+        {
+            "rope_parameters": {
+                "rope_theta": 1e4,
+                "rope_type": "linear",
+                "factor": 4.0,
+            }
+        },
+    ),
+}
 """Template, transformers' config, what differs from a small Llama."""
 USUAL = ("llama", "mistral", "phi-3", "qwen2")
 
@@ -107,10 +136,17 @@ def _write_weights(folder: Path, name: str, extra: dict[str, Any]) -> None:
 
     size = len(transformers.PreTrainedTokenizerFast.from_pretrained(folder))
     settings = {
-        "vocab_size": size, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": None,
-        "eos_token_id": None, "pad_token_id": 0,
-    }  # fmt: skip
+        "vocab_size": size,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings | extra)).float()
     for part, parameter in model.named_parameters():

@@ -133,9 +133,12 @@ def make_bundle(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         folder.mkdir()
         labels = [f"{label} {name}" for label in LABELS]
         spec = make_spec(
-            name=name, model=str(base), train={"max_length": 512}, export={"runtime": "openvino-lora"},
+            name=name,
+            model=str(base),
+            train={"max_length": 512},
+            export={"runtime": "openvino-lora"},
             task={"kind": "classify", "instruction": f"{name}: {{labels}}", "labels": labels},
-        )  # fmt: skip
+        )
         (folder / "openvino").symlink_to(weights, target_is_directory=True)
         peft_adapter(base, seed, 4, home / f"peft-{name}-{seed}")
         export_adapter(home / f"peft-{name}-{seed}", base, folder / "adapter", "int8")
@@ -163,8 +166,12 @@ def asked(address: str, model: str, text: str) -> dict[str, Any]:
 def base_says(address: str) -> Any:
     client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
     (name, *_) = [model.id for model in client.models.list()]
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"},
-                {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Who?"}]  # fmt: skip
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": "Who?"},
+    ]
     said = client.chat.completions.create(model=name, messages=messages, max_tokens=6, logprobs=True)  # type: ignore[call-overload]
     return said.choices[0].message.content, [token.logprob for token in said.choices[0].logprobs.content]
 
@@ -309,8 +316,10 @@ def encoder_bundle(name: str, folder: Path) -> Path:
     labels = [f"{label} {name}" for label in LABELS]
     base = write_encoder("bert", folder.with_name(f"{folder.name}-base"))
     spec = make_spec(
-        name=name, model=str(base), task={"kind": "classify", "instruction": "{labels}", "labels": labels},
-    )  # fmt: skip
+        name=name,
+        model=str(base),
+        task={"kind": "classify", "instruction": "{labels}", "labels": labels},
+    )
     tuned = folder.with_name(f"{folder.name}-tuned")
     Network.of(local(base), labels, half=False).save_pretrained(tuned)
     folder.mkdir()

@@ -35,11 +35,17 @@ SETTINGS = ["train.max_steps=1", "train.encoder.lr=1e-6", "train.evaluations=1"]
 def project(folder: Path) -> tw.Spec:
     """A job that the words of a text decide, of which the encoder learns nothing."""
     model = write_encoder("bert", folder / "bert")
-    made = write_project(folder / "project", model=str(model), data={
-        "train": "train.jsonl", "test": {"test": "test.jsonl"}, "validation_fraction": 0.5})  # fmt: skip
+    made = write_project(
+        folder / "project",
+        model=str(model),
+        data={"train": "train.jsonl", "test": {"test": "test.jsonl"}, "validation_fraction": 0.5},
+    )
     for name, count in (("train", ROWS), ("test", 10)):
-        rows = [{"text": f"{unalike(f'{name} {label} {n}')} {label}", "label": label}
-                for n in range(count) for label in LABELS]  # fmt: skip
+        rows = [
+            {"text": f"{unalike(f'{name} {label} {n}')} {label}", "label": label}
+            for n in range(count)
+            for label in LABELS
+        ]
         (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return tw.load_spec(made, SETTINGS)
 
@@ -71,8 +77,9 @@ def test_all_runtimes_answer_as_both_together(spec: tw.Spec) -> None:
     assert len(test) == 10 * len(LABELS)
 
 
-def test_one_that_is_too_large_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                          capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_one_that_is_too_large_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tokenizer = TextTokenizer(write_encoder("bert", tmp_path / "bert"))
     network = Network.of(local(tmp_path / "bert"), LABELS, half=False).eval()
     texts = [(f"{unalike(f'{label} {n}')} {label}", number) for n in range(60) for number, label in enumerate(LABELS)]

@@ -22,9 +22,12 @@ from tunewright.serve.server import running_server
 @pytest.fixture(scope="module")
 def run(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     project, _ = run_example(
-        "tickets", make_tiny_model("llama3")[1], tmp_path_factory.mktemp("codes"), "task.codes=true",
+        "tickets",
+        make_tiny_model("llama3")[1],
+        tmp_path_factory.mktemp("codes"),
+        "task.codes=true",
         "train.loss=labels",
-    )  # fmt: skip
+    )
     return project / "runs" / "latest"
 
 
@@ -67,8 +70,10 @@ def test_a_client_sees_labels_alone(run: Path) -> None:
 def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = tw.load_spec(run.parents[1], ["task.codes=true", "train.loss=labels", "evaluate.few_shot=1",
-                                         f"model={run.parents[2] / 'tiny'}"])  # fmt: skip
+    spec = tw.load_spec(
+        run.parents[1],
+        ["task.codes=true", "train.loss=labels", "evaluate.few_shot=1", f"model={run.parents[2] / 'tiny'}"],
+    )
     inputs = {name: (run / name).resolve() for name in ("split", "train", "export")}
     tests = {name: examples[:3] for name, examples in load_dataset(inputs["split"]).test.items()}
     monkeypatch.setattr(in_torch, "LARGE", 1)

@@ -22,16 +22,29 @@ from tunewright.processes import free_port
 
 def command(project: Path, out: str, *launcher: str) -> list[str]:
     return [
-        sys.executable, *launcher, "-m", "tunewright.step", "train", "--spec", str(project),
-        "--in", f"split={project / 'split'}", "--out", str(project / out),
-    ]  # fmt: skip
+        sys.executable,
+        *launcher,
+        "-m",
+        "tunewright.step",
+        "train",
+        "--spec",
+        str(project),
+        "--in",
+        f"split={project / 'split'}",
+        "--out",
+        str(project / out),
+    ]
 
 
 def train(project: Path, out: str, *launcher: str, **environment: str) -> Path:
     done = subprocess.run(
-        command(project, out, *launcher), capture_output=True, text=True, check=False, timeout=300,
+        command(project, out, *launcher),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert read_manifest(project / out)
     assert not list(project.glob(".*.partial"))
@@ -143,9 +156,13 @@ def test_divided_trainings_go_on_where_they_were(make_project: MakeProject) -> N
             time.sleep(0.05)
         assert not (project / name).exists()
         again = subprocess.run(
-            command(project, name), capture_output=True, text=True, check=False, timeout=300,
+            command(project, name),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
             env=os.environ | {"OMP_NUM_THREADS": "2"},
-        )  # fmt: skip
+        )
         assert again.returncode == 0, again.stderr
         assert "resuming from member-0/checkpoint-" in again.stderr
         assert_same_training(straight, project / name)
@@ -200,9 +217,16 @@ def test_a_model_that_fsdp_divides_learns_the_same(
     _, model = make_tiny_model("llama3")
     (tmp_path / "sharded.py").write_text(_SHARDED, "utf-8")
     launched = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}",
-        str(tmp_path / "sharded.py"), str(model), dtype, weights,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={port}",
+        str(tmp_path / "sharded.py"),
+        str(model),
+        dtype,
+        weights,
+    ]
     done = subprocess.run(
         launched, capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -229,8 +253,11 @@ def test_processes_that_have_done_their_work_end_without_being_aborted(tmp_path:
     (tmp_path / "ending.py").write_text(_ENDING, "utf-8")
     for _ in range(6):
         environment = {
-            "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo",
-        }  # fmt: skip
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
         pair = [
             subprocess.Popen(
                 [sys.executable, str(tmp_path / "ending.py")], env=os.environ | environment | {"RANK": str(rank)}

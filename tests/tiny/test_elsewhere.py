@@ -78,9 +78,19 @@ def test_a_trained_adapter_loads_by_plain_peft(architecture: str, tmp_path: Path
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[name], found[name].float()) for name in saved)
     modules = {name.split(".")[-3] for name in saved}
-    assert modules == ({"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} if architecture == "phi-3" else {
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    })  # fmt: skip
+    assert modules == (
+        {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+        if architecture == "phi-3"
+        else {
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        }
+    )
     ids = torch.tensor([model.ids(TEXTS[0])])
     with torch.inference_mode():
         trained = trainer.model.eval()(input_ids=ids).logits

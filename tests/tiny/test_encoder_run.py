@@ -22,9 +22,13 @@ from tunewright.errors import EXIT_GATE, EXIT_USER
 from tunewright.export.bundle import load_bundle
 
 SMALL = [
-    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "evaluate.max_examples=3",
-    "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9",
-]  # fmt: skip
+    "train.max_steps=3",
+    "train.evaluations=1",
+    "train.checkpoints=0",
+    "evaluate.max_examples=3",
+    "export.max_disagreement=0.9",
+    "export.max_accuracy_drop=0.9",
+]
 READS = 320
 """Tokens that the encoder of the run reads: a byte of a ticket is one."""
 
@@ -197,8 +201,13 @@ def test_the_catalogues_encoder_is_refused_without_being_fetched(tmp_path: Path)
 def test_a_killed_training_resumes_and_ends_as_if_never_killed(tmp_path: Path) -> None:
     """It drops out, and is killed in the middle of an epoch."""
     project = write_project(tmp_path / "project", model=str(write_encoder("bert", tmp_path / "bert", 128)))
-    same = ["train.max_steps=100", "train.checkpoints=24", "train.evaluations=3", "train.encoder.batch_size=8",
-            "train.precision=float32"]  # fmt: skip
+    same = [
+        "train.max_steps=100",
+        "train.checkpoints=24",
+        "train.evaluations=3",
+        "train.encoder.batch_size=8",
+        "train.precision=float32",
+    ]
     command = [str(Path(sys.executable).with_name("tunewright")), "train", str(project), *same]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_checkpoint(process, project, "runs/.train-*.partial/checkpoints/member-0/checkpoint-*")

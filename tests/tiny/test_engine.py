@@ -141,8 +141,15 @@ def test_a_window_shorter_than_the_prompt_is_kept_to() -> None:
     for length in (5, 19, 30):
         own = torch.randint(3, 90, (length,), generator=draw).tolist()
         some.append({"input_ids": [*prefix, *own], "labels": [IGNORED] * (38 + length) + own[-2:]})
-    shape = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}  # fmt: skip
+    shape = {
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+    }
     for window in (8, 25, 45, 200):
         for model in (
             MistralForCausalLM(MistralConfig(**shape, sliding_window=window)),
@@ -221,9 +228,14 @@ def test_what_the_fast_paths_do_not_know_is_left_to_the_model(kind: str) -> None
         "Granite": {"logits_scaling": 0.1},
     }[kind]
     config = getattr(transformers, f"{kind}Config")(
-        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, **extra,
-    )  # fmt: skip
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        **extra,
+    )
     base = getattr(transformers, f"{kind}ForCausalLM")(config)
     model = get_peft_model(base, LoraConfig(target_modules="all-linear", init_lora_weights=False))
     some = [{"input_ids": list(range(3, 30 + n)), "labels": [IGNORED] * (25 + n) + [7, 8]} for n in range(4)]
@@ -313,8 +325,10 @@ def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
         model = peft_model(folder)
         engine = fit_engine(model, some, wanted)
         assert (engine.shared_prefix, engine.fused_head, bool(engine.fused_layers)) == (
-            wanted.shared_prefix, wanted.fused_head, wanted.fused_lora,
-        )  # fmt: skip
+            wanted.shared_prefix,
+            wanted.fused_head,
+            wanted.fused_lora,
+        )
         loss = supervised_loss(model, engine.collate(some))
         loss.backward()
         assert_same((float(loss), gradients(model)), expected)

@@ -93,10 +93,12 @@ def test_a_plain_call_and_a_chat_and_a_stream_give_one_answer(run: tuple[Path, d
     assert chat.choices[0].finish_reason == plain["finish_reason"]
     chunks = list(
         client.chat.completions.create(
-            model="replies", messages=[{"role": "user", "content": text}], stream=True,
+            model="replies",
+            messages=[{"role": "user", "content": text}],
+            stream=True,
             stream_options={"include_usage": True},
         )
-    )  # fmt: skip
+    )
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(pieces) == plain["text"]
     assert len([piece for piece in pieces if piece]) > 1
@@ -158,9 +160,12 @@ def test_an_answer_has_the_form_that_is_asked_for(run: tuple[Path, dict], server
 
         def answer(schema: dict[str, Any]) -> str:
             said = client.chat.completions.create(
-                model="replies", messages=[{"role": "user", "content": asked(run)}], stream=stream, seed=1,
+                model="replies",
+                messages=[{"role": "user", "content": asked(run)}],
+                stream=stream,
+                seed=1,
                 response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
-            )  # fmt: skip
+            )
             if not stream:
                 return str(said.choices[0].message.content)
             return "".join(chunk.choices[0].delta.content or "" for chunk in said if chunk.choices)

@@ -39,9 +39,14 @@ def _of_type(base: Path, folder: Path, dtype: str, shard: str = "5GB") -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("dtype", "merged_type"), [
-    ("float32", "float16"), ("float16", "float16"), ("bfloat16", "bfloat16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "merged_type"),
+    [
+        ("float32", "float16"),
+        ("float16", "float16"),
+        ("bfloat16", "bfloat16"),
+    ],
+)
 def test_a_merged_model_is_what_peft_makes_of_it(
     any_model: tuple[str, Path], tmp_path: Path, dtype: str, merged_type: str
 ) -> None:
@@ -89,9 +94,13 @@ def test_scales_are_those_of_peft(
         np.testing.assert_allclose(tensor.float32(), exact[name].numpy(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("settings", "why"), [
-    ({"use_dora": True}, "lora_magnitude_vector"), ({"modules_to_save": ["embed_tokens"]}, "embed_tokens"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"use_dora": True}, "lora_magnitude_vector"),
+        ({"modules_to_save": ["embed_tokens"]}, "embed_tokens"),
+    ],
+)
 def test_what_is_not_plain_lora_is_refused(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, settings: dict[str, Any], why: str
 ) -> None:

@@ -21,9 +21,13 @@ from tunewright.export.bundle import load_bundle
 from tunewright.serve.server import running_server
 
 SMALL = [
-    "train.max_steps=30", "train.evaluations=1", "train.checkpoints=0", "export.max_disagreement=0.9",
-    "export.max_accuracy_drop=0.9", "train.encoder.lr=2e-3",
-]  # fmt: skip
+    "train.max_steps=30",
+    "train.evaluations=1",
+    "train.checkpoints=0",
+    "export.max_disagreement=0.9",
+    "export.max_accuracy_drop=0.9",
+    "train.encoder.lr=2e-3",
+]
 READS = 128
 NAME = "tickets"
 

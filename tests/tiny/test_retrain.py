@@ -75,8 +75,14 @@ class Bundles:
         """A project that serves such bundles."""
         folder.mkdir()
         task = {"kind": "classify", "instruction": "Route: {labels}", "labels": LABELS}
-        data = spec_data(name="tickets", model=str(self.base), task=task, train={"max_length": 512},
-                         export={"runtime": "openvino-lora"}, goal={"p95_ms": 60_000.0})  # fmt: skip
+        data = spec_data(
+            name="tickets",
+            model=str(self.base),
+            task=task,
+            train={"max_length": 512},
+            export={"runtime": "openvino-lora"},
+            goal={"p95_ms": 60_000.0},
+        )
         (folder / "tunewright.yaml").write_text(json.dumps(data), "utf-8")
         return load_spec(folder)
 
@@ -144,8 +150,15 @@ class Project:
 
     @contextmanager
     def _step(self, step: str, name: str, **inputs: str) -> Iterator[Any]:
-        with atomic_folder(self.runs / f"{step}-{name}", kind=step, fingerprint=name, spec_sha256="", inputs=inputs,
-                           seed=0, code_version="") as output:  # fmt: skip
+        with atomic_folder(
+            self.runs / f"{step}-{name}",
+            kind=step,
+            fingerprint=name,
+            spec_sha256="",
+            inputs=inputs,
+            seed=0,
+            code_version="",
+        ) as output:
             yield output
 
     def _content(self, step: str, name: str) -> str:
@@ -155,10 +168,13 @@ class Project:
 
     def parts(self, make: Callable[[], Path], failures: list[str] | None = None) -> Parts:
         return Parts(
-            latest=lambda: latest_bundle(self.spec.folder), collect=lambda: collect(self.spec, self.store),
-            grow=lambda: self.pin, freeze=lambda: None, appraise=lambda _session, _captures: None,
+            latest=lambda: latest_bundle(self.spec.folder),
+            collect=lambda: collect(self.spec, self.store),
+            grow=lambda: self.pin,
+            freeze=lambda: None,
+            appraise=lambda _session, _captures: None,
             run=lambda _spec: SimpleNamespace(bundle=make(), gate_failures=failures or []),
-        )  # fmt: skip
+        )
 
     def retrain(self, make: Callable[[], Path], course: Course | None = None) -> Retrained:
         return retrain(self.spec, self.store, self.runs, self.parts(make), course or Course(0, None))
@@ -172,8 +188,17 @@ class Project:
     def served(self) -> Iterator[str]:
         """The project's own server, as a user starts it; its address."""
         port = free_port()
-        command = [str(Path(sys.executable).with_name("tunewright")), "serve", str(self.spec.folder), "--port",
-                   str(port), "--captures", str(self.captures), "--threads", "1"]  # fmt: skip
+        command = [
+            str(Path(sys.executable).with_name("tunewright")),
+            "serve",
+            str(self.spec.folder),
+            "--port",
+            str(port),
+            "--captures",
+            str(self.captures),
+            "--threads",
+            "1",
+        ]
         address = f"http://127.0.0.1:{port}"
         with (self.runs / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
             try:

@@ -19,10 +19,16 @@ def seeing(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory:
     folder, text = tmp_path_factory.mktemp("seeing"), make_tiny_model("gemma3")[1]
     config = transformers.Gemma3Config(
         text_config=json.loads((text / "config.json").read_text("utf-8")) | {"max_position_embeddings": 4096},
-        vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-                       "image_size": 28, "patch_size": 14},
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
         mm_tokens_per_image=4,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     transformers.Gemma3ForConditionalGeneration(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -89,9 +89,13 @@ def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     base = write_encoder(request.param, home / "base")
     objective = objective_for(base)
     trainer = trainer_of(
-        base, home / "scratch", objective, EXAMPLES, max_steps=30,
+        base,
+        home / "scratch",
+        objective,
+        EXAMPLES,
+        max_steps=30,
         encoder={"batch_size": 8, "lr": 2e-3, "head_lr": 2e-2, "consistency": 0.0},
-    )  # fmt: skip
+    )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < 0.8 * losses[0], "it learns"
@@ -171,9 +175,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_training_learns_to_fill_in_records(bert: Path, tmp_path: Path) -> None:
     objective = objective_for(bert)
     trainer = trainer_of(
-        bert, tmp_path / "scratch", objective, EXAMPLES, max_steps=150,
+        bert,
+        tmp_path / "scratch",
+        objective,
+        EXAMPLES,
+        max_steps=150,
         encoder={"batch_size": 8, "lr": 2e-3, "head_lr": 1e-2},
-    )  # fmt: skip
+    )
     trainer.train()
     trainer.model.save_pretrained(tmp_path / "tuned")
     tagger = trained_encoder(tmp_path / "tuned", TASK, WINDOW)

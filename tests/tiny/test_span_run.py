@@ -21,10 +21,15 @@ from tunewright.ladder.climb import Steps, climb
 from tunewright.serve.engine import Engine
 
 SMALL = [
-    "train.max_steps=3", "train.evaluations=1", "train.checkpoints=0", "evaluate.max_examples=4",
-    "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9", "train.encoder.batch_size=8",
+    "train.max_steps=3",
+    "train.evaluations=1",
+    "train.checkpoints=0",
+    "evaluate.max_examples=4",
+    "export.max_disagreement=0.9",
+    "export.max_accuracy_drop=0.9",
+    "train.encoder.batch_size=8",
     "data.validation_fraction=0.1",
-]  # fmt: skip
+]
 READS = 256
 """Tokens that the encoder of the run reads: a byte is one, so most invoices are read in windows."""
 FIELDS = {"vendor", "invoice_number", "date", "due_date", "currency", "total"}
@@ -95,8 +100,10 @@ def test_the_server_and_a_batch_extract_alike_whatever_the_length(server: str, l
     for row, text in zip(found, texts, strict=True):
         plain = httpx.post(f"{server}/v1/extract", json={"text": text}, timeout=60).json()
         assert (row["record"], row["confidence"], row["fields"]) == (
-            plain["record"], plain["confidence"], plain["fields"],
-        )  # fmt: skip
+            plain["record"],
+            plain["confidence"],
+            plain["fields"],
+        )
         assert set(plain["fields"]) == set(plain["record"]) <= FIELDS
         if set(plain["record"]) == FIELDS:
             task.canonical(json.dumps(plain["record"]))
@@ -104,8 +111,9 @@ def test_the_server_and_a_batch_extract_alike_whatever_the_length(server: str, l
             assert plain["confidence"] == 0, "a field that must be there was not found"
     chat = httpx.post(
         f"{server}/v1/chat/completions",
-        json={"model": "invoices", "messages": [{"role": "user", "content": texts[0]}]}, timeout=60,
-    ).json()  # fmt: skip
+        json={"model": "invoices", "messages": [{"role": "user", "content": texts[0]}]},
+        timeout=60,
+    ).json()
     assert set(json.loads(chat["choices"][0]["message"]["content"])) <= FIELDS
 
 
@@ -122,9 +130,11 @@ def test_what_was_trained_is_served_by_onnx_runtime_too(latest: Path, tmp_path: 
 def test_a_field_that_is_not_in_the_texts_ends_the_training_with_its_share(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
     project = write_project(
-        tmp_path / "project", model=str(write_encoder("bert", tmp_path / "bert")),
-        task={"kind": "extract", "instruction": "Read.", "schema": schema}, train={"max_steps": 1},
-    )  # fmt: skip
+        tmp_path / "project",
+        model=str(write_encoder("bert", tmp_path / "bert")),
+        task={"kind": "extract", "instruction": "Read.", "schema": schema},
+        train={"max_steps": 1},
+    )
     for part in project.glob("*.jsonl"):
         rows = [{"text": row["text"], "label": {"label": "nowhere"}} for row in read_jsonl(part)]
         part.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -16,8 +16,15 @@ from tunewright.models.resolve import resolve
 from tunewright.models.text_decoder import text_decoder
 from tunewright.models.torch_model import load_torch_model
 
-SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-         "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 64}  # fmt: skip
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "vocab_size": 64,
+}
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
@@ -27,9 +34,10 @@ def whole_model(kind: str) -> torch.nn.Module:
     match kind:
         case "gemma3":
             config = transformers.Gemma3Config(
-                text_config={**SIZES, "sliding_window": 8}, vision_config={**TOWER, "image_size": 28, "patch_size": 14},
+                text_config={**SIZES, "sliding_window": 8},
+                vision_config={**TOWER, "image_size": 28, "patch_size": 14},
                 mm_tokens_per_image=4,
-            )  # fmt: skip
+            )
             return transformers.Gemma3ForConditionalGeneration(config)
         case "mistral3":
             config = transformers.Mistral3Config(
@@ -38,8 +46,14 @@ def whole_model(kind: str) -> torch.nn.Module:
             )
             return transformers.Mistral3ForConditionalGeneration(config)
         case _:
-            text = {**SIZES, "vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8, "global_head_dim": 32,
-                    "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}  # fmt: skip
+            text = {
+                **SIZES,
+                "vocab_size_per_layer_input": 64,
+                "hidden_size_per_layer_input": 8,
+                "global_head_dim": 32,
+                "sliding_window": 8,
+                "layer_types": ["sliding_attention", "full_attention"],
+            }
             vision = {**TOWER, "num_key_value_heads": 2, "head_dim": 8}
             config = transformers.Gemma4Config(text_config=text, vision_config=vision, audio_config=None)
             return transformers.Gemma4ForConditionalGeneration(config)

@@ -25,9 +25,13 @@ from tunewright.train.footprint import footprint
 from tunewright.train.packing import pack
 
 SHAPE: dict[str, Any] = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
     "max_position_embeddings": 256,
-}  # fmt: skip
+}
 MODELS = {
     "a key head for each query head": LlamaConfig(**SHAPE, num_key_value_heads=4),
     "two query heads to a key head": LlamaConfig(**SHAPE, num_key_value_heads=2),

@@ -60,8 +60,15 @@ Measurement = tuple[float, list[float], list[float]]
 """Epochs seen, and of each example its loss and what its answer is worth."""
 
 
-def history(measured: list[Measurement], groups: list[str], *, last: float = 0.1, first: float = 2.0, steps: int = 40,
-            **settings: Any) -> History:  # fmt: skip
+def history(
+    measured: list[Measurement],
+    groups: list[str],
+    *,
+    last: float = 0.1,
+    first: float = 2.0,
+    steps: int = 40,
+    **settings: Any,
+) -> History:
     """A training on eight labels whose loss falls from `first` to `last`."""
     answers = [LABELS[n % 8] for n in range(len(groups))]
     rows: list[dict[str, Any]] = []
@@ -74,14 +81,26 @@ def history(measured: list[Measurement], groups: list[str], *, last: float = 0.1
             right = dict.fromkeys(LABELS, 0)
             for answer, mark in zip(answers, worth, strict=True):
                 right[answer] += mark == 1
-            rows.append({
-                "step": step, "epoch": epoch, "validation_loss": float(np.mean(losses)), "right": right,
-                "headline": float(np.mean(worth)), "worth": worth, "losses": losses,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "step": step,
+                    "epoch": epoch,
+                    "validation_loss": float(np.mean(losses)),
+                    "right": right,
+                    "headline": float(np.mean(worth)),
+                    "worth": worth,
+                    "losses": losses,
+                }
+            )
     facts = Facts(
-        dict.fromkeys(LABELS, 40), {label: answers.count(label) for label in LABELS}, 1.0, [1] * 320, [50] * 320,
-        groups=groups, answers=answers,
-    )  # fmt: skip
+        dict.fromkeys(LABELS, 40),
+        {label: answers.count(label) for label in LABELS},
+        1.0,
+        [1] * 320,
+        [50] * 320,
+        groups=groups,
+        answers=answers,
+    )
     spec = make_spec().train.model_copy(update={"epochs": 4.0, "lr": 1e-3, **settings})
     return History(spec, facts, "float32", steps, True, rows)
 
@@ -96,8 +115,14 @@ def said(code: str, make: Callable[[np.random.Generator], History]) -> float:
     return float(np.mean([code in codes(make(draw)) for _ in range(DRAWS)]))
 
 
-def wandering(draw: np.random.Generator, rises: tuple[float, ...], groups: list[str], worth: float = 0.7,
-              epochs: float = 4.0, **other: Any) -> History:  # fmt: skip
+def wandering(
+    draw: np.random.Generator,
+    rises: tuple[float, ...],
+    groups: list[str],
+    worth: float = 0.7,
+    epochs: float = 4.0,
+    **other: Any,
+) -> History:
     """Losses whose mean changes by `rises` from one measurement to the next, and with each group at its own luck."""
     units, marks = len(set(groups)), []
     level = np.array(values(draw, units, len(groups) // units, 3.0, 0.3, 0.2))

@@ -60,8 +60,11 @@ def broken(history: History, step: int, **figures: float) -> History:
 
 def all_diagnoses() -> dict[str, Diagnosis]:
     """One of each code."""
-    causes = [*HISTORIES.values(), broken(CLEAN, 1, loss=math.nan), broken(replace(CLEAN, precision="float16"), 9,
-              loss=math.inf)]  # fmt: skip
+    causes = [
+        *HISTORIES.values(),
+        broken(CLEAN, 1, loss=math.nan),
+        broken(replace(CLEAN, precision="float16"), 9, loss=math.inf),
+    ]
     return {diagnosis.code: diagnosis for history in causes for diagnosis in diagnose(history)}
 
 
@@ -126,8 +129,10 @@ def test_names_of_labels_change_nothing(order: list[str]) -> None:
         if history.facts.labels.keys() == CLEAN.facts.labels.keys():
             facts = history.facts
             renamed = [{new[label]: n for label, n in counts.items()} for counts in (facts.labels, facts.held)]
-            rows = [row | {"right": {new[label]: n for label, n in row["right"].items()}} if "right" in row else row
-                    for row in history.rows]  # fmt: skip
+            rows = [
+                row | {"right": {new[label]: n for label, n in row["right"].items()}} if "right" in row else row
+                for row in history.rows
+            ]
             answers = [new[answer] for answer in facts.answers]
             named = replace(facts, labels=renamed[0], held=renamed[1], answers=answers)
             same = replace(history, facts=named, rows=rows)

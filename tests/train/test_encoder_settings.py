@@ -16,10 +16,12 @@ RECORDS = {"kind": "extract", "instruction": "Read.", "schema": SCHEMA}
 @pytest.mark.parametrize(
     ("task", "texts", "train", "batch"),
     [
-        (RECORDS, 499, {}, 8), (RECORDS, 500, {}, 32), (None, 10, {}, 32),
+        (RECORDS, 499, {}, 8),
+        (RECORDS, 500, {}, 32),
+        (None, 10, {}, 32),
         (RECORDS, 499, {"encoder": {"batch_size": 16}}, 16),
     ],
-)  # fmt: skip
+)
 def test_records_of_few_documents_are_taught_in_small_batches(
     task: dict[str, Any] | None, texts: int, train: dict[str, Any], batch: int
 ) -> None:

@@ -15,9 +15,13 @@ from tunewright.train.engine import fit_engine, supervised_loss
 from tunewright.train.footprint import footprint
 
 CONFIG = {
-    "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 160, "vocab_size": 3000,
-}  # fmt: skip
+    "hidden_size": 64,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 160,
+    "vocab_size": 3000,
+}
 
 
 def rows(count: int, shared: int = 30, own: int = 20) -> list[dict[str, Any]]:

@@ -23,12 +23,17 @@ def planned(rows: int, **train: float) -> int:
     ("rows", "batch", "accumulation", "epochs"),
     [(100, 8, 1, 1), (101, 10, 2, 2), (9, 2, 4, 3), (7, 16, 1, 0.5), (130, 4, 3, 1.5)],
 )
-def test_steps_are_those_that_transformers_takes(rows: int, batch: int, accumulation: int, epochs: float,
-                                                 tmp_path: Path) -> None:  # fmt: skip
+def test_steps_are_those_that_transformers_takes(
+    rows: int, batch: int, accumulation: int, epochs: float, tmp_path: Path
+) -> None:
     arguments = TrainingArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
-        num_train_epochs=epochs, use_cpu=True, report_to="none",
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=epochs,
+        use_cpu=True,
+        report_to="none",
+    )
     trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=list(range(rows)))
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     assert planned(rows, batch_size=batch, accumulation=accumulation, epochs=epochs) == steps

@@ -61,10 +61,11 @@ Masks = Callable[[dict[str, Any], Any], tuple[Any, Any]]
 FAULTS: dict[str, Masks] = {
     "sees what comes later": lambda group, _: (None, torch.ones_like(group["seen"])),
     "does not see the prefix": lambda group, _: (
-        torch.zeros(*group["index"].shape, group["shared"]).bool(), group["seen"]
+        torch.zeros(*group["index"].shape, group["shared"]).bool(),
+        group["seen"],
     ),
     "sees itself alone": lambda group, _: (None, torch.eye(group["index"].shape[1]).bool().expand_as(group["seen"])),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -24,19 +24,26 @@ from tunewright.models.vllm_model import PYTHON
 MODEL = "smollm2-135m"
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {
-        "kind": "classify", "instruction": "Which kind of request is it? {labels}",
+        "kind": "classify",
+        "instruction": "Which kind of request is it? {labels}",
         "labels": ["refund", "delivery of an order", "delivery of a bill", "defect", "praise"],
     },
     "extract": {
-        "kind": "extract", "instruction": "Read the invoice. {fields}",
+        "kind": "extract",
+        "instruction": "Read the invoice. {fields}",
         "schema": {
-            "type": "object", "required": ["vendor", "total"], "additionalProperties": False,
-            "properties": {"vendor": {"type": "string", "maxLength": 30}, "total": {"type": "number"},
-                           "due": {"type": "string", "format": "date"}},
+            "type": "object",
+            "required": ["vendor", "total"],
+            "additionalProperties": False,
+            "properties": {
+                "vendor": {"type": "string", "maxLength": 30},
+                "total": {"type": "number"},
+                "due": {"type": "string", "format": "date"},
+            },
         },
     },
     "generate": {"kind": "generate", "instruction": "Answer in one sentence.", "max_tokens": 40},
-}  # fmt: skip
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,8 +24,14 @@ def test_a_language_model_is_served_by_the_container_that_would_serve_it(
     bundle = make_bundle("classify")
     fetch(MODEL, tmp_path)
     machine = {"machine": "Standard_NC4as_T4_v3"}
-    spec = make_spec(tmp_path, name="classify", model=MODEL, task=TASKS["classify"], traffic=machine,
-                     azure={"workspace": "/".join(WORKSPACE)})  # fmt: skip
+    spec = make_spec(
+        tmp_path,
+        name="classify",
+        model=MODEL,
+        task=TASKS["classify"],
+        traffic=machine,
+        azure={"workspace": "/".join(WORKSPACE)},
+    )
     with rehearse(*WORKSPACE, "eastus", seasoned=True) as azure:
         target = Endpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
         target.create()

@@ -50,9 +50,10 @@ def greedy(asking: Asking, folder: Path, prompt: list[int], model: TorchNextToke
     while True:
         logits = model(ids)
         allowed = [
-            token for token, text in texts.items()
+            token
+            for token, text in texts.items()
             if any(choice.startswith(written + text) for choice in asking.choices)
-        ]  # fmt: skip
+        ]
         allowed += [asking.end] if written in asking.choices else []
         first, *others = sorted(allowed, key=lambda token: -logits[token])
         if others and logits[first] - logits[others[0]] < CLOSE:

@@ -26,10 +26,15 @@ from tunewright.serve.engine import Engine
 from tunewright.serve.server import running_server
 
 TEXTS = [
-    "I want my money back for the lamp.", "Where is my parcel? It was due on Monday.", "The screen is cracked.",
-    "Thank you, great service!", "I never got the invoice for March.", "Mein Paket ist nicht da.", "???",
+    "I want my money back for the lamp.",
+    "Where is my parcel? It was due on Monday.",
+    "The screen is cracked.",
+    "Thank you, great service!",
+    "I never got the invoice for March.",
+    "Mein Paket ist nicht da.",
+    "???",
     "The refund you promised has not arrived, and the second parcel is broken too.",
-]  # fmt: skip
+]
 TOLERANCE = 0.08
 """By which a probability may differ: vLLM computes in 16 bits."""
 
@@ -156,12 +161,17 @@ class TestTexts:
         assert stopped.message.content == whole.message.content[: whole.message.content.index(stop)].strip()
 
     def test_an_answer_has_the_form_that_is_asked_for(self, client: openai.OpenAI) -> None:
-        schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"],
-                  "additionalProperties": False}  # fmt: skip
+        schema = {
+            "type": "object",
+            "properties": {"yes": {"type": "boolean"}},
+            "required": ["yes"],
+            "additionalProperties": False,
+        }
         said = client.chat.completions.create(
-            model="generate", messages=[{"role": "user", "content": "Is it?"}],
+            model="generate",
+            messages=[{"role": "user", "content": "Is it?"}],
             response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
-        )  # fmt: skip
+        )
         jsonschema.validate(json.loads(said.choices[0].message.content or ""), schema)
 
     def test_who_leaves_stops_vllm(self, address: str, client: openai.OpenAI) -> None:
@@ -196,15 +206,22 @@ class TestAdapter:
         assert max(moved) > 3 * TOLERANCE, "the adapter does something"
 
     @pytest.mark.xfail(
-        strict=True, raises=AssertionError,
+        strict=True,
+        raises=AssertionError,
         reason="vLLM's CPU build gives base rows the last adapter's output (PR #48421)",
-    )  # fmt: skip
+    )
     def test_base_and_adapter_can_be_mixed(self, model: VllmModel) -> None:
         """They are not, by us: a bundle's server asks its adapter alone. Where this passes, it may change."""
 
         def asked(number: int) -> list[int]:
-            body = {"model": ("base", "adapter")[number % 2], "prompt": list(range(300, 330)), "max_tokens": 12,
-                    "temperature": 0, "logprobs": 0, "return_tokens_as_token_ids": True}  # fmt: skip
+            body = {
+                "model": ("base", "adapter")[number % 2],
+                "prompt": list(range(300, 330)),
+                "max_tokens": 12,
+                "temperature": 0,
+                "logprobs": 0,
+                "return_tokens_as_token_ids": True,
+            }
             reply = model._client.post("/v1/completions", json=body)
             return [int(name.removeprefix("token_id:")) for name in reply.json()["choices"][0]["logprobs"]["tokens"]]
 
@@ -220,9 +237,10 @@ def vllm_processes(address: str) -> list[int]:
 
     port = str(httpx.URL(address).port)
     (server,) = [
-        process for process in psutil.process_iter(["cmdline"])
+        process
+        for process in psutil.process_iter(["cmdline"])
         if {"tunewright.serve.server", port} <= set(process.info["cmdline"] or [])
-    ]  # fmt: skip
+    ]
     return [server.pid, *(child.pid for child in server.children(recursive=True))]
 
 

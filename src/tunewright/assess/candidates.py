@@ -24,24 +24,27 @@ def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
         wanted = settings.url or (name != spec.api.label and not settings.recorded)
         if span.ended and wanted:
             raise UserError(
-                f"{span.summary.removesuffix('.')}: it can't be asked any more.", where=where,
+                f"{span.summary.removesuffix('.')}: it can't be asked any more.",
+                where=where,
                 why="What has been shut down can't be measured, and is no way to go.",
                 fix="Take it out, or name what it answered while it ran (`recorded`). See: tunewright models prices",
-            )  # fmt: skip
+            )
 
 
 def _check_effort(settings: ApiSpec, price: ApiPrice, where: str) -> None:
     effort = settings.reasoning_effort or ""
     if price.provider is not None and not price.reasons:
         raise UserError(
-            f"{settings.model} does not think before it answers, so it takes no reasoning effort.", where=where,
+            f"{settings.model} does not think before it answers, so it takes no reasoning effort.",
+            where=where,
             fix="Leave `reasoning_effort` out.",
-        )  # fmt: skip
+        )
     if price.efforts and effort not in price.efforts:
         raise UserError(
-            f"{settings.model} takes no reasoning effort '{effort}'.", where=where,
+            f"{settings.model} takes no reasoning effort '{effort}'.",
+            where=where,
             fix=did_you_mean(effort, price.efforts, f"It takes: {', '.join(price.efforts)}."),
-        )  # fmt: skip
+        )
 
 
 def next_lower(settings: ApiSpec, price: ApiPrice) -> str | None:

@@ -46,8 +46,15 @@ class Item:
     """The sum in words."""
 
 
-def api_cost(price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float,
-             cached_tokens: float = 0, cache_write_tokens: float = 0) -> Cost:  # fmt: skip
+def api_cost(
+    price: ApiPrice,
+    *,
+    prompt_tokens: float,
+    answer_tokens: float,
+    requests: float,
+    cached_tokens: float = 0,
+    cache_write_tokens: float = 0,
+) -> Cost:
     """`requests` answers a month from an API.
 
     Args:
@@ -109,8 +116,15 @@ def asleep_saves(machine: MachinePrice, cost: Cost) -> float:
     return max(0.0, machine.usd_per_hour * HOURS_A_MONTH - cost.usd_per_month)
 
 
-def host_cost(machine: MachinePrice, service: Service, *, requests: float, peak_to_average: float,
-              redundancy: int = 1, upkeep_usd: float = 0.0) -> Cost:  # fmt: skip
+def host_cost(
+    machine: MachinePrice,
+    service: Service,
+    *,
+    requests: float,
+    peak_to_average: float,
+    redundancy: int = 1,
+    upkeep_usd: float = 0.0,
+) -> Cost:
     """`requests` answers a month from machines of our own.
 
     Args:

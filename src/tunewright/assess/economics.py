@@ -36,17 +36,25 @@ class Scenario:
     @property
     def api_month(self) -> Cost:
         return api_cost(
-            self.api, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens,
-            cached_tokens=self.cached_tokens, cache_write_tokens=self.cache_write_tokens, requests=self.requests,
-        )  # fmt: skip
+            self.api,
+            prompt_tokens=self.prompt_tokens,
+            answer_tokens=self.answer_tokens,
+            cached_tokens=self.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+            requests=self.requests,
+        )
 
     @property
     def own_month(self) -> Cost:
         """Machines and upkeep."""
         return host_cost(
-            self.machine, self.service, requests=self.requests, peak_to_average=self.peak_to_average,
-            redundancy=self.redundancy, upkeep_usd=self.upkeep_usd + self.request_usd * self.requests,
-        )  # fmt: skip
+            self.machine,
+            self.service,
+            requests=self.requests,
+            peak_to_average=self.peak_to_average,
+            redundancy=self.redundancy,
+            upkeep_usd=self.upkeep_usd + self.request_usd * self.requests,
+        )
 
     @property
     def saving(self) -> float:
@@ -138,24 +146,64 @@ def tornado(scenario: Scenario) -> list[Swing]:
     """
     s = scenario
     inputs: list[tuple[str, str, str, Callable[[float], Scenario], float, float]] = [
-        ("requests a month", f"{s.requests / 2:,.0f}", f"{s.requests * 2:,.0f}",
-         lambda by: replace(s, requests=s.requests * by), 0.5, 2),
+        (
+            "requests a month",
+            f"{s.requests / 2:,.0f}",
+            f"{s.requests * 2:,.0f}",
+            lambda by: replace(s, requests=s.requests * by),
+            0.5,
+            2,
+        ),
         ("API price", "half", "as today", lambda by: replace(s, api=s.api.times(by)), 0.5, 1),
-        ("tokens a request", f"{(s.prompt_tokens + s.answer_tokens) / 2:,.0f}",
-         f"{(s.prompt_tokens + s.answer_tokens) * 2:,.0f}",
-         lambda by: replace(s, prompt_tokens=s.prompt_tokens * by, answer_tokens=s.answer_tokens * by,
-                            cached_tokens=s.cached_tokens * by, cache_write_tokens=s.cache_write_tokens * by), 0.5, 2),
-        ("own model's time an answer", f"{s.service.seconds * 500:,.0f} ms", f"{s.service.seconds * 2000:,.0f} ms",
-         lambda by: replace(s, service=replace(s.service, seconds=s.service.seconds * by,
-                                               slowest=s.service.slowest * by)), 0.5, 2),
-        ("machine price", "-20 %", "+20 %",
-         lambda by: replace(s, machine=s.machine.model_copy(update={"usd_per_hour": s.machine.usd_per_hour * by})),
-         0.8, 1.2),
-        ("peak over average", f"{max(1.0, s.peak_to_average / 2):g}", f"{s.peak_to_average * 2:g}",
-         lambda by: replace(s, peak_to_average=max(1.0, s.peak_to_average * by)), 0.5, 2),
-        ("upkeep a month", "none", f"${max(2 * s.upkeep_usd, 1000):,.0f}",
-         lambda by: replace(s, upkeep_usd=by), 0, max(2 * s.upkeep_usd, 1000)),
-    ]  # fmt: skip
+        (
+            "tokens a request",
+            f"{(s.prompt_tokens + s.answer_tokens) / 2:,.0f}",
+            f"{(s.prompt_tokens + s.answer_tokens) * 2:,.0f}",
+            lambda by: replace(
+                s,
+                prompt_tokens=s.prompt_tokens * by,
+                answer_tokens=s.answer_tokens * by,
+                cached_tokens=s.cached_tokens * by,
+                cache_write_tokens=s.cache_write_tokens * by,
+            ),
+            0.5,
+            2,
+        ),
+        (
+            "own model's time an answer",
+            f"{s.service.seconds * 500:,.0f} ms",
+            f"{s.service.seconds * 2000:,.0f} ms",
+            lambda by: replace(
+                s, service=replace(s.service, seconds=s.service.seconds * by, slowest=s.service.slowest * by)
+            ),
+            0.5,
+            2,
+        ),
+        (
+            "machine price",
+            "-20 %",
+            "+20 %",
+            lambda by: replace(s, machine=s.machine.model_copy(update={"usd_per_hour": s.machine.usd_per_hour * by})),
+            0.8,
+            1.2,
+        ),
+        (
+            "peak over average",
+            f"{max(1.0, s.peak_to_average / 2):g}",
+            f"{s.peak_to_average * 2:g}",
+            lambda by: replace(s, peak_to_average=max(1.0, s.peak_to_average * by)),
+            0.5,
+            2,
+        ),
+        (
+            "upkeep a month",
+            "none",
+            f"${max(2 * s.upkeep_usd, 1000):,.0f}",
+            lambda by: replace(s, upkeep_usd=by),
+            0,
+            max(2 * s.upkeep_usd, 1000),
+        ),
+    ]
     swings = [
         Swing(name, low, high, change(least).saving, change(most).saving)
         for name, low, high, change, least, most in inputs

@@ -151,40 +151,52 @@ def expected_range(facts: Facts, book: EvidenceBook) -> tuple[float, float]:
 def _too_little(facts: Facts, goal: float) -> list[Reason]:
     found = []
     if facts.curve and facts.curve.rows_needed:
-        found.append(Reason(
-            f"{facts.rows:,} rows in {facts.groups:,} groups for {facts.answers} labels, where "
-            f"{facts.curve.rows_needed:,} rows are needed to judge",
-            "the learning curve needs sizes that differ",
-        ))  # fmt: skip
+        found.append(
+            Reason(
+                f"{facts.rows:,} rows in {facts.groups:,} groups for {facts.answers} labels, where "
+                f"{facts.curve.rows_needed:,} rows are needed to judge",
+                "the learning curve needs sizes that differ",
+            )
+        )
     if facts.median_a_label < LEAST_A_LABEL:
-        found.append(Reason(
-            f"half of the labels have fewer than {LEAST_A_LABEL} different "
-            f"{'groups' if facts.grouped else 'texts'}",
-            "no job in the evidence book had so few",
-        ))  # fmt: skip
+        found.append(
+            Reason(
+                f"half of the labels have fewer than {LEAST_A_LABEL} different "
+                f"{'groups' if facts.grouped else 'texts'}",
+                "no job in the evidence book had so few",
+            )
+        )
     if _half_width(facts.test_rows, goal) > BLUNT_TEST:
-        found.append(Reason(
-            f"a test of {facts.test_rows} rows shows an accuracy to ±{100 * _half_width(facts.test_rows, goal):.0f} "
-            "points only",
-            "95 % interval of a share (normal approximation)",
-        ))  # fmt: skip
+        found.append(
+            Reason(
+                f"a test of {facts.test_rows} rows shows an accuracy to "
+                f"±{100 * _half_width(facts.test_rows, goal):.0f} points only",
+                "95 % interval of a share (normal approximation)",
+            )
+        )
     return found
 
 
 def _agreement(facts: Facts) -> list[Reason]:
     found = []
     if facts.contradicting:
-        found.append(Reason(
-            f"{_percent(facts.contradicting)} of the rows contradict another row of the same text, so that no one can "
-            f"show more than {_percent(facts.ceiling)}",
-            "equal texts with different labels (finding D006); the upper end of a 95 % interval",
-        ))  # fmt: skip
+        found.append(
+            Reason(
+                f"{_percent(facts.contradicting)} of the rows contradict another row of the same text, so that no "
+                f"one can "
+                f"show more than {_percent(facts.ceiling)}",
+                "equal texts with different labels (finding D006); the upper end of a 95 % interval",
+            )
+        )
     if facts.suspects:
-        found.append(Reason(
-            f"{_percent(facts.suspects)} of the labels look wrong; if half of them are, about "
-            f"{_percent(facts.likely_ceiling)} is the most anyone can show",
-            "confident learning (finding D014), of whose suspects about half were wrong where labels had been flipped",
-        ))  # fmt: skip
+        found.append(
+            Reason(
+                f"{_percent(facts.suspects)} of the labels look wrong; if half of them are, about "
+                f"{_percent(facts.likely_ceiling)} is the most anyone can show",
+                "confident learning (finding D014), of whose suspects about half were wrong where labels had "
+                "been flipped",
+            )
+        )
     return found
 
 

@@ -44,9 +44,18 @@ class Hosting:
 
 
 def cheapest_hosting(
-    name: str, entry: CatalogueEntry, book: PriceBook, *, prompt_tokens: float, answer_tokens: float, target: float,
-    requests: float, peak_to_average: float, redundancy: int, precision: str = "int8",
-) -> Hosting | None:  # fmt: skip
+    name: str,
+    entry: CatalogueEntry,
+    book: PriceBook,
+    *,
+    prompt_tokens: float,
+    answer_tokens: float,
+    target: float,
+    requests: float,
+    peak_to_average: float,
+    redundancy: int,
+    precision: str = "int8",
+) -> Hosting | None:
     """The cheapest machine of the price book on which a model answers in time; where there is none, the fastest that
     holds it; None where none does.
 
@@ -69,14 +78,27 @@ def cheapest_hosting(
     return min(found, key=lambda each: each.service.slowest, default=None)
 
 
-def hosting_of(spec: Spec | MoneySpec, name: str, entry: CatalogueEntry, book: PriceBook, prompt_tokens: float,
-               answer_tokens: float) -> Hosting | None:  # fmt: skip
+def hosting_of(
+    spec: Spec | MoneySpec,
+    name: str,
+    entry: CatalogueEntry,
+    book: PriceBook,
+    prompt_tokens: float,
+    answer_tokens: float,
+) -> Hosting | None:
     """`cheapest_hosting` for the traffic and the goal of a spec."""
     return cheapest_hosting(
-        name, entry, book, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, target=spec.goal.p95_ms / 1000,
-        requests=spec.traffic.requests_per_month, peak_to_average=spec.traffic.peak_to_average,
-        redundancy=spec.traffic.redundancy, precision=_precision(spec),
-    )  # fmt: skip
+        name,
+        entry,
+        book,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        target=spec.goal.p95_ms / 1000,
+        requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
+        precision=_precision(spec),
+    )
 
 
 def _precision(spec: Spec | MoneySpec) -> str:
@@ -86,8 +108,15 @@ def _precision(spec: Spec | MoneySpec) -> str:
     return str(export.get("precision", "int8"))
 
 
-def service_of(entry: CatalogueEntry, machine: MachinePrice, card: Card | None, prompt_tokens: float,
-               answer_tokens: float, target: float, precision: str = "int8") -> Service | None:  # fmt: skip
+def service_of(
+    entry: CatalogueEntry,
+    machine: MachinePrice,
+    card: Card | None,
+    prompt_tokens: float,
+    answer_tokens: float,
+    target: float,
+    precision: str = "int8",
+) -> Service | None:
     """How a machine answers; None where the model does not fit into its memory, or is an encoder and it has a GPU.
 
     A GPU takes as many requests at once as keep the target when all of them are under way; its `slowest` is that of a

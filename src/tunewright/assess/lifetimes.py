@@ -15,9 +15,12 @@ SHOWN = 8
 """Of the built-in book's APIs, beside the one that is paid for today: more than a table holds."""
 
 _PLACES = {
-    "openai": "OpenAI's API", "azure": "Azure", "anthropic": "Anthropic's API", "google": "the Gemini API",
+    "openai": "OpenAI's API",
+    "azure": "Azure",
+    "anthropic": "Anthropic's API",
+    "google": "the Gemini API",
     "mistral": "Mistral's API",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ def _is_azure(url: str | None) -> bool:
     return host == "azure.com" or host.endswith(".azure.com")
 
 
-def beside(book: PriceBook, name: str, url: str | None, day: date, months: int,
-           cost: Callable[[ApiPrice], float]) -> dict[str, tuple[ApiPrice, Lifetime]]:  # fmt: skip
+def beside(
+    book: PriceBook, name: str, url: str | None, day: date, months: int, cost: Callable[[ApiPrice], float]
+) -> dict[str, tuple[ApiPrice, Lifetime]]:
     """The API paid for today, then what a table shows beside it: the user's own, and the cheapest that will last; the
     cheapest first.
 

@@ -47,9 +47,14 @@ def vllm_room(gpu: Gpu, card: Card) -> float:
     return free_gpu(gpu, card) * VLLM_SHARE - VLLM_ACTIVATIONS
 
 
-def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False,
-                     free: Callable[[MachinePrice], float | None] = free_memory,
-                     taken: Callable[[str], bool] | None = None) -> str | None:  # fmt: skip
+def cheapest_holding(
+    book: PriceBook,
+    needed: float,
+    *,
+    containers: bool = False,
+    free: Callable[[MachinePrice], float | None] = free_memory,
+    taken: Callable[[str], bool] | None = None,
+) -> str | None:
     """The cheapest machine without a GPU that has this much free; None where none has.
 
     Args:
@@ -69,8 +74,7 @@ def cheapest_holding(book: PriceBook, needed: float, *, containers: bool = False
     return min(holding)[1] if holding else None
 
 
-def cheapest_gpu_holding(book: PriceBook, needed: float,
-                         taken: Callable[[str], bool] | None = None) -> str | None:  # fmt: skip
+def cheapest_gpu_holding(book: PriceBook, needed: float, taken: Callable[[str], bool] | None = None) -> str | None:
     """The cheapest machine one of whose GPUs has this much; None where none has.
 
     Args:

@@ -79,10 +79,19 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     found = scenario = None
     if best:
         scenario = Scenario(
-            spec.traffic.requests_per_month, prompt, answer, 0.0, price, book.machine(best.machine),
-            best.service, spec.traffic.peak_to_average, spec.traffic.redundancy, rest.usd,
-            spec.costs.engineering_usd, request_usd=rest.request_usd,
-        )  # fmt: skip
+            spec.traffic.requests_per_month,
+            prompt,
+            answer,
+            0.0,
+            price,
+            book.machine(best.machine),
+            best.service,
+            spec.traffic.peak_to_average,
+            spec.traffic.redundancy,
+            rest.usd,
+            spec.costs.engineering_usd,
+            request_usd=rest.request_usd,
+        )
         found = money(scenario, items_of(scenario, best.machine, rest, book))
     now, *tiers = _apis(spec, book, prompt, answer)
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
@@ -99,9 +108,11 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
 
     def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
         return api_cost(
-            price, prompt_tokens=settings.prompt_tokens or prompt, answer_tokens=settings.answer_tokens or answer,
+            price,
+            prompt_tokens=settings.prompt_tokens or prompt,
+            answer_tokens=settings.answer_tokens or answer,
             requests=spec.traffic.requests_per_month,
-        )  # fmt: skip
+        )
 
     def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
         label = f"API {name}"
@@ -131,10 +142,11 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
         return prompt, answer
     if spec.task is None or spec.data is None:
         raise UserError(
-            "How many tokens does a request have?", where="api",
+            "How many tokens does a request have?",
+            where="api",
             why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
             fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
-        )  # fmt: skip
+        )
     try:
         whole = spec.job()
     except ValidationError:
@@ -154,9 +166,13 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
 def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
     service = Service(_SVM_SECONDS, _SVM_SECONDS, spec.goal.p95_ms / 1000)
     cost = host_cost(
-        book.machine(spec.traffic.machine), service, requests=spec.traffic.requests_per_month,
-        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy, upkeep_usd=upkeep_usd,
-    )  # fmt: skip
+        book.machine(spec.traffic.machine),
+        service,
+        requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
+        upkeep_usd=upkeep_usd,
+    )
     return Way("TF-IDF + linear SVM", cost, service.slowest, f"{spec.traffic.machine}; chooses labels only")
 
 
@@ -167,9 +183,10 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
     for model in asked:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(
-                f"The catalogue has no '{model}'.", where="candidates" if spec.candidates else "model",
+                f"The catalogue has no '{model}'.",
+                where="candidates" if spec.candidates else "model",
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
-            )  # fmt: skip
+            )
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
     refused = {model: error for model in asked if model in known and (error := _unable(kind, model))}
     if refused and len(refused) == len(asked):
@@ -192,8 +209,9 @@ def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
     return Way(f"{hosting.model}, tuned", cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
-def _sentence(spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None, scenario: Scenario | None,
-              upkeep_usd: float) -> str:  # fmt: skip
+def _sentence(
+    spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None, scenario: Scenario | None, upkeep_usd: float
+) -> str:
     now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
     lasting = [way for way in tiers if not way.lifetime.near]
     cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)

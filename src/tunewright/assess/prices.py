@@ -125,8 +125,9 @@ class ApiPrice(BaseModel):
         }
         return self.model_copy(update=prices)
 
-    def usd(self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0,
-            cache_write_tokens: float = 0) -> float:  # fmt: skip
+    def usd(
+        self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0, cache_write_tokens: float = 0
+    ) -> float:
         """The price of an answer.
 
         Args:
@@ -234,10 +235,11 @@ def price_book(over: Path | None = None) -> PriceBook:
     for key, day in (("as_of", book.as_of), ("apis_as_of", book.apis_as_of)):
         if key in own and _first_day(day) > today:
             raise UserError(
-                f"This price book is of {day}, which is still to come: today is {today}.", where=over,
+                f"This price book is of {day}, which is still to come: today is {today}.",
+                where=over,
                 why="Its prices would count as new for longer than they are.",
                 fix=f"Write into `{key}` the day on which they were read; or set this machine's clock.",
-            )  # fmt: skip
+            )
     return book
 
 

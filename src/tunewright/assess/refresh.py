@@ -9,8 +9,9 @@ from tunewright.assess.lifetimes import today
 from tunewright.assess.prices import PriceBook
 
 
-def refreshed_book(book: PriceBook, region: str, machines_url: str = retail.URL,
-                   apis_url: str = snapshot.URL) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+def refreshed_book(
+    book: PriceBook, region: str, machines_url: str = retail.URL, apis_url: str = snapshot.URL
+) -> tuple[dict[str, Any], list[str]]:
     """(what to write into a price book of the user's own, what is left as built in, a sentence each).
 
     Args:

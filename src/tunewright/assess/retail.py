@@ -35,9 +35,10 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
     prices = machine_prices(names, region, url)
     if not prices:
         raise UserError(
-            f"Azure's price list has none of these machines in '{region}'.", where=url,
+            f"Azure's price list has none of these machines in '{region}'.",
+            where=url,
             fix="Check the region's name: az account list-locations -o table",
-        )  # fmt: skip
+        )
     machines = {name: {"usd_per_hour": prices[name]} for name in names if name in prices}
     today = datetime.now(UTC).date().isoformat()
     made = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
@@ -84,9 +85,11 @@ def _page(client: httpx.Client, url: str, parameters: dict[str, str] | None) -> 
             reply = client.get(url, params=parameters)
         except httpx.HTTPError as error:
             raise UserError(
-                "Azure's price list can't be reached.", where=url, why=f"{type(error).__name__}.",
+                "Azure's price list can't be reached.",
+                where=url,
+                why=f"{type(error).__name__}.",
                 fix="Check the network. Without it the built-in prices hold.",
-            ) from None  # fmt: skip
+            ) from None
         if reply.status_code != 429 and reply.status_code < 500:
             break
         time.sleep(_wait(reply, attempt))
@@ -95,8 +98,9 @@ def _page(client: httpx.Client, url: str, parameters: dict[str, str] | None) -> 
     except (httpx.HTTPStatusError, ValueError, TypeError):
         raise UserError(
             f"Azure's price list answered with status {reply.status_code}, or with something else than prices.",
-            where=url, fix="Try again later. Until then the built-in prices hold.",
-        ) from None  # fmt: skip
+            where=url,
+            fix="Try again later. Until then the built-in prices hold.",
+        ) from None
     return page
 
 

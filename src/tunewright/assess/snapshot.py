@@ -24,25 +24,52 @@ asks (version 0.2.3, 2026-11-27)."""
 
 MODELS: dict[str, tuple[str, ...]] = {
     "openai": (
-        "gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "gpt-6-sol", "gpt-6-astra", "gpt-5.6-luna", "gpt-5.6-terra",
-        "gpt-5.6-sol", "gpt-5.4-nano", "gpt-5.4-mini", "gpt-5.4", "gpt-5.1", "gpt-5-nano", "gpt-5-mini", "gpt-5",
-        "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano",
+        "gpt-6-luna",
+        "gpt-6.1-terra",
+        "gpt-6.1-sol",
+        "gpt-6-sol",
+        "gpt-6-astra",
+        "gpt-5.6-luna",
+        "gpt-5.6-terra",
+        "gpt-5.6-sol",
+        "gpt-5.4-nano",
+        "gpt-5.4-mini",
+        "gpt-5.4",
+        "gpt-5.1",
+        "gpt-5-nano",
+        "gpt-5-mini",
+        "gpt-5",
+        "gpt-4o",
+        "gpt-4o-mini",
+        "gpt-4.1",
+        "gpt-4.1-mini",
+        "gpt-4.1-nano",
     ),
     "anthropic": ("claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5"),
     "google": (
-        "gemini-3.5-flash-lite", "gemini-3.1-flash-lite", "gemini-3.8-flash", "gemini-2.5-flash-lite",
-        "gemini-2.5-flash", "gemini-2.5-pro",
+        "gemini-3.5-flash-lite",
+        "gemini-3.1-flash-lite",
+        "gemini-3.8-flash",
+        "gemini-2.5-flash-lite",
+        "gemini-2.5-flash",
+        "gemini-2.5-pro",
     ),
     "mistral": (
-        "ministral-3b-2512", "ministral-8b-2512", "ministral-14b-2512", "mistral-small-2603", "mistral-large-2512",
+        "ministral-3b-2512",
+        "ministral-8b-2512",
+        "ministral-14b-2512",
+        "mistral-small-2603",
+        "mistral-large-2512",
     ),
-}  # fmt: skip
+}
 """What a team is likely to pay today, and what it may turn to, by provider."""
 
 _PRICES = {
-    "usd_in": "input_mtok", "usd_cached": "cache_read_mtok", "usd_cache_write": "cache_write_mtok",
+    "usd_in": "input_mtok",
+    "usd_cached": "cache_read_mtok",
+    "usd_cache_write": "cache_write_mtok",
     "usd_out": "output_mtok",
-}  # fmt: skip
+}
 _BATCH = ({"processing": "batch"},)
 _FAST = ({"service_tier": "fast"}, {"speed": "fast"})
 
@@ -57,8 +84,9 @@ def published(url: str = URL) -> list[Any]:
     try:
         reply = httpx.get(url, timeout=30, follow_redirects=True)
     except httpx.HTTPError as error:
-        raise UserError("The prices of APIs can't be reached.", where=url, why=f"{type(error).__name__}.",
-                        fix=fix) from None  # fmt: skip
+        raise UserError(
+            "The prices of APIs can't be reached.", where=url, why=f"{type(error).__name__}.", fix=fix
+        ) from None
     try:
         providers = reply.raise_for_status().json()
     except (httpx.HTTPStatusError, ValueError):
@@ -66,8 +94,9 @@ def published(url: str = URL) -> list[Any]:
     if not isinstance(providers, list):
         raise UserError(
             f"The list of API prices answered with status {reply.status_code}, or with something else than prices.",
-            where=url, fix=fix,
-        )  # fmt: skip
+            where=url,
+            fix=fix,
+        )
     return providers
 
 
@@ -93,9 +122,10 @@ def api_prices(providers: Sequence[Any], today: date) -> tuple[dict[str, Any], l
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            "The list of API prices has another form than expected.", why=f"{type(error).__name__}: {error}",
+            "The list of API prices has another form than expected.",
+            why=f"{type(error).__name__}: {error}",
             fix="Until Tunewright knows that form, the built-in prices hold.",
-        ) from None  # fmt: skip
+        ) from None
     return found, [name for _, name in wanted if name not in found]
 
 
@@ -123,8 +153,9 @@ def _has_begun(constraint: Mapping[str, Any] | None, today: date) -> bool:
     return "start_date" in constraint and date.fromisoformat(constraint["start_date"]) <= today
 
 
-def _factor(model: Mapping[str, Any], usual: Mapping[str, float], tiers: Sequence[Mapping[str, str]],
-            today: date) -> float | None:  # fmt: skip
+def _factor(
+    model: Mapping[str, Any], usual: Mapping[str, float], tiers: Sequence[Mapping[str, str]], today: date
+) -> float | None:
     """What such a way of asking costs, as a share of the usual price; the larger where in and out differ."""
     for variant in model.get("price_variants") or ():
         if variant["when"] in tiers and _has_begun(variant.get("constraint"), today):

@@ -47,8 +47,9 @@ class Upkeep:
         return [*self.items, stored]
 
 
-def upkeep(spec: Spec | MoneySpec, book: PriceBook, *, letters: float,
-           trained: tuple[float, str] | None = None) -> Upkeep:  # fmt: skip
+def upkeep(
+    spec: Spec | MoneySpec, book: PriceBook, *, letters: float, trained: tuple[float, str] | None = None
+) -> Upkeep:
     """What a spec says and implies.
 
     Args:

@@ -78,9 +78,13 @@ def _print_money(found: Assessment, requests: int) -> None:
     table.add_column("")
     for way in found.ways:
         table.add_row(
-            way.label, f"{1000 * way.p95:,.0f}" if way.p95 else "", str(way.cost.replicas or ""),
-            f"{way.cost.usd_per_1000:,.4f}", f"{way.cost.usd_per_month:,.0f}", way.note,
-        )  # fmt: skip
+            way.label,
+            f"{1000 * way.p95:,.0f}" if way.p95 else "",
+            str(way.cost.replicas or ""),
+            f"{way.cost.usd_per_1000:,.4f}",
+            f"{way.cost.usd_per_month:,.0f}",
+            way.note,
+        )
     console = console_of(120)
     console.print(table)
     if found.money and found.own:
@@ -168,8 +172,17 @@ def size(
         )
     count = pairs_needed(margin, discordant - difference**2, difference, design_effect)
     if json:
-        print_json({"examples": count, "margin": margin, "discordant": discordant, "difference": difference,
-                    "design_effect": design_effect, "error": ALPHA, "power": POWER})  # fmt: skip
+        print_json(
+            {
+                "examples": count,
+                "margin": margin,
+                "discordant": discordant,
+                "difference": difference,
+                "design_effect": design_effect,
+                "error": ALPHA,
+                "power": POWER,
+            }
+        )
         return
     grouped = (
         f" They come in groups, so that {design_effect:g} are worth one independent example; it takes {MIN_GROUPS} "

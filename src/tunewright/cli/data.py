@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Check, fix, split and freeze the data.", no_args_is_help=True)
 
 TargetArgument = Annotated[
-    Path, typer.Argument(help="A project (a folder with tunewright.yaml, or a spec file), or data: a file, a folder, a "
-                              "pattern.", metavar="PROJECT|DATA")
-]  # fmt: skip
+    Path,
+    typer.Argument(
+        help="A project (a folder with tunewright.yaml, or a spec file), or data: a file, a folder, a pattern.",
+        metavar="PROJECT|DATA",
+    ),
+]
 _FILE_OVERRIDES = "For data without a spec, say what it holds: data.text=body data.label=queue model=phi-3.5-mini"
 
 
@@ -55,8 +58,11 @@ def check(
 
     if _is_project(target) and out:
         raise UserError("--out is for data without a spec.", fix="A project's output goes below --runs.")
-    folder = _checked_project(target, overrides, runs, force, allow_code) if _is_project(target) else _checked_data(
-        target, overrides, out or Path("data-check"))  # fmt: skip
+    folder = (
+        _checked_project(target, overrides, runs, force, allow_code)
+        if _is_project(target)
+        else _checked_data(target, overrides, out or Path("data-check"))
+    )
     examination = load_examination(folder)
     if json:
         print_json({"folder": folder, "report": folder / REPORT, **asdict(examination)})
@@ -155,8 +161,9 @@ def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
 
     foreign = [path for path in out.iterdir() if not path.name.startswith(PARTS)] if out.exists() else []
     if foreign and not (out / FINDINGS).is_file():
-        raise UserError("This folder holds something else; it was left as it is.", where=out,
-                        fix="Name another with --out.")  # fmt: skip
+        raise UserError(
+            "This folder holds something else; it was left as it is.", where=out, fix="Name another with --out."
+        )
     job = _job(target, overrides, allow_code=False)  # of files, which name no code
     job.files()
     out.mkdir(parents=True, exist_ok=True)

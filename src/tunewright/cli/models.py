@@ -105,11 +105,15 @@ def _print_prices(book: PriceBook) -> None:
     apis.add_column("reasoning effort", no_wrap=True)
     for name, api in book.apis.items():
         prices = (api.usd_in, api.usd_cached, api.usd_cache_write, api.usd_out)
-        ends = ", ".join(
-            f"{place} {'ended ' if end <= today() else ''}{end}" for place, end in api.ends.items()
-        )  # fmt: skip
-        apis.add_row(name, *("" if price is None else f"{price:.4g}" for price in prices), f"{book.batch_of(api):.3g}",
-                     "" if api.fast is None else f"{api.fast:.3g}", ends, _efforts(api))  # fmt: skip
+        ends = ", ".join(f"{place} {'ended ' if end <= today() else ''}{end}" for place, end in api.ends.items())
+        apis.add_row(
+            name,
+            *("" if price is None else f"{price:.4g}" for price in prices),
+            f"{book.batch_of(api):.3g}",
+            "" if api.fast is None else f"{api.fast:.3g}",
+            ends,
+            _efforts(api),
+        )
     console = console_of(160)
     console.print(machines)
     console.print(apis)

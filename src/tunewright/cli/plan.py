@@ -97,10 +97,14 @@ def _print_training(plan: Plan) -> None:
     whose = "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
     held = plan.footprint
     parts = {
-        "weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer,
-        "gradients": held.gradients, "activations": held.activations, "logits": held.logits,
+        "weights": held.weights,
+        "adapter": held.adapter,
+        "optimizer": held.optimizer,
+        "gradients": held.gradients,
+        "activations": held.activations,
+        "logits": held.logits,
         "backward pass": held.backward,
-    }  # fmt: skip
+    }
     cache = f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}" if plan.kv_bytes else ""
     batches = f"{plan.accumulation} x " if plan.accumulation > 1 else ""
     typer.echo(
@@ -130,8 +134,18 @@ def _table(columns: dict[str, str]) -> Table:
 
 
 def _options(plan: Plan) -> Table:
-    table = _table({"training on": "left", "GPUs": "left", "GiB": "right", "peak": "right", "": "left",
-                    "hours": "right", "USD": "right", "why": "wrap"})  # fmt: skip
+    table = _table(
+        {
+            "training on": "left",
+            "GPUs": "left",
+            "GiB": "right",
+            "peak": "right",
+            "": "left",
+            "hours": "right",
+            "USD": "right",
+            "why": "wrap",
+        }
+    )
     for option in plan.options:
         table.add_row(*_row(option))
     return table
@@ -154,16 +168,32 @@ def _row(option: Option) -> tuple[str, ...]:
 
 def _steps(found: ProjectPlan) -> Table:
     """A row for each step, and one of totals; 80 signs wide."""
-    table = _table({"step": "left", "here, GiB": "right", "time": "right", "in Azure on": "left", "GiB": "right",
-                    "time ": "right", "USD": "right"})  # fmt: skip
+    table = _table(
+        {
+            "step": "left",
+            "here, GiB": "right",
+            "time": "right",
+            "in Azure on": "left",
+            "GiB": "right",
+            "time ": "right",
+            "USD": "right",
+        }
+    )
     for here, azure in zip(found.here.steps, found.azure.steps, strict=True):
         name = azure.machine.removeprefix("Standard_")
         table.add_row(here.step, *_cells(here), name, *_cells(azure), _usd(azure) if azure.fits else "")
     table.add_section()
     largest = max(each.memory.peak_gib for each in found.here.steps)
     there = found.azure
-    table.add_row("all", f"{largest:.1f}", "" if found.here.misfits else _time(found.here), "", "",
-                  *(("", "") if there.misfits else (_time(there), _usd(there))), style="bold")  # fmt: skip
+    table.add_row(
+        "all",
+        f"{largest:.1f}",
+        "" if found.here.misfits else _time(found.here),
+        "",
+        "",
+        *(("", "") if there.misfits else (_time(there), _usd(there))),
+        style="bold",
+    )
     return table
 
 

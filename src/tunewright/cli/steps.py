@@ -24,10 +24,17 @@ from tunewright.cli.places import OnOption, RehearseOption, placed
 def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
     """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
 
-    def command(project: ProjectArgument, overrides: OverridesArgument = None, recipe: RecipeOption = None,
-             runs: RunsOption = None, force: ForceOption = False, on: OnOption = "local",
-             rehearse: RehearseOption = False, json: JsonOption = False,
-             allow_code: AllowCodeOption = False) -> None:  # fmt: skip
+    def command(
+        project: ProjectArgument,
+        overrides: OverridesArgument = None,
+        recipe: RecipeOption = None,
+        runs: RunsOption = None,
+        force: ForceOption = False,
+        on: OnOption = "local",
+        rehearse: RehearseOption = False,
+        json: JsonOption = False,
+        allow_code: AllowCodeOption = False,
+    ) -> None:
         from tunewright import api, load_spec
 
         loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)

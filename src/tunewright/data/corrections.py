@@ -119,8 +119,13 @@ def corrections_in(folder: Path | None) -> Corrections:
         number = found.number + 1
         rows = _listed(file, Correction)
         settled = _listed(file.with_name(SETTLED), Settled)
-        found = Corrections([*found.rows, *rows], [*found.numbers, *[number] * len(rows)],
-                            {**found.settled, number: settled}, number, sha256)  # fmt: skip
+        found = Corrections(
+            [*found.rows, *rows],
+            [*found.numbers, *[number] * len(rows)],
+            {**found.settled, number: settled},
+            number,
+            sha256,
+        )
     return found
 
 
@@ -152,8 +157,14 @@ def version_of_correction(place: str | None) -> int:
     return int(found[1]) if found else 0
 
 
-def write_corrections(folder: Path, before: Corrections, rows: Sequence[Correction], settled: Sequence[Settled],
-                      held: Mapping[str, int], made: str) -> Corrections:  # fmt: skip
+def write_corrections(
+    folder: Path,
+    before: Corrections,
+    rows: Sequence[Correction],
+    settled: Sequence[Settled],
+    held: Mapping[str, int],
+    made: str,
+) -> Corrections:
     """Write the next version, whole or not at all. Returns all versions together.
 
     Args:
@@ -167,8 +178,14 @@ def write_corrections(folder: Path, before: Corrections, rows: Sequence[Correcti
         version = _Version(number, before.sha256, file_hashes(partial), made, len(rows), len(settled), dict(held))
         write_json(partial / VERSION, asdict(version))
         sha256 = sha256_file(partial / VERSION)
-    return replace(before, rows=[*before.rows, *rows], numbers=[*before.numbers, *[number] * len(rows)],
-                   settled={**before.settled, number: list(settled)}, number=number, sha256=sha256)  # fmt: skip
+    return replace(
+        before,
+        rows=[*before.rows, *rows],
+        numbers=[*before.numbers, *[number] * len(rows)],
+        settled={**before.settled, number: list(settled)},
+        number=number,
+        sha256=sha256,
+    )
 
 
 def _listed(file: Path, kind: type[_Line]) -> list[_Line]:

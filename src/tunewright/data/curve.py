@@ -89,10 +89,11 @@ def require_one_label(spec: Spec) -> None:
     """
     if isinstance(spec.task, MultiLabelSpec):
         raise UserError(
-            f"This forecast knows no task of several labels a row, which {spec.name} is.", where="task.kind",
+            f"This forecast knows no task of several labels a row, which {spec.name} is.",
+            where="task.kind",
             why="It goes by a model that gives each row one of a few answers.",
             fix="Train it, which takes minutes: tunewright run …",
-        )  # fmt: skip
+        )
 
 
 def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:

@@ -75,8 +75,10 @@ def _remove(path: Path) -> None:
 def load_examination(folder: Path) -> Examination:
     """What `examine` wrote into a folder."""
     data = json.loads((folder / FINDINGS).read_text("utf-8"))
-    findings = [Finding(**row | {"examples": tuple(Place(**place) for place in row["examples"])})
-                for row in data.pop("findings")]  # fmt: skip
+    findings = [
+        Finding(**row | {"examples": tuple(Place(**place) for place in row["examples"])})
+        for row in data.pop("findings")
+    ]
     return Examination(**data, findings=findings)
 
 
@@ -101,8 +103,9 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
         for name in job.sources:
             mine = [number for number, task in enumerate(tasks) if task[0] == name]
             sizes = [(folders[number] / "examples.jsonl").stat().st_size for number in mine]
-            examples = _gathered([folders[number] / "examples.jsonl" for number in mine],
-                                 output / EXAMPLES / f"{name}.jsonl")  # fmt: skip
+            examples = _gathered(
+                [folders[number] / "examples.jsonl" for number in mine], output / EXAMPLES / f"{name}.jsonl"
+            )
             _gathered([folders[number] / "quarantine.jsonl" for number in mine], output / QUARANTINE / f"{name}.jsonl")
             tables = [Table.load(folders[number] / "table.npz") for number in mine]
             splits[name] = Split(job, [scans[number] for number in mine], tables, sizes, examples)

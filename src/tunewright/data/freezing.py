@@ -78,9 +78,7 @@ def freeze(spec: Spec, split: Path) -> Freezing:
     return _freezing(folder, write_version(folder, before, after, spec.data.group), added, len(withheld))
 
 
-def _additions(
-    spec: Spec, pool: list[Example], withheld: list[Withheld], frozen: Frozen
-) -> dict[str, list[Example]]:  # fmt: skip
+def _additions(spec: Spec, pool: list[Example], withheld: list[Withheld], frozen: Frozen) -> dict[str, list[Example]]:
     if spec.data.test:
         named: dict[str, list[Example]] = {}
         for row in withheld:

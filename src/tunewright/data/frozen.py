@@ -124,9 +124,10 @@ def read_frozen(folder: Path) -> Frozen:
     numbers = versions_in(folder)
     if not numbers:
         raise UserError(
-            "There is no frozen test here.", where=folder,
+            "There is no frozen test here.",
+            where=folder,
             fix="Type: tunewright data freeze PROJECT  (or take data.frozen out of the spec).",
-        )  # fmt: skip
+        )
     frozen = NOTHING
     for number in range(1, numbers[-1] + 1):
         version = _read_version(folder / str(number), number, frozen.sha256)

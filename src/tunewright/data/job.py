@@ -69,9 +69,16 @@ def job_of(spec: Spec) -> Job:
     sources = {"train": spec.path(spec.data.train), **{n: spec.path(p) for n, p in spec.data.test.items()}}
     limit, unknown = _limit(spec.model, spec.folder, spec.train.max_length)
     return Job(
-        spec.data, sources, task_of(spec.task), limit, unknown, spec.goal, spec.seed, spec.corrections_folder,
+        spec.data,
+        sources,
+        task_of(spec.task),
+        limit,
+        unknown,
+        spec.goal,
+        spec.seed,
+        spec.corrections_folder,
         spec.documents_root,
-    )  # fmt: skip
+    )
 
 
 def job_of_files(spec: FileSpec) -> Job:

@@ -33,10 +33,37 @@ CLEARLY = 2
 """Different English function words from which a text is English without a question to the model."""
 
 # Words that few other languages write ("my" is Polish and Afrikaans too, where it costs some recall).
-_ENGLISH = frozenset([
-    "the", "and", "my", "your", "you", "what", "how", "why", "when", "where", "which", "this", "that", "with", "have",
-    "did", "does", "would", "should", "could", "please", "there", "it's", "i'm", "i've", "don't", "can't",
-])  # fmt: skip
+_ENGLISH = frozenset(
+    [
+        "the",
+        "and",
+        "my",
+        "your",
+        "you",
+        "what",
+        "how",
+        "why",
+        "when",
+        "where",
+        "which",
+        "this",
+        "that",
+        "with",
+        "have",
+        "did",
+        "does",
+        "would",
+        "should",
+        "could",
+        "please",
+        "there",
+        "it's",
+        "i'm",
+        "i've",
+        "don't",
+        "can't",
+    ]
+)
 _WORD = re.compile(r"[^\W\d_]\S*")
 _SIGN = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _NO_LANGUAGE = "zxx"  # the model's class of numbers, links and keys

@@ -26,7 +26,7 @@ from tunewright.data.minhash import (
     shingle_hashes,
     sign,
     similarities,
-)  # fmt: skip
+)
 from tunewright.data.union import DisjointSets
 from tunewright.tasks.normal import normalised
 

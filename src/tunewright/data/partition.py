@@ -170,5 +170,7 @@ def _tell(result: Mapping[str, Any], rows: int, held: int, wanted: float) -> Non
         listing = ", ".join(f"{reason} ({count})" for reason, count in result["withheld"].items())
         say(f"  ! {sum(result['withheld'].values())} rows are withheld: {listing}. They stand in withheld.jsonl.")
     if result.get("absent_from_test"):
-        say(f"  ! The newest rows lack {len(result['absent_from_test'])} labels, which the test says nothing of: "
-            f"{', '.join(result['absent_from_test'][:10])}.")  # fmt: skip
+        say(
+            f"  ! The newest rows lack {len(result['absent_from_test'])} labels, which the test says nothing of: "
+            f"{', '.join(result['absent_from_test'][:10])}."
+        )

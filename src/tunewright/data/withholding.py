@@ -92,10 +92,8 @@ def _lent_groups(rows: Iterable[Example], frozen: Frozen) -> dict[str, str]:
     """Groups of frozen examples that have none of their own: those that rows of the same text have now."""
     groupless = {normal(e.request): e.meta.id for e in frozen.examples if not e.meta.group}
     return {
-        row.meta.group: groupless[text]
-        for row in rows
-        if row.meta.group and (text := normal(row.request)) in groupless
-    }  # fmt: skip
+        row.meta.group: groupless[text] for row in rows if row.meta.group and (text := normal(row.request)) in groupless
+    }
 
 
 def _relations(rows: Sequence[Example], frozen: Frozen, lent: Mapping[str, str]) -> dict[int, tuple[str, str]]:

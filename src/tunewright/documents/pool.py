@@ -47,8 +47,11 @@ class _Worker:
     def __init__(self, *flags: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tunewright.documents.worker", str(limits.DOCUMENT_MEMORY_BYTES), *flags],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
         assert self._process.stdin and self._process.stdout
         self._pipes = (self._process.stdin, self._process.stdout)
         self._into, self._from = (pipe.fileno() for pipe in self._pipes)

@@ -111,9 +111,9 @@ def _groups(vectors: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[n
 
 
 def _vectors(texts: Sequence[str], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.concatenate([
-        _projected(_bags(texts[start : start + _AT_ONCE]), weights) for start in range(0, len(texts), _AT_ONCE)
-    ])  # fmt: skip
+    return np.concatenate(
+        [_projected(_bags(texts[start : start + _AT_ONCE]), weights) for start in range(0, len(texts), _AT_ONCE)]
+    )
 
 
 def _projected(bags: Any, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -46,9 +46,15 @@ class Reference:
     effects: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, taught: Sequence[str], texts: Sequence[str], answers: Sequence[str],
-           confidences: Sequence[float | None], task: Task,
-           groups: Sequence[str] | None = None) -> Reference:  # fmt: skip
+    def of(
+        cls,
+        taught: Sequence[str],
+        texts: Sequence[str],
+        answers: Sequence[str],
+        confidences: Sequence[float | None],
+        task: Task,
+        groups: Sequence[str] | None = None,
+    ) -> Reference:
         """A reference.
 
         Args:
@@ -60,8 +66,15 @@ class Reference:
         return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)
 
     @classmethod
-    def from_captures(cls, texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None],
-                      task: Task, effects: Mapping[str, float], seed: int = 0) -> Reference:  # fmt: skip
+    def from_captures(
+        cls,
+        texts: Sequence[str],
+        answers: Sequence[str],
+        confidences: Sequence[float | None],
+        task: Task,
+        effects: Mapping[str, float],
+        seed: int = 0,
+    ) -> Reference:
         """A reference made of live traffic that is held to be good: half of it makes known, the other half is the
         window.
 
@@ -71,9 +84,12 @@ class Reference:
         order = np.random.default_rng(seed).permutation(len(texts))
         taught, window = order[::2], order[1::2]
         made = cls.of(
-            [texts[row] for row in taught], [texts[row] for row in window], [answers[row] for row in window],
-            [confidences[row] for row in window], task,
-        )  # fmt: skip
+            [texts[row] for row in taught],
+            [texts[row] for row in window],
+            [answers[row] for row in window],
+            [confidences[row] for row in window],
+            task,
+        )
         return replace(made, effects=effects)
 
     @classmethod
@@ -120,12 +136,17 @@ def load_reference(bundle_folder: Path) -> Reference | None:
         with np.load(file, allow_pickle=False) as arrays:
             words = json.loads(arrays["words"].tobytes())
             if words["version"] != _VERSION:
-                raise UserError(f"This reference is of version {words['version']}, not {_VERSION}.", where=file,
-                                fix="Make the bundle again with: tunewright run YOUR_PROJECT")  # fmt: skip
+                raise UserError(
+                    f"This reference is of version {words['version']}, not {_VERSION}.",
+                    where=file,
+                    fix="Make the bundle again with: tunewright run YOUR_PROJECT",
+                )
             known = Known(
-                np.unpackbits(arrays["known"]).astype(bool), arrays["weights"], arrays["centres"].astype(np.float32),
+                np.unpackbits(arrays["known"]).astype(bool),
+                arrays["weights"],
+                arrays["centres"].astype(np.float32),
                 arrays["topics"].astype(np.int64),
-            )  # fmt: skip
+            )
             numbers = {
                 name.removeprefix("number."): arrays[name].astype(float)
                 for name in arrays
@@ -134,6 +155,10 @@ def load_reference(bundle_folder: Path) -> Reference | None:
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 (what damage makes zip, zlib, numpy and json raise has no end)
-        raise UserError("The bundle's reference can't be read.", where=file, why=str(error),
-                        fix="Make the bundle again with: tunewright run YOUR_PROJECT") from None  # fmt: skip
+        raise UserError(
+            "The bundle's reference can't be read.",
+            where=file,
+            why=str(error),
+            fix="Make the bundle again with: tunewright run YOUR_PROJECT",
+        ) from None
     return Reference(known, words["rows"], words["kinds"], numbers, words.get("effects", {}))

@@ -73,8 +73,9 @@ class Traits:
         )
 
 
-def traits_of(texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None], task: Task,
-              known: Known) -> Traits:  # fmt: skip
+def traits_of(
+    texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None], task: Task, known: Known
+) -> Traits:
     """The traits of texts and their answers.
 
     Args:

@@ -122,9 +122,12 @@ def _larger(before: Numbers, after: Numbers, effect: float, both: bool) -> Diffe
     spread = centred.std()
     sum_spread = spread * np.sqrt(late * (total - late) / (total - 1))
     skewness = (
-        (centred**3).mean() / spread**3 * (total - 2 * late) / (total - 2)
+        (centred**3).mean()
+        / spread**3
+        * (total - 2 * late)
+        / (total - 2)
         * np.sqrt((total - 1) / (late * (total - late)))
-    )  # fmt: skip
+    )
     z = centred[len(before) :].sum() / sum_spread / np.sqrt(effect)
     upper, lower = float(pearson3.sf(z, skewness)), float(pearson3.cdf(z, skewness))
     delta = 2 * float(centred[len(before) :].mean()) / len(before)

@@ -150,16 +150,30 @@ def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], l
     for reply in replies:
         came = reply.came
         answer = read(task, came.text) if came.ending != "refused" else None
-        rows.append({"id": reply.example.meta.id, "split": reply.split, "readable": answer is not None,
-                     "paid": reply.first, **asdict(came)})  # fmt: skip
+        rows.append(
+            {
+                "id": reply.example.meta.id,
+                "split": reply.split,
+                "readable": answer is not None,
+                "paid": reply.first,
+                **asdict(came),
+            }
+        )
         if came.ending != "cut":
             given = Answer(came.text if answer is None else answer, None, came.prompt_tokens, came.answer_tokens)
             records.append(record_of(reply.split, reply.example, given, came.latency_ms, task))
     return rows, records
 
 
-def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record], rows: Sequence[Mapping[str, Any]],
-             book: PriceBook, lower: Lower | None) -> dict[str, Any]:  # fmt: skip
+def _summary(
+    spec: Spec,
+    name: str,
+    dataset: Dataset,
+    records: Sequence[Record],
+    rows: Sequence[Mapping[str, Any]],
+    book: PriceBook,
+    lower: Lower | None,
+) -> dict[str, Any]:
     """What `baseline.json` holds of an API."""
     settings = spec.candidate_apis[name]
     price, of = book.api(settings.model), {split: len(each) for split, each in tests_of(spec, dataset).items()}
@@ -175,9 +189,14 @@ def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record],
             f"{name} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
             f"of {split}; {len(part):,} of its {of[split]:,} examples are answered."
         )
-    if flaws := [f"{count:,} {what}" for count, what in (
-        (endings["refused"], "refused"), (unread, "no answer of the task"),
-    ) if count]:  # fmt: skip
+    if flaws := [
+        f"{count:,} {what}"
+        for count, what in (
+            (endings["refused"], "refused"),
+            (unread, "no answer of the task"),
+        )
+        if count
+    ]:
         told.append(f"Of its replies, {', '.join(flaws)}; all of these count as they are, mostly as wrong.")
     if settings.structured and settings.url and unread > _ODD * max(len(rows), 1):
         told.append(f"{name} may not know response_format: `structured: false` asks for the form in words.")
@@ -202,15 +221,31 @@ def _summary(spec: Spec, name: str, dataset: Dataset, records: Sequence[Record],
     if lower:
         told.append(lower.told(name, settings, per_1000 or 0.0))
     return {
-        "model": settings.model, "effort": settings.reasoning_effort,
-        "source": "recorded" if settings.recorded else "asked", "headline": headline, "refused": endings["refused"],
-        "cut": endings["cut"], "unread": unread, **dict.fromkeys(TOKENS), **means, "usd_per_1000": per_1000,
-        "lower": asdict(lower) if lower else None, "told": told,
-    }  # fmt: skip
+        "model": settings.model,
+        "effort": settings.reasoning_effort,
+        "source": "recorded" if settings.recorded else "asked",
+        "headline": headline,
+        "refused": endings["refused"],
+        "cut": endings["cut"],
+        "unread": unread,
+        **dict.fromkeys(TOKENS),
+        **means,
+        "usd_per_1000": per_1000,
+        "lower": asdict(lower) if lower else None,
+        "told": told,
+    }
 
 
-def _at_lower_effort(spec: Spec, name: str, endpoint: Endpoint, asked: Asked, replies: Sequence[Reply],
-                     records: Sequence[Record], paid: PaidAnswers, budget: Budget) -> Lower | None:  # fmt: skip
+def _at_lower_effort(
+    spec: Spec,
+    name: str,
+    endpoint: Endpoint,
+    asked: Asked,
+    replies: Sequence[Reply],
+    records: Sequence[Record],
+    paid: PaidAnswers,
+    budget: Budget,
+) -> Lower | None:
     """Ask some of the questions at the next lower effort, where thinking is most of what an answer costs, the budget
     leaves room, and nobody asks at that effort anyway."""
     settings, book = spec.candidate_apis[name], price_book(spec.price_file)

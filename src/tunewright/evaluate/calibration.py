@@ -106,8 +106,9 @@ def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence
     return Calibration(temperature=float(np.exp(found.x)))
 
 
-def fit_answers(probabilities: Sequence[float], worth: Sequence[float],
-                weights: Sequence[float] | None = None) -> Calibration:  # fmt: skip
+def fit_answers(
+    probabilities: Sequence[float], worth: Sequence[float], weights: Sequence[float] | None = None
+) -> Calibration:
     """The temperature and bias that make the probability of a written answer what it is worth on average.
 
     Args:

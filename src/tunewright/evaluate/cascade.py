@@ -82,8 +82,9 @@ class CascadePoint:
     """The small model's machines, and the API for the rest."""
 
 
-def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd: float,
-                  api_usd: float) -> list[CascadePoint]:  # fmt: skip
+def cascade_curve(
+    records: Sequence[Record], answered: Sequence[Record], own_usd: float, api_usd: float
+) -> list[CascadePoint]:
     """`answer if sure, else ask the API` at some thresholds, from the surest few answers to all of them.
 
     Args:
@@ -100,10 +101,15 @@ def cascade_curve(records: Sequence[Record], answered: Sequence[Record], own_usd
         own = [record.headline for record in inside]
         both = own + [other[record.id] for record in rest] if measured else []
         coverage = count / len(ranked)
-        points.append(CascadePoint(
-            ranked[count - 1].confidence or 0.0, coverage, _share(own), _share(both) if measured else None,
-            own_usd + (1 - coverage) * api_usd,
-        ))  # fmt: skip
+        points.append(
+            CascadePoint(
+                ranked[count - 1].confidence or 0.0,
+                coverage,
+                _share(own),
+                _share(both) if measured else None,
+                own_usd + (1 - coverage) * api_usd,
+            )
+        )
     return points
 
 

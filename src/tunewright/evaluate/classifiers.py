@@ -19,8 +19,7 @@ from tunewright.tasks import Example, Task, task_of
 from tunewright.train import history
 
 
-def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
-                answers: Path) -> None:  # fmt: skip
+def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
     """Write the answers of each that are not there yet."""
     from tunewright.train.encoders.network import Network
     from tunewright.train.encoders.rows import window_for
@@ -53,8 +52,12 @@ def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibrat
     network = Network.load(tuned)
     return encoder_predictor(
         lambda texts: [row.numpy() for row in rows_of(network, texts)],
-        task, TextTokenizer(tuned), network.labels, context, calibration,
-    )  # fmt: skip
+        task,
+        TextTokenizer(tuned),
+        network.labels,
+        context,
+        calibration,
+    )
 
 
 def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:

@@ -146,10 +146,16 @@ class Comparison:
         )
 
 
-def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceBook,
-            counted: Mapping[str, Usage] | None = None, measured: Measured | None = None,
-            training_hours: float | None = None, written: Usage | None = None,
-            cascade: str | None = None) -> Comparison:  # fmt: skip
+def compare(
+    spec: Spec,
+    evidence: Mapping[str, Sequence[Record]],
+    prices: PriceBook,
+    counted: Mapping[str, Usage] | None = None,
+    measured: Measured | None = None,
+    training_hours: float | None = None,
+    written: Usage | None = None,
+    cascade: str | None = None,
+) -> Comparison:
     """Score and price every arm.
 
     Args:
@@ -182,15 +188,34 @@ def compare(spec: Spec, evidence: Mapping[str, Sequence[Record]], prices: PriceB
     now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
-        spec.traffic.requests_per_month, usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens,
-        price, machine, _service(latency(served), spec), spec.traffic.peak_to_average,
-        spec.traffic.redundancy, rest.usd, spec.costs.engineering_usd, usage.cache_write_tokens, rest.request_usd,
-    )  # fmt: skip
+        spec.traffic.requests_per_month,
+        usage.prompt_tokens,
+        usage.answer_tokens,
+        usage.cached_tokens,
+        price,
+        machine,
+        _service(latency(served), spec),
+        spec.traffic.peak_to_average,
+        spec.traffic.redundancy,
+        rest.usd,
+        spec.costs.engineering_usd,
+        usage.cache_write_tokens,
+        rest.request_usd,
+    )
     found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
-        arms, apis, tuple(arms[SERVED].scores), task_of(spec.task).headline, usage, batch, found, usage_from,
-        stale(prices, today()), cascade or own_model(spec), _on_what(spec, machine, measured) if measured else "",
-    )  # fmt: skip
+        arms,
+        apis,
+        tuple(arms[SERVED].scores),
+        task_of(spec.task).headline,
+        usage,
+        batch,
+        found,
+        usage_from,
+        stale(prices, today()),
+        cascade or own_model(spec),
+        _on_what(spec, machine, measured) if measured else "",
+    )
 
 
 def _with_start(speed: Latency, spec: Spec, machine: MachinePrice, measured: Measured | None) -> Latency:
@@ -225,14 +250,18 @@ def _training_machine(spec: Spec) -> str:
 def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: float) -> Cost:
     """Machines and upkeep, which is the same for every arm of one's own."""
     return host_cost(
-        machine, _service(speed, spec), requests=spec.traffic.requests_per_month,
-        peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+        machine,
+        _service(speed, spec),
+        requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
         upkeep_usd=upkeep_usd,
-    )  # fmt: skip
+    )
 
 
-def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage],
-          evidence: Mapping[str, Sequence[Record]]) -> dict[str, Arm]:  # fmt: skip
+def _apis(
+    spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage], evidence: Mapping[str, Sequence[Record]]
+) -> dict[str, Arm]:
     """The spec's APIs with how they answered, as far as that is known, and those of the price book beside them.
 
     Args:
@@ -242,10 +271,13 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usa
 
     def cost(price: ApiPrice, tokens: Usage) -> Cost:
         return api_cost(
-            price, prompt_tokens=tokens.prompt_tokens, answer_tokens=tokens.answer_tokens,
-            cached_tokens=tokens.cached_tokens, cache_write_tokens=tokens.cache_write_tokens,
+            price,
+            prompt_tokens=tokens.prompt_tokens,
+            answer_tokens=tokens.answer_tokens,
+            cached_tokens=tokens.cached_tokens,
+            cache_write_tokens=tokens.cache_write_tokens,
             requests=spec.traffic.requests_per_month,
-        )  # fmt: skip
+        )
 
     def label(name: str, span: Lifetime) -> str:
         return f"API {name} (ended)" if span.ended else f"API {name}"
@@ -263,17 +295,32 @@ def _apis(spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usa
         timed = [record for record in answered if record.latency_ms]
         unseen = "" if name in counted else thinking(name, price, settings.reasoning_effort)
         arms[name] = Arm(
-            name, label(name, span), _scores(spec, answered), latency(timed) if timed else None, cost(price, tokens),
-            span, unseen, settings.model, price.provider,
-        )  # fmt: skip
+            name,
+            label(name, span),
+            _scores(spec, answered),
+            latency(timed) if timed else None,
+            cost(price, tokens),
+            span,
+            unseen,
+            settings.model,
+            price.provider,
+        )
     listed = {settings.model for settings in spec.candidate_apis.values()}
     shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)
     for model, (price, span) in shown.items():
         if model not in listed and model not in arms:
             arms[model] = Arm(
-                model, label(model, span), {}, None, cost(price, usage), span, thinking(model, price), model,
-                price.provider, in_question=not spec.apis,
-            )  # fmt: skip
+                model,
+                label(model, span),
+                {},
+                None,
+                cost(price, usage),
+                span,
+                thinking(model, price),
+                model,
+                price.provider,
+                in_question=not spec.apis,
+            )
     return arms
 
 

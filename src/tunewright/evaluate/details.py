@@ -85,8 +85,9 @@ class Details:
         return told
 
 
-def details(spec: Spec, check: Path, examples: Mapping[str, Example],
-            evidence: Mapping[str, Sequence[Record]]) -> Details:  # fmt: skip
+def details(
+    spec: Spec, check: Path, examples: Mapping[str, Example], evidence: Mapping[str, Sequence[Record]]
+) -> Details:
     """What the served model's answers tell, and those of the others beside them.
 
     Args:
@@ -121,10 +122,15 @@ def label_scores(records: Sequence[Record]) -> list[LabelScore]:
     for label in sorted({record.gold for record in records}):
         those = [record for record in records if record.gold == label]
         given = [record for record in records if record.answer == label]
-        scores.append(LabelScore(
-            label, len(those), accuracy([record.right for record in those], groups_of(those)), len(given),
-            accuracy([record.right for record in given], groups_of(given)) if given else None,
-        ))  # fmt: skip
+        scores.append(
+            LabelScore(
+                label,
+                len(those),
+                accuracy([record.right for record in those], groups_of(those)),
+                len(given),
+                accuracy([record.right for record in given], groups_of(given)) if given else None,
+            )
+        )
     return sorted(scores, key=lambda each: each.recall.value)
 
 

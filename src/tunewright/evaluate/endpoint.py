@@ -91,9 +91,12 @@ class Endpoint:
         self._room_name = ROOM_NAMES[0]
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
         self._client = OpenAI(
-            base_url=url, api_key=self._credential(key), max_retries=_RETRIES, timeout=_SECONDS,
+            base_url=url,
+            api_key=self._credential(key),
+            max_retries=_RETRIES,
+            timeout=_SECONDS,
             http_client=DefaultHttpxClient(event_hooks=hooks),
-        )  # fmt: skip
+        )
 
     def _credential(self, key: str | None) -> str | Callable[[], str]:
         if key is None:
@@ -112,8 +115,9 @@ class Endpoint:
             f"`key: {ENTRA}` for Azure with Entra ID, or the name of another variable)",
         )
 
-    def ask_all(self, questions: Sequence[Question], paid: PaidAnswers,
-                budget: Budget | None = None) -> Iterator[tuple[int, Paid]]:  # fmt: skip
+    def ask_all(
+        self, questions: Sequence[Question], paid: PaidAnswers, budget: Budget | None = None
+    ) -> Iterator[tuple[int, Paid]]:
         """The answer to each question, by its place, as they come in; those that were paid for before come first.
 
         Raises:
@@ -225,9 +229,10 @@ class Endpoint:
         if not isinstance(error, ClientAuthenticationError):
             return None
         return UserError(
-            "Entra ID gives no token for this endpoint.", where=self._url,
+            "Entra ID gives no token for this endpoint.",
+            where=self._url,
             fix="Type: az login  (on Azure: give the machine's identity the role Cognitive Services OpenAI User)",
-        )  # fmt: skip
+        )
 
     def _no_budget(self, count: int) -> UserError:
         return UserError(

@@ -69,8 +69,14 @@ _PATIENCE = 60.0
 _TOGETHER = 64
 
 
-def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Sequence[Example]],
-            folder: Path, together: Together | EncoderPredictor | None = None) -> list[Record]:  # fmt: skip
+def collect(
+    name: str,
+    predictor: Predictor,
+    task: Task,
+    splits: Mapping[str, Sequence[Example]],
+    folder: Path,
+    together: Together | EncoderPredictor | None = None,
+) -> list[Record]:
     """Ask a predictor everything; answers already on disk are not asked again.
 
     Args:
@@ -112,10 +118,19 @@ def collect(name: str, predictor: Predictor, task: Task, splits: Mapping[str, Se
 def record_of(split: str, example: Example, answer: Answer, latency_ms: float, task: Task) -> Record:
     """What an answer to an example comes to."""
     return Record(
-        example.meta.id, split, example.answer, answer.text, answer.confidence, round(latency_ms, 3),
-        answer.prompt_tokens, answer.answer_tokens, example.meta.group,
-        task.measures(example.request, example.answer, answer.text), answer.fields, answer.uncalibrated,
-    )  # fmt: skip
+        example.meta.id,
+        split,
+        example.answer,
+        answer.text,
+        answer.confidence,
+        round(latency_ms, 3),
+        answer.prompt_tokens,
+        answer.answer_tokens,
+        example.meta.group,
+        task.measures(example.request, example.answer, answer.text),
+        answer.fields,
+        answer.uncalibrated,
+    )
 
 
 def load_records(file: Path) -> list[Record]:
@@ -203,9 +218,12 @@ def latency(records: Sequence[Record]) -> Latency:
     """
     values = np.sort([record.latency_ms for record in records if record.latency_ms])
     return Latency(
-        float(np.quantile(values, 0.5)), float(np.quantile(values, 0.95)), float(values.mean()),
-        float(values[_rank_above_p95(len(values)) - 1]), len(values),
-    )  # fmt: skip
+        float(np.quantile(values, 0.5)),
+        float(np.quantile(values, 0.95)),
+        float(values.mean()),
+        float(values[_rank_above_p95(len(values)) - 1]),
+        len(values),
+    )
 
 
 @cache

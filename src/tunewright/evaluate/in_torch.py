@@ -48,8 +48,7 @@ _GPU_SHARE = 0.85
 """Of a GPU's free memory, what weights may take."""
 
 
-def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
-                 answers: Path) -> None:  # fmt: skip
+def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
     """Write the answers of each candidate that are not there yet, in a process that ends before another is loaded."""
     base = resolve(spec.model, spec.folder)
     names = [name for name in (FEW_SHOT, ADAPTER, MERGED) if name != FEW_SHOT or spec.evaluate.few_shot]
@@ -73,8 +72,9 @@ def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Seq
                 ) from None
 
 
-def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool,
-               first: bool = False) -> Mapping[str, Sequence[Example]]:  # fmt: skip
+def sample_for(
+    name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool, first: bool = False
+) -> Mapping[str, Sequence[Example]]:
     """What a candidate is asked of each split; those of a smaller sample are in every larger one.
 
     Args:
@@ -94,8 +94,7 @@ def sample_for(name: str, base: Path, splits: Mapping[str, Sequence[Example]], s
     return drawn
 
 
-def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
-              answers: Path) -> None:  # fmt: skip
+def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
     """The base with examples in its prompt, and with the adapter."""
     from peft import PeftModel
 
@@ -112,8 +111,7 @@ def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     asking.ask(ADAPTER, PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter")))
 
 
-def _merged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
-            answers: Path) -> None:  # fmt: skip
+def _merged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
     """Base and adapter as one; on a GPU only if it has room for that."""
     folder = inputs["export"] / "merged"
     if short := _lacking(folder):
@@ -147,8 +145,16 @@ class _Asking:
             return load_torch_model(folder, dtype=weights_type(self._spec.train.precision))
         return upcast(load_torch_model(folder, dtype=stored_type(folder)))
 
-    def ask(self, name: str, model: Any, shots: Sequence[Example] = (), sure: Calibration | None = None,
-            task: Task | None = None, *, first: bool = False) -> None:  # fmt: skip
+    def ask(
+        self,
+        name: str,
+        model: Any,
+        shots: Sequence[Example] = (),
+        sure: Calibration | None = None,
+        task: Task | None = None,
+        *,
+        first: bool = False,
+    ) -> None:
         """Write a candidate's answers.
 
         Args:
@@ -158,9 +164,15 @@ class _Asking:
 
         task = task or self._taught
         asked = language_model(
-            TorchNextToken(model), task, self.base.template, self.tokenizer, self.base.folder, self._longest, shots,
+            TorchNextToken(model),
+            task,
+            self.base.template,
+            self.tokenizer,
+            self.base.folder,
+            self._longest,
+            shots,
             self._tuned if sure is None else sure,
-        )  # fmt: skip
+        )
         on_gpu = model.device.type != "cpu"
         splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu, first=first)
         collect(name, asked, task, splits, self._answers, TorchTogether(model))

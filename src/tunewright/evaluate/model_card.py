@@ -19,13 +19,18 @@ from tunewright.tasks import task_of
 from tunewright.train.history import linear_beside
 
 _PIPELINES = {
-    "classify": "text-classification", "multi_label": "text-classification", "extract": "text-generation",
+    "classify": "text-classification",
+    "multi_label": "text-classification",
+    "extract": "text-generation",
     "generate": "text-generation",
-}  # fmt: skip
+}
 LICENCES = {
-    "Apache-2.0": "apache-2.0", "MIT": "mit", "Llama 3 Community": "llama3", "Llama 3.1 Community": "llama3.1",
+    "Apache-2.0": "apache-2.0",
+    "MIT": "mit",
+    "Llama 3 Community": "llama3",
+    "Llama 3.1 Community": "llama3.1",
     "Llama 3.2 Community": "llama3.2",
-}  # fmt: skip
+}
 """The hub's names of the base models' licences; an adapter and what is merged with it stay under them."""
 
 
@@ -66,15 +71,23 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     library, how = ("transformers", [spec.train.method]) if kind == "decoder" else ("tunewright", [])
     results = [
         EvalResult(
-            task_type=_PIPELINES[spec.task.kind], dataset_type="private", dataset_name=spec.name, dataset_split=split,
-            metric_type=headline.replace(" ", "_"), metric_name=headline,
+            task_type=_PIPELINES[spec.task.kind],
+            dataset_type="private",
+            dataset_name=spec.name,
+            dataset_split=split,
+            metric_type=headline.replace(" ", "_"),
+            metric_name=headline,
             metric_value=round(score["headline"]["value"], 4),
         )
         for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
-    ]  # fmt: skip
+    ]
     card = ModelCardData(
-        model_name=spec.name, base_model=_base_model(spec), eval_results=results,
-        license=LICENCES.get(entry.licence, "other") if entry else "other", library_name=library,
-        pipeline_tag=_PIPELINES[spec.task.kind], tags=["tunewright", *how, spec.task.kind],
-    )  # fmt: skip
+        model_name=spec.name,
+        base_model=_base_model(spec),
+        eval_results=results,
+        license=LICENCES.get(entry.licence, "other") if entry else "other",
+        library_name=library,
+        pipeline_tag=_PIPELINES[spec.task.kind],
+        tags=["tunewright", *how, spec.task.kind],
+    )
     return str(card.to_yaml())

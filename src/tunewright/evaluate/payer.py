@@ -51,13 +51,15 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     after = (comparison.arms if verdict.decision in _OWN else comparison.apis)[verdict.answers]
     saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
     lines = [
-        Line("A month now", f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to "
-                            f"{now.key}."),
+        Line(
+            "A month now",
+            f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to {now.key}.",
+        ),
         Line("A month after", _after(spec, comparison, verdict, now, after)),
         Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
         Line("When it pays back", _pays_back(spec, verdict, after, saving)),
         Line("How good it is", _quality(spec, comparison.own, verdict, after)),
-    ]  # fmt: skip
+    ]
     risks = _risks(spec, comparison, verdict, now, after)
     lines += [Line("What could go wrong" if risk is risks[0] else "", risk) for risk in risks]
     return Page(lines[:MOST_LINES], _assumptions(spec, comparison, verdict, book, now, after))
@@ -257,8 +259,9 @@ def _volume(verdict: Verdict, now: Arm) -> str:
     return f"Below {even:,.0f} requests a month {now.key} costs less." if even else ""
 
 
-def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Arm,
-                 after: Arm) -> list[Assumption]:  # fmt: skip
+def _assumptions(
+    spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Arm, after: Arm
+) -> list[Assumption]:
     usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.arms[SERVED]
     engineering = spec.costs.engineering_usd
     cached = f" ({usage.cached_tokens:,.0f} cached)" if usage.cached_tokens else ""
@@ -272,18 +275,29 @@ def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: Pri
     tested = ", ".join(f"{score.count:,} of {split}" for split, score in own.scores.items())
     tokens = f"{usage.prompt_tokens:,.0f} in{cached}, {usage.answer_tokens:,.0f} out"
     made = [
-        Assumption("Requests a month", f"{spec.traffic.requests_per_month:,}",
-                   _key(spec.traffic, "traffic", "requests_per_month")),
+        Assumption(
+            "Requests a month",
+            f"{spec.traffic.requests_per_month:,}",
+            _key(spec.traffic, "traffic", "requests_per_month"),
+        ),
         Assumption(f"Tokens to {now.key}", tokens, counted),
-        *(Assumption(f"{name}, a million tokens", _price(book.api(arm.model)), _book(spec, book.apis_as_of))
-          for name, arm in apis.items()),
-        *(Assumption(f"{name} ends", arm.lifetime.end, _book(spec, book.apis_as_of))
-          for name, arm in apis.items() if arm.lifetime.end),
+        *(
+            Assumption(f"{name}, a million tokens", _price(book.api(arm.model)), _book(spec, book.apis_as_of))
+            for name, arm in apis.items()
+        ),
+        *(
+            Assumption(f"{name} ends", arm.lifetime.end, _book(spec, book.apis_as_of))
+            for name, arm in apis.items()
+            if arm.lifetime.end
+        ),
         Assumption("Machine", _machines(own, spec), _key(machine, "traffic", "machine")),
         Assumption("An hour of it", f"${book.machine(machine.machine).usd_per_hour:,.3f}", _book(spec, book.as_of)),
-        Assumption("Busiest minute", f"{machine.peak_to_average:g} times the average",
-                   _key(machine, "traffic", "peak_to_average")),
-    ]  # fmt: skip
+        Assumption(
+            "Busiest minute",
+            f"{machine.peak_to_average:g} times the average",
+            _key(machine, "traffic", "peak_to_average"),
+        ),
+    ]
     if own.latency:
         speed = f"{own.latency.mean_ms:,.0f} ms, P95 {own.latency.p95_ms:,.0f} ms"
         made.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
@@ -291,13 +305,19 @@ def _assumptions(spec: Spec, comparison: Comparison, verdict: Verdict, book: Pri
         *made,
         Assumption("Examples of the test", tested, "your data"),
         Assumption("Accuracy needed", pct(spec.goal.accuracy), _key(spec.goal, "goal", "accuracy")),
-        Assumption("Engineering, once", usd(engineering) if engineering else "not counted",
-                   _key(spec.costs, "costs", "engineering_usd")),
-        *(Assumption(f"{item.name[0].upper()}{item.name[1:]} a month", _amount(item), f"{item.source}; {item.basis}")
-          for item in _beside_machines(comparison)),
-        Assumption("Has to pay back in", f"{spec.costs.horizon_months} months",
-                   _key(spec.costs, "costs", "horizon_months")),
-    ]  # fmt: skip
+        Assumption(
+            "Engineering, once",
+            usd(engineering) if engineering else "not counted",
+            _key(spec.costs, "costs", "engineering_usd"),
+        ),
+        *(
+            Assumption(f"{item.name[0].upper()}{item.name[1:]} a month", _amount(item), f"{item.source}; {item.basis}")
+            for item in _beside_machines(comparison)
+        ),
+        Assumption(
+            "Has to pay back in", f"{spec.costs.horizon_months} months", _key(spec.costs, "costs", "horizon_months")
+        ),
+    ]
 
 
 def _key(section: BaseModel, name: str, key: str) -> str:

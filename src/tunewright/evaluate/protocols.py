@@ -20,8 +20,9 @@ class MalformedError(Exception):
         super().__init__("no chat completion")
 
 
-def asked_by(protocol: str, client: Any, model: str, messages: Iterable[Mapping[str, str]],
-             options: Mapping[str, Any]) -> Paid:  # fmt: skip
+def asked_by(
+    protocol: str, client: Any, model: str, messages: Iterable[Mapping[str, str]], options: Mapping[str, Any]
+) -> Paid:
     """Ask one question through the official client, and wait for the answer.
 
     Args:
@@ -71,8 +72,9 @@ def read_completion(reply: Any, latency_ms: float) -> Paid:
         ending = "refused"
     usage = getattr(reply, "usage", None)
     read, written = (_part(usage, f"{part}_tokens_details") for part in ("prompt", "completion"))
-    return _paid(text, ending, latency_ms, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"),
-                 read, written)  # fmt: skip
+    return _paid(
+        text, ending, latency_ms, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), read, written
+    )
 
 
 def read_response(reply: Any, latency_ms: float) -> Paid:
@@ -97,18 +99,24 @@ def read_response(reply: Any, latency_ms: float) -> Paid:
         ending = "refused"
     usage = getattr(reply, "usage", None)
     read, written = (_part(usage, f"{part}_tokens_details") for part in ("input", "output"))
-    return _paid(text, ending, latency_ms, _count(usage, "input_tokens"), _count(usage, "output_tokens"),
-                 read, written)  # fmt: skip
+    return _paid(text, ending, latency_ms, _count(usage, "input_tokens"), _count(usage, "output_tokens"), read, written)
 
 
-def _paid(text: str, ending: Ending, latency_ms: float, asked: int, written: int, of_asked: Any,
-          of_written: Any) -> Paid:  # fmt: skip
+def _paid(
+    text: str, ending: Ending, latency_ms: float, asked: int, written: int, of_asked: Any, of_written: Any
+) -> Paid:
     # Half of a pair of surrogates is no text that a file can hold.
     plain = text.encode("utf-8", "replace").decode()
     return Paid(
-        plain, asked, written, _count(of_asked, "cached_tokens"), ending, round(latency_ms, 1),
-        _count(of_asked, "cache_write_tokens"), _count(of_written, "reasoning_tokens"),
-    )  # fmt: skip
+        plain,
+        asked,
+        written,
+        _count(of_asked, "cached_tokens"),
+        ending,
+        round(latency_ms, 1),
+        _count(of_asked, "cache_write_tokens"),
+        _count(of_written, "reasoning_tokens"),
+    )
 
 
 def _text_of(content: Any) -> str | None:

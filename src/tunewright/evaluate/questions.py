@@ -14,9 +14,10 @@ from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit, la
 _LABEL, _LABELS = "label", "labels"
 """The key of the label, or of several, in a structured reply."""
 _LISTS = {
-    "classify": ("{labels}", "The labels:"), "multi_label": ("{labels}", "The labels:"),
+    "classify": ("{labels}", "The labels:"),
+    "multi_label": ("{labels}", "The labels:"),
     "extract": ("{fields}", "The fields:"),
-}  # fmt: skip
+}
 _FORMS = {
     OneOf: "Reply with one of the labels, spelt as it stands there, and nothing else.",
     SomeOf: "Reply with a JSON list of the labels that hold, spelt as they stand there, and nothing else; [] where "
@@ -147,8 +148,11 @@ def _response_format(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:
         one: dict[str, Any] = {"type": "string", "enum": labels_of(constraint)}
         key, value = (_LABEL, one) if isinstance(constraint, OneOf) else (_LABELS, {"type": "array", "items": one})
         schema: dict[str, Any] = {
-            "type": "object", "properties": {key: value}, "required": [key], "additionalProperties": False,
-        }  # fmt: skip
+            "type": "object",
+            "properties": {key: value},
+            "required": [key],
+            "additionalProperties": False,
+        }
         strict = True
     else:
         strict = not _open(constraint.schema)

@@ -23,10 +23,11 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
     for item in read(file, columns=columns):
         if isinstance(item, Fault):
             raise UserError(
-                item.reason, where=item.where,
+                item.reason,
+                where=item.where,
                 fix=f"Recorded answers are stored completions, or rows with '{data.text}' and what the API answered in "
                 f"'{data.label}'.",
-            )  # fmt: skip
+            )
         if not isinstance(item, Note):
             found[key(item.request)] = item.answer
     return found

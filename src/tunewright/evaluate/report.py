@@ -31,13 +31,23 @@ def verdict_data(spec: Spec, comparison: Comparison, verdict: Verdict, parity: d
     """What `verdict.json` holds, and what terminal, Markdown and HTML are made from."""
     paid = page(spec, comparison, verdict, price_book(spec.price_file))
     return {
-        "name": spec.name, "verdict": asdict(verdict), "comparison": asdict(comparison), "parity": parity,
+        "name": spec.name,
+        "verdict": asdict(verdict),
+        "comparison": asdict(comparison),
+        "parity": parity,
         "payer": asdict(paid),
-    }  # fmt: skip
+    }
 
 
-def write_report(spec: Spec, data: dict[str, Any], comparison: Comparison, evidence: Mapping[str, Sequence[Record]],
-                 examples: Mapping[str, Example], inputs: Mapping[str, Path], folder: Path) -> None:  # fmt: skip
+def write_report(
+    spec: Spec,
+    data: dict[str, Any],
+    comparison: Comparison,
+    evidence: Mapping[str, Sequence[Record]],
+    examples: Mapping[str, Example],
+    inputs: Mapping[str, Path],
+    folder: Path,
+) -> None:
     """Write `report.html` and `report.md` into `folder`.
 
     Args:

@@ -79,8 +79,9 @@ def pays(saving: float, spec: Spec) -> bool:
     return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
 
 
-def cascade_doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec,
-                  whole: Mapping[str, Paired], rest: Arm) -> str:  # fmt: skip
+def cascade_doubt(
+    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Arm
+) -> str:
     """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
     nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on.
 
@@ -107,8 +108,9 @@ def cascade_doubt(cascade: Mapping[str, CascadeResult], threshold: Threshold, sp
     return ""
 
 
-def mixed(evidence: Mapping[str, Sequence[Record]], threshold: Threshold, rest: str,
-          yardstick: str) -> dict[str, Paired]:  # fmt: skip
+def mixed(
+    evidence: Mapping[str, Sequence[Record]], threshold: Threshold, rest: str, yardstick: str
+) -> dict[str, Paired]:
     """A whole cascade against an API alone, by test split, on the examples that all answered; nothing where one of the
     APIs was not measured.
 

@@ -85,8 +85,7 @@ def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
     return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
 
 
-def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]],
-              answers: Path) -> None:  # fmt: skip
+def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
     """The answers of the bundle's weights in their runtime, without its server."""
     from tunewright.models.runtime import ClassifyingRuntime, load_runtime, runtime_in
 
@@ -104,8 +103,14 @@ def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     collect(EXPORTED, asked, task, asked_for, answers)
 
 
-def _context(task: Task, least: int, base: LocalModel, tokenizer: TextTokenizer,
-             tests: Mapping[str, Sequence[Example]], longest: int) -> int:  # fmt: skip
+def _context(
+    task: Task,
+    least: int,
+    base: LocalModel,
+    tokenizer: TextTokenizer,
+    tests: Mapping[str, Sequence[Example]],
+    longest: int,
+) -> int:
     """Tokens the cache must hold, `least` or more: no test prompt may be cut."""
     prompts = (
         base.template.encode_prompt(task.prompt(portion), tokenizer)
@@ -138,8 +143,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
 
 
-def evidence_of(spec: Spec, inputs: Mapping[str, Path]
-                ) -> tuple[dict[str, list[Record]], dict[str, Any], dict[str, Any]]:  # fmt: skip
+def evidence_of(
+    spec: Spec, inputs: Mapping[str, Path]
+) -> tuple[dict[str, list[Record]], dict[str, Any], dict[str, Any]]:
     """(every candidate's records and every API's; what `baseline.json` holds, nothing where no API was measured; what
     `parity.json` holds)."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
@@ -151,8 +157,14 @@ def evidence_of(spec: Spec, inputs: Mapping[str, Path]
     return evidence, baseline, json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
 
 
-def compared(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequence[Record]],
-             baseline: Mapping[str, Any], parity: Mapping[str, Any], dataset: Dataset) -> Comparison:  # fmt: skip
+def compared(
+    spec: Spec,
+    inputs: Mapping[str, Path],
+    evidence: Mapping[str, Sequence[Record]],
+    baseline: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    dataset: Dataset,
+) -> Comparison:
     """All candidates side by side, from the outputs of the steps before the verdict.
 
     Args:
@@ -163,9 +175,15 @@ def compared(spec: Spec, inputs: Mapping[str, Path], evidence: Mapping[str, Sequ
     # What a classifier, or a cascade with one, reads are not the tokens that an API would read.
     written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
     return compare(
-        spec, evidence, price_book(spec.price_file), usages_of(baseline), Measured(**parity["measured_on"]),
-        training_hours(inputs), written, cascade,
-    )  # fmt: skip
+        spec,
+        evidence,
+        price_book(spec.price_file),
+        usages_of(baseline),
+        Measured(**parity["measured_on"]),
+        training_hours(inputs),
+        written,
+        cascade,
+    )
 
 
 def written_usage(spec: Spec, dataset: Dataset) -> Usage:

@@ -43,8 +43,14 @@ def second_measure(comparison: dict[str, Any]) -> str:
     return str(next(iter(score["others"])))
 
 
-def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
-                  ladder: Mapping[str, Any] | None = None, page: Path | None = None) -> None:  # fmt: skip
+def print_summary(
+    data: dict[str, Any],
+    html: Path,
+    bundle: Path,
+    project: Path,
+    ladder: Mapping[str, Any] | None = None,
+    page: Path | None = None,
+) -> None:
     """Print the table, the parity chain, the verdict and where the report is, on standard output.
 
     Args:
@@ -70,8 +76,16 @@ def print_summary(data: dict[str, Any], html: Path, bundle: Path, project: Path,
     rows, dearer = _shown(arm_rows(data), data["comparison"]["apis"])
     for row in rows:
         style = "bold" if row["key"] == "served" else None
-        table.add_row(row["label"], *row["headline"], *row["second"], row["p50"], row["p95"], row["per_1000"],
-                      row["per_month"], style=style)  # fmt: skip
+        table.add_row(
+            row["label"],
+            *row["headline"],
+            *row["second"],
+            row["p50"],
+            row["p95"],
+            row["per_1000"],
+            row["per_month"],
+            style=style,
+        )
     if dearer:
         table.add_row(f"{dearer} dearer: see the report", style="dim")
     console.print(table)
@@ -117,10 +131,14 @@ def _candidates(ladder: Mapping[str, Any]) -> Any:
     table.add_column("verdict")
     for each in ladder["tried"]:
         table.add_row(
-            each["name"], *(_interval(score) for score in each["scores"].values()), _milliseconds(each["p95_ms"]),
-            _dollars(each["served_usd"]), f"{each['minutes']:.1f}", each["decision"],
+            each["name"],
+            *(_interval(score) for score in each["scores"].values()),
+            _milliseconds(each["p95_ms"]),
+            _dollars(each["served_usd"]),
+            f"{each['minutes']:.1f}",
+            each["decision"],
             style="bold" if each["name"] == ladder["best"] else None,
-        )  # fmt: skip
+        )
     return table
 
 

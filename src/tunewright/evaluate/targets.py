@@ -58,9 +58,10 @@ def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
     """
     return [
         Target(
-            f"no worse than {spec.api.label} on {split}", pair.not_inferior(spec.goal.margin),
+            f"no worse than {spec.api.label} on {split}",
+            pair.not_inferior(spec.goal.margin),
             f"{100 * pair.difference.value:+.1f} points, not below {100 * pair.at_least:+.1f}; may be "
             f"{-100 * spec.goal.margin:+.1f}" + (f"; {pair.difference.doubt}" if pair.difference.doubt else ""),
         )
         for split, pair in against.items()
-    ]  # fmt: skip
+    ]

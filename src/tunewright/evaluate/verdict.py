@@ -127,8 +127,14 @@ class _Case:
     """The cascade against an API alone, where that was measured."""
 
 
-def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]], *, parity_passed: bool,
-           drawing: Drawing = ONE_BY_ONE) -> Verdict:  # fmt: skip
+def decide(
+    spec: Spec,
+    comparison: Comparison,
+    evidence: dict[str, list[Record]],
+    *,
+    parity_passed: bool,
+    drawing: Drawing = ONE_BY_ONE,
+) -> Verdict:
     """Choose among the five decisions.
 
     An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
@@ -184,19 +190,29 @@ def decide(spec: Spec, comparison: Comparison, evidence: dict[str, list[Record]]
     reasons.append(threshold_reason(threshold, spec))
     sentences = [told.sentence, now.lifetime.summary, told.answers.thinking]
     return Verdict(
-        told.decision, " ".join(filter(None, sentences)), reasons, told.usd_per_month, now.cost.usd_per_month,
+        told.decision,
+        " ".join(filter(None, sentences)),
+        reasons,
+        told.usd_per_month,
+        now.cost.usd_per_month,
         break_even_requests=comparison.money.break_even_requests,
         p95_ms=served.latency.p95_ms if served.latency else 0.0,
-        answers=told.answers.key, reference=reference.key if reference else None, shown=advice.decision,
+        answers=told.answers.key,
+        reference=reference.key if reference else None,
+        shown=advice.decision,
         measure=_override(first, spec) if first else None,
-        good_enough=own.key if own else None, threshold=threshold, cascade=cascade, curve=_curve(evidence, served, now),
+        good_enough=own.key if own else None,
+        threshold=threshold,
+        cascade=cascade,
+        curve=_curve(evidence, served, now),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
         targets=[
-            *goal_targets(served, comparison.headline, spec), *api_targets(against[SERVED], spec),
+            *goal_targets(served, comparison.headline, spec),
+            *api_targets(against[SERVED], spec),
             Target("parity", parity_passed, f"the served bundle {'keeps' if parity_passed else 'breaks'} its gates"),
         ],
-    )  # fmt: skip
+    )
 
 
 def _advice(case: _Case) -> _Advice:
@@ -205,9 +221,12 @@ def _advice(case: _Case) -> _Advice:
         return _with_an_own_model(case, case.own)
     shortfall = _shortfall(case)
     if case.reference is None:
-        return _Advice("keep-api", case.now, case.now.cost.usd_per_month, (
-            f"{case.now.key} can't be asked any more, and nothing that was measured can take its place: {shortfall}."
-        ))  # fmt: skip
+        return _Advice(
+            "keep-api",
+            case.now,
+            case.now.cost.usd_per_month,
+            (f"{case.now.key} can't be asked any more, and nothing that was measured can take its place: {shortfall}."),
+        )
     return _as_a_cascade(case, case.reference, shortfall)
 
 
@@ -253,12 +272,18 @@ def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
     trusted = case.parity_passed and is_fast(case.served, spec)
     if threshold and trusted and not doubt and pays(paid - cost, spec):
         today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
-        return _Advice("cascade", case.served, cost, (
-            f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is right often "
-            f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
-            f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
-            f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(paid - cost, spec)}."
-        ))  # fmt: skip
+        return _Advice(
+            "cascade",
+            case.served,
+            cost,
+            (
+                f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is "
+                f"right often "
+                f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
+                f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
+                f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(paid - cost, spec)}."
+            ),
+        )
     if rest is not now:
         return _to_another_api(case, rest, shortfall)
     sentence = f"Keep {now.key} for now: {shortfall}"
@@ -272,19 +297,27 @@ def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
     now = case.now
     figures = f"{task_of(case.spec.task).claim(pct(worst(other).value))} of the hardest test split{_beside(other, now)}"
     paid = "" if now.lifetime.ended else f" against {usd(now.cost.usd_per_month)} for {now.key}"
-    return _Advice("cheaper-api", other, other.cost.usd_per_month, (
-        f"Move to {other.key}: it {figures} and costs {usd(other.cost.usd_per_month)} a month{paid}; {beside}."
-    ))  # fmt: skip
+    return _Advice(
+        "cheaper-api",
+        other,
+        other.cost.usd_per_month,
+        (f"Move to {other.key}: it {figures} and costs {usd(other.cost.usd_per_month)} a month{paid}; {beside}."),
+    )
 
 
 def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
     """A cheaper API that nobody has measured comes before what the evidence speaks for."""
     cost = tier.cost.usd_per_month
     in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
-    return _Advice("cheaper-api", tier, cost, (
-        f"Measure {tier.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
-        f"examples. Until then: {advice.sentence}"
-    ))  # fmt: skip
+    return _Advice(
+        "cheaper-api",
+        tier,
+        cost,
+        (
+            f"Measure {tier.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
+            f"examples. Until then: {advice.sentence}"
+        ),
+    )
 
 
 def _override(tier: Arm, spec: Spec) -> str:

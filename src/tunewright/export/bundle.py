@@ -132,9 +132,13 @@ class Bundle:
         """
         self.verify()
         return load_runtime(
-            self.info.runtime, self.folder, context=self.info.context, threads=threads, streams=streams,
+            self.info.runtime,
+            self.folder,
+            context=self.info.context,
+            threads=threads,
+            streams=streams,
             tokenizer=self.reader if isinstance(self.reader, TextTokenizer) else None,
-        )  # fmt: skip
+        )
 
     def verify(self) -> None:
         """See that its weights are those that it was made with, unless it was read not to be verified. The second one
@@ -167,9 +171,14 @@ class Bundle:
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:
         return language_model(
-            model, self.task, self.template, self.tokenizer, self.folder, self.info.longest_answer,
+            model,
+            self.task,
+            self.template,
+            self.tokenizer,
+            self.folder,
+            self.info.longest_answer,
             calibration=self.calibration,
-        )  # fmt: skip
+        )
 
     def flags(self, confidence: float | None) -> dict[str, Any]:
         """What a server says beside an answer.
@@ -195,18 +204,23 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
     known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
     info = _write(
-        spec, folder, precision=spec.export.weights,
+        spec,
+        folder,
+        precision=spec.export.weights,
         context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
-        longest_answer=longest, answer_lead=task.lead, answer_codes=dict(task.codes),
+        longest_answer=longest,
+        answer_lead=task.lead,
+        answer_codes=dict(task.codes),
         template_sha256=base.template.sha256,
-    )  # fmt: skip
+    )
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
     return info
 
 
-def write_encoder_bundle(spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str],
-                         folder: Path) -> BundleInfo:  # fmt: skip
+def write_encoder_bundle(
+    spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str], folder: Path
+) -> BundleInfo:
     """As `write_bundle`, of an encoder.
 
     Args:
@@ -224,18 +238,35 @@ def write_linear_bundle(spec: Spec, folder: Path) -> BundleInfo:
     return _write(spec, folder, precision="fp32", context=MOST_NGRAMS)
 
 
-def _write(spec: Spec, folder: Path, *, precision: str, context: int, longest_answer: int = 0, answer_lead: str = "",
-           template_sha256: str | None = None, **more: Any) -> BundleInfo:  # fmt: skip
+def _write(
+    spec: Spec,
+    folder: Path,
+    *,
+    precision: str,
+    context: int,
+    longest_answer: int = 0,
+    answer_lead: str = "",
+    template_sha256: str | None = None,
+    **more: Any,
+) -> BundleInfo:
     """Write `bundle.json` and the card into a folder that holds nothing but the weights, which the version pins.
 
     Args:
         more: further fields of `BundleInfo`; the defaults are those of what writes no answers.
     """
     info = BundleInfo(
-        name=spec.name, base_model=spec.model_name, runtime=runtime_in(folder), precision=precision, task=spec.task,
-        longest_answer=longest_answer, answer_lead=answer_lead, version=version_of(folder), context=context,
-        template_sha256=template_sha256, **more,
-    )  # fmt: skip
+        name=spec.name,
+        base_model=spec.model_name,
+        runtime=runtime_in(folder),
+        precision=precision,
+        task=spec.task,
+        longest_answer=longest_answer,
+        answer_lead=answer_lead,
+        version=version_of(folder),
+        context=context,
+        template_sha256=template_sha256,
+        **more,
+    )
     (folder / "README.md").write_text(_model_card(spec, info, folder), "utf-8")
     write_info(folder, info)
     return info
@@ -268,10 +299,11 @@ def _check_version(folder: Path, info: BundleInfo) -> None:
     versions = [sha256_json([(name.as_posix(), each) for name, each in of.items()]) for of in (found, inside)]
     if info.version not in (version[:_VERSION] for version in versions):
         raise UserError(
-            "The weights are not those that the bundle was made with.", where=weights,
+            "The weights are not those that the bundle was made with.",
+            where=weights,
             why=f"Their hash is {versions[0][:_VERSION]}; by {BUNDLE_FILE} it was {info.version}.",
             fix=f"Copy the bundle again from where it was made. {again}",
-        )  # fmt: skip
+        )
     say(f"  note: {folder} was made before bundles had checksums: only its weights were verified. {again}")
 
 
@@ -296,13 +328,15 @@ def read_info(folder: Path) -> BundleInfo:
 
 def _unreadable(folder: Path, error: ValidationError) -> UserError:
     return UserError(
-        f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.", where=folder,
+        f"A file of the bundle can't be read as {error.title}: {error.errors()[0]['msg']}.",
+        where=folder,
         fix="Make the bundle again with: tunewright export YOUR_PROJECT",
-    )  # fmt: skip
+    )
 
 
-def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None,
-                verification: Verification | None = None) -> Bundle:  # fmt: skip
+def load_bundle(
+    folder: Path, tokenizer: TextTokenizer | None = None, verification: Verification | None = None
+) -> Bundle:
     """Read a bundle, but for its weights.
 
     Args:
@@ -329,9 +363,11 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None,
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
         raise UserError(
-            "This folder is no bundle.", where=folder, why=f"It has no {Path(error.filename).name}.",
+            "This folder is no bundle.",
+            where=folder,
+            why=f"It has no {Path(error.filename).name}.",
             fix="Make one with: tunewright export YOUR_PROJECT",
-        ) from None  # fmt: skip
+        ) from None
     except ValidationError as error:
         raise _unreadable(folder, error) from None
     # What is pinned names the second one's checksums, so that it is pinned too.
@@ -354,15 +390,17 @@ def load_bundle(folder: Path, tokenizer: TextTokenizer | None = None,
 def _check_pin(folder: Path, checksums: Checksums | None, pin: str) -> None:
     if checksums is None:
         raise UserError(
-            "This bundle has no checksums, so that it can't be held against a pin.", where=folder,
+            "This bundle has no checksums, so that it can't be held against a pin.",
+            where=folder,
             fix="Make it anew with: tunewright export YOUR_PROJECT",
-        )  # fmt: skip
+        )
     if checksums.digest != pin:
         raise UserError(
-            "This is not the bundle that is pinned.", where=folder,
+            "This is not the bundle that is pinned.",
+            where=folder,
             why=f"Its digest is {checksums.digest[:_VERSION]}…, the pin {pin[:_VERSION]}….",
             fix="Serve the bundle that the pin was taken of. If this one is right, pin its digest.",
-        )  # fmt: skip
+        )
 
 
 def _text(file: Path) -> str:

@@ -51,8 +51,13 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     return found.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
 
 
-def _of_labels(asked: LabelScorer | LabelClassifier, task: Task, examples: Sequence[Example], weights: Sequence[float],
-               at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_labels(
+    asked: LabelScorer | LabelClassifier,
+    task: Task,
+    examples: Sequence[Example],
+    weights: Sequence[float],
+    at_once: int,
+) -> tuple[Calibration, list[float]]:
     """(the calibration, how sure the model then is of each answer)."""
     numbers = {label: number for number, label in enumerate(task.answers)}
     scores = np.array(_of_each(lambda request: asked.log_probabilities(*asked.prompts(request)), examples, at_once))
@@ -60,8 +65,13 @@ def _of_labels(asked: LabelScorer | LabelClassifier, task: Task, examples: Seque
     return found, [float(found.of_labels(each).max()) for each in scores]
 
 
-def _of_answers(asked: LanguageModel | EncoderPredictor, task: Task, examples: Sequence[Example],
-                weights: Sequence[float], at_once: int) -> tuple[Calibration, list[float]]:  # fmt: skip
+def _of_answers(
+    asked: LanguageModel | EncoderPredictor,
+    task: Task,
+    examples: Sequence[Example],
+    weights: Sequence[float],
+    at_once: int,
+) -> tuple[Calibration, list[float]]:
     """As `_of_labels`, of what is written."""
     answers = _of_each(asked.answer, examples, at_once)
     raw = [answer.confidence or 0.0 for answer in answers]

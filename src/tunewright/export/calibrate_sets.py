@@ -34,8 +34,13 @@ _TOLD = 8
 """Labels that are named."""
 
 
-def calibrate_sets(asked: LabelSetClassifier, task: MultiLabelTask, examples: Sequence[Example],
-                   weights: Sequence[float], blocks: Sequence[Block]) -> tuple[Calibration, list[float]]:  # fmt: skip
+def calibrate_sets(
+    asked: LabelSetClassifier,
+    task: MultiLabelTask,
+    examples: Sequence[Example],
+    weights: Sequence[float],
+    blocks: Sequence[Block],
+) -> tuple[Calibration, list[float]]:
     """(the calibration, how sure the model then is of each answer).
 
     The confidence of an answer is fitted to what answers are worth whose thresholds other examples chose.
@@ -60,8 +65,9 @@ def calibrate_sets(asked: LabelSetClassifier, task: MultiLabelTask, examples: Se
     likely, worth = _expected_and_reached(found, gold, unseen(found, gold, counts, folds, belief))
     whole = fit_answers(likely.tolist(), worth.tolist(), weights)
     _tell(task, thresholds, pooled)
-    decisions = Decisions(temperature=each.temperature, bias=each.bias,
-                          thresholds=tuple(thresholds.tolist()), pooled=tuple(pooled))  # fmt: skip
+    decisions = Decisions(
+        temperature=each.temperature, bias=each.bias, thresholds=tuple(thresholds.tolist()), pooled=tuple(pooled)
+    )
     sure = [whole.of_answer(expected_f1(row, given)) for row, given in zip(found, decisions.given(found), strict=True)]
     return whole.model_copy(update={"decisions": decisions}), sure
 

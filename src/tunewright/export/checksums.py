@@ -60,11 +60,16 @@ class Verification:
 
     def __post_init__(self) -> None:
         if self.pin and not _DIGEST.fullmatch(self.pin):
-            raise UserError("A pin has 64 hexadecimal digits.", where=self.pin[:80],
-                            fix="Take the digest that tunewright export printed.")  # fmt: skip
+            raise UserError(
+                "A pin has 64 hexadecimal digits.",
+                where=self.pin[:80],
+                fix="Take the digest that tunewright export printed.",
+            )
         if self.pin and not self.on:
-            raise UserError("A bundle that is not verified can't be held against a pin.",
-                            fix="Leave one away: --verify off, or --pin.")  # fmt: skip
+            raise UserError(
+                "A bundle that is not verified can't be held against a pin.",
+                fix="Leave one away: --verify off, or --pin.",
+            )
 
     @classmethod
     def by_environment(cls) -> Verification:
@@ -109,13 +114,16 @@ class Checksums:
         """
         found = dict(_served(folder))
         if missing := sorted(self.files.keys() - found.keys()):
-            raise UserError("A file of the bundle is missing.", where=folder / missing[0], why=_listed(missing),
-                            fix=_AGAIN)  # fmt: skip
+            raise UserError(
+                "A file of the bundle is missing.", where=folder / missing[0], why=_listed(missing), fix=_AGAIN
+            )
         if strange := sorted(found.keys() - self.files.keys()):
             raise UserError(
-                "The bundle holds a file that it was not made with.", where=folder / strange[0],
-                why=f"{CHECKSUMS} does not name it, and a server might load it.", fix=f"Remove it. Or: {_AGAIN}",
-            )  # fmt: skip
+                "The bundle holds a file that it was not made with.",
+                where=folder / strange[0],
+                why=f"{CHECKSUMS} does not name it, and a server might load it.",
+                fix=f"Remove it. Or: {_AGAIN}",
+            )
         for name, known in self.files.items():
             if (size := found[name].stat().st_size) != known.bytes:
                 raise _other(found[name], f"It has {size:,} bytes; by {CHECKSUMS} it had {known.bytes:,}.")
@@ -146,8 +154,9 @@ def read_checksums(folder: Path) -> Checksums | None:
     try:
         files = _File.model_validate_json(content).files
     except ValidationError as error:
-        raise UserError(f"The bundle's checksums can't be read: {error.errors()[0]['msg']}.", where=path,
-                        fix=_AGAIN) from None  # fmt: skip
+        raise UserError(
+            f"The bundle's checksums can't be read: {error.errors()[0]['msg']}.", where=path, fix=_AGAIN
+        ) from None
     return Checksums(files, hashlib.sha256(content).hexdigest())
 
 

@@ -73,9 +73,11 @@ class Decoder:
         self._weights = Weights(folder)
         if f"{EMBEDDING}.weight" not in self._weights:
             raise UserError(
-                "These weights are not a decoder's.", where=folder, why=f"They have no {EMBEDDING}.weight.",
+                "These weights are not a decoder's.",
+                where=folder,
+                why=f"They have no {EMBEDDING}.weight.",
                 fix="Give the folder of a causal language model as transformers saves it.",
-            )  # fmt: skip
+            )
         self.architecture = architecture_of(self.config.to_dict())
         self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if turned else None
         self._plus_one = plus_one and self.architecture.one_plus

@@ -86,9 +86,7 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     choices = _choices(task, base.template, tokenizer)
     # Of labels no more may have been taught than what decides between them.
     most = max(map(len, choices.values())) if choices else room_for(task.constraint, longest)
-    return Asking(
-        task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices
-    )  # fmt: skip
+    return Asking(task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices)
 
 
 def _choices(task: Task, template: ChatTemplate, tokenizer: TextTokenizer) -> dict[str, list[int]]:
@@ -103,10 +101,13 @@ def asking_in(merged: Path, bundle: Bundle) -> Asking:
     """
     settings = read_json(merged / "generation_config.json")
     return Asking(
-        bundle.task, (merged / SYSTEM_PROMPT).read_text("utf-8"), (merged / "chat_template.jinja").read_text("utf-8"),
-        settings["eos_token_id"][0], settings["max_new_tokens"],
+        bundle.task,
+        (merged / SYSTEM_PROMPT).read_text("utf-8"),
+        (merged / "chat_template.jinja").read_text("utf-8"),
+        settings["eos_token_id"][0],
+        settings["max_new_tokens"],
         _choices(bundle.task, bundle.template, bundle.tokenizer),
-    )  # fmt: skip
+    )
 
 
 def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None:
@@ -135,10 +136,17 @@ def card(spec: Spec, asking: Asking, form: str, files: Mapping[str, str] | None 
         files: of GGUF, what each file is, by name.
     """
     context = {
-        "spec": spec, "asking": asking, "form": form, "files": files or {}, "front": _front(spec, form),
-        "base": published_name(spec.model, spec.folder), "system_file": SYSTEM_PROMPT, "choices_file": CHOICES,
-        "grammar_file": GRAMMAR, "confined_only": confined_only(spec),
-    }  # fmt: skip
+        "spec": spec,
+        "asking": asking,
+        "form": form,
+        "files": files or {},
+        "front": _front(spec, form),
+        "base": published_name(spec.model, spec.folder),
+        "system_file": SYSTEM_PROMPT,
+        "choices_file": CHOICES,
+        "grammar_file": GRAMMAR,
+        "confined_only": confined_only(spec),
+    }
     return render("tunewright.export", "card.md.jinja", context)
 
 
@@ -152,8 +160,14 @@ def bundle_card(bundle: Path, info: BundleInfo) -> str:
     """A bundle's own card with the hub's front matter."""
     entry = catalogue().get(info.base_model)
     task = {"extract": "token-classification", "generate": "text-generation"}.get(info.task.kind, "text-classification")
-    front = _front_matter(entry.hub if entry else info.base_model, entry, library_name="tunewright", pipeline_tag=task,
-                          base_model_relation="finetune", tags=["tunewright", info.task.kind])  # fmt: skip
+    front = _front_matter(
+        entry.hub if entry else info.base_model,
+        entry,
+        library_name="tunewright",
+        pipeline_tag=task,
+        base_model_relation="finetune",
+        tags=["tunewright", info.task.kind],
+    )
     return f"---\n{front}\n---\n\n{(bundle / 'README.md').read_text('utf-8')}"
 
 
@@ -161,9 +175,13 @@ def _front(spec: Spec, form: str) -> str:
     library = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}[form]
     relation = {"merged": "finetune", "adapter": "adapter", "gguf": "quantized"}[form]
     return _front_matter(
-        published_name(spec.model, spec.folder), catalogue().get(spec.model), base_model_relation=relation,
-        library_name=library, pipeline_tag="text-generation", tags=["tunewright", spec.train.method, spec.task.kind],
-    )  # fmt: skip
+        published_name(spec.model, spec.folder),
+        catalogue().get(spec.model),
+        base_model_relation=relation,
+        library_name=library,
+        pipeline_tag="text-generation",
+        tags=["tunewright", spec.train.method, spec.task.kind],
+    )
 
 
 def _front_matter(base: str, entry: CatalogueEntry | None, *, base_model_relation: str, **more: Any) -> str:
@@ -198,8 +216,10 @@ def _generation_config(base: Path, asking: Asking) -> dict[str, Any]:
     return {
         "eos_token_id": list(dict.fromkeys([asking.end, *others])),
         **{key: known[key] for key in ("bos_token_id", "pad_token_id") if known.get(key) is not None},
-        "do_sample": False, "temperature": 0.0, "max_new_tokens": asking.most,
-    }  # fmt: skip
+        "do_sample": False,
+        "temperature": 0.0,
+        "max_new_tokens": asking.most,
+    }
 
 
 def _write(file: Path, text: str) -> None:

@@ -159,9 +159,14 @@ def _onnx_graph(network: Any) -> Any:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     dynamic = torch.export.Dim.DYNAMIC
     return torch.onnx.export(
-        network, (_example(),), dynamo=True, input_names=[INPUT], output_names=["logits"],
-        dynamic_shapes={INPUT: {0: dynamic, 1: dynamic}}, verbose=False,
-    )  # fmt: skip
+        network,
+        (_example(),),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=["logits"],
+        dynamic_shapes={INPUT: {0: dynamic, 1: dynamic}},
+        verbose=False,
+    )
 
 
 def _write_onnx(program: Any, file: Path, precision: str) -> Loss:

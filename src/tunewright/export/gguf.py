@@ -46,9 +46,10 @@ LIST_FILE = "gguf.json"
 _BITS: Mapping[Precision, float] = {"f16": 16, "q8_0": 8.5, "q4_k_m": 6.5}
 """A weight's, at most: small models have more in the layers that are kept finer."""
 _SAID: Mapping[Precision, str] = {
-    "f16": "16 bits, the merged weights as they are", "q8_0": "8 bits, in blocks of 32 values",
+    "f16": "16 bits, the merged weights as they are",
+    "q8_0": "8 bits, in blocks of 32 values",
     "q4_k_m": "4 to 6 bits, by llama.cpp's quantizer without a calibration text",
-}  # fmt: skip
+}
 _SERVED_FIRST: tuple[Precision, ...] = ("q8_0", "q4_k_m", "f16")
 """Which of the files Ollama is given."""
 _SLICE = 1 << 24
@@ -63,8 +64,9 @@ class GgufFile:
     sha256: str
 
 
-def export_gguf(spec: Spec, exported: Path, source: str, folder: Path,
-                precisions: Sequence[Precision]) -> list[GgufFile]:  # fmt: skip
+def export_gguf(
+    spec: Spec, exported: Path, source: str, folder: Path, precisions: Sequence[Precision]
+) -> list[GgufFile]:
     """The GGUF files of a run, with a Modelfile for Ollama, the system prompt and a card beside them.
 
     Args:
@@ -91,8 +93,9 @@ def export_gguf(spec: Spec, exported: Path, source: str, folder: Path,
     return files
 
 
-def write_gguf(merged: Path, folder: Path, name: str, precisions: Sequence[Precision], asking: Asking,
-               source: str) -> list[GgufFile]:  # fmt: skip
+def write_gguf(
+    merged: Path, folder: Path, name: str, precisions: Sequence[Precision], asking: Asking, source: str
+) -> list[GgufFile]:
     """Bring the GGUF files of a merged model up to date in a folder.
 
     Args:
@@ -160,9 +163,10 @@ def _require_room(weights: Weights, folder: Path, due: Sequence[Precision]) -> N
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"The GGUF files need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.", where=folder,
+            f"The GGUF files need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            where=folder,
             fix="Free some space, choose another disk with --runs, or fewer files with --quantization.",
-        )  # fmt: skip
+        )
 
 
 def _make_q4(model: _Model, f16: Path | None, target: Path) -> None:
@@ -200,8 +204,9 @@ class _Model:
 
         types, kinds_of_file = gguf.GGMLQuantizationType, gguf.LlamaFileType
         wanted, kind_of_file = {
-            "f16": (types.F16, kinds_of_file.MOSTLY_F16), "q8_0": (types.Q8_0, kinds_of_file.MOSTLY_Q8_0)
-        }[precision]  # fmt: skip
+            "f16": (types.F16, kinds_of_file.MOSTLY_F16),
+            "q8_0": (types.Q8_0, kinds_of_file.MOSTLY_Q8_0),
+        }[precision]
         writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[getattr(gguf.MODEL_ARCH, self._layout.architecture)])
         # llama.cpp goes by the name "phi-3" to know that white space behind control tokens is theirs.
         writer.add_name(f"{self.name} phi-3" if self._vocabulary.strips else self.name)

@@ -43,14 +43,16 @@ class Layout:
         kind = self.config.get("model_type")
         if kind not in ARCHITECTURES:
             raise UserError(
-                f"No GGUF can be written for models of the type '{kind}'.", where=self.where,
+                f"No GGUF can be written for models of the type '{kind}'.",
+                where=self.where,
                 fix=f"Known: {', '.join(ARCHITECTURES)}. llama.cpp's convert_hf_to_gguf.py may know merged/ itself.",
-            )  # fmt: skip
+            )
         if self._rope_type not in _ROPE_KEPT:
             raise UserError(
-                f"No GGUF can be written with the position encoding '{self._rope_type}'.", where=self.where,
+                f"No GGUF can be written with the position encoding '{self._rope_type}'.",
+                where=self.where,
                 fix="llama.cpp's convert_hf_to_gguf.py may know merged/ itself.",
-            )  # fmt: skip
+            )
 
     @property
     def architecture(self) -> str:
@@ -135,8 +137,9 @@ class Layout:
         if found is None:
             raise UserError(
                 f"llama.cpp has no place for the tensor {name} in the architecture {self.architecture.lower()}.",
-                where=self.where, fix="Export a model whose weights are those of its architecture.",
-            )  # fmt: skip
+                where=self.where,
+                fix="Export a model whose weights are those of its architecture.",
+            )
         return found
 
     def order(self, name: str) -> npt.NDArray[np.intp] | None:

@@ -33,8 +33,9 @@ class Vocabulary:
         if model["type"] != "BPE":
             raise self._unknown(f"It is of the type {model['type']}.")
         self._ids: dict[str, int] = {
-            **model["vocab"], **{each["content"]: each["id"] for each in self._data["added_tokens"]}
-        }  # fmt: skip
+            **model["vocab"],
+            **{each["content"]: each["id"] for each in self._data["added_tokens"]},
+        }
         if max(self._ids.values()) >= size:
             raise self._unknown(f"It has the token {max(self._ids.values())}, and the model {size} tokens.")
 
@@ -126,6 +127,8 @@ class Vocabulary:
 
     def _unknown(self, why: str) -> UserError:
         return UserError(
-            "llama.cpp has no tokenizer like that of this model.", where=self._folder / "tokenizer.json", why=why,
+            "llama.cpp has no tokenizer like that of this model.",
+            where=self._folder / "tokenizer.json",
+            why=why,
             fix="Serve merged/ with vLLM or transformers, or the bundle with tunewright serve.",
-        )  # fmt: skip
+        )

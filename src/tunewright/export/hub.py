@@ -66,8 +66,11 @@ def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
     _asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
     there = _asked(name, lambda: api.model_info(name))
     if not public and not there.private:
-        raise UserError(f"The repository {name} is public: everybody could read the model.", where="--to",
-                        fix="Make it private on the hub, name another, or add --public.")  # fmt: skip
+        raise UserError(
+            f"The repository {name} is public: everybody could read the model.",
+            where="--to",
+            fix="Make it private on the hub, name another, or add --public.",
+        )
     stale = [each.rfilename for each in there.siblings or [] if parcel.belongs(each.rfilename)]
     operations: list[Any] = [CommitOperationAdd(file, each) for file, each in parcel.files.items()]
     operations += [CommitOperationDelete(file) for file in stale if file not in parcel.files]
@@ -101,9 +104,10 @@ def _asked(name: str, call: Callable[[], _Result]) -> _Result:
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise _refused(name, error.__cause__.response.status_code, error.__cause__) from None
             raise UserError(
-                "The Hugging Face Hub could not be reached, or the upload broke.", why=f"{type(error).__name__}.",
+                "The Hugging Face Hub could not be reached, or the upload broke.",
+                why=f"{type(error).__name__}.",
                 fix="Check the network, then type the same command again: nothing was committed.",
-            ) from None  # fmt: skip
+            ) from None
     raise AssertionError
 
 

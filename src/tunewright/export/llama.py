@@ -50,9 +50,12 @@ def quantise_q4_k_m(source: Path, target: Path) -> None:
         UserError: llama.cpp is not there, or refuses.
     """
     answer = subprocess.run(
-        [require_llama(), str(_CHILD), "quantise", str(source), str(target)], env=os.environ | _APART,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [require_llama(), str(_CHILD), "quantise", str(source), str(target)],
+        env=os.environ | _APART,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if answer.returncode or not target.is_file():
         raise _failed("llama.cpp could not quantise the file.", source, answer.stderr)
 
@@ -75,9 +78,10 @@ class LlamaModel:
         """
         assert self._process.stdin and self._process.stdout
         asked = {
-            "messages": [{"role": each.role, "content": each.content} for each in messages], "most": most,
+            "messages": [{"role": each.role, "content": each.content} for each in messages],
+            "most": most,
             "grammar": grammar,
-        }  # fmt: skip
+        }
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
@@ -103,11 +107,18 @@ def llama_model(file: Path, context: int, threads: int) -> Iterator[LlamaModel]:
         UserError: llama.cpp is not there.
     """
     command = require_llama()
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
-        [command, str(_CHILD), "answer", str(file), str(context), str(threads)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-        env=os.environ | _APART,
-    ) as process:  # fmt: skip
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [command, str(_CHILD), "answer", str(file), str(context), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | _APART,
+        ) as process,
+    ):
         try:
             yield LlamaModel(process, file, log)
         finally:

@@ -54,9 +54,10 @@ def answer(file: str, context: str, threads: str) -> None:
         return model._model.token_get_text(token) if token >= 0 else ""
 
     formatter = Jinja2ChatFormatter(
-        template=model.metadata["tokenizer.chat_template"], eos_token=text_of(model.token_eos()),
+        template=model.metadata["tokenizer.chat_template"],
+        eos_token=text_of(model.token_eos()),
         bos_token=text_of(model.token_bos()),
-    )  # fmt: skip
+    )
     for line in sys.stdin:
         asked = json.loads(line)
         prompt = formatter(messages=asked["messages"]).prompt

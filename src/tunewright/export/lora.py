@@ -72,6 +72,8 @@ def _update(name: str, both: dict[str, Floats], settings: dict[str, Any], folder
 
 def _unknown(folder: Path, why: str) -> UserError:
     return UserError(
-        "This adapter can't be exported: it is not plain LoRA.", where=folder, why=why,
+        "This adapter can't be exported: it is not plain LoRA.",
+        where=folder,
+        why=why,
         fix="Train it again with tunewright, or merge it with peft and give the result as `model:`.",
-    )  # fmt: skip
+    )

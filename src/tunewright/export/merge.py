@@ -59,10 +59,11 @@ def _named(weights: Weights, updates: dict[str, Update], adapter: Path) -> dict[
         if name not in weights or weights[name].shape != wanted:
             found = f"has {list(weights[name].shape)} numbers" if name in weights else "does not exist"
             raise UserError(
-                "The adapter does not belong to this base model.", where=adapter,
+                "The adapter does not belong to this base model.",
+                where=adapter,
                 why=f"It changes {name} {list(wanted)}, which {found} in {weights.folder}.",
                 fix="Export with the base that it was trained on.",
-            )  # fmt: skip
+            )
     return named
 
 

@@ -25,8 +25,9 @@ _OTHERWISE = "Serve the model by tunewright serve, vLLM or llama.cpp, which read
 _QUOTES = '"""'
 
 
-def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str], *,
-              confined_only: bool = False) -> str:  # fmt: skip
+def modelfile(
+    file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str], *, confined_only: bool = False
+) -> str:
     """A Modelfile.
 
     Args:
@@ -42,21 +43,29 @@ def modelfile(file: str, asking: Asking, end: str, context: int, tokens: Mapping
     template = go_template(asking.template, tokens)
     for name, text in (("system prompt", asking.system), ("chat template", template)):
         if _QUOTES in text:
-            raise UserError(f"The {name} has three quotation marks in a row, which no Modelfile can hold.",
-                            where="task.instruction", fix="Write it without them, and train again.")  # fmt: skip
+            raise UserError(
+                f"The {name} has three quotation marks in a row, which no Modelfile can hold.",
+                where="task.instruction",
+                fix="Write it without them, and train again.",
+            )
     stops = [end, *asking.stop]
     parameters = {
-        "temperature": "0", "repeat_penalty": "1", "num_ctx": str(context), "num_predict": str(asking.most),
-    }  # fmt: skip
-    return "\n".join([
-        *([f"# {CANNOT_CONFINE}"] if confined_only else []),
-        f"FROM ./{file}",
-        f"TEMPLATE {_QUOTES}{template}{_QUOTES}",
-        f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}",
-        *(f"PARAMETER {key} {value}" for key, value in parameters.items()),
-        *(f"PARAMETER stop {_QUOTES}{stop}{_QUOTES}" for stop in stops),
-        "",
-    ])  # fmt: skip
+        "temperature": "0",
+        "repeat_penalty": "1",
+        "num_ctx": str(context),
+        "num_predict": str(asking.most),
+    }
+    return "\n".join(
+        [
+            *([f"# {CANNOT_CONFINE}"] if confined_only else []),
+            f"FROM ./{file}",
+            f"TEMPLATE {_QUOTES}{template}{_QUOTES}",
+            f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}",
+            *(f"PARAMETER {key} {value}" for key, value in parameters.items()),
+            *(f"PARAMETER stop {_QUOTES}{stop}{_QUOTES}" for stop in stops),
+            "",
+        ]
+    )
 
 
 def go_template(source: str, tokens: Mapping[str, str]) -> str:

@@ -60,17 +60,36 @@ def run_builder(module: str, source: Path, target: Path, precision: str, options
     """
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as cache:
         command = [
-            sys.executable, "-m", module, "-i", str(source), "-o", str(target), "-e", "cpu", "-p", precision,
-            "-c", cache, "--extra_options", "hf_remote=false", "prune_lm_head=true", "windowed_kv_cache=false",
+            sys.executable,
+            "-m",
+            module,
+            "-i",
+            str(source),
+            "-o",
+            str(target),
+            "-e",
+            "cpu",
+            "-p",
+            precision,
+            "-c",
+            cache,
+            "--extra_options",
+            "hf_remote=false",
+            "prune_lm_head=true",
+            "windowed_kv_cache=false",
             *options,
-        ]  # fmt: skip
+        ]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if answer.returncode:
         last = (answer.stderr.strip() or answer.stdout.strip() or "no output").splitlines()[-1]
         if last.startswith("NotImplementedError"):
-            raise UserError("ONNX Runtime can't serve a model of this type.", where=source, why=last,
-                            fix="Set export.runtime=vllm, or choose another base model.")  # fmt: skip
+            raise UserError(
+                "ONNX Runtime can't serve a model of this type.",
+                where=source,
+                why=last,
+                fix="Set export.runtime=vllm, or choose another base model.",
+            )
         raise as_user_error(OSError(last), target.parent) or UserError(
             "The ONNX builder failed.", where=source, why=last, fix="Try export.precision=fp32, or another base model."
         )
@@ -113,8 +132,9 @@ def _grid(bits: int, precision: str, module: str, inputs: int) -> Grid:
     if group is None:
         raise UserError(
             f"ONNX Runtime can't have {module} in {precision}.",
-            why=f"Its {inputs} inputs can't be divided into groups of {groups[-1]}.", fix="Set export.precision=fp32.",
-        )  # fmt: skip
+            why=f"Its {inputs} inputs can't be divided into groups of {groups[-1]}.",
+            fix="Set export.precision=fp32.",
+        )
     return Grid(bits, group)
 
 

@@ -28,13 +28,23 @@ def main() -> None:
     builder.AutoConfig = _Configs
     asked = builder.get_args()
     options = builder.parse_extra_options(
-        asked.model_name, asked.input, asked.output, asked.precision, asked.execution_provider, asked.cache_dir,
+        asked.model_name,
+        asked.input,
+        asked.output,
+        asked.precision,
+        asked.execution_provider,
+        asked.cache_dir,
         asked.extra_options,
-    )  # fmt: skip
+    )
     builder.create_model(
-        asked.model_name, asked.input, asked.output, asked.precision, asked.execution_provider, asked.cache_dir,
+        asked.model_name,
+        asked.input,
+        asked.output,
+        asked.precision,
+        asked.execution_provider,
+        asked.cache_dir,
         **options,
-    )  # fmt: skip
+    )
 
 
 class _Configs:

@@ -35,9 +35,10 @@ def build_openvino(source: Path, target: Path, precision: str) -> Loss:
     decoder = Decoder(source, turned=precision != "fp32")
     if reason := unsupported(decoder.config.to_dict()):
         raise UserError(
-            f"OpenVINO can't serve a model of the type {decoder.config.model_type}: {reason}.", where=source,
+            f"OpenVINO can't serve a model of the type {decoder.config.model_type}: {reason}.",
+            where=source,
             fix="Set export.runtime=onnxruntime.",
-        )  # fmt: skip
+        )
     target.mkdir(parents=True)
     layers, loss = decoder.config.num_hidden_layers, Loss()
     writer = decoder.writer(target / WEIGHTS)

@@ -28,9 +28,17 @@ Form = Literal["merged", "adapter", "gguf", "bundle"]
 _DIGITS = 16
 """Hexadecimal digits of a hash that name a version."""
 _BESIDE = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model", "chat_template.jinja", SYSTEM_PROMPT, CHOICES,
-)  # fmt: skip
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    SYSTEM_PROMPT,
+    CHOICES,
+)
 _CARD = "README.md"
 _OF: Mapping[Form, tuple[str, ...]] = {
     "merged": ("*.safetensors", "*.safetensors.index.json", *_BESIDE, _CARD),
@@ -48,9 +56,11 @@ _OF: Mapping[Form, tuple[str, ...]] = {
 }
 _WITH_ADAPTER = tuple(name for name in _BESIDE if name not in ("config.json", "generation_config.json"))
 _MAKES: Mapping[Form, str] = {
-    "merged": "tunewright export", "adapter": "tunewright train", "gguf": "tunewright export --to gguf",
+    "merged": "tunewright export",
+    "adapter": "tunewright train",
+    "gguf": "tunewright export --to gguf",
     "bundle": "tunewright run",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,11 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
     form = form or ("bundle" if alone else "merged")
     if alone and form != "bundle":
         raise UserError(
-            f"This project's latest model is no language model, and has no form {form}.", where=exported,
+            f"This project's latest model is no language model, and has no form {form}.",
+            where=exported,
             why="What chooses is a file that no other library reads; its bundle has all of it.",
             fix="Send the bundle: --form bundle",
-        )  # fmt: skip
+        )
     step = {"merged": "export", "adapter": "train", "gguf": "gguf", "bundle": "bundle"}[form]
     folder = (runs / "latest" / step).resolve()
     manifest = read_manifest(exported if form == "gguf" else folder)
@@ -128,8 +139,11 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
     if manifest is None or not any(name.endswith((".safetensors", ".gguf", BUNDLE_FILE)) for name in files):
         raise UserError(f"This project has no whole {form}.", where=folder, fix=f"Make it: {_MAKES[form]} …")
     if form == "gguf" and folder.name != f"gguf-{manifest.content[:12]}":
-        raise UserError("The GGUF files are of another export than the last.", where=folder,
-                        fix=f"Bring them up to date: {_MAKES[form]} …")  # fmt: skip
+        raise UserError(
+            "The GGUF files are of another export than the last.",
+            where=folder,
+            fix=f"Bring them up to date: {_MAKES[form]} …",
+        )
     return Parcel(form, files, manifest.content)
 
 
@@ -151,9 +165,10 @@ def _known(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
         listed = read_json(folder / LIST_FILE)["files"]  # of GGUF files those that were written to their end
     named = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {
-        name: file for name, file in named.items()
+        name: file
+        for name, file in named.items()
         if _is_known(name, patterns) and (listed is None or file.suffix != ".gguf" or name in listed)
-    }  # fmt: skip
+    }
 
 
 def _is_known(name: str, patterns: Sequence[str]) -> bool:

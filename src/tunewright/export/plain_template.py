@@ -54,8 +54,9 @@ def plain(source: str) -> str:
     return "\n".join(pieces) + "\n"
 
 
-def render(source: str, messages: Sequence[Message], *, add_generation_prompt: bool,
-           tokens: Mapping[str, str] | None = None) -> str:  # fmt: skip
+def render(
+    source: str, messages: Sequence[Message], *, add_generation_prompt: bool, tokens: Mapping[str, str] | None = None
+) -> str:
     """What a plain template makes of a conversation in an engine that has only what every engine has.
 
     Args:
@@ -68,16 +69,18 @@ def render(source: str, messages: Sequence[Message], *, add_generation_prompt: b
     environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
     return environment.from_string(source).render(
         messages=[{"role": message.role, "content": message.content} for message in messages],
-        add_generation_prompt=add_generation_prompt, tools=None, documents=None, **(tokens or {}),
-    )  # fmt: skip
+        add_generation_prompt=add_generation_prompt,
+        tools=None,
+        documents=None,
+        **(tokens or {}),
+    )
 
 
 def _refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def plain_form(template: ChatTemplate, messages: Sequence[Message], answer: Message,
-               tokens: Mapping[str, str]) -> str:  # fmt: skip
+def plain_form(template: ChatTemplate, messages: Sequence[Message], answer: Message, tokens: Mapping[str, str]) -> str:
     """The plain form of the template that a model was trained with, tried on a conversation.
 
     Args:
@@ -96,10 +99,11 @@ def plain_form(template: ChatTemplate, messages: Sequence[Message], answer: Mess
             found = str(error)
         if found != wanted:
             raise UserError(
-                "The chat template can't be written in a form that other engines read.", where=template.name,
+                "The chat template can't be written in a form that other engines read.",
+                where=template.name,
                 why=f"Without the generation marks it gives {found[-80:]!r}, with them {wanted[-80:]!r}.",
                 fix="Let the template depend on nothing but the messages and the tokenizer's own tokens.",
-            )  # fmt: skip
+            )
     return source
 
 

@@ -102,9 +102,11 @@ def quantise(weight: Floats, grid: Grid) -> tuple[Levels, Floats, Levels, float]
     levels, scales, zeros = (np.stack(kind) for kind in zip(*(each[:3] for each in tries), strict=True))
     taken: Any = np.ix_(*map(range, best.shape))
     return (
-        levels[(best, *taken)].reshape(weight.shape), scales[(best, *taken)], zeros[(best, *taken)],
+        levels[(best, *taken)].reshape(weight.shape),
+        scales[(best, *taken)],
+        zeros[(best, *taken)],
         float(errors.min(0).sum()),
-    )  # fmt: skip
+    )
 
 
 def _tried(groups: Floats, low: Floats, high: Floats, most: int) -> tuple[Levels, Floats, Levels, Floats]:

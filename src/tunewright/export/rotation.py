@@ -26,9 +26,12 @@ from tunewright.processes import threads
 Matrix = npt.NDArray[np.floating]
 
 _READS = {
-    "q_proj": "input_layernorm", "k_proj": "input_layernorm", "v_proj": "input_layernorm",
-    "gate_proj": "post_attention_layernorm", "up_proj": "post_attention_layernorm",
-}  # fmt: skip
+    "q_proj": "input_layernorm",
+    "k_proj": "input_layernorm",
+    "v_proj": "input_layernorm",
+    "gate_proj": "post_attention_layernorm",
+    "up_proj": "post_attention_layernorm",
+}
 """The norm before each matrix of a layer that reads the stream."""
 _BEFORE = "pre_feedforward_layernorm"
 _WRITES = ("o_proj", "down_proj")

@@ -153,8 +153,9 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
     # The request that was asked to try the server is a row of the data, which goes nowhere.
     write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
-    reference = _reference(load_dataset(inputs["split"]), load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl"),
-                           task_of(info.task))  # fmt: skip
+    reference = _reference(
+        load_dataset(inputs["split"]), load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl"), task_of(info.task)
+    )
     reference.save(output.path)
     output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed, "reference_rows": reference.rows}
     if checksums := read_checksums(output.path):

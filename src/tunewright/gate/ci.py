@@ -29,10 +29,11 @@ def tell(found: Gate, environ: Mapping[str, str]) -> list[str]:
     on_github, on_azure = environ.get("GITHUB_ACTIONS") == "true", environ.get("TF_BUILD", "").lower() == "true"
     if not on_github and not on_azure:
         raise UserError(
-            "There is no pull request to comment on.", where="--comment",
+            "There is no pull request to comment on.",
+            where="--comment",
             why="This is neither GitHub Actions nor Azure Pipelines.",
             fix="Type --markdown FILE to have the comment in a file, and post that.",
-        )  # fmt: skip
+        )
     text = comment(found)
     told = []
     if on_github:
@@ -93,9 +94,13 @@ def _azure(environ: Mapping[str, str]) -> PullRequest:
     if not token or token.startswith("$("):  # a variable that was not there stays as it was written
         raise NotWritten("SYSTEM_ACCESSTOKEN is not set. Pass it: SYSTEM_ACCESSTOKEN: $(System.AccessToken).")
     return AzureDevOps.at(
-        environ["SYSTEM_COLLECTIONURI"], environ["SYSTEM_TEAMPROJECTID"], environ["BUILD_REPOSITORY_ID"], int(number),
-        token, fork=environ.get("SYSTEM_PULLREQUEST_ISFORK", "").lower() == "true",
-    )  # fmt: skip
+        environ["SYSTEM_COLLECTIONURI"],
+        environ["SYSTEM_TEAMPROJECTID"],
+        environ["BUILD_REPOSITORY_ID"],
+        int(number),
+        token,
+        fork=environ.get("SYSTEM_PULLREQUEST_ISFORK", "").lower() == "true",
+    )
 
 
 def _warning(text: str, *, github: bool) -> str:

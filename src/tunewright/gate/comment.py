@@ -35,8 +35,11 @@ def comment(found: Gate) -> str:
     if len(rows) > _ROWS:
         rows = [*rows[:_ROWS], ("", "…", f"{len(rows) - _ROWS} more")]
     parts = [
-        mark(found.name), head, plain(found.sentence), _table(("", "target", "found"), rows),
-    ]  # fmt: skip
+        mark(found.name),
+        head,
+        plain(found.sentence),
+        _table(("", "target", "found"), rows),
+    ]
     if found.lines:
         parts.append(_table(("for the one who pays", ""), found.lines))
     return "\n\n".join(parts) + "\n"

@@ -51,17 +51,21 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     folder = next(iter(of)) if of and not spec.candidates else latest
     if not read_manifest(folder, whole=False):
         raise UserError(
-            "There is no verdict to judge.", where=home, why="The gate runs nothing by itself.",
+            "There is no verdict to judge.",
+            where=home,
+            why="The gate runs nothing by itself.",
             fix=f"Type: tunewright gate {spec.folder} --update  (it brings the project up to date, trainings included)",
-        )  # fmt: skip
+        )
     data = _read(folder / "verdict.json")
     verdict = data["verdict"]
     fresh, found = _freshness(spec, of.get(folder) or _second_of(folder, standings), standings, home, sources)
     return Gate(
-        spec.name, verdict["decision"], verdict["sentence"],
+        spec.name,
+        verdict["decision"],
+        verdict["sentence"],
         [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, found)],
         [(line["name"], line["text"]) for line in data.get("payer", {}).get("lines", ())],
-    )  # fmt: skip
+    )
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -69,9 +73,11 @@ def _read(file: Path) -> Mapping[str, Any]:
         data: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            "This verdict can't be read.", where=file, why="The file is missing or was cut.",
+            "This verdict can't be read.",
+            where=file,
+            why="The file is missing or was cut.",
             fix="Bring the verdict's folder here again, or add --update.",
-        ) from None  # fmt: skip
+        ) from None
     return data
 
 
@@ -91,8 +97,9 @@ def _second_of(verdict: Path, standings: Sequence[Standing]) -> Standing | None:
     return made.get(asked.inputs.get("second", ""))
 
 
-def _freshness(spec: Spec, judged: Standing | None, standings: Sequence[Standing], home: Path,
-               sources: Sources) -> tuple[bool, str]:  # fmt: skip
+def _freshness(
+    spec: Spec, judged: Standing | None, standings: Sequence[Standing], home: Path, sources: Sources
+) -> tuple[bool, str]:
     """(whether the verdict is of the project as it stands, what was found)."""
     nearest = judged or min(standings, key=lambda each: len(each.outdated))
     if not nearest.outdated:

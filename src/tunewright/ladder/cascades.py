@@ -147,8 +147,15 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
         fingerprint = sha256_json([name, contents, cascade.threshold.value, hashed, code])
         target = runs / f"{name}-{fingerprint[:_DIGITS]}"
         if not read_manifest(target):
-            with atomic_folder(target, kind=name, fingerprint=fingerprint, spec_sha256=hashed, inputs=contents,
-                               seed=spec.seed, code_version=code) as output:  # fmt: skip
+            with atomic_folder(
+                target,
+                kind=name,
+                fingerprint=fingerprint,
+                spec_sha256=hashed,
+                inputs=contents,
+                seed=spec.seed,
+                code_version=code,
+            ) as output:
                 write(output)
         folders[name] = target
         manifest = read_manifest(target)
@@ -159,8 +166,13 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
     say(f"  making the cascade {cascade.name}")
     parts = {"split": second["split"], "train": second["train"], "first": first["export"], "second": second["export"]}
     step("export", parts, lambda output: _join(cascade, output.path / "bundle"))
-    tested = {"split": second["split"], "export": folders["export"], "evaluate": second["evaluate"],
-              "first": first["parity"], "second": second["parity"]}  # fmt: skip
+    tested = {
+        "split": second["split"],
+        "export": folders["export"],
+        "evaluate": second["evaluate"],
+        "first": first["parity"],
+        "second": second["parity"],
+    }
     step("parity", tested, lambda output: _ask(cascade, folders["export"] / "bundle", output))
     judged = {name: folder for name, folder in folders.items() if name not in ("judge", "verdict", "bundle")}
     step("verdict", judged, lambda output: run_verdict(cascade.second.spec, judged, output))
@@ -185,10 +197,13 @@ def _join(cascade: Cascade, bundle: Path) -> None:
     shutil.copytree(second, bundle / SECOND, copy_function=_copy_small)
     one, other = read_info(first), read_info(second)
     version = sha256_json([one.version, other.version, cascade.threshold.value])[:_VERSION]
-    info = one.model_copy(update={
-        "base_model": CASCADE.join((one.base_model, other.base_model)), "version": version,
-        "second_below": cascade.threshold.value,
-    })  # fmt: skip
+    info = one.model_copy(
+        update={
+            "base_model": CASCADE.join((one.base_model, other.base_model)),
+            "version": version,
+            "second_below": cascade.threshold.value,
+        }
+    )
     write_info(bundle, info)
     validation = load_dataset(cascade.second.outcome.folders["split"]).validation
     sure = {record.id: record.confidence or 0.0 for record in cascade.records if record.split == VALIDATION}
@@ -221,9 +236,15 @@ def _ask(cascade: Cascade, bundle: Path, output: Output) -> None:
     chain = [link("parts", cascade.records, cascade.records, task), link(SERVED, served, cascade.records, task)]
     failures = gate_failures(spec, chain)
     parity = {
-        "passed": not failures, "failures": failures, "chain": [asdict(each) for each in chain], "elsewhere": [],
-        "request": request, "reply": reply, "template_sha256": read_info(bundle).template_sha256,
-        "measured_on": asdict(measured), "own": cascade.own,
-    }  # fmt: skip
+        "passed": not failures,
+        "failures": failures,
+        "chain": [asdict(each) for each in chain],
+        "elsewhere": [],
+        "request": request,
+        "reply": reply,
+        "template_sha256": read_info(bundle).template_sha256,
+        "measured_on": asdict(measured),
+        "own": cascade.own,
+    }
     write_json(output.path / "parity.json", parity)
     output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}

@@ -55,8 +55,9 @@ class Forecast:
         return f"{self.name} would take {self.trying} to try; serving: {self.serving}.{worth}"
 
 
-def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
-             plan: Callable[[Spec, Outcome], ProjectPlan] | None = None) -> Forecast:  # fmt: skip
+def forecast(
+    spec: Spec, last: Outcome, earlier: list[Tried], plan: Callable[[Spec, Outcome], ProjectPlan] | None = None
+) -> Forecast:
     """What a candidate would cost.
 
     Args:
@@ -97,9 +98,13 @@ def forecast(spec: Spec, last: Outcome, earlier: list[Tried],
 
 def _planned(spec: Spec, last: Outcome) -> ProjectPlan:
     return plan_project(
-        spec, last.folders["split"], last.folders["split"].parent, {}, lambda step: size_of(step, spec),
+        spec,
+        last.folders["split"],
+        last.folders["split"].parent,
+        {},
+        lambda step: size_of(step, spec),
         lambda step: nodes_of(step, spec),
-    )  # fmt: skip
+    )
 
 
 def _own(plan: StepsPlan) -> StepsPlan:
@@ -141,11 +146,19 @@ def _entry(spec: Spec) -> CatalogueEntry:
     if is_encoder(spec.model, spec.folder):
         shape, (_, window) = shape_of_encoder(spec), encoder_window(spec.model, spec.folder)
         return CatalogueEntry(
-            hub=spec.model, kind="encoder", parameters=shape.parameters / 1e9, embeddings=shape.embeddings / 1e9,
-            context=window, licence="",
-        )  # fmt: skip
+            hub=spec.model,
+            kind="encoder",
+            parameters=shape.parameters / 1e9,
+            embeddings=shape.embeddings / 1e9,
+            context=window,
+            licence="",
+        )
     config = config_of(spec.model, spec.folder)
     return CatalogueEntry(
-        hub=spec.model, parameters=parameters_of(config) / 1e9, context=config.max_position_embeddings, licence="",
-        template="", shape=shape_in(config.to_dict()),
-    )  # fmt: skip
+        hub=spec.model,
+        parameters=parameters_of(config) / 1e9,
+        context=config.max_position_embeddings,
+        licence="",
+        template="",
+        shape=shape_in(config.to_dict()),
+    )

@@ -31,14 +31,24 @@ def write_page(spec: Spec, ladder: Ladder, runs: Path) -> Path:
     data = plain(ladder)
     fingerprint = sha256_json([_NAME, inputs, data["dearer"], data["stopped"], code_version("serve")])
     target = runs / f"{_NAME}-{fingerprint[:_DIGITS]}"
-    with atomic_folder(target, kind=_NAME, fingerprint=fingerprint, spec_sha256=spec_sha256(spec), inputs=inputs,
-                       seed=spec.seed, code_version=code_version("serve")) as output:  # fmt: skip
+    with atomic_folder(
+        target,
+        kind=_NAME,
+        fingerprint=fingerprint,
+        spec_sha256=spec_sha256(spec),
+        inputs=inputs,
+        seed=spec.seed,
+        code_version=code_version("serve"),
+    ) as output:
         write_json(output.path / "ladder.json", data)
         context = {
-            **data, "name": spec.name, "spec": spec, "task": task_of(spec.task),
+            **data,
+            "name": spec.name,
+            "spec": spec,
+            "task": task_of(spec.task),
             "splits": list(ladder.tried[0].scores),
             "reports": [os.path.relpath(each.report, target) for each in ladder.tried],
-        }  # fmt: skip
+        }
         page = render("tunewright.ladder", "candidates.html.jinja", context)
         (output.path / "report.html").write_text(page, "utf-8")
     point_latest(runs, _NAME, target)

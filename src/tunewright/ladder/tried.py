@@ -87,14 +87,20 @@ def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried
     elif all(target["name"] == SPEED for target in missed):
         ends = "A dearer one would be slower still."
     return Tried(
-        name, kind, verdict["decision"], verdict["sentence"], verdict["usd_per_month"],
+        name,
+        kind,
+        verdict["decision"],
+        verdict["sentence"],
+        verdict["usd_per_month"],
         served["cost"]["usd_per_month"],
         {split: Interval(**score["headline"]) for split, score in served["scores"].items()},
-        verdict["p95_ms"], _minutes(outcome.folders),
+        verdict["p95_ms"],
+        _minutes(outcome.folders),
         {target["name"]: target["found"] for target in missed},
-        not missed or bool(verdict["good_enough"]), ends,
+        not missed or bool(verdict["good_enough"]),
+        ends,
         outcome.folders["verdict"] / "report.html",
-    )  # fmt: skip
+    )
 
 
 def _minutes(folders: Mapping[str, Path]) -> float:

@@ -116,9 +116,15 @@ class ChatTemplate:
         """The rendered text, cut where its author changes and where a message's content begins and ends."""
         quoted = [{"role": message.role, "content": _quoted(message)} for message in messages]
         try:
-            text = render(self._template, {
-                "messages": quoted, "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None,
-            })  # fmt: skip
+            text = render(
+                self._template,
+                {
+                    "messages": quoted,
+                    "add_generation_prompt": add_generation_prompt,
+                    "tools": None,
+                    "documents": None,
+                },
+            )
         except TemplateError as error:
             raise UserError(
                 f"The chat template can't be filled in: {error}.",

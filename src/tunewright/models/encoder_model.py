@@ -87,8 +87,10 @@ def _openvino(folder: Path, threads: int | None) -> Any:
     import openvino as ov
 
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_GROUP), "NUM_STREAMS": "1",
-    }  # fmt: skip
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_GROUP),
+        "NUM_STREAMS": "1",
+    }
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
         settings["ENABLE_CPU_PINNING"] = "NO"  # processes side by side would all be pinned to the same cores

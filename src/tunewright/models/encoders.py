@@ -15,9 +15,19 @@ from tunewright.errors import UserError
 from tunewright.models.files import loading, read_object
 from tunewright.models.tokenizer import TextTokenizer
 
-ENCODERS = frozenset((
-    "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta",
-))  # fmt: skip
+ENCODERS = frozenset(
+    (
+        "bert",
+        "camembert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    )
+)
 """transformers' names of the architectures; DeBERTa-v3 has that of the second version."""
 Pooling = Literal["mean", "cls"]
 _ENCODERS_DO = ("classify", "multi_label", "extract")
@@ -25,8 +35,13 @@ _ENCODERS_DO = ("classify", "multi_label", "extract")
 _POOLING = Path("1_Pooling", "config.json")
 _PADDED = 2
 """Positions that RoBERTa and what follows it leave out before the first token."""
-_SHAPE = (("hidden_size", "dim"), ("num_hidden_layers", "n_layers"), ("num_attention_heads", "n_heads"),
-          ("intermediate_size", "hidden_dim"), ("vocab_size",))  # fmt: skip
+_SHAPE = (
+    ("hidden_size", "dim"),
+    ("num_hidden_layers", "n_layers"),
+    ("num_attention_heads", "n_heads"),
+    ("intermediate_size", "hidden_dim"),
+    ("vocab_size",),
+)
 """What the fields of `EncoderShape` are called in config.json; DistilBERT has names of its own."""
 _OFFSET = ("camembert", "mpnet", "roberta", "xlm-roberta")
 
@@ -76,14 +91,16 @@ def unable(kind: str, name: str, *, encoder: bool) -> UserError | None:
     if encoder and kind not in _ENCODERS_DO:
         return UserError(
             f"{name} is an encoder, and this task is {kind}: an encoder chooses a label, and can't write.",
-            where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
+            where="model",
+            fix="Choose a model that writes: tunewright models ls",
+        )
     if not encoder and kind == "multi_label":
         return UserError(
             f"{name} is a model that writes, and this task is {kind}, which encoders and linear models do.",
-            where="model", why="How sure it is of each label can't be told from a list that was written.",
+            where="model",
+            why="How sure it is of each label can't be told from a list that was written.",
             fix="Type: tunewright … model=all-minilm  (or another encoder: tunewright models ls)",
-        )  # fmt: skip
+        )
     return None
 
 
@@ -142,6 +159,8 @@ def _check_tokenizer(known: int, padding: Any, folder: Path) -> None:
         why = "It puts no frame around a text, as [CLS] and [SEP] are."
     if why:
         raise UserError(
-            "The tokenizer is another model's.", where=folder / "tokenizer.json", why=why,
+            "The tokenizer is another model's.",
+            where=folder / "tokenizer.json",
+            why=why,
             fix="Copy the model again, with its own tokenizer.json.",
-        )  # fmt: skip
+        )

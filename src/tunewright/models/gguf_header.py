@@ -127,8 +127,9 @@ class _Reader:
                 raise _Cut(f"Its tensor {name[:60]!r} is of a type that is not known ({tensor.kind}).") from None
             end = start + tensor.offset + math.prod(tensor.shape) // block * size
             if math.prod(tensor.shape) % block or end > len(self._content):
-                raise _Cut(f"By its header the tensor {name[:60]!r} ends at byte {end:,}, the file at "
-                           f"{len(self._content):,}.")  # fmt: skip
+                raise _Cut(
+                    f"By its header the tensor {name[:60]!r} ends at byte {end:,}, the file at {len(self._content):,}."
+                )
 
 
 def _check_shape(said: Mapping[str, int | str | None], tensors: Mapping[str, _Tensor]) -> None:
@@ -149,8 +150,10 @@ def _check_shape(said: Mapping[str, int | str | None], tensors: Mapping[str, _Te
         raise _Cut(f"By its settings it knows {count} tokens, its embedding {words}.")
     inner = tensors.get("blk.0.ffn_down.weight")
     if inner and said.get(f"{kind}.feed_forward_length") not in (None, inner.shape[0]):
-        raise _Cut(f"By its settings {kind}.feed_forward_length is {said[f'{kind}.feed_forward_length']}, in its "
-                   f"tensors {inner.shape[0]}.")  # fmt: skip
+        raise _Cut(
+            f"By its settings {kind}.feed_forward_length is {said[f'{kind}.feed_forward_length']}, in its "
+            f"tensors {inner.shape[0]}."
+        )
 
 
 def _foreign(path: Path, why: str) -> UserError:

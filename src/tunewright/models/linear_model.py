@@ -164,9 +164,11 @@ class LinearModel:
         found = {name: tensor.shape for name, tensor in tensors.items() if tensor.kind == "F32"}
         if found != wanted:
             raise UserError(
-                "These are not the files of one linear model.", where=folder,
-                why=f"{WEIGHTS} has {found}, and by {NGRAMS} it would have {wanted}.", fix="Copy it again.",
-            )  # fmt: skip
+                "These are not the files of one linear model.",
+                where=folder,
+                why=f"{WEIGHTS} has {found}, and by {NGRAMS} it would have {wanted}.",
+                fix="Copy it again.",
+            )
         weight, frequency, bias = (np.array(tensors[name].float32()) for name in ("weight", "frequency", "bias"))
         return cls(known, frequency, weight, bias, labels)
 

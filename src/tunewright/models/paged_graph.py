@@ -181,8 +181,10 @@ class _Builder:
 
         ops, shape = self._ops, self._shape
         ids, positions = self._input("input_ids", [-1], np.int64), self._input("position_ids", [-1], np.int64)
-        sequences = [self._input(name, [-1], np.int32) for name in
-                     ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins")]  # fmt: skip
+        sequences = [
+            self._input(name, [-1], np.int32)
+            for name in ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins")
+        ]
         longest = self._input("max_context_len", [], np.int32)
         wanted = self._input("wanted", [-1], np.int64)
         embedding = self._matrix("model.embed_tokens")
@@ -196,17 +198,27 @@ class _Builder:
         for number in range(shape.layers):
             name = f"model.layers.{number}"
             rotate = rotations[shape.rotary_by_kind and shape.windows[number] > 0]
-            seen = self._attention(number, self._read(hidden, f"{name}.input_layernorm"), rotate, growth,
-                                   [*self._cache(number), *sequences], longest)  # fmt: skip
+            seen = self._attention(
+                number,
+                self._read(hidden, f"{name}.input_layernorm"),
+                rotate,
+                growth,
+                [*self._cache(number), *sequences],
+                longest,
+            )
             if number == shape.layers - 1:  # behind the last attention only what is asked for matters
                 hidden, seen, *self._shares = (
                     ops.gather(each, wanted, self._constant(np.int32(0))) for each in (hidden, seen, *self._shares)
                 )
             before = "pre_feedforward_layernorm" if shape.outer_norms else "post_attention_layernorm"
-            hidden = self._added(hidden, self._linear(f"{name}.self_attn.o_proj", seen),
-                                 f"{name}.post_attention_layernorm")  # fmt: skip
-            hidden = self._added(hidden, self._feed_forward(name, self._read(hidden, f"{name}.{before}")),
-                                 f"{name}.post_feedforward_layernorm")  # fmt: skip
+            hidden = self._added(
+                hidden, self._linear(f"{name}.self_attn.o_proj", seen), f"{name}.post_attention_layernorm"
+            )
+            hidden = self._added(
+                hidden,
+                self._feed_forward(name, self._read(hidden, f"{name}.{before}")),
+                f"{name}.post_feedforward_layernorm",
+            )
         last = self._read(hidden, "model.norm")
         head = self._matrix("lm_head") if "lm_head.weight" in self._tensors else embedding
         logits = ops.matmul(last, head, transpose_a=False, transpose_b=True)
@@ -221,8 +233,9 @@ class _Builder:
         if "turn.signs" not in self._tensors:
             return x
         signs, first, second = (self._tensors[f"turn.{name}"] for name in ("signs", "first", "second"))
-        blocks = ops.reshape(ops.multiply(x, self._constant(signs)), self._constant([-1, len(first), len(second)]),
-                             special_zero=False)  # fmt: skip
+        blocks = ops.reshape(
+            ops.multiply(x, self._constant(signs)), self._constant([-1, len(first), len(second)]), special_zero=False
+        )
         right = ops.matmul(blocks, self._constant(second), transpose_a=False, transpose_b=False)
         left = ops.matmul(self._constant(first[None]), right, transpose_a=True, transpose_b=False)
         return ops.reshape(left, self._constant([-1, len(signs)]), special_zero=False)
@@ -356,8 +369,9 @@ class _Builder:
 
         return rotate
 
-    def _attention(self, number: int, x: Any, rotate: Callable[[Any, int], Any], growth: Any, blocks: list[Any],
-                   longest: Any) -> Any:  # fmt: skip
+    def _attention(
+        self, number: int, x: Any, rotate: Callable[[Any, int], Any], growth: Any, blocks: list[Any], longest: Any
+    ) -> Any:
         from openvino.op import _PagedAttentionExtension as PagedAttention
 
         shape, ops, name = self._shape, self._ops, f"model.layers.{number}.self_attn"
@@ -373,8 +387,23 @@ class _Builder:
         whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
         # What the operation can do besides is left empty: biases by distance, scores, moving and dropping of blocks,
         # sparse attention, sinks, token types, masks among the new tokens.
-        besides = [whole, whole, whole, real, real, np.int32(0), np.int32(0), real, np.int32(0),
-                   whole, whole, whole, whole, np.zeros(0, np.uint8), whole]  # fmt: skip
+        besides = [
+            whole,
+            whole,
+            whole,
+            real,
+            real,
+            np.int32(0),
+            np.int32(0),
+            real,
+            np.int32(0),
+            whole,
+            whole,
+            whole,
+            whole,
+            np.zeros(0, np.uint8),
+            whole,
+        ]
         settings = [np.float32(shape.scale), np.int32(shape.windows[number]), real]
         inputs = [query, key, value, *blocks, *map(self._constant, settings), longest, *map(self._constant, besides)]
         seen = PagedAttention([node.output(0) for node in inputs])

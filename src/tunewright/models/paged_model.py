@@ -43,8 +43,16 @@ class PagedNextToken:
         adapter: one that changes every answer; as part of the graph it costs the least.
     """
 
-    def __init__(self, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
-                 adapters: int = 0, adapter: Adapter | None = None):  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        context: int,
+        threads: int | None = None,
+        streams: int = 1,
+        adapters: int = 0,
+        adapter: Adapter | None = None,
+    ):
         self._context = context
         self.at_once = _AT_ONCE * streams
         compiled = CompiledGraph(folder, threads, streams, adapters, adapter)

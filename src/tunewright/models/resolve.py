@@ -57,9 +57,10 @@ def resolve(model: str, anchor: Path) -> LocalModel:
     folder = folder_of(model, anchor)
     if _is_encoder(folder):
         raise UserError(
-            f"{model} is an encoder: it reads a text, and can't write.", where=folder,
+            f"{model} is an encoder: it reads a text, and can't write.",
+            where=folder,
             fix="Choose a model that can: tunewright models ls",
-        )  # fmt: skip
+        )
     entry = catalogue().get(model)
     return LocalModel(model, _decoder(folder), ChatTemplate.named(entry.template) if entry else template_of(folder))
 
@@ -105,11 +106,12 @@ def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
     folder = folder_of(model, anchor)
     if not _is_encoder(folder):
         raise UserError(
-            f"{model} is no encoder that is known here.", where=folder,
+            f"{model} is no encoder that is known here.",
+            where=folder,
             why=f"Its config.json says model_type = {_config(folder).get('model_type')}; known are "
             f"{', '.join(sorted(ENCODERS))}.",
             fix="See: tunewright models ls",
-        )  # fmt: skip
+        )
     return read_encoder(model, folder)
 
 
@@ -420,10 +422,11 @@ def _has_weights(folder: Path) -> bool:
 def _require_tokenizer(folder: Path) -> None:
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
-            "This folder has no tokenizer.json.", where=folder,
+            "This folder has no tokenizer.json.",
+            where=folder,
             fix="Save the fast tokenizer beside the weights, where you trust the original, and give that folder as "
             "`model:`. AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
-        )  # fmt: skip
+        )
 
 
 def _checked(folder: Path) -> Path:
@@ -441,9 +444,10 @@ def _checked(folder: Path) -> Path:
     if quantised := read_object(folder / "config.json").get("quantization_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise UserError(
-            f"These weights are quantised already ({method or 'no method said'}).", where=folder,
+            f"These weights are quantised already ({method or 'no method said'}).",
+            where=folder,
             why="An adapter can't be merged into them, and a second quantisation adds its loss to theirs.",
             fix="Choose the folder with the 16-bit weights; train.method=qlora quantises them as it loads.",
-        )  # fmt: skip
+        )
     check_whole(folder)
     return folder

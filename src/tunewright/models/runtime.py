@@ -24,14 +24,26 @@ RuntimeName = Literal[
 ]
 
 FOLDERS: dict[RuntimeName, str] = {
-    "onnxruntime": "onnx", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm", "vllm-lora": "vllm",
-    "openvino-encoder": "openvino-encoder", "onnxruntime-encoder": "onnx-encoder", "linear": "linear",
-}  # fmt: skip
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "openvino-lora": "openvino",
+    "vllm": "vllm",
+    "vllm-lora": "vllm",
+    "openvino-encoder": "openvino-encoder",
+    "onnxruntime-encoder": "onnx-encoder",
+    "linear": "linear",
+}
 """Where a bundle has its weights."""
 ENGINES: dict[RuntimeName, str] = {
-    "onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-lora": "openvino", "vllm": "vllm",
-    "vllm-lora": "vllm", "openvino-encoder": "openvino", "onnxruntime-encoder": "onnxruntime", "linear": "linear",
-}  # fmt: skip
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-lora": "openvino",
+    "vllm": "vllm",
+    "vllm-lora": "vllm",
+    "openvino-encoder": "openvino",
+    "onnxruntime-encoder": "onnxruntime",
+    "linear": "linear",
+}
 """What it runs in, which is what `tunewright serve --engine` and the images are called by."""
 ADAPTER_FOLDER = "adapter"
 """Where it has an adapter that is not merged into them."""
@@ -59,9 +71,10 @@ def encoder_runtime(wanted: str) -> RuntimeName:
     """
     if wanted not in ("auto", "openvino", "onnxruntime"):
         raise UserError(
-            f"An encoder is not served with {wanted}.", where="export.runtime",
+            f"An encoder is not served with {wanted}.",
+            where="export.runtime",
             fix="Set export.runtime=openvino, or onnxruntime.",
-        )  # fmt: skip
+        )
     if wanted == "auto":
         wanted = "openvino" if platform.machine() in _X86 else "onnxruntime"
     return "openvino-encoder" if wanted == "openvino" else "onnxruntime-encoder"
@@ -75,9 +88,11 @@ def require_encoder_precision(precision: str) -> None:
     """
     if precision not in ("int8", "fp32"):
         raise UserError(
-            f"An encoder's weights are not served in {precision}.", where="export.precision",
-            why="They are small, and four bits lose too much of them.", fix="Set export.precision=int8, or fp32.",
-        )  # fmt: skip
+            f"An encoder's weights are not served in {precision}.",
+            where="export.precision",
+            why="They are small, and four bits lose too much of them.",
+            fix="Set export.precision=int8, or fp32.",
+        )
 
 
 def best_runtime(model: Path) -> RuntimeName:
@@ -93,9 +108,8 @@ def runtime_in(folder: Path) -> RuntimeName:
     """What the weights in the folder of a bundle are for."""
     beside = (folder / ADAPTER_FOLDER).is_dir()
     return next(
-        name for name, weights in FOLDERS.items()
-        if (folder / weights).is_dir() and name.endswith("-lora") == beside
-    )  # fmt: skip
+        name for name, weights in FOLDERS.items() if (folder / weights).is_dir() and name.endswith("-lora") == beside
+    )
 
 
 class Loaded(Protocol):
@@ -134,8 +148,15 @@ class ClassifyingRuntime(Loaded, Protocol):
 Runtime = NextTokenRuntime | WritingRuntime | ClassifyingRuntime
 
 
-def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int | None = None, streams: int = 1,
-                 tokenizer: TextTokenizer | None = None) -> Runtime:  # fmt: skip
+def load_runtime(
+    name: RuntimeName,
+    folder: Path,
+    *,
+    context: int,
+    threads: int | None = None,
+    streams: int = 1,
+    tokenizer: TextTokenizer | None = None,
+) -> Runtime:
     """Load weights.
 
     Args:
@@ -152,8 +173,9 @@ def load_runtime(name: RuntimeName, folder: Path, *, context: int, threads: int 
         return _load(name, folder, context, threads, streams, tokenizer)
 
 
-def _load(name: RuntimeName, folder: Path, context: int, threads: int | None, streams: int,
-          tokenizer: TextTokenizer | None) -> Runtime:  # fmt: skip
+def _load(
+    name: RuntimeName, folder: Path, context: int, threads: int | None, streams: int, tokenizer: TextTokenizer | None
+) -> Runtime:
     weights = folder / FOLDERS[name]
     if is_of_encoder(name):
         from tunewright.models.beside import Beside

@@ -38,11 +38,37 @@ _SAID = 500
 """Characters of an error's text."""
 _CALL = 8
 """What a call or a turn of a loop costs, in characters."""
-_METHODS = frozenset({
-    "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "partition", "rpartition", "startswith", "endswith",
-    "lower", "upper", "title", "capitalize", "removeprefix", "removesuffix", "find", "rfind", "index", "count",
-    "replace", "join", "isdigit", "isalpha", "isspace", "isupper", "islower",
-})  # fmt: skip
+_METHODS = frozenset(
+    {
+        "strip",
+        "lstrip",
+        "rstrip",
+        "split",
+        "rsplit",
+        "splitlines",
+        "partition",
+        "rpartition",
+        "startswith",
+        "endswith",
+        "lower",
+        "upper",
+        "title",
+        "capitalize",
+        "removeprefix",
+        "removesuffix",
+        "find",
+        "rfind",
+        "index",
+        "count",
+        "replace",
+        "join",
+        "isdigit",
+        "isalpha",
+        "isspace",
+        "isupper",
+        "islower",
+    }
+)
 """Of a string. The others pad it to any width, or read a format of any width."""
 _METHODS_OF_OTHERS = frozenset({"get", "items", "keys", "values", "copy", "index", "count"})
 """Of all else that a template is given or makes; numbers could write themselves as any number of bytes."""
@@ -56,10 +82,37 @@ _INDENT = 16
 _SEPARATOR = 16
 """Characters between the items of a JSON text."""
 _FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "int", "items",
-    "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "safe",
-    "select", "selectattr", "sort", "string", "title", "unique", "upper",
-)  # fmt: skip
+    "abs",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "first",
+    "float",
+    "int",
+    "items",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "safe",
+    "select",
+    "selectattr",
+    "sort",
+    "string",
+    "title",
+    "unique",
+    "upper",
+)
 """Without those that pad or divide by any number."""
 _WIDTHS = re.compile(r"%[-_0^#+]*\d")
 _FORMAT = 100
@@ -188,8 +241,9 @@ def _now(form: str) -> str:
     return datetime.now().strftime(form)  # local time, as transformers' own
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
-            sort_keys: bool = False) -> str:  # fmt: skip
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
     if indent is not None and not (isinstance(indent, int) and 0 <= indent <= _INDENT):
         raise SecurityError("this indent is unsafe")
     if separators is not None and any(len(each) > _SEPARATOR for each in separators):
@@ -325,20 +379,33 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, extensions: list[type[Extension]]):
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[*extensions, LoopControlExtension],
-            undefined=_Undefined, optimized=False, finalize=_written,
-        )  # fmt: skip
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[*extensions, LoopControlExtension],
+            undefined=_Undefined,
+            optimized=False,
+            finalize=_written,
+        )
         own: dict[str, Callable[..., Any]] = {
-            "tojson": _tojson, "replace": _replace, "join": _join, "indent": _indent, "trim": _paid(_trim), "sum": _sum,
-            "_built": _spend_on, "_counted": _counted,
-        }  # fmt: skip
+            "tojson": _tojson,
+            "replace": _replace,
+            "join": _join,
+            "indent": _indent,
+            "trim": _paid(_trim),
+            "sum": _sum,
+            "_built": _spend_on,
+            "_counted": _counted,
+        }
         self.filters = {name: _paid(self.filters[name]) for name in _FILTERS} | own
         tests: dict[str, Any] = dict(self.tests.items())
         self.tests = {name: _priced(test) for name, test in tests.items()}
         self.globals = {
-            "range": self.globals["range"], "namespace": _Namespace, "dict": _dict, "raise_exception": _raise,
+            "range": self.globals["range"],
+            "namespace": _Namespace,
+            "dict": _dict,
+            "raise_exception": _raise,
             "strftime_now": _now,
-        }  # fmt: skip
+        }
         self.pay = _spend
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:

@@ -50,8 +50,15 @@ class Sizes:
         hidden, inner = shape.hidden, shape.intermediate
         width = shape.head_width or hidden // shape.heads
         queries, keys = shape.heads * width, shape.kv_heads * width
-        pairs = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden),
-                 (hidden, inner), (hidden, inner), (inner, hidden)]  # fmt: skip
+        pairs = [
+            (hidden, queries),
+            (hidden, keys),
+            (hidden, keys),
+            (queries, hidden),
+            (hidden, inner),
+            (hidden, inner),
+            (inner, hidden),
+        ]
         matrices = sum(inputs * outputs for inputs, outputs in pairs)
         biases = queries + 2 * keys if shape.type in _WITH_BIASES else 0
         layer = matrices + 2 * hidden + biases

@@ -76,14 +76,25 @@ def _nf4_weight(weight: Any, dtype: Any) -> Any:
         absmax=torch.empty(-(-blocks // _SUPERBLOCK)), code=torch.empty(256), blocksize=_SUPERBLOCK, dtype=torch.float32
     )
     state = QuantState(
-        absmax=torch.empty(blocks, dtype=torch.uint8), shape=weight.shape, code=torch.empty(16), blocksize=_BLOCK,
-        quant_type="nf4", dtype=dtype, offset=torch.empty(()), state2=second,
-    )  # fmt: skip
+        absmax=torch.empty(blocks, dtype=torch.uint8),
+        shape=weight.shape,
+        code=torch.empty(16),
+        blocksize=_BLOCK,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=torch.empty(()),
+        state2=second,
+    )
     packed = torch.empty(-(-weight.numel() // 2), 1, dtype=torch.uint8)
     return Params4bit(
-        packed, requires_grad=False, quant_state=state, blocksize=_BLOCK, compress_statistics=True, quant_type="nf4",
+        packed,
+        requires_grad=False,
+        quant_state=state,
+        blocksize=_BLOCK,
+        compress_statistics=True,
+        quant_type="nf4",
         bnb_quantized=True,
-    )  # fmt: skip
+    )
 
 
 def parameters_of(config: Any) -> int:

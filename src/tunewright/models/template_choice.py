@@ -25,22 +25,43 @@ from tunewright.progress import say
 from tunewright.tasks import Message
 
 OWN = (
-    "chatml", "qwen3", "phi3", "phi4", "llama3", "llama3.1", "mistral", "mistral-tekken", "mistral-v7", "gemma3",
+    "chatml",
+    "qwen3",
+    "phi3",
+    "phi4",
+    "llama3",
+    "llama3.1",
+    "mistral",
+    "mistral-tekken",
+    "mistral-v7",
+    "gemma3",
     "gemma4",
-)  # fmt: skip
+)
 """The templates that ship with Tunewright."""
 FILE, _SETTINGS, _SPECIAL = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 _MARKS = {
-    "<|turn>": "gemma4", "<start_of_turn>": "gemma3", "<|start_header_id|>": "llama3", "<|im_start|>": "chatml",
+    "<|turn>": "gemma4",
+    "<start_of_turn>": "gemma3",
+    "<|start_header_id|>": "llama3",
+    "<|im_start|>": "chatml",
     "[SYSTEM_PROMPT]": "mistral-v7",
-}  # fmt: skip
+}
 """What only one family's vocabulary holds."""
 _FAMILY_OF_TYPE = {
-    "llama": "chatml", "qwen2": "chatml", "qwen3": "chatml", "phi3": "phi3", "mistral": "mistral",
-    "ministral": "mistral-tekken", "ministral3": "mistral-v7", "mistral3": "mistral-v7", "gemma3": "gemma3",
-    "gemma3_text": "gemma3", "gemma4": "gemma4", "gemma4_text": "gemma4",
-}  # fmt: skip
+    "llama": "chatml",
+    "qwen2": "chatml",
+    "qwen3": "chatml",
+    "phi3": "phi3",
+    "mistral": "mistral",
+    "ministral": "mistral-tekken",
+    "ministral3": "mistral-v7",
+    "mistral3": "mistral-v7",
+    "gemma3": "gemma3",
+    "gemma3_text": "gemma3",
+    "gemma4": "gemma4",
+    "gemma4_text": "gemma4",
+}
 _DAY = "26 Jul 2024"
 """What Llama 3.2's template writes where there is no clock; with one it would write another text each day."""
 _SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")
@@ -73,10 +94,20 @@ def writes(source: str, messages: Sequence[Message], tokens: dict[str, str]) -> 
     """
     given = [{"role": message.role, "content": message.content} for message in messages]
     prompted = messages[-1].role != "assistant"
-    return without_marks(render(compiled(source, (Generation,)), {
-        "messages": given, "add_generation_prompt": prompted, "tools": None, "documents": None,
-        "enable_thinking": False, "date_string": _DAY, **tokens,
-    }))  # fmt: skip
+    return without_marks(
+        render(
+            compiled(source, (Generation,)),
+            {
+                "messages": given,
+                "add_generation_prompt": prompted,
+                "tools": None,
+                "documents": None,
+                "enable_thinking": False,
+                "date_string": _DAY,
+                **tokens,
+            },
+        )
+    )
 
 
 def texts_of(source: str, tokens: dict[str, str], talks: Sequence[list[Message]]) -> list[tuple[str, str]] | None:

@@ -33,9 +33,17 @@ _MOST_SIDES = 32
 _SHOWN = 100
 """Characters of a tensor's name."""
 _DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
 """How each type is viewed. numpy has no bfloat16: its 16 bits are the upper half of a float32."""
 _NAMES = {np.dtype(kind).str: name for name, kind in _DTYPES.items() if name != "BF16"}
 _AGAIN = "Copy the model again; what a killed copy or download leaves behind is not whole."
@@ -114,10 +122,11 @@ class TensorFile(Mapping[str, Tensor]):
                 raise _foreign(self.path, f"The bytes that its header gives {name[:_SHOWN]} don't fit its shape.")
             if end > there:
                 raise UserError(
-                    "A file of weights is cut.", where=self.path,
+                    "A file of weights is cut.",
+                    where=self.path,
                     why=f"Its tensors end at byte {self._start + end:,}, the file at {self._start + there:,}.",
                     fix=_AGAIN,
-                )  # fmt: skip
+                )
 
 
 def _placed(entry: dict[str, Any]) -> tuple[int, int, int]:
@@ -170,16 +179,20 @@ class Weights(Mapping[str, Tensor]):
             raise UserError(
                 f"{len(missing)} of the model's {len(paths)} files of weights are missing: {', '.join(missing[:3])}"
                 f"{' and others' if len(missing) > 3 else ''}.",
-                where=folder, why=f"{INDEX} names them.", fix=_AGAIN,
-            )  # fmt: skip
+                where=folder,
+                why=f"{INDEX} names them.",
+                fix=_AGAIN,
+            )
         self.files = [TensorFile(path) for path in paths]
         self._file = {name: file for file in self.files for name in file}
         for name, path in placed.items():
             if name not in self._file or self._file[name].path.name != path:
                 raise UserError(
-                    "The model's index and its files of weights disagree.", where=folder / INDEX,
-                    why=f"It says that {name} is in {path}, and it is not.", fix=_AGAIN,
-                )  # fmt: skip
+                    "The model's index and its files of weights disagree.",
+                    where=folder / INDEX,
+                    why=f"It says that {name} is in {path}, and it is not.",
+                    fix=_AGAIN,
+                )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._file[name][name]

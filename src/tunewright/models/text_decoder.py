@@ -22,9 +22,13 @@ from tunewright.progress import say
 _INSIDE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
 """How the decoder's tensors are named beside the towers', in the older and the newer spelling."""
 _COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
-    "chat_template.jinja", "added_tokens.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "added_tokens.json",
+)
 
 
 def is_composite(folder: Path) -> bool:
@@ -83,10 +87,11 @@ def _write(folder: Path, target: Path) -> None:
         writer.close()
     if "model.embed_tokens.weight" not in placed:
         raise UserError(
-            "No text decoder was found in this model.", where=folder,
+            "No text decoder was found in this model.",
+            where=folder,
             why="Its config.json has a text_config, but no tensor is named language_model.…embed_tokens.",
             fix="Choose a model that reads text: tunewright models ls",
-        )  # fmt: skip
+        )
     if len(files) > 1:
         (target / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": placed}), "utf-8")
     _config(folder, tied="lm_head.weight" not in placed).save_pretrained(target)

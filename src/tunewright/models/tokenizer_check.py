@@ -31,11 +31,32 @@ from tunewright.limits import (
 )
 from tunewright.models.tokenizer_patterns import KNOWN_PATTERNS
 
-_PLAIN = frozenset({
-    "BertNormalizer", "BertPreTokenizer", "BPEDecoder", "ByteFallback", "ByteLevel", "CharDelimiterSplit", "Digits",
-    "Fuse", "Lowercase", "Metaspace", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Punctuation", "Strip", "StripAccents",
-    "UnicodeScripts", "Whitespace", "WhitespaceSplit", "WordPiece",
-})  # fmt: skip
+_PLAIN = frozenset(
+    {
+        "BertNormalizer",
+        "BertPreTokenizer",
+        "BPEDecoder",
+        "ByteFallback",
+        "ByteLevel",
+        "CharDelimiterSplit",
+        "Digits",
+        "Fuse",
+        "Lowercase",
+        "Metaspace",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Nmt",
+        "Punctuation",
+        "Strip",
+        "StripAccents",
+        "UnicodeScripts",
+        "Whitespace",
+        "WhitespaceSplit",
+        "WordPiece",
+    }
+)
 """Parts that take as many steps as a text has characters, whatever their settings."""
 _SIGNS = frozenset(r"\^$.|?*+()[]{}")
 """Without one of these a pattern matches itself."""

@@ -43,8 +43,11 @@ def compute_type(precision: str) -> str:
 
     on_gpu = torch.cuda.is_available()
     if precision == "bfloat16" and on_gpu and not has_bfloat16():
-        raise UserError("This GPU has no bfloat16.", where="train.precision",
-                        fix="Type: train.precision=float16, or auto, which takes what the machine has.")  # fmt: skip
+        raise UserError(
+            "This GPU has no bfloat16.",
+            where="train.precision",
+            fix="Type: train.precision=float16, or auto, which takes what the machine has.",
+        )
     if precision != "auto":
         return precision
     if on_gpu:

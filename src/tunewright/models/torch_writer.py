@@ -8,8 +8,7 @@ from typing import Any
 from tunewright.models.writing import Rules, Writer
 
 
-def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: int,
-              at_once: int) -> list[Writer]:  # fmt: skip
+def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: int, at_once: int) -> list[Writer]:
     """The greedy answer to each prompt, as `tunewright.models.writing.written` finds it one by one.
 
     Args:
@@ -63,15 +62,23 @@ def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Write
         width = max(map(len, added))
         ids = torch.tensor([[0] * (width - len(new)) + new for new in added], device=device)
         mask = torch.tensor([[0] * (width - len(new)) + [1] * len(new) for new in added], device=device)
-        positions = torch.tensor([
-            [0] * (width - len(new)) + list(range(done, done + len(new))) for new, done in zip(added, run, strict=True)
-        ], device=device)  # fmt: skip
+        positions = torch.tensor(
+            [
+                [0] * (width - len(new)) + list(range(done, done + len(new)))
+                for new, done in zip(added, run, strict=True)
+            ],
+            device=device,
+        )
         seen = torch.cat([seen, mask], 1)
         # Named by its place, because what a slice leaves is strided, and the head then takes a hundred times as long.
         answer = model(
-            input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True,
+            input_ids=ids,
+            attention_mask=seen,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
             logits_to_keep=torch.tensor([width - 1], device=device),
-        )  # fmt: skip
+        )
         run = [done + len(new) for done, new in zip(run, added, strict=True)]
         for writer, logits in zip(writers, answer.logits[:, -1].float().cpu().numpy(), strict=True):
             if not writer.done:

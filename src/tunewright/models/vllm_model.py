@@ -76,15 +76,25 @@ class VllmModel:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the server)
         # Its last words are told where it fails; what it is asked it does not log.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunewright.models.vllm_guard", *python,
-             *self._options(folder, context, port, adapter), *_for_device(python, stored_bytes(folder))],
-            stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
+            [
+                sys.executable,
+                "-m",
+                "tunewright.models.vllm_guard",
+                *python,
+                *self._options(folder, context, port, adapter),
+                *_for_device(python, stored_bytes(folder)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
             env=os.environ | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
+        )
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_SECONDS,
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_ANSWER_SECONDS,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.at_once),
-        )  # fmt: skip
+        )
         self._askers = ThreadPoolExecutor(self.at_once)
         self.close = finalize(self, _end, self._process, self._client)
         """End the server."""
@@ -106,8 +116,11 @@ class VllmModel:
         self._log.seek(0)
         # The first is the cause of those that follow; a line may begin with what logs it.
         said = re.search(r"^(?:.*\] )?(\w+Error: .+)$", self._log.read(), re.MULTILINE)
-        raise UserError("vLLM did not start.", why=said[1] if said else None,
-                        fix="Try the environment: python -m vllm.entrypoints.openai.api_server --help")  # fmt: skip
+        raise UserError(
+            "vLLM did not start.",
+            why=said[1] if said else None,
+            fix="Try the environment: python -m vllm.entrypoints.openai.api_server --help",
+        )
 
     @property
     def ended(self) -> bool:
@@ -127,9 +140,14 @@ class VllmModel:
         return list(self._askers.map(self._of_tokens, *zip(*asked, strict=True)))
 
     def _of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        reply = self._client.post("/v1/completions", json=self._asked(ids, 1) | {
-            "logprobs": len(tokens), "allowed_token_ids": list(tokens),
-        })  # fmt: skip
+        reply = self._client.post(
+            "/v1/completions",
+            json=self._asked(ids, 1)
+            | {
+                "logprobs": len(tokens),
+                "allowed_token_ids": list(tokens),
+            },
+        )
         _check(reply)
         (told,) = reply.json()["choices"][0]["logprobs"]["top_logprobs"]
         found = {_token(name): value for name, value in told.items()}
@@ -168,9 +186,12 @@ class VllmModel:
 
     def _asked(self, prompt: Sequence[int], most: int) -> dict[str, Any]:
         return {
-            "model": self._model, "prompt": list(prompt), "max_tokens": most, "temperature": 0,
+            "model": self._model,
+            "prompt": list(prompt),
+            "max_tokens": most,
+            "temperature": 0,
             "return_tokens_as_token_ids": True,
-        }  # fmt: skip
+        }
 
 
 class PlainVllm(VllmModel):
@@ -218,19 +239,36 @@ def _python() -> list[str]:
 def _plain_options(folder: Path, context: int, port: int) -> list[str]:
     """vLLM's own command line, as anybody types it."""
     return [
-        "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port),
-        "--model", str(folder), "--served-model-name", _MODEL, "--max-model-len", str(context),
-    ]  # fmt: skip
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--model",
+        str(folder),
+        "--served-model-name",
+        _MODEL,
+        "--max-model-len",
+        str(context),
+    ]
 
 
 def _our_options(folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
     """The same, as `VllmModel` needs it."""
     words = [
-        *_plain_options(folder, context, port), "--generation-config", "vllm",
-        "--enable-prefix-caching", "--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1",
+        *_plain_options(folder, context, port),
+        "--generation-config",
+        "vllm",
+        "--enable-prefix-caching",
+        "--logprobs-mode",
+        "processed_logprobs",
+        "--max-logprobs",
+        "-1",
         "--disable-uvicorn-access-log",
-        "--structured-outputs-config", json.dumps({"backend": "guidance", "disable_any_whitespace": True}),
-    ]  # fmt: skip
+        "--structured-outputs-config",
+        json.dumps({"backend": "guidance", "disable_any_whitespace": True}),
+    ]
     if adapter:
         rank = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"]
         sizes = (8, 16, 32, 64, 128, 256, 320, 512)

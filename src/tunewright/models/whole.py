@@ -14,8 +14,13 @@ from tunewright.models.tensor_files import Tensor, Weights
 
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d{1,6})\.")
 _WHOLE = ("num_hidden_layers", "hidden_size", "vocab_size")
-_WHOLE_OR_BY_LAYER = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim",
-                      "max_position_embeddings")  # fmt: skip
+_WHOLE_OR_BY_LAYER = (
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+)
 _FIX = "Copy config.json and the weights again, from the same place."
 
 

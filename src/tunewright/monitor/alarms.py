@@ -43,9 +43,14 @@ class Cause:
     @property
     def detail(self) -> dict[str, Any]:
         return {
-            "title": self.title, "days": self.days, "rows": self.rows, "p": self.p, "effect": round(self.effect, 3),
-            "said": self.said, "examples": list(self.examples),
-        }  # fmt: skip
+            "title": self.title,
+            "days": self.days,
+            "rows": self.rows,
+            "p": self.p,
+            "effect": round(self.effect, 3),
+            "said": self.said,
+            "examples": list(self.examples),
+        }
 
 
 def settle(session: Session, model: str, version: str, causes: Sequence[Cause], now: datetime) -> list[Alarm]:
@@ -111,6 +116,10 @@ def sentence(alarm: Alarm) -> str:
 
 def _told(alarm: Alarm) -> Mapping[str, Any]:
     return {
-        "number": alarm.number, "time": alarm.time.isoformat(), "model": alarm.model, "version": alarm.version,
-        "kind": alarm.kind, **alarm.detail,
-    }  # fmt: skip
+        "number": alarm.number,
+        "time": alarm.time.isoformat(),
+        "model": alarm.model,
+        "version": alarm.version,
+        "kind": alarm.kind,
+        **alarm.detail,
+    }

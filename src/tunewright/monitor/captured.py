@@ -54,9 +54,12 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
         rows += found
         ages += [age] * len(found)
     return Captured(
-        [row.id for row in rows], [row.request for row in rows], [row.answer for row in rows],
-        [row.confidence for row in rows], np.array(ages, np.int64),
-    )  # fmt: skip
+        [row.id for row in rows],
+        [row.request for row in rows],
+        [row.answer for row in rows],
+        [row.confidence for row in rows],
+        np.array(ages, np.int64),
+    )
 
 
 def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
@@ -104,5 +107,8 @@ def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:
 def _within(info: BundleInfo, since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
     """A bundle's captures of some time."""
     return (
-        Capture.model == info.name, Capture.version == info.version, Capture.time >= since, Capture.time < until,
-    )  # fmt: skip
+        Capture.model == info.name,
+        Capture.version == info.version,
+        Capture.time >= since,
+        Capture.time < until,
+    )

@@ -132,10 +132,13 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
     if requests:
         seconds = sum(tally.seconds for tally in tallies) / requests
         cost = host_cost(
-            machine, Service(seconds, seconds, spec.goal.p95_ms / 1000), requests=requests / share * _DAYS_A_MONTH,
-            peak_to_average=spec.traffic.peak_to_average, redundancy=spec.traffic.redundancy,
+            machine,
+            Service(seconds, seconds, spec.goal.p95_ms / 1000),
+            requests=requests / share * _DAYS_A_MONTH,
+            peak_to_average=spec.traffic.peak_to_average,
+            redundancy=spec.traffic.redundancy,
             upkeep_usd=rest.usd,
-        )  # fmt: skip
+        )
         month = cost.usd_per_month
     else:
         ready = spec.traffic.redundancy - machine.scales_to_zero

@@ -98,9 +98,13 @@ def _against(session: Session, captures: Sequence[Capture]) -> dict[str, float]:
 
 
 def waiting(
-    session: Session, model: str, reviewer: str, after: Capture | None = None, without: Collection[str] = (),
+    session: Session,
+    model: str,
+    reviewer: str,
+    after: Capture | None = None,
+    without: Collection[str] = (),
     formerly: str | None = None,
-) -> Capture | None:  # fmt: skip
+) -> Capture | None:
     """The next capture that waits for this reviewer, the most urgent first; one that he has reviewed never does.
 
     Args:

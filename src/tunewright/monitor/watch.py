@@ -136,13 +136,25 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
         new = settle(session, info.name, info.version, causes, now)
         standing = open_alarms(session, info.name)
         named = {each for alarm in new for each in alarm.detail["examples"]}
-        examples = {row.id: row.request for row in session.execute(
-            select(Capture.id, Capture.request).where(Capture.id.in_(named)))}  # fmt: skip
+        examples = {
+            row.id: row.request
+            for row in session.execute(select(Capture.id, Capture.request).where(Capture.id.in_(named)))
+        }
     untold = tell(store, info.name, address, now) if address else ""
     return Look(
-        info.name, info.version, until, origin, windows, len(reviewed.right), accuracy, change, new, standing, examples,
+        info.name,
+        info.version,
+        until,
+        origin,
+        windows,
+        len(reviewed.right),
+        accuracy,
+        change,
+        new,
+        standing,
+        examples,
         untold,
-    )  # fmt: skip
+    )
 
 
 def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> Reference:
@@ -159,8 +171,9 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
     if len(captured.ids) < needed:
         raise UserError(
             f"Whole days of the last {LONGEST} have {len(captured.ids)} captures of {info.name} {info.version}; "
-            f"a reference needs {needed}.", fix="Wait until there are more.",
-        )  # fmt: skip
+            f"a reference needs {needed}.",
+            fix="Wait until there are more.",
+        )
     before = load_reference(folder)
     reference = Reference.from_captures(
         captured.texts, captured.answers, captured.confidences, task_of(info.task), before.effects if before else {}
@@ -173,9 +186,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
 
 def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list[Window]:
     """The windows that end with the last whole day."""
-    traits = traits_of(
-        captured.texts, captured.answers, captured.confidences, task_of(info.task), reference.known
-    )  # fmt: skip
+    traits = traits_of(captured.texts, captured.answers, captured.confidences, task_of(info.task), reference.known)
     windows = []
     for days in DAYS:
         rows = np.flatnonzero(captured.ages <= days)
@@ -186,19 +197,31 @@ def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list
 
 def _row(alarm: Alarm) -> dict[str, object]:
     return {
-        "number": alarm.number, "time": alarm.time.isoformat(), "model": alarm.model, "version": alarm.version,
-        "kind": alarm.kind, **alarm.detail,
-    }  # fmt: skip
+        "number": alarm.number,
+        "time": alarm.time.isoformat(),
+        "model": alarm.model,
+        "version": alarm.version,
+        "kind": alarm.kind,
+        **alarm.detail,
+    }
 
 
 def _causes(window: Window) -> list[Cause]:
     return [
         Cause(
-            finding.trait, finding.title, window.days, window.rows, finding.p, finding.effect, finding.said,
-            finding.drifted, finding.p > _CALM or finding.effect < 1, [window.ids[row] for row in finding.examples],
+            finding.trait,
+            finding.title,
+            window.days,
+            window.rows,
+            finding.p,
+            finding.effect,
+            finding.said,
+            finding.drifted,
+            finding.p > _CALM or finding.effect < 1,
+            [window.ids[row] for row in finding.examples],
         )
         for finding in window.findings
-    ]  # fmt: skip
+    ]
 
 
 def _fall(change: Change | None, reviewed: Reviewed) -> list[Cause]:
@@ -223,14 +246,16 @@ def _reference(spec: Spec, folder: Path, info: BundleInfo) -> tuple[Reference, s
     reference = rebased or load_reference(folder)
     if reference is None:
         raise UserError(
-            "This bundle has no reference that captures can be compared with.", where=folder,
+            "This bundle has no reference that captures can be compared with.",
+            where=folder,
             fix="Make it again with: tunewright run …, or take the live traffic for what is usual with: tunewright "
             "monitor drift … --rebase",
-        )  # fmt: skip
+        )
     if reference.rows < FEWEST_REFERENCE:
         raise UserError(
-            f"The reference has {reference.rows} answers; comparing needs {FEWEST_REFERENCE}.", where=folder,
+            f"The reference has {reference.rows} answers; comparing needs {FEWEST_REFERENCE}.",
+            where=folder,
             fix="Hold out more for validation and test, or, once there is traffic, type: tunewright monitor drift … "
             "--rebase",
-        )  # fmt: skip
+        )
     return reference, f"{reference.rows:,} answers of {'live traffic' if rebased else 'the validation and test parts'}"

@@ -35,8 +35,9 @@ def webhook_of(spec: Spec) -> str | None:
     if not address.startswith(("https://", "http://")):
         raise UserError(
             f"The environment variable {variable} {'holds no address' if address else 'is not set'}.",
-            where="monitor.webhook", fix=f"Type: export {variable}=https://hooks.example.com/…",
-        )  # fmt: skip
+            where="monitor.webhook",
+            fix=f"Type: export {variable}=https://hooks.example.com/…",
+        )
     return address
 
 

@@ -101,5 +101,7 @@ def _failure(step: Step, code: int, said: Path, kills_before: int) -> UserError:
         return UserError(said.read_text("utf-8"))
     if code in KILLED:
         return killed(step, kills_before)
-    return UserError(f"The step {step.name} ended early: its exit code is {code}.",
-                     fix="Type the same command again to go on from there.")  # fmt: skip
+    return UserError(
+        f"The step {step.name} ended early: its exit code is {code}.",
+        fix="Type the same command again to go on from there.",
+    )

@@ -166,9 +166,21 @@ def _parity_encoder(spec: Spec, sizes: Sizes) -> Need:
 
 
 _OF_ENCODER: dict[str, Callable[[Spec, Sizes], Need]] = {
-    "train": _train_encoder, "export": _export_encoder, "evaluate": _evaluate_encoder, "parity": _parity_encoder,
-}  # fmt: skip
+    "train": _train_encoder,
+    "export": _export_encoder,
+    "evaluate": _evaluate_encoder,
+    "parity": _parity_encoder,
+}
 _NEEDS: dict[str, Callable[[Spec, Sizes, Machine], Need]] = {
-    "check": _data, "split": _data, "baseline": _small, "train": _train, "export": _export, "evaluate": _evaluate,
-    "parity": _parity, "judge": _small, "verdict": _small, "bundle": _small, "drift": _small,
-}  # fmt: skip
+    "check": _data,
+    "split": _data,
+    "baseline": _small,
+    "train": _train,
+    "export": _export,
+    "evaluate": _evaluate,
+    "parity": _parity,
+    "judge": _small,
+    "verdict": _small,
+    "bundle": _small,
+    "drift": _small,
+}

@@ -47,8 +47,9 @@ def require_room(spec: Spec, steps: Sequence[Step], runs: Path) -> None:
         )
 
 
-def memory_checks(spec: Spec, sizes: Sizes, steps: Sequence[Step],
-                  machine_of: Callable[[Step], Machine]) -> Iterator[Check]:  # fmt: skip
+def memory_checks(
+    spec: Spec, sizes: Sizes, steps: Sequence[Step], machine_of: Callable[[Step], Machine]
+) -> Iterator[Check]:
     """One for each step that holds a model, and for each kind of memory it needs that is known of its machine."""
     book: PriceBook = price_book(spec.price_file)
     for step in steps:
@@ -78,10 +79,11 @@ def disk_checks(spec: Spec, sizes: Sizes, steps: Sequence[Step], runs: Path) -> 
             continue
         free = shutil.disk_usage(there).free
         yield Check(
-            f"free disk at {there}", free >= needed,
+            f"free disk at {there}",
+            free >= needed,
             f"{free / GB:.1f} GB free where {needed / GB:.1f} are needed ({', '.join(parts)})",
             "Free some, or set --runs, or TUNEWRIGHT_CACHE or HF_HOME for base models, to another disk.",
-        )  # fmt: skip
+        )
 
 
 def _to_come(spec: Spec, sizes: Sizes) -> list[tuple[Path, float, str]]:

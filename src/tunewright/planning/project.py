@@ -59,8 +59,14 @@ def _said(plan: StepsPlan) -> str:
     return f"it takes {spoken(plan.hours)}{money}" + (f", {' and '.join(untimed)} not counted" if untimed else "")
 
 
-def plan_project(spec: Spec, split: Path, runs: Path, measured: Mapping[str, float], size_of: Callable[[Step], str],
-                 count_of: Callable[[Step], int]) -> ProjectPlan:  # fmt: skip
+def plan_project(
+    spec: Spec,
+    split: Path,
+    runs: Path,
+    measured: Mapping[str, float],
+    size_of: Callable[[Step], str],
+    count_of: Callable[[Step], int],
+) -> ProjectPlan:
     """Plan everything; the data are split already.
 
     Args:
@@ -109,9 +115,15 @@ def _sizes(spec: Spec, found: Plan) -> Sizes:
 def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> Job:
     drawn = found.batches
     return Job(
-        spec, sizes, len(dataset.train), len(dataset.validation), sum(map(len, tests_of(spec, dataset).values())),
-        drawn.prefix, max(1.0, drawn.mean - drawn.prefix - drawn.learnt), drawn.learnt,
-    )  # fmt: skip
+        spec,
+        sizes,
+        len(dataset.train),
+        len(dataset.validation),
+        sum(map(len, tests_of(spec, dataset).values())),
+        drawn.prefix,
+        max(1.0, drawn.mean - drawn.prefix - drawn.learnt),
+        drawn.learnt,
+    )
 
 
 def _training(found: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:

@@ -86,8 +86,16 @@ class StepsPlan:
         return [each for each in self.steps if not each.fits]
 
 
-def plan_step(step: Step, job: Job, machine: Machine, book: PriceBook, known: Mapping[str, Range],
-              api_usd: Mapping[str, Range], training: Memory | None, count: int) -> StepPlan:  # fmt: skip
+def plan_step(
+    step: Step,
+    job: Job,
+    machine: Machine,
+    book: PriceBook,
+    known: Mapping[str, Range],
+    api_usd: Mapping[str, Range],
+    training: Memory | None,
+    count: int,
+) -> StepPlan:
     """Plan one step.
 
     Args:
@@ -103,9 +111,15 @@ def plan_step(step: Step, job: Job, machine: Machine, book: PriceBook, known: Ma
         hours = (seconds if machine.name == HERE else seconds + START).times(1 / 3600)
     rent = hours.times(count * machine.usd_per_hour) if hours else _NOTHING
     return StepPlan(
-        step.name, machine.name, memory, need.disk / GIB, hours, rent + api_usd.get(step.name, _NOTHING), memory.fits,
+        step.name,
+        machine.name,
+        memory,
+        need.disk / GIB,
+        hours,
+        rent + api_usd.get(step.name, _NOTHING),
+        memory.fits,
         "" if memory.fits else f"{memory.why}. {remedy(step, memory, book)}" if memory.able else f"{memory.why}.",
-    )  # fmt: skip
+    )
 
 
 def memories(need: Need, machine: Machine) -> list[Memory]:
@@ -113,8 +127,9 @@ def memories(need: Need, machine: Machine) -> list[Memory]:
     sides = [(need.memory, machine.memory, False, need.because), (need.gpu, machine.gpu, True, need.gpu_because)]
     return [
         Memory(held / GIB, None if there is None else there / GIB, on_gpu, why)
-        for held, there, on_gpu, why in sides if held
-    ]  # fmt: skip
+        for held, there, on_gpu, why in sides
+        if held
+    ]
 
 
 def scarcer(need: Need, machine: Machine) -> Memory:

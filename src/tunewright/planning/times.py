@@ -166,6 +166,13 @@ def _bundle(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
 
 # A training's time is counted by `tunewright.train.plan`.
 _TIMES: dict[str, Callable[[Job, Machine, Speed], float]] = {
-    "check": _data, "split": _data, "baseline": _baseline, "export": _export, "evaluate": _evaluate,
-    "parity": _parity, "judge": _judge, "verdict": _verdict, "bundle": _bundle,
-}  # fmt: skip
+    "check": _data,
+    "split": _data,
+    "baseline": _baseline,
+    "export": _export,
+    "evaluate": _evaluate,
+    "parity": _parity,
+    "judge": _judge,
+    "verdict": _verdict,
+    "bundle": _bundle,
+}

@@ -38,8 +38,17 @@ class Report:
         failed = sum(row.passed is False for row in self.rows)
         verdict = f"{failed} of {len(self.rows)} failed" if failed else f"{len(self.rows)} rows, none failed"
         lines = [f"| {row.name} | {signs[row.passed]} | {row.found.replace('|', '/')} |" for row in self.rows]
-        return "\n".join([f"{self.machine}  ", f"{_libraries()}  ", f"{verdict}, {self.seconds:.0f} s", "",
-                          "| | | |", "|---|---|---|", *lines])  # fmt: skip
+        return "\n".join(
+            [
+                f"{self.machine}  ",
+                f"{_libraries()}  ",
+                f"{verdict}, {self.seconds:.0f} s",
+                "",
+                "| | | |",
+                "|---|---|---|",
+                *lines,
+            ]
+        )
 
 
 def _libraries() -> str:

@@ -45,8 +45,11 @@ def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence
     if device == "cuda":
         require_gpu()
         if not torch.cuda.is_available():
-            raise UserError("There is no GPU to test.", why="torch finds none, and nvidia-smi neither.",
-                            fix="Run it where one is; `tunewright doctor` looks at this machine.")  # fmt: skip
+            raise UserError(
+                "There is no GPU to test.",
+                why="torch finds none, and nvidia-smi neither.",
+                fix="Run it where one is; `tunewright doctor` looks at this machine.",
+            )
     types = types or _types(device)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

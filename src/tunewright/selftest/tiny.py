@@ -30,13 +30,29 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
 WINDOW = 512
 """Tokens that layers with a sliding window see."""
 _SHAPE = {
-    "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 2048,
-}  # fmt: skip
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
 _MARKS = [
-    "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
-    "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
-]  # fmt: skip
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|end|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "[INST]",
+    "[/INST]",
+]
 _LABELS = ["billing", "defect", "refund"]
 _EXAMPLES = 48
 
@@ -67,10 +83,16 @@ def make_model(architecture: str, folder: Path) -> None:
 
     name, template, extra = ARCHITECTURES[architecture]
     fast = make_tokenizer(template, folder)
-    config = getattr(transformers, name)(**_SHAPE | {
-        "vocab_size": len(fast), "bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id,
-        "pad_token_id": fast.pad_token_id, **extra,
-    })  # fmt: skip
+    config = getattr(transformers, name)(
+        **_SHAPE
+        | {
+            "vocab_size": len(fast),
+            "bos_token_id": fast.bos_token_id,
+            "eos_token_id": fast.eos_token_id,
+            "pad_token_id": fast.pad_token_id,
+            **extra,
+        }
+    )
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
@@ -95,11 +117,17 @@ def make_spec(model: Path, folder: Path, runtime: str = "auto", **train: object)
         "data": {"train": "train.jsonl"},
         "model": str(model),
         "train": {
-            "method": "qlora", "batch_size": 8, "max_steps": 3, "evaluations": 1, "checkpoints": 0,
-            "max_length": WINDOW, "lr": 1e-3, **train,
+            "method": "qlora",
+            "batch_size": 8,
+            "max_steps": 3,
+            "evaluations": 1,
+            "checkpoints": 0,
+            "max_length": WINDOW,
+            "lr": 1e-3,
+            **train,
         },
         "export": {"runtime": runtime},
-    }  # fmt: skip
+    }
     file = folder / "tunewright.yaml"
     file.write_text(json.dumps(content), "utf-8")
     return parse_spec(file.read_text("utf-8"), file)

@@ -57,8 +57,11 @@ class AdapterStore:
         self.base = _base_in(folder)
         """What its adapters share; None where it has none."""
         if not self.base and not self.names():
-            raise UserError("This is no folder of adapters.", where=folder,
-                            fix=f"Begin one: tunewright adapters add {folder} BUNDLE")  # fmt: skip
+            raise UserError(
+                "This is no folder of adapters.",
+                where=folder,
+                fix=f"Begin one: tunewright adapters add {folder} BUNDLE",
+            )
 
     @staticmethod
     def is_one(folder: Path) -> bool:
@@ -115,8 +118,9 @@ class AdapterStore:
     def _served(self, name: str) -> Version:
         found = self.current(name)
         if not found:
-            raise UserError(f"There is no adapter '{name}'.", where=self.folder,
-                            fix=f"See: tunewright adapters ls {self.folder}")  # fmt: skip
+            raise UserError(
+                f"There is no adapter '{name}'.", where=self.folder, fix=f"See: tunewright adapters ls {self.folder}"
+            )
         return found
 
 
@@ -136,8 +140,10 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
     info, known = loaded.info, loaded.checksums.files if loaded.checksums else {}
     name = info.name if name is None else name
     if not re.fullmatch(NAME, name) or name == BASE:
-        raise UserError(f"An adapter can't be called '{name}'.",
-                        fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is not '{BASE}'.")  # fmt: skip
+        raise UserError(
+            f"An adapter can't be called '{name}'.",
+            fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is not '{BASE}'.",
+        )
     alone = is_classifier(info.runtime)
     needed = None if alone else _base_of(bundle, info)
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,13 +153,17 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
         if needed and there and _identity(there) != _identity(needed):
             raise UserError(
                 f"The bundle's base is {needed.name} in {needed.precision}, the folder's {there.name} in "
-                f"{there.precision}; weights and chat template must be the same.", where=folder,
+                f"{there.precision}; weights and chat template must be the same.",
+                where=folder,
                 fix="Give it a folder of its own.",
-            )  # fmt: skip
+            )
         base = there or needed
         if base and base.name in (name, *_names_in(folder)):
-            raise UserError(f"'{base.name}' is the name by which the base is asked, and can't be another model's too.",
-                            where=folder, fix="Give the other one a name of its own: --name NAME")  # fmt: skip
+            raise UserError(
+                f"'{base.name}' is the name by which the base is asked, and can't be another model's too.",
+                where=folder,
+                fix="Give the other one a name of its own: --name NAME",
+            )
         if needed and not there:
             _begin(folder / BASE, bundle, needed, known)
         home = folder / name
@@ -214,16 +224,29 @@ def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
         UserError: the bundle can't share it with others.
     """
     if info.runtime != "openvino-lora":
-        raise UserError(f"A bundle for {info.runtime} can't share its base with others.", where=bundle,
-                        fix="Export it with: export.runtime=openvino-lora")  # fmt: skip
+        raise UserError(
+            f"A bundle for {info.runtime} can't share its base with others.",
+            where=bundle,
+            fix="Export it with: export.runtime=openvino-lora",
+        )
     if info.second_below is not None:
-        raise UserError("A cascade that begins with a language model can't share its base with others.", where=bundle,
-                        fix=f"Serve it by itself: tunewright serve {bundle}")  # fmt: skip
+        raise UserError(
+            "A cascade that begins with a language model can't share its base with others.",
+            where=bundle,
+            fix=f"Serve it by itself: tunewright serve {bundle}",
+        )
     return BundleInfo(
-        name=info.base_model, base_model=info.base_model, runtime="openvino", precision=info.precision,
-        task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST), longest_answer=_LONGEST,
-        answer_lead="", version=version_of(bundle / _WEIGHTS), context=_CONTEXT, template_sha256=info.template_sha256,
-    )  # fmt: skip
+        name=info.base_model,
+        base_model=info.base_model,
+        runtime="openvino",
+        precision=info.precision,
+        task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST),
+        longest_answer=_LONGEST,
+        answer_lead="",
+        version=version_of(bundle / _WEIGHTS),
+        context=_CONTEXT,
+        template_sha256=info.template_sha256,
+    )
 
 
 def _identity(base: BundleInfo) -> tuple[str, str, str, str | None]:

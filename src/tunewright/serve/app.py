@@ -39,9 +39,15 @@ _NAMED = 20
 """Models that an error names."""
 
 
-def build_app(models: Host, keys: KeyRing | None = None, identity: Identity | None = None, *,
-              most: int = MOST_UNDER_WAY, seconds: float = ANSWER_SECONDS,
-              journal: CaptureJournal | None = None) -> FastAPI:  # fmt: skip
+def build_app(
+    models: Host,
+    keys: KeyRing | None = None,
+    identity: Identity | None = None,
+    *,
+    most: int = MOST_UNDER_WAY,
+    seconds: float = ANSWER_SECONDS,
+    journal: CaptureJournal | None = None,
+) -> FastAPI:
     """The application for the models of a server.
 
     Args:
@@ -247,15 +253,20 @@ def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
         return
     rule = engine.bundle.task.constraint
     if isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema):
-        raise ApiError(400, "This model's records have a schema of their own; leave response_format away.",
-                       "invalid_value", "response_format")  # fmt: skip
+        raise ApiError(
+            400,
+            "This model's records have a schema of their own; leave response_format away.",
+            "invalid_value",
+            "response_format",
+        )
 
 
 def _one_message(request: ChatRequest) -> str:
     users = [message for message in request.messages if message.role == "user"]
     if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
-        raise ApiError(400, "This model takes exactly one user message; the system prompt is its own.",
-                       "invalid_value", "messages")  # fmt: skip
+        raise ApiError(
+            400, "This model takes exactly one user message; the system prompt is its own.", "invalid_value", "messages"
+        )
     return users[0].text
 
 

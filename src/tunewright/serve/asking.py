@@ -47,9 +47,10 @@ class ServedModel:
             return self._refused
         if said.status_code == 400:
             raise Refused(
-                f"The server refuses an example: {said.json()['error']['message']}", where=beginning(request),
+                f"The server refuses an example: {said.json()['error']['message']}",
+                where=beginning(request),
                 fix="Take it out of the data, or train with a larger train.max_length.",
-            )  # fmt: skip
+            )
         reply: dict[str, Any] = said.raise_for_status().json()
         text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
@@ -70,8 +71,14 @@ def served_model(bundle: Path, refused: Answer | None = None) -> Iterator[Served
         yield ServedModel(client, read_info(bundle).name, refused, time.perf_counter() - began)
 
 
-def collect_served(name: str, bundle: Path, task: Task, splits: Mapping[str, Sequence[Example]],
-                   answers: Path, refused: Answer | None = None) -> list[Record]:  # fmt: skip
+def collect_served(
+    name: str,
+    bundle: Path,
+    task: Task,
+    splits: Mapping[str, Sequence[Example]],
+    answers: Path,
+    refused: Answer | None = None,
+) -> list[Record]:
     """Ask a bundle's server everything, one request at a time; where the answers are on disk, nothing is asked.
 
     Args:

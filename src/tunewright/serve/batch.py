@@ -149,9 +149,10 @@ def _same_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
         write_json(file, job)
     elif json.loads(file.read_text("utf-8")) != job:
         raise UserError(
-            "What is left of an earlier batch belongs to another input or bundle.", where=parts,
+            "What is left of an earlier batch belongs to another input or bundle.",
+            where=parts,
             fix="Remove that folder, or name another output.",
-        )  # fmt: skip
+        )
 
 
 def _part(parts: Path, number: int) -> Path:

@@ -243,10 +243,17 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Any, proxies: Sequence[str] = (), drain: int | None = None):
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=drain,
-            http="h11", h11_max_incomplete_event_size=HEAD_BYTES, ws="none", proxy_headers=bool(proxies),
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=drain,
+            http="h11",
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            ws="none",
+            proxy_headers=bool(proxies),
             forwarded_allow_ips=list(proxies),
-        )  # fmt: skip
+        )
         super().__init__(config)
         self._connections = Connections(connections_allowed())
         self._taking: list[asyncio.Task[None]] = []

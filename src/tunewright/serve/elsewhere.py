@@ -68,8 +68,9 @@ class Elsewhere:
         return f"{self.engine}: of {self.asked} prompts {self.prompts_alike:.0%} alike{answers}"
 
 
-def elsewhere(bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Example]],
-              served: Sequence[Record], scratch: Path) -> list[Elsewhere]:  # fmt: skip
+def elsewhere(
+    bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Example]], served: Sequence[Record], scratch: Path
+) -> list[Elsewhere]:
     """Ask every engine that is there a sample of the test examples.
 
     Args:
@@ -102,8 +103,9 @@ def elsewhere(bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Exampl
     ]
 
 
-def _compare(engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example],
-             served: Mapping[str, str]) -> Elsewhere:  # fmt: skip
+def _compare(
+    engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]
+) -> Elsewhere:
     worth, freely, prompts = [], [], []
     chosen = isinstance(bundle.task.constraint, OneOf)
     until = time.monotonic() + _SECONDS

@@ -100,8 +100,15 @@ def tell_errors(app: FastAPI) -> None:
         return JSONResponse(told.body(), told.status, getattr(error, "headers", None))
 
     for kind in (
-        ApiError, Abandoned, OutOfTime, TooLong, GrammarError, RequestValidationError, HTTPException, Exception,
-    ):  # fmt: skip
+        ApiError,
+        Abandoned,
+        OutOfTime,
+        TooLong,
+        GrammarError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
         app.add_exception_handler(kind, tell)
 
 

@@ -97,9 +97,13 @@ class LimitBody:
     """
 
     def __init__(
-        self, app: App, readers: int = READERS_PER_PLACE * MOST_UNDER_WAY, at_once: int = BODY_BYTES_AT_ONCE,
-        most: Callable[[Message], int] = lambda _: MOST_BODY_BYTES, seconds: float = BODY_SECONDS,
-    ):  # fmt: skip
+        self,
+        app: App,
+        readers: int = READERS_PER_PLACE * MOST_UNDER_WAY,
+        at_once: int = BODY_BYTES_AT_ONCE,
+        most: Callable[[Message], int] = lambda _: MOST_BODY_BYTES,
+        seconds: float = BODY_SECONDS,
+    ):
         self._app, self._most, self._seconds = app, most, seconds
         self._readers = readers
         self._left = at_once
@@ -163,8 +167,9 @@ class LimitBody:
         if size > most:
             return refusal(413, f"The request is larger than {_told(most)}.", "request_too_large")
         if size - SMALL_BODY_BYTES - held.taken > self._left:
-            return refusal(429, "Other large requests take all the memory there is for them; come again.",
-                           "overloaded", 1.0)  # fmt: skip
+            return refusal(
+                429, "Other large requests take all the memory there is for them; come again.", "overloaded", 1.0
+            )
         return None
 
 

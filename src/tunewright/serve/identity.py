@@ -92,8 +92,11 @@ class Signer:
             why = f"{type(error).__name__}: {error}"
             raise UserError("The identity provider can't be reached.", where=issuer, why=why, fix=fix) from None
         if named.rstrip("/") != issuer:
-            raise UserError(f"The identity provider calls itself {named}.", where=self._issuer,
-                            fix=f"Write that as issuer in {file}, if you trust it.")  # fmt: skip
+            raise UserError(
+                f"The identity provider calls itself {named}.",
+                where=self._issuer,
+                fix=f"Write that as issuer in {file}, if you trust it.",
+            )
         return told
 
     async def claims(self, token: str) -> dict[str, Any] | None:
@@ -105,9 +108,14 @@ class Signer:
             if key is None:
                 return None
             claims: dict[str, Any] = jwt.decode(
-                token, key, algorithms=_ALGORITHMS, audience=self._audience, leeway=_LEEWAY,
-                issuer=[self._issuer, self._issuer.rstrip("/")], options={"require": ["exp", "iss", "aud", "sub"]},
-            )  # fmt: skip
+                token,
+                key,
+                algorithms=_ALGORITHMS,
+                audience=self._audience,
+                leeway=_LEEWAY,
+                issuer=[self._issuer, self._issuer.rstrip("/")],
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
         except jwt.PyJWTError:
             return None
         return claims
@@ -176,9 +184,10 @@ def read_provider(file: Path, form: type[Settings]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"This names no identity provider: {'.'.join(map(str, first['loc']))}: {first['msg']}.", where=file,
+            f"This names no identity provider: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            where=file,
             fix="See docs/serving.md, 'Who may ask', and docs/review.md, 'Who may review'.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def roles_in(claims: dict[str, Any]) -> set[str]:

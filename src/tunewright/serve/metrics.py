@@ -22,9 +22,12 @@ class Metrics:
             "tunewright_requests", "Requests by route and status.", ["route", "status"], registry=self._registry
         )
         self._latency = Histogram(
-            "tunewright_request_seconds", "Time from the first byte of a request to the last of its answer.", ["route"],
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
+            "tunewright_request_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
         self._under_way = Gauge("tunewright_requests_under_way", "Requests under way.", registry=self._registry)
         self._confidence = Histogram(
             "tunewright_confidence",
@@ -40,23 +43,30 @@ class Metrics:
             registry=self._registry,
         )
         self._outside = Counter(
-            "tunewright_out_of_scope", "Answers to requests unlike those that were taught.", ["model", "version"],
+            "tunewright_out_of_scope",
+            "Answers to requests unlike those that were taught.",
+            ["model", "version"],
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._captures = Counter(
-            "tunewright_captures", "Requests and feedback, by whether they could be kept.", ["kept"],
+            "tunewright_captures",
+            "Requests and feedback, by whether they could be kept.",
+            ["kept"],
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._tokens = Counter(
             "tunewright_tokens", "Tokens by kind.", ["model", "version", "kind"], registry=self._registry
         )
         self._failed = Counter(
-            "tunewright_challenger_failed", "Requests that the champion had to answer in a challenger's place.",
-            ["version"], registry=self._registry,
-        )  # fmt: skip
+            "tunewright_challenger_failed",
+            "Requests that the champion had to answer in a challenger's place.",
+            ["version"],
+            registry=self._registry,
+        )
 
-    def answered(self, model: str, version: str, flags: Mapping[str, Any], prompt_tokens: int,
-                 answer_tokens: int) -> None:  # fmt: skip
+    def answered(
+        self, model: str, version: str, flags: Mapping[str, Any], prompt_tokens: int, answer_tokens: int
+    ) -> None:
         """Count an answer.
 
         Args:

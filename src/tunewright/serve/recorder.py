@@ -56,13 +56,21 @@ class Recorder:
             return {**flags, "captured": False}
         kept = self._journal.keep(
             Capture(
-                id=question.id, time=now(), model=question.model, version=version,
-                by=question.by, request=question.text, answer=answer.text, share=self._journal.share,
-                prompt_tokens=answer.prompt_tokens, answer_tokens=answer.answer_tokens,
-                seconds=time.perf_counter() - question.begun, **flags,
+                id=question.id,
+                time=now(),
+                model=question.model,
+                version=version,
+                by=question.by,
+                request=question.text,
+                answer=answer.text,
+                share=self._journal.share,
+                prompt_tokens=answer.prompt_tokens,
+                answer_tokens=answer.answer_tokens,
+                seconds=time.perf_counter() - question.begun,
+                **flags,
             ),
             chosen=_is_chosen(question.engine),
-        )  # fmt: skip
+        )
         self._metrics.captured(kept=kept)
         return {**flags, "captured": kept}
 

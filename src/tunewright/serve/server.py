@@ -65,15 +65,23 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.captures is None and (self.capture_share < 1 or self.redact):
-            raise UserError("Without a folder nothing is kept, so there is nothing to leave out.",
-                            fix="Name one with --captures FOLDER.")  # fmt: skip
+            raise UserError(
+                "Without a folder nothing is kept, so there is nothing to leave out.",
+                fix="Name one with --captures FOLDER.",
+            )
 
 
 OPEN = Limits()
 
 
-def serve(find: Callable[[], Traffic], host: str, port: int, threads: int | None = None, limits: Limits = OPEN,
-          runs: Path | None = None) -> None:  # fmt: skip
+def serve(
+    find: Callable[[], Traffic],
+    host: str,
+    port: int,
+    threads: int | None = None,
+    limits: Limits = OPEN,
+    runs: Path | None = None,
+) -> None:
     """Load a bundle, or a folder of adapters, and answer until interrupted; what is under way then is answered first.
     At SIGHUP the bundle that is found then is loaded beside the one that answers, and takes its place.
 
@@ -130,8 +138,11 @@ def _served(folder: Path, verification: Verification) -> AdapterStore | Bundle:
     if not AdapterStore.is_one(folder):
         return load_bundle(folder, verification=verification)
     if verification.pin:
-        raise UserError("A folder of adapters changes while it is served, and can't be pinned.", where=folder,
-                        fix="Leave --pin away, or serve a bundle by itself.")  # fmt: skip
+        raise UserError(
+            "A folder of adapters changes while it is served, and can't be pinned.",
+            where=folder,
+            fix="Leave --pin away, or serve a bundle by itself.",
+        )
     return AdapterStore(folder)
 
 
@@ -184,8 +195,9 @@ def running_server(folder: Path, *options: str) -> Iterator[str]:
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", "tunewright.serve.server", str(folder), "--port", str(port), *options],
-            stderr=log, stdout=log,
-        )  # fmt: skip
+            stderr=log,
+            stdout=log,
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_ready(process, address, log)

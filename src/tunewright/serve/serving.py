@@ -99,9 +99,10 @@ def read_serving(runs: Path) -> Serving | None:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"This does not say what serves: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}.", where=file,
+            f"This does not say what serves: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}.",
+            where=file,
             fix="Remove it to serve the latest bundle.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def write_serving(runs: Path, serving: Serving) -> None:

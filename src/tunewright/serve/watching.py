@@ -121,8 +121,11 @@ class Watching:
         self._trial = folder if trial else None
         if trial is not self.models.trial:
             self.models.serve(self.models.champion, trial)
-            say(f"Version {trial.version} is on trial with {trial.share:.0%} of the requests."
-                if trial else "The trial is over.")  # fmt: skip
+            say(
+                f"Version {trial.version} is on trial with {trial.share:.0%} of the requests."
+                if trial
+                else "The trial is over."
+            )
 
     def _trial_of(self, folder: Path, share: float) -> Trial:
         running = self.models.trial
@@ -145,12 +148,15 @@ class Watching:
         trial = self.models.trial
         failed = f"it could not answer {trial.failed} of {trial.asked} requests" if trial and trial.over else ""
         return Presence(
-            time=now(), address=self._address, champion=_version(self.models.champion),
+            time=now(),
+            address=self._address,
+            champion=_version(self.models.champion),
             told=self._told,
             challenger=trial.version if trial and not trial.over else None,
-            asked=trial.asked if trial else 0, failed=trial.failed if trial else 0,
+            asked=trial.asked if trial else 0,
+            failed=trial.failed if trial else 0,
             trouble=self._trouble or failed,
-        )  # fmt: skip
+        )
 
 
 def _version(engine: Engine) -> str:

@@ -16,7 +16,24 @@ from tunewright.spec.schema import (
 from tunewright.spec.sections import USUAL, ApiSpec, DataSpec, GoalSpec, JudgeSpec
 
 __all__ = [
-    "CORRECTIONS", "FROZEN", "RECORDED", "RUNS", "SPEC_FILE", "USUAL", "ApiSpec", "DataSpec", "FileSpec", "GoalSpec",
-    "JudgeSpec", "MoneySpec", "Spec", "file_spec", "load_money", "load_spec", "overlay", "parse_spec", "spec_schema",
+    "CORRECTIONS",
+    "FROZEN",
+    "RECORDED",
+    "RUNS",
+    "SPEC_FILE",
+    "USUAL",
+    "ApiSpec",
+    "DataSpec",
+    "FileSpec",
+    "GoalSpec",
+    "JudgeSpec",
+    "MoneySpec",
+    "Spec",
+    "file_spec",
+    "load_money",
+    "load_spec",
+    "overlay",
+    "parse_spec",
+    "spec_schema",
     "spec_sha256",
-]  # fmt: skip
+]

@@ -73,9 +73,13 @@ def _class() -> Any:
     formats = copy(Draft202012Validator.FORMAT_CHECKER)
     formats.checkers = formats.checkers | {"regex": (_is_pattern, ())}
     own = {
-        "pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional_properties,
-        "uniqueItems": _unique_items, "anyOf": _any_of, "oneOf": _one_of,
-    }  # fmt: skip
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+        "anyOf": _any_of,
+        "oneOf": _one_of,
+    }
     counted = {name: _counted(function) for name, function in (Draft202012Validator.VALIDATORS | own).items()}
     return validators.extend(Draft202012Validator, counted, format_checker=formats)
 
@@ -154,8 +158,11 @@ def _any_of(validator: Any, branches: list[Any], instance: Any, _: Any) -> Itera
 def _one_of(validator: Any, branches: list[Any], instance: Any, _: Any) -> Iterator[Any]:
     fitting = sum(validator.evolve(schema=branch).is_valid(instance) for branch in branches)
     if fitting != 1:
-        yield _fault(f"{instance!r} is valid under more than one of the given schemas" if fitting else
-                     f"{instance!r} is not valid under any of the given schemas")  # fmt: skip
+        yield _fault(
+            f"{instance!r} is valid under more than one of the given schemas"
+            if fitting
+            else f"{instance!r} is not valid under any of the given schemas"
+        )
 
 
 def _fault(message: str) -> Any:

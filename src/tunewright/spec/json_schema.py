@@ -121,11 +121,12 @@ def _require_patterns(schema: Any, where: str) -> None:
             compiled(pattern)
         except Unusable as error:
             raise UserError(
-                f"The pattern {pattern[:80]!r} can't be used: {error}.", where=where,
+                f"The pattern {pattern[:80]!r} can't be used: {error}.",
+                where=where,
                 why="Patterns are run by RE2, in which none takes long: it does not look around, refer back or repeat "
                 "more than 1,000 times.",
                 fix="Write it without that, or take it out and check the answers for it afterwards.",
-            ) from None  # fmt: skip
+            ) from None
 
 
 class _Astray(Exception):

@@ -23,8 +23,9 @@ _EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": 
 _CHECK = "Name a project's folder, or a spec file."
 
 
-def load_spec(path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None, *,
-              allow_code: bool = False) -> Spec:  # fmt: skip
+def load_spec(
+    path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
+) -> Spec:
     """Read a spec file, or the `tunewright.yaml` of a folder.
 
     Args:
@@ -80,8 +81,9 @@ def _mapping(text: str, file: Path) -> dict[str, Any]:
     return data
 
 
-def parse_spec(text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *,
-               allow_code: bool = False) -> Spec:  # fmt: skip
+def parse_spec(
+    text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
+) -> Spec:
     """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
     data = _mapping(text, file)
     if recipe:
@@ -176,8 +178,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     if key != "apis":
-        raise UserError(f"The override '{shortened(override, 100)}' adds to '{key}', and only `apis` can be added to.",
-                        fix="For example: 'apis+={model: gpt-6-luna, url: openai}'")  # fmt: skip
+        raise UserError(
+            f"The override '{shortened(override, 100)}' adds to '{key}', and only `apis` can be added to.",
+            fix="For example: 'apis+={model: gpt-6-luna, url: openai}'",
+        )
     said: dict[str, Any] = {}
     _apply(said, f"one={text}")
     listed, added = data.get("apis") or [data.get("api") or {}], said["one"]

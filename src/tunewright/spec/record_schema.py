@@ -83,11 +83,12 @@ def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
 
     if not allow_code:
         raise UserError(
-            f"The spec names code to run: {shortened(named, 100)}.", where="task.schema",
+            f"The spec names code to run: {shortened(named, 100)}.",
+            where="task.schema",
             why="The module would be imported, and may do whatever you may.",
             fix="Where you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)); or "
             "name a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
-        )  # fmt: skip
+        )
     module, _, name = named.partition(":")
     sys.path.insert(0, str(folder))
     try:

@@ -16,6 +16,18 @@ from tunewright.tasks.multi_label import MultiLabelTask
 from tunewright.tasks.registry import task_of
 
 __all__ = [
-    "BatchModel", "Branch", "BranchModel", "ClassifyTask", "Example", "LabelSearch", "LabelTrie", "Message", "Meta",
-    "MultiLabelTask", "NextTokenModel", "Task", "score_labels", "task_of",
-]  # fmt: skip
+    "BatchModel",
+    "Branch",
+    "BranchModel",
+    "ClassifyTask",
+    "Example",
+    "LabelSearch",
+    "LabelTrie",
+    "Message",
+    "Meta",
+    "MultiLabelTask",
+    "NextTokenModel",
+    "Task",
+    "score_labels",
+    "task_of",
+]

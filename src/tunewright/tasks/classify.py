@@ -28,8 +28,15 @@ class ClassifyTask(Conversation):
     kind = "classify"
     headline = "accuracy"
 
-    def __init__(self, instruction: str, labels: Mapping[str, str], lead: str = "",
-                 codes: Mapping[str, str] = WRITTEN_OUT, *, coded: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        instruction: str,
+        labels: Mapping[str, str],
+        lead: str = "",
+        codes: Mapping[str, str] = WRITTEN_OUT,
+        *,
+        coded: bool = False,
+    ):
         self.instruction, self.labels, self.coded = instruction, dict(labels), coded
         listing = listed((codes.get(label, label), label, text) for label, text in labels.items())
         super().__init__(instruction.replace("{labels}", listing), lead, codes)

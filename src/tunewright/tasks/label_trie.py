@@ -210,8 +210,9 @@ def score_labels(
     return search.share_out()
 
 
-def _logits(model: NextTokenModel | BatchModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
-            ) -> Sequence[npt.NDArray[np.float32]]:  # fmt: skip
+def _logits(
+    model: NextTokenModel | BatchModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
+) -> Sequence[npt.NDArray[np.float32]]:
     """Those of each branch's tokens."""
     sequences = [[*prompt, *branch.path] for branch in branches]
     if isinstance(model, BranchModel):

@@ -107,9 +107,19 @@ def is_in(value: str, text: str) -> bool:
 
 
 _MONTHS = (
-    ("jan",), ("feb", "fév"), ("mar", "mär"), ("apr", "avr"), ("may", "mai"), ("jun", "juin"), ("jul", "juil"),
-    ("aug", "aoû"), ("sep",), ("oct", "okt"), ("nov",), ("dec", "dez", "déc"),
-)  # fmt: skip
+    ("jan",),
+    ("feb", "fév"),
+    ("mar", "mär"),
+    ("apr", "avr"),
+    ("may", "mai"),
+    ("jun", "juin"),
+    ("jul", "juil"),
+    ("aug", "aoû"),
+    ("sep",),
+    ("oct", "okt"),
+    ("nov",),
+    ("dec", "dez", "déc"),
+)
 
 
 def bare(text: str) -> str:

@@ -14,9 +14,17 @@ from tunewright.train.encoders import rows
 from tunewright.train.encoders.sample import not_literal
 
 _OF_ADAPTER = {
-    "method", "loss", "lora", "lr", "epochs", "batch_size", "accumulation", "weight_decay", "optimizer",
+    "method",
+    "loss",
+    "lora",
+    "lr",
+    "epochs",
+    "batch_size",
+    "accumulation",
+    "weight_decay",
+    "optimizer",
     "gradient_checkpointing",
-}  # fmt: skip
+}
 """Keys of `train` that a language model's training alone goes by."""
 
 

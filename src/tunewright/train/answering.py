@@ -71,8 +71,9 @@ def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> A
     return answer
 
 
-def likeliest_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie,
-                     at_once: int) -> list[tuple[int, float]]:  # fmt: skip
+def likeliest_labels(
+    model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int
+) -> list[tuple[int, float]]:
     """For each prompt the index of its likeliest label, and its probability.
 
     Args:
@@ -83,8 +84,9 @@ def likeliest_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], t
     return [(search.best, math.exp(search.log_probabilities[search.best])) for search in searches]
 
 
-def scored_labels(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int,
-                  temperature: float | None) -> list[Floats]:  # fmt: skip
+def scored_labels(
+    model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int, temperature: float | None
+) -> list[Floats]:
     """log P(label | prompt) of every label for each prompt, as `tunewright.tasks.score_labels` finds it one by one.
 
     Args:
@@ -103,8 +105,14 @@ def _likeliest(search: LabelSearch) -> list[Branch]:
     return [] if search.settled else [search.pop()]
 
 
-def _searched(model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int,
-              due: Callable[[LabelSearch], list[Branch]]) -> list[LabelSearch]:  # fmt: skip
+def _searched(
+    model: Any,
+    engine: Engine,
+    prompts: Sequence[list[int]],
+    trie: LabelTrie,
+    at_once: int,
+    due: Callable[[LabelSearch], list[Branch]],
+) -> list[LabelSearch]:
     """The search behind each prompt, at its end.
 
     Args:
@@ -164,8 +172,9 @@ class _Behind:
         return _answers(self._model, batch, branches, kept=self._kept)
 
 
-def _answers(model: Any, batch: dict[str, Any], branches: Mapping[int, Branch], **kept: KeptPrompts
-             ) -> Iterable[tuple[int, Any]]:  # fmt: skip
+def _answers(
+    model: Any, batch: dict[str, Any], branches: Mapping[int, Branch], **kept: KeptPrompts
+) -> Iterable[tuple[int, Any]]:
     """What a model says at branches; the batch's labels are their numbers."""
     batch = on_device_of(model, batch)
     numbers = batch.pop("labels")

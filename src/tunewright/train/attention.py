@@ -104,8 +104,9 @@ def _once(group: dict[str, Any], name: tuple[Any, ...], make: Callable[[], Any])
     return made[name]
 
 
-def _prefix(group: dict[str, Any], query: Any, key: Any, value: Any, scale: float, dropout: float,
-            window: int | None) -> Any:  # fmt: skip
+def _prefix(
+    group: dict[str, Any], query: Any, key: Any, value: Any, scale: float, dropout: float, window: int | None
+) -> Any:
     """Causal attention of a prefix over itself. [heads, P, width] -> [P, heads, width]"""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -128,8 +129,16 @@ def _prefix(group: dict[str, Any], query: Any, key: Any, value: Any, scale: floa
     return seen.flatten(0, 1).transpose(0, 1)
 
 
-def _own(group: dict[str, Any], query: Any, key: Any, value: Any, before: tuple[Any, Any, Any, Any] | None,
-         scale: float, dropout: float, window: int | None) -> Any:  # fmt: skip
+def _own(
+    group: dict[str, Any],
+    query: Any,
+    key: Any,
+    value: Any,
+    before: tuple[Any, Any, Any, Any] | None,
+    scale: float,
+    dropout: float,
+    window: int | None,
+) -> Any:
     """Attention of the own tokens over what is before and their example. [heads, own, width] -> [own, heads, width]
 
     Args:
@@ -168,8 +177,16 @@ def _additive(mask: Any, dtype: Any) -> Any:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
-def _by_products(group: dict[str, Any], query: Any, key: Any, value: Any, before: tuple[Any, Any, Any, Any] | None,
-                 scale: float, dropout: float, window: int | None) -> Any:  # fmt: skip
+def _by_products(
+    group: dict[str, Any],
+    query: Any,
+    key: Any,
+    value: Any,
+    before: tuple[Any, Any, Any, Any] | None,
+    scale: float,
+    dropout: float,
+    window: int | None,
+) -> Any:
     """Attention as plain matrix products, the prefix's keys shared by all lines instead of repeated; arguments as in
     `_own`. -> [lines * length, heads, width]
 
@@ -215,8 +232,16 @@ def _by_products(group: dict[str, Any], query: Any, key: Any, value: Any, before
     return seen.permute(1, 3, 0, 2, 4).reshape(lines * length, heads, width)
 
 
-def _by_kernel(group: dict[str, Any], query: Any, key: Any, value: Any, before: tuple[Any, Any, Any, Any] | None,
-               scale: float, dropout: float, window: int | None) -> Any:  # fmt: skip
+def _by_kernel(
+    group: dict[str, Any],
+    query: Any,
+    key: Any,
+    value: Any,
+    before: tuple[Any, Any, Any, Any] | None,
+    scale: float,
+    dropout: float,
+    window: int | None,
+) -> Any:
     """The same through SDPA, which holds no scores. A line's keys, the prefix's among them, are put together by one
     copy for each key head; the query heads that see them are further rows, so that nothing is repeated for them."""
     import torch
@@ -236,12 +261,13 @@ def _by_kernel(group: dict[str, Any], query: Any, key: Any, value: Any, before: 
     query = query.permute(2, 0, 1, 3, 4).reshape(lines, key_heads, repeats * length, width)
     seen = scaled_dot_product_attention(
         query, key.transpose(0, 1), value.transpose(0, 1), bias, dropout, scale=scale
-    ).unflatten(2, (repeats, length))  # fmt: skip
+    ).unflatten(2, (repeats, length))
     return seen.permute(0, 3, 1, 2, 4).reshape(lines * length, heads, width)
 
 
-def _one_by_one(group: dict[str, Any], query: Any, key: Any, value: Any, scale: float, dropout: float,
-                window: int | None) -> Any:  # fmt: skip
+def _one_by_one(
+    group: dict[str, Any], query: Any, key: Any, value: Any, scale: float, dropout: float, window: int | None
+) -> Any:
     """The same for long examples, each by itself; arguments as in `_own`. -> [own, heads, width]"""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -259,8 +285,9 @@ def _one_by_one(group: dict[str, Any], query: Any, key: Any, value: Any, scale: 
 
         bias = _once(group, ("alone", window, query.dtype), seen_of)
     parts = []
-    own = zip(query.split(group["lengths"], 1), *(x[:, shared:].split(group["lengths"], 1) for x in (key, value)),
-              strict=True)  # fmt: skip
+    own = zip(
+        query.split(group["lengths"], 1), *(x[:, shared:].split(group["lengths"], 1) for x in (key, value)), strict=True
+    )
     for asked, its_key, its_value in own:
         length = asked.shape[1]
         if shared:

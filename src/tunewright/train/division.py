@@ -65,9 +65,12 @@ def division(spec: Spec, examples: Sequence[Example], rows: int) -> Division:
     divisions = [
         Division(n, work(n, threads(), shared, own) / work(1, threads(), shared, own))
         for n in _COUNTS
-        if n <= threads() and n * memory <= machine_memory() and n * _LEAST <= batch and batch % n == 0
+        if n <= threads()
+        and n * memory <= machine_memory()
+        and n * _LEAST <= batch
+        and batch % n == 0
         and _none_idle(n, rows, batch)
-    ]  # fmt: skip
+    ]
     return min([whole, *divisions], key=lambda each: each.time)
 
 

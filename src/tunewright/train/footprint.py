@@ -114,8 +114,9 @@ def footprint(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str,
     layers = config.num_hidden_layers
     if layers <= _SHALLOW + 1 or len(set(getattr(config, "layer_types", None) or [])) > 1:
         return _counted(config, settings, rows, dtype, on_cpu=on_cpu)
-    shallow, deeper = (_counted(_with_layers(config, n), settings, rows, dtype, on_cpu=on_cpu)
-                       for n in (_SHALLOW, _SHALLOW + 1))  # fmt: skip
+    shallow, deeper = (
+        _counted(_with_layers(config, n), settings, rows, dtype, on_cpu=on_cpu) for n in (_SHALLOW, _SHALLOW + 1)
+    )
     whole: Footprint = _extrapolated(shallow, deeper, layers - _SHALLOW)
     return whole
 
@@ -132,9 +133,9 @@ def _with_layers(config: Any, layers: int) -> Any:
 def _extrapolated(shallow: Any, deeper: Any, times: int) -> Any:
     """What is measured by so many times the difference beyond the shallow one, field by field."""
     pairs = ((field.name, getattr(shallow, field.name), getattr(deeper, field.name)) for field in fields(shallow))
-    return type(shallow)(**{
-        name: _extrapolated(a, b, times) if is_dataclass(a) else a + (b - a) * times for name, a, b in pairs
-    })  # fmt: skip
+    return type(shallow)(
+        **{name: _extrapolated(a, b, times) if is_dataclass(a) else a + (b - a) * times for name, a, b in pairs}
+    )
 
 
 def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, *, on_cpu: bool) -> Footprint:

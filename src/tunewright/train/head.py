@@ -42,8 +42,16 @@ def add_supervision(model: Any) -> None:
 
     # generate() reads the signature
     @functools.wraps(type(model).forward)
-    def forward(self: Any, *args: Any, supervised: Any = None, choices: Any = None, asked: Any = None,
-                offered: Any = None, each: bool = False, **kwargs: Any) -> Any:  # fmt: skip
+    def forward(
+        self: Any,
+        *args: Any,
+        supervised: Any = None,
+        choices: Any = None,
+        asked: Any = None,
+        offered: Any = None,
+        each: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         if supervised is None and asked is None:
             return original(*args, **kwargs)
         places = asked if supervised is None else supervised != IGNORED

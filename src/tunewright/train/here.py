@@ -93,9 +93,11 @@ def cpu_speed(dtype: str) -> CpuSpeed:
         torch.set_num_threads(before)
     count = threads()
     return CpuSpeed(
-        count * products.high * _PRODUCTS[dtype], count * sums.high * _TRAFFIC, count * DEQUANTISED,
+        count * products.high * _PRODUCTS[dtype],
+        count * sums.high * _TRAFFIC,
+        count * DEQUANTISED,
         products.high / products.low,
-    )  # fmt: skip
+    )
 
 
 def rate(probes: Sequence[tuple[float, float]]) -> Range:

@@ -66,8 +66,15 @@ class Facts:
     """The right answer of each validation example, where answers are of a fixed set."""
 
     @classmethod
-    def of(cls, task: Task, train: Sequence[str], held: Sequence[str], rows: Sequence[Row], answer: float,
-           groups: Sequence[str] = ()) -> Facts:  # fmt: skip
+    def of(
+        cls,
+        task: Task,
+        train: Sequence[str],
+        held: Sequence[str],
+        rows: Sequence[Row],
+        answer: float,
+        groups: Sequence[str] = (),
+    ) -> Facts:
         """Count.
 
         Args:

@@ -64,9 +64,12 @@ class KeptPrompts:
         """
         gather = self._groups[number]["gather"].to(key.device)
         self._layers.setdefault(layer, []).append(
-            (*(x.index_select(1, gather.flatten()).unflatten(1, gather.shape) for x in (key, value)),
-             prefix_key.clone(), prefix_value.clone())
-        )  # fmt: skip
+            (
+                *(x.index_select(1, gather.flatten()).unflatten(1, gather.shape) for x in (key, value)),
+                prefix_key.clone(),
+                prefix_value.clone(),
+            )
+        )
 
     def of(self, layer: int, group: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
         """Keys and values that a group of `behind` reads on from: the prompts' own, [key heads, rows, width of the
@@ -129,9 +132,12 @@ class KeptPrompts:
             "index": torch.where(used, starts[:, None] + step, 0),
             "position": position,
             "key_position": torch.cat([(group["shared"] + earlier).expand(len(some), -1), position], 1),
-            "seen": torch.cat([
-                (earlier < own[:, None])[:, None].expand(-1, length, -1),
-                torch.ones(length, length, dtype=torch.bool).tril().expand(len(some), -1, -1),
-            ], 2),
+            "seen": torch.cat(
+                [
+                    (earlier < own[:, None])[:, None].expand(-1, length, -1),
+                    torch.ones(length, length, dtype=torch.bool).tril().expand(len(some), -1, -1),
+                ],
+                2,
+            ),
             "back": used.flatten().nonzero().flatten(),
-        }  # fmt: skip
+        }

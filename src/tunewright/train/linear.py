@@ -28,13 +28,15 @@ def refusal(spec: Spec) -> UserError | None:
     if spec.task.kind not in ("classify", "multi_label"):
         return UserError(
             f"A linear model can't do this task: it is {spec.task.kind}, and a linear model chooses a label.",
-            where="model", fix="Choose a model that writes: tunewright models ls",
-        )  # fmt: skip
+            where="model",
+            fix="Choose a model that writes: tunewright models ls",
+        )
     if spec.train.start is not None:
         return UserError(
-            "The fitting of a linear model begins with nothing, and not with an adapter.", where="train.start",
+            "The fitting of a linear model begins with nothing, and not with an adapter.",
+            where="train.start",
             fix="Type: tunewright … train.start=null",
-        )  # fmt: skip
+        )
     return None
 
 

@@ -56,9 +56,16 @@ def _forward_of(layer: Any) -> Any:
         state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
         dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
         return _fused_lora().apply(
-            x, base.weight, state, dtype, base.bias,
-            self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name], rate,
-        )  # fmt: skip
+            x,
+            base.weight,
+            state,
+            dtype,
+            base.bias,
+            self.lora_A[name].weight,
+            self.lora_B[name].weight,
+            self.scaling[name],
+            rate,
+        )
 
     return forward
 
@@ -101,8 +108,18 @@ def _fused_lora() -> Any:
 
     class FusedLora(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
         @staticmethod
-        def forward(ctx: Any, x: Any, weight: Any, state: Any, dtype: Any, bias: Any, down: Any, up: Any,
-                    scale: float, rate: float) -> Any:  # fmt: skip
+        def forward(
+            ctx: Any,
+            x: Any,
+            weight: Any,
+            state: Any,
+            dtype: Any,
+            bias: Any,
+            down: Any,
+            up: Any,
+            scale: float,
+            rate: float,
+        ) -> Any:
             flat = x.reshape(-1, x.shape[-1]).to(dtype)
             down, up = down.to(dtype), up.to(dtype)
             y = product(flat, _dense(weight, state, dtype).t())

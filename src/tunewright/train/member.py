@@ -117,9 +117,14 @@ class Members:
         """
         planned = planned_steps(self.spec, len(self.rows))
         return History(
-            self.spec.train, self.facts, compute_type(self.spec.train.precision), planned, ended, rows,
+            self.spec.train,
+            self.facts,
+            compute_type(self.spec.train.precision),
+            planned,
+            ended,
+            rows,
             encoder=isinstance(self.base, LocalEncoder),
-        )  # fmt: skip
+        )
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:

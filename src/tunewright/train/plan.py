@@ -160,8 +160,9 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     if spec.model == LINEAR:
         raise UserError(
             "There is nothing to plan for a linear model: it is fitted in seconds, by one core, in less than a GiB.",
-            where="model", fix="Name another model, such as model=all-minilm.",
-        )  # fmt: skip
+            where="model",
+            fix="Name another model, such as model=all-minilm.",
+        )
     encoder = is_encoder(spec.model, spec.folder)
     if encoder:
         spec, batches, count = counted(spec, train)
@@ -200,8 +201,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     )
 
 
-def _here(count: Counted, spec: Spec, batches: Batches, passes: float, divided: Division,
-          trial: float) -> Here:  # fmt: skip
+def _here(count: Counted, spec: Spec, batches: Batches, passes: float, divided: Division, trial: float) -> Here:
     """A training on this machine.
 
     Args:
@@ -224,8 +224,9 @@ def _trial(batches: Batches) -> float:
     return _TRIALS * _TRIED * batches.mean / batches.tokens / _PASSES
 
 
-def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint,
-            passes: float) -> Option:  # fmt: skip
+def _option(
+    name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Footprint, middle: Footprint, passes: float
+) -> Option:
     gpu = machine.gpu
     assert gpu
     usable = usable_gib(gpu, card)
@@ -238,11 +239,19 @@ def _option(name: str, machine: MachinePrice, card: Card, spec: Spec, peak: Foot
     hours = (passes * each / speed + _START_SECONDS) / 3600
     able = precision != "bfloat16" or card.bfloat16
     return Option(
-        machine=name, card=gpu.card, gpus=gpu.count, usable_gib=usable, peak_gib=needed, spread=spread,
+        machine=name,
+        card=gpu.card,
+        gpus=gpu.count,
+        usable_gib=usable,
+        peak_gib=needed,
+        spread=spread,
         fits=needed <= usable and able,
         why=_why(needed, usable, able, precision, spread, peak, clusters=machine.clusters),
-        precision=precision, hours=hours, usd=hours * machine.usd_per_hour, clusters=machine.clusters,
-    )  # fmt: skip
+        precision=precision,
+        hours=hours,
+        usd=hours * machine.usd_per_hour,
+        clusters=machine.clusters,
+    )
 
 
 def usable_gib(gpu: Gpu, card: Card) -> float:
@@ -256,8 +265,9 @@ def _precision(spec: Spec, card: Card) -> str:
     return "bfloat16" if card.bfloat16 else "float16"
 
 
-def _why(needed: float, usable: float, able: bool, precision: str, spread: str, peak: Footprint, *,
-         clusters: bool) -> str:  # fmt: skip
+def _why(
+    needed: float, usable: float, able: bool, precision: str, spread: str, peak: Footprint, *, clusters: bool
+) -> str:
     if not able:
         return "it has no bfloat16; train.precision=float16 would do"
     if needed > usable:

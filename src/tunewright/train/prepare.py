@@ -71,10 +71,11 @@ class Encoder:
         largest = max((max(row["input_ids"], default=0) for row in rows), default=0)
         if largest >= self._vocabulary:
             raise UserError(
-                "The tokenizer is another model's.", where=self.base.folder / "tokenizer.json",
+                "The tokenizer is another model's.",
+                where=self.base.folder / "tokenizer.json",
                 why=f"The examples have the token {largest} in it; the model knows {self._vocabulary}.",
                 fix="Copy the model again, with its own tokenizer.json.",
-            )  # fmt: skip
+            )
 
     def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
         """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
@@ -95,8 +96,9 @@ class Encoder:
         """
         answers = [example.answer for example in train]
         held = part.answers if part else []
-        return Facts.of(self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)),
-                        part.groups if part else [])  # fmt: skip
+        return Facts.of(
+            self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)), part.groups if part else []
+        )
 
     def _tokens_of(self) -> Callable[[str], int]:
         """The number of tokens by which an answer is learnt, if nothing is masked."""

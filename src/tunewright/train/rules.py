@@ -198,8 +198,14 @@ def imbalance(history: History) -> Diagnosis | None:
 
 
 CURVE_RULES: tuple[Rule, ...] = (
-    no_number, lr_too_high, lr_too_low, no_signal, too_few_steps, overfitting, imbalance,
-)  # fmt: skip
+    no_number,
+    lr_too_high,
+    lr_too_low,
+    no_signal,
+    too_few_steps,
+    overfitting,
+    imbalance,
+)
 """The first that fits explains the curve; those behind it would only name its consequences."""
 
 

@@ -81,8 +81,11 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
     from optuna.trial import FixedTrial
 
     if spec.model == LINEAR:
-        raise UserError("A linear model has no settings to search.", where="model",
-                        fix="Name another model, such as model=all-minilm.")  # fmt: skip
+        raise UserError(
+            "A linear model has no settings to search.",
+            where="model",
+            fix="Name another model, such as model=all-minilm.",
+        )
     everything = _everything(spec, split, folder / "trials")
     suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
     if everything.validation is None or not spec.train.evaluations:
@@ -167,8 +170,10 @@ def _everything(spec: Spec, split: Path, home: Path) -> Members:
 def _of_encoder(trial: Any, spec: Spec) -> dict[str, Any]:
     """Settings of an encoder around the spec's own."""
     settings = spec.train.encoder
-    rates = {name: trial.suggest_float(name, usual / 4, usual * 4, log=True)
-             for name, usual in (("lr", settings.lr), ("head_lr", settings.head_lr))}  # fmt: skip
+    rates = {
+        name: trial.suggest_float(name, usual / 4, usual * 4, log=True)
+        for name, usual in (("lr", settings.lr), ("head_lr", settings.head_lr))
+    }
     times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
     smoothing = trial.suggest_categorical("label_smoothing", sorted({0.0, settings.label_smoothing, 0.1}))
     return {

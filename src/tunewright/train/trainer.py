@@ -31,8 +31,9 @@ def planned_steps(spec: Spec, rows: int) -> int:
     return min(steps, spec.train.max_steps or steps)
 
 
-def build_trainer(spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int,
-                  wanted: Wanted | None = None) -> Any:  # fmt: skip
+def build_trainer(
+    spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int, wanted: Wanted | None = None
+) -> Any:
     """TRL's trainer on the encoded rows, not yet started. Its `engine` says which fast paths the model is on.
 
     Args:
@@ -126,14 +127,16 @@ def _begin_with(model: Any, adapter: Path) -> None:
     if found != asked:
         raise UserError(
             f"The adapter to begin with has rank {found[0]} and alpha {found[1]}, this training {asked[0]} and "
-            f"{asked[1]}.", where=adapter, fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} "
-            "train.members=1, or leave train.start out.",
-        )  # fmt: skip
+            f"{asked[1]}.",
+            where=adapter,
+            fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} train.members=1, or leave train.start out.",
+        )
     values = load_file(weights)
     shapes = {name: value.shape for name, value in values.items()}
     if shapes != {name: value.shape for name, value in get_peft_model_state_dict(model).items()}:
-        raise UserError("The adapter to begin with is of another base model.", where=adapter,
-                        fix="Leave train.start out.")  # fmt: skip
+        raise UserError(
+            "The adapter to begin with is of another base model.", where=adapter, fix="Leave train.start out."
+        )
     set_peft_model_state_dict(model, values)
 
 

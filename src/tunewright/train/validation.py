@@ -82,8 +82,15 @@ class ValidationPart:
         settings: of the training that is measured.
     """
 
-    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], prompts: Sequence[list[int]],
-                 answering: Answering | None, task: Task, settings: TrainSpec):  # fmt: skip
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        rows: Sequence[Row],
+        prompts: Sequence[list[int]],
+        answering: Answering | None,
+        task: Task,
+        settings: TrainSpec,
+    ):
         self._examples, self._rows, self._prompts = examples, rows, prompts
         self._answering, self._task = answering, task
         # What a training step holds must be enough: without gradients a pass holds one layer's activations, and of all

@@ -17,8 +17,13 @@ class Checks:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def all(self, train: list[Example], labels: list[str] = LABELS, data: Mapping[str, Any] | None = None,
-            **tests: list[Example]) -> list[Finding]:  # fmt: skip
+    def all(
+        self,
+        train: list[Example],
+        labels: list[str] = LABELS,
+        data: Mapping[str, Any] | None = None,
+        **tests: list[Example],
+    ) -> list[Finding]:
         found = findings_in(self.folder, {"train": train, **tests}, labels, data)
         return [finding for finding in found if finding.severity != "note"]
 

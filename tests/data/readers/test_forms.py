@@ -121,8 +121,10 @@ def test_a_tool_call_may_be_the_answer(tmp_path: Path) -> None:
 def test_a_function_call_and_its_answer_are_kept(tmp_path: Path) -> None:
     call = {"name": "track", "arguments": "{}"}
     called = {"role": "assistant", "content": None, "function_call": call}
-    found = given(tmp_path, {"messages": [user("q"), called, {"role": "function", "name": "track", "content": "3"},
-                                          assistant("a")]})  # fmt: skip
+    found = given(
+        tmp_path,
+        {"messages": [user("q"), called, {"role": "function", "name": "track", "content": "3"}, assistant("a")]},
+    )
     assert found.example.messages[1].extra == {"function_call": call}
 
 
@@ -188,10 +190,13 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
         ({"conversations": [{"from": "human", "value": "x"}]}, "no-answer", ""),
         ({"choices": [{"message": assistant("a")}]}, "shape", "lacks the request's messages"),
         ({"messages": [user("q")], "choices": []}, "no-answer", "choices[0]"),
-        ({"messages": [user("q")], "choices": [{"message": assistant("a"), "finish_reason": "length"}]}, "cut-answer",
-         "cut off"),
+        (
+            {"messages": [user("q")], "choices": [{"message": assistant("a"), "finish_reason": "length"}]},
+            "cut-answer",
+            "cut off",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_row_is_named(row: dict[str, Any], code: str, said: str, tmp_path: Path) -> None:
     found = given(tmp_path, row)
     assert found.placed == [(1, code)]
@@ -238,8 +243,11 @@ def test_a_stored_completion_of_request_and_response(tmp_path: Path) -> None:
     assert turns(found) == [("system", "Be kind."), ("user", "q"), ("assistant", "a")]
     assert found.example.tools == [TOOL]
     assert found.example.meta.extra == {
-        "id": "chatcmpl-1", "metadata": {"job": "x"}, "request": {"model": "gpt-4o"}, "response": {"created": 1},
-    }  # fmt: skip
+        "id": "chatcmpl-1",
+        "metadata": {"job": "x"},
+        "request": {"model": "gpt-4o"},
+        "response": {"created": 1},
+    }
     assert (1, "choices") in found.noted
 
 

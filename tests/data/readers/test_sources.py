@@ -83,9 +83,13 @@ def test_json_is_known_by_its_first_character(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("d.xlsx", b"PK\x03\x04rest", "zip archive or an Excel"), ("d.jsonl", b"PK\x03\x04", "Excel"),
-     ("d.md", b"# Title", "one of: .jsonl, .csv"), ("d", b"", "one of: .jsonl, .csv")],
-)  # fmt: skip
+    [
+        ("d.xlsx", b"PK\x03\x04rest", "zip archive or an Excel"),
+        ("d.jsonl", b"PK\x03\x04", "Excel"),
+        ("d.md", b"# Title", "one of: .jsonl, .csv"),
+        ("d", b"", "one of: .jsonl, .csv"),
+    ],
+)
 def test_another_format_is_a_fault_with_the_way_out(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / name, content))
     assert found.placed == [(1, "format")]

@@ -34,10 +34,12 @@ weight = st.none() | st.just(1.0) | st.floats(0.125, 2)
 calls = st.lists(
     st.builds(
         lambda name, arguments: {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}},
-        text, text,
+        text,
+        text,
     ),
-    min_size=1, max_size=2,
-)  # fmt: skip
+    min_size=1,
+    max_size=2,
+)
 message_extra = st.dictionaries(st.sampled_from(["audio", "note"]), value.filter(lambda v: v is not None and v != []))
 taken = {"messages", "tools", "weight", "group", "time", "choices", "request"}
 extra = st.dictionaries(text.filter(lambda key: key not in taken), value, max_size=3)
@@ -84,9 +86,12 @@ def test_a_dataset_row_holds_the_whole_example(example: Example) -> None:
 
 def test_what_is_written_is_what_openai_takes(tmp_path: Path) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    said = [user("q"), {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "content": "3", "tool_call_id": "c"},
-            {"role": "assistant", "content": "a", "weight": 1}]  # fmt: skip
+    said = [
+        user("q"),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "c"},
+        {"role": "assistant", "content": "a", "weight": 1},
+    ]
     row = {"messages": said, "tools": [{"type": "function"}], "parallel_tool_calls": False}
     write_chat(tmp_path / "out.jsonl", read_all(write(tmp_path / "in.jsonl", lines([row]))).examples, Columns())
     content = (tmp_path / "out.jsonl").read_text("utf-8")

@@ -29,14 +29,17 @@ def grow(
     overrides: OverridesArgument = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", help="A source whose rows were held back, to be taken after all; again for more.",
-                     metavar="SOURCE"),
+        typer.Option(
+            "--include",
+            help="A source whose rows were held back, to be taken after all; again for more.",
+            metavar="SOURCE",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken, and write nothing.")] = False,
     runs: RunsOption = None,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make data of the reviews: corrections/N beside the spec, which is read behind data.train from then on."""
     from dataclasses import asdict
 
@@ -50,8 +53,13 @@ def grow(
         grown = grow_data(spec, store, include=include or (), dry_run=dry_run)
     examination = load_examination(api.check(spec, runs=runs)) if grown.number else None
     if json:
-        print_json({**asdict(grown), "reasons": grown.reasons,
-                    "findings": [asdict(each) for each in examination.findings] if examination else None})  # fmt: skip
+        print_json(
+            {
+                **asdict(grown),
+                "reasons": grown.reasons,
+                "findings": [asdict(each) for each in examination.findings] if examination else None,
+            }
+        )
     else:
         _print(grown, dry_run=dry_run)
         if examination:
@@ -71,8 +79,10 @@ def _print(grown: Grown, *, dry_run: bool) -> None:
     if grown.recovered:
         typer.echo(f"{grown.recovered} reviews were marked that an interrupted growth had written down")
     if grown.retracted:
-        typer.echo(f"! {grown.retracted} rows of earlier versions rest on reviews that were undone since. To let the "
-                   f"reviews decide anew, move {grown.folder} away and type this again.")  # fmt: skip
+        typer.echo(
+            f"! {grown.retracted} rows of earlier versions rest on reviews that were undone since. To let the "
+            f"reviews decide anew, move {grown.folder} away and type this again."
+        )
     for pull in grown.pulls:
         typer.echo(f"! {pull}")
     for label, count in grown.wanted.items():

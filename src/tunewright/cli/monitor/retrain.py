@@ -145,10 +145,12 @@ def _tell(found: Retrained) -> None:
         for part in decision["parts"][:_SHOWN]:
             gap = part["paired"]["difference"]
             table.add_row(
-                f"{part['count']:,}", part["name"] if part["kind"] == "test" else f"{part['kind']} {part['name']}",
-                f"{part['champion']:.1%}", f"{part['challenger']:.1%}",
+                f"{part['count']:,}",
+                part["name"] if part["kind"] == "test" else f"{part['kind']} {part['name']}",
+                f"{part['champion']:.1%}",
+                f"{part['challenger']:.1%}",
                 f"{100 * gap['value']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})",
-            )  # fmt: skip
+            )
         console_of(_TABLE_WIDTH).print(table)
         typer.echo(decision["sentence"])
     if not decision or decision["sentence"] != found.sentence:
@@ -165,4 +167,4 @@ def _plain(found: Status) -> dict[str, object]:
             {"time": each.time, "event": each.event, "version": each.version, "by": each.by, "detail": each.detail}
             for each in found.history
         ],
-    }  # fmt: skip
+    }

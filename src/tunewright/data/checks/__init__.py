@@ -22,10 +22,20 @@ from tunewright.data.checks.wrong_labels import SuspectRow, suspects, wrong_labe
 __all__ = ["DIMENSIONS", "KINDS", "SEVERITIES", "Finding", "Kind", "Place", "SuspectRow", "judge", "scores", "sentence"]
 
 _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
-    reading.unreadable, reading.remarks, single.single_rows, labels.balance, labels.spellings, copies.repeats,
-    copies.leaks, copies.near_repeats, copies.near_leaks, served.prompts, served.languages, served.long_answers,
+    reading.unreadable,
+    reading.remarks,
+    single.single_rows,
+    labels.balance,
+    labels.spellings,
+    copies.repeats,
+    copies.leaks,
+    copies.near_repeats,
+    copies.near_leaks,
+    served.prompts,
+    served.languages,
+    served.long_answers,
     size.small_tests,
-)  # fmt: skip
+)
 
 
 def judge(survey: Survey) -> tuple[list[Finding], list[SuspectRow]]:

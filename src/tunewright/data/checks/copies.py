@@ -30,8 +30,14 @@ def repeats(survey: Survey) -> Iterator[Finding]:
         for code, rows in zip(("D007", "D006"), repeated(split.table, firsts), strict=True):
             copies = _Copies(rows, firsts[rows], split)
             again = "another row" if code == "D007" else f"a text with another {label}"
-            yield from _finding(code, f"{len(rows)} rows repeat {again}", name, split, copies,
-                                severity="note" if code == "D006" and not survey.labels else "warning")  # fmt: skip
+            yield from _finding(
+                code,
+                f"{len(rows)} rows repeat {again}",
+                name,
+                split,
+                copies,
+                severity="note" if code == "D006" and not survey.labels else "warning",
+            )
 
 
 def leaks(survey: Survey) -> Iterator[Finding]:
@@ -105,8 +111,16 @@ def related_rows(known: Split, other: Split) -> Indices:
     return np.flatnonzero(np.isin(other.table.group, groups))
 
 
-def _finding(code: str, what: str, name: str, split: Split, copies: _Copies, count: int | None = None,
-             otherwise: Sequence[Place] = (), severity: str = "warning") -> Iterator[Finding]:  # fmt: skip
+def _finding(
+    code: str,
+    what: str,
+    name: str,
+    split: Split,
+    copies: _Copies,
+    count: int | None = None,
+    otherwise: Sequence[Place] = (),
+    severity: str = "warning",
+) -> Iterator[Finding]:
     """A finding, where there is anything.
 
     Args:
@@ -116,5 +130,6 @@ def _finding(code: str, what: str, name: str, split: Split, copies: _Copies, cou
     count = len(copies.rows) if count is None else count
     if count:
         shown = pair_places(split, copies.rows.tolist(), copies.of, copies.originals.tolist()) or otherwise
-        yield Finding(code, severity, f"{name}: {what}", KINDS[code].fix, tuple(shown), count,
-                      count / len(split.table), name)  # fmt: skip
+        yield Finding(
+            code, severity, f"{name}: {what}", KINDS[code].fix, tuple(shown), count, count / len(split.table), name
+        )

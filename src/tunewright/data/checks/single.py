@@ -75,11 +75,9 @@ _TOLD = {
     ),
     "D027": _Told("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
     "D028": _Told("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
-    "D015": _Told(
-        "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
-    ),
+    "D015": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"),
     "D016": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows hold template tokens: {listed(h.kinds)}"),
     "D024": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows have damaged characters: {listed(h.kinds)}"),
     "D019": _Told("error", _too_long("would lose their answer's end: with it they are longer than"), _raise_limit),
     "D020": _Told("error", _too_long("have no room for an answer: their prompt alone reaches"), _raise_limit),
-}  # fmt: skip
+}

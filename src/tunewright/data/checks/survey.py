@@ -102,8 +102,16 @@ class Table:
         """Write the table as an .npz file."""
         own = {name: getattr(self, name) for name in self._columns()}
         near = self.sketches
-        np.savez(path, **own, sketch_digests=near.digests, sketch_words=near.words, short_keys=near.keys[0],
-                 long_keys=near.keys[1], short_signs=near.signs[0], long_signs=near.signs[1])  # fmt: skip
+        np.savez(
+            path,
+            **own,
+            sketch_digests=near.digests,
+            sketch_words=near.words,
+            short_keys=near.keys[0],
+            long_keys=near.keys[1],
+            short_signs=near.signs[0],
+            long_signs=near.signs[1],
+        )
 
     @classmethod
     def load(cls, path: Path) -> Table:

@@ -54,11 +54,16 @@ def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
     if found is None:
         return [], 0
     described = [
-        SuspectRow(place_of(example), shown(survey.job.asked(example), 160), suspect.given, suspect.suggested,
-                   round(suspect.score, 3))
+        SuspectRow(
+            place_of(example),
+            shown(survey.job.asked(example), 160),
+            suspect.given,
+            suspect.suggested,
+            round(suspect.score, 3),
+        )
         for suspect in found
         for example in [examples[suspect.index]]
-    ]  # fmt: skip
+    ]
     return described, len(rows)
 
 

@@ -27,9 +27,18 @@ from tunewright.strict_json import Refusal
 from tunewright.tasks import Example
 
 __all__ = [
-    "FORMS", "Columns", "Fault", "Note", "detect", "documents_of", "quarantine_line", "read", "read_piece", "read_rows",
+    "FORMS",
+    "Columns",
+    "Fault",
+    "Note",
+    "detect",
+    "documents_of",
+    "quarantine_line",
+    "read",
+    "read_piece",
+    "read_rows",
     "write_chat",
-]  # fmt: skip
+]
 
 _SAMPLE = 20
 """Rows whose keys decide what form a file has."""

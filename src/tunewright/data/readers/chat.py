@@ -15,13 +15,26 @@ MAX_WEIGHT = 1_000_000
 
 _ROLES = ("system", "user", "assistant", "tool", "function")
 _MEANT = {
-    "human": "user", "customer": "user", "client": "user", "bot": "assistant", "gpt": "assistant", "ai": "assistant",
-    "model": "assistant", "chatbot": "assistant", "agent": "assistant", "observation": "tool",
-}  # fmt: skip
+    "human": "user",
+    "customer": "user",
+    "client": "user",
+    "bot": "assistant",
+    "gpt": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "chatbot": "assistant",
+    "agent": "assistant",
+    "observation": "tool",
+}
 _JSON_NAMES = {
-    dict: "an object", list: "a list", int: "a number", float: "a number", bool: "true or false", type(None): "null",
+    dict: "an object",
+    list: "a list",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
     str: "a text",
-}  # fmt: skip
+}
 _CALLS = ("tool_calls", "function_call")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight")
 

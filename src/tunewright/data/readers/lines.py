@@ -158,9 +158,8 @@ def text_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str]
 def byte_reason(path: Path, byte: int) -> str:
     return (
         f"The file is not UTF-8: byte 0x{byte:02x} can't be decoded; it was probably saved as Latin-1 or Windows-1252. "
-        "Where it is but this line, mend the line; where it is the whole file, type: "
-        + _convert(path, "WINDOWS-1252")
-    )  # fmt: skip
+        "Where it is but this line, mend the line; where it is the whole file, type: " + _convert(path, "WINDOWS-1252")
+    )
 
 
 def _wide_reason(path: Path, encoding: str) -> str:

@@ -15,7 +15,24 @@ from tunewright.evaluate.predictors.records import Nearest, Patterns
 from tunewright.evaluate.predictors.tagger import RecordTagger, encoder_predictor
 
 __all__ = [
-    "Answer", "EncoderPredictor", "LabelClassifier", "LabelScorer", "LabelSetClassifier", "LanguageModel", "LinearSvm",
-    "Majority", "Nearest", "Patterns", "Pieces", "Predictor", "RecordReader", "RecordTagger", "Terms", "TextGenerator",
-    "Token", "controls", "encoder_predictor", "language_model",
-]  # fmt: skip
+    "Answer",
+    "EncoderPredictor",
+    "LabelClassifier",
+    "LabelScorer",
+    "LabelSetClassifier",
+    "LanguageModel",
+    "LinearSvm",
+    "Majority",
+    "Nearest",
+    "Patterns",
+    "Pieces",
+    "Predictor",
+    "RecordReader",
+    "RecordTagger",
+    "Terms",
+    "TextGenerator",
+    "Token",
+    "controls",
+    "encoder_predictor",
+    "language_model",
+]

@@ -95,9 +95,13 @@ class LabelClassifier(ReadWhole):
         best = int(np.argmax(scores))
         confidence = float(self._calibration.of_labels(scores)[best])
         return Answer(
-            self._labels[best], confidence, len(prompt), 0, uncalibrated=math.exp(scores[best]),
+            self._labels[best],
+            confidence,
+            len(prompt),
+            0,
+            uncalibrated=math.exp(scores[best]),
             tokens=(Token(self._labels[best], math.log(confidence)),),
-        )  # fmt: skip
+        )
 
 
 class LabelSetClassifier(ReadWhole):
@@ -108,8 +112,9 @@ class LabelSetClassifier(ReadWhole):
         logits: of the labels in the order of the task's.
     """
 
-    def __init__(self, logits: Logits, task: MultiLabelTask, tokenizer: Reader,
-                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+    def __init__(
+        self, logits: Logits, task: MultiLabelTask, tokenizer: Reader, calibration: Calibration = UNCALIBRATED
+    ):
         super().__init__(logits, tokenizer, calibration)
         self._task, self._labels = task, list(task.labels)
         self._decisions = calibration.decisions or even(len(self._labels))
@@ -130,9 +135,13 @@ class LabelSetClassifier(ReadWhole):
         labels = [label for label, held in zip(self._labels, given.tolist(), strict=True) if held]
         likely = expected_f1(found, given)
         return Answer(
-            self._task.written_out(labels), self._calibration.of_answer(likely), len(prompt), 0, uncalibrated=likely,
+            self._task.written_out(labels),
+            self._calibration.of_answer(likely),
+            len(prompt),
+            0,
+            uncalibrated=likely,
             labels=dict(zip(labels, found[given].tolist(), strict=True)),
-        )  # fmt: skip
+        )
 
 
 def _log_softmax(logits: Any) -> Floats:

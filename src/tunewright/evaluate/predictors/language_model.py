@@ -68,9 +68,16 @@ class Together(Protocol):
         ...
 
 
-def language_model(model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path,
-                   longest: int, shots: Sequence[Example] = (),
-                   calibration: Calibration = UNCALIBRATED) -> LanguageModel:  # fmt: skip
+def language_model(
+    model: AnyModel,
+    task: Task,
+    template: ChatTemplate,
+    tokenizer: TextTokenizer,
+    folder: Path,
+    longest: int,
+    shots: Sequence[Example] = (),
+    calibration: Calibration = UNCALIBRATED,
+) -> LanguageModel:
     """A predictor for the task.
 
     Args:
@@ -101,8 +108,15 @@ class _Prompted(ABC):
         shots: solved examples to show before each request (few-shot); none for a tuned model.
     """
 
-    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
-                 shots: Sequence[Example], calibration: Calibration):  # fmt: skip
+    def __init__(
+        self,
+        model: AnyModel,
+        task: Task,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        shots: Sequence[Example],
+        calibration: Calibration,
+    ):
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots, self._calibration = shots, calibration
 
@@ -137,8 +151,15 @@ class _Prompted(ABC):
 class LabelScorer(_Prompted):
     """Scores every label after the prompt and answers the likeliest."""
 
-    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: Tokenizer,
-                 shots: Sequence[Example] = (), calibration: Calibration = UNCALIBRATED):  # fmt: skip
+    def __init__(
+        self,
+        model: AnyModel,
+        task: Task,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        shots: Sequence[Example] = (),
+        calibration: Calibration = UNCALIBRATED,
+    ):
         super().__init__(model, task, template, tokenizer, shots, calibration)
         self._labels = task.answers
         sequences = answer_tokens(task, template, tokenizer)
@@ -172,9 +193,13 @@ class LabelScorer(_Prompted):
         best = int(np.argmax(scores))
         label, confidence = self._labels[best], float(self._calibration.of_labels(scores)[best])
         return Answer(
-            label, confidence, len(prompt), self._token_counts[label], uncalibrated=math.exp(scores[best]),
+            label,
+            confidence,
+            len(prompt),
+            self._token_counts[label],
+            uncalibrated=math.exp(scores[best]),
             tokens=(Token(label, math.log(confidence)),),
-        )  # fmt: skip
+        )
 
 
 class TextGenerator(_Prompted):
@@ -185,9 +210,18 @@ class TextGenerator(_Prompted):
         most: tokens after which an answer is cut.
     """
 
-    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 folder: Path, rules: TextRules, most: int, shots: Sequence[Example] = (),
-                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+    def __init__(
+        self,
+        model: AnyModel,
+        task: Task,
+        template: ChatTemplate,
+        tokenizer: TextTokenizer,
+        folder: Path,
+        rules: TextRules,
+        most: int,
+        shots: Sequence[Example] = (),
+        calibration: Calibration = UNCALIBRATED,
+    ):
         super().__init__(model, task, template, tokenizer, shots, calibration)
         self._folder, self._rules, self._decode = folder, rules, tokenizer.decode
         self.longest_answer = most
@@ -249,9 +283,18 @@ class RecordReader(_Prompted):
         most: tokens after which a record is brought to its end.
     """
 
-    def __init__(self, model: AnyModel, task: Task, template: ChatTemplate, tokenizer: TextTokenizer,
-                 grammar: RecordGrammar, whole: RecordGrammar, most: int, shots: Sequence[Example] = (),
-                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+    def __init__(
+        self,
+        model: AnyModel,
+        task: Task,
+        template: ChatTemplate,
+        tokenizer: TextTokenizer,
+        grammar: RecordGrammar,
+        whole: RecordGrammar,
+        most: int,
+        shots: Sequence[Example] = (),
+        calibration: Calibration = UNCALIBRATED,
+    ):
         super().__init__(model, task, template, tokenizer, shots, calibration)
         self._grammar, self._whole, self._decode = grammar, whole, tokenizer.decode
         self.longest_answer = most
@@ -291,11 +334,16 @@ class RecordReader(_Prompted):
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)
             read.append(first)
-        return self._calibrated(Answer(
-            self._task.canonical(json.dumps(record)), math.prod(fields.values()),
-            sum(each.prompt_tokens for each in read), sum(each.answer_tokens for each in read), fields,
-            any(each.cut for each in read),
-        ))  # fmt: skip
+        return self._calibrated(
+            Answer(
+                self._task.canonical(json.dumps(record)),
+                math.prod(fields.values()),
+                sum(each.prompt_tokens for each in read),
+                sum(each.answer_tokens for each in read),
+                fields,
+                any(each.cut for each in read),
+            )
+        )
 
     def _fits(self, record: Mapping[str, Any]) -> bool:
         try:
@@ -312,9 +360,14 @@ class RecordReader(_Prompted):
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
         return Answer(
-            self._task.of_portion(text), confidence, len(prompt), len(writer.ids) + 1, fields, writer.cut,
+            self._task.of_portion(text),
+            confidence,
+            len(prompt),
+            len(writer.ids) + 1,
+            fields,
+            writer.cut,
             tokens=_tokens(text, ends, writer.log_probabilities),
-        )  # fmt: skip
+        )
 
 
 def _read(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> tuple[str, list[int]]:
@@ -351,8 +404,9 @@ def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[flo
     return {path: math.exp(value) for path, value in total.items()}
 
 
-def shots_of(train: Sequence[Example], answers: Sequence[str], count: int,
-             encode: Callable[[str], Sequence[int]]) -> list[Example]:  # fmt: skip
+def shots_of(
+    train: Sequence[Example], answers: Sequence[str], count: int, encode: Callable[[str], Sequence[int]]
+) -> list[Example]:
     """At most `count` training examples to show: the labels in turn, the shortest text of each label first; of answers
     that are no fixed set the shortest examples, as many as are worth their tokens.
 

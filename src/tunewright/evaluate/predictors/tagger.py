@@ -38,8 +38,15 @@ class RecordTagger(EncoderPredictor):
         context: tokens that the encoder reads.
     """
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: TextTokenizer, outputs: Sequence[str], context: int,
-                 calibration: Calibration = UNCALIBRATED):  # fmt: skip
+    def __init__(
+        self,
+        logits: Logits,
+        task: Task,
+        tokenizer: TextTokenizer,
+        outputs: Sequence[str],
+        context: int,
+        calibration: Calibration = UNCALIBRATED,
+    ):
         assert isinstance(task.constraint, JsonRecord)
         super().__init__(logits, tokenizer, calibration)
         self._reads = tokenizer
@@ -100,8 +107,14 @@ class RecordTagger(EncoderPredictor):
         return result
 
 
-def encoder_predictor(logits: Logits, task: Task, reader: TextTokenizer | Ngrams, outputs: Sequence[str], context: int,
-                      calibration: Calibration = UNCALIBRATED) -> EncoderPredictor:  # fmt: skip
+def encoder_predictor(
+    logits: Logits,
+    task: Task,
+    reader: TextTokenizer | Ngrams,
+    outputs: Sequence[str],
+    context: int,
+    calibration: Calibration = UNCALIBRATED,
+) -> EncoderPredictor:
     """What answers a task by an encoder or a linear model; arguments as of `RecordTagger`."""
     if isinstance(task.constraint, JsonRecord):
         assert isinstance(reader, TextTokenizer), "values are marked by tokens"

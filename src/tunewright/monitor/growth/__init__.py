@@ -122,13 +122,20 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
         with store.session() as session:
             reconcile(session, after, spec.name)
     return Grown(
-        folder, after.number if after is not before else None, after.sha256, len(judged.taken),
+        folder,
+        after.number if after is not before else None,
+        after.sha256,
+        len(judged.taken),
         dict(Counter(label for each in judged.taken for label in counted(task, each.answer)).most_common())
         if labels_of(task.constraint)
         else {},
-        held, judged.contradicted, judged.pulls, retracted, recovered,
+        held,
+        judged.contradicted,
+        judged.pulls,
+        retracted,
+        recovered,
         dict(Counter(each.answer for each in held if each.reason == NEW_LABEL).most_common()),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,9 @@ class _Judged:
     pulls: list[Pull] = field(default_factory=list)
 
 
-def _judged(spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None],
-            include: Collection[str]) -> _Judged:  # fmt: skip
+def _judged(
+    spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None], include: Collection[str]
+) -> _Judged:
     known = known_of(spec, job_of(spec), task)
     new, held, contradicted = known.sift(agreed)
     found = pulls(known, new, sure, include)
@@ -151,8 +159,13 @@ def _judged(spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[
     return _Judged(taken, [*held, *pulling], [each for each in contradicted if each.capture in named], found)
 
 
-def _written(folder: Path, before: Corrections, taken: Sequence[Correction], held: Sequence[Held],
-             agreed: Mapping[str, Correction]) -> Corrections:  # fmt: skip
+def _written(
+    folder: Path,
+    before: Corrections,
+    taken: Sequence[Correction],
+    held: Sequence[Held],
+    agreed: Mapping[str, Correction],
+) -> Corrections:
     """The next version of the corrections; what need not be looked at again is written down beside its rows."""
     done = [each for each in held if each.reason in SETTLED]
     settled = [Settled(each.capture, each.reason, each.answer, _reviews(agreed[each.capture])) for each in done]
@@ -167,6 +180,5 @@ def _reviews(correction: Correction) -> list[Said]:
 def _without(corrections: Sequence[Correction], found: Sequence[Pull]) -> tuple[list[Correction], list[Held]]:
     """(the corrections that no source's pull is about, the others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
-    held = [held_back(PULL, each, source=pulled[each.capture].source)
-            for each in corrections if each.capture in pulled]  # fmt: skip
+    held = [held_back(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled]
     return [each for each in corrections if each.capture not in pulled], held

@@ -98,16 +98,25 @@ def _answer(task: Task, capture: Capture, review: Review) -> tuple[str | None, s
     return (canonical, "") if canonical else (answer, "nothing is left of the answer in the task's form")
 
 
-def _correction(task: Task, capture: Capture, answer: str, answers: dict[str, tuple[str | None, str]],
-                reviews: Sequence[Review]) -> Correction:  # fmt: skip
+def _correction(
+    task: Task, capture: Capture, answer: str, answers: dict[str, tuple[str | None, str]], reviews: Sequence[Review]
+) -> Correction:
     said: dict[bool, list[Said]] = {True: [], False: []}
     for review in reviews:
         vote = answers.get(review.reviewer) if review.source != BY_WHO_ASKED else _answer(task, capture, review)
         said[vote is not None and vote[0] == answer].append(said_by(review))
     return Correction(
-        capture.request, answer, capture.id, stamp(capture.time), capture.model, capture.version, capture.by,
-        capture.answer, said[True], said[False],
-    )  # fmt: skip
+        capture.request,
+        answer,
+        capture.id,
+        stamp(capture.time),
+        capture.model,
+        capture.version,
+        capture.by,
+        capture.answer,
+        said[True],
+        said[False],
+    )
 
 
 def people(correction: Correction) -> int:
@@ -141,9 +150,11 @@ def _told(answer: str | None) -> str:
 def _reviewed(session: Session, model: str) -> Iterable[tuple[Capture, list[Review]]]:
     """Captures with a review in no dataset, each with all that was not undone, the oldest first."""
     pending = (
-        select(Review.capture_id).join(Capture, Capture.id == Review.capture_id)
-        .where(Capture.model == model, Review.dataset.is_(None), Review.undone.is_(None)).distinct()
-    )  # fmt: skip
+        select(Review.capture_id)
+        .join(Capture, Capture.id == Review.capture_id)
+        .where(Capture.model == model, Review.dataset.is_(None), Review.undone.is_(None))
+        .distinct()
+    )
     ids = list(session.scalars(pending))
     captures: list[Capture] = []
     reviews: dict[str, list[Review]] = {}

@@ -90,7 +90,7 @@ class Known:
 
     def _beside_train(
         self, corrections: Sequence[Correction], held: list[Held], contradicted: list[Held]
-    ) -> list[Correction]:  # fmt: skip
+    ) -> list[Correction]:
         kept = []
         like = self._like(self.train, corrections, near=self._labels)
         for index, each in enumerate(corrections):

@@ -79,8 +79,12 @@ class Pull:
         )
 
 
-def pulls(known: Known, corrections: Sequence[Correction], confidence: Mapping[str, float | None],
-          include: Collection[str] = ()) -> list[Pull]:  # fmt: skip
+def pulls(
+    known: Known,
+    corrections: Sequence[Correction],
+    confidence: Mapping[str, float | None],
+    include: Collection[str] = (),
+) -> list[Pull]:
     """The sources that pull an answer.
 
     Args:
@@ -95,15 +99,15 @@ def pulls(known: Known, corrections: Sequence[Correction], confidence: Mapping[s
     return [pull for pull in found if pull.source not in include]
 
 
-def against(
-    known: Known, corrections: Sequence[Correction], confidence: Mapping[str, float | None]
-) -> list[bool]:  # fmt: skip
+def against(known: Known, corrections: Sequence[Correction], confidence: Mapping[str, float | None]) -> list[bool]:
     """Whether model and data are both sure of another answer, for each."""
     rows = _sample(known)
     margins = doubts(
-        [known.train.texts[row] for row in rows], [known.train.answers[row] for row in rows],
-        [each.text for each in corrections], [each.answer for each in corrections],
-    )  # fmt: skip
+        [known.train.texts[row] for row in rows],
+        [known.train.answers[row] for row in rows],
+        [each.text for each in corrections],
+        [each.answer for each in corrections],
+    )
     return [
         bool(margin >= CLEAR_MARGIN) and each.said != each.answer and _sure(confidence.get(each.capture))
         for each, margin in zip(corrections, margins.tolist(), strict=True)
@@ -151,7 +155,7 @@ def carrying(task: Task, known_answers: Sequence[str], corrections: Sequence[Cor
     usual = {value for answer in known_answers for value in often if value in answer}
     return [
         Pull(f"value:{value}", value, tuple(rows), len(rows)) for value, rows in often.items() if value not in usual
-    ]  # fmt: skip
+    ]
 
 
 def _values(task: Task, answer: str) -> Iterator[str]:

@@ -71,8 +71,18 @@ class TakenAway(UserError):
     """Somebody else has ended the canary."""
 
 
-def watch(store: Store, runs: Path, model: str, version: str, since: datetime, terms: Terms, *, margin: float,
-          p95_ms: float, collect: Callable[[], object]) -> Canary:  # fmt: skip
+def watch(
+    store: Store,
+    runs: Path,
+    model: str,
+    version: str,
+    since: datetime,
+    terms: Terms,
+    *,
+    margin: float,
+    p95_ms: float,
+    collect: Callable[[], object],
+) -> Canary:
     """Look on until a canary is over.
 
     Args:
@@ -129,25 +139,32 @@ def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]
 
 def _rates(session: Session, model: str, version: str, champion: str, since: datetime, p95_ms: float) -> list[Rate]:
     """How often each of the two did what it should not, a request that came more than once counted once."""
-    wrong = exists().where(and_(
-        Review.capture_id == Capture.id, Review.source == BY_WHO_ASKED, Review.right.is_(False), Review.undone.is_(None)
-    ))  # fmt: skip
+    wrong = exists().where(
+        and_(
+            Review.capture_id == Capture.id,
+            Review.source == BY_WHO_ASKED,
+            Review.right.is_(False),
+            Review.undone.is_(None),
+        )
+    )
     each = (
         select(
-            Capture.version, func.max(_one(Capture.escalate.is_(True))).label("escalated"),
-            func.max(_one(Capture.seconds > p95_ms / 1000)).label("slow"), func.max(_one(wrong)).label("wrong"),
-        ).where(Capture.model == model, Capture.time >= since, Capture.version.in_((version, champion)))
-        .group_by(Capture.version, Capture.request).subquery()
-    )  # fmt: skip
+            Capture.version,
+            func.max(_one(Capture.escalate.is_(True))).label("escalated"),
+            func.max(_one(Capture.seconds > p95_ms / 1000)).label("slow"),
+            func.max(_one(wrong)).label("wrong"),
+        )
+        .where(Capture.model == model, Capture.time >= since, Capture.version.in_((version, champion)))
+        .group_by(Capture.version, Capture.request)
+        .subquery()
+    )
     counted = select(
         each.c.version, func.count(), func.sum(each.c.escalated), func.sum(each.c.slow), func.sum(each.c.wrong)
     ).group_by(each.c.version)
     rows = {row[0]: [int(value) for value in row[1:]] for row in session.execute(counted)}
     mine, others = rows.get(version, [0] * 4), rows.get(champion, [0] * 4)
     told = ("were escalated", f"took longer than {p95_ms:,.0f} ms", "were answered wrongly, as those say who asked")
-    return [
-        Rate(what, (mine[place], mine[0]), (others[place], others[0])) for place, what in enumerate(told, 1)
-    ]  # fmt: skip
+    return [Rate(what, (mine[place], mine[0]), (others[place], others[0])) for place, what in enumerate(told, 1)]
 
 
 def _one(condition: Any) -> Any:

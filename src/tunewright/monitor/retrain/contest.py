@@ -40,8 +40,9 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     """
     new, old = made_of(challenger), made_of(champion)
     if missing := [step for step in ("split", "parity") if step not in new]:
-        raise UserError(f"The challenger's {' and '.join(missing)} are gone.", where=runs,
-                        fix="Type the same command again.")  # fmt: skip
+        raise UserError(
+            f"The challenger's {' and '.join(missing)} are gone.", where=runs, fix="Type the same command again."
+        )
     tests = dict(tests_of(spec, load_dataset(new["split"])))
     held = [row.example for row in load_withheld(new["split"]) if row.reason == FOR_THE_GATE]
     task = load_bundle(challenger).task
@@ -62,7 +63,12 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
         say("  what the champion learnt from is gone; tests that are not frozen may favour it")
     examples = {example.meta.id: example for part in tests.values() for example in part}
     return decide(
-        answered, asked, examples, margin=spec.goal.margin,
-        p95_ms=spec.goal.p95_ms, by_label=bool(task.answers), taught=lambda example: trace(example) in taught,
+        answered,
+        asked,
+        examples,
+        margin=spec.goal.margin,
+        p95_ms=spec.goal.p95_ms,
+        by_label=bool(task.answers),
+        taught=lambda example: trace(example) in taught,
         failures=failures,
-    )  # fmt: skip
+    )

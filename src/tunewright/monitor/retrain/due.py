@@ -65,8 +65,10 @@ def outlook(spec: Spec, store: Store) -> Outlook:
         # By their time, not by whether they are in a dataset: growth holds some back, and a training that was killed
         # has grown already.
         reviews = session.scalar(
-            select(func.count()).select_from(Review).join(Capture, Capture.id == Review.capture_id)
+            select(func.count())
+            .select_from(Review)
+            .join(Capture, Capture.id == Review.capture_id)
             .where(Capture.model == spec.name, Review.undone.is_(None), Review.time > since)
-        )  # fmt: skip
+        )
     under_way = f"{now.event}, version {now.version}" if now and now.event in events.UNFINISHED else ""
     return Outlook(reviews or 0, spec.monitor.reviews_to_retrain, alarms, under_way)

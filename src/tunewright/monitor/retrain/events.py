@@ -22,9 +22,7 @@ UNFINISHED = (TRAINED, SHADOW, CANARY)
 
 def record(store: Store, model: str, version: str, event: str, detail: Mapping[str, Any]) -> Deployment:
     """Note that something happened to a version of a model."""
-    row = Deployment(
-        time=datetime.now(UTC), model=model, version=version, event=event, by=_who(), detail=dict(detail)
-    )  # fmt: skip
+    row = Deployment(time=datetime.now(UTC), model=model, version=version, event=event, by=_who(), detail=dict(detail))
     with store.session() as session:
         session.add(row)
     return row

@@ -103,9 +103,17 @@ class Decision:
     """Test examples that the champion had learnt from, which would have favoured it."""
 
 
-def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: Mapping[str, Example], *, margin: float,
-           p95_ms: float, by_label: bool = False, taught: Callable[[Example], bool] = lambda _: False,
-           failures: Sequence[str] = ()) -> Decision:  # fmt: skip
+def decide(
+    challenger: Sequence[Record],
+    champion: Sequence[Record],
+    examples: Mapping[str, Example],
+    *,
+    margin: float,
+    p95_ms: float,
+    by_label: bool = False,
+    taught: Callable[[Example], bool] = lambda _: False,
+    failures: Sequence[str] = (),
+) -> Decision:
     """Hold both models' answers to the same tests against each other.
 
     Args:
@@ -144,9 +152,14 @@ def decide(challenger: Sequence[Record], champion: Sequence[Record], examples: M
     parts = [part for part in found if part.kind != TEST]
     parts.sort(key=lambda part: part.paired.difference.value)
     return Decision(
-        not against, _sentence(against, gains, found), against,
-        [*(part for part in found if part.kind == TEST), *parts], slow_champion, slow, left_out,
-    )  # fmt: skip
+        not against,
+        _sentence(against, gains, found),
+        against,
+        [*(part for part in found if part.kind == TEST), *parts],
+        slow_champion,
+        slow,
+        left_out,
+    )
 
 
 def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Part]) -> str:
@@ -178,8 +191,7 @@ def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin
     return _corrected(parts)
 
 
-def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *,
-           by_label: bool) -> Iterator[Part]:  # fmt: skip
+def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *, by_label: bool) -> Iterator[Part]:
     """Labels, fields and slices of all tests together."""
     parts = []
     if by_label:

@@ -130,8 +130,11 @@ class InAzure:
     def _outputs(self, bundle: Path) -> Outputs:
         folders = made_of(bundle)
         if missing := [step for step in STEPS if step not in folders]:
-            raise UserError(f"Of what the bundle was made of, {', '.join(missing)} is gone.", where=bundle,
-                            fix="Make it again: tunewright retrain … --anyway")  # fmt: skip
+            raise UserError(
+                f"Of what the bundle was made of, {', '.join(missing)} is gone.",
+                where=bundle,
+                fix="Make it again: tunewright retrain … --anyway",
+            )
         outputs = Outputs({step: folders[step] for step in STEPS})
         require_room(self.to, self._spec, outputs)
         return outputs

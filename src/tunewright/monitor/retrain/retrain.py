@@ -157,9 +157,11 @@ class _Retraining:
         at = self._left() or self._train()
         if at is None:
             return Retrained(
-                None, "There is nothing new to learn: no review has become a correction since the last training. To "
-                "train all the same: --anyway", self._serving.champion.version,
-            )  # fmt: skip
+                None,
+                "There is nothing new to learn: no review has become a correction since the last training. To "
+                "train all the same: --anyway",
+                self._serving.champion.version,
+            )
         stages = {events.TRAINED: self._shadow, events.SHADOW: self._canary, events.CANARY: self._watch}
         while stage := stages.get(at.event):
             say(f"{at.event}: version {at.version}")
@@ -195,9 +197,12 @@ class _Retraining:
         made = self._parts.run(self._warm(spec) if self._course.warm else spec)
         version = read_info(made.bundle).version
         detail = {
-            "bundle": _inside(self._runs, made.bundle), "champion": champion.version, "corrections": corrections,
-            "begun": began.isoformat(), "warm": self._course.warm,
-        }  # fmt: skip
+            "bundle": _inside(self._runs, made.bundle),
+            "champion": champion.version,
+            "corrections": corrections,
+            "begun": began.isoformat(),
+            "warm": self._course.warm,
+        }
         if version == champion.version:
             detail["sentence"] = "Refused: the training gave the very model that serves."
             return events.record(self._store, spec.name, version, events.REFUSED, detail)
@@ -213,10 +218,11 @@ class _Retraining:
         info = read_info(champion)
         if is_classifier(info.runtime):
             raise UserError(
-                f"The champion, {info.base_model}, is no language model: no training begins with it.", where=champion,
+                f"The champion, {info.base_model}, is no language model: no training begins with it.",
+                where=champion,
                 why="Its training is of all weights, short, and begins anew.",
                 fix="Leave --warm out.",
-            )  # fmt: skip
+            )
         folder, base = made_of(champion).get("train"), info.base_model
         if folder is None or base != spec.model_name:
             what = "The champion's adapter is gone." if folder is None else f"The champion's base model is {base}."
@@ -229,9 +235,14 @@ class _Retraining:
             return self._note(at, events.SHADOW, "There was no shadow.")
         champion = load_bundle(self._runs / self._serving.champion.bundle)
         found = shadow(
-            self._store, self._spec.name, champion, self._runs / at.detail["bundle"], self._parts.appraise,
-            most=self._course.shadow, margin=self._spec.goal.margin,
-        )  # fmt: skip
+            self._store,
+            self._spec.name,
+            champion,
+            self._runs / at.detail["bundle"],
+            self._parts.appraise,
+            most=self._course.shadow,
+            margin=self._spec.goal.margin,
+        )
         say(f"shadow: {found.sentence}")
         if found.against:
             return self._note(
@@ -265,9 +276,10 @@ class _Retraining:
         served, bundle = self._parts.served, self._runs / at.detail["bundle"]
         if served is None or served.to != at.detail["place"]:
             raise UserError(
-                f"The challenger, version {at.version}, is a canary in Azure.", where=at.detail["place"],
+                f"The challenger, version {at.version}, is a canary in Azure.",
+                where=at.detail["place"],
                 fix=f"Go on there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
-            )  # fmt: skip
+            )
         try:
             found = served.watch(bundle, at.time, terms)
         except TakenAway as error:
@@ -290,9 +302,16 @@ class _Retraining:
             self._serve(self._serving.trying(at.detail["bundle"], at.version, at.detail["share"]))
         try:
             found = watch(
-                self._store, self._runs, self._spec.name, at.version, at.time, terms, margin=self._spec.goal.margin,
-                p95_ms=self._spec.goal.p95_ms, collect=self._parts.collect,
-            )  # fmt: skip
+                self._store,
+                self._runs,
+                self._spec.name,
+                at.version,
+                at.time,
+                terms,
+                margin=self._spec.goal.margin,
+                p95_ms=self._spec.goal.p95_ms,
+                collect=self._parts.collect,
+            )
         except TakenAway as error:
             with self._store.session() as session:
                 now = events.last(session, self._spec.name)

@@ -47,8 +47,9 @@ class Shadow:
         )
 
 
-def shadow(store: Store, model: str, champion: Bundle, challenger: Path, appraise: Appraise, *, most: int,
-           margin: float) -> Shadow:  # fmt: skip
+def shadow(
+    store: Store, model: str, champion: Bundle, challenger: Path, appraise: Appraise, *, most: int, margin: float
+) -> Shadow:
     """Have a challenger answer the newest requests that the champion answered. What it answered before is not asked
     again; its answers are second opinions, which the review queue goes by.
 
@@ -61,10 +62,14 @@ def shadow(store: Store, model: str, champion: Bundle, challenger: Path, apprais
     bundle = load_bundle(challenger)
     version = bundle.info.version
     with store.session() as session:
-        captures = list(session.scalars(
-            select(Capture).where(Capture.model == model, Capture.version == champion.info.version)
-            .order_by(Capture.time.desc(), Capture.id).limit(most)
-        ))  # fmt: skip
+        captures = list(
+            session.scalars(
+                select(Capture)
+                .where(Capture.model == model, Capture.version == champion.info.version)
+                .order_by(Capture.time.desc(), Capture.id)
+                .limit(most)
+            )
+        )
         told = select(SecondOpinion).where(SecondOpinion.source == version)
         known = {each.capture_id for each in session.scalars(told)}
     refused = _ask(store, bundle, [each for each in captures if each.id not in known], challenger)
@@ -80,9 +85,12 @@ def shadow(store: Store, model: str, champion: Bundle, challenger: Path, apprais
     )
     refusals = Rate("were refused", (refused, len(both) + refused), (0, len(captures)))
     return Shadow(
-        len(captures), ratio(alike, None).value if alike else None, escalated, refusals,
+        len(captures),
+        ratio(alike, None).value if alike else None,
+        escalated,
+        refusals,
         [rate.told for rate in (escalated, refusals) if rate.too_high(_CHANCE, margin)],
-    )  # fmt: skip
+    )
 
 
 def _ask(store: Store, bundle: Bundle, captures: Sequence[Capture], folder: Path) -> int:
@@ -97,10 +105,15 @@ def _ask(store: Store, bundle: Bundle, captures: Sequence[Capture], folder: Path
             except Refused:
                 refused += 1
             else:
-                fresh.append(SecondOpinion(
-                    capture_id=capture.id, source=bundle.info.version, time=datetime.now(UTC), answer=answer.text,
-                    confidence=answer.confidence,
-                ))  # fmt: skip
+                fresh.append(
+                    SecondOpinion(
+                        capture_id=capture.id,
+                        source=bundle.info.version,
+                        time=datetime.now(UTC),
+                        answer=answer.text,
+                        confidence=answer.confidence,
+                    )
+                )
             if len(fresh) >= _AT_ONCE or number == len(captures):
                 with store.session() as session:
                     session.add_all(fresh)

@@ -60,7 +60,12 @@ def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, Standing]:
     # Noted first: a kill between the two then leaves something to do again. The other way round a retraining would
     # bring back what was taken away, and who typed it again would go back by two.
     sentence = f"Rolled back by hand to version {then.champion.version}."
-    events.record(store, spec.name, gone, events.ROLLED_BACK,
-                  {"bundle": bundle, "champion": then.champion.version, "sentence": sentence})  # fmt: skip
+    events.record(
+        store,
+        spec.name,
+        gone,
+        events.ROLLED_BACK,
+        {"bundle": bundle, "champion": then.champion.version, "sentence": sentence},
+    )
     write_serving(runs, then)
     return gone, then.champion

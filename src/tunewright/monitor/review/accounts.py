@@ -25,9 +25,13 @@ def person_of(store: Store, claimed: Claimed) -> Person:
     """
     digest = hashlib.sha256(json.dumps([claimed.issuer, claimed.subject]).encode()).hexdigest()
     noted = {
-        "id": digest, "issuer": claimed.issuer, "subject": printable(claimed.subject), "name": claimed.name,
-        "reviewer": f"{claimed.name} ({digest[:_SHOWN]})", "time": datetime.now(UTC),
-    }  # fmt: skip
+        "id": digest,
+        "issuer": claimed.issuer,
+        "subject": printable(claimed.subject),
+        "name": claimed.name,
+        "reviewer": f"{claimed.name} ({digest[:_SHOWN]})",
+        "time": datetime.now(UTC),
+    }
     with store.session() as session:
         # Two browsers may sign in at once.
         session.execute(store.insert(Account).values(noted).on_conflict_do_nothing())

@@ -47,9 +47,17 @@ class Saved:
 
 
 def save(
-    session: Session, ids: Sequence[str], model: str, reviewer: str, verdict: Verdict, *, source: str, wanted: int,
-    comment: str = "", formerly: str | None = None,
-) -> Saved:  # fmt: skip
+    session: Session,
+    ids: Sequence[str],
+    model: str,
+    reviewer: str,
+    verdict: Verdict,
+    *,
+    source: str,
+    wanted: int,
+    comment: str = "",
+    formerly: str | None = None,
+) -> Saved:
     """Save a review of some captures, those aside that wait for nobody any more or that the reviewer has reviewed.
 
     Args:
@@ -69,8 +77,16 @@ def save(
             before += (mine or live[capture.id])[-1:]
             continue
         answer, right = verdict.of(capture)
-        said = Review(capture_id=capture.id, reviewer=reviewer, time=now, source=source, act=act, answer=answer,
-                      right=right, comment=comment)  # fmt: skip
+        said = Review(
+            capture_id=capture.id,
+            reviewer=reviewer,
+            time=now,
+            source=source,
+            act=act,
+            answer=answer,
+            right=right,
+            comment=comment,
+        )
         session.add(said)
         live[capture.id].append(said)
         saved.append(capture)

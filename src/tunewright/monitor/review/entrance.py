@@ -53,8 +53,15 @@ def to_provider(request: Request, site: SiteOf, to: str = "/") -> Response:
     address, state = site.provider.begin(_here(to), str(request.url_for("from_provider")))
     answer = RedirectResponse(address, 303)
     # Not strict: the browser comes back from another site, and is to show that it is the one that went.
-    answer.set_cookie(_state_of(request), state, max_age=600, httponly=True, samesite="lax",
-                      secure=request.url.scheme == "https", path="/sign-in/provider")  # fmt: skip
+    answer.set_cookie(
+        _state_of(request),
+        state,
+        max_age=600,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+        path="/sign-in/provider",
+    )
     return answer
 
 
@@ -83,9 +90,13 @@ def sign_out(request: Request, site: SiteOf, _: Posted) -> Response:
 def welcome(request: Request, answer: Response, identity: str) -> Response:
     """An answer that signs a browser in."""
     answer.set_cookie(
-        cookie_of(request), identity, max_age=int(IDLE_SECONDS), httponly=True, samesite="strict",
+        cookie_of(request),
+        identity,
+        max_age=int(IDLE_SECONDS),
+        httponly=True,
+        samesite="strict",
         secure=request.url.scheme == "https",
-    )  # fmt: skip
+    )
     return answer
 
 

@@ -68,4 +68,4 @@ def overview(session: Session, model: str) -> Overview:
         deployments=session.scalars(
             select(Deployment).where(Deployment.model == model).order_by(Deployment.number.desc()).limit(SHOWN)
         ).all(),
-    )  # fmt: skip
+    )

@@ -51,8 +51,9 @@ def queue(request: Request, site: SiteOf, session: SignedIn, after: str = "") ->
 
 
 @router.get("/item/{capture_id}")
-def item(request: Request, site: SiteOf, session: SignedIn, capture_id: str, after: str = "",
-         whole: bool = False) -> Response:  # fmt: skip
+def item(
+    request: Request, site: SiteOf, session: SignedIn, capture_id: str, after: str = "", whole: bool = False
+) -> Response:
     """A capture, whatever has become of it."""
     with site.store.session() as transaction:
         found = _capture(transaction, site, capture_id)
@@ -72,14 +73,21 @@ def answer_item(request: Request, site: SiteOf, session: Reviewing, form: Posted
             return _item(request, site, session, transaction, found, 422, after=after, **told)
         settles = found.state == "conflict"
         saved = acts.save(
-            transaction, [found.id], site.model, session.person.reviewer, verdict, wanted=site.wanted,
-            source="settle" if settles else "review", comment=_text(form, "comment")[:2000],
+            transaction,
+            [found.id],
+            site.model,
+            session.person.reviewer,
+            verdict,
+            wanted=site.wanted,
+            source="settle" if settles else "review",
+            comment=_text(form, "comment")[:2000],
             formerly=session.person.formerly,
-        )  # fmt: skip
+        )
         if not saved.count:
             transaction.refresh(found)
-            return _item(request, site, session, transaction, found, 409, after=after, late=saved.before,
-                         written=written)  # fmt: skip
+            return _item(
+                request, site, session, transaction, found, 409, after=after, late=saved.before, written=written
+            )
     session.said = f"Saved: {_named(verdict, found.answer)}."
     return RedirectResponse("/agreement" if settles else f"/?after={quote(after)}" if after else "/", 303)
 
@@ -101,17 +109,32 @@ def answer_alike(request: Request, site: SiteOf, session: Reviewing, form: Poste
                 raise Unfit("nothing is ticked")
             verdict = _verdict(site, form, None)
         except Unfit as error:
-            return _alike(request, site, session, transaction, found, 422, unfit=str(error), ticked=ids,
-                          written=_text(form, "answer"))  # fmt: skip
+            return _alike(
+                request,
+                site,
+                session,
+                transaction,
+                found,
+                422,
+                unfit=str(error),
+                ticked=ids,
+                written=_text(form, "answer"),
+            )
         if verdict.own:
             given = select(Capture.id, Capture.answer).where(Capture.id.in_(ids))
             fitting = [capture_id for capture_id, answer in transaction.execute(given) if _fits(site, answer)]
         else:
             fitting = ids
         saved = acts.save(
-            transaction, fitting, site.model, session.person.reviewer, verdict, source="bulk", wanted=site.wanted,
+            transaction,
+            fitting,
+            site.model,
+            session.person.reviewer,
+            verdict,
+            source="bulk",
+            wanted=site.wanted,
             formerly=session.person.formerly,
-        )  # fmt: skip
+        )
     left = len(ids) - saved.count
     session.said = f"Saved {saved.count} alike: {_named(verdict, 'each answer is right')}."
     if left:
@@ -171,9 +194,17 @@ def _capture(transaction: Transaction, site: Site, capture_id: str) -> Capture:
 
 
 def _item(
-    request: Request, site: Site, session: Session, transaction: Transaction, found: Capture, status: int = 200, *,
-    after: str, whole: bool = False, **told: Any,
-) -> HTMLResponse:  # fmt: skip
+    request: Request,
+    site: Site,
+    session: Session,
+    transaction: Transaction,
+    found: Capture,
+    status: int = 200,
+    *,
+    after: str,
+    whole: bool = False,
+    **told: Any,
+) -> HTMLResponse:
     """A capture's page.
 
     What other reviewers said is shown only to those who have said something themselves, so that two opinions are two.
@@ -186,18 +217,34 @@ def _item(
     waits = is_open and not any(each.reviewer in (name, formerly) for each in live)
     opinions = transaction.scalars(select(SecondOpinion).where(SecondOpinion.capture_id == found.id)).all()
     return site.page(
-        request, "item.html.jinja", status, capture=found, opinions=opinions, feedback=feedback,
-        reviews=[] if is_open and not has_said else live, waits=waits, settles=found.state == "conflict", after=after,
-        text=found.request if whole else found.request[:SHORT], length=len(found.request),
-        alike=count_alike(transaction, found, name, formerly) if waits else 0, fits=_fits(site, found.answer),
-        drawn=found.priority >= DRAWN, **told,
-    )  # fmt: skip
+        request,
+        "item.html.jinja",
+        status,
+        capture=found,
+        opinions=opinions,
+        feedback=feedback,
+        reviews=[] if is_open and not has_said else live,
+        waits=waits,
+        settles=found.state == "conflict",
+        after=after,
+        text=found.request if whole else found.request[:SHORT],
+        length=len(found.request),
+        alike=count_alike(transaction, found, name, formerly) if waits else 0,
+        fits=_fits(site, found.answer),
+        drawn=found.priority >= DRAWN,
+        **told,
+    )
 
 
 def _alike(
-    request: Request, site: Site, session: Session, transaction: Transaction, found: Capture, status: int = 200,
+    request: Request,
+    site: Site,
+    session: Session,
+    transaction: Transaction,
+    found: Capture,
+    status: int = 200,
     **told: Any,
-) -> HTMLResponse:  # fmt: skip
+) -> HTMLResponse:
     rows = alike(transaction, found, session.person.reviewer, session.person.formerly)
     # Ticked at first are those that were answered alike, too: they are most probably right or wrong together.
     told = {"ticked": [row[0] for row in rows if row[2] == found.answer], "written": "", "unfit": ""} | told

@@ -101,10 +101,15 @@ class SignInProvider:
             self._begun.popitem(last=False)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(begun.verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {
-            "client_id": self._settings.client_id, "response_type": "code", "scope": "openid profile email",
-            "redirect_uri": back, "state": state, "nonce": begun.nonce, "code_challenge": challenge,
+            "client_id": self._settings.client_id,
+            "response_type": "code",
+            "scope": "openid profile email",
+            "redirect_uri": back,
+            "state": state,
+            "nonce": begun.nonce,
+            "code_challenge": challenge,
             "code_challenge_method": "S256",
-        }  # fmt: skip
+        }
         joint = "&" if "?" in self._authorize else "?"
         return f"{self._authorize}{joint}{urlencode(asked)}", state
 
@@ -114,9 +119,12 @@ class SignInProvider:
         if begun is None or time.monotonic() - begun.since > _SECONDS:
             return None
         sent = {
-            "grant_type": "authorization_code", "code": code, "redirect_uri": begun.back,
-            "client_id": self._settings.client_id, "code_verifier": begun.verifier,
-        }  # fmt: skip
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": begun.back,
+            "client_id": self._settings.client_id,
+            "code_verifier": begun.verifier,
+        }
         if self._secret:
             sent["client_secret"] = self._secret
         try:

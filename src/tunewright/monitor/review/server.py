@@ -62,11 +62,14 @@ def site_of(spec: Spec, store: Store, access: Access, wanted: int) -> Site:
     """
     means = spec.task.labels if isinstance(spec.task, ClassifySpec) else {}
     return Site(
-        store, spec.name, AnswerForm(task_of(spec.task), means), wanted,
+        store,
+        spec.name,
+        AnswerForm(task_of(spec.task), means),
+        wanted,
         link=None if access.is_shared else OneTimeLink(Person(access.name, "admin")),
         keys=KeyHolders(KeyRing(access.keys), access.admins, access.readers) if access.keys else None,
         provider=SignInProvider(access.identity) if access.identity else None,
-    )  # fmt: skip
+    )
 
 
 def serve(spec: Spec, host: str, port: int, access: Access, wanted: int) -> None:

@@ -62,9 +62,12 @@ class Site:
         """A page. What stands in it is escaped, whatever it is."""
         session: Session | None = getattr(request.state, "session", None)
         told |= {
-            "site": self, "session": session, "person": session.person if session else None,
-            "said": session.take_said() if session else "", "path": request.url.path,
-        }  # fmt: skip
+            "site": self,
+            "session": session,
+            "person": session.person if session else None,
+            "said": session.take_said() if session else "",
+            "path": request.url.path,
+        }
         return HTMLResponse(_templates().get_template(template).render(told), status)
 
 
@@ -75,8 +78,10 @@ def _templates() -> Environment:
     folder = files("tunewright.monitor.review") / "templates"
     environment = Environment(
         loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     filters: dict[str, Any] = {"short": lambda text: shortened(text, 160), "time": _time, "pct": _pct}
     environment.filters |= filters
     return environment

@@ -56,9 +56,11 @@ class Collected:
 
     def __add__(self, other: Collected) -> Collected:
         return Collected(
-            self.captures + other.captures, self.feedback + other.feedback, self.repeated + other.repeated,
+            self.captures + other.captures,
+            self.feedback + other.feedback,
+            self.repeated + other.repeated,
             self.unreadable + other.unreadable,
-        )  # fmt: skip
+        )
 
 
 def collect(spec: Spec, store: Store) -> Collected:
@@ -128,8 +130,14 @@ def _take_turn(session: Session, store: Store, file: Path) -> int:
     return session.scalar(select(tables.Mark.offset).where(tables.Mark.file == file.name)) or 0
 
 
-def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterable[bytes],
-          reference: Callable[[], Reference | None]) -> Collected:  # fmt: skip
+def _move(
+    session: Session,
+    store: Store,
+    file: Path,
+    offset: int,
+    lines: Iterable[bytes],
+    reference: Callable[[], Reference | None],
+) -> Collected:
     """Store what a batch of lines says.
 
     Args:
@@ -161,8 +169,9 @@ def _move(session: Session, store: Store, file: Path, offset: int, lines: Iterab
     return Collected(len(new), len(reviews), repeated + len(captures) - len(new), len(broken))
 
 
-def _add_captures(session: Session, store: Store, rows: Mapping[str, dict[str, Any]],
-                  reference: Reference | None) -> list[dict[str, Any]]:  # fmt: skip
+def _add_captures(
+    session: Session, store: Store, rows: Mapping[str, dict[str, Any]], reference: Reference | None
+) -> list[dict[str, Any]]:
     """Returns those that were not there yet."""
     there = set(session.scalars(select(tables.Capture.id).where(tables.Capture.id.in_(rows))))
     new = [row for key, row in rows.items() if key not in there]
@@ -203,8 +212,10 @@ def _count(session: Session, store: Store, captures: Iterable[Mapping[str, Any]]
             tally[name] += weight * row[name]
     if not sums:
         return
-    rows = [{"day": day, "model": model, "version": version, **sums[day, model, version]}
-            for day, model, version in sorted(sums)]  # fmt: skip
+    rows = [
+        {"day": day, "model": model, "version": version, **sums[day, model, version]}
+        for day, model, version in sorted(sums)
+    ]
     new = store.insert(tables.Tally)
     more = {name: getattr(tables.Tally, name) + new.excluded[name] for name in _COUNTED}
     session.execute(new.on_conflict_do_update(index_elements=["day", "model", "version"], set_=more), rows)
@@ -214,21 +225,34 @@ def _capture(entry: Capture) -> dict[str, Any]:
     """An entry as a row of the store."""
     sure = entry.confidence
     return {
-        "id": _text(entry.id), "time": _time(entry.time), "model": _name(entry.model), "version": _name(entry.version),
-        "by": None if entry.by is None else _name(entry.by), "request": _text(entry.request),
-        "answer": _text(entry.answer), "confidence": sure if sure is not None and math.isfinite(sure) else None,
-        "escalate": entry.escalate, "in_scope": entry.in_scope, "weight": 1 / entry.share,
-        "prompt_tokens": entry.prompt_tokens, "answer_tokens": entry.answer_tokens, "seconds": entry.seconds,
-    }  # fmt: skip
+        "id": _text(entry.id),
+        "time": _time(entry.time),
+        "model": _name(entry.model),
+        "version": _name(entry.version),
+        "by": None if entry.by is None else _name(entry.by),
+        "request": _text(entry.request),
+        "answer": _text(entry.answer),
+        "confidence": sure if sure is not None and math.isfinite(sure) else None,
+        "escalate": entry.escalate,
+        "in_scope": entry.in_scope,
+        "weight": 1 / entry.share,
+        "prompt_tokens": entry.prompt_tokens,
+        "answer_tokens": entry.answer_tokens,
+        "seconds": entry.seconds,
+    }
 
 
 def _review(entry: Feedback) -> dict[str, Any]:
     """Feedback as a row of the store."""
     return {
-        "capture_id": _text(entry.id), "reviewer": _name(entry.by or ANYBODY), "time": _time(entry.time),
-        "source": tables.BY_WHO_ASKED, "answer": None if entry.answer is None else _text(entry.answer),
-        "right": entry.right, "comment": _text(entry.comment),
-    }  # fmt: skip
+        "capture_id": _text(entry.id),
+        "reviewer": _name(entry.by or ANYBODY),
+        "time": _time(entry.time),
+        "source": tables.BY_WHO_ASKED,
+        "answer": None if entry.answer is None else _text(entry.answer),
+        "right": entry.right,
+        "comment": _text(entry.comment),
+    }
 
 
 def _time(said: str) -> datetime:

@@ -73,8 +73,11 @@ def open_store(spec: Spec) -> Store:
         return open_at(URL.create("sqlite", database=str(spec.path(Path(DATABASE)))))
     address = os.environ.get(variable)
     if not address:
-        raise UserError(f"The environment variable {variable} is not set.", where="monitor.database",
-                        fix=f"Type: export {variable}=postgresql://user:password@host/name")  # fmt: skip
+        raise UserError(
+            f"The environment variable {variable} is not set.",
+            where="monitor.database",
+            fix=f"Type: export {variable}=postgresql://user:password@host/name",
+        )
     return open_at(address)
 
 
@@ -104,9 +107,12 @@ def _url(address: str | URL) -> URL:
     if url is not None and url.drivername == "sqlite" and url.database:
         return url
     # Never told: an address holds a password.
-    raise UserError("This is no address of a database.", where="monitor.database",
-                    fix="It looks like postgresql://user:password@host/name; @, / and : in a password are "
-                        "written %40, %2F and %3A.")  # fmt: skip
+    raise UserError(
+        "This is no address of a database.",
+        where="monitor.database",
+        fix="It looks like postgresql://user:password@host/name; @, / and : in a password are "
+        "written %40, %2F and %3A.",
+    )
 
 
 def _engine(url: URL) -> Engine:

@@ -102,8 +102,12 @@ def _row(capture: Capture, review: Review | None) -> dict[str, Any] | None:
     if answer is None:
         return None
     meta = {
-        "id": capture.id, "time": capture.time.isoformat(), "model": capture.model, "version": capture.version,
-        "source": review.source if review else MODEL, "reviewer": review.reviewer if review else None,
-    }  # fmt: skip
+        "id": capture.id,
+        "time": capture.time.isoformat(),
+        "model": capture.model,
+        "version": capture.version,
+        "source": review.source if review else MODEL,
+        "reviewer": review.reviewer if review else None,
+    }
     turns = (("user", capture.request), ("assistant", answer))
     return {"messages": [{"role": role, "content": content} for role, content in turns], "meta": meta}

@@ -11,13 +11,14 @@ _SQLITE = {
     "SQLITE_FULL": ("The disk is full.", "Free some space and type the same command again; nothing is half done."),
     "SQLITE_NOTADB": ("This is no store.", "Move the file away; a new store collects the journals anew."),
     "SQLITE_CORRUPT": (
-        "The store is damaged.", "Restore it from a backup, or move it away; a new store collects the journals anew.",
+        "The store is damaged.",
+        "Restore it from a backup, or move it away; a new store collects the journals anew.",
     ),
     "SQLITE_READONLY": ("The store can't be written.", "Check who owns the file and its folder, then run again."),
     "SQLITE_CANTOPEN": ("The store can't be opened.", "Check who owns the file and its folder, then run again."),
     "SQLITE_BUSY": ("Another process is writing to the store.", "Wait for it to end, and type the same command again."),
     "SQLITE_IOERR": ("The disk fails.", "Look at the machine's disk, and type the same command again."),
-}  # fmt: skip
+}
 """By SQLite's primary code: what, and what to do."""
 
 

@@ -111,14 +111,22 @@ class Probe:
     def shareable(self) -> dict[str, Any]:
         """All of it that may be sent to strangers."""
         told = {
-            "tunewright": __version__, "date": self.day.isoformat(), "region": self.region, "notes": self.notes,
+            "tunewright": __version__,
+            "date": self.day.isoformat(),
+            "region": self.region,
+            "notes": self.notes,
             "rules": [
-                {"rule": row.rule, "verdict": row.verdict, "why": row.why,
-                 "answers": [{name: value for name, value in asdict(each).items() if name != "about"}
-                             for each in row.answers]}
+                {
+                    "rule": row.rule,
+                    "verdict": row.verdict,
+                    "why": row.why,
+                    "answers": [
+                        {name: value for name, value in asdict(each).items() if name != "about"} for each in row.answers
+                    ],
+                }
                 for row in self.rows
             ],
-        }  # fmt: skip
+        }
         return dict(_hidden(told, self.names))
 
     def write(self, file: Path) -> None:

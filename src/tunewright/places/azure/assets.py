@@ -192,8 +192,9 @@ def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     if named and re.search(rf"/{_STEPS}:[0-9a-f]{{{DIGITS}}}$", named) and not named.endswith(f"/{ours.name}"):
         raise UserError(
             f"azure.job_image was built of other packages than are installed here: {named}.",
-            why=f"Today's image would be {ours.name}.", fix="Build it again: tunewright azure image PROJECT FOLDER",
-        )  # fmt: skip
+            why=f"Today's image would be {ours.name}.",
+            fix="Build it again: tunewright azure image PROJECT FOLDER",
+        )
     version = sha256_json(named)[:DIGITS] if named else ours.version
 
     def made(scratch: Path) -> Any:
@@ -262,9 +263,10 @@ def _required(name: str, extras: frozenset[str]) -> list[Any]:
 
     made = [Requirement(text) for text in requires(name) or ()]
     return [
-        requirement for requirement in made
+        requirement
+        for requirement in made
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
-    ]  # fmt: skip
+    ]
 
 
 def _installed(name: str) -> str | None:

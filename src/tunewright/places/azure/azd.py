@@ -48,8 +48,11 @@ def _values(file: Path) -> dict[str, str]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except FileNotFoundError:
-        raise UserError("azd's environment has no values.", where=file,
-                        fix="Make them: azd up; or choose another: azd env select NAME") from None  # fmt: skip
+        raise UserError(
+            "azd's environment has no values.",
+            where=file,
+            fix="Make them: azd up; or choose another: azd env select NAME",
+        ) from None
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): _plain(value.strip()) for name, _, value in pairs}
 

@@ -63,8 +63,9 @@ def require_reachable(spec: Spec, at: Connection, engine: str) -> None:
     # (learn.microsoft.com/azure/container-registry/container-registry-import-images;
     # github.com/MicrosoftDocs/azure-management-docs/pull/47; read 2026-11-29).
     raise UserError(
-        "The image for vLLM can't be built in a private workspace.", where="azure.base_images.vllm",
+        "The image for vLLM can't be built in a private workspace.",
+        where="azure.base_images.vllm",
         why=f"It is built on {_VLLM}, which is on Docker Hub alone, and {at.name.workspace} can't reach Docker Hub.",
         fix=f"Bring it into the workspace's registry once: az acr import --name {registry} --source docker.io/{_VLLM} "
         f"--image {image}; and name it: azure.base_images.vllm={registry}.azurecr.io/{image}",
-    )  # fmt: skip
+    )

@@ -69,30 +69,30 @@ _CLOCK_SECONDS = 120.0
 """From which on this machine's clock counts as wrong: answers are dated to the second, and come within seconds."""
 _HINTS = {
     # Free trials' registries build nothing (github.com/Azure-Samples/azure-search-openai-demo/issues/2592).
-    "TasksOperationsNotAllowed":
-        "Subscriptions on free credit have no builds in a registry: go over to pay as you go, or ask support. "
-        "Azure ML can build on a cluster instead: az ml workspace update --name WORKSPACE --resource-group GROUP "
-        "--image-build-compute tunewright-cpu",
+    "TasksOperationsNotAllowed": "Subscriptions on free credit have no builds in a registry: go over to pay as "
+    "you go, or ask support. "
+    "Azure ML can build on a cluster instead: az ml workspace update --name WORKSPACE --resource-group GROUP "
+    "--image-build-compute tunewright-cpu",
     # With 409 (Azure/ARO-RP, which passes it on; read 2026-11-28).
-    "ScopeLocked":
-        "A lock keeps it as it is. See which: az lock list --resource-group GROUP. Who set it can take it off; then "
-        "type the same command again.",
+    "ScopeLocked": "A lock keeps it as it is. See which: az lock list --resource-group GROUP. Who set it can "
+    "take it off; then "
+    "type the same command again.",
     # With 403 (learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy,
     # read 2026-11-29).
-    "RequestDisallowedByPolicy":
-        "A policy of your company denies it, whatever your roles are. See what it wants: az policy definition show "
-        "--name NAME  (the name stands in the refusal); name what it allows, or ask who assigned it for an exemption.",
+    "RequestDisallowedByPolicy": "A policy of your company denies it, whatever your roles are. See what it "
+    "wants: az policy definition show "
+    "--name NAME  (the name stands in the refusal); name what it allows, or ask who assigned it for an exemption.",
     # The rule storage-refusals.
-    "AuthorizationFailure":
-        "The storage account's firewall does not let this machine in. Add its address (Networking, in the portal), or "
-        "type the command on a machine of that network.",
-    "KeyBasedAuthenticationNotPermitted":
-        "The storage account takes no keys, and the workspace's datastore has one. Let it sign in instead: az ml "
-        "workspace update --name WORKSPACE --resource-group GROUP --system-datastores-auth-mode identity",
-    "AuthenticationFailed":
-        "The signed address or the sign-in is not valid now. Type the same command again, which gets a new one; where "
-        "that does not help, look at this machine's clock.",
-}  # fmt: skip
+    "AuthorizationFailure": "The storage account's firewall does not let this machine in. Add its address "
+    "(Networking, in the portal), or "
+    "type the command on a machine of that network.",
+    "KeyBasedAuthenticationNotPermitted": "The storage account takes no keys, and the workspace's datastore has "
+    "one. Let it sign in instead: az ml "
+    "workspace update --name WORKSPACE --resource-group GROUP --system-datastores-auth-mode identity",
+    "AuthenticationFailed": "The signed address or the sign-in is not valid now. Type the same command again, "
+    "which gets a new one; where "
+    "that does not help, look at this machine's clock.",
+}
 """What to do about a refusal, by Azure's code of it."""
 
 _Found = TypeVar("_Found")
@@ -135,11 +135,12 @@ def workspace_of(spec: Spec) -> WorkspaceName:
         told = [str(config.get(key) or "") for key in _CONFIG_KEYS]
     if not all(told):
         raise UserError(
-            "It is not said which Azure Machine Learning workspace to use.", where=spec.folder,
+            "It is not said which Azure Machine Learning workspace to use.",
+            where=spec.folder,
             why="Looked in the spec, in azd's variables and files, and for a config.json beside the spec or above it.",
             fix="Make one with azd up (docs/azure-infrastructure.md), download config.json from ml.azure.com, or add "
             "azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. Without a subscription: --rehearse",
-        )  # fmt: skip
+        )
     return WorkspaceName(*told)
 
 
@@ -181,8 +182,15 @@ class Connection:
         from azure.ai.ml import MLClient
 
         name = self.name
-        return MLClient(self.credential, name.subscription, name.resource_group, name.workspace, show_progress=False,
-                        transport=transport(), **RETRIES)  # fmt: skip
+        return MLClient(
+            self.credential,
+            name.subscription,
+            name.resource_group,
+            name.workspace,
+            show_progress=False,
+            transport=transport(),
+            **RETRIES,
+        )
 
     @cached_property
     def workspace(self) -> Any:
@@ -200,7 +208,7 @@ class Connection:
                 why="If it was deleted, Azure keeps it for 14 days: nothing can be done in it, and its name is taken.",
                 fix="Check azure.workspace. Bring a deleted one back at portal.azure.com > Azure Machine Learning > "
                 "Recently deleted, or make another: azd env new NAME && azd up",
-            )  # fmt: skip
+            )
         return there
 
     @cached_property
@@ -224,8 +232,11 @@ class Connection:
         from azure.core import PipelineClient
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy, UserAgentPolicy
 
-        policies = [UserAgentPolicy("tunewright"), RetryPolicy(**RETRIES),
-                    BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default")]  # fmt: skip
+        policies = [
+            UserAgentPolicy("tunewright"),
+            RetryPolicy(**RETRIES),
+            BearerTokenCredentialPolicy(self.credential, f"{ARM}/.default"),
+        ]
         return PipelineClient(ARM, policies=policies, transport=transport())
 
     @cached_property
@@ -244,8 +255,17 @@ class Connection:
         """
         return datetime.now(UTC) + timedelta(seconds=self._ahead)
 
-    def ask(self, method: str, path: str, version: str, body: Any = None, query: Mapping[str, str] | None = None, *,
-            what: str = "", costs: str = "") -> dict[str, Any]:  # fmt: skip
+    def ask(
+        self,
+        method: str,
+        path: str,
+        version: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        what: str = "",
+        costs: str = "",
+    ) -> dict[str, Any]:
         """One call of Resource Manager: its JSON. It is followed to its end where it takes long, and to the last page
         where it lists.
 
@@ -261,8 +281,10 @@ class Connection:
         wait, what = Wait(), what or f"Azure to end {method} {'/'.join(path.split('/')[-2:])}"
         while response.status_code == httpx.codes.ACCEPTED and (place := response.headers.get("location")):
             if wait.look(what, _LONGEST_SECONDS, costs):
-                raise UserError(f"Azure has not ended {method} {path} after {_LONGEST_SECONDS / 60:.0f} minutes.",
-                                fix="See in the Azure portal what holds it up.")  # fmt: skip
+                raise UserError(
+                    f"Azure has not ended {method} {path} after {_LONGEST_SECONDS / 60:.0f} minutes.",
+                    fix="See in the Azure portal what holds it up.",
+                )
             time.sleep(_pause(response.headers))
             response = self._sent("GET", place, {}, None)
         return self._with_all_pages(dict(_json(response))) if response.content else {}
@@ -430,10 +452,12 @@ def azure_errors(what: str) -> Iterator[None]:
         if _AWAY.search(str(error)):
             raise _unreachable(what, error) from error
         raise UserError(
-            f"Azure does not know who asks for {what}.", why=_first_line(error),
-            fix=_clock(error) or _HINTS.get(code_of(error))
+            f"Azure does not know who asks for {what}.",
+            why=_first_line(error),
+            fix=_clock(error)
+            or _HINTS.get(code_of(error))
             or "Sign in again, then type the same command: az login  (or azd auth login)",
-        ) from error  # fmt: skip
+        ) from error
     except DecodeError as error:  # an answer that is cut off among them
         raise _not_whole(what, error) from error
     except HttpResponseError as error:
@@ -449,10 +473,11 @@ def azure_errors(what: str) -> Iterator[None]:
 
 def _not_whole(what: str, error: Any) -> Unreachable:
     return Unreachable(
-        f"What came for {what} was not whole, or not Azure's.", why=_first_line(error),
+        f"What came for {what} was not whole, or not Azure's.",
+        why=_first_line(error),
         fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same command again: "
         "it goes on from there.",
-    )  # fmt: skip
+    )
 
 
 def _unreachable(what: str, error: Any) -> Unreachable:

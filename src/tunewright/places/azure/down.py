@@ -98,9 +98,10 @@ def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
         say(f"  azure: {thing.kind} {thing.name} is gone")
     if left:
         raise UserError(
-            f"These still stand: {'; '.join(left)}.", why=f"{unseen.what} {unseen.why}" if unseen else None,
+            f"These still stand: {'; '.join(left)}.",
+            why=f"{unseen.what} {unseen.why}" if unseen else None,
             fix="Type the same command again, or use the portal.",
-        ) from unseen  # fmt: skip
+        ) from unseen
     if unseen:
         raise unseen
 

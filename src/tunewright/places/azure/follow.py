@@ -122,7 +122,7 @@ class Follower:
                 why=" ".join(filter(None, said)) or None,
                 fix="See the cluster in the studio (Compute): capacity, quota or its network holds it up. Name another "
                 "machine (azure.gpu, azure.cpu) or try later; type the same command.",
-            )  # fmt: skip
+            )
 
     def cancel(self) -> None:
         """End the job where it is not over, and say so; where that can't be done, say what runs on."""
@@ -148,10 +148,12 @@ class Follower:
             return
         name, dearest = self._at.name, max(self._rates.values())
         runs = "runs on" if is_sure else "may run, which Azure does not say now"
-        say(f"  azure: the job {self._job} {runs}, for at most ${dearest:.2f} an hour and ${self._budget:.2f} in all. "
+        say(
+            f"  azure: the job {self._job} {runs}, for at most ${dearest:.2f} an hour and ${self._budget:.2f} in all. "
             "The same command follows it again. To end it: "
             f"az ml job cancel --name {self._job} --resource-group {name.resource_group} "
-            f"--workspace-name {name.workspace} --subscription {name.subscription}")  # fmt: skip
+            f"--workspace-name {name.workspace} --subscription {name.subscription}"
+        )
 
     @property
     def spent(self) -> float:
@@ -247,7 +249,7 @@ class Follower:
                 f"The budget of ${self._budget:.2f} is reached: the job {self._job} was stopped.",
                 where="azure.budget_usd",
                 fix="Raise it and type the same command again: what is done is kept, and a training goes on.",
-            )  # fmt: skip
+            )
 
     def _print_log(self, run: Any) -> bool:
         """Print what is new in a run's log. Returns whether there was something."""

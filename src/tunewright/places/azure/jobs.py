@@ -78,8 +78,9 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
     kept = ["--kept ${{outputs.kept}}", *(f"--resumes {name}" for name in step.resumes)] if step.resumes else []
     read = [f"--in {name}=${{{{inputs.{name}}}}}" for name in inputs]
     own = ["python -m tunewright.places.azure.node", *given, *kept, "--out ${{outputs.out}}", "--"]
-    return " ".join([_UNPACK, "&& exec", *own, f"python -m tunewright.step {step.name} --spec {SPEC_FILE}", *read,
-                     f"--out {MADE}"])  # fmt: skip
+    return " ".join(
+        [_UNPACK, "&& exec", *own, f"python -m tunewright.step {step.name} --spec {SPEC_FILE}", *read, f"--out {MADE}"]
+    )
 
 
 def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], made: Mapping[str, Any]) -> Any:

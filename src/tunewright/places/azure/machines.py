@@ -211,16 +211,23 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
     say(f"  azure: cluster {name} of {size}, no machine while it is idle")
     made = at.ml.compute.begin_create_or_update(
         AmlCompute(
-            name=name, size=size, min_instances=0, max_instances=nodes, idle_time_before_scale_down=_IDLE_SECONDS,
-            tier="low_priority" if low else "dedicated", identity=assigned_identity(spec), tags=tags,
+            name=name,
+            size=size,
+            min_instances=0,
+            max_instances=nodes,
+            idle_time_before_scale_down=_IDLE_SECONDS,
+            tier="low_priority" if low else "dedicated",
+            identity=assigned_identity(spec),
+            tags=tags,
             ssh_public_access_enabled=False,
         )
-    )  # fmt: skip
+    )
     if _state(awaited(made, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # which the SDK takes for an end
         raise UserError(
-            f"Azure could not make the cluster {name}.", why="It has no machine, and costs nothing.",
+            f"Azure could not make the cluster {name}.",
+            why="It has no machine, and costs nothing.",
             fix="See why in the studio (Compute), then type the same command again: it is made again.",
-        )  # fmt: skip
+        )
 
 
 def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:
@@ -291,6 +298,7 @@ def limits(steps: Sequence[Step], spec: Spec, usd: float) -> dict[str, int]:
         if made[step.name] < _SHORTEST:
             raise UserError(
                 f"What is left of the budget, ${usd:.2f}, pays for {made[step.name]} s of the step {step.name}.",
-                where="azure.budget_usd", fix="Raise it, or name a cheaper machine: tunewright plan …",
-            )  # fmt: skip
+                where="azure.budget_usd",
+                fix="Raise it, or name a cheaper machine: tunewright plan …",
+            )
     return {name: min(seconds, _LONGEST) for name, seconds in made.items()}

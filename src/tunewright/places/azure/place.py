@@ -67,8 +67,9 @@ class AzurePlace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Steps that nobody came for: all that are left turned out to be up to date, or something went wrong.
         for follower in {id(each.follower): each.follower for each in self._submitted.values()}.values():
             if error is None or isinstance(error, KeyboardInterrupt | Stopped):
@@ -146,8 +147,15 @@ class AzurePlace:
         """Whether a job is this project's, which its tag tells: anybody can give a job any name."""
         return bool((job.tags or {}).get(TAG) == self._spec.name)
 
-    def _work(self, name: str, base: str, chain: Sequence[Step], done: Mapping[str, Path],
-              made_of: Mapping[str, str], limits: Mapping[str, int]) -> Work:  # fmt: skip
+    def _work(
+        self,
+        name: str,
+        base: str,
+        chain: Sequence[Step],
+        done: Mapping[str, Path],
+        made_of: Mapping[str, str],
+        limits: Mapping[str, int],
+    ) -> Work:
         """What a job does, once all that it needs is brought up."""
         if self._ready:
             self._ready()
@@ -163,7 +171,9 @@ class AzurePlace:
             steps=chain,
             given={
                 each: assets.output_asset(self._at, self._spec, each, done[each], self._tags)
-                for step in chain for each in step.inputs_of(self._spec) if each not in made_there
+                for step in chain
+                for each in step.inputs_of(self._spec)
+                if each not in made_there
             },
             sources=self._sources(chain, sources),
             clusters=clusters,
@@ -172,9 +182,12 @@ class AzurePlace:
             environment=assets.environment(self._at, self._spec, self._tags),
             tags=self._tags,
             # Not by the job: the next one may begin with a later step, and goes on from there all the same.
-            kept={step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
-                  for step in chain if step.resumes},
-        )  # fmt: skip
+            kept={
+                step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
+                for step in chain
+                if step.resumes
+            },
+        )
 
     def _chain(self, step: Step, done: Mapping[str, Path], runs: Path) -> list[Step]:
         """The step and those behind it as far as they can go up together."""
@@ -254,8 +267,9 @@ class AzurePlace:
         shutil.rmtree(target, ignore_errors=True)
         coming.rename(target)
         shutil.rmtree(partial_of(target), ignore_errors=True)
-        assets.kept_output(self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}",
-                           self._tags)  # fmt: skip
+        assets.kept_output(
+            self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}", self._tags
+        )
 
     def _fetched(self, step: Step, prefix: str, coming: Path) -> Manifest:
         """Download an output into a folder, and once more where it comes changed.
@@ -272,8 +286,11 @@ class AzurePlace:
             lacks = "it has no manifest.json" if files else "it is empty"
             why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
             shutil.rmtree(coming, ignore_errors=True)
-        raise UserError(f"The output of {step.name} in Azure is not whole: {why}.", where=f"{DATASTORE}{prefix}",
-                        fix="Type the same command with --force.")  # fmt: skip
+        raise UserError(
+            f"The output of {step.name} in Azure is not whole: {why}.",
+            where=f"{DATASTORE}{prefix}",
+            fix="Type the same command with --force.",
+        )
 
     def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
         """What to tell of a step that did not complete."""
@@ -287,20 +304,23 @@ class AzurePlace:
         if limit and submitted.follower.seconds(run.name) >= limit:
             return Stopped(
                 f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
-                where="azure.budget_usd", fix="Raise it and type the same command again: a training goes on.",
-            )  # fmt: skip
+                where="azure.budget_usd",
+                fix="Raise it and type the same command again: a training goes on.",
+            )
         told = (submitted.follower.error(run.name), submitted.follower.last_words(run.name))
         why = " ".join(filter(None, told)) or None
         if run.status == "Canceled":
             return Stopped(
-                f"The job {job} was cancelled at the step {step.name}.", why=why,
+                f"The job {job} was cancelled at the step {step.name}.",
+                why=why,
                 fix="Type the same command to go on from there; nothing of it runs any more.",
-            )  # fmt: skip
+            )
         less_memory = f" {step.less_memory}" if names_memory(why or "") else ""
         return Stopped(
-            f"The step {step.name} failed in Azure ({job}).", why=why,
+            f"The step {step.name} failed in Azure ({job}).",
+            why=why,
             fix=f"Its log is above and in the studio.{less_memory} Type the same command to go on from there.",
-        )  # fmt: skip
+        )
 
     def _last_words(self, job: str, step: Step) -> str | None:
         """What a step said as it ended; None where that can't be had, which must not hide that it ended."""

@@ -39,13 +39,20 @@ CLUSTER_ACTION = f"{_PROVIDER}/computes/write"
 DEPLOY_ACTIONS = tuple(f"{_PROVIDER}/onlineEndpoints{what}/write" for what in ("", "/deployments"))
 ASSIGN_ACTION = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 """And where something that is made is to run as an identity."""
-_REGISTRY_ACTIONS = tuple(f"Microsoft.ContainerRegistry/registries/{what}" for what in (
-    "read", "listBuildSourceUploadUrl/action", "scheduleRun/action", "runs/read"))  # fmt: skip
+_REGISTRY_ACTIONS = tuple(
+    f"Microsoft.ContainerRegistry/registries/{what}"
+    for what in ("read", "listBuildSourceUploadUrl/action", "scheduleRun/action", "runs/read")
+)
 TARGETS = {
     "aca": ("Microsoft.App", ("Microsoft.App/containerApps/write", "Microsoft.App/managedEnvironments/read")),
-    "aks": ("Microsoft.ContainerService", tuple(f"Microsoft.ContainerService/managedClusters/{what}" for what in (
-        "read", "runCommand/action", "commandResults/read"))),
-}  # fmt: skip
+    "aks": (
+        "Microsoft.ContainerService",
+        tuple(
+            f"Microsoft.ContainerService/managedClusters/{what}"
+            for what in ("read", "runCommand/action", "commandResults/read")
+        ),
+    ),
+}
 """Where an image is deployed: the provider, and what needs leave besides the registry, in the resource group."""
 _SOON = "A role that was just given is in force after up to ten minutes."
 """The rule assignments-take-time."""
@@ -70,8 +77,14 @@ class _Wanted:
     """Cores that a canary will take beside it, where nothing serves yet."""
 
 
-def preflight(spec: Spec, at: Connection, planned: Callable[[], ProjectPlan | None], steps: Sequence[Step], *,
-              deploy: str | None = None) -> list[Check]:  # fmt: skip
+def preflight(
+    spec: Spec,
+    at: Connection,
+    planned: Callable[[], ProjectPlan | None],
+    steps: Sequence[Step],
+    *,
+    deploy: str | None = None,
+) -> list[Check]:
     """All checks, in the order a run would meet their faults; those behind a failed sign-in are left out.
 
     Args:
@@ -158,8 +171,12 @@ def _asked(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
         yield from look()
     except UserError as error:
         remedy = f"Ask for the role Reader on the subscription; a fault of Azure's passes by itself. {_SOON}"
-        yield Check(name, False, " ".join(filter(None, (error.what, error.why))),
-                    (error.fix if is_unregistered(error) else None) or remedy)  # fmt: skip
+        yield Check(
+            name,
+            False,
+            " ".join(filter(None, (error.what, error.why))),
+            (error.fix if is_unregistered(error) else None) or remedy,
+        )
 
 
 def _sign_in(at: Connection) -> Check:
@@ -185,8 +202,12 @@ def _region(spec: Spec, at: Connection) -> Check:
     if wanted is None:
         return Check("region of the data", True, f"{at.region}; azure.region would hold it to one")
     same = wanted.replace(" ", "").lower() == at.region.replace(" ", "").lower()
-    return Check("region of the data", same, at.region if same else f"{at.region}, and the spec says {wanted}",
-                 f"Name a workspace in {wanted}: azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME")  # fmt: skip
+    return Check(
+        "region of the data",
+        same,
+        at.region if same else f"{at.region}, and the spec says {wanted}",
+        f"Name a workspace in {wanted}: azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME",
+    )
 
 
 def _rights(spec: Spec, at: Connection, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
@@ -195,8 +216,13 @@ def _rights(spec: Spec, at: Connection, steps: Sequence[Step], deploy: bool) -> 
     making = not all(machines.is_ready(at, step, spec) for step in kinds.values())
     wanted = ACTIONS + ((CLUSTER_ACTION,) if making else ()) + (DEPLOY_ACTIONS if deploy else ())
     operator = " and, as a cluster has to be made or changed, AzureML Compute Operator" if making else ""
-    yield _allowed("permissions", at, at.name.path, wanted,
-                   f"Ask for the role AzureML Data Scientist{operator} on the workspace. {_SOON}")  # fmt: skip
+    yield _allowed(
+        "permissions",
+        at,
+        at.name.path,
+        wanted,
+        f"Ask for the role AzureML Data Scientist{operator} on the workspace. {_SOON}",
+    )
     if making or deploy:
         yield from _assignable(spec, at)
 
@@ -249,8 +275,12 @@ def _sizes(spec: Spec, at: Connection, wanted: dict[str, int]) -> Iterator[Check
         key = "azure.gpu" if size == spec.azure.gpu else "azure.cpu"
         others = sorted(name for name, each in offered.items() if bool(_field(each, "gpus")) == (key == "azure.gpu"))
         found = f"{'' if size in offered else 'not '}offered in {at.region} for clusters"
-        yield Check(f"size {size}", size in offered, found,
-                    f"Name another: {key}=…  Offered there: {', '.join(others[:8]) or 'none'}.")  # fmt: skip
+        yield Check(
+            f"size {size}",
+            size in offered,
+            found,
+            f"Name another: {key}=…  Offered there: {', '.join(others[:8]) or 'none'}.",
+        )
 
 
 def _endpoint_size(spec: Spec, at: Connection) -> Check:
@@ -259,8 +289,12 @@ def _endpoint_size(spec: Spec, at: Connection) -> Check:
     name = f"size {size} for the endpoint"
     if endpoint_family(size) is None:
         source = rules().rules["endpoint-sizes"].source
-        return Check(name, False, f"not on Azure's list of sizes for endpoints ({source})",
-                     "Name one of the list: traffic.machine=…, or deploy with --to aks or --to aca.")  # fmt: skip
+        return Check(
+            name,
+            False,
+            f"not on Azure's list of sizes for endpoints ({source})",
+            "Name one of the list: traffic.machine=…, or deploy with --to aks or --to aca.",
+        )
     path = f"/subscriptions/{at.name.subscription}/providers/Microsoft.Compute/skus"
     try:
         with azure_errors("the machine sizes"):
@@ -277,8 +311,9 @@ def _endpoint_size(spec: Spec, at: Connection) -> Check:
         each.get("reasonCode", "") for each in (found or {}).get("restrictions", []) if each.get("type") == "Location"
     ]
     said = "not there" if found is None else f"not for this subscription ({', '.join(barred)})" if barred else "there"
-    return Check(name, said == "there", f"{said} in {at.region}",
-                 "Name another: traffic.machine=…, or deploy with --to aca.")  # fmt: skip
+    return Check(
+        name, said == "there", f"{said} in {at.region}", "Name another: traffic.machine=…, or deploy with --to aca."
+    )
 
 
 def _vllm_image(spec: Spec, at: Connection) -> Iterator[Check]:
@@ -292,8 +327,9 @@ def _vllm_image(spec: Spec, at: Connection) -> Iterator[Check]:
             yield Check("image for vLLM", True, f"built on {spec.azure.base_images['vllm']}")
 
 
-def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], outputs: Outputs | None,
-            endpoint: bool) -> Iterator[Check]:  # fmt: skip
+def _quotas(
+    spec: Spec, at: Connection, machines_wanted: dict[str, int], outputs: Outputs | None, endpoint: bool
+) -> Iterator[Check]:
     """Each size's cores beside what was wanted before of the same family, and all of them in the region.
 
     Args:
@@ -342,8 +378,9 @@ def _quotas(spec: Spec, at: Connection, machines_wanted: dict[str, int], outputs
         yield Check(one.name, passed, found, f"Ask for {-left} more cores of this family ({how}), or {otherwise}.")
 
 
-def _of_endpoint(spec: Spec, at: Connection, family: EndpointFamily, outputs: Outputs | None,
-                 offered: dict[str, Any]) -> tuple[_Wanted, int]:  # fmt: skip
+def _of_endpoint(
+    spec: Spec, at: Connection, family: EndpointFamily, outputs: Outputs | None, offered: dict[str, Any]
+) -> tuple[_Wanted, int]:
     """What a new version takes of its family's quota, and cores of the region's. What serves stays beside it, and so
     does a canary: Azure's usage has both."""
     size, count = spec.traffic.machine, instances_of(spec, outputs)
@@ -443,9 +480,13 @@ def _prices(spec: Spec, at: Connection, sizes: Sequence[str]) -> Iterator[Check]
         asked = there.get(size, booked)
         dearer = asked > _DEARER * booked
         said = f"${asked:.3f} an hour " + (f"in {at.region}" if size in there else f"by the price book{unasked}")
-        yield Check(f"price of {size}", not dearer, f"{said}, and ${booked:.3f} by the price book" if dearer else said,
-                    "Budgets and verdicts follow the price book. Make one of the region: tunewright models prices "
-                    f"--refresh --region {at.region}; and name it in the spec: prices: prices.yaml.")  # fmt: skip
+        yield Check(
+            f"price of {size}",
+            not dearer,
+            f"{said}, and ${booked:.3f} by the price book" if dearer else said,
+            "Budgets and verdicts follow the price book. Make one of the region: tunewright models prices "
+            f"--refresh --region {at.region}; and name it in the spec: prices: prices.yaml.",
+        )
 
 
 def _total(spec: Spec, found: ProjectPlan | None) -> Check:
@@ -454,6 +495,9 @@ def _total(spec: Spec, found: ProjectPlan | None) -> Check:
         return Check("total", True, f"at most ${budget:.2f}, where it is stopped")
     # More machines finish sooner and cost about the same.
     usd = found.azure.usd
-    return Check("total", usd.low <= budget,
-                 f"about ${usd.low:.2f} to ${usd.high:.2f}, and at most ${budget:.2f}, where it is stopped",
-                 f"Raise it: azure.budget_usd={math.ceil(usd.high)}")  # fmt: skip
+    return Check(
+        "total",
+        usd.low <= budget,
+        f"about ${usd.low:.2f} to ${usd.high:.2f}, and at most ${budget:.2f}, where it is stopped",
+        f"Raise it: azure.budget_usd={math.ceil(usd.high)}",
+    )

@@ -27,8 +27,23 @@ _IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Of an environment that is never built."""
 _NAMESPACES = ("MachineLearningServices", "ContainerRegistry", "App", "ContainerService", "Storage", "KeyVault")
 _LONGEST_NAME = 32
-_PERSONAL = ("tid", "oid", "sub", "appid", "app_displayname", "upn", "unique_name", "preferred_username", "email",
-             "name", "given_name", "family_name", "ipaddr", "puid", "onprem_sid")  # fmt: skip
+_PERSONAL = (
+    "tid",
+    "oid",
+    "sub",
+    "appid",
+    "app_displayname",
+    "upn",
+    "unique_name",
+    "preferred_username",
+    "email",
+    "name",
+    "given_name",
+    "family_name",
+    "ipaddr",
+    "puid",
+    "onprem_sid",
+)
 """Claims of a token that say who asks (learn.microsoft.com/entra/identity-platform/access-token-claims-reference)."""
 _NOT_ASKED = {
     "endpoint-reserve": "quota is only taken by a deployment, which has machines",
@@ -97,8 +112,9 @@ class _Questions:
         image = {"image": _IMAGE, "osType": "Linux", "tags": tags}
         text = put("a model's version abc", "refused", f"models/{name}/versions/abc", {"properties": model}, words)
         integer = put("a model's version 1", "taken", f"models/{name}/versions/1", {"properties": model}, words)
-        other = put("an environment's version abc", "taken", f"environments/{name}/versions/abc",
-                    {"properties": image}, words)  # fmt: skip
+        other = put(
+            "an environment's version abc", "taken", f"environments/{name}/versions/abc", {"properties": image}, words
+        )
         self._done |= {"models/versions/write": integer, "environments/versions/write": other}
         return judged("model-version-is-an-integer", [text, integer, other])
 
@@ -130,8 +146,9 @@ class _Questions:
     def _listed_sizes(self) -> Said:
         """Which sizes the region has clusters of that are not of our series."""
         status, body = self._things.get(f"{self._location}/vmSizes", _LISTS)
-        listed = [each["name"] for each in body.get("value", [])
-                  if "AmlCompute" in each.get("supportedComputeTypes", [])]  # fmt: skip
+        listed = [
+            each["name"] for each in body.get("value", []) if "AmlCompute" in each.get("supportedComputeTypes", [])
+        ]
         unknown = sorted(each for each in listed if not is_of_clusters(each))
         told = f"{len(listed)} sizes have clusters; not of our series: {', '.join(unknown) or 'none'}"
         return Said("the region's sizes", None, status, message=told if body else "")
@@ -163,10 +180,13 @@ class _Questions:
         if missing := self._missing("onlineEndpoints/write", "models/versions/write", "environments/versions/write"):
             return Row(rule, "not asked", missing)
         properties = {
-            "endpointComputeType": "Managed", "instanceType": size, "egressPublicNetworkAccess": egress,
-            "model": f"{self._at.name.path}/models/{self._name}/versions/1", "environmentId": self._environment,
+            "endpointComputeType": "Managed",
+            "instanceType": size,
+            "egressPublicNetworkAccess": egress,
+            "model": f"{self._at.name.path}/models/{self._name}/versions/1",
+            "environmentId": self._environment,
             "scaleSettings": {"scaleType": "Default"},
-        }  # fmt: skip
+        }
         body = self._tagged(properties, sku={"name": "Default", "capacity": 1})
         path = f"onlineEndpoints/{self._name}/deployments/probe"
         return judged(rule, [self._things.put(asked, "refused", path, body, about, settle=False)])
@@ -177,15 +197,25 @@ class _Questions:
         days = {"hours": [3], "minutes": [0], "monthDays": [1]}
         month = {"triggerType": "Recurrence", "frequency": "Month", "interval": 1, "schedule": days}
         cron = {"triggerType": "Cron", "expression": "0 3 1 * *"}
-        said = [self._schedule("a recurrence on the first of each month", "month", month),
-                self._schedule("a cron expression that names a day", "cron", cron)]  # fmt: skip
+        said = [
+            self._schedule("a recurrence on the first of each month", "month", month),
+            self._schedule("a cron expression that names a day", "cron", cron),
+        ]
         return judged("schedules-have-recurrences", said)
 
     def _schedule(self, asked: str, short: str, trigger: dict[str, Any]) -> Said:
-        job = {"jobType": "Command", "command": "true", "environmentId": self._environment,
-               "computeId": f"{self._at.name.path}/computes/{self._name}"}  # fmt: skip
-        properties = {"isEnabled": False, "trigger": trigger, "tags": self._things.tags,
-                      "action": {"actionType": "CreateJob", "jobDefinition": job}}  # fmt: skip
+        job = {
+            "jobType": "Command",
+            "command": "true",
+            "environmentId": self._environment,
+            "computeId": f"{self._at.name.path}/computes/{self._name}",
+        }
+        properties = {
+            "isEnabled": False,
+            "trigger": trigger,
+            "tags": self._things.tags,
+            "action": {"actionType": "CreateJob", "jobDefinition": job},
+        }
         path, words = f"schedules/{self._name}-{short}", "cron|recurrence|schedule|expression|trigger"
         said = self._things.put(asked, "taken", path, {"properties": properties}, words)
         if not said.agrees:
@@ -255,8 +285,12 @@ def _names(at: Connection) -> dict[str, str]:
     import jwt
 
     name = at.name
-    known = {name.subscription: "<subscription>", name.resource_group: "<group>", name.workspace: "<workspace>",
-             str(at.datastore.account_name): "<storage>"}  # fmt: skip
+    known = {
+        name.subscription: "<subscription>",
+        name.resource_group: "<group>",
+        name.workspace: "<workspace>",
+        str(at.datastore.account_name): "<storage>",
+    }
     token = at.credential.get_token(f"{ARM}/.default").token
     for claim, value in jwt.decode(token, options={"verify_signature": False}).items():
         if isinstance(value, str) and claim in _PERSONAL:

@@ -27,9 +27,10 @@ def check_registry(name: str) -> None:
     """
     if name and not _REGISTRY.fullmatch(name):
         raise UserError(
-            f"'{name}' is no name of an Azure Machine Learning registry.", where="--to",
+            f"'{name}' is no name of an Azure Machine Learning registry.",
+            where="--to",
             fix="azureml:NAME is a registry, azureml alone the workspace of the spec.",
-        )  # fmt: skip
+        )
 
 
 def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = "") -> Pushed:
@@ -50,10 +51,15 @@ def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = ""
             parcel.lay_out(Path(scratch))
             output = assets.data_asset(at, name, parcel.version, Path(scratch), {TAG: spec.name})
         model = enter(
-            at, name, known, parcel.version, output, tags={TAG: spec.name, "form": parcel.form},
+            at,
+            name,
+            known,
+            parcel.version,
+            output,
+            tags={TAG: spec.name, "form": parcel.form},
             properties={"tunewright.base_model": spec.model_name},
             description=f"The Tunewright job {spec.name} as {parcel.form}; how it is asked is in README.md.",
-        )  # fmt: skip
+        )
         say(f"  azure: model {name}, version {model.version}")
     if not registry:
         return Pushed(model.address, model.version)

@@ -84,8 +84,17 @@ def holding(content: str, known: Sequence[Registered]) -> Registered | None:
     return next((each for each in known if each.content == content), None)
 
 
-def enter(at: Connection, name: str, known: Sequence[Registered], content: str, output: str, *, tags: Mapping[str, str],
-          properties: Mapping[str, str], description: str) -> Registered:  # fmt: skip
+def enter(
+    at: Connection,
+    name: str,
+    known: Sequence[Registered],
+    content: str,
+    output: str,
+    *,
+    tags: Mapping[str, str],
+    properties: Mapping[str, str],
+    description: str,
+) -> Registered:
     """Enter a data asset as a model's next version.
 
     Args:
@@ -105,10 +114,15 @@ def enter(at: Connection, name: str, known: Sequence[Registered], content: str, 
             path = str(at.ml.data.get(*output.split(":")[1:]).path)
             at.ml.models.create_or_update(
                 Model(
-                    name=name, version=version, path=path, type="custom_model", tags=dict(tags),
-                    description=description, properties={**properties, _CONTENT: content},
+                    name=name,
+                    version=version,
+                    path=path,
+                    type="custom_model",
+                    tags=dict(tags),
+                    description=description,
+                    properties={**properties, _CONTENT: content},
                 )
-            )  # fmt: skip
+            )
     except UserError as error:
         # Another process took the number meanwhile, or entered this very content; so may have done this one, whose
         # answer was lost.
@@ -180,10 +194,26 @@ def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _entered(at: Connection, spec: Spec, name: str, known: Sequence[Registered], step: str, folder: Path,
-             lineage: Mapping[str, str], tags: Mapping[str, str]) -> Registered:  # fmt: skip
+def _entered(
+    at: Connection,
+    spec: Spec,
+    name: str,
+    known: Sequence[Registered],
+    step: str,
+    folder: Path,
+    lineage: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> Registered:
     """A step's output as a version of a model."""
     content = _whole(folder).content
     output = assets.data_asset(at, f"{TAG}-{spec.name}-{step}", content[: assets.DIGITS], folder, {TAG: spec.name})
-    return enter(at, name, known, content, output, tags={TAG: spec.name, **tags}, properties=lineage,
-                 description=f"{step} of the Tunewright job {spec.name}")  # fmt: skip
+    return enter(
+        at,
+        name,
+        known,
+        content,
+        output,
+        tags={TAG: spec.name, **tags},
+        properties=lineage,
+        description=f"{step} of the Tunewright job {spec.name}",
+    )

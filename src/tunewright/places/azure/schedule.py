@@ -83,9 +83,11 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
     when = f"{pace.when} at {hour:02}:00 UTC"
     with azure_errors(f"the schedule {name}"):
         trigger = RecurrenceTrigger(
-            frequency=pace.frequency, interval=pace.interval, start_time=start_of(datetime.now(UTC), hour),
+            frequency=pace.frequency,
+            interval=pace.interval,
+            start_time=start_of(datetime.now(UTC), hour),
             schedule=RecurrencePattern(hours=hour, minutes=0, **pace.days),
-        )  # fmt: skip
+        )
         entity = JobSchedule(name=name, trigger=trigger, create_job=job, tags=tags)
         awaited(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
     say(f"  azure: schedule {name}: {when}")
@@ -114,12 +116,13 @@ def _require_identity(spec: Spec) -> None:
     """
     if machines.identity_of(spec) is None:
         raise UserError(
-            "A scheduled job starts when nobody is signed in, and this one would run as you.", where="azure.identity",
+            "A scheduled job starts when nobody is signed in, and this one would run as you.",
+            where="azure.identity",
             why="It could neither read its data nor write its outputs. Nothing was made.",
             fix="Give it a user-assigned identity: azd up makes one (AZURE_ML_IDENTITY); or name one with the roles "
             "Storage Blob Data Contributor on the workspace's storage account and AzureML Data Scientist on the "
             "workspace: azure.identity=/subscriptions/…/userAssignedIdentities/NAME",
-        )  # fmt: skip
+        )
 
 
 def _watched(spec: Spec) -> Path | None:
@@ -131,8 +134,9 @@ def _watched(spec: Spec) -> Path | None:
     return folder.resolve() if known else None
 
 
-def _work(spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str],
-          served: Path | None) -> Work:  # fmt: skip
+def _work(
+    spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str], served: Path | None
+) -> Work:
     sources, addresses = taken_along(spec, steps), {}
     with tempfile.TemporaryDirectory() as scratch:
         for key, source in sources.items():

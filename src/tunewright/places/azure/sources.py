@@ -153,9 +153,10 @@ def _data(key: str, path: Path, document: str | None, root: Path | None) -> Sour
             place = os.path.normpath((top / file.name).parent / os.path.relpath(each, file.path.parent))
             if not Path(place).is_relative_to(top) or Path(place).parts[0] == os.pardir:
                 raise UserError(
-                    "A document lies outside the folder of the data that names it, so it can't go along.", where=each,
+                    "A document lies outside the folder of the data that names it, so it can't go along.",
+                    where=each,
                     fix=f"Move it below {file.path.parent}, or run this where the data lies: leave --on azure out.",
-                )  # fmt: skip
+                )
             require_within(root or file.folder, each)
             lying[place] = each
     return Source(key, lying, str(Path(LAID_OUT, key, _told(path))))

@@ -36,9 +36,12 @@ class Store:
         store = at.datastore
         url = f"https://{store.account_name}.blob.{store.endpoint}"
         self._container: Any = ContainerClient(
-            url, store.container_name, credential=at.credential, transport=transport(),
+            url,
+            store.container_name,
+            credential=at.credential,
+            transport=transport(),
             retry_policy=ExponentialRetry(**RETRIES),
-        )  # fmt: skip
+        )
 
     def upload(self, path: Path, prefix: str, *, anew: bool = False) -> None:
         """Bring a file, or everything below a folder, under a prefix that stands for its content; what is there
@@ -115,7 +118,7 @@ class Store:
                 f"Of {blob.name} came {size} of {blob.size} bytes.",
                 fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same "
                 "command again: what is here is not brought again.",
-            )  # fmt: skip
+            )
         partial.replace(target)
 
     def text(self, name: str) -> str | None:

@@ -22,9 +22,13 @@ from tunewright.progress import say
 from tunewright.spec import Spec
 
 VERSIONS = {
-    "models": "2023-08-01-preview", "environments": "2023-04-01-preview", "computes": "2023-08-01-preview",
-    "onlineEndpoints": "2022-02-01-preview", "deployments": "2023-04-01-preview", "schedules": "2023-06-01-preview",
-}  # fmt: skip
+    "models": "2023-08-01-preview",
+    "environments": "2023-04-01-preview",
+    "computes": "2023-08-01-preview",
+    "onlineEndpoints": "2022-02-01-preview",
+    "deployments": "2023-04-01-preview",
+    "schedules": "2023-06-01-preview",
+}
 """The api-versions that Azure ML's own client asks with, by kind."""
 _SETTLING = ("creating", "updating", "provisioning", "accepted", "running")
 _SETTLE_SECONDS = 600.0
@@ -90,8 +94,9 @@ class Throwaway:
         properties = self.get(f"{self.at.name.path}/{path}", VERSIONS[kind])[1].get("properties", {})
         return dict(properties)
 
-    def put(self, asked: str, wanted: Wanted, path: str, body: dict[str, Any], about: str, *,
-            settle: bool = True) -> Said:  # fmt: skip
+    def put(
+        self, asked: str, wanted: Wanted, path: str, body: dict[str, Any], about: str, *, settle: bool = True
+    ) -> Said:
         """Ask for something.
 
         Args:
@@ -143,8 +148,10 @@ class Throwaway:
                 return state, without_secrets(json.dumps(found.get("provisioningErrors") or ""))
             if wait.look(f"{kind} {name} to be made", _SETTLE_SECONDS, costs):
                 minutes = f"{_SETTLE_SECONDS / 60:.0f} minutes"
-                raise UserError(f"Azure has not made {path.rpartition('/')[2]} after {minutes}.",
-                                fix="See in the Azure portal what holds it up.")  # fmt: skip
+                raise UserError(
+                    f"Azure has not made {path.rpartition('/')[2]} after {minutes}.",
+                    fix="See in the Azure portal what holds it up.",
+                )
             time.sleep(_POLL_SECONDS)
 
     def _delete(self, path: str, version: str, costs: str) -> None:

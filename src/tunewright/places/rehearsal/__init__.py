@@ -78,8 +78,9 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(subscription: str, group: str, workspace: str, region: str, *,
-             seasoned: bool = False) -> Iterator[Rehearsal]:  # fmt: skip
+def rehearse(
+    subscription: str, group: str, workspace: str, region: str, *, seasoned: bool = False
+) -> Iterator[Rehearsal]:
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
 
     It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
@@ -135,18 +136,35 @@ def rehearse(subscription: str, group: str, workspace: str, region: str, *,
         if not seasoned:
             cloud.put(f"{cloud.workspace}/computes/{_CLUSTER}", _cluster(cloud))
         services: dict[str, Service] = {
-            LOGIN: login, "management.azure.com": throttle.limited(arm), PRICES: offers.prices,
+            LOGIN: login,
+            "management.azure.com": throttle.limited(arm),
+            PRICES: offers.prices,
             BLOBS: access.guarded(storage.handed_on),
-            SCORING: endpoints.score, APPS: apps.serve,
-            API: lambda asked: registries(asked) or access.run_refusal(asked) or (
-                tracking(asked) if asked.path.startswith("/mlflow") else history(asked)
+            SCORING: endpoints.score,
+            APPS: apps.serve,
+            API: lambda asked: (
+                registries(asked)
+                or access.run_refusal(asked)
+                or (tracking(asked) if asked.path.startswith("/mlflow") else history(asked))
             ),
-        }  # fmt: skip
+        }
         stack.callback(Server(cloud, services, made, port).close)
         yield Rehearsal(
-            cloud, storage, runner, jobs, offers, tracking, registry, endpoints, apps, clusters, access, providers,
-            throttle, proxy,
-        )  # fmt: skip
+            cloud,
+            storage,
+            runner,
+            jobs,
+            offers,
+            tracking,
+            registry,
+            endpoints,
+            apps,
+            clusters,
+            access,
+            providers,
+            throttle,
+            proxy,
+        )
 
 
 def _access(cloud: Cloud, seasoned: bool) -> Access:
@@ -158,10 +176,11 @@ def _access(cloud: Cloud, seasoned: bool) -> Access:
     access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}", registry, cloud.workspace)
     identity = None if seasoned else principal_of(_identity(cloud))
     for role, scope in (
-        ("Storage Blob Data Contributor", access.storage), ("AcrPull", access.registry),
+        ("Storage Blob Data Contributor", access.storage),
+        ("AcrPull", access.registry),
         ("AzureML Data Scientist", cloud.workspace),
         ("Monitoring Metrics Publisher", f"{group}/Microsoft.Insights/components/{INSIGHTS}"),
-    ):  # fmt: skip
+    ):
         access.assign(role, scope, principal=identity)
     access.assign("Storage Blob Data Contributor", access.storage)
     if seasoned:
@@ -181,8 +200,12 @@ def _identity(cloud: Cloud) -> str:
 
 def _cluster(cloud: Cloud) -> dict[str, Any]:
     """The cluster that `infra/` makes."""
-    machines = {"vmSize": "Standard_D4s_v3", "vmPriority": "Dedicated", "osType": "Linux", "scaleSettings": {
-        "minNodeCount": 0, "maxNodeCount": 2, "nodeIdleTimeBeforeScaleDown": "PT120S"}}  # fmt: skip
+    machines = {
+        "vmSize": "Standard_D4s_v3",
+        "vmPriority": "Dedicated",
+        "osType": "Linux",
+        "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 2, "nodeIdleTimeBeforeScaleDown": "PT120S"},
+    }
     identity = {"type": "UserAssigned", "userAssignedIdentities": {_identity(cloud): {}}}
     properties = {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines}
     return {"location": cloud.region, "identity": identity, "properties": properties}
@@ -192,9 +215,13 @@ def _cluster(cloud: Cloud) -> dict[str, Any]:
 def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
     """Environment variables that lead every client to the stand-in; what they were comes back."""
     told = {
-        "HTTPS_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-        "REQUESTS_CA_BUNDLE": str(authority), "SSL_CERT_FILE": str(authority),
-    } | sign_in(PERSON)  # fmt: skip
+        "HTTPS_PROXY": proxy.url,
+        "https_proxy": proxy.url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "REQUESTS_CA_BUNDLE": str(authority),
+        "SSL_CERT_FILE": str(authority),
+    } | sign_in(PERSON)
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:

@@ -29,9 +29,16 @@ class Server:
             await _respond(cloud, services, scope, receive, send)
 
         config = uvicorn.Config(
-            application, host="127.0.0.1", port=port, log_level="critical", lifespan="off", access_log=False,
-            date_header=False, ssl_certfile=str(made.certificate), ssl_keyfile=str(made.key),
-        )  # fmt: skip
+            application,
+            host="127.0.0.1",
+            port=port,
+            log_level="critical",
+            lifespan="off",
+            access_log=False,
+            date_header=False,
+            ssl_certfile=str(made.certificate),
+            ssl_keyfile=str(made.key),
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -44,8 +51,9 @@ class Server:
         self._thread.join(5)
 
 
-async def _respond(cloud: Cloud, services: Mapping[str, Service], scope: dict[str, Any], receive: Any,
-                   send: Any) -> None:  # fmt: skip
+async def _respond(
+    cloud: Cloud, services: Mapping[str, Service], scope: dict[str, Any], receive: Any, send: Any
+) -> None:
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
     from starlette.responses import Response
@@ -57,9 +65,14 @@ async def _respond(cloud: Cloud, services: Mapping[str, Service], scope: dict[st
         f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
     )
     asked = Asked(
-        request.method, request.headers.get("host", "").partition(":")[0].lower(), scope["path"],
-        dict(request.query_params), dict(request.headers.items()), b"", target,
-    )  # fmt: skip
+        request.method,
+        request.headers.get("host", "").partition(":")[0].lower(),
+        scope["path"],
+        dict(request.query_params),
+        dict(request.headers.items()),
+        b"",
+        target,
+    )
     fault = cloud.fault(asked)
     if fault == BROKEN:
         cloud.note(asked, BROKEN)
@@ -90,8 +103,9 @@ def _cut(send: Any) -> None:
     send.__self__.transport.close()
 
 
-def _answered(cloud: Cloud, services: Mapping[str, Service], asked: Asked,
-              fault: Answer | Callable[[Answer], Answer] | None) -> Answer:  # fmt: skip
+def _answered(
+    cloud: Cloud, services: Mapping[str, Service], asked: Asked, fault: Answer | Callable[[Answer], Answer] | None
+) -> Answer:
     """What a request is answered, and what goes wrong with that."""
     if isinstance(fault, Answer):
         answer = fault

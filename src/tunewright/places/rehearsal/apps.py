@@ -60,16 +60,22 @@ class Apps:
         self._closed = threading.Event()
         threading.Thread(target=self._scale, daemon=True).start()
         self._random = random.Random(0)
-        cloud.put(f"{self._group}/managedEnvironments/{ENVIRONMENT}",
-                  {"location": cloud.region, "properties": {"defaultDomain": self._domain}})  # fmt: skip
+        cloud.put(
+            f"{self._group}/managedEnvironments/{ENVIRONMENT}",
+            {"location": cloud.region, "properties": {"defaultDomain": self._domain}},
+        )
         self.hooks = [
             *((method, _CHANGED, self._refused) for method in ("PUT", "PATCH", "DELETE", "POST")),
-            ("GET", _APP, self._get), ("GET", rf"/{_RESULTS}/[^/]+$", self._result),
-            ("PUT", _APP, self._put), ("PATCH", _APP, self._patch), ("DELETE", _APP, self._delete),
+            ("GET", _APP, self._get),
+            ("GET", rf"/{_RESULTS}/[^/]+$", self._result),
+            ("PUT", _APP, self._put),
+            ("PATCH", _APP, self._patch),
+            ("DELETE", _APP, self._delete),
             ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
-            ("POST", r"/revisions/[^/]+/activate$", self._activate), ("GET", _APP[:-1] + "/revisions$", self._list),
+            ("POST", r"/revisions/[^/]+/activate$", self._activate),
+            ("GET", _APP[:-1] + "/revisions$", self._list),
             ("GET", r"/revisions/[^/]+/replicas$", self._replicas),
-        ]  # fmt: skip
+        ]
 
     @property
     def running(self) -> list[str]:
@@ -115,8 +121,14 @@ class Apps:
             if revision not in self._servers:
                 image = self._registry.images[self._images[revision]]
                 options = tuple(arg.replace(_BUNDLE, str(image.bundle), 1) for arg in self._arguments[revision])
-                server = Server(self._cloud.folder, image.bundle, revision, options, image.container,
-                                principal=self._principals[revision])  # fmt: skip
+                server = Server(
+                    self._cloud.folder,
+                    image.bundle,
+                    revision,
+                    options,
+                    image.container,
+                    principal=self._principals[revision],
+                )
                 server.wait()
                 self._servers[revision] = server
             return self._servers[revision]

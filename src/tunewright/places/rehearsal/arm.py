@@ -45,7 +45,7 @@ class Arm:
             *hooks,
             ("GET", r"/(data|environments|models)/[^/]+$", self._container),
             ("GET", r"/providers/Microsoft\.Authorization/permissions$", self._permissions),
-        ]  # fmt: skip
+        ]
         cloud.put(cloud.workspace, workspace_of(cloud, private=False))
         cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
 

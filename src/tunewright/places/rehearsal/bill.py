@@ -55,13 +55,16 @@ class Bill:
         complaints = [f"  {each}" for each in self.violations]
         refused = [f"  {host} ({count} x)" for host, count in Counter(self.refused).items()]
         return [
-            "Rehearsed: nothing was sent to Azure. The real run would make these calls", *told,
-            f"send {self.uploaded / 1e6:.1f} MB to the storage, make", *made,
-            f"and rent, for as long as it took here, machines for ${self.usd:.2f}:", *ran,
+            "Rehearsed: nothing was sent to Azure. The real run would make these calls",
+            *told,
+            f"send {self.uploaded / 1e6:.1f} MB to the storage, make",
+            *made,
+            f"and rent, for as long as it took here, machines for ${self.usd:.2f}:",
+            *ran,
             *(["Until they are taken away these stand, and cost:", *left] if left else []),
             *(["Hosts that were asked for and refused:", *refused] if refused else []),
             *(["The official schemas don't allow:", *complaints] if complaints else []),
-        ]  # fmt: skip
+        ]
 
 
 def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
@@ -70,9 +73,13 @@ def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
     machines = [_machine(cloud, job) for job in runner.jobs.values() if job.started and "command" in job.body]
     return Bill(
         dict(sorted(Counter(f"{call.method} {_service(call.host)}" for call in cloud.calls).items())),
-        sum(call.sent for call in uploads), cloud.made(), machines, _standing(cloud), list(refused),
+        sum(call.sent for call in uploads),
+        cloud.made(),
+        machines,
+        _standing(cloud),
+        list(refused),
         list(cloud.violations),
-    )  # fmt: skip
+    )
 
 
 def _machine(cloud: Cloud, job: Job) -> Machine:

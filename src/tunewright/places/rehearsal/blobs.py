@@ -38,10 +38,22 @@ def azurite(made: Certificates, log: Path) -> Iterator[tuple[int, str]]:
     """
     port, key = free_port(), base64.b64encode(secrets.token_bytes(32)).decode()
     command = [
-        *_program(), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence",
-        "--skipApiVersionCheck", "--disableTelemetry", "--silent", "--oauth", "basic",
-        "--cert", str(made.certificate), "--key", str(made.key),
-    ]  # fmt: skip
+        *_program(),
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--inMemoryPersistence",
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+        "--silent",
+        "--oauth",
+        "basic",
+        "--cert",
+        str(made.certificate),
+        "--key",
+        str(made.key),
+    ]
     environment = os.environ | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"}
     with log.open("wb") as output:
         process = started(log.parent, command, output, environment, log.parent)
@@ -60,8 +72,12 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise UserError("Azurite did not start.", where=log, why=log.read_text("utf-8", "replace")[-300:].strip() or None,
-                    fix="Type the command again.")  # fmt: skip
+    raise UserError(
+        "Azurite did not start.",
+        where=log,
+        why=log.read_text("utf-8", "replace")[-300:].strip() or None,
+        fix="Type the command again.",
+    )
 
 
 def _program() -> list[str]:
@@ -84,9 +100,10 @@ def _fetch(folder: Path) -> None:
     if done.returncode:
         shutil.rmtree(fresh, ignore_errors=True)
         raise UserError(
-            "Azurite could not be fetched from the npm registry.", why=(done.stderr or done.stdout).strip()[-300:],
+            "Azurite could not be fetched from the npm registry.",
+            why=(done.stderr or done.stdout).strip()[-300:],
             fix="Check the network, then type the command again.",
-        )  # fmt: skip
+        )
     fresh.rename(folder)
 
 

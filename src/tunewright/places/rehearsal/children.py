@@ -20,8 +20,9 @@ _NOTES = "children"
 _DONE = b"done"
 
 
-def started(folder: Path, command: Sequence[str], output: Any, environment: Mapping[str, str],
-            work: Path | None = None) -> subprocess.Popen[bytes]:  # fmt: skip
+def started(
+    folder: Path, command: Sequence[str], output: Any, environment: Mapping[str, str], work: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own.
 
     Args:

@@ -60,8 +60,9 @@ class Clusters:
         self.profile({"managed": True, "enableAzureRBAC": True, "tenantID": TENANT})
         self._results: dict[str, dict[str, Any]] = {}
         self.hooks = [
-            ("POST", f"{_CLUSTER}/runCommand$", self._run), ("GET", f"{_CLUSTER}/commandResults/[^/]+$", self._result)
-        ]  # fmt: skip
+            ("POST", f"{_CLUSTER}/runCommand$", self._run),
+            ("GET", f"{_CLUSTER}/commandResults/[^/]+$", self._result),
+        ]
 
     def profile(self, aad: dict[str, Any] | None) -> None:
         """Let the cluster be guarded so by Entra ID, or not at all."""

@@ -55,13 +55,16 @@ class Endpoints:
         self._until: dict[str, float] = {}
         """When the change of an endpoint ends (`time.monotonic`), by its name."""
         self.hooks = [
-            ("PUT", r"/onlineEndpoints/", self._busy), ("DELETE", r"/onlineEndpoints/", self._busy),
-            ("PUT", _ENDPOINT, self._put_endpoint), ("PUT", _DEPLOYMENT, self._put_deployment),
+            ("PUT", r"/onlineEndpoints/", self._busy),
+            ("DELETE", r"/onlineEndpoints/", self._busy),
+            ("PUT", _ENDPOINT, self._put_endpoint),
+            ("PUT", _DEPLOYMENT, self._put_deployment),
             ("GET", _ENDPOINT, self._get_endpoint),
-            ("GET", _DEPLOYMENT, self._get_deployment), ("DELETE", _DEPLOYMENT, self._delete_deployment),
+            ("GET", _DEPLOYMENT, self._get_deployment),
+            ("DELETE", _DEPLOYMENT, self._delete_deployment),
             ("DELETE", _ENDPOINT, self._delete),
             ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
-        ]  # fmt: skip
+        ]
         self._random = random.Random(0)
 
     def close(self) -> None:
@@ -190,9 +193,14 @@ class Endpoints:
         if closed := {int(route["port"]) for route in routes.values()} - container.ports:
             standing.state, standing.why = "Failed", f"The image exposes no port {min(closed)}."
             return
-        standing.server = Server(self._cloud.folder, folder / inside, key.replace("/", "-"), container=container,
-                                 ready=routes["readinessRoute"]["path"],
-                                 principal=principal_of(identities[0] if identities else path))  # fmt: skip
+        standing.server = Server(
+            self._cloud.folder,
+            folder / inside,
+            key.replace("/", "-"),
+            container=container,
+            ready=routes["readinessRoute"]["path"],
+            principal=principal_of(identities[0] if identities else path),
+        )
         standing.state = "Succeeded" if standing.server.wait(_patience(properties["readinessProbe"])) else "Failed"
 
     def _lacking(self, identities: list[str]) -> str:

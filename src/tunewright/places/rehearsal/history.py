@@ -32,9 +32,14 @@ class History:
             return Answer(body={"value": children})
         if found["what"] == "artifacts/batch/metadata":
             named = [str(each["path"]) for each in asked.json()["paths"]]
-            return Answer(body={"artifacts": {}, "artifactContentInformation": {
-                path: {"path": path, "contentUri": self._runner.artifact(job, path)} for path in named
-            }})  # fmt: skip
+            return Answer(
+                body={
+                    "artifacts": {},
+                    "artifactContentInformation": {
+                        path: {"path": path, "contentUri": self._runner.artifact(job, path)} for path in named
+                    },
+                }
+            )
         if asked.method == "PATCH":
             return self._changed(job, asked.json())
         return Answer(body=self._run(job))

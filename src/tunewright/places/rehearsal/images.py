@@ -57,9 +57,10 @@ class Registry:
         self.hooks = [
             ("POST", r"/registries/[^/]+/listBuildSourceUploadUrl$", self._upload_url),
             ("POST", r"/registries/[^/]+/scheduleRun$", self._schedule),
-            ("GET", r"/registries/[^/]+/runs$", self._list), ("GET", r"/registries/[^/]+/runs/[^/]+$", self._run),
+            ("GET", r"/registries/[^/]+/runs$", self._list),
+            ("GET", r"/registries/[^/]+/runs/[^/]+$", self._run),
             ("POST", r"/registries/[^/]+/runs/[^/]+/listLogSasUrl$", self._log),
-        ]  # fmt: skip
+        ]
 
     def _upload_url(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         place = f"builds/{len(self._cloud.calls)}.tar.gz"

@@ -104,8 +104,14 @@ class Runner:
         access: what the identities of jobs may do.
     """
 
-    def __init__(self, cloud: Cloud, storage: Storage, environment: dict[str, str],
-                 track: Callable[[Job, str | None], dict[str, str]], access: Access):  # fmt: skip
+    def __init__(
+        self,
+        cloud: Cloud,
+        storage: Storage,
+        environment: dict[str, str],
+        track: Callable[[Job, str | None], dict[str, str]],
+        access: Access,
+    ):
         self._cloud, self._storage, self._environment, self._track = cloud, storage, environment, track
         self._access = access
         self.jobs: dict[str, Job] = {}
@@ -188,8 +194,10 @@ class Runner:
             raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
         if not job.is_signed_in and job.is_as_user:
             raise PermissionError("The job reads and writes as the user who submits it, and nobody did.")
-        paths = {f"inputs.{name}": self._input(job, value, folder / "inputs" / name)
-                 for name, value in (job.body.get("inputs") or {}).items()}  # fmt: skip
+        paths = {
+            f"inputs.{name}": self._input(job, value, folder / "inputs" / name)
+            for name, value in (job.body.get("inputs") or {}).items()
+        }
         for name in job.body.get("outputs") or {}:
             (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
             paths[f"outputs.{name}"] = str(folder / "outputs" / name)
@@ -230,8 +238,9 @@ class Runner:
             evicted = self._watch(job, log)
         return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
 
-    def _process(self, job: Job, command: str, output: Any, variables: dict[str, str],
-                 node: Path) -> subprocess.Popen[bytes]:  # fmt: skip
+    def _process(
+        self, job: Job, command: str, output: Any, variables: dict[str, str], node: Path
+    ) -> subprocess.Popen[bytes]:
         """One process on a node, which nothing but the job's inputs was brought to: its home is empty, so models are in
         no cache."""
         work, home = node / "wd", node / "home"
@@ -355,10 +364,17 @@ def _ranks(job: Job) -> Iterable[dict[str, str]]:
     each = int(distribution.get("processCountPerInstance") or 1)
     world, port = each * job.instances, str(free_port())
     return [
-        {"RANK": str(rank), "LOCAL_RANK": str(rank % each), "NODE_RANK": str(rank // each), "WORLD_SIZE": str(world),
-         "LOCAL_WORLD_SIZE": str(each), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank % each),
+            "NODE_RANK": str(rank // each),
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(each),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
         for rank in range(world)
-    ]  # fmt: skip
+    ]
 
 
 def _seconds(duration: str | None) -> float:

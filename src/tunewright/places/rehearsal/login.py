@@ -60,10 +60,18 @@ class Login:
         now = int(time.time())
         issuer = f"https://sts.windows.net/{tenant}/" if "://" in audience else f"https://{LOGIN}/{tenant}/v2.0"
         claims = {
-            "aud": audience, "iss": issuer, "iat": now, "nbf": now, "exp": now + SECONDS, "tid": tenant,
-            "oid": principal, "sub": "rehearsal", "appid": "rehearsal",
-            "name": "rehearsal", "roles": self._roles.get(audience, []),
-        }  # fmt: skip
+            "aud": audience,
+            "iss": issuer,
+            "iat": now,
+            "nbf": now,
+            "exp": now + SECONDS,
+            "tid": tenant,
+            "oid": principal,
+            "sub": "rehearsal",
+            "appid": "rehearsal",
+            "name": "rehearsal",
+            "roles": self._roles.get(audience, []),
+        }
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY})
 
     def _public(self) -> dict[str, str]:

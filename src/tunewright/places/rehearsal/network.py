@@ -31,9 +31,14 @@ class Certificates:
 def hosts(region: str) -> tuple[str, ...]:
     """What the stand-in answers for. `*` stands for one part of a name."""
     return (
-        "management.azure.com", "login.microsoftonline.com", "prices.azure.com", f"*{BLOBS}", "*.api.azureml.ms",
-        f"*.{region}.inference.ml.azure.com", f"*.rehearsal.{region}.azurecontainerapps.io",
-    )  # fmt: skip
+        "management.azure.com",
+        "login.microsoftonline.com",
+        "prices.azure.com",
+        f"*{BLOBS}",
+        "*.api.azureml.ms",
+        f"*.{region}.inference.ml.azure.com",
+        f"*.rehearsal.{region}.azurecontainerapps.io",
+    )
 
 
 def certificates(folder: Path, region: str) -> Certificates:

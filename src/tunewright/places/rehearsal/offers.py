@@ -44,12 +44,13 @@ class Offers:
         self._machines = {name: each for name, each in price_book().machines.items() if name.startswith("Standard_")}
         self._refusals: list[dict[str, Any]] = []
         self.hooks = [
-            ("GET", r"/locations/[^/]+/vmSizes$", self._sizes), ("GET", r"/locations/[^/]+/usages$", self._usages),
+            ("GET", r"/locations/[^/]+/vmSizes$", self._sizes),
+            ("GET", r"/locations/[^/]+/usages$", self._usages),
             ("GET", r"/providers/Microsoft\.Compute/skus$", self._skus),
             ("PUT", r"/computes/[^/]+$", self._cluster),
             ("PUT", r"/onlineEndpoints/[^/]+/deployments/[^/]+$", self._deployment),
             ("GET", r"/computeOperationsStatus/\d+$", self._refusal),
-        ]  # fmt: skip
+        ]
 
     def _sizes(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         return Answer(body={"value": [self._size(name, each) for name, each in self._offered()]})
@@ -67,13 +68,22 @@ class Offers:
 
     def _size(self, name: str, machine: MachinePrice) -> dict[str, Any]:
         return {
-            "name": name, "family": family(name), "vCPUs": machine.cores, "lowPriorityCapable": True,
-            "gpus": machine.gpu.count if machine.gpu else 0, "memoryGB": machine.memory_gib,
-            "osVhdSizeMB": 1047552, "maxResourceVolumeMB": 180000, "premiumIO": True,
+            "name": name,
+            "family": family(name),
+            "vCPUs": machine.cores,
+            "lowPriorityCapable": True,
+            "gpus": machine.gpu.count if machine.gpu else 0,
+            "memoryGB": machine.memory_gib,
+            "osVhdSizeMB": 1047552,
+            "maxResourceVolumeMB": 180000,
+            "premiumIO": True,
             "supportedComputeTypes": ["AmlCompute", "ComputeInstance"] if is_of_clusters(name) else [],
-            "estimatedVMPrices": {"billingCurrency": "USD", "unitOfMeasure": "OneHour", "values": [
-                {"retailPrice": machine.usd_per_hour, "osType": "Linux", "vmTier": "Standard"}]},
-        }  # fmt: skip
+            "estimatedVMPrices": {
+                "billingCurrency": "USD",
+                "unitOfMeasure": "OneHour",
+                "values": [{"retailPrice": machine.usd_per_hour, "osType": "Linux", "vmTier": "Standard"}],
+            },
+        }
 
     def _usages(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
         used = self._used()
@@ -92,9 +102,14 @@ class Offers:
 
     def _usage(self, name: str, limit: int, used: int) -> dict[str, Any]:
         return {
-            "id": name, "type": f"{_SERVICE}/usages", "unit": "Count", "currentValue": used, "limit": limit,
-            "amlWorkspaceLocation": self._cloud.region, "name": {"value": name, "localizedValue": name},
-        }  # fmt: skip
+            "id": name,
+            "type": f"{_SERVICE}/usages",
+            "unit": "Count",
+            "currentValue": used,
+            "limit": limit,
+            "amlWorkspaceLocation": self._cloud.region,
+            "name": {"value": name, "localizedValue": name},
+        }
 
     def _limit(self, name: str) -> int:
         """Cores of a family that the subscription may have (rule gpu-quota-is-zero)."""
@@ -151,7 +166,7 @@ class Offers:
             f"The specified subscription has a {kind} vCPU quota of {limits[kind]} and cannot "
             f"accomodate for at least {nodes} requested managed compute node{'s' * (nodes > 1)} which maps to "
             f"{nodes * cores} vCPUs. Talk to your Subscription Admin or refer to {_ASK} to increase the family quota"
-        )  # fmt: skip
+        )
         self._refusals.append({"status": "Failed", "error": {"code": "BadRequest", "message": why}})
         failed = body["properties"] | {"provisioningState": "Failed"}
         kept = self._cloud.put(path, body | {"properties": failed, "made_by_client": True})
@@ -196,10 +211,18 @@ class Offers:
         """The price list's rows of the sizes that a question names."""
         wanted = set(re.findall(r"armSkuName eq '([^']+)'", asked.query.get("$filter", "")))
         rows = [
-            {"armSkuName": name, "retailPrice": self.dearer * each.usd_per_hour, "unitOfMeasure": "1 Hour",
-             "skuName": name, "productName": "Virtual Machines", "meterName": name, "type": "Consumption"}
-            for name, each in self._offered() if name in wanted
-        ]  # fmt: skip
+            {
+                "armSkuName": name,
+                "retailPrice": self.dearer * each.usd_per_hour,
+                "unitOfMeasure": "1 Hour",
+                "skuName": name,
+                "productName": "Virtual Machines",
+                "meterName": name,
+                "type": "Consumption",
+            }
+            for name, each in self._offered()
+            if name in wanted
+        ]
         return Answer(body={"Items": rows, "NextPageLink": None})
 
 

@@ -23,9 +23,11 @@ class Jobs:
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
         self.hooks = [
-            ("PUT", _NAME, self._put), ("GET", _NAME, self._get), ("GET", r"/workspaces/[^/]+/jobs$", self._list),
+            ("PUT", _NAME, self._put),
+            ("GET", _NAME, self._get),
+            ("GET", r"/workspaces/[^/]+/jobs$", self._list),
             ("POST", r"/jobs/[^/]+/cancel$", self._cancel),
-        ]  # fmt: skip
+        ]
 
     def _put(self, asked: Asked, path: str) -> Answer | None:
         name = path.rpartition("/")[2]
@@ -84,7 +86,7 @@ class Jobs:
             properties["outputs"] = {
                 each: {**(value or {}), "uri": self._runner.output(job, each)}
                 for each, value in (job.body.get("outputs") or {}).items()
-            }  # fmt: skip
+            }
         studio = f"https://ml.azure.com/runs/{name}?wsid={self._cloud.workspace}"
         properties["services"] = {"Studio": {"endpoint": studio, "jobServiceType": "Studio"}}
         return body | {"properties": properties}
@@ -135,15 +137,21 @@ class Jobs:
         inputs = {name: self._given(pipeline, value, running) for name, value in (node.get("inputs") or {}).items()}
         outputs = {name: self._given(pipeline, value, running) for name, value in (node.get("outputs") or {}).items()}
         body = {
-            "displayName": key, "experimentName": pipeline.body.get("experimentName"), "command": spec["command"],
+            "displayName": key,
+            "experimentName": pipeline.body.get("experimentName"),
+            "command": spec["command"],
             "environmentId": spec.get("environment"),
             "computeId": node.get("computeId") or (pipeline.body.get("settings") or {}).get("default_compute"),
-            "inputs": inputs, "outputs": {name: outputs.get(name) for name in spec.get("outputs") or {}},
+            "inputs": inputs,
+            "outputs": {name: outputs.get(name) for name in spec.get("outputs") or {}},
             "distribution": _camel(node.get("distribution") or spec.get("distribution") or {}),
             "resources": _camel(node.get("resources") or spec.get("resources") or {}),
-            "limits": node.get("limits"), "environmentVariables": node.get("environment_variables"),
-            "properties": {}, "tags": pipeline.body.get("tags"), "identity": node.get("identity"),
-        }  # fmt: skip
+            "limits": node.get("limits"),
+            "environmentVariables": node.get("environment_variables"),
+            "properties": {},
+            "tags": pipeline.body.get("tags"),
+            "identity": node.get("identity"),
+        }
         job = Job(str(uuid.uuid4()), body, parent=pipeline.name, is_signed_in=pipeline.is_signed_in)
         self._runner.submit(job)
         return job
@@ -160,8 +168,11 @@ class Jobs:
 
 def _camel(section: dict[str, Any]) -> dict[str, Any]:
     """Keys of a component's sections as a job has them."""
-    renamed = {"type": "distributionType", "process_count_per_instance": "processCountPerInstance",
-               "instance_count": "instanceCount"}  # fmt: skip
+    renamed = {
+        "type": "distributionType",
+        "process_count_per_instance": "processCountPerInstance",
+        "instance_count": "instanceCount",
+    }
     made = {renamed.get(key, key): value for key, value in section.items()}
     if str(made.get("distributionType", "")).lower() == "pytorch":
         made["distributionType"] = "PyTorch"

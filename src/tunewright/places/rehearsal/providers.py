@@ -10,9 +10,14 @@ from tunewright.places.rehearsal.cloud import Answer, Asked, error
 ALWAYS = ("Microsoft.Authorization", "Microsoft.Resources", "Microsoft.Consumption")
 """Of those that every subscription is registered for, the ones that are asked here."""
 BY_AZD = (
-    "Microsoft.MachineLearningServices", "Microsoft.Storage", "Microsoft.KeyVault", "Microsoft.ContainerRegistry",
-    "Microsoft.ManagedIdentity", "Microsoft.Insights", "Microsoft.OperationalInsights",
-)  # fmt: skip
+    "Microsoft.MachineLearningServices",
+    "Microsoft.Storage",
+    "Microsoft.KeyVault",
+    "Microsoft.ContainerRegistry",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.Insights",
+    "Microsoft.OperationalInsights",
+)
 """What `infra/` has resources of: deploying a template registers its providers."""
 SEASONED = ("Microsoft.App", "Microsoft.ContainerService", "Microsoft.Compute", "Microsoft.Quota")
 _WORKS = 2

@@ -32,10 +32,14 @@ class Registries:
     def _discovered(self, name: str, host: str) -> Answer:
         if name in self._missing:
             return error(404, "RegistryNotFound", f"There is no registry {name}.")
-        return Answer(body={
-            "registryName": name, "primaryRegionResourceProviderUri": f"https://{host}/",
-            "subscriptionId": self._cloud.subscription, "resourceGroup": self._cloud.group,
-        })  # fmt: skip
+        return Answer(
+            body={
+                "registryName": name,
+                "primaryRegionResourceProviderUri": f"https://{host}/",
+                "subscriptionId": self._cloud.subscription,
+                "resourceGroup": self._cloud.group,
+            }
+        )
 
     def _asked(self, asked: Asked, registry: str, what: str) -> Answer:
         if asked.method == "POST" and what.lower() == "import":

@@ -102,11 +102,12 @@ class Access:
         wanting = [each for each in _identities(asked) if not self.allows(_ASSIGN, each, principal)]
         if wanting:
             return error(
-                403, "LinkedAuthorizationFailed",
+                403,
+                "LinkedAuthorizationFailed",
                 f"{_client(principal)} has permission to perform action '{action}' on scope '{scope}'; however, it "
                 f"does not have permission to perform action(s) '{_ASSIGN}' on the linked scope(s) "
                 f"'{','.join(wanting)}' (respectively) or the linked scope(s) are invalid.",
-            )  # fmt: skip
+            )
         return None
 
     def run_refusal(self, asked: Asked) -> Answer | None:
@@ -199,13 +200,17 @@ def _client(principal: str) -> str:
 
 def _not_authorized(principal: str, action: str, scope: str) -> Answer:
     return error(
-        403, "AuthorizationFailed",
+        403,
+        "AuthorizationFailed",
         f"{_client(principal)} does not have authorization to perform action '{action}' over scope '{scope}' or the "
         "scope is invalid. If access was recently granted, please refresh your credentials.",
-    )  # fmt: skip
+    )
 
 
 def _told(role: Role) -> dict[str, Any]:
     return {
-        "actions": role.actions, "notActions": role.not_actions, "dataActions": role.data_actions, "notDataActions": []
-    }  # fmt: skip
+        "actions": role.actions,
+        "notActions": role.not_actions,
+        "dataActions": role.data_actions,
+        "notDataActions": [],
+    }

@@ -32,8 +32,16 @@ class Server:
         principal: the object id of the identity that it has; None: of none.
     """
 
-    def __init__(self, folder: Path, bundle: Path, name: str, options: tuple[str, ...] = (),
-                 container: Container = SERVER, ready: str = "/ready", principal: str | None = None):  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        name: str,
+        options: tuple[str, ...] = (),
+        container: Container = SERVER,
+        ready: str = "/ready",
+        principal: str | None = None,
+    ):
         self._ready = ready
         self.port, self.log = free_port(), folder / "served" / f"{name}.log"
         command = container.here(self.port, options)

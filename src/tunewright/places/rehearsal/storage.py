@@ -34,9 +34,12 @@ class Storage:
         here = f"https://127.0.0.1:{port}"
         self._key = key
         self._direct = httpx.Client(
-            base_url=here, verify=ssl.create_default_context(cafile=authority), timeout=300, trust_env=False,
+            base_url=here,
+            verify=ssl.create_default_context(cafile=authority),
+            timeout=300,
+            trust_env=False,
             limits=httpx.Limits(max_connections=64),
-        )  # fmt: skip
+        )
         service = BlobServiceClient(f"{here}/{ACCOUNT}", credential=key, connection_verify=str(authority))
         self._container = service.create_container(CONTAINER)
 

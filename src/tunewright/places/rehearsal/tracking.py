@@ -37,10 +37,21 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     port = free_port()
     log = folder / "mlflow.log"
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.sqlite'}",
-        "--artifacts-destination", str(folder / "mlflow"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.sqlite'}",
+        "--artifacts-destination",
+        str(folder / "mlflow"),
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     # Its runners of jobs of its own are four processes more, which nothing here asks for.
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
@@ -63,8 +74,12 @@ def _wait_for(process: subprocess.Popen[bytes], address: str, log: Path) -> None
                 return
         except httpx.HTTPError:
             time.sleep(0.1)
-    raise UserError("The MLflow server did not start.", where=log, why=log.read_text("utf-8", "replace")[-300:].strip(),
-                    fix="Type the command again.")  # fmt: skip
+    raise UserError(
+        "The MLflow server did not start.",
+        where=log,
+        why=log.read_text("utf-8", "replace")[-300:].strip(),
+        fix="Type the command again.",
+    )
 
 
 class Tracking:
@@ -85,15 +100,23 @@ class Tracking:
             self._post("runs/update", run_id=self._theirs[job.name], status=_STATUS[status])
             return {}
         experiment = self._experiment(str(job.body.get("experimentName") or "Default"))
-        made = self._post("runs/create", experiment_id=experiment, run_name=job.body.get("displayName") or job.name,
-                          start_time=int(1000 * time.time()))  # fmt: skip
+        made = self._post(
+            "runs/create",
+            experiment_id=experiment,
+            run_name=job.body.get("displayName") or job.name,
+            start_time=int(1000 * time.time()),
+        )
         self._theirs[job.name] = made["run"]["info"]["run_id"]
         where = f"{self._cloud.region}.api.azureml.ms/mlflow/v1.0{self._cloud.workspace}"
         return {
-            "MLFLOW_TRACKING_URI": f"azureml://{where}", "MLFLOW_RUN_ID": job.name, "AZUREML_RUN_ID": job.name,
-            "MLFLOW_EXPERIMENT_ID": experiment, "AZUREML_ARM_SUBSCRIPTION": self._cloud.subscription,
-            "AZUREML_ARM_RESOURCEGROUP": self._cloud.group, "AZUREML_ARM_WORKSPACE_NAME": self._cloud.workspace_name,
-        }  # fmt: skip
+            "MLFLOW_TRACKING_URI": f"azureml://{where}",
+            "MLFLOW_RUN_ID": job.name,
+            "AZUREML_RUN_ID": job.name,
+            "MLFLOW_EXPERIMENT_ID": experiment,
+            "AZUREML_ARM_SUBSCRIPTION": self._cloud.subscription,
+            "AZUREML_ARM_RESOURCEGROUP": self._cloud.group,
+            "AZUREML_ARM_WORKSPACE_NAME": self._cloud.workspace_name,
+        }
 
     def __call__(self, asked: Asked) -> Answer:
         found = _API.match(asked.path)
@@ -105,8 +128,13 @@ class Tracking:
                 return Answer(body={"is_complete": True})
             rest = rest.replace("/preview/", "/").replace("log-batch-async", "log-batch")
         query = {name: self._theirs.get(value, value) for name, value in asked.query.items()}
-        reply = self._client.request(asked.method, rest, params=query, content=self._outward(asked.body),
-                                     headers={"content-type": "application/json"})  # fmt: skip
+        reply = self._client.request(
+            asked.method,
+            rest,
+            params=query,
+            content=self._outward(asked.body),
+            headers={"content-type": "application/json"},
+        )
         return Answer(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
 
     def _experiment(self, name: str) -> str:

@@ -96,8 +96,12 @@ def _field(form: RecordForm, schema: Any, path: str, *, required: bool) -> Itera
     items = [inner for part in lists for inner in _alternatives(form, part.get("items", {}), path)]
     for part in (*single, *items):
         if _is(part, "object") or "properties" in part:
-            raise _refused(path, "it is a list of objects, and tags don't say which values belong together"
-                           if part in items else "it is an object or something else")  # fmt: skip
+            raise _refused(
+                path,
+                "it is a list of objects, and tags don't say which values belong together"
+                if part in items
+                else "it is an object or something else",
+            )
         if _is(part, "array") or "items" in part:
             raise _refused(path, "it is a list of lists")
     choices = _choices(single)
@@ -148,6 +152,8 @@ def _choices(parts: list[Mapping[str, Any]]) -> tuple[Any, ...] | None:
 
 def _refused(path: str, why: str) -> UserError:
     return UserError(
-        f"An encoder can't fill in the field {path}: {why}.", where="task.schema",
-        why="An encoder marks pieces of the text, and chooses among values that the schema offers.", fix=_FIX,
-    )  # fmt: skip
+        f"An encoder can't fill in the field {path}: {why}.",
+        where="task.schema",
+        why="An encoder marks pieces of the text, and chooses among values that the schema offers.",
+        fix=_FIX,
+    )

@@ -29,8 +29,9 @@ class Literal:
         return self.found / self.values if self.values else 1.0
 
 
-def literal(fields: Sequence[Field], records: Iterable[Mapping[str, Any]],
-            lost: Iterable[Sequence[str]]) -> list[Literal]:  # fmt: skip
+def literal(
+    fields: Sequence[Field], records: Iterable[Mapping[str, Any]], lost: Iterable[Sequence[str]]
+) -> list[Literal]:
     """The count of each field that is read off the text.
 
     Args:
@@ -55,14 +56,18 @@ def require_literal(found: Sequence[Literal], least: float = MOSTLY) -> None:
     if few:
         fields = ", ".join(f"{each.path} ({each.found} of {each.values}, {each.share:.0%})" for each in few)
         raise UserError(
-            f"Too few values of these fields stand in the texts: {fields}.", where="task.schema",
+            f"Too few values of these fields stand in the texts: {fields}.",
+            where="task.schema",
             why="An encoder marks pieces of the text. It can read numbers and dates in other forms, and letters in "
             "another case; what is worded otherwise must be written.",
             fix="Choose a model that writes (tunewright models ls), or leave these fields out of the schema.",
-        )  # fmt: skip
+        )
     if found and not any(each.values for each in found):
-        raise UserError("No training record has a value to read off its text.", where="data.train",
-                        fix="Look at the records: tunewright data check")  # fmt: skip
+        raise UserError(
+            "No training record has a value to read off its text.",
+            where="data.train",
+            fix="Look at the records: tunewright data check",
+        )
 
 
 def summary(found: Sequence[Literal]) -> str:

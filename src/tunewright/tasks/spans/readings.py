@@ -14,9 +14,19 @@ from datetime import date
 TEXT = "text"
 """The reading of a piece as it stands, white space aside."""
 _MONTHS = (
-    "jan", "feb fév fev", "mar mär mrz", "apr avr abr", "may mai mag mei", "jun juin giu", "jul juil lug",
-    "aug aoû aou ago", "sep set", "oct okt ott out", "nov", "dec dez déc dic",
-)  # fmt: skip
+    "jan",
+    "feb fév fev",
+    "mar mär mrz",
+    "apr avr abr",
+    "may mai mag mei",
+    "jun juin giu",
+    "jul juil lug",
+    "aug aoû aou ago",
+    "sep set",
+    "oct okt ott out",
+    "nov",
+    "dec dez déc dic",
+)
 """How months begin in English, German, French, Italian, Spanish, Portuguese and Dutch."""
 _LONGER = {"juin": 6, "juil": 7}
 _DAY = r"\d{1,2}"
@@ -140,8 +150,9 @@ def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
                 yield match.start(), match.end(), name
 
 
-def _read(value: str, text: str, form: re.Pattern[str], names: tuple[str, ...],
-          same: Callable[[str, str], bool]) -> Iterator[tuple[int, int, str]]:  # fmt: skip
+def _read(
+    value: str, text: str, form: re.Pattern[str], names: tuple[str, ...], same: Callable[[str, str], bool]
+) -> Iterator[tuple[int, int, str]]:
     for match in form.finditer(text):
         for name in names:
             read = READINGS[name](match[0])

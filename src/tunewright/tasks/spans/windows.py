@@ -25,8 +25,9 @@ def within(aligned: Aligned, start: int, end: int) -> Aligned:
     return Aligned(tuple(spans), tuple(others), aligned.lost)
 
 
-def records(fields: Sequence[Field], record: Mapping[str, Any], parts: Sequence[Aligned],
-            windows: Sequence[str]) -> list[dict[str, Any]]:  # fmt: skip
+def records(
+    fields: Sequence[Field], record: Mapping[str, Any], parts: Sequence[Aligned], windows: Sequence[str]
+) -> list[dict[str, Any]]:
     """The part of a record that stands in each window; what the schema offers, by the rule of all windows."""
     shared: list[dict[str, Any]] = []
     for part, window, rest in zip(parts, windows, held(record, windows), strict=True):

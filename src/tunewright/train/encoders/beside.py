@@ -33,8 +33,9 @@ _MOST = 50.0
 Floats = npt.NDArray[np.float64]
 
 
-def fit_beside(network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], held: Sequence[Row],
-               examples: Sequence[Example]) -> Beside | None:  # fmt: skip
+def fit_beside(
+    network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], held: Sequence[Row], examples: Sequence[Example]
+) -> Beside | None:
     """The linear model that makes an encoder better; None where none surely does.
 
     Args:
@@ -58,8 +59,9 @@ def fit_beside(network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], 
     return Beside(linear.times(weight), tokenizer)
 
 
-def weight_beside(encoder: Floats, beside: Floats, gold: Sequence[int],
-                  blocks: Sequence[int]) -> tuple[float, float, float]:  # fmt: skip
+def weight_beside(
+    encoder: Floats, beside: Floats, gold: Sequence[int], blocks: Sequence[int]
+) -> tuple[float, float, float]:
     """(times that the other logits are added, the loss without them, the loss with them), both losses at their best
     temperature, in nats; the weight is 0 where the gain is less than chance may give.
 
@@ -79,8 +81,12 @@ def weight_beside(encoder: Floats, beside: Floats, gold: Sequence[int],
         return np.asarray(np.logaddexp.reduce(scores, axis=1) - scores[rows, gold], np.float64)
 
     def best(most: float) -> Floats:
-        found = minimize(lambda at: np.average(losses(at), weights=counts), np.array([1.0, min(1.0, most)]),
-                         method="L-BFGS-B", bounds=[(0.05, 20.0), (0.0, most)])  # fmt: skip
+        found = minimize(
+            lambda at: np.average(losses(at), weights=counts),
+            np.array([1.0, min(1.0, most)]),
+            method="L-BFGS-B",
+            bounds=[(0.05, 20.0), (0.0, most)],
+        )
         return np.asarray(found.x, np.float64)
 
     alone, both = best(0.0), best(_MOST)

@@ -63,7 +63,7 @@ def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dt
         backward=0,
         layer=layer,
         work=Work(flops=float(_PRODUCTS * inner * tokens), moved=float(_STEP * sizes.parameters + 2 * activations)),
-    )  # fmt: skip
+    )
 
 
 def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, Batches, Any]:
@@ -92,9 +92,10 @@ def shape_of_encoder(spec: Spec) -> EncoderShape:
     shape = encoder_shape(json.loads((folder / "config.json").read_text("utf-8")))
     if shape is None:
         raise UserError(
-            f"The config.json of {spec.model_name} does not tell how wide and deep it is.", where=folder,
+            f"The config.json of {spec.model_name} does not tell how wide and deep it is.",
+            where=folder,
             fix="What it needs can't be told beforehand; type: tunewright train …",
-        )  # fmt: skip
+        )
     return shape
 
 

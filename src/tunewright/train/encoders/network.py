@@ -72,8 +72,9 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
     def load(cls, folder: Path, *, half: bool = False) -> Self:
         """What `save_pretrained` wrote, ready to answer."""
         about = json.loads((folder / ABOUT).read_text("utf-8"))
-        network = cls.of(read_encoder(about["base"], folder), about["labels"], half=half,
-                         per_token=about.get("per_token", False))  # fmt: skip
+        network = cls.of(
+            read_encoder(about["base"], folder), about["labels"], half=half, per_token=about.get("per_token", False)
+        )
         network.head.load_state_dict(load_file(folder / HEAD))
         network.beside = Beside.load(folder, folder)
         network.eval()
@@ -129,9 +130,11 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         embedding = self.body.get_input_embeddings()
         padding = embedding.padding_idx
         narrow = nn.Embedding(
-            len(vocabulary.ids), embedding.embedding_dim,
-            padding_idx=None if padding is None else vocabulary.place[padding], device=embedding.weight.device,
-        )  # fmt: skip
+            len(vocabulary.ids),
+            embedding.embedding_dim,
+            padding_idx=None if padding is None else vocabulary.place[padding],
+            device=embedding.weight.device,
+        )
         self._all_tokens = embedding.weight.detach().cpu()
         narrow.weight.data.copy_(self._all_tokens[torch.tensor(vocabulary.ids)])
         self.body.set_input_embeddings(narrow)
@@ -156,8 +159,11 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
             known = torch.tensor(self._vocabulary.ids)
             body[name] = self._all_tokens.index_copy(0, known, body[name].detach().cpu())
         self.body.config.save_pretrained(target)
-        save_file({n: value.detach().cpu().contiguous() for n, value in body.items()}, target / "model.safetensors",
-                  metadata={"format": "pt"})  # fmt: skip
+        save_file(
+            {n: value.detach().cpu().contiguous() for n, value in body.items()},
+            target / "model.safetensors",
+            metadata={"format": "pt"},
+        )
         save_file({n: state[f"head.{n}"].detach().cpu().contiguous() for n in ("weight", "bias")}, target / HEAD)
         copy_beside(self._base, target)
         about = {"base": self._base.name, "labels": self.labels, "scale": SCALE, "per_token": self.per_token}

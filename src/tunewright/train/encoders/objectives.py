@@ -78,8 +78,9 @@ class Objective(Protocol):
         ...
 
 
-def objective_of(task: Task, settings: EncoderSpec, examples: Sequence[Example] = (),
-                 tokenizer: TextTokenizer | None = None) -> Objective:  # fmt: skip
+def objective_of(
+    task: Task, settings: EncoderSpec, examples: Sequence[Example] = (), tokenizer: TextTokenizer | None = None
+) -> Objective:
     """The objective that teaches a task.
 
     Args:

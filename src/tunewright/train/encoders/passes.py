@@ -58,8 +58,9 @@ def _in_passes(network: Network, function: Any, texts: Sequence[Sequence[int]], 
     return torch.empty_like(whole).index_copy_(0, torch.tensor(order), whole)
 
 
-def _passes(network: Network, function: Any, texts: Sequence[Sequence[int]],
-            at_once: int) -> Iterator[tuple[list[int], Any]]:  # fmt: skip
+def _passes(
+    network: Network, function: Any, texts: Sequence[Sequence[int]], at_once: int
+) -> Iterator[tuple[list[int], Any]]:
     """(the numbers of some texts that are about equally long, what the function makes of them)."""
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), at_once):

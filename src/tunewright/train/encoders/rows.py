@@ -32,10 +32,11 @@ def refusal(spec: Spec) -> UserError | None:
             return error
     if spec.train.start is not None:
         return UserError(
-            f"The training of {spec.model_name} can't begin with an adapter.", where="train.start",
+            f"The training of {spec.model_name} can't begin with an adapter.",
+            where="train.start",
             why="It is an encoder, and has none: all its weights are trained.",
             fix="Type: tunewright … train.start=null",
-        )  # fmt: skip
+        )
     try:
         encoder_runtime(spec.export.runtime)
         require_encoder_precision(spec.export.precision)
@@ -55,8 +56,9 @@ def window_for(spec: Spec, window: int) -> tuple[int, str]:
     return window, f"the window of {spec.model_name}"
 
 
-def encoded(examples: Sequence[Example], objective: Objective, tokenizer: TextTokenizer, most: int,
-            key: str) -> list[Row]:  # fmt: skip
+def encoded(
+    examples: Sequence[Example], objective: Objective, tokenizer: TextTokenizer, most: int, key: str
+) -> list[Row]:
     """A row for each example, as the objective teaches it.
 
     Args:

@@ -87,19 +87,27 @@ class SpanTags:
         aligned = example.aligned if isinstance(example, Lesson) else self._aligner.align(example)
         taught = self.tags.taught(aligned, record, framed.offsets, framed.text)
         return {
-            "input_ids": list(framed), "labels": [*taught.tags, *taught.choices], "text": framed.text,
-            "offsets": framed.offsets, "whole": not isinstance(example, Lesson),
-        }  # fmt: skip
+            "input_ids": list(framed),
+            "labels": [*taught.tags, *taught.choices],
+            "text": framed.text,
+            "offsets": framed.offsets,
+            "whole": not isinstance(example, Lesson),
+        }
 
     def gold(self, rows: Sequence[Row]) -> Any:
         """The tags [rows, tokens], and behind them the choices [rows, choices], as one tensor."""
         choices = len(self.tags.choices)
         longest = max(len(row["input_ids"]) for row in rows)
-        return torch.tensor([
-            [*row["labels"][: len(row["input_ids"])], *[IGNORED] * (longest - len(row["input_ids"])),
-             *row["labels"][len(row["input_ids"]) :]]
-            for row in rows
-        ]).view(len(rows), longest + choices)  # fmt: skip
+        return torch.tensor(
+            [
+                [
+                    *row["labels"][: len(row["input_ids"])],
+                    *[IGNORED] * (longest - len(row["input_ids"])),
+                    *row["labels"][len(row["input_ids"]) :],
+                ]
+                for row in rows
+            ]
+        ).view(len(rows), longest + choices)
 
     def loss(self, logits: Any, gold: Any) -> Any:
         """The mean over all that is taught in the batch."""
@@ -135,10 +143,14 @@ class SpanTags:
             read = Reader(self.tags, found.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
             answers.append(self._canonical(read.record))
             gold = self.gold([row])
-            losses.append(float(sum(
-                F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED)
-                for scores, targets in self._parts(found[None], gold)
-            )))  # fmt: skip
+            losses.append(
+                float(
+                    sum(
+                        F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED)
+                        for scores, targets in self._parts(found[None], gold)
+                    )
+                )
+            )
         return answers, losses
 
     def _canonical(self, record: dict[str, Any]) -> str:

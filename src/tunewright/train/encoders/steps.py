@@ -47,8 +47,9 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     if process_count() > 1:
         raise UserError(
             f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
-            why="Its steps are too small to be divided.", fix="Type: tunewright train …  (without accelerate launch)",
-        )  # fmt: skip
+            why="Its steps are too small to be divided.",
+            fix="Type: tunewright train …  (without accelerate launch)",
+        )
     training, objective = _prepared(spec, split, output.path / CHECKPOINTS)
     audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
@@ -110,8 +111,9 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
     held = encoded(some, objective, tokenizer, window, key)
     part = EncoderPart(some, held, task, objective, spec) if some else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
-    facts = Facts.of(task, [each.answer for each in train], [each.answer for each in some], rows, learnt,
-                     part.groups if part else [])  # fmt: skip
+    facts = Facts.of(
+        task, [each.answer for each in train], [each.answer for each in some], rows, learnt, part.groups if part else []
+    )
 
     def build(members: Members, checkpoints: Path, seed: int) -> Any:
         steps = planned_steps(members.spec, len(rows))

@@ -149,8 +149,16 @@ def _above(name: str, layers: int) -> int:
     return layers if "embed" in name else 0
 
 
-def build_encoder_trainer(spec: Spec, base: LocalEncoder, objective: Objective, rows: Sequence[Row],
-                          held: Sequence[Row], checkpoints: Path, seed: int, steps: int) -> EncoderTrainer:  # fmt: skip
+def build_encoder_trainer(
+    spec: Spec,
+    base: LocalEncoder,
+    objective: Objective,
+    rows: Sequence[Row],
+    held: Sequence[Row],
+    checkpoints: Path,
+    seed: int,
+    steps: int,
+) -> EncoderTrainer:
     """The trainer, not yet started; its model has the head that the objective begins with.
 
     Args:

@@ -28,12 +28,18 @@ def is_current(connection: Connection) -> bool:
         return False
     where = place(connection.engine.url)
     if "alembic_version" not in tables:
-        raise UserError("There are tables of something else in this database.", where=where,
-                        fix="Give Tunewright a database of its own.")  # fmt: skip
+        raise UserError(
+            "There are tables of something else in this database.",
+            where=where,
+            fix="Give Tunewright a database of its own.",
+        )
     found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if found is not None and found > HEAD:
-        raise UserError(f"This store was made by a newer Tunewright: its schema is {found}, and this one knows {HEAD}.",
-                        where=where, fix="Type: pip install --upgrade tunewright")  # fmt: skip
+        raise UserError(
+            f"This store was made by a newer Tunewright: its schema is {found}, and this one knows {HEAD}.",
+            where=where,
+            fix="Type: pip install --upgrade tunewright",
+        )
     return bool(found == HEAD)
 
 

@@ -114,9 +114,10 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
         raise UserError(f"There is no target '{to}'.", where="--to", fix=f"Targets: {', '.join(TARGETS)}.")
     if identity is None or not identity.is_file():
         raise UserError(
-            "A container app lies on the internet, and it is not said who may ask it.", where=identity,
+            "A container app lies on the internet, and it is not said who may ask it.",
+            where=identity,
             fix="Name a file with issuer, audience and grants (docs/serving.md): --identity identity.json",
-        )  # fmt: skip
+        )
     service = outputs.service(spec)
     return App(spec, at, engine, outputs.bundle, identity, service, replicas)
 
@@ -217,8 +218,9 @@ def _clear(spec: Spec, target: Target, state: State) -> None:
         typed = command(spec, target.live)
         raise UserError(
             f"Another version is tried at the {target.live.kind} {target.name}: {state.told(state.fresh)}.",
-            why="Two can't be tried at once.", fix=f"End that first: {typed} --promote  (or --rollback)",
-        )  # fmt: skip
+            why="Two can't be tried at once.",
+            fix=f"End that first: {typed} --promote  (or --rollback)",
+        )
     say(f"  azure: {state.fresh} is left of a deployment that was broken off")
     target.live.withdraw()
 
@@ -250,6 +252,7 @@ def _not_ended(spec: Spec, target: Target, error: BaseException) -> UserError:
     typed = command(spec, target.live)
     stands = standing_now(target.live) or f"Azure does not say what stands; {target.fresh} costs {target.cost}."
     return UserError(
-        f"The new version keeps the gates, but the deployment did not come to its end: {said(error)}", why=stands,
+        f"The new version keeps the gates, but the deployment did not come to its end: {said(error)}",
+        why=stands,
         fix=f"Type the same command again, it goes on from there; or back: {typed} --rollback",
-    )  # fmt: skip
+    )

@@ -143,8 +143,9 @@ class App:
 
     target = "aca"
 
-    def __init__(self, spec: Spec, at: Connection, engine: str, bundle: Path, identity: Path,
-                 service: Service, replicas: int):  # fmt: skip
+    def __init__(
+        self, spec: Spec, at: Connection, engine: str, bundle: Path, identity: Path, service: Service, replicas: int
+    ):
         if engine == "vllm":
             raise UserError(
                 f"A bundle for {engine} needs a GPU, and container apps run on CPUs.",
@@ -179,13 +180,19 @@ class App:
             self.target,
             [
                 Resource("image", image, "built by the registry, the bundle inside"),
-                Resource("container app", self.name, f"{self._machine.cores} vCPU, {self._memory}, 0 to "
-                         f"{self._replicas} replicas, asked with Entra ID", self._body(image, [])),
+                Resource(
+                    "container app",
+                    self.name,
+                    f"{self._machine.cores} vCPU, {self._memory}, 0 to {self._replicas} replicas, asked with Entra ID",
+                    self._body(image, []),
+                ),
             ],
             [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
-            [f"It scales to zero {COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
-             f"the first request after that waits for its start, {self._asleep}."],
-        )  # fmt: skip
+            [
+                f"It scales to zero {COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
+                f"the first request after that waits for its start, {self._asleep}.",
+            ],
+        )
 
     @property
     def cost(self) -> str:
@@ -220,8 +227,10 @@ class App:
             self._is_new = False
             found = replace(found, cold_ms=self._cold_ms(exam))
         if found.cold_ms is not None:
-            say(f"  scale to zero: asleep it answers after {found.cold_ms:,.0f} ms, awake after {found.p50_ms:,.0f} ms;"
-                f" {self._asleep}")  # fmt: skip
+            say(
+                f"  scale to zero: asleep it answers after {found.cold_ms:,.0f} ms, awake after {found.p50_ms:,.0f} ms;"
+                f" {self._asleep}"
+            )
         return found
 
     def _cold_ms(self, exam: Exam) -> float | None:
@@ -330,12 +339,14 @@ class App:
                     "terminationGracePeriodSeconds": _DRAIN_SECONDS,
                     "containers": [_container(image, self._machine.cores, self._memory)],
                     "scale": {
-                        "minReplicas": 0, "maxReplicas": self._replicas, "cooldownPeriod": COOLING_SECONDS,
+                        "minReplicas": 0,
+                        "maxReplicas": self._replicas,
+                        "cooldownPeriod": COOLING_SECONDS,
                         "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
                     },
                 },
             },
-        }  # fmt: skip
+        }
 
     def _settled(self) -> None:
         """Wait until the app is as it was put.
@@ -349,8 +360,10 @@ class App:
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":
-            raise UserError(f"The revision {self._suffix} of {self.name} did not start ({state}).",
-                            fix=f"See why: az containerapp logs show --name {self.name}")  # fmt: skip
+            raise UserError(
+                f"The revision {self._suffix} of {self.name} did not start ({state}).",
+                fix=f"See why: az containerapp logs show --name {self.name}",
+            )
 
     def _state(self) -> str:
         """As Resource Manager calls it."""

@@ -75,13 +75,14 @@ class Cluster:
         with azure_errors(f"the cluster {self.name}"):
             body |= self._sign_in()
             what = f"the cluster {self.name} to end {_head(command)}"
-            result = self._at.ask(
-                "POST", f"{self._path}/runCommand", _VERSION, body, what=what, costs=costs
-            )["properties"]  # fmt: skip
+            result = self._at.ask("POST", f"{self._path}/runCommand", _VERSION, body, what=what, costs=costs)[
+                "properties"
+            ]
         if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
             said = without_secrets(str(result.get("logs") or result.get("reason") or "")).strip()[-500:]
-            raise UserError(f"In the cluster {self.name} failed: {_head(command)}.", why=said or None,
-                            fix=self._remedy(said))  # fmt: skip
+            raise UserError(
+                f"In the cluster {self.name} failed: {_head(command)}.", why=said or None, fix=self._remedy(said)
+            )
         return str(result.get("logs") or "")
 
     def _remedy(self, said: str) -> str:
@@ -113,7 +114,7 @@ class Cluster:
             f"In the cluster {self.name}, {_head(command)} did not answer in JSON.",
             why=without_secrets(said).strip()[-500:],
             fix=f"See what it says there: az aks command invoke --name {self.name} --command '{command}'",
-        )  # fmt: skip
+        )
 
     def _sign_in(self) -> dict[str, str]:
         """What a call gives to be let in. A cluster with Entra ID takes the token of whoever asks, and refuses without

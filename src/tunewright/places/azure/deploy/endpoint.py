@@ -98,8 +98,14 @@ class LiveEndpoint:
         if known is not None:
             self.change(version, False)
 
-    def change(self, fresh: str | None, is_canary: bool, *, traffic: dict[str, int] | None = None,
-               mirror: dict[str, int] | None = None) -> None:  # fmt: skip
+    def change(
+        self,
+        fresh: str | None,
+        is_canary: bool,
+        *,
+        traffic: dict[str, int] | None = None,
+        mirror: dict[str, int] | None = None,
+    ) -> None:
         """Which version is fresh, and what else is given, in one call; what is not given stays as it is."""
         with azure_errors(f"the traffic of {self.name}"):
             endpoint = self._at.ml.online_endpoints.get(self.name)
@@ -142,9 +148,11 @@ class LiveEndpoint:
 
         tags = {tag: value for tag, value in (more or {}).items() if value}
         return ManagedOnlineEndpoint(
-            name=self.name, auth_mode="aad_token", tags={TAG: self._spec.name, **tags},
+            name=self.name,
+            auth_mode="aad_token",
+            tags={TAG: self._spec.name, **tags},
             identity=machines.assigned_identity(self._spec),
-        )  # fmt: skip
+        )
 
     def _crown(self, deployment: str) -> None:
         """Make the model of a deployment the champion: what was tried, not what the project's outputs are by now."""
@@ -194,13 +202,19 @@ class Endpoint:
             [
                 Resource("online endpoint", self.name, "signed in to with Entra ID", self.live.entity()._to_dict()),
                 Resource("environment", f"tunewright-serve-{self._engine}", "the image, built by Azure ML once"),
-                Resource("deployment", self.fresh, f"{count} x {size}, model {self._model.name}:{self._model.version}",
-                         self._deployment(f"azureml:tunewright-serve-{self._engine}:…")._to_dict()),
+                Resource(
+                    "deployment",
+                    self.fresh,
+                    f"{count} x {size}, model {self._model.name}:{self._model.version}",
+                    self._deployment(f"azureml:tunewright-serve-{self._engine}:…")._to_dict(),
+                ),
             ],
             [standing(f"{count} x {size}, day and night", machine, count)],
-            [f"Managed endpoints don't scale to zero, and take {cores} cores of quota, a fifth of it in reserve.",
-             "While a new version is tried beside the old one, both are paid for."],
-        )  # fmt: skip
+            [
+                f"Managed endpoints don't scale to zero, and take {cores} cores of quota, a fifth of it in reserve.",
+                "While a new version is tried beside the old one, both are paid for.",
+            ],
+        )
 
     @property
     def cost(self) -> str:
@@ -268,14 +282,16 @@ class Endpoint:
             _only(folder / "infra" / "docker" / "Dockerfile", self._engine)
             say(f"  azure: environment {name}, version {version}; Azure builds its image")
             return Environment(
-                name=name, version=version, tags={TAG: self._spec.name},
+                name=name,
+                version=version,
+                tags={TAG: self._spec.name},
                 build=BuildContext(path=str(folder), dockerfile_path="infra/docker/Dockerfile"),
                 inference_config={
                     "liveness_route": {"port": _PORT, "path": "/health"},
                     "readiness_route": {"port": _PORT, "path": "/ready"},
                     "scoring_route": {"port": _PORT, "path": "/v1/chat/completions"},
                 },
-            )  # fmt: skip
+            )
 
         return assets.image(self._at, name, version, made, {TAG: self._spec.name})
 
@@ -289,17 +305,24 @@ class Endpoint:
 
         first = _FIRST_PROBE[self._engine]
         return ManagedOnlineDeployment(
-            name=self.fresh, endpoint_name=self.name, model=self._model.address, environment=environment,
-            model_mount_path=_MOUNT, instance_type=self._spec.traffic.machine, instance_count=self._instances,
-            environment_variables={"TUNEWRIGHT_BUNDLE": _MOUNT}, tags={TAG: self._spec.name},
+            name=self.fresh,
+            endpoint_name=self.name,
+            model=self._model.address,
+            environment=environment,
+            model_mount_path=_MOUNT,
+            instance_type=self._spec.traffic.machine,
+            instance_count=self._instances,
+            environment_variables={"TUNEWRIGHT_BUNDLE": _MOUNT},
+            tags={TAG: self._spec.name},
             scale_settings=DefaultScaleSettings(),
             request_settings=OnlineRequestSettings(
                 request_timeout_ms=min(_MOST_MS, max(5_000, int(20 * self._spec.goal.p95_ms))),
-                max_concurrent_requests_per_instance=_AT_ONCE[self._engine], max_queue_wait_ms=_QUEUE_MS,
+                max_concurrent_requests_per_instance=_AT_ONCE[self._engine],
+                max_queue_wait_ms=_QUEUE_MS,
             ),
             liveness_probe=ProbeSettings(initial_delay=first, period=10, timeout=5, failure_threshold=30),
             readiness_probe=ProbeSettings(initial_delay=first, period=10, timeout=5, failure_threshold=30),
-        )  # fmt: skip
+        )
 
     def _wait(self, poller: Any) -> None:
         """Until the deployment stands.
@@ -313,15 +336,17 @@ class Endpoint:
             if wait.look(what, _STUCK_SECONDS, self.cost):
                 minutes = f"{_STUCK_SECONDS / 60:.0f} minutes"
                 raise UserError(
-                    f"The deployment {self.fresh} was not ready after {minutes}.", why=self._log(),
+                    f"The deployment {self.fresh} was not ready after {minutes}.",
+                    why=self._log(),
                     fix="Type the same command again; where it comes back, name another machine.",
-                )  # fmt: skip
+                )
             time.sleep(_POLL_SECONDS)
         if str(poller.status()).lower() != "succeeded":
             raise UserError(
-                f"The deployment {self.fresh} failed.", why=self._log(),
+                f"The deployment {self.fresh} failed.",
+                why=self._log(),
                 fix="Its container's last words are above. Mend that, then type the same command again.",
-            )  # fmt: skip
+            )
         poller.result()
 
     def _log(self) -> str | None:

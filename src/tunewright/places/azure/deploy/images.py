@@ -60,8 +60,9 @@ def engine_of(bundle: Path) -> str:
     if len(engines) > 1:
         raise UserError(
             f"The two models of this cascade run in {' and '.join(sorted(engines))}, and no image has both.",
-            where=bundle, fix="Export both for one of them: export.runtime=openvino",
-        )  # fmt: skip
+            where=bundle,
+            fix="Export both for one of them: export.runtime=openvino",
+        )
     return engines.pop()
 
 
@@ -76,8 +77,11 @@ def registry_of(at: Connection) -> str:
         return f"{group}/providers/Microsoft.ContainerRegistry/registries/{named}"
     found = at.workspace.container_registry
     if not found:
-        raise UserError("The workspace has no container registry yet.", where=at.name.workspace,
-                        fix=f"Make one: azd up; or name one in the same resource group: {_REGISTRY}=NAME")  # fmt: skip
+        raise UserError(
+            "The workspace has no container registry yet.",
+            where=at.name.workspace,
+            fix=f"Make one: azd up; or name one in the same resource group: {_REGISTRY}=NAME",
+        )
     return str(found)
 
 
@@ -175,26 +179,41 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
         place = at.ask("POST", f"{registry}/listBuildSourceUploadUrl", _VERSION)
         say(f"  azure: the image {image} is built in the registry")
         _send(place["uploadUrl"], _packed(folder))
-        began = at.ask("POST", f"{registry}/scheduleRun", _VERSION, {
-            "type": "DockerBuildRequest", "imageNames": [image], "isPushEnabled": True, "noCache": False,
-            "sourceLocation": place["relativePath"], "dockerFilePath": "infra/docker/Dockerfile", "target": stage,
-            "platform": {"os": "Linux", "architecture": "amd64"}, "timeout": int(_LONGEST_SECONDS),
-        })  # fmt: skip
+        began = at.ask(
+            "POST",
+            f"{registry}/scheduleRun",
+            _VERSION,
+            {
+                "type": "DockerBuildRequest",
+                "imageNames": [image],
+                "isPushEnabled": True,
+                "noCache": False,
+                "sourceLocation": place["relativePath"],
+                "dockerFilePath": "infra/docker/Dockerfile",
+                "target": stage,
+                "platform": {"os": "Linux", "architecture": "amd64"},
+                "timeout": int(_LONGEST_SECONDS),
+            },
+        )
         number, name = began["properties"]["runId"], registry.rpartition("/")[2]
         try:
             run = _ended(at, f"{registry}/runs/{number}")
         except BaseException:
-            say(f"  azure: the build {number} of this image runs on in the registry {name}, for an hour at most. "
-                f"To end it: az acr task cancel-run --registry {name} --run-id {number}")  # fmt: skip
+            say(
+                f"  azure: the build {number} of this image runs on in the registry {name}, for an hour at most. "
+                f"To end it: az acr task cancel-run --registry {name} --run-id {number}"
+            )
             raise
     if run["properties"]["status"] != "Succeeded":
         said = _last_words(at, f"{registry}/runs/{number}")
         raise UserError(
-            f"The image {image} could not be built: {run['properties']['status']}.", where=registry,
+            f"The image {image} could not be built: {run['properties']['status']}.",
+            where=registry,
             why=f"Its log ends: {said}" if said else None,
-            fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON)) if _LIMITED.search(said) else
-            f"See its log: az acr task logs --registry {name} --run-id {number}",
-        )  # fmt: skip
+            fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON))
+            if _LIMITED.search(said)
+            else f"See its log: az acr task logs --registry {name} --run-id {number}",
+        )
 
 
 def _last_words(at: Connection, run: str) -> str:

@@ -157,9 +157,11 @@ class Release:
                 Resource("Helm release", self.name, f"{pods} of {self._engine} in {self.live.cluster.name}", values),
             ],
             [standing(f"{self._replicas} x {size}, if each pod takes a machine", machine, self._replicas)],
-            ["The cluster itself, and other machines in it, are not counted.",
-             "docs/azure-kubernetes.md says what must be in the cluster before."],
-        )  # fmt: skip
+            [
+                "The cluster itself, and other machines in it, are not counted.",
+                "docs/azure-kubernetes.md says what must be in the cluster before.",
+            ],
+        )
 
     @property
     def cost(self) -> str:
@@ -201,8 +203,11 @@ class Release:
             ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
             if self.live.cluster.run(ready).strip():
                 raise
-            raise NoAnswer(f"The new version answered nothing: no pod of {pods} is ready.", why=error.why,
-                           fix=f"See its log: kubectl logs --namespace {self.name} {pods}") from error  # fmt: skip
+            raise NoAnswer(
+                f"The new version answered nothing: no pod of {pods} is ready.",
+                why=error.why,
+                fix=f"See its log: kubectl logs --namespace {self.name} {pods}",
+            ) from error
         return report(said)
 
     def shift(self, percent: int) -> int:
@@ -235,10 +240,14 @@ class Release:
             {"gpu": {"cores": cores}} if self._engine == "vllm" else {"cpu": {"cores": cores, "memory": self._memory}}
         )
         return {
-            "engine": self._engine, "stable": stable, "canary": canary, "traffic": traffic,
-            **machine_of, "autoscaling": {"by": "none"},
+            "engine": self._engine,
+            "stable": stable,
+            "canary": canary,
+            "traffic": traffic,
+            **machine_of,
+            "autoscaling": {"by": "none"},
             "networkPolicy": {"namespaces": [self.name]},
-        }  # fmt: skip
+        }
 
 
 def owner_of(values: dict[str, Any], spec: Spec) -> str | None:

@@ -154,10 +154,11 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None
     except UserError as error:
         flag = "--promote" if promote else "--rollback"
         raise UserError(
-            f"{error.what.rstrip('.')}, so the canary has not ended.", where=error.where,
+            f"{error.what.rstrip('.')}, so the canary has not ended.",
+            where=error.where,
             why=" ".join(part for part in (error.why, standing_now(live)) if part),
             fix=f"Type the same command again, it goes on from there: {typed} {flag}",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def take_back(live: Live, version: str, made: bool) -> None:
@@ -180,8 +181,9 @@ def take_back(live: Live, version: str, made: bool) -> None:
         live.withdraw()
 
 
-def not_taken_back(spec: Spec, live: Live, version: str, cost: str, first: BaseException,
-                   second: BaseException) -> UserError:  # fmt: skip
+def not_taken_back(
+    spec: Spec, live: Live, version: str, cost: str, first: BaseException, second: BaseException
+) -> UserError:
     """The two failures of a deployment whose new version could not be taken away again.
 
     Args:
@@ -202,8 +204,9 @@ def not_taken_back(spec: Spec, live: Live, version: str, cost: str, first: BaseE
             fix = f"See what stands: tunewright azure ls {spec.folder}"
     return UserError(
         f"The deployment failed, and so did taking the new version away. First: {said(first)} Then: {said(second)}",
-        why=left, fix=fix,
-    )  # fmt: skip
+        why=left,
+        fix=fix,
+    )
 
 
 def standing_now(live: Live) -> str:

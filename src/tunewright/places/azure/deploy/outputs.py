@@ -70,12 +70,18 @@ def outputs_of(runs: Path) -> Outputs:
     found = {step: read_manifest(folder) for step, folder in folders.items()}
     whole = {step: manifest for step, manifest in found.items() if manifest}
     if missing := [step for step in STEPS if step not in whole]:
-        raise UserError(f"This project has no whole run: {', '.join(missing)} is missing.", where=runs,
-                        fix="Make one: tunewright run …")  # fmt: skip
+        raise UserError(
+            f"This project has no whole run: {', '.join(missing)} is missing.",
+            where=runs,
+            fix="Make one: tunewright run …",
+        )
     made_of = whole["bundle"].inputs
     if stale := [step for step in whole if made_of.get(step, whole[step].content) != whole[step].content]:
-        raise UserError(f"The bundle was made before the last {' and '.join(stale)}.", where=folders["bundle"],
-                        fix="Bring it up to date: tunewright run …")  # fmt: skip
+        raise UserError(
+            f"The bundle was made before the last {' and '.join(stale)}.",
+            where=folders["bundle"],
+            fix="Bring it up to date: tunewright run …",
+        )
     return Outputs(folders)
 
 
@@ -89,9 +95,14 @@ def require_worth(outputs: Outputs) -> None:
     failed = outputs.verdict["parity"]["failures"]
     if failed:
         raise UserError(
-            f"The served bundle failed its parity gates: {'; '.join(failed)}.", where=outputs.bundle,
+            f"The served bundle failed its parity gates: {'; '.join(failed)}.",
+            where=outputs.bundle,
             fix="Mend that first: tunewright run …; or deploy it all the same: --anyway",
-        )  # fmt: skip
+        )
     if decision not in SERVES:
-        raise UserError(f"The verdict is {decision}, not to serve this model.", where=outputs.folders["verdict"],
-                        why=outputs.verdict["verdict"]["sentence"], fix="To deploy it anyway: --anyway")  # fmt: skip
+        raise UserError(
+            f"The verdict is {decision}, not to serve this model.",
+            where=outputs.folders["verdict"],
+            why=outputs.verdict["verdict"]["sentence"],
+            fix="To deploy it anyway: --anyway",
+        )

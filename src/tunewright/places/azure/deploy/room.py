@@ -138,10 +138,11 @@ def _refuse_size(name: str, needed: float, book: PriceBook) -> None:
     rule = rules().rules["endpoint-sizes"]
     other = cheapest_holding(book, needed, taken=takes_endpoint)
     raise UserError(
-        f"Managed online endpoints take no {name}.", where="traffic.machine",
+        f"Managed online endpoints take no {name}.",
+        where="traffic.machine",
         why=f"Azure has a list of the sizes that they take: {rule.source} (read {rule.read}).",
         fix=f"traffic.machine={other}; or deploy with --to aks or --to aca." if other else "Use --to aks.",
-    )  # fmt: skip
+    )
 
 
 def _refuse(needed: float, free: float, there: str, better: str, less: str) -> None:

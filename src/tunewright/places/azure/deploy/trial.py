@@ -134,8 +134,9 @@ def trial(door: Door, exam: Exam, costs: str = "") -> Trial:
     latencies.sort()
     differing = tuple(
         f"{question.messages[-1]['content'][:60]!r}: {question.answer[:40]!r}, not {str(answer)[:40]!r}"
-        for answer, question, fine in zip(answers, questions, same, strict=True) if not fine
-    )  # fmt: skip
+        for answer, question, fine in zip(answers, questions, same, strict=True)
+        if not fine
+    )
     p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
     agreement = sum(same) / len(same)
     return Trial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
@@ -188,10 +189,12 @@ def _wake(ask: _Asker, exam: Exam, costs: str) -> float:
         over = wait.look("the new version's first answer", exam.wake_seconds, costs)
         if refused or over:
             raise (UserError if refused else NoAnswer)(
-                f"The new version answered nothing in {time.monotonic() - began:.0f} s.", why=f"It said {ask.fault}.",
-                fix="Give yourself a role that may ask it, then type the same command again." if refused
+                f"The new version answered nothing in {time.monotonic() - began:.0f} s.",
+                why=f"It said {ask.fault}.",
+                fix="Give yourself a role that may ask it, then type the same command again."
+                if refused
                 else "See its log in the Azure portal, then type the same command again.",
-            )  # fmt: skip
+            )
         time.sleep(_TRY_SECONDS)
     return time.monotonic() - began
 
